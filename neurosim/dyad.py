@@ -1,0 +1,76 @@
+"""The mathematics of one dyad. Pure functions on tensors of any one shape.
+
+A dyad has a basal potential ``a`` (input from below) and an apical potential ``Δ`` (input from
+above), and two states s⁺ and s⁻. It sends the mean of its states forward and their difference
+back. Every variant of dual propagation is one `relax` with other weights (DP23 eq. 8, DP24 eq. 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ActivationName = Literal["relu", "identity", "hard_sigmoid", "tanh"]
+
+
+def identity(potential: Tensor) -> Tensor:
+    """f(a) = a."""
+    return potential
+
+
+def hard_sigmoid(potential: Tensor) -> Tensor:
+    """f(a) = min(max(a, 0), 1), the clipped ramp of the energy-based literature."""
+    return potential.clamp(0.0, 1.0)
+
+
+ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "identity": identity,
+    "hard_sigmoid": hard_sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+def mean(plus: Tensor, minus: Tensor, alpha: float) -> Tensor:
+    """s̄ = α s⁺ + (1−α) s⁻, the message forward.
+
+    `lerp` returns s⁻ itself at α=0, s⁺ itself at α=1, and s where s⁺ = s⁻ = s, with no rounding:
+    what did not change must not look like news.
+    """
+    return torch.lerp(minus, plus, alpha)
+
+
+def difference(plus: Tensor, minus: Tensor) -> Tensor:
+    """δ = s⁺ − s⁻, the message back."""
+    return plus - minus
+
+
+def relax(
+    activation: Callable[[Tensor], Tensor],
+    basal: Tensor,
+    apical: Tensor | None,
+    weight: float,
+    *,
+    state: Tensor | None = None,
+    damping: float = 0.0,
+    stiffness: float = 0.0,
+) -> Tensor:
+    """One compartment state: f((a + w Δ + D s) / (1 + D + c)).
+
+    s⁺ takes w = w⁺ and s⁻ takes w = −w⁻. ``apical`` is Δ, or None for zero. ``damping`` D ≥ 0
+    needs the present ``state`` s. ``stiffness`` c > −1 is what a proximal nudge adds: the curvature
+    of the loss as this compartment feels it.
+    """
+    drive = basal
+    if apical is not None and weight != 0.0:
+        drive = torch.add(basal, apical, alpha=weight)
+    if damping:
+        assert state is not None
+        drive = torch.add(drive, state, alpha=damping)
+    scale = 1.0 + damping + stiffness
+    if scale != 1.0:
+        drive = drive / scale
+    return activation(drive)

@@ -1,0 +1,154 @@
+"""The simulated processes: every unit of dyads sleeps until its next wake (SimPy).
+
+Time is counted in whole ticks. In each tick the units whose time has come put themselves on the
+tick's list; one coordinator event of lower priority then runs the tick. Two ways to run the units,
+with identical traces: one process per unit (``neuron``: the definition), or one per population that
+holds its units' clocks as arrays (``population``). The schedule's `Clock` owns the next wakes in
+both, so processes hold nothing that cannot be rebuilt from data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Literal
+
+import numpy as np
+import simpy
+
+from neurosim.operators import Ints
+from neurosim.schedules.base import NEVER, Clock
+
+Processes = Literal["population", "neuron"]
+_CLOSING: Any = 2  # after SimPy's URGENT (0) and NORMAL (1): all wakes of a tick come first
+_Process = Generator[simpy.Event, Any, None]
+
+
+class _Closing(simpy.Event):
+    """Ends the next tick: a timeout of one tick with a priority below that of the wakes."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        super().__init__(env)
+        self._ok = True
+        self._value = None
+        env.schedule(self, priority=_CLOSING, delay=1)
+
+
+class Engine:
+    """Runs the processes of one inference from tick ``now`` on.
+
+    ``offsets`` are the unit numbers at which populations begin. ``on_tick(tick, units)`` is called
+    once per tick with the ascending numbers of the woken units; it may report news to the clock.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        offsets: Ints,
+        now: int,
+        processes: Processes,
+        on_tick: Callable[[int, Ints], None],
+    ) -> None:
+        self.clock = clock
+        self._offsets = offsets
+        self._on_tick = on_tick
+        self._env = env = simpy.Environment(initial_time=now)
+        self._completed = now
+        self._due: list[Ints] = []
+        self._woken: list[int] = []
+        self._woken_arrays: list[Ints] = []
+        self._asleep: dict[int, simpy.Event] = {}  # by unit, or by population
+        self._per_unit = processes == "neuron"
+        # News may bring a wake forward, and a timeout cannot be moved: then units sleep on events
+        # of their own until the tick before.
+        self._listens = clock.listens
+        self._failure: Exception | None = None
+        if self._per_unit:
+            # A memoryview reads one tick of the array as a plain int, faster than numpy does.
+            ticks = clock.next.data
+            for unit in range(int(offsets[-1])):
+                env.process(self._unit(unit, ticks))
+        else:
+            for population in range(len(offsets) - 1):
+                env.process(self._population(population))
+        env.process(self._coordinator())
+
+    @property
+    def completed(self) -> int:
+        """The last tick that was completed."""
+        return self._completed
+
+    def run_until(self, tick: int, stop: Callable[[], bool]) -> None:
+        """Completes ticks up to ``tick``, or until ``stop()`` is true at the end of one."""
+        env = self._env
+        while self._completed < tick and not stop():
+            target = self._completed + 1
+            while env.peek() < target or (env.peek() == target and self._completed < target):
+                env.step()
+            if self._failure is not None:
+                raise self._failure
+
+    def _open(self, tick: int) -> None:
+        """The first wake of a tick: the clock sets the next wake of all units due in it."""
+        due = self.clock.advance(tick)
+        edges = np.searchsorted(due, self._offsets)
+        self._due = [due[edges[i] : edges[i + 1]] for i in range(len(edges) - 1)]
+
+    def _unit(self, unit: int, ticks: memoryview) -> _Process:
+        env = self._env
+        timeout = env.timeout
+        wake = self._woken.append
+        while True:
+            tick = ticks[unit]
+            while tick == NEVER or (self._listens and tick > env.now + 1):
+                self._asleep[unit] = env.event()
+                yield self._asleep[unit]
+                tick = ticks[unit]
+            yield timeout(tick - env.now)
+            if not self._woken:
+                self._open(tick)
+            wake(unit)
+
+    def _population(self, population: int) -> _Process:
+        env = self._env
+        low, high = self._offsets[population : population + 2]
+        ticks = self.clock.next[low:high]
+        while True:
+            tick = int(ticks.min())
+            while tick == NEVER or (self._listens and tick > env.now + 1):
+                self._asleep[population] = env.event()
+                yield self._asleep[population]
+                tick = int(ticks.min())
+            yield env.timeout(tick - env.now)
+            if not self._woken_arrays:
+                self._open(tick)
+            self._woken_arrays.append(self._due[population])
+
+    def _coordinator(self) -> _Process:
+        env = self._env
+        while True:
+            yield _Closing(env)
+            if self._per_unit:
+                units = np.array(self._woken, dtype=np.int64)
+                self._woken.clear()
+            else:
+                arrays = self._woken_arrays
+                units = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
+                self._woken_arrays.clear()
+            units.sort()
+            tick = int(env.now)
+            try:
+                self._on_tick(tick, units)
+            except Exception as error:  # SimPy would raise a copy without its attributes
+                self._failure = error
+            self._completed = tick
+            if self._asleep:
+                self.alarm(tick)
+
+    def alarm(self, tick: int) -> None:
+        """Wakes the processes of units that are due in the next tick, by news."""
+        due = np.flatnonzero(self.clock.next == tick + 1)
+        sleepers = due if self._per_unit else np.searchsorted(self._offsets, due, "right") - 1
+        for sleeper in np.unique(sleepers).tolist():
+            event = self._asleep.pop(sleeper, None)
+            if event is not None:
+                event.succeed()

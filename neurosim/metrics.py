@@ -1,0 +1,150 @@
+"""Measures of a simulation's state. Pure: they read the state and change nothing."""
+
+from __future__ import annotations
+
+from math import acos, degrees, sqrt
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neurosim.losses import Loss
+from neurosim.model import Model, shaped_bias
+from neurosim.rules import Nudge, Rule, Wake
+from neurosim.state import Cell, State
+
+
+class Residual(NamedTuple):
+    """‖s − T(s)‖ / ‖s‖ for the mean and the difference, by population and in total (``""``)."""
+
+    mean: dict[str, float]
+    difference: dict[str, float]
+
+
+class Alignment(NamedTuple):
+    """Angle in degrees between a local gradient and a reference, and the ratio of their norms."""
+
+    angle: float
+    norm_ratio: float
+
+
+def current_mean(cell: Cell, rule: Rule) -> Tensor:
+    """The mean of a cell's present states, (B, *shape)."""
+    return rule.mean(cell.plus.value, cell.minus.value)
+
+
+@torch.no_grad()
+def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
+    """T: one parallel, undamped wake of everything over ideal channels, by population name."""
+    means = {name: current_mean(cell, rule) for name, cell in state.by_name.items()}
+    result: dict[str, Wake] = {}
+    for cell in state.cells:
+        basal = basal_potential(cell, means)
+        apical: Tensor | None = None
+        for link in cell.outgoing:
+            difference = link.post.difference.tensor
+            if difference is None:
+                continue
+            part = link.operator.adjoint(difference, link.weight, link.winners.tensor, None)
+            apical = part if apical is None else apical + part
+        result[cell.name] = rule.wake(
+            cell.population.activation,
+            basal,
+            apical,
+            nudge=nudge if cell is state.output else None,
+        )
+    return result
+
+
+def basal_potential(cell: Cell, means: dict[str, Tensor]) -> Tensor:
+    """a = Σ W s̄ + b of these means, nothing cached."""
+    basal: Tensor | None = None
+    for link in cell.incoming:
+        part, _ = link.operator.forward(means[link.pre.name], link.weight, link.bias, None)
+        basal = part if basal is None else basal + part
+    assert basal is not None
+    return basal if cell.bias is None else basal + shaped_bias(cell.bias, cell.population)
+
+
+def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:
+    """How far the present states are from a fixed point. 0/0 counts as 0."""
+    woken = parallel_wake(state, rule, nudge)
+    moved: dict[str, list[tuple[float, float]]] = {"mean": [], "difference": []}
+    result = Residual({}, {})
+    for cell in state.cells:
+        wake = woken[cell.name]
+        mean = current_mean(cell, rule)
+        zeros = torch.zeros_like(mean)
+        known, new = cell.difference.tensor, wake.difference
+        known, new = zeros if known is None else known, zeros if new is None else new
+        for kind, old, after in (("mean", mean, wake.mean), ("difference", known, new)):
+            step, size = float((old - after).norm()), float(old.norm())
+            getattr(result, kind)[cell.name] = _ratio(step, size)
+            moved[kind].append((step, size))
+    for kind, pairs in moved.items():
+        step = sqrt(sum(s * s for s, _ in pairs))
+        getattr(result, kind)[""] = _ratio(step, sqrt(sum(s * s for _, s in pairs)))
+    return result
+
+
+def _ratio(part: float, whole: float) -> float:
+    if part == 0.0:
+        return 0.0
+    return part / whole if whole else float("inf")
+
+
+def reach(state: State) -> dict[str, bool]:
+    """Which populations have a non-zero difference."""
+    return {cell.name: cell.difference.tensor is not None for cell in state.cells}
+
+
+def back_propagation(model: Model, loss: Loss, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """The gradient of the batch-mean loss of `Model.forward`, by autograd."""
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    with torch.enable_grad():
+        value = loss.mean(model(x), target)
+        return dict(zip(names, torch.autograd.grad(value, parameters), strict=True))
+
+
+def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[str, Alignment]:
+    """Angle and norm ratio ‖local‖/‖reference‖ per parameter, and of all together (``""``).
+
+    A gradient that is still zero is at 90° with ratio 0.
+    """
+    products = {
+        name: (float((g * reference[name]).sum()), float(g.norm()), float(reference[name].norm()))
+        for name, g in local.items()
+    }
+    result = {name: _alignment(*p) for name, p in products.items()}
+    dot = sum(p[0] for p in products.values())
+    norms = [sqrt(sum(p[i] ** 2 for p in products.values())) for i in (1, 2)]
+    result[""] = _alignment(dot, norms[0], norms[1])
+    return result
+
+
+def _alignment(dot: float, local: float, reference: float) -> Alignment:
+    if local == 0.0 or reference == 0.0:
+        return Alignment(0.0 if local == reference else 90.0, _ratio(local, reference))
+    cosine = max(-1.0, min(1.0, dot / (local * reference)))
+    return Alignment(degrees(acos(cosine)), local / reference)
+
+
+@torch.no_grad()
+def contrastive_objective(state: State, rule: Rule) -> float:
+    """(1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is the local gradient."""
+    means = {name: current_mean(cell, rule) for name, cell in state.by_name.items()}
+    total = 0.0
+    for cell in state.cells:
+        if cell.difference.tensor is not None:
+            total += float((cell.difference.value * basal_potential(cell, means)).sum())
+    return total * rule.gradient_scale / state.batch
+
+
+def accuracy(prediction: Tensor, labels: Tensor) -> float:
+    """Fraction of samples whose largest output is at the label; (B, classes) and (B,)."""
+    return float((prediction.flatten(1).argmax(1) == labels).double().mean())
+
+
+def parameters_of(model: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(p.numel() for p in model.parameters())

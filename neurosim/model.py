@@ -1,0 +1,124 @@
+"""The parameters of a network, and its plain feed-forward prediction."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neurosim.dyad import ACTIVATIONS
+from neurosim.errors import InputError, NetworkError
+from neurosim.network import Network
+from neurosim.networkfile import Initialization
+from neurosim.operators import Shape
+from neurosim.populations import Population, Projection
+from neurosim.random import stream
+
+
+class Model(nn.Module):
+    """A network's parameters as a torch module.
+
+    A weight belongs to a projection (``<projection>.weight``), a bias to a population
+    (``<population>.bias``). What ``network.parameters`` does not give is drawn from ``seed``, one
+    named stream per parameter, independently of dtype and device.
+    """
+
+    def __init__(
+        self, network: Network, *, seed: int = 0, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.network = network
+        fans = {f"{p.name}.weight": p.operator.fans for p in network.projections}
+        for key, shape in network.parameter_shapes().items():
+            owner, kind = key.rsplit(".", 1)
+            if key in network.parameters:
+                value = network.parameters[key].detach().clone().to(dtype)
+            elif kind == "bias":
+                value = torch.zeros(shape, dtype=dtype)
+            else:
+                generator = stream(seed, "weights", owner)
+                value = torch.from_numpy(
+                    draw_weight(network.initialization, shape, fans[key], generator)
+                ).to(dtype)
+            # The names are the user's: `add_module` refuses those that are attributes of Module.
+            module = self._modules.setdefault(owner, nn.Module())
+            assert module is not None
+            module.register_parameter(kind, nn.Parameter(value))
+
+    def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
+        """The parameter ``<owner>.<kind>``, or None where the network has none of that name."""
+        module = self._modules.get(owner)
+        return None if module is None else module._parameters.get(kind)
+
+    def bias_carrier(self, population: Population) -> Projection | None:
+        """The projection whose operator adds the population's bias: its first with a weight."""
+        incoming = self.network.incoming(population.name) if population.bias else ()
+        return next((p for p in incoming if p.operator.weight_shape is not None), None)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
+
+        Raises InputError for a wrong shape, NetworkError where the network has a cycle.
+        """
+        network = self.network
+        if network.cycle is not None:
+            raise NetworkError(
+                f"a feed-forward prediction needs a network without cycles; this one has "
+                f"{' -> '.join([*network.cycle, network.cycle[0]])}"
+            )
+        check_shape("input", x, network.input.shape)
+        values = {network.input.name: x}
+        for population in network.dyadic:
+            carrier = self.bias_carrier(population)
+            bias = self.parameter(population.name, "bias")
+            total: Tensor | None = None
+            for projection in network.incoming(population.name):
+                weight = self.parameter(projection.name, "weight")
+                own = bias if projection is carrier else None
+                part, _ = projection.operator.forward(values[projection.pre], weight, own, None)
+                total = part if total is None else total + part
+            assert total is not None
+            if bias is not None and carrier is None:
+                total = total + shaped_bias(bias, population)
+            values[population.name] = ACTIVATIONS[population.activation](total)
+        return values[network.output.name]
+
+
+def shaped_bias(bias: Tensor, population: Population) -> Tensor:
+    """The bias so that it broadcasts over (B, *shape)."""
+    return bias[:, None, None] if len(population.shape) == 3 else bias
+
+
+def check_shape(what: str, array: Tensor, shape: Shape) -> None:
+    """Raises InputError unless ``array`` is (B, *shape) with B ≥ 1."""
+    if array.dim() != len(shape) + 1 or tuple(array.shape[1:]) != shape or not array.shape[0]:
+        expected = ", ".join(["B", *map(str, shape)])
+        raise InputError(f"the {what} has shape {list(array.shape)}; it must be [{expected}]")
+
+
+def draw_weight(
+    initialization: Initialization,
+    shape: Shape,
+    fans: tuple[int, int],
+    generator: np.random.Generator,
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Initial weights in float64: Glorot-uniform, or normal of variance 1/fan-in or 2/fan-in."""
+    fan_in, fan_out = fans
+    match initialization:
+        case "glorot_uniform":
+            bound = sqrt(6.0 / (fan_in + fan_out))
+            return generator.uniform(-bound, bound, shape)
+        case "lecun_normal":
+            return generator.normal(0.0, sqrt(1.0 / fan_in), shape)
+        case "he_normal":
+            return generator.normal(0.0, sqrt(2.0 / fan_in), shape)

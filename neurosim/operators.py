@@ -1,0 +1,272 @@
+"""What a projection does to the messages that cross it: linear operators and their adjoints.
+
+Every operator maps the pre-synaptic mean s̄ (B, *pre) to a basal contribution (B, *post), maps the
+post-synaptic difference δ (B, *post) back to an apical contribution (B, *pre), and turns the two
+into the gradient of its weight. All three exist for every dyad, or for a `Selection` of the dyads
+that receive. Where a max-pool is involved, the winners of the forward operation are passed on to
+the other two.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from neurosim.errors import NetworkError
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+Ints = npt.NDArray[np.int64]
+
+# How many multiply-adds the copying of one gathered weight costs; rows of a weight are contiguous,
+# columns are not. Constants, not measurements of this run: the choice must not depend on timing.
+ROW_GATHER_COST = 16
+COLUMN_GATHER_COST = 48
+
+
+class Selection:
+    """Some of the dyads of one population, as an index along dimension 1 of its (B, *shape) arrays.
+
+    ``dyads`` holds flat indices, ascending. ``channels`` is given instead where whole conv
+    channels are selected, so that conv operators can compute just these.
+    """
+
+    def __init__(
+        self, shape: Shape, dyads: Ints, device: torch.device, channels: Ints | None = None
+    ) -> None:
+        self.shape, self.dyads, self.device = shape, dyads, device
+        self.flat = torch.from_numpy(dyads).to(device)
+        self.channels = None if channels is None else torch.from_numpy(channels).to(device)
+        self.count = len(dyads)
+        self._index = self.flat if self.channels is None else self.channels
+
+    def narrow(self, mask: npt.NDArray[np.bool_]) -> Selection:
+        """The part where ``mask`` (over ``dyads``) is set; whole channels if these are selected."""
+        if self.channels is None:
+            return Selection(self.shape, self.dyads[mask], self.device)
+        by_channel = mask.reshape(self.channels.numel(), -1).any(1)
+        dyads = self.dyads.reshape(self.channels.numel(), -1)[by_channel].reshape(-1)
+        return Selection(self.shape, dyads, self.device, self.channels.cpu().numpy()[by_channel])
+
+    def _view(self, array: Tensor) -> Tensor:
+        return array.flatten(1) if self.channels is None else array
+
+    def take(self, array: Tensor) -> Tensor:
+        """The selected values: (B, count), or (B, channels, H, W) for conv channels."""
+        return self._view(array).index_select(1, self._index)
+
+    def put(self, array: Tensor, values: Tensor) -> None:
+        """Writes values of the shape that `take` returns into ``array`` in place."""
+        self._view(array).index_copy_(1, self._index, values)
+
+
+def gather_pays(selected: int, total: int, batch: int, cost: int) -> bool:
+    """Whether gathering weights for ``selected`` of ``total`` dyads beats the dense product.
+
+    The one place where partial and dense computing are weighed: copying a weight costs as much as
+    ``cost`` multiply-adds, and each copied weight saves none of its own ``batch`` multiply-adds.
+    """
+    return selected * (batch + cost) < total * batch
+
+
+@dataclass(frozen=True)
+class Operator(ABC):
+    """A linear map from dyads of shape ``pre`` to dyads of shape ``post`` (without the batch)."""
+
+    pre: Shape
+    post: Shape
+
+    @property
+    def weight_shape(self) -> Shape | None:
+        """Shape of the weight, or None for an operator without one."""
+        return None
+
+    @property
+    def pre_size(self) -> int:
+        return prod(self.pre)
+
+    @property
+    def unpooled(self) -> Operator:
+        """The operator without pooling: the part whose weight has a spectral norm."""
+        return self
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape that the operator makes of ``pre``; must be ``post``. Raises NetworkError."""
+        return self.post
+
+    @property
+    def fans(self) -> Pair:
+        """(fan-in, fan-out) of the weight, for its initialization; (0, 0) without a weight."""
+        return 0, 0
+
+    @property
+    def has_winners(self) -> bool:
+        """Whether `forward` returns max-pool winners."""
+        return False
+
+    def forward_selects(self, selection: Selection, batch: int) -> bool:
+        """Whether `forward` computes just the selected dyads, and gains by it."""
+        del selection, batch
+        return False
+
+    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
+        """Whether `adjoint` computes just the selected dyads, and gains by it."""
+        del selection, batch
+        return False
+
+    @abstractmethod
+    def forward(
+        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Basal contribution W s̄ (+ b) and winners, of all dyads or as `Selection.take` has it."""
+
+    @abstractmethod
+    def adjoint(
+        self,
+        difference: Tensor,
+        weight: Tensor | None,
+        winners: Tensor | None,
+        selection: Selection | None,
+    ) -> Tensor:
+        """Apical contribution Wᵀ δ, of all pre-synaptic dyads or of a selection of them."""
+
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
+        """Σ over the batch of δ s̄ᵀ, in the weight's shape."""
+        raise NetworkError(f"{type(self).__name__} has no weight")
+
+    @abstractmethod
+    def forward_reach(self, sent: Tensor) -> Tensor:
+        """Which post-synaptic dyads have a synapse with a marked pre-synaptic one (boolean)."""
+
+    @abstractmethod
+    def backward_reach(self, sent: Tensor) -> Tensor:
+        """Which pre-synaptic dyads have a synapse with a marked post-synaptic one (boolean)."""
+
+    @abstractmethod
+    def forward_fan_out(self) -> int | Tensor:
+        """Synapses of each pre-synaptic dyad before pooling: one number, or a map (H, W)."""
+
+    @abstractmethod
+    def backward_fan_out(self) -> int | Tensor:
+        """Synapses of each post-synaptic dyad before pooling: one number, or a map (H', W')."""
+
+
+@dataclass(frozen=True)
+class Dense(Operator):
+    """W s̄ with a weight (post, pre); arrays are flattened in the order C, H, W."""
+
+    @property
+    def weight_shape(self) -> Shape:
+        return prod(self.post), prod(self.pre)
+
+    @property
+    def fans(self) -> Pair:
+        return prod(self.pre), prod(self.post)
+
+    def forward_selects(self, selection: Selection, batch: int) -> bool:
+        return gather_pays(selection.count, prod(self.post), batch, ROW_GATHER_COST)
+
+    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
+        return gather_pays(selection.count, prod(self.pre), batch, COLUMN_GATHER_COST)
+
+    def forward(
+        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
+    ) -> tuple[Tensor, Tensor | None]:
+        assert weight is not None
+        if selection is None:
+            return F.linear(mean.flatten(1), weight, bias).view(-1, *self.post), None
+        rows = weight.index_select(0, selection.flat)
+        some = None if bias is None else bias.index_select(0, selection.flat)
+        return _shaped(F.linear(mean.flatten(1), rows, some), selection), None
+
+    def adjoint(
+        self,
+        difference: Tensor,
+        weight: Tensor | None,
+        winners: Tensor | None,
+        selection: Selection | None,
+    ) -> Tensor:
+        assert weight is not None
+        flat = difference.flatten(1)
+        if selection is None:
+            return (flat @ weight).view(-1, *self.pre)
+        return _shaped(flat @ weight.index_select(1, selection.flat), selection)
+
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
+        return difference.flatten(1).T @ mean.flatten(1)
+
+    def forward_reach(self, sent: Tensor) -> Tensor:
+        return sent.any().expand(self.post)
+
+    def backward_reach(self, sent: Tensor) -> Tensor:
+        return sent.any().expand(self.pre)
+
+    def forward_fan_out(self) -> int:
+        return prod(self.post)
+
+    def backward_fan_out(self) -> int:
+        return prod(self.pre)
+
+
+def _shaped(values: Tensor, selection: Selection) -> Tensor:
+    """(B, count) in the shape that `Selection.take` returns."""
+    if selection.channels is None:
+        return values
+    return values.view(values.shape[0], selection.channels.numel(), *selection.shape[1:])
+
+
+def _copied(array: Tensor, selection: Selection | None) -> Tensor:
+    """A copy: what a dyad saw when it woke must not change when the sender's message does."""
+    return array.clone() if selection is None else selection.take(array)
+
+
+@dataclass(frozen=True)
+class Identity(Operator):
+    """s̄ itself, as in a residual connection; it has no weight."""
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.pre
+
+    def forward_selects(self, selection: Selection, batch: int) -> bool:
+        del selection, batch
+        return True
+
+    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
+        del selection, batch
+        return True
+
+    def forward(
+        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
+    ) -> tuple[Tensor, Tensor | None]:
+        assert bias is None
+        return _copied(mean, selection), None
+
+    def adjoint(
+        self,
+        difference: Tensor,
+        weight: Tensor | None,
+        winners: Tensor | None,
+        selection: Selection | None,
+    ) -> Tensor:
+        return _copied(difference, selection)
+
+    def forward_reach(self, sent: Tensor) -> Tensor:
+        return sent
+
+    def backward_reach(self, sent: Tensor) -> Tensor:
+        return sent
+
+    def forward_fan_out(self) -> int:
+        return 1
+
+    def backward_fan_out(self) -> int:
+        return 1

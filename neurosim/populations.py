@@ -1,0 +1,88 @@
+"""The parts of a network's description, each checked by itself."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from neurosim.dyad import ACTIVATIONS, ActivationName
+from neurosim.errors import NetworkError
+from neurosim.operators import Operator, Shape
+
+Role = Literal["input", "hidden", "output"]
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> str:
+    """``unknown population 'h3'; did you mean 'h2'?``, or the list of what is known."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, known))}"
+    return f"unknown {what} {name!r}; {hint}"
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
+_PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\->]*")
+
+
+@dataclass(frozen=True)
+class Population:
+    """A named array of dyads of shape (N,) or (C, H, W); a node of the network.
+
+    The bias is one value per dyad on (N,), one per conv channel on (C, H, W). Input dyads only
+    send; output dyads are linear and are nudged by the loss.
+    """
+
+    name: str
+    shape: Shape
+    activation: ActivationName = "relu"
+    role: Role = "hidden"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if not _NAME.fullmatch(name):
+            raise NetworkError(
+                f"population name {name!r} must start with a letter and hold letters, digits, _, -"
+            )
+        if len(self.shape) not in (1, 3) or min(self.shape) < 1:
+            raise NetworkError(
+                f"population {name!r} has shape {list(self.shape)}; it must be [N] or [C, H, W]"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise NetworkError(unknown("activation", self.activation, list(ACTIVATIONS)))
+        if self.role == "output" and self.activation != "identity":
+            raise NetworkError(
+                f"output population {name!r} has activation {self.activation!r}; output dyads "
+                "are linear (identity), the loss applies what else is needed"
+            )
+        if self.role == "input" and self.bias:
+            raise NetworkError(f"input population {name!r} cannot have a bias")
+
+    @property
+    def size(self) -> int:
+        """Number of dyads."""
+        return prod(self.shape)
+
+    @property
+    def bias_shape(self) -> Shape:
+        return (self.shape[0],) if len(self.shape) == 3 else (self.size,)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A directed edge: mean messages go from ``pre`` to ``post``, difference messages back."""
+
+    name: str
+    pre: str
+    post: str
+    operator: Operator
+
+    def __post_init__(self) -> None:
+        if not _PROJECTION_NAME.fullmatch(self.name):
+            raise NetworkError(
+                f"projection name {self.name!r} must start with a letter and hold letters, "
+                "digits, _, - and >"
+            )

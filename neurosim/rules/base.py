@@ -1,0 +1,76 @@
+"""What a rule is: what a neuron does when it wakes, and what it sends."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from neurosim.dyad import ActivationName
+from neurosim.losses import Loss
+from neurosim.operators import Operator
+
+
+class Wake(NamedTuple):
+    """The result of a wake: states, and the two messages. A difference of None is exactly zero."""
+
+    plus: Tensor
+    minus: Tensor
+    mean: Tensor
+    difference: Tensor | None
+
+
+@dataclass
+class Nudge:
+    """What acts on the output dyads: a target, once it is switched on.
+
+    ``gradient`` is ∇ℓ at the feed-forward prediction, for the rules that freeze it.
+    """
+
+    loss: Loss
+    target: Tensor | None = None
+    gradient: Tensor | None = None
+    active: bool = False
+
+
+class Rule(ABC):
+    """A frozen description; the arrays that a wake reads and writes are passed in and out."""
+
+    @property
+    @abstractmethod
+    def gradient_scale(self) -> float:
+        """What the sum over the batch of δ s̄ᵀ is multiplied by, before the division by B."""
+
+    @property
+    @abstractmethod
+    def needs_prediction(self) -> bool:
+        """Whether the nudge needs the feed-forward prediction."""
+
+    @abstractmethod
+    def check_loss(self, loss: Loss) -> None:
+        """Raises ConfigurationError where the rule's nudge cannot use this loss."""
+
+    @abstractmethod
+    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
+        """What dyads in these states send forward."""
+
+    @abstractmethod
+    def damping_of(self, upward: Sequence[tuple[Operator, nn.Parameter | None]]) -> float:
+        """The damping D of a population with these projections upward."""
+
+    @abstractmethod
+    def wake(
+        self,
+        activation: ActivationName,
+        basal: Tensor,
+        apical: Tensor | None,
+        *,
+        plus: Tensor | None = None,
+        minus: Tensor | None = None,
+        damping: float = 0.0,
+        nudge: Nudge | None = None,
+    ) -> Wake:
+        """One wake of dyads with these potentials (B, …); an apical potential of None is zero."""

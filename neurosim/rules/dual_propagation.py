@@ -1,0 +1,175 @@
+"""Dual propagation: all variants through one `relax` (DP23 eqs. 6-9, DP24 eqs. 11-14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from neurosim import dyad
+from neurosim.dyad import ActivationName
+from neurosim.errors import ConfigurationError
+from neurosim.losses import Loss
+from neurosim.operators import Operator
+from neurosim.rules.base import Nudge, Rule, Wake
+
+Variant = Literal["aro", "lagrangian", "damped"]
+NudgeName = Literal["prediction", "potential", "proximal"]
+DampingName = Literal["strong", "published"]
+
+
+@dataclass(frozen=True)
+class DualPropagation(Rule):
+    """s± ← f((a ± w± Δ + D s±) / (1 + D)), with the weights (w⁺, w⁻) and damping D of a variant.
+
+    ============  ======  ======  =====================================================
+    ``variant``   w⁺      w⁻      D
+    ============  ======  ======  =====================================================
+    aro           α       1−α     0
+    lagrangian    1−α     α       0
+    damped        α       1−α     strong: σ²\\|1−2α\\|; published: max(0, (σ²−1)/2)·\\|1−2α\\|
+    ============  ======  ======  =====================================================
+
+    σ is the spectral norm of the projections upward. The mean is s̄ = α s⁺ + (1−α) s⁻ in every
+    variant. ``nudge`` says where the output dyads take the loss gradient: at the feed-forward
+    ``prediction``, at their own ``potential`` at each wake, or, for the squared error, in closed
+    form (``proximal``: s⁺ = (a + w⁺βy)/(1 + w⁺β), s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs w⁻β < 1).
+
+    Raises ConfigurationError unless 0 ≤ α ≤ 1 and β > 0.
+    """
+
+    alpha: float = 0.5
+    beta: float = 1.0
+    variant: Variant = "aro"
+    nudge: NudgeName = "potential"
+    damping: DampingName = "strong"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.alpha <= 1.0:
+            raise ConfigurationError(f"alpha is {self.alpha}; it must lie between 0 and 1")
+        if not 0.0 < self.beta < float("inf"):
+            raise ConfigurationError(f"beta is {self.beta}; it must be greater than 0")
+        for key, choices in (("variant", Variant), ("nudge", NudgeName), ("damping", DampingName)):
+            if getattr(self, key) not in get_args(choices):
+                raise ConfigurationError(
+                    f"{key} is {getattr(self, key)!r}; it must be one of {list(get_args(choices))}"
+                )
+        if self.nudge == "proximal" and self.weights[1] * self.beta >= 1.0:
+            raise ConfigurationError(
+                f"the proximal nudge needs w⁻·beta < 1, but w⁻ = {self.weights[1]:g} (variant "
+                f"{self.variant}, alpha {self.alpha:g}) and beta = {self.beta:g}; take a smaller "
+                "beta or another nudge"
+            )
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """(w⁺, w⁻): how strongly the apical potential acts on s⁺ and, negatively, on s⁻."""
+        if self.variant == "lagrangian":
+            return 1.0 - self.alpha, self.alpha
+        return self.alpha, 1.0 - self.alpha
+
+    @property
+    def gradient_scale(self) -> float:
+        return -1.0 / self.beta
+
+    @property
+    def needs_prediction(self) -> bool:
+        return self.nudge == "prediction"
+
+    def check_loss(self, loss: Loss) -> None:
+        if self.nudge == "proximal" and loss.name != "squared_error":
+            raise ConfigurationError(
+                f"the proximal nudge is the closed form of squared_error, not of {loss.name}; "
+                "use nudge 'potential' or 'prediction'"
+            )
+
+    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
+        return dyad.mean(plus, minus, self.alpha)
+
+    def damping_of(self, upward: Sequence[tuple[Operator, nn.Parameter | None]]) -> float:
+        tilt = abs(1.0 - 2.0 * self.alpha)
+        if self.variant != "damped" or not tilt:
+            return 0.0
+        # Several projections upward act as one stacked operator: its norm² is at most the sum.
+        square = sum(spectral_norm(operator, weight) ** 2 for operator, weight in upward)
+        return tilt * (square if self.damping == "strong" else max(0.0, (square - 1.0) / 2.0))
+
+    def wake(
+        self,
+        activation: ActivationName,
+        basal: Tensor,
+        apical: Tensor | None,
+        *,
+        plus: Tensor | None = None,
+        minus: Tensor | None = None,
+        damping: float = 0.0,
+        nudge: Nudge | None = None,
+    ) -> Wake:
+        w_plus, w_minus = self.weights
+        stiff_plus = stiff_minus = 0.0
+        if nudge is not None and nudge.active:
+            force = self._force(basal, nudge)
+            apical = force if apical is None else apical + force
+            if self.nudge == "proximal":
+                stiff_plus, stiff_minus = w_plus * self.beta, -w_minus * self.beta
+        f = dyad.ACTIVATIONS[activation]
+        new_plus = dyad.relax(
+            f, basal, apical, w_plus, state=plus, damping=damping, stiffness=stiff_plus
+        )
+        if apical is None and not damping:
+            return Wake(new_plus, new_plus, new_plus, None)
+        new_minus = dyad.relax(
+            f, basal, apical, -w_minus, state=minus, damping=damping, stiffness=stiff_minus
+        )
+        if activation == "identity" and not damping and not stiff_plus and not stiff_minus:
+            # A linear dyad's difference is Δ itself and its mean a + (αw⁺ − (1−α)w⁻)Δ. Taking
+            # them from the states would round, and the rounding would look like news.
+            assert apical is not None
+            tilt = self.alpha * w_plus - (1.0 - self.alpha) * w_minus
+            mean = dyad.relax(dyad.identity, basal, apical, tilt)
+            return Wake(new_plus, new_minus, mean, apical)
+        return Wake(
+            new_plus,
+            new_minus,
+            self.mean(new_plus, new_minus),
+            dyad.difference(new_plus, new_minus),
+        )
+
+    def _force(self, basal: Tensor, nudge: Nudge) -> Tensor:
+        """What the target adds to the apical potential of the output: −βg, or βy (proximal)."""
+        assert nudge.target is not None
+        match self.nudge:
+            case "prediction":
+                assert nudge.gradient is not None
+                return nudge.gradient * -self.beta
+            case "potential":
+                return nudge.loss.gradient(basal, nudge.target) * -self.beta
+            case "proximal":
+                return nudge.target * self.beta
+
+
+def spectral_norm(operator: Operator, weight: Tensor | None, tolerance: float = 1e-6) -> float:
+    """σ of the operator without its pooling, by power iteration from a fixed start.
+
+    A pure function of the weight, so that a resumed run computes the same damping. Stops at a
+    relative change below ``tolerance``, or after 1,000 iterations.
+    """
+    if weight is None:
+        return 1.0  # identity and non-overlapping pooling; averaging is smaller still
+    operator = operator.unpooled
+    vector = torch.linspace(1.0, 2.0, steps=operator.pre_size, dtype=weight.dtype)
+    vector = vector.to(weight.device).view(1, *operator.pre)
+    norm = previous = 0.0
+    with torch.no_grad():
+        for _ in range(1000):
+            image, _ = operator.forward(vector / vector.norm(), weight, None, None)
+            vector = operator.adjoint(image, weight, None, None)
+            norm = sqrt(float(vector.norm()))
+            if norm == 0.0 or abs(norm - previous) <= tolerance * norm:
+                return norm
+            previous = norm
+    return norm

@@ -1,0 +1,106 @@
+"""What a schedule is: it decides when each unit wakes.
+
+A schedule is a frozen description. `Schedule.start` makes a `Clock`, which owns the next wake of
+every unit as an array of ticks; the simulated processes sleep by it. The clock is the schedule's
+whole state: plain arrays and numbers, saved and restored with the simulation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from neurosim.errors import ConfigurationError
+from neurosim.operators import Ints
+from neurosim.units import Layout, Unit
+
+NEVER = np.iinfo(np.int64).max
+
+
+def ticks_of(time: float, tick: float) -> int:
+    """⌈time/tick⌉, forgiving round-off just above a whole number."""
+    return ceil(time / tick - 1e-9)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an inference starts: after tick ``tick``, with ``previous`` if states are carried."""
+
+    layout: Layout
+    tick: int
+    feedforward: bool
+    random: np.random.Generator
+    previous: Clock | None = None
+
+
+class Clock(ABC):
+    """The next wake of every unit, and how it moves on. ``next`` holds ticks, `NEVER` for none."""
+
+    def __init__(self, next_wake: Ints, end: int) -> None:
+        self.next = next_wake
+        self.end = end
+
+    def advance(self, tick: int) -> Ints:
+        """The units that wake at ``tick``, ascending; their next wakes are set."""
+        due = np.flatnonzero(self.next == tick)
+        if len(due):
+            self.next[due] = self.reschedule(tick, due)
+        return due
+
+    @abstractmethod
+    def reschedule(self, tick: int, due: Ints) -> Ints:
+        """The next wakes, after ``tick``, of the units that wake at ``tick``."""
+
+    def news(self, tick: int, units: Ints) -> None:
+        """Something reaches these units at ``tick``. Only an event-driven clock listens."""
+        del tick, units
+
+    @property
+    def listens(self) -> bool:
+        """Whether `news` is worth computing."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"next": self.next.copy(), "end": self.end}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.next[:] = state["next"]
+        self.end = int(state["end"])
+
+
+class Schedule(ABC):
+    """Base of all schedules. ``tick`` is the simulated time of one tick."""
+
+    unit: Unit
+    tick: float
+
+    @abstractmethod
+    def start(self, at: Start) -> Clock:
+        """A clock for one inference. Raises ConfigurationError if a population never wakes."""
+
+    @abstractmethod
+    def restore(self, at: Start, state: dict[str, Any]) -> Clock:
+        """The clock of a saved simulation."""
+
+    def nudge_after(self, depth: int | None) -> int:
+        """Ticks after which the target acts, where the user does not say."""
+        del depth
+        return 0
+
+
+def check_positive(**values: float) -> None:
+    """Raises ConfigurationError that names the first value that is not positive and finite."""
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise ConfigurationError(f"{name} is {value}; it must be greater than 0")
+
+
+def check_all_wake(layout: Layout, awake: np.ndarray[Any, np.dtype[np.bool_]], why: str) -> None:
+    """Raises ConfigurationError naming the first population none of whose units is in ``awake``."""
+    for index, name in enumerate(layout.names):
+        if not awake[layout.offsets[index] : layout.offsets[index + 1]].any():
+            raise ConfigurationError(f"the schedule never wakes the population {name!r}: {why}")

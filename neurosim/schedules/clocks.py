@@ -1,0 +1,172 @@
+"""Schedules in which every unit has a clock of its own in simulated time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.errors import ConfigurationError
+from neurosim.operators import Ints
+from neurosim.schedules.base import Clock, Schedule, Start, check_all_wake, check_positive, ticks_of
+from neurosim.units import Unit, UnitKind
+
+Floats = npt.NDArray[np.float64]
+
+
+class PoissonClock(Clock):
+    """Exponential waiting times. ``scale`` is the mean waiting time in ticks, one or per unit."""
+
+    def __init__(
+        self, at: Start, scale: float | Floats, end: int, next_wake: Ints | None = None
+    ) -> None:
+        self.random, self.scale = at.random, scale
+        if next_wake is None:
+            next_wake = at.tick + self._waits(at.layout.total, scale)
+        super().__init__(next_wake, end)
+
+    def _waits(self, count: int, scale: float | Floats) -> Ints:
+        # Wakes in ((n−1)·tick, n·tick] commit at tick n, several of them once. A Poisson process
+        # has no memory, so waiting anew from n·tick has the same law as going on from the last.
+        waits = np.ceil(self.random.standard_exponential(count) * scale)
+        return np.maximum(waits, 1.0).astype(np.int64)
+
+    def reschedule(self, tick: int, due: Ints) -> Ints:
+        scale = self.scale[due] if isinstance(self.scale, np.ndarray) else self.scale
+        return tick + self._waits(len(due), scale)
+
+
+@dataclass(frozen=True)
+class Poisson(Schedule):
+    """Every unit wakes by its own exponential clock.
+
+    ``rate`` is in wakes per unit of simulated time, one for all or one per population by name;
+    ``duration`` is in simulated time. Raises ConfigurationError for values that are not positive,
+    an unknown population, or a population without a rate.
+    """
+
+    unit: Unit | UnitKind = "neuron"  # type: ignore[assignment]
+    rate: float | Mapping[str, float] = 1.0
+    tick: float = 1.0
+    duration: float = 16.0
+
+    def __post_init__(self) -> None:
+        rates = self.rate if isinstance(self.rate, Mapping) else {"": self.rate}
+        check_positive(tick=self.tick, duration=self.duration)
+        for name, rate in rates.items():
+            check_positive(**{f"rate of {name!r}" if name else "rate": rate})
+
+    def _scale(self, at: Start) -> float | Floats:
+        if not isinstance(self.rate, Mapping):
+            return 1.0 / (self.rate * self.tick)
+        for name in self.rate:
+            at.layout.network[name]
+        missing = [name for name in at.layout.names if name not in self.rate]
+        if missing:
+            raise ConfigurationError(
+                f"the schedule never wakes the population {missing[0]!r}: rate does not name it"
+            )
+        rates = np.array([self.rate[name] for name in at.layout.names])
+        scale: Floats = 1.0 / (rates * self.tick)
+        return scale[at.layout.population_of]
+
+    def start(self, at: Start) -> Clock:
+        end = at.tick + max(1, ticks_of(self.duration, self.tick))
+        kept = None if at.previous is None else at.previous.next
+        return PoissonClock(at, self._scale(at), end, kept)
+
+    def restore(self, at: Start, state: dict[str, Any]) -> Clock:
+        return PoissonClock(at, self._scale(at), int(state["end"]), np.array(state["next"]))
+
+
+class PeriodicClock(Clock):
+    """Wakes at phase + k·period + a bounded uniform jitter, in simulated time."""
+
+    def __init__(
+        self, random: np.random.Generator, tick: float, jitter: float, start: int, **arrays: Any
+    ) -> None:
+        self.random, self.tick, self.jitter, self.origin = random, tick, jitter, start
+        self.period: Floats = np.array(arrays["period"])
+        self.phase: Floats = np.array(arrays["phase"])
+        self.count: Ints = np.array(arrays["count"])
+        super().__init__(np.array(arrays["next"]), int(arrays["end"]))
+
+    def wakes(self, units: Ints | slice, after: int) -> Ints:
+        """Ticks of these units' wakes number ``count``, jitter drawn, later than ``after``."""
+        time = self.phase[units] + self.count[units] * self.period[units]
+        if self.jitter:
+            time = time + self.random.uniform(-self.jitter, self.jitter, len(time))
+        ticks = self.origin + np.ceil(time / self.tick - 1e-9).astype(np.int64)
+        return np.maximum(ticks, after + 1)
+
+    def reschedule(self, tick: int, due: Ints) -> Ints:
+        # Several wakes in one window commit once: go on with the first that is due after it.
+        now = (tick - self.origin) * self.tick
+        passed = np.floor((now - self.phase[due]) / self.period[due] + 1e-9).astype(np.int64)
+        self.count[due] = np.maximum(self.count[due], passed) + 1
+        return self.wakes(due, tick)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {
+            "origin": self.origin,
+            "period": self.period.copy(),
+            "phase": self.phase.copy(),
+            "count": self.count.copy(),
+        }
+
+
+@dataclass(frozen=True)
+class Periodic(Schedule):
+    """Every unit has its own period, phase and jitter: globally asynchronous, locally synchronous.
+
+    A unit's period is drawn once, uniformly from ``period``·[1−spread, 1+spread]; its phase is
+    drawn from (0, period] or, ``aligned``, equals the period; each wake is moved by up to
+    ±``jitter``. All in simulated time. Raises ConfigurationError for values out of range, or where
+    a population's first wake lies beyond ``duration``.
+    """
+
+    unit: Unit | UnitKind = "neuron"  # type: ignore[assignment]
+    period: float = 1.0
+    spread: float = 0.0
+    jitter: float = 0.0
+    phase: Literal["random", "aligned"] = "random"
+    tick: float = 1.0
+    duration: float = 16.0
+
+    def __post_init__(self) -> None:
+        check_positive(period=self.period, tick=self.tick, duration=self.duration)
+        if not 0.0 <= self.spread < 1.0:
+            raise ConfigurationError(f"spread is {self.spread}; it must be at least 0, below 1")
+        shortest = self.period * (1.0 - self.spread)
+        if not 0.0 <= self.jitter <= shortest / 2:
+            raise ConfigurationError(
+                f"jitter is {self.jitter}; it must be at least 0 and at most half of the shortest "
+                f"period, {shortest / 2:g}, so that wakes keep their order"
+            )
+        if self.phase not in ("random", "aligned"):
+            raise ConfigurationError(f"phase is {self.phase!r}; it must be 'random' or 'aligned'")
+
+    def start(self, at: Start) -> Clock:
+        end = at.tick + max(1, ticks_of(self.duration, self.tick))
+        if isinstance(at.previous, PeriodicClock):
+            return self.restore(at, at.previous.state_dict() | {"end": end})
+        total = at.layout.total
+        low, high = self.period * (1 - self.spread), self.period * (1 + self.spread)
+        period = at.random.uniform(low, high, total) if self.spread else np.full(total, self.period)
+        drawn = self.phase == "random"
+        phase = period * (1.0 - at.random.random(total)) if drawn else period.copy()
+        zeros = np.zeros(total, dtype=np.int64)
+        arrays = {"period": period, "phase": phase, "count": zeros, "next": zeros, "end": end}
+        clock = PeriodicClock(at.random, self.tick, self.jitter, at.tick, **arrays)
+        clock.next[:] = clock.wakes(slice(None), at.tick)
+        check_all_wake(
+            at.layout, clock.next <= end, f"its first wake comes after duration {self.duration:g}"
+        )
+        return clock
+
+    def restore(self, at: Start, state: dict[str, Any]) -> Clock:
+        arrays = {k: state[k] for k in ("period", "phase", "count", "next", "end")}
+        return PeriodicClock(at.random, self.tick, self.jitter, int(state["origin"]), **arrays)

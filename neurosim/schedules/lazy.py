@@ -1,0 +1,61 @@
+"""The event-driven schedule: a unit wakes exactly when something has reached it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neurosim.operators import Ints
+from neurosim.schedules.base import NEVER, Clock, Schedule, Start, check_positive, ticks_of
+from neurosim.units import Unit, UnitKind
+
+
+class LazyClock(Clock):
+    """No clock but the news."""
+
+    def reschedule(self, tick: int, due: Ints) -> Ints:
+        del tick
+        return np.full(len(due), NEVER)
+
+    def news(self, tick: int, units: Ints) -> None:
+        self.next[units] = np.minimum(self.next[units], tick)
+
+    @property
+    def listens(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Lazy(Schedule):
+    """A unit wakes when a message has reached it since it last woke.
+
+    News is a delivered message, a new target, a weight update, or, for a damped dyad, its own
+    change; for any sample of the batch. Due at the start: everything under a zero start, the
+    outputs under a feed-forward start. Inference ends when nothing is due, or after ``duration``
+    (simulated time). With a channel ``threshold`` this is send-on-delta.
+    """
+
+    duration: float
+    unit: Unit | UnitKind = "neuron"  # type: ignore[assignment]
+    tick: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(duration=self.duration, tick=self.tick)
+
+    def start(self, at: Start) -> Clock:
+        end = at.tick + max(1, ticks_of(self.duration, self.tick))
+        if at.previous is not None:
+            return LazyClock(at.previous.next, end)
+        due = np.full(at.layout.total, NEVER)
+        if at.feedforward:
+            output = at.layout.names.index(at.layout.network.output.name)
+            due[at.layout.offsets[output] : at.layout.offsets[output + 1]] = at.tick + 1
+        else:
+            due[:] = at.tick + 1
+        return LazyClock(due, end)
+
+    def restore(self, at: Start, state: dict[str, Any]) -> Clock:
+        del at
+        return LazyClock(np.array(state["next"]), int(state["end"]))

@@ -1,0 +1,269 @@
+"""Schedules whose wakes are all known when an inference starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from neurosim.errors import ConfigurationError
+from neurosim.operators import Ints
+from neurosim.schedules.base import NEVER, Clock, Schedule, Start, check_all_wake, ticks_of
+from neurosim.units import Layout, Unit, UnitKind
+
+Order = Literal["forward", "backward", "forward_backward", "odd_even", "even_odd"]
+
+
+class PlannedClock(Clock):
+    """Rows of wake ticks, each shared by the units of one row (all units of a population, say).
+
+    ``ticks`` holds the rows one after the other, each ascending; row r is
+    ``ticks[edges[r]:edges[r + 1]]``. ``row_of`` is the row of each unit, ``place`` the position of
+    each row's next wake in ``ticks``.
+    """
+
+    def __init__(self, row_of: Ints, edges: Ints, ticks: Ints, end: int) -> None:
+        self.row_of, self.edges, self.ticks = row_of, edges, ticks
+        self.place = edges[:-1].copy()
+        super().__init__(self._next_of_rows()[row_of], end)
+
+    def _next_of_rows(self) -> Ints:
+        padded = np.append(self.ticks, NEVER)
+        return np.where(self.place < self.edges[1:], padded[self.place], NEVER)
+
+    def reschedule(self, tick: int, due: Ints) -> Ints:
+        del tick
+        rows = self.row_of[due]
+        woken = rows if len(rows) == 1 else np.unique(rows)
+        place = self.place[woken] + 1
+        self.place[woken] = place
+        ends = self.edges[woken + 1]
+        following = np.where(place < ends, self.ticks[np.minimum(place, ends - 1)], NEVER)
+        return following[np.searchsorted(woken, rows)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {
+            "row_of": self.row_of.copy(),
+            "edges": self.edges.copy(),
+            "ticks": self.ticks.copy(),
+            "place": self.place.copy(),
+        }
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> PlannedClock:
+        row_of, edges, ticks = (np.array(state[key]) for key in ("row_of", "edges", "ticks"))
+        clock = cls(row_of, edges, ticks, int(state["end"]))
+        clock.place = np.array(state["place"])
+        clock.load_state_dict(state)
+        return clock
+
+
+def planned(row_of: Ints, rows: Sequence[Iterable[int]], end: int) -> PlannedClock:
+    """A clock from one list of ticks per row."""
+    lists = [np.fromiter(row, dtype=np.int64) for row in rows]
+    edges = np.concatenate([[0], np.cumsum([len(row) for row in lists])]).astype(np.int64)
+    ticks = np.concatenate(lists) if lists else np.empty(0, dtype=np.int64)
+    return PlannedClock(row_of, edges, ticks, end)
+
+
+class Planned(Schedule):
+    """A schedule with a `PlannedClock`."""
+
+    def restore(self, at: Start, state: dict[str, Any]) -> Clock:
+        del at
+        return PlannedClock.restored(state)
+
+
+def _positive_counts(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or value < 1 or value != int(value)):
+            raise ConfigurationError(f"{name} is {value}; it must be a whole number, at least 1")
+
+
+@dataclass(frozen=True)
+class Sweep(Planned):
+    """One population per tick, in an ``order`` that is run through ``passes`` times.
+
+    ``forward``: 1…L. ``backward``: L…1. ``forward_backward``: that many downward sweeps with
+    upward sweeps between them, where turning populations wake once; an upward sweep comes first
+    unless the start is feed-forward. ``odd_even``, ``even_odd``: half of the populations per tick,
+    by the parity of their level. Populations are taken in topological order (in declaration order
+    where there is a cycle).
+    """
+
+    order: Order = "forward_backward"
+    passes: int = 1
+    unit: Unit | UnitKind = "population"  # type: ignore[assignment]
+    tick: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.order not in get_args(Order):
+            raise ConfigurationError(
+                f"order is {self.order!r}; it must be one of {list(get_args(Order))}"
+            )
+        _positive_counts(passes=self.passes)
+
+    def start(self, at: Start) -> Clock:
+        sequence = self.sequence(at.layout, at.feedforward)
+        rows: list[list[int]] = [[] for _ in at.layout.populations]
+        for offset, woken in enumerate(sequence, 1):
+            for population in woken:
+                rows[population].append(at.tick + offset)
+        return planned(at.layout.population_of, rows, at.tick + len(sequence))
+
+    def sequence(self, layout: Layout, feedforward: bool) -> list[list[int]]:
+        """Population indices per tick."""
+        up = list(range(len(layout.populations)))
+        down = up[::-1]
+        match self.order:
+            case "forward":
+                return [[p] for p in up] * self.passes
+            case "backward":
+                return [[p] for p in down] * self.passes
+            case "forward_backward":
+                turns = ([] if feedforward else [up]) + [down, up] * self.passes
+                turns = turns[: 2 * self.passes - (1 if feedforward else 0)]
+                path = [p for turn in turns for p in turn]
+                return [[p] for i, p in enumerate(path) if i == 0 or path[i - 1] != p]
+            case _:
+                levels = layout.network.levels
+                odd = [p for p in up if levels[layout.names[p]] % 2 == 1]
+                even = [p for p in up if levels[layout.names[p]] % 2 == 0]
+                halves = [odd, even] if self.order == "odd_even" else [even, odd]
+                return halves * self.passes
+
+
+@dataclass(frozen=True)
+class Parallel(Planned):
+    """Every dyad at every tick (P-DP). By default the target acts from the tick at which the
+    feed-forward prediction can have reached the output: the longest input-output path."""
+
+    ticks: int = 16
+    unit: Unit | UnitKind = "population"  # type: ignore[assignment]
+    tick: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive_counts(ticks=self.ticks)
+
+    def start(self, at: Start) -> Clock:
+        end = at.tick + self.ticks
+        rows = [range(at.tick + 1, end + 1)]
+        return planned(np.zeros(at.layout.total, dtype=np.int64), rows, end)
+
+    def nudge_after(self, depth: int | None) -> int:
+        if depth is None:
+            raise ConfigurationError(
+                "the network has a cycle, so the parallel schedule cannot tell when the prediction "
+                "has reached the output: give nudge_after"
+            )
+        return depth
+
+
+@dataclass(frozen=True)
+class RandomOrder(Planned):
+    """Units in random order.
+
+    ``unit: population`` with ``updates``: at each tick one population, drawn uniformly with
+    replacement (R-DP-100 of DP23 is 100 updates). Other units with ``groups`` and ``passes``: in
+    each pass a random permutation of all units of the network, cut into ``groups`` ticks.
+    """
+
+    unit: Unit | UnitKind = "neuron"  # type: ignore[assignment]
+    updates: int | None = None
+    groups: int | None = None
+    passes: int | None = None
+    tick: float = 1.0
+
+    def __post_init__(self) -> None:
+        by_population = Unit.of(self.unit).kind == "population"
+        wanted = ("updates",) if by_population else ("groups", "passes")
+        for name in ("updates", "groups", "passes"):
+            value = getattr(self, name)
+            if (value is None) == (name in wanted):
+                kind = Unit.of(self.unit).kind
+                verb = "needs" if name in wanted else "does not take"
+                raise ConfigurationError(f"random_order with unit {kind!r} {verb} {name!r}")
+        _positive_counts(updates=self.updates, groups=self.groups, passes=self.passes)
+
+    def start(self, at: Start) -> Clock:
+        layout = at.layout
+        if self.updates is not None:
+            if self.updates < len(layout.populations):
+                raise ConfigurationError(
+                    f"updates is {self.updates}, but there are {len(layout.populations)} "
+                    "populations: the schedule never wakes one of them"
+                )
+            drawn = at.random.integers(0, len(layout.populations), self.updates)
+            rows = [
+                (at.tick + 1 + np.flatnonzero(drawn == p)).tolist()
+                for p in range(len(layout.populations))
+            ]
+            return planned(layout.population_of, rows, at.tick + self.updates)
+        assert self.groups is not None
+        assert self.passes is not None
+        if self.groups > layout.total:
+            raise ConfigurationError(
+                f"groups is {self.groups}, but the network has only {layout.total} units to cut "
+                "into groups"
+            )
+        ticks = np.empty((layout.total, self.passes), dtype=np.int64)
+        group = np.arange(layout.total) * self.groups // layout.total
+        for number in range(self.passes):
+            order = at.random.permutation(layout.total)
+            ticks[order, number] = at.tick + 1 + number * self.groups + group
+        edges = np.arange(layout.total + 1, dtype=np.int64) * self.passes
+        row_of = np.arange(layout.total, dtype=np.int64)
+        end = at.tick + self.groups * self.passes
+        return PlannedClock(row_of, edges, ticks.reshape(-1), end)
+
+
+ReplayWake = tuple[float, str, Sequence[int] | None]
+
+
+@dataclass(frozen=True)
+class Replay(Planned):
+    """An explicit list of wakes ``(time, population, flat indices or None for all)``.
+
+    It is what the `wakes` probe of any other run records. Wakes in ((n−1)·tick, n·tick] commit at
+    tick n. Raises ConfigurationError for a time ≤ 0, an unknown population or index, or a
+    population that never wakes.
+    """
+
+    wakes: tuple[ReplayWake, ...] = ()
+    tick: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wakes", tuple((t, p, i) for t, p, i in self.wakes))
+
+    @property
+    def unit(self) -> Unit:  # type: ignore[override]
+        return Unit("neuron")
+
+    def start(self, at: Start) -> Clock:
+        layout = at.layout
+        wakes: list[tuple[Ints, int]] = []
+        last = 0
+        for number, (time, name, indices) in enumerate(self.wakes):
+            where = f"wake {number} of the replay, ({time}, {name!r}, …)"
+            if not 0 < time < float("inf"):
+                raise ConfigurationError(f"{where}: the time must be greater than 0")
+            layout.network[name]
+            if name not in layout.names:
+                raise ConfigurationError(f"{where}: the input never wakes")
+            population = layout.names.index(name)
+            size = layout.populations[population].size
+            dyads = np.arange(size) if indices is None else np.asarray(indices, dtype=np.int64)
+            if len(dyads) and not 0 <= dyads.min() <= dyads.max() < size:
+                raise ConfigurationError(f"{where}: an index lies outside 0…{size - 1}")
+            last = max(last, ticks_of(time, self.tick))
+            wakes.append((dyads + layout.offsets[population], ticks_of(time, self.tick)))
+        units = np.concatenate([w for w, _ in wakes]) if wakes else np.empty(0, dtype=np.int64)
+        ticks = np.repeat([t for _, t in wakes], [len(w) for w, _ in wakes]).astype(np.int64)
+        pairs = np.unique(np.stack([units, ticks + at.tick]), axis=1)  # by unit, then by tick
+        counts = np.bincount(pairs[0], minlength=layout.total)
+        check_all_wake(layout, counts > 0, "the replay does not name it")
+        edges = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        row_of = np.arange(layout.total, dtype=np.int64)
+        return PlannedClock(row_of, edges, pairs[1], at.tick + last)

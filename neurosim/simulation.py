@@ -1,0 +1,548 @@
+"""A simulation: model, rule, schedule, channels and probes put together, tick by tick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosim import metrics, probes
+from neurosim.channels import Channels
+from neurosim.engine import Engine, Processes
+from neurosim.errors import ConfigurationError, InputError, NetworkError, StateError
+from neurosim.losses import LOSSES, LossName
+from neurosim.model import Model, check_shape
+from neurosim.operators import Ints
+from neurosim.probes import Probe, ProbeKind, Trace
+from neurosim.random import generator_state, restore_generator, stream
+from neurosim.rules import DualPropagation, Nudge, Rule
+from neurosim.schedules import Clock, Schedule, Start
+from neurosim.state import State
+from neurosim.tick import Compute, Counts, News, Ticker
+from neurosim.units import Layout, Unit
+
+Init = Literal["zero", "feedforward", "carry"]
+Device = Literal["auto", "cpu", "cuda"]
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ends an inference once both total residuals are at most ``residual``.
+
+    Looked at every ``every`` ticks, and never before the difference has reached every population:
+    a residual can be small because the nudge has not arrived yet.
+    """
+
+    residual: float
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.residual > 0 or self.every < 1:
+            raise ConfigurationError("stop needs a residual greater than 0 and every of at least 1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an inference came to. States are copies of shape (B, *shape), by population name.
+
+    ``time`` is simulated time; ``wakes`` counts dyads; ``messages`` counts both kinds; ``counts``
+    holds these and more. ``stopped`` tells whether the stopping condition ended the inference.
+    """
+
+    plus: dict[str, Tensor]
+    minus: dict[str, Tensor]
+    prediction: Tensor
+    time: float
+    ticks: int
+    counts: Counts
+    trace: Trace
+    stopped: bool
+
+    @property
+    def wakes(self) -> int:
+        return self.counts.wakes
+
+    @property
+    def unit_wakes(self) -> int:
+        return self.counts.unit_wakes
+
+    @property
+    def messages(self) -> int:
+        return self.counts.messages
+
+
+class Simulation:
+    """An asynchronous network of dyads, one batch at a time.
+
+    ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
+    states, messages and time over (L-DP). ``nudge_after``: ticks after which the target acts.
+    ``learn_every``: with an optimizer, update the weights after every so many ticks; None leaves it
+    to `learn`. ``compute``: "dense" forces dense operations. ``processes``: one SimPy process per
+    "population", or per unit ("neuron"); traces are identical.
+
+    Raises ConfigurationError for parts that do not go together.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        schedule: Schedule,
+        rule: Rule | None = None,
+        loss: LossName = "squared_error",
+        channels: Channels | None = None,
+        init: Init = "feedforward",
+        nudge_after: int | None = None,
+        learn_every: int | None = None,
+        probes: Sequence[Probe | ProbeKind] = (),
+        stop: Stop | None = None,
+        device: Device | str = "cpu",
+        compute: Compute = "auto",
+        processes: Processes = "population",
+        seed: int = 0,
+    ) -> None:
+        self.rule = rule if rule is not None else DualPropagation()
+        _check_choices(loss=(loss, LossName), init=(init, Init), compute=(compute, Compute))
+        _check_choices(processes=(processes, Processes))
+        _check_counts(nudge_after=(nudge_after, 0), learn_every=(learn_every, 1))
+        if self.rule.needs_prediction and init != "feedforward":
+            raise ConfigurationError(
+                f"the nudge 'prediction' needs the feed-forward prediction, but init is {init!r}; "
+                "use init 'feedforward', or the nudge 'potential' or 'proximal'"
+            )
+        network = model.network
+        if init == "feedforward" and network.cycle is not None:
+            raise NetworkError(
+                "init 'feedforward' needs a network without cycles; this one has "
+                f"{' -> '.join([*network.cycle, network.cycle[0]])}; use init 'zero'"
+            )
+        self.loss = LOSSES[loss]
+        self.rule.check_loss(self.loss)
+        self.device = resolve_device(device)
+        self.model = model.to(self.device)
+        self.schedule, self.init, self.stop = schedule, init, stop
+        self.learn_every, self.processes = learn_every, processes
+        self.nudge_after = (
+            schedule.nudge_after(network.depth) if nudge_after is None else nudge_after
+        )
+        self.probes = tuple(p if isinstance(p, Probe) else Probe(p) for p in probes)
+        self.layout = Layout(network, Unit.of(schedule.unit))
+        self.channels = channels if channels is not None else Channels()
+        self.state = State(model, self.channels.resolve(network, schedule.tick))
+        self.random = stream(seed, "schedule")
+        self.nudge = Nudge(self.loss)
+        self._compute: Compute = compute
+        self._ticker: Ticker | None = None
+        self._clock: Clock | None = None
+        self._engine: Engine | None = None
+        self._running = False
+        self._stopped = False
+        self._began = 0  # the tick before the first of this inference
+        self._tick = 0  # the last completed tick
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._recording = True
+        self.trace = Trace()
+
+    # ---- an inference --------------------------------------------------------------------------
+
+    def infer(
+        self,
+        x: Tensor,
+        target: Tensor | None = None,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        record: bool = True,
+    ) -> Outcome:
+        """`start`, `advance` to the end, `finish`."""
+        self.start(x, target, optimizer=optimizer, record=record)
+        self.advance()
+        return self.finish()
+
+    @torch.no_grad()
+    def start(
+        self,
+        x: Tensor,
+        target: Tensor | None = None,
+        *,
+        optimizer: torch.optim.Optimizer | None = None,
+        record: bool = True,
+    ) -> None:
+        """Begins an inference on inputs x (B, *input) with targets (B, *output), if any.
+
+        ``optimizer`` is for ``learn_every``; ``record`` switches the probes. Raises InputError for
+        wrong shapes, values that are not finite, or another batch size than the carried one.
+        """
+        x = self._checked("input", x, self.model.network.input.shape)
+        if target is not None:
+            target = self._checked("target", target, self.model.network.output.shape)
+            if len(target) != len(x):
+                raise InputError(f"there are {len(x)} inputs but {len(target)} targets")
+        previous = self._clock if self.init == "carry" else None
+        if previous is None:
+            self._tick = 0
+        elif len(x) != self.state.batch:
+            raise InputError(
+                f"the batch has {len(x)} samples, but the carried states have {self.state.batch}; "
+                "with init 'carry' the batch size is fixed"
+            )
+        self._began = self._tick
+        self._running, self._stopped = True, False
+        self._optimizer, self._recording = optimizer, record
+        self.trace = Trace()
+        self._clock = self.schedule.start(self._start(previous))
+        self._ticker = self._new_ticker()
+        if target is not None and self._clock.end - self._began < self.nudge_after:
+            raise ConfigurationError(
+                f"nudge_after is {self.nudge_after}, but the schedule ends after "
+                f"{self._clock.end - self._began} ticks: the target would never act"
+            )
+        self.nudge.target, self.nudge.gradient = target, None
+        self.nudge.active = target is not None and self.nudge_after == 0
+        news = News()
+        if previous is None:
+            self._ticker.reset(x)
+            self._update_damping()
+            if self.init == "feedforward":
+                self._ticker.feed_forward()
+                if target is not None and self.rule.needs_prediction:
+                    prediction = self.state.output.plus.value
+                    self.nudge.gradient = self.loss.gradient(prediction, target)
+        else:
+            self._check_weights()
+            self._ticker.new_input(x, news)
+        self.state.output.stale.touch()
+        self._report(news, self._tick + 1)
+        if previous is not None or self.nudge_after > 0:
+            output = self.state.output.index
+            units = range(int(self.layout.offsets[output]), int(self.layout.offsets[output + 1]))
+            ticks = {self._began + 1} if previous is not None else set()
+            for tick in sorted(ticks | {self._began + max(1, self.nudge_after)}):
+                self._clock.news(tick, _array(units))
+        self._new_engine()
+
+    def advance(self, ticks: int | None = None) -> int:
+        """Runs so many ticks, or to the end of the inference; the number of ticks that were run.
+
+        Raises StateError outside of an inference, DivergenceError where a state is not finite.
+        """
+        if not self._running:
+            raise StateError("there is no inference under way: call start first")
+        assert self._engine is not None
+        assert self._clock is not None
+        before = self._tick
+        goal = self._clock.end if ticks is None else min(self._clock.end, before + ticks)
+        with torch.no_grad():
+            self._engine.run_until(goal, lambda: self.done)
+        return self._tick - before
+
+    @property
+    def done(self) -> bool:
+        """Whether the inference has come to its end."""
+        assert self._clock is not None
+        quiet = self._clock.listens and bool((self._clock.next > self._clock.end).all())
+        return (
+            self._stopped or self._tick >= self._clock.end or (quiet and self._tick > self._began)
+        )
+
+    @property
+    def tick(self) -> int:
+        """The last completed tick."""
+        return self._tick
+
+    @property
+    def time(self) -> float:
+        """Simulated time."""
+        return self._tick * self.schedule.tick
+
+    @torch.no_grad()
+    def finish(self) -> Outcome:
+        """Ends the inference with a closing delivery, and learning if it is due."""
+        if not self._running:
+            raise StateError("there is no inference under way: call start first")
+        self._learn_if_due(self._tick + 1)
+        self._running = False
+        cells = self.state.cells
+        output = self.state.output
+        return Outcome(
+            {cell.name: cell.plus.value.clone() for cell in cells},
+            {cell.name: cell.minus.value.clone() for cell in cells},
+            metrics.current_mean(output, self.rule).clone(),
+            self.time,
+            self._tick - self._began,
+            Counts(**asdict(self.counts)),
+            self.trace,
+            self._stopped,
+        )
+
+    @property
+    def counts(self) -> Counts:
+        """What this inference has done so far."""
+        assert self._ticker is not None
+        return self._ticker.counts
+
+    # ---- learning ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def gradients(self) -> dict[str, Tensor]:
+        """The local gradient of every parameter, batch mean, by the keys of ``model.state_dict()``.
+
+        ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now.
+        """
+        if self._ticker is None:
+            raise StateError("there are no states yet: call infer or start first")
+        found = self._ticker.gradients()
+        return {name: found[name] for name, _ in self.model.named_parameters()}
+
+    def objective(self) -> float:
+        """(1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is `gradients`."""
+        if self._ticker is None:
+            raise StateError("there are no states yet: call infer or start first")
+        return metrics.contrastive_objective(self.state, self.rule)
+
+    def learn(self, optimizer: torch.optim.Optimizer) -> None:
+        """Hands the local gradients to the optimizer and takes one step."""
+        gradients = self.gradients()
+        for name, parameter in self.model.named_parameters():
+            parameter.grad = gradients[name]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self._check_weights()
+
+    def _learn_if_due(self, tick: int) -> None:
+        """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th."""
+        passed = tick - 1 - self._began
+        if self._optimizer and self.learn_every and passed and passed % self.learn_every == 0:
+            self.learn(self._optimizer)
+
+    def _check_weights(self) -> None:
+        """Takes note of changed weights: caches, damping, and news to every unit."""
+        if self.state.check_weights():
+            self._update_damping()
+            assert self._clock is not None
+            if self._clock.listens:
+                self._clock.news(self._tick + 1, _array(range(self.layout.total)))
+                if self._engine is not None and self._running:
+                    self._engine.alarm(self._tick)
+
+    def _update_damping(self) -> None:
+        for cell in self.state.cells:
+            damping = self.rule.damping_of([(link.operator, link.weight) for link in cell.outgoing])
+            if damping != cell.damping:
+                cell.damping = damping
+                cell.stale.touch()
+
+    # ---- a tick --------------------------------------------------------------------------------
+
+    def _on_tick(self, tick: int, units: Ints) -> None:
+        assert self._ticker is not None
+        self._tick = tick - 1
+        self._learn_if_due(tick)
+        self._tick = tick
+        if not self.nudge.active and self.nudge.target is not None:
+            self.nudge.active = tick - self._began >= self.nudge_after
+            if self.nudge.active:
+                self.state.output.stale.touch()
+        woken = []
+        for population, some in self.layout.split(units):
+            dyads = self.layout.dyads(population, some)
+            selection = None
+            if dyads is not None:
+                selection = self.layout.selection(population, some, dyads, self.device)
+            woken.append((population, selection))
+        news = self._ticker.tick(tick, woken)
+        self.counts.unit_wakes += len(units)
+        self._report(news, tick + 1)
+        self._record(tick, woken)
+        if self.stop is not None and (tick - self._began) % self.stop.every == 0:
+            self._stopped = self._settled(self.stop.residual)
+
+    def _report(self, news: News, tick: int) -> None:
+        assert self._clock is not None
+        if self._clock.listens:
+            for index, marks in news.marks.items():
+                self._clock.news(tick, self.layout.units(index, marks))
+
+    def _settled(self, tolerance: float) -> bool:
+        if self.nudge.active and not all(metrics.reach(self.state).values()):
+            return False
+        if self.nudge.target is not None and not self.nudge.active:
+            return False
+        value = metrics.residual(self.state, self.rule, self.nudge)
+        return max(value.mean[""], value.difference[""]) <= tolerance
+
+    def _record(self, tick: int, woken: Sequence[tuple[int, Any]]) -> None:
+        if not self._recording:
+            return
+        assert self._clock is not None
+        time = tick * self.schedule.tick
+        for probe in self.probes:
+            if probe.kind == "wakes":
+                for population, selection in woken:
+                    indices = None if selection is None else selection.dyads.tolist()
+                    name = self.layout.names[population]
+                    wake = {"time": time, "population": name, "indices": indices}
+                    self.trace.add("wakes", wake)
+            elif (tick - self._began) % probe.every == 0 or tick == self._clock.end:
+                record = {"tick": tick, "time": time} | self._measure(probe.kind)
+                self.trace.add(probe.kind, record)
+
+    def _measure(self, kind: ProbeKind) -> dict[str, Any]:
+        match kind:
+            case "residual":
+                value = metrics.residual(self.state, self.rule, self.nudge)
+                return probes.residual_record(value)
+            case "gradient_angle":
+                # Measuring is no work of the simulated system.
+                counted = self.counts.weight_gradient
+                local = self.gradients()
+                self.counts.weight_gradient = counted
+                x, target = self.state.input.plus.value, self.nudge.target
+                if target is None:
+                    return {}
+                reference = metrics.back_propagation(self.model, self.loss, x, target)
+                return probes.alignment_record(metrics.alignment(local, reference))
+            case "reach":
+                return {"reached": metrics.reach(self.state)}
+            case _:
+                return asdict(self.counts)
+
+    # ---- state as data -------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on but the parameters, as tensors and numbers.
+
+        Together with ``model.state_dict()`` (and the optimizer's, if there is one) it continues bit
+        for bit in a simulation that is built the same way.
+        """
+        clock = None if self._clock is None else self._clock.state_dict()
+        return {
+            "version": STATE_VERSION,
+            "schedule": type(self.schedule).__name__,
+            "units": self.layout.total,
+            "running": self._running,
+            "stopped": self._stopped,
+            "recording": self._recording,
+            "began": self._began,
+            "tick": self._tick,
+            "random": generator_state(self.random),
+            "clock": _as_tensors(clock),
+            "state": None if clock is None else self.state.state_dict(),
+            "nudge": {
+                "target": _copied(self.nudge.target),
+                "gradient": _copied(self.nudge.gradient),
+                "active": self.nudge.active,
+            },
+            "counts": None if clock is None else asdict(self.counts),
+            "trace": self.trace.state_dict(),
+        }
+
+    def load_state_dict(
+        self, state: dict[str, Any], *, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        """Continues where `state_dict` was taken; ``optimizer`` is for ``learn_every``.
+
+        Raises StateError where the state is of another version, network or schedule.
+        """
+        mine = (STATE_VERSION, type(self.schedule).__name__, self.layout.total)
+        saved = tuple(state.get(key) for key in ("version", "schedule", "units"))
+        if saved != mine:
+            raise StateError(
+                f"the saved state is of (version, schedule, units) {saved}; this simulation has "
+                f"{mine}"
+            )
+        self._running, self._stopped = bool(state["running"]), bool(state["stopped"])
+        self._recording = bool(state["recording"])
+        self._began, self._tick = int(state["began"]), int(state["tick"])
+        restore_generator(self.random, state["random"])
+        self.trace = Trace(state["trace"])
+        self._optimizer = optimizer
+        for key in ("target", "gradient"):
+            value = _copied(state["nudge"][key])
+            setattr(self.nudge, key, None if value is None else value.to(self.device))
+        self.nudge.active = bool(state["nudge"]["active"])
+        self._clock = self._ticker = self._engine = None
+        if state["clock"] is not None:
+            self.state.load_state_dict(state["state"])
+            self._clock = self.schedule.restore(self._start(None), _as_arrays(state["clock"]))
+            self._ticker = self._new_ticker()
+            self._ticker.counts = Counts(**state["counts"])
+            self._new_engine()
+
+    def _start(self, previous: Clock | None) -> Start:
+        feedforward = self.init == "feedforward"
+        return Start(self.layout, self._tick, feedforward, self.random, previous)
+
+    def _new_ticker(self) -> Ticker:
+        assert self._clock is not None
+        listens = self._clock.listens
+        return Ticker(self.state, self.rule, self.nudge, self._compute, listens)
+
+    def _new_engine(self) -> None:
+        assert self._clock is not None
+        self._engine = Engine(
+            self._clock, self.layout.offsets, self._tick, self.processes, self._on_tick
+        )
+
+    def _checked(self, what: str, array: Tensor, shape: tuple[int, ...]) -> Tensor:
+        if not isinstance(array, Tensor):
+            raise InputError(f"the {what} must be a torch tensor, not {type(array).__name__}")
+        check_shape(what, array, shape)
+        if array.is_complex():
+            raise InputError(f"the {what} must be real, not {array.dtype}")
+        # A copy: what the caller does to the tensor afterwards must not reach into the simulation.
+        array = array.detach().to(self.device, self.model.dtype, copy=True)
+        finite = array.isfinite()
+        if not finite.all():
+            bad = (~finite).nonzero()[0].tolist()
+            raise InputError(f"the {what} is not finite: first at sample {bad[0]}, index {bad[1:]}")
+        return array
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device of a name; ``auto`` is cuda where there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise ConfigurationError(f"device is {device!r}; it must be auto, cpu or cuda") from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError("device is 'cuda', but torch finds no CUDA device here")
+    return resolved
+
+
+def _check_choices(**values: tuple[object, Any]) -> None:
+    for name, (value, choices) in values.items():
+        if value not in get_args(choices):
+            raise ConfigurationError(
+                f"{name} is {value!r}; it must be one of {list(get_args(choices))}"
+            )
+
+
+def _check_counts(**values: tuple[int | None, int]) -> None:
+    for name, (value, least) in values.items():
+        if value is not None and value < least:
+            raise ConfigurationError(f"{name} is {value}; it must be at least {least}")
+
+
+def _copied(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().clone()
+
+
+def _array(units: range) -> Ints:
+    return np.arange(units.start, units.stop, dtype=np.int64)
+
+
+def _as_tensors(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    if state is None:
+        return None
+    return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
+
+
+def _as_arrays(state: dict[str, Any]) -> dict[str, Any]:
+    return {k: v.cpu().numpy().copy() if isinstance(v, Tensor) else v for k, v in state.items()}

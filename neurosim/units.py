@@ -1,0 +1,140 @@
+"""Units: the dyads that wake together, and their numbering over a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neurosim.errors import ConfigurationError
+from neurosim.network import Network
+from neurosim.operators import Ints, Selection
+from neurosim.populations import Population
+
+UnitKind = Literal["neuron", "channel", "column", "tile", "block", "population"]
+DEFAULT_SIZES = {"tile": 4, "block": 64}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A kind of unit; ``size`` is the edge of a tile in positions, or the dyads of a block.
+
+    On a population (N,): channel = neuron, column = population, tile = block.
+    """
+
+    kind: UnitKind = "population"
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(UnitKind):
+            raise ConfigurationError(
+                f"unit is {self.kind!r}; it must be one of {list(get_args(UnitKind))}"
+            )
+        if self.size is not None and (self.kind not in DEFAULT_SIZES or self.size < 1):
+            raise ConfigurationError(
+                f"unit {self.kind!r} with size {self.size}: only a tile or a block has one, from 1"
+            )
+
+    @classmethod
+    def of(cls, unit: Unit | UnitKind) -> Unit:
+        """A unit, or the unit of that kind with its default size."""
+        return unit if isinstance(unit, Unit) else cls(unit)
+
+    def on(self, population: Population) -> Unit:
+        """The kind of unit that this one is on a population: resolves the flat cases and sizes."""
+        kind, size = self.kind, self.size
+        if len(population.shape) == 1:
+            kind = {"channel": "neuron", "column": "population", "tile": "block"}.get(kind, kind)  # type: ignore[assignment]
+            # A tile's edge does not say how many dyads a block has.
+            size = size if self.kind == kind else None
+        return Unit(kind, size if size is not None else DEFAULT_SIZES.get(kind))
+
+    def membership(self, population: Population) -> Ints:
+        """The unit of each dyad, by flat index."""
+        flat = np.arange(population.size, dtype=np.int64)
+        unit = self.on(population)
+        match unit.kind:
+            case "neuron":
+                return flat
+            case "population":
+                return np.zeros_like(flat)
+            case "block":
+                assert unit.size is not None
+                return flat // unit.size
+            case _:
+                return _conv_membership(unit, population, flat)
+
+
+def _conv_membership(unit: Unit, population: Population, flat: Ints) -> Ints:
+    _, height, width = population.shape
+    channel: Ints
+    position: Ints
+    channel, position = np.divmod(flat, height * width)
+    if unit.kind == "channel":
+        return channel
+    if unit.kind == "column":
+        return position
+    assert unit.size is not None
+    row, column = np.divmod(position, width)
+    tiles: Ints = (row // unit.size) * -(-width // unit.size) + column // unit.size
+    return tiles
+
+
+class Layout:
+    """All units of a network, numbered from 0 in the order of its dyadic populations."""
+
+    def __init__(self, network: Network, unit: Unit) -> None:
+        self.network, self.unit = network, unit
+        self.populations = network.dyadic
+        self.names = [p.name for p in self.populations]
+        self._membership = [unit.membership(p) for p in self.populations]
+        counts = [int(m[-1]) + 1 for m in self._membership]
+        self.counts: Ints = np.array(counts, dtype=np.int64)
+        self.offsets: Ints = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+        self.total = int(self.offsets[-1])
+
+    @cached_property
+    def population_of(self) -> Ints:
+        """The population index of each unit."""
+        populations: Ints = np.arange(len(self.populations), dtype=np.int64)
+        return np.repeat(populations, self.counts)
+
+    def split(self, units: Ints) -> list[tuple[int, Ints]]:
+        """Ascending unit numbers as (population index, units within it), populations in order."""
+        edges = np.searchsorted(units, self.offsets)
+        return [
+            (p, units[edges[p] : edges[p + 1]] - self.offsets[p])
+            for p in range(len(self.populations))
+            if edges[p + 1] > edges[p]
+        ]
+
+    def dyads(self, population: int, units: Ints) -> Ints | None:
+        """Flat indices of the dyads of these units, ascending; None for all of the population."""
+        if len(units) == self.counts[population]:
+            return None
+        kind = self.unit.on(self.populations[population]).kind
+        if kind == "neuron":
+            return units
+        woken = np.zeros(self.counts[population], dtype=bool)
+        woken[units] = True
+        dyads: Ints = np.flatnonzero(woken[self._membership[population]])
+        return dyads
+
+    def units(self, population: int, dyads: npt.NDArray[np.bool_]) -> Ints:
+        """Unit numbers (over the network) that hold any of the marked dyads, ascending."""
+        if not dyads.any():
+            return np.empty(0, dtype=np.int64)
+        found: Ints = np.unique(self._membership[population][dyads]) + self.offsets[population]
+        return found
+
+    def selection(
+        self, population: int, units: Ints, dyads: Ints, device: torch.device
+    ) -> Selection:
+        """The `Selection` of these units' dyads, by channels where the units are conv channels."""
+        target = self.populations[population]
+        by_channel = self.unit.on(target).kind == "channel"
+        return Selection(target.shape, dyads, device, units if by_channel else None)

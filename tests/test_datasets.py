@@ -1,0 +1,495 @@
+"""The readers against known facts of the data, and against files that are not what they say."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from neurosim import datasets
+from neurosim.datasets import Batches, Dataset, Split, digits, mnist, one_hot, read_idx
+from neurosim.errors import ConfigurationError, DataError, StateError
+
+Bytes = npt.NDArray[np.uint8]
+
+# Every example overwrites the same file; a slow disk is no failure.
+files = settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+MNIST = Path(__file__).parents[2] / "shared" / "data"
+# optdigits.names of the UCI repository, test part
+CLASS_COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+# The first line of optdigits.tes
+FIRST_ZERO = [
+    [0, 0, 5, 13, 9, 1, 0, 0],
+    [0, 0, 13, 15, 10, 15, 5, 0],
+    [0, 3, 15, 2, 0, 11, 8, 0],
+    [0, 4, 12, 0, 0, 8, 8, 0],
+    [0, 5, 8, 0, 0, 9, 8, 0],
+    [0, 4, 11, 0, 1, 12, 7, 0],
+    [0, 2, 14, 5, 10, 12, 0, 0],
+    [0, 0, 6, 13, 10, 0, 0, 0],
+]
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return digits()
+
+
+def numbered(count: int) -> Split:
+    """Images (N, 1, 2) that can be told apart, labelled by their index."""
+    index = torch.arange(count)
+    return Split((2 * index).reshape(-1, 1, 1).expand(-1, 1, 2) + torch.tensor([0.0, 0.5]), index)
+
+
+# digits
+
+
+def test_digits_are_the_published_ones(data: Dataset) -> None:
+    assert (data.name, data.classes, data.shape) == ("digits", 10, (1, 8, 8))
+    assert data.train.images.dtype == torch.float32
+    assert data.train.labels.dtype == torch.int64
+    assert (data.train.images[0, 0] * 16).tolist() == FIRST_ZERO
+    # The set begins 0 … 9, 0 … 9, 0 … 9, and the first four of a class are for training.
+    assert data.train.labels[:30].tolist() == [*range(10)] * 3
+    counts = torch.bincount(data.train.labels) + torch.bincount(data.test.labels)
+    assert counts.tolist() == CLASS_COUNTS
+    images = torch.cat([data.train.images, data.test.images])
+    assert (images.min().item(), images.max().item()) == (0, 1)
+    assert (images * 16).sum() == 561_718  # summed over scikit-learn's copy
+
+
+def test_digits_are_split_by_class_without_overlap(data: Dataset) -> None:
+    assert (len(data.train), len(data.test)) == (1442, 355)
+    assert torch.bincount(data.test.labels).tolist() == [n // 5 for n in CLASS_COUNTS]
+    with np.load(datasets._DIGITS_FILE, allow_pickle=False) as file:
+        pixels, labels = file["images"], file["labels"]
+    seen = [0] * 10
+    expected: dict[bool, list[int]] = {False: [], True: []}
+    for index, label in enumerate(labels):
+        expected[seen[label] % 5 == 4].append(index)
+        seen[label] += 1
+    for is_test, part in ((False, data.train), (True, data.test)):
+        chosen = expected[is_test]
+        assert (part.images[:, 0] * 16).numpy().astype(np.uint8).tolist() == pixels[chosen].tolist()
+        assert part.labels.tolist() == labels[chosen].tolist()
+
+
+def test_digits_dtype() -> None:
+    assert digits(dtype=torch.float64).test.images.dtype == torch.float64
+    with pytest.raises(ConfigurationError, match=r"torch\.int64"):
+        digits(dtype=torch.int64)
+
+
+def test_digits_file_is_small_and_attributed() -> None:
+    assert datasets._DIGITS_FILE.stat().st_size < 70_000
+    notice = datasets._DIGITS_FILE.with_name("DIGITS.md").read_text(encoding="utf-8")
+    for fact in ("10.24432/C50P49", "CC BY 4.0", "Alpaydin", "Kaynak", datasets._DIGITS_SHA256):
+        assert fact in notice
+
+
+def test_damaged_digits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytearray(datasets._DIGITS_FILE.read_bytes())
+    content[20_000] ^= 1
+    copy = tmp_path / "digits.npz"
+    copy.write_bytes(content)
+    monkeypatch.setattr(datasets, "_DIGITS_FILE", copy)
+    with pytest.raises(DataError) as caught:
+        digits()
+    message = str(caught.value)
+    assert str(copy) in message
+    assert datasets._DIGITS_SHA256 in message
+    assert message.count("found") == 1
+    assert "reinstall" in message
+
+    copy.unlink()
+    with pytest.raises(DataError, match=r"digits\.npz.*found none.*reinstall"):
+        digits()
+
+
+# IDX and MNIST
+
+
+def idx(values: Bytes) -> bytes:
+    """The format as LeCun's page describes it."""
+    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+    return header + values.tobytes()
+
+
+def write_mnist(root: Path, **replaced: bytes | None) -> None:
+    """A tiny MNIST; a keyword replaces the file of that name (underscores for hyphens)."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 12), ("t10k", 5)):
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = np.arange(count, dtype=np.uint8) % 10
+        for name, values in (("images-idx3-ubyte", images), ("labels-idx1-ubyte", labels)):
+            (root / f"{part}-{name}").write_bytes(idx(values))
+    for name, content in replaced.items():
+        path = root / name.replace("_", "-")
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+
+
+@files
+@given(
+    values=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, max_side=4)),
+    packed=st.booleans(),
+)
+def test_idx_round_trip(tmp_path: Path, values: Bytes, packed: bool) -> None:
+    path = tmp_path / ("values.gz" if packed else "values")
+    path.write_bytes(gzip.compress(idx(values)) if packed else idx(values))
+    result = read_idx(path, values.ndim)
+    assert result.dtype == np.uint8
+    assert result.shape == values.shape
+    assert (result == values).all()
+
+
+@files
+@given(data=st.data(), packed=st.booleans())
+def test_any_cut_is_noticed(tmp_path: Path, data: st.DataObject, packed: bool) -> None:
+    content = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+    content = gzip.compress(content) if packed else content
+    path = tmp_path / ("cut.gz" if packed else "cut")
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(DataError, match=r"cut.*download or copy it again"):
+        read_idx(path, 3)
+
+
+IMAGES = idx(np.zeros((12, 28, 28), np.uint8))
+LABELS = idx(np.arange(12, dtype=np.uint8) % 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("train-images-idx3-ubyte", b"<html>no such page</html>", "not an IDX file"),
+        ("train-images-idx3-ubyte", b"", "not an IDX file"),
+        ("train-images-idx3-ubyte", LABELS, "3 dimension.*'00 00 08 01', not '00 00 08 03'"),
+        ("train-labels-idx1-ubyte", IMAGES, "1 dimension"),
+        ("train-images-idx3-ubyte", b"\0\0\x0d\x03" + IMAGES[4:], "'00 00 0d 03'"),  # floats
+        ("train-images-idx3-ubyte", IMAGES[:9], "truncated within its header"),
+        ("train-images-idx3-ubyte", IMAGES[:-1], r"truncated to 9407 bytes.*\(12, 28, 28\) = 9408"),
+        ("train-images-idx3-ubyte", IMAGES + b"\0", "trailing bytes"),
+        ("t10k-labels-idx1-ubyte", idx(np.zeros(0, np.uint8)), r"announces \(0,\)"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03" + b"\xff" * 12, "announces.*4294967295"),
+        ("train-images-idx3-ubyte", idx(np.zeros((12, 8, 8), np.uint8)), r"\(8, 8\).*\(28, 28\)"),
+        ("train-labels-idx1-ubyte", idx(np.zeros(11, np.uint8)), "12 images but.*11 labels"),
+        ("t10k-labels-idx1-ubyte", idx(np.array([0, 1, 2, 10, 11], np.uint8)), "10 at index 3"),
+        ("t10k-images-idx3-ubyte", None, "none of t10k-images-idx3-ubyte,"),
+    ],
+)
+def test_malformed_mnist(tmp_path: Path, name: str, content: bytes | None, problem: str) -> None:
+    write_mnist(tmp_path, **{name.replace("-", "_"): content})
+    with pytest.raises(DataError, match=problem) as caught:
+        mnist(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        IMAGES,  # unpacked by a browser that kept the name
+        gzip.compress(IMAGES)[:-10],
+        gzip.compress(IMAGES)[:-8] + bytes(8),  # checksum
+        gzip.compress(IMAGES)[:10] + b"\xff" * 40,
+    ],
+)
+def test_damaged_gzip(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"ubyte\.gz: not an intact gzip file.*remove \.gz"):
+        read_idx(path, 3)
+
+
+def test_gzip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(LABELS + bytes(50_000_000), 1))
+    taken = 0
+    read = gzip.GzipFile.read
+
+    def counting(self: gzip.GzipFile, size: int | None = -1) -> bytes:
+        nonlocal taken
+        content = read(self, size)
+        taken += len(content)
+        return content
+
+    monkeypatch.setattr(gzip.GzipFile, "read", counting)
+    with pytest.raises(DataError, match="trailing bytes"):
+        read_idx(path, 1)
+    assert taken == len(LABELS) + 1
+
+
+def test_missing_folder_and_unreadable_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent: no such folder.*four IDX files"):
+        mnist(tmp_path / "absent")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_idx(tmp_path, 1)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dot", [False, True])
+def test_mnist_names(tmp_path: Path, packed: bool, dot: bool) -> None:
+    write_mnist(tmp_path)
+    plain = mnist(str(tmp_path))
+    for path in list(tmp_path.iterdir()):
+        name = path.name.replace("-idx", ".idx") if dot else path.name
+        content = path.read_bytes()
+        path.unlink()
+        target = tmp_path / (name + ".gz" if packed else name)
+        target.write_bytes(gzip.compress(content) if packed else content)
+    again = mnist(tmp_path, dtype=torch.float64)
+    assert (again.name, again.shape, len(again.train), len(again.test)) == (
+        "mnist",
+        (1, 28, 28),
+        12,
+        5,
+    )
+    assert again.train.images.dtype == torch.float64
+    assert again.train.images.float().equal(plain.train.images)
+    assert again.test.labels.equal(plain.test.labels)
+
+
+@pytest.mark.skipif(
+    not (MNIST / "train-images-idx3-ubyte.gz").is_file(), reason="MNIST is not at ../shared/data"
+)
+def test_real_mnist() -> None:
+    data = mnist(MNIST)
+    assert (len(data.train), len(data.test), data.shape) == (60_000, 10_000, (1, 28, 28))
+    assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert data.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert torch.bincount(data.train.labels).tolist() == [
+        *(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+    ]
+    deviation, mean = torch.std_mean(data.train.images)
+    assert mean.item() == pytest.approx(0.1307, abs=5e-5)
+    assert deviation.item() == pytest.approx(0.3081, abs=5e-5)
+    train, validation = data.validation(6_000)
+    assert (len(train), len(validation)) == (54_000, 6_000)
+
+
+# splits and datasets
+
+
+def test_reshaped(data: Dataset) -> None:
+    flat = data.test.reshaped([64])
+    assert flat.shape == (64,)
+    assert flat.images.equal(data.test.images.flatten(1))
+    assert flat.reshaped((1, 8, 8)).images.equal(data.test.images)
+    for shape in ((1, 28, 28), (-8, -8), (64, 0), ()):
+        with pytest.raises(DataError) as caught:
+            data.test.reshaped(shape)
+        assert "(1, 8, 8)" in str(caught.value)
+        assert str(shape) in str(caught.value)
+
+
+def test_limit(data: Dataset) -> None:
+    small = data.limit(100, 20)
+    assert (len(small.train), len(small.test)) == (100, 20)
+    assert small.train.images.equal(data.train.images[:100])
+    assert small.test.labels.equal(data.test.labels[:20])
+    assert len(data.limit(train=3).test) == len(data.test)
+    assert len(data.limit(test=3).train) == len(data.train)
+    assert len(data.test.limit(10**6)) == len(data.test)
+    with pytest.raises(ConfigurationError, match="not 0"):
+        data.limit(train=0)
+
+
+def test_validation_is_the_end_of_training(data: Dataset) -> None:
+    train, validation = data.validation(142)
+    assert (len(train), len(validation)) == (1300, 142)
+    assert torch.cat([train.images, validation.images]).equal(data.train.images)
+    assert torch.cat([train.labels, validation.labels]).equal(data.train.labels)
+    assert len(data.validation(1441)[0]) == 1
+    with pytest.raises(DataError, match=r"digits: 1442 .* 1442"):
+        data.validation(1442)
+    with pytest.raises(ConfigurationError, match="not 0"):
+        data.validation(0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite(value: float) -> None:
+    images = torch.zeros(6, 1, 3, 3)
+    images[3, 0, 1, 1] = images[5, 0, 0, 0] = value
+    with pytest.raises(DataError, match=r"image 3 .* 2 of 6 images"):
+        Split(images, torch.zeros(6, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64)),
+        (torch.zeros(3, 4), torch.zeros(3, 1, dtype=torch.int64)),
+        (torch.zeros(3, 4), torch.zeros(3)),
+        (torch.zeros(3, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)),
+        (torch.zeros(3), torch.zeros(3, dtype=torch.int64)),
+        (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)),
+    ],
+)
+def test_ill_fitting_split(images: torch.Tensor, labels: torch.Tensor) -> None:
+    with pytest.raises(DataError, match="a split needs"):
+        Split(images, labels)
+
+
+def test_ill_fitting_dataset(data: Dataset) -> None:
+    with pytest.raises(DataError, match=r"\(1, 8, 8\).*\(64,\)"):
+        Dataset("mixed", data.train, data.test.reshaped((64,)), 10)
+    with pytest.raises(DataError, match=r"nine, training split: label 9 at index 9 .*0 … 8"):
+        Dataset("nine", data.train, data.test, 9)
+
+
+def test_one_hot() -> None:
+    target = one_hot(torch.tensor([2, 0]), 3, torch.float64)
+    assert target.dtype == torch.float64
+    assert target.tolist() == [[0, 0, 1], [1, 0, 0]]
+    for label in (3, -1):
+        with pytest.raises(DataError, match=f"label {label} at index 1 "):
+            one_hot(torch.tensor([0, label]), 3)
+
+
+# batches
+
+
+def test_an_epoch_takes_every_image_once_but_the_remainder() -> None:
+    split = numbered(23)
+    batches = Batches(split, 5, np.random.default_rng(0))
+    assert len(batches) == 4
+    orders = []
+    for epoch in range(3):
+        labels = []
+        for position in range(1, 5):
+            x, y = batches.next()
+            assert x.equal(split.images[y])
+            assert x.shape == (5, 1, 2)
+            assert (batches.epoch, batches.position) == (epoch, position)
+            labels += y.tolist()
+        assert len(set(labels)) == 20
+        orders.append(labels)
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_the_order_is_the_generators() -> None:
+    batches = Batches(numbered(6), 6, np.random.default_rng(7))
+    same = np.random.default_rng(7)
+    for _ in range(3):
+        assert batches.next()[1].tolist() == same.permutation(6).tolist()
+
+
+def test_without_shuffling_nothing_is_drawn() -> None:
+    generator = np.random.default_rng(0)
+    before = generator.bit_generator.state
+    batches = Batches(numbered(7), 3, generator, shuffle=False)
+    taken = [batches.next()[1].tolist() for _ in range(4)]
+    assert taken == [[0, 1, 2], [3, 4, 5]] * 2
+    assert generator.bit_generator.state == before
+
+
+def test_batches_are_copies() -> None:
+    split = numbered(4)
+    batches = Batches(split, 4, np.random.default_rng(0), shuffle=False)
+    before = split.images.clone()
+    x, y = batches.next()
+    x.zero_()
+    y.zero_()
+    assert split.images.equal(before)
+    assert split.labels.tolist() == [0, 1, 2, 3]
+
+
+@settings(deadline=None)
+@given(
+    taken=st.integers(0, 9),
+    size=st.integers(1, 11),
+    shuffle=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_resumed_batches_are_identical(taken: int, size: int, shuffle: bool, seed: int) -> None:
+    split = numbered(11)
+    batches = Batches(split, size, np.random.default_rng(seed), shuffle)
+    for _ in range(taken):
+        batches.next()
+    state = batches.state_dict()
+    order = state.pop("order")
+    # Plain data: numbers survive JSON, the permutation is an int64 tensor.
+    state = {**json.loads(json.dumps(state)), "order": order}
+    assert order.dtype == torch.int64
+    expected = [batches.next() for _ in range(25)]
+
+    resumed = Batches(split, size, np.random.default_rng(seed + 1), shuffle)
+    resumed.load_state_dict(state)
+    for x, y in expected:
+        again_x, again_y = resumed.next()
+        assert again_x.equal(x)
+        assert again_y.equal(y)
+    assert (resumed.epoch, resumed.position) == (batches.epoch, batches.position)
+
+
+def test_state_survives_torch_save() -> None:
+    batches = Batches(numbered(5), 2, np.random.default_rng(0))
+    file = io.BytesIO()
+    torch.save(batches.state_dict(), file)
+    file.seek(0)
+    expected = batches.next()[1]
+    other = Batches(numbered(5), 2, np.random.default_rng(1))
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert other.next()[1].equal(expected)
+
+
+def test_a_loaded_state_is_not_shared() -> None:
+    batches = Batches(numbered(5), 5, np.random.default_rng(0))
+    state = batches.state_dict()
+    batches.load_state_dict(state)
+    expected = state["order"].tolist()
+    state["order"].zero_()
+    assert batches.next()[1].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"batch_size": 3}, "batch_size 3, these have 2"),
+        ({"shuffle": False}, "shuffle False, these have True"),
+        ({"order": torch.arange(6)}, "no permutation of these 5 images"),
+        ({"order": torch.tensor([0, 1, 2, 3, 3])}, "no permutation"),
+        ({"order": torch.arange(5.0)}, "no permutation"),
+        ({"position": 3}, r"position 3 of epoch 0 is not in 0 … 2"),
+        ({"epoch": -1}, "epoch -1"),
+        ({"generator": np.random.MT19937(0).state}, "another kind of generator"),
+        ({"generator": {"bit_generator": "PCG64", "state": {"state": 1}}}, "another kind"),
+    ],
+)
+def test_a_foreign_state_is_refused(changed: dict[str, object], problem: str) -> None:
+    batches = Batches(numbered(5), 2, np.random.default_rng(0))
+    before = batches.state_dict()
+    with pytest.raises(StateError, match=problem):
+        batches.load_state_dict({**before, **changed})
+    after = batches.state_dict()
+    assert after.pop("order").equal(before.pop("order"))
+    assert after == before
+
+
+def test_an_incomplete_state_is_refused() -> None:
+    batches = Batches(numbered(5), 2, np.random.default_rng(0))
+    with pytest.raises(StateError, match="lack batch_size, generator, order, position, shuffle"):
+        batches.load_state_dict({"epoch": 0})
+
+
+def test_batch_size() -> None:
+    generator = np.random.default_rng(0)
+    with pytest.raises(DataError, match=r"batch_size 6 .* 5 images"):
+        Batches(numbered(5), 6, generator)
+    with pytest.raises(ConfigurationError, match="not 0"):
+        Batches(numbered(5), 0, generator)
