@@ -15,10 +15,11 @@ from neurosim.errors import (
 )
 from neurosim.model import Model
 from neurosim.network import Network
+from neurosim.outcome import Outcome, Stop
 from neurosim.populations import Population, Projection
 from neurosim.probes import Probe, Trace
 from neurosim.rules import DualPropagation
-from neurosim.simulation import Outcome, Simulation, Stop
+from neurosim.simulation import Simulation
 from neurosim.units import Unit
 
 __all__ = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from neurosim.checks import check_not_negative
 from neurosim.errors import ConfigurationError
 from neurosim.network import Network
 from neurosim.schedules.base import ticks_of
@@ -29,10 +30,7 @@ class Channel:
     delay: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "delay"):
-            value = getattr(self, name)
-            if not 0.0 <= value < float("inf"):
-                raise ConfigurationError(f"{name} is {value}; it must be at least 0 and finite")
+        check_not_negative(threshold=self.threshold, delay=self.delay)
 
     def check(self, tick: float, where: str) -> None:
         """Raises ConfigurationError for a delay that takes more than one tick."""

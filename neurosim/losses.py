@@ -19,6 +19,7 @@ class Loss(ABC):
     """ℓ(ŷ, y) for ŷ, y of shape (B, *output)."""
 
     name: LossName
+    local: bool  # whether ∂ℓ/∂ŷᵢ depends on ŷᵢ and yᵢ alone
 
     @abstractmethod
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -37,6 +38,7 @@ class SquaredError(Loss):
     """ℓ = ½‖ŷ − y‖², summed over outputs."""
 
     name: LossName = "squared_error"
+    local = True
 
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
         return 0.5 * (prediction - target).square().flatten(1).sum(1)
@@ -49,6 +51,7 @@ class CrossEntropy(Loss):
     """ℓ = −Σᵢ yᵢ log softmax(ŷ)ᵢ over all outputs of a sample; y is a distribution (one-hot)."""
 
     name: LossName = "cross_entropy"
+    local = False
 
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
         return (

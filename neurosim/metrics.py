@@ -51,7 +51,7 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
             cell.population.activation,
             basal,
             apical,
-            nudge=nudge if cell is state.output else None,
+            force=rule.force(nudge, basal) if nudge.active and cell is state.output else None,
         )
     return result
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from neurosim import metrics
-from neurosim.errors import ConfigurationError
+from neurosim.checks import check_choices, check_counts
+from neurosim.messages import Counts
+from neurosim.operators import Selection
+from neurosim.plasticity import contrastive_hebbian
+from neurosim.rules import Nudge, Rule
+from neurosim.state import State
 
 ProbeKind = Literal["residual", "gradient_angle", "reach", "messages", "wakes"]
 Record = dict[str, Any]
@@ -28,12 +33,8 @@ class Probe:
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(ProbeKind):
-            raise ConfigurationError(
-                f"probe {self.kind!r} is not one of {', '.join(get_args(ProbeKind))}"
-            )
-        if self.every < 1:
-            raise ConfigurationError(f"every is {self.every}; it must be at least 1")
+        check_choices(probe=(self.kind, ProbeKind))
+        check_counts(every=self.every)
 
 
 class Trace:
@@ -67,7 +68,67 @@ class Trace:
         return {kind: list(items) for kind, items in self._records.items()}
 
 
-def residual_record(value: metrics.Residual) -> Record:
+class Recorder:
+    """Takes the measures of a simulation's probes, and tells whether it has settled."""
+
+    def __init__(
+        self, state: State, rule: Rule, nudge: Nudge, probes: Sequence[Probe], tick: float
+    ) -> None:
+        self._state, self._rule, self._nudge = state, rule, nudge
+        self._probes, self._tick = probes, tick
+
+    def record(
+        self,
+        trace: Trace,
+        counts: Counts,
+        tick: int,
+        span: tuple[int, int],
+        woken: Sequence[tuple[int, Selection | None]],
+    ) -> None:
+        """What is due at ``tick`` of an inference over the ticks ``span`` = (began, end]."""
+        began, end = span
+        when = {"tick": tick, "time": tick * self._tick}
+        for probe in self._probes:
+            if probe.kind == "wakes":
+                for index, selection in woken:
+                    indices = None if selection is None else selection.dyads.tolist()
+                    name = self._state.cells[index].name
+                    trace.add("wakes", when | {"population": name, "indices": indices})
+            elif (tick - began) % probe.every == 0 or tick == end:
+                measure = self._measure(probe.kind, counts)
+                if measure is not None:
+                    trace.add(probe.kind, when | measure)
+
+    def _measure(self, kind: ProbeKind, counts: Counts) -> Record | None:
+        match kind:
+            case "residual":
+                return _residual_record(metrics.residual(self._state, self._rule, self._nudge))
+            case "gradient_angle":
+                if self._nudge.target is None:
+                    return None
+                local, _ = contrastive_hebbian(self._state, self._rule)
+                model, x = self._state.model, self._state.input.plus.value
+                target, loss = self._nudge.target, self._nudge.loss
+                reference = metrics.back_propagation(model, loss, x, target)
+                return _alignment_record(metrics.alignment(local, reference))
+            case "reach":
+                return {"reached": metrics.reach(self._state)}
+            case "messages":
+                return asdict(counts)
+            case "wakes":
+                raise AssertionError("wakes are recorded as they happen")
+
+    def settled(self, tolerance: float) -> bool:
+        """Whether both residuals are at most ``tolerance`` and the nudge has reached everything."""
+        if self._nudge.target is not None and not (
+            self._nudge.active and all(metrics.reach(self._state).values())
+        ):
+            return False
+        value = metrics.residual(self._state, self._rule, self._nudge)
+        return max(value.mean[""], value.difference[""]) <= tolerance
+
+
+def _residual_record(value: metrics.Residual) -> Record:
     return {
         "mean": {k: v for k, v in value.mean.items() if k},
         "difference": {k: v for k, v in value.difference.items() if k},
@@ -76,7 +137,7 @@ def residual_record(value: metrics.Residual) -> Record:
     }
 
 
-def alignment_record(value: Mapping[str, metrics.Alignment]) -> Record:
+def _alignment_record(value: Mapping[str, metrics.Alignment]) -> Record:
     return {
         "angle": {k: v.angle for k, v in value.items() if k},
         "norm_ratio": {k: v.norm_ratio for k, v in value.items() if k},

@@ -3,77 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim import metrics, probes
+from neurosim import metrics
 from neurosim.channels import Channels
+from neurosim.checks import check_choices, check_counts
 from neurosim.engine import Engine, Processes
 from neurosim.errors import ConfigurationError, InputError, NetworkError, StateError
 from neurosim.losses import LOSSES, LossName
+from neurosim.messages import Counts, News
 from neurosim.model import Model, check_shape
 from neurosim.operators import Ints
-from neurosim.probes import Probe, ProbeKind, Trace
+from neurosim.outcome import Outcome, Stop
+from neurosim.plasticity import contrastive_hebbian
+from neurosim.probes import Probe, ProbeKind, Recorder, Trace
 from neurosim.random import generator_state, restore_generator, stream
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Clock, Schedule, Start
 from neurosim.state import State
-from neurosim.tick import Compute, Counts, News, Ticker
+from neurosim.tick import Compute, Ticker
 from neurosim.units import Layout, Unit
 
 Init = Literal["zero", "feedforward", "carry"]
 Device = Literal["auto", "cpu", "cuda"]
 STATE_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Ends an inference once both total residuals are at most ``residual``.
-
-    Looked at every ``every`` ticks, and never before the difference has reached every population:
-    a residual can be small because the nudge has not arrived yet.
-    """
-
-    residual: float
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.residual > 0 or self.every < 1:
-            raise ConfigurationError("stop needs a residual greater than 0 and every of at least 1")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an inference came to. States are copies of shape (B, *shape), by population name.
-
-    ``time`` is simulated time; ``wakes`` counts dyads; ``messages`` counts both kinds; ``counts``
-    holds these and more. ``stopped`` tells whether the stopping condition ended the inference.
-    """
-
-    plus: dict[str, Tensor]
-    minus: dict[str, Tensor]
-    prediction: Tensor
-    time: float
-    ticks: int
-    counts: Counts
-    trace: Trace
-    stopped: bool
-
-    @property
-    def wakes(self) -> int:
-        return self.counts.wakes
-
-    @property
-    def unit_wakes(self) -> int:
-        return self.counts.unit_wakes
-
-    @property
-    def messages(self) -> int:
-        return self.counts.messages
 
 
 class Simulation:
@@ -107,9 +65,10 @@ class Simulation:
         seed: int = 0,
     ) -> None:
         self.rule = rule if rule is not None else DualPropagation()
-        _check_choices(loss=(loss, LossName), init=(init, Init), compute=(compute, Compute))
-        _check_choices(processes=(processes, Processes))
-        _check_counts(nudge_after=(nudge_after, 0), learn_every=(learn_every, 1))
+        check_choices(loss=(loss, LossName), init=(init, Init), compute=(compute, Compute))
+        check_choices(processes=(processes, Processes))
+        check_counts(learn_every=learn_every)
+        check_counts(0, nudge_after=nudge_after)
         if self.rule.needs_prediction and init != "feedforward":
             raise ConfigurationError(
                 f"the nudge 'prediction' needs the feed-forward prediction, but init is {init!r}; "
@@ -137,6 +96,7 @@ class Simulation:
         self.random = stream(seed, "schedule")
         self.nudge = Nudge(self.loss)
         self._compute: Compute = compute
+        self._recorder = Recorder(self.state, self.rule, self.nudge, self.probes, schedule.tick)
         self._ticker: Ticker | None = None
         self._clock: Clock | None = None
         self._engine: Engine | None = None
@@ -195,7 +155,7 @@ class Simulation:
         self._optimizer, self._recording = optimizer, record
         self.trace = Trace()
         self._clock = self.schedule.start(self._start(previous))
-        self._ticker = self._new_ticker()
+        self._ticker = self._new_ticker(Counts())
         if target is not None and self._clock.end - self._began < self.nudge_after:
             raise ConfigurationError(
                 f"nudge_after is {self.nudge_after}, but the schedule ends after "
@@ -295,8 +255,9 @@ class Simulation:
         """
         if self._ticker is None:
             raise StateError("there are no states yet: call infer or start first")
-        found = self._ticker.gradients()
-        return {name: found[name] for name, _ in self.model.named_parameters()}
+        gradients, operations = contrastive_hebbian(self.state, self.rule)
+        self.counts.weight_gradient += operations
+        return gradients
 
     def objective(self) -> float:
         """(1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is `gradients`."""
@@ -340,6 +301,7 @@ class Simulation:
 
     def _on_tick(self, tick: int, units: Ints) -> None:
         assert self._ticker is not None
+        assert self._clock is not None
         self._tick = tick - 1
         self._learn_if_due(tick)
         self._tick = tick
@@ -357,59 +319,17 @@ class Simulation:
         news = self._ticker.tick(tick, woken)
         self.counts.unit_wakes += len(units)
         self._report(news, tick + 1)
-        self._record(tick, woken)
+        if self._recording:
+            span = (self._began, self._clock.end)
+            self._recorder.record(self.trace, self.counts, tick, span, woken)
         if self.stop is not None and (tick - self._began) % self.stop.every == 0:
-            self._stopped = self._settled(self.stop.residual)
+            self._stopped = self._recorder.settled(self.stop.residual)
 
     def _report(self, news: News, tick: int) -> None:
         assert self._clock is not None
         if self._clock.listens:
             for index, marks in news.marks.items():
                 self._clock.news(tick, self.layout.units(index, marks))
-
-    def _settled(self, tolerance: float) -> bool:
-        if self.nudge.active and not all(metrics.reach(self.state).values()):
-            return False
-        if self.nudge.target is not None and not self.nudge.active:
-            return False
-        value = metrics.residual(self.state, self.rule, self.nudge)
-        return max(value.mean[""], value.difference[""]) <= tolerance
-
-    def _record(self, tick: int, woken: Sequence[tuple[int, Any]]) -> None:
-        if not self._recording:
-            return
-        assert self._clock is not None
-        time = tick * self.schedule.tick
-        for probe in self.probes:
-            if probe.kind == "wakes":
-                for population, selection in woken:
-                    indices = None if selection is None else selection.dyads.tolist()
-                    name = self.layout.names[population]
-                    wake = {"time": time, "population": name, "indices": indices}
-                    self.trace.add("wakes", wake)
-            elif (tick - self._began) % probe.every == 0 or tick == self._clock.end:
-                record = {"tick": tick, "time": time} | self._measure(probe.kind)
-                self.trace.add(probe.kind, record)
-
-    def _measure(self, kind: ProbeKind) -> dict[str, Any]:
-        match kind:
-            case "residual":
-                value = metrics.residual(self.state, self.rule, self.nudge)
-                return probes.residual_record(value)
-            case "gradient_angle":
-                # Measuring is no work of the simulated system.
-                counted = self.counts.weight_gradient
-                local = self.gradients()
-                self.counts.weight_gradient = counted
-                x, target = self.state.input.plus.value, self.nudge.target
-                if target is None:
-                    return {}
-                reference = metrics.back_propagation(self.model, self.loss, x, target)
-                return probes.alignment_record(metrics.alignment(local, reference))
-            case "reach":
-                return {"reached": metrics.reach(self.state)}
-            case _:
-                return asdict(self.counts)
 
     # ---- state as data -------------------------------------------------------------------------
 
@@ -469,18 +389,17 @@ class Simulation:
         if state["clock"] is not None:
             self.state.load_state_dict(state["state"])
             self._clock = self.schedule.restore(self._start(None), _as_arrays(state["clock"]))
-            self._ticker = self._new_ticker()
-            self._ticker.counts = Counts(**state["counts"])
+            self._ticker = self._new_ticker(Counts(**state["counts"]))
             self._new_engine()
 
     def _start(self, previous: Clock | None) -> Start:
         feedforward = self.init == "feedforward"
         return Start(self.layout, self._tick, feedforward, self.random, previous)
 
-    def _new_ticker(self) -> Ticker:
+    def _new_ticker(self, counts: Counts) -> Ticker:
         assert self._clock is not None
         listens = self._clock.listens
-        return Ticker(self.state, self.rule, self.nudge, self._compute, listens)
+        return Ticker(self.state, self.rule, self.nudge, self._compute, listens, counts)
 
     def _new_engine(self) -> None:
         assert self._clock is not None
@@ -514,20 +433,6 @@ def resolve_device(device: str) -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ConfigurationError("device is 'cuda', but torch finds no CUDA device here")
     return resolved
-
-
-def _check_choices(**values: tuple[object, Any]) -> None:
-    for name, (value, choices) in values.items():
-        if value not in get_args(choices):
-            raise ConfigurationError(
-                f"{name} is {value!r}; it must be one of {list(get_args(choices))}"
-            )
-
-
-def _check_counts(**values: tuple[int | None, int]) -> None:
-    for name, (value, least) in values.items():
-        if value is not None and value < least:
-            raise ConfigurationError(f"{name} is {value}; it must be at least {least}")
 
 
 def _copied(tensor: Tensor | None) -> Tensor | None:

@@ -41,10 +41,10 @@ class Slot:
     def set(self, tensor: Tensor | None) -> None:
         self.tensor, self._own = tensor, False
 
-    def put(self, selection: Selection, values: Tensor, batch: int) -> None:
+    def put(self, selection: Selection, values: Tensor) -> None:
         """Writes the selected values, as `Selection.take` would return them."""
         if self.tensor is None:
-            self.tensor, self._own = values.new_zeros(batch, *selection.shape), True
+            self.tensor, self._own = values.new_zeros(len(values), *selection.shape), True
         elif not self._own:
             self.tensor, self._own = self.tensor.clone(), True
         selection.put(self.tensor, values)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from neurosim.checks import check_choices
 from neurosim.errors import ConfigurationError
 from neurosim.network import Network
 from neurosim.operators import Ints, Selection
@@ -30,10 +31,7 @@ class Unit:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(UnitKind):
-            raise ConfigurationError(
-                f"unit is {self.kind!r}; it must be one of {list(get_args(UnitKind))}"
-            )
+        check_choices(unit=(self.kind, UnitKind))
         if self.size is not None and (self.kind not in DEFAULT_SIZES or self.size < 1):
             raise ConfigurationError(
                 f"unit {self.kind!r} with size {self.size}: only a tile or a block has one, from 1"

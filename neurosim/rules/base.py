@@ -62,6 +62,10 @@ class Rule(ABC):
         """The damping D of a population with these projections upward."""
 
     @abstractmethod
+    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+        """What an active nudge adds to the apical potential of all output dyads (B, *output)."""
+
+    @abstractmethod
     def wake(
         self,
         activation: ActivationName,
@@ -71,6 +75,9 @@ class Rule(ABC):
         plus: Tensor | None = None,
         minus: Tensor | None = None,
         damping: float = 0.0,
-        nudge: Nudge | None = None,
+        force: Tensor | None = None,
     ) -> Wake:
-        """One wake of dyads with these potentials (B, …); an apical potential of None is zero."""
+        """One wake of dyads with these potentials (B, …); an apical potential of None is zero.
+
+        ``force`` is given for output dyads under an active nudge.
+        """

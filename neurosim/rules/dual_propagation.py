@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from neurosim import dyad
+from neurosim.checks import check_choices, check_positive
 from neurosim.dyad import ActivationName
 from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
@@ -51,13 +52,12 @@ class DualPropagation(Rule):
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
             raise ConfigurationError(f"alpha is {self.alpha}; it must lie between 0 and 1")
-        if not 0.0 < self.beta < float("inf"):
-            raise ConfigurationError(f"beta is {self.beta}; it must be greater than 0")
-        for key, choices in (("variant", Variant), ("nudge", NudgeName), ("damping", DampingName)):
-            if getattr(self, key) not in get_args(choices):
-                raise ConfigurationError(
-                    f"{key} is {getattr(self, key)!r}; it must be one of {list(get_args(choices))}"
-                )
+        check_positive(beta=self.beta)
+        check_choices(
+            variant=(self.variant, Variant),
+            nudge=(self.nudge, NudgeName),
+            damping=(self.damping, DampingName),
+        )
         if self.nudge == "proximal" and self.weights[1] * self.beta >= 1.0:
             raise ConfigurationError(
                 f"the proximal nudge needs w⁻·beta < 1, but w⁻ = {self.weights[1]:g} (variant "
@@ -98,6 +98,18 @@ class DualPropagation(Rule):
         square = sum(spectral_norm(operator, weight) ** 2 for operator, weight in upward)
         return tilt * (square if self.damping == "strong" else max(0.0, (square - 1.0) / 2.0))
 
+    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+        """−βg, or βy for the proximal nudge."""
+        assert nudge.target is not None
+        match self.nudge:
+            case "prediction":
+                assert nudge.gradient is not None
+                return nudge.gradient * -self.beta
+            case "potential":
+                return nudge.loss.gradient(basal, nudge.target) * -self.beta
+            case "proximal":
+                return nudge.target * self.beta
+
     def wake(
         self,
         activation: ActivationName,
@@ -107,12 +119,11 @@ class DualPropagation(Rule):
         plus: Tensor | None = None,
         minus: Tensor | None = None,
         damping: float = 0.0,
-        nudge: Nudge | None = None,
+        force: Tensor | None = None,
     ) -> Wake:
         w_plus, w_minus = self.weights
         stiff_plus = stiff_minus = 0.0
-        if nudge is not None and nudge.active:
-            force = self._force(basal, nudge)
+        if force is not None:
             apical = force if apical is None else apical + force
             if self.nudge == "proximal":
                 stiff_plus, stiff_minus = w_plus * self.beta, -w_minus * self.beta
@@ -138,18 +149,6 @@ class DualPropagation(Rule):
             self.mean(new_plus, new_minus),
             dyad.difference(new_plus, new_minus),
         )
-
-    def _force(self, basal: Tensor, nudge: Nudge) -> Tensor:
-        """What the target adds to the apical potential of the output: −βg, or βy (proximal)."""
-        assert nudge.target is not None
-        match self.nudge:
-            case "prediction":
-                assert nudge.gradient is not None
-                return nudge.gradient * -self.beta
-            case "potential":
-                return nudge.loss.gradient(basal, nudge.target) * -self.beta
-            case "proximal":
-                return nudge.target * self.beta
 
 
 def spectral_norm(operator: Operator, weight: Tensor | None, tolerance: float = 1e-6) -> float:

@@ -92,13 +92,6 @@ class Schedule(ABC):
         return 0
 
 
-def check_positive(**values: float) -> None:
-    """Raises ConfigurationError that names the first value that is not positive and finite."""
-    for name, value in values.items():
-        if not 0 < value < float("inf"):
-            raise ConfigurationError(f"{name} is {value}; it must be greater than 0")
-
-
 def check_all_wake(layout: Layout, awake: np.ndarray[Any, np.dtype[np.bool_]], why: str) -> None:
     """Raises ConfigurationError naming the first population none of whose units is in ``awake``."""
     for index, name in enumerate(layout.names):

@@ -9,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from neurosim.checks import check_choices, check_positive
 from neurosim.errors import ConfigurationError
 from neurosim.operators import Ints
-from neurosim.schedules.base import Clock, Schedule, Start, check_all_wake, check_positive, ticks_of
+from neurosim.schedules.base import Clock, Schedule, Start, check_all_wake, ticks_of
 from neurosim.units import Unit, UnitKind
 
+Phase = Literal["random", "aligned"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -132,7 +134,7 @@ class Periodic(Schedule):
     period: float = 1.0
     spread: float = 0.0
     jitter: float = 0.0
-    phase: Literal["random", "aligned"] = "random"
+    phase: Phase = "random"
     tick: float = 1.0
     duration: float = 16.0
 
@@ -146,8 +148,7 @@ class Periodic(Schedule):
                 f"jitter is {self.jitter}; it must be at least 0 and at most half of the shortest "
                 f"period, {shortest / 2:g}, so that wakes keep their order"
             )
-        if self.phase not in ("random", "aligned"):
-            raise ConfigurationError(f"phase is {self.phase!r}; it must be 'random' or 'aligned'")
+        check_choices(phase=(self.phase, Phase))
 
     def start(self, at: Start) -> Clock:
         end = at.tick + max(1, ticks_of(self.duration, self.tick))

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.checks import check_positive
 from neurosim.operators import Ints
-from neurosim.schedules.base import NEVER, Clock, Schedule, Start, check_positive, ticks_of
+from neurosim.schedules.base import NEVER, Clock, Schedule, Start, ticks_of
 from neurosim.units import Unit, UnitKind
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
+from neurosim.checks import check_choices, check_counts, check_positive
 from neurosim.errors import ConfigurationError
 from neurosim.operators import Ints
 from neurosim.schedules.base import NEVER, Clock, Schedule, Start, check_all_wake, ticks_of
@@ -76,12 +77,6 @@ class Planned(Schedule):
         return PlannedClock.restored(state)
 
 
-def _positive_counts(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or value < 1 or value != int(value)):
-            raise ConfigurationError(f"{name} is {value}; it must be a whole number, at least 1")
-
-
 @dataclass(frozen=True)
 class Sweep(Planned):
     """One population per tick, in an ``order`` that is run through ``passes`` times.
@@ -99,11 +94,9 @@ class Sweep(Planned):
     tick: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.order not in get_args(Order):
-            raise ConfigurationError(
-                f"order is {self.order!r}; it must be one of {list(get_args(Order))}"
-            )
-        _positive_counts(passes=self.passes)
+        check_positive(tick=self.tick)
+        check_choices(order=(self.order, Order))
+        check_counts(passes=self.passes)
 
     def start(self, at: Start) -> Clock:
         sequence = self.sequence(at.layout, at.feedforward)
@@ -145,7 +138,8 @@ class Parallel(Planned):
     tick: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive_counts(ticks=self.ticks)
+        check_positive(tick=self.tick)
+        check_counts(ticks=self.ticks)
 
     def start(self, at: Start) -> Clock:
         end = at.tick + self.ticks
@@ -177,6 +171,7 @@ class RandomOrder(Planned):
     tick: float = 1.0
 
     def __post_init__(self) -> None:
+        check_positive(tick=self.tick)
         by_population = Unit.of(self.unit).kind == "population"
         wanted = ("updates",) if by_population else ("groups", "passes")
         for name in ("updates", "groups", "passes"):
@@ -185,7 +180,7 @@ class RandomOrder(Planned):
                 kind = Unit.of(self.unit).kind
                 verb = "needs" if name in wanted else "does not take"
                 raise ConfigurationError(f"random_order with unit {kind!r} {verb} {name!r}")
-        _positive_counts(updates=self.updates, groups=self.groups, passes=self.passes)
+        check_counts(updates=self.updates, groups=self.groups, passes=self.passes)
 
     def start(self, at: Start) -> Clock:
         layout = at.layout
@@ -235,6 +230,7 @@ class Replay(Planned):
     tick: float = 1.0
 
     def __post_init__(self) -> None:
+        check_positive(tick=self.tick)
         object.__setattr__(self, "wakes", tuple((t, p, i) for t, p, i in self.wakes))
 
     @property

@@ -1,0 +1,196 @@
+"""Sending: what woken dyads hand to their channels, and whom it reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from neurosim.operators import Selection
+from neurosim.rules import Wake
+from neurosim.state import Cell, Outlet
+
+Marks = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Counts:
+    """What a simulation has done so far.
+
+    ``wakes`` counts dyads, ``unit_wakes`` units; messages are counted per sample, dyad,
+    projection; ``synaptic_operations`` are messages times the fan-out of their sender before
+    pooling. ``forward``, ``adjoint`` and ``weight_gradient`` count operations of projections.
+    """
+
+    wakes: int = 0
+    unit_wakes: int = 0
+    mean_messages: int = 0
+    difference_messages: int = 0
+    synaptic_operations: int = 0
+    forward: int = 0
+    adjoint: int = 0
+    weight_gradient: int = 0
+
+    @property
+    def messages(self) -> int:
+        return self.mean_messages + self.difference_messages
+
+
+class News:
+    """Which dyads something has reached, by cell index."""
+
+    def __init__(self) -> None:
+        self.marks: dict[int, Marks] = {}
+
+    def add(self, cell: Cell, reached: Tensor) -> None:
+        if cell.index < 0:
+            return  # the input never wakes
+        marks = reached.reshape(-1).cpu().numpy()
+        known = self.marks.get(cell.index)
+        self.marks[cell.index] = marks.copy() if known is None else known | marks
+
+
+class Flags:
+    """Numbers that are needed on the host: collected as tensors, read once."""
+
+    def __init__(self) -> None:
+        self._pending: list[Tensor] = []
+        self._values: list[int] = []
+
+    def add(self, value: Tensor) -> int:
+        """Registers a scalar tensor; the index under which `read` returns it."""
+        self._pending.append(value)
+        return len(self._pending) - 1
+
+    def read(self) -> list[int]:
+        if not self._pending:
+            return []
+        if self._pending[0].device.type == "cpu":
+            return [int(value) for value in self._pending]
+        return [int(v) for v in torch.stack([v.long() for v in self._pending]).tolist()]
+
+
+@dataclass
+class Sending:
+    """What one outlet is about to send: values of the selected dyads, and where they changed."""
+
+    outlet: Outlet
+    cell: Cell
+    selection: Selection | None
+    values: Tensor
+    changed: Tensor
+    count: int
+    operations: int | None
+    nonzero: int | None
+
+
+class Outbox:
+    """Finds out which values are news, and delivers them. ``listens``: whether `News` is wanted."""
+
+    def __init__(self, counts: Counts, listens: bool) -> None:
+        self.counts, self.listens = counts, listens
+
+    def collect(
+        self, cell: Cell, selection: Selection | None, wake: Wake, flags: Flags
+    ) -> list[Sending]:
+        sendings = [
+            self.prepare(outlet, cell, selection, wake.mean, flags) for outlet in cell.mean_outlets
+        ]
+        outlets = cell.difference_outlets
+        if all(outlet.sent is not cell.difference for outlet in outlets):
+            # Nobody is sent the difference as it is, but the weights below need it.
+            private = Outlet("difference", 0.0, cell.difference)
+            outlets = [*outlets, private]
+        sendings += [
+            self.prepare(outlet, cell, selection, wake.difference, flags) for outlet in outlets
+        ]
+        return [sending for sending in sendings if sending is not None]
+
+    def prepare(
+        self,
+        outlet: Outlet,
+        cell: Cell,
+        selection: Selection | None,
+        new: Tensor | None,
+        flags: Flags,
+    ) -> Sending | None:
+        """Where the new values differ from the last ones sent; None where both are zero."""
+        old = outlet.sent.take(selection)
+        if new is None:
+            if old is None:
+                return None
+            new = torch.zeros_like(old)
+        if outlet.threshold:
+            changed = (new if old is None else new - old).abs() > outlet.threshold
+            new = torch.where(changed, new, torch.zeros_like(new) if old is None else old)
+        else:
+            changed = new != (0 if old is None else old)
+        operations = None
+        if isinstance(outlet.fan_out, Tensor):
+            per_dyad = _spread(cell, selection, outlet.fan_out.to(new.device))
+            operations = flags.add((changed.sum(0) * per_dyad).sum())
+        return Sending(
+            outlet,
+            cell,
+            selection,
+            new,
+            changed,
+            flags.add(changed.count_nonzero()),
+            operations,
+            flags.add(new.count_nonzero()) if outlet.kind == "difference" else None,
+        )
+
+    def send(self, sendings: Sequence[Sending], values: Sequence[int], news: News) -> None:
+        for sending in sendings:
+            outlet, count = sending.outlet, values[sending.count]
+            if not count:
+                continue
+            slot, selection = outlet.sent, sending.selection
+            if selection is None:
+                slot.set(sending.values)
+            else:
+                slot.put(selection, sending.values)
+            zero = sending.nonzero is not None and not values[sending.nonzero]
+            if zero and (selection is None or not slot.value.any()):
+                slot.set(None)  # what was sent last has become zero, and nothing else is left
+            links = len(outlet.links)
+            if outlet.kind == "mean":
+                self.counts.mean_messages += count * links
+            else:
+                self.counts.difference_messages += count * links
+            if sending.operations is not None:
+                self.counts.synaptic_operations += values[sending.operations]
+            elif isinstance(outlet.fan_out, int):
+                self.counts.synaptic_operations += count * outlet.fan_out
+            self.touch(outlet)
+            if self.listens:
+                marks = marks_of(sending.cell, selection, sending.changed)
+                for link in outlet.links:
+                    if outlet.kind == "mean":
+                        news.add(link.post, link.operator.forward_reach(marks))
+                    else:
+                        news.add(link.pre, link.operator.backward_reach(marks))
+
+    def touch(self, outlet: Outlet) -> None:
+        for link in outlet.links:
+            (link.basal_stale if outlet.kind == "mean" else link.apical_stale).touch()
+
+
+def marks_of(cell: Cell, selection: Selection | None, changed: Tensor) -> Tensor:
+    """Which dyads of the cell changed in any sample, over the population's shape."""
+    some = changed.any(0)
+    if selection is None:
+        return some
+    marks = some.new_zeros(1, *cell.population.shape)
+    selection.put(marks, some[None])
+    return marks[0]
+
+
+def _spread(cell: Cell, selection: Selection | None, fan_out: Tensor) -> Tensor:
+    """A map (H, W) over the selected dyads."""
+    whole = fan_out.expand(cell.population.shape)
+    return whole if selection is None else selection.take(whole[None])[0]

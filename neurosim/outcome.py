@@ -1,0 +1,57 @@
+"""When an inference ends, and what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from neurosim.checks import check_counts, check_positive
+from neurosim.messages import Counts
+from neurosim.probes import Trace
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ends an inference once both total residuals are at most ``residual``.
+
+    Looked at every ``every`` ticks, and never before the difference has reached every population:
+    a residual can be small because the nudge has not arrived yet.
+    """
+
+    residual: float
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        check_positive(residual=self.residual)
+        check_counts(every=self.every)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an inference came to. States are copies of shape (B, *shape), by population name.
+
+    ``time`` is simulated time; ``wakes`` counts dyads; ``messages`` counts both kinds; ``counts``
+    holds these and more. ``stopped`` tells whether the stopping condition ended the inference.
+    """
+
+    plus: dict[str, Tensor]
+    minus: dict[str, Tensor]
+    prediction: Tensor
+    time: float
+    ticks: int
+    counts: Counts
+    trace: Trace
+    stopped: bool
+
+    @property
+    def wakes(self) -> int:
+        return self.counts.wakes
+
+    @property
+    def unit_wakes(self) -> int:
+        return self.counts.unit_wakes
+
+    @property
+    def messages(self) -> int:
+        return self.counts.messages

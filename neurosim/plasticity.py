@@ -1,0 +1,41 @@
+"""What a projection does to its own weight, from local quantities only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from neurosim.rules import Rule
+from neurosim.state import State
+
+
+def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], int]:
+    """The local gradient of every parameter, batch mean, and the operations that it took.
+
+    ∂L/∂W = −1/(βB) Σ δ s̄ᵀ (DP23 eq. 10): δ = s⁺ − s⁻ of the post-synaptic dyads themselves, s̄ the
+    mean as the projection sees it. A bias sees a mean of 1. A difference of zero costs nothing.
+    """
+    scale = rule.gradient_scale / state.batch
+    result: dict[str, Tensor] = {}
+    operations = 0
+    for cell in state.cells:
+        difference = cell.difference.tensor
+        for link in cell.incoming:
+            if link.weight is None:
+                continue
+            name = f"{link.name}.weight"
+            if difference is None:
+                result[name] = torch.zeros_like(link.weight)
+                continue
+            mean, winners = link.mean.sent.value, link.winners.tensor
+            result[name] = link.operator.weight_gradient(difference, mean, winners) * scale
+            operations += 1
+        bias = state.model.parameter(cell.name, "bias")
+        if bias is not None:
+            name = f"{cell.name}.bias"
+            if difference is None:
+                result[name] = torch.zeros_like(bias)
+            else:
+                dims = (0, 2, 3) if len(cell.population.shape) == 3 else (0,)
+                result[name] = difference.sum(dims) * scale
+    return {name: result[name] for name, _ in state.model.named_parameters()}, operations

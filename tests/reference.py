@@ -1,0 +1,594 @@
+"""A literal, slow simulation of a network of dyads: one object per neuron, one call per message.
+
+It shares no code with neurosim and nothing is batched: a sample is simulated at a time, a neuron at
+a time, a synapse at a time. A neuron knows its two states, what it last sent, and what it has seen:
+the mean of every presynaptic and the difference of every postsynaptic neuron. Where it pools by
+maximum it also remembers the winner of its last own wake; the difference goes back to that winner.
+
+All messages take one tick. In a tick: deliver, compute all woken neurons from what they see, write
+them back, send.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+Index = tuple[int, ...]
+
+
+# ---- the structure of a network, from the dict that `Network.from_dict` takes ---------------------
+
+
+@dataclass
+class Synapse:
+    """From the presynaptic neuron ``pre`` with ``factor`` · weight[``key``] (weight 1 for None)."""
+
+    pre: int
+    key: Index | None
+    factor: float = 1.0
+
+
+@dataclass
+class Pathway:
+    """A projection: for each postsynaptic neuron its branches, of which one is summed.
+
+    Without max-pooling a neuron has a single branch; with it, one for each position of its window.
+    """
+
+    name: str
+    pre: str
+    post: str
+    op: str
+    competes: bool
+    branches: list[list[list[Synapse]]]
+    cover: list[float]  # how much of its window each postsynaptic neuron has (average, padded)
+
+
+@dataclass
+class Place:
+    """A population."""
+
+    name: str
+    shape: tuple[int, ...]
+    activation: str
+    role: str
+    bias: bool
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def flat(index: Index, shape: tuple[int, ...]) -> int:
+    place = 0
+    for i, n in zip(index, shape, strict=True):
+        place = place * n + i
+    return place
+
+
+def made(shape: tuple[int, ...], channels: int, k: Index, s: Index, p: Index) -> tuple[int, ...]:
+    height, width = ((n + 2 * p[d] - k[d]) // s[d] + 1 for d, n in enumerate(shape[1:]))
+    return channels, height, width
+
+
+def window(at: Index, shape: tuple[int, ...], k: Index, s: Index, p: Index) -> list[Any]:
+    """The positions ((i, j), (ki, kj)) under a kernel at output position ``at``, row by row."""
+    found = []
+    for ki, kj in product(range(k[0]), range(k[1])):
+        i, j = at[0] * s[0] - p[0] + ki, at[1] * s[1] - p[1] + kj
+        if 0 <= i < shape[1] and 0 <= j < shape[2]:
+            found.append(((i, j), (ki, kj)))
+    return found
+
+
+def pooling(choice: Any) -> dict[str, Any]:
+    choice = {"kind": choice} if isinstance(choice, str) else dict(choice)
+    kernel = pair(choice.get("kernel", 2))
+    stride = pair(choice["stride"]) if choice.get("stride") is not None else kernel
+    return {"kind": choice["kind"], "k": kernel, "s": stride, "p": pair(choice.get("padding", 0))}
+
+
+def conv_sizes(spec: Mapping[str, Any]) -> tuple[Index, Index, Index]:
+    k, s = pair(spec.get("kernel", 3)), pair(spec.get("stride", 1))
+    padding = spec.get("padding", "same")
+    if padding == "same":
+        return k, s, (k[0] // 2, k[1] // 2)
+    return k, s, (0, 0) if padding == "valid" else pair(padding)
+
+
+def result_shape(pre: tuple[int, ...], spec: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape that a 'conv' (with ``channels``) or 'pool' makes of ``pre``."""
+    shape = pre
+    if spec["op"] == "conv":
+        shape = made(shape, spec["channels"], *conv_sizes(spec))
+    if spec.get("pool") is not None:
+        pool = pooling(spec["pool"])
+        shape = made(shape, shape[0], pool["k"], pool["s"], pool["p"])
+    return shape
+
+
+def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Pathway:
+    """All synapses of a projection, one by one."""
+    op, branches, cover = spec["op"], [], [1.0] * post.size
+    pool = pooling(spec["pool"]) if spec.get("pool") is not None else None
+    if op == "dense":
+        for j in range(post.size):
+            branches.append([[Synapse(i, (j, i)) for i in range(pre.size)]])
+    elif op == "identity":
+        branches = [[[Synapse(i, None)]] for i in range(post.size)]
+    else:
+        # What there is before pooling, as lists of synapses by position.
+        if op == "conv":
+            k, s, p = conv_sizes(spec)
+            channels = post.shape[0]
+            middle = made(pre.shape, channels, k, s, p)
+        else:
+            middle = pre.shape
+        sums: dict[Index, list[Synapse]] = {}
+        for c, i, j in product(*map(range, middle)):
+            if op == "pool":
+                sums[c, i, j] = [Synapse(flat((c, i, j), pre.shape), None)]
+                continue
+            sums[c, i, j] = [
+                Synapse(flat((ic, *at), pre.shape), (c, ic, *kernel))
+                for ic in range(pre.shape[0])
+                for at, kernel in window((i, j), pre.shape, k, s, p)
+            ]
+        for c, i, j in product(*map(range, post.shape)):
+            if pool is None:
+                branches.append([sums[c, i, j]])
+                continue
+            under = window((i, j), middle, pool["k"], pool["s"], pool["p"])
+            if pool["kind"] == "max":
+                branches.append([sums[(c, *at)] for at, _ in under])
+                continue
+            share = 1.0 / math.prod(pool["k"])
+            together = [
+                Synapse(synapse.pre, synapse.key, share)
+                for at, _ in under
+                for synapse in sums[(c, *at)]
+            ]
+            cover[len(branches)] = share * len(under)
+            branches.append([together])
+    competes = pool is not None and pool["kind"] == "max"
+    return Pathway(name, pre.name, post.name, op, competes, branches, cover)
+
+
+def structure(description: Mapping[str, Any]) -> tuple[dict[str, Place], list[Pathway]]:
+    if "layers" in description:
+        return chain_structure(description)
+    specs = description["projections"]
+    weighted = {s["to"] for s in specs if s.get("op", "dense") in ("dense", "conv")}
+    places = {}
+    for name, spec in description["populations"].items():
+        role = spec.get("role", "hidden")
+        shape = spec["shape"]
+        activation = spec.get("activation") or ("relu" if role == "hidden" else "identity")
+        bias = spec.get("bias")
+        bias = (name in weighted and role != "input") if bias is None else bias
+        places[name] = Place(
+            name, (shape,) if isinstance(shape, int) else tuple(shape), activation, role, bias
+        )
+    pathways = []
+    for spec in specs:
+        pre, post = places[spec["from"]], places[spec["to"]]
+        name = spec.get("name") or f"{pre.name}->{post.name}"
+        pathways.append(connect(name, pre, post, {"op": "dense", **spec}))
+    return places, pathways
+
+
+def chain_structure(description: Mapping[str, Any]) -> tuple[dict[str, Place], list[Pathway]]:
+    shape = description["input"]
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    pre = Place("input", shape, "identity", "input", False)
+    places, pathways = {"input": pre}, []
+    for number, layer in enumerate(description["layers"]):
+        last = number == len(description["layers"]) - 1
+        spec = dict(layer)
+        activation = description.get("activation", "relu")
+        if "dense" in layer:
+            spec["op"], shape = "dense", (layer["dense"],)
+        elif "conv" in layer:
+            spec |= {"op": "conv", "channels": layer["conv"]}
+            shape = result_shape(pre.shape, spec)
+        else:
+            spec["op"], activation = "pool", "identity"
+            shape = result_shape(pre.shape, spec)
+        activation = layer.get("activation") or ("identity" if last else activation)
+        bias = layer.get("bias")
+        post = Place(
+            layer["name"],
+            shape,
+            activation,
+            "output" if last else "hidden",
+            spec["op"] != "pool" if bias is None else bias,
+        )
+        places[post.name] = post
+        pathways.append(connect(post.name, pre, post, spec))
+        pre = post
+    return places, pathways
+
+
+# ---- neurons ---------------------------------------------------------------------------------------
+
+
+ACTIVATIONS = {
+    "relu": lambda a: a if a > 0.0 else 0.0,
+    "identity": lambda a: a,
+    "hard_sigmoid": lambda a: 0.0 if a < 0.0 else 1.0 if a > 1.0 else a,
+    "tanh": math.tanh,
+}
+
+
+@dataclass
+class Afferent:
+    """One incoming projection of a neuron: its branches, what it sees, and who won."""
+
+    pathway: Pathway
+    branches: list[list[Synapse]]
+    sees: dict[int, float]
+    winner: int | None = None
+
+
+@dataclass
+class Efferent:
+    """One target of a neuron in an outgoing projection, and the difference seen from there.
+
+    ``synapses`` are (branch of the target, synapse).
+    """
+
+    pathway: Pathway
+    target: Neuron
+    synapses: list[tuple[int, Synapse]]
+    sees: float = 0.0
+
+
+@dataclass(eq=False)
+class Neuron:
+    place: Place
+    index: int
+    plus: float = 0.0
+    minus: float = 0.0
+    basal_bias: float = 0.0
+    afferents: dict[str, Afferent] = field(default_factory=dict)
+    efferents: dict[tuple[str, int], Efferent] = field(default_factory=dict)
+    sent: dict[tuple[str, str], float] = field(default_factory=dict)  # (kind, projection)
+
+    @property
+    def difference(self) -> float:
+        return self.plus - self.minus
+
+
+@dataclass
+class Message:
+    kind: str
+    pathway: Pathway
+    sender: Neuron
+    receiver: Neuron
+    value: float
+
+
+@dataclass
+class Rule:
+    variant: str
+    alpha: float
+    beta: float
+    nudge: str
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        if self.variant == "lagrangian":
+            return 1.0 - self.alpha, self.alpha
+        return self.alpha, 1.0 - self.alpha
+
+    def mean(self, neuron: Neuron) -> float:
+        return self.alpha * neuron.plus + (1.0 - self.alpha) * neuron.minus
+
+
+class Network:
+    """One sample's network. ``sigma`` holds the spectral norm of every projection, for `damped`."""
+
+    def __init__(
+        self,
+        description: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        rule: Rule,
+        loss: str,
+        *,
+        sigma: Mapping[str, float] | None = None,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        self.rule, self.loss = rule, loss
+        self.thresholds = {"mean": 0.0, "difference": 0.0} | dict(thresholds or {})
+        self.places, self.pathways = structure(description)
+        self.parameters = {k: np.asarray(v, dtype=np.float64) for k, v in parameters.items()}
+        self.weights = {
+            pathway.name: dict(np.ndenumerate(self.parameters[f"{pathway.name}.weight"]))
+            for pathway in self.pathways
+            if pathway.op in ("dense", "conv")
+        }
+        self.neurons = {
+            place.name: [Neuron(place, i) for i in range(place.size)]
+            for place in self.places.values()
+        }
+        for pathway in self.pathways:
+            self._wire(pathway)
+        self.carriers: dict[str, Pathway | None] = {}
+        for place in self.places.values():
+            if place.bias:
+                carrier = next(
+                    (p for p in self.pathways if p.post == place.name and p.op in ("dense", "conv")),
+                    None,
+                )
+                self.carriers[place.name] = carrier
+                for neuron in self.neurons[place.name]:
+                    neuron.basal_bias = float(
+                        self.parameters[f"{place.name}.bias"][self._bias_key(neuron)]
+                    ) * self._cover(neuron)
+        self.damping = dict.fromkeys(self.places, 0.0)
+        if rule.variant == "damped":
+            for pathway in self.pathways:
+                assert sigma is not None
+                self.damping[pathway.pre] += sigma[pathway.name] ** 2 * abs(1 - 2 * rule.alpha)
+        self.in_flight: list[Message] = []
+        self.target: list[float] | None = None
+        self.frozen: list[float] | None = None
+        self.tick = self.began = self.nudge_after = 0
+        self.tie = False  # a maximum hung on round-off: what follows depends on the arithmetic
+        self.counts = {"wakes": 0, "mean": 0, "difference": 0, "synaptic": 0}
+
+    def _wire(self, pathway: Pathway) -> None:
+        for post, branches in zip(self.neurons[pathway.post], pathway.branches, strict=True):
+            afferent = Afferent(pathway, branches, {})
+            if not pathway.competes:
+                afferent.winner = 0
+            post.afferents[pathway.name] = afferent
+            for number, branch in enumerate(branches):
+                for synapse in branch:
+                    afferent.sees[synapse.pre] = 0.0
+                    pre = self.neurons[pathway.pre][synapse.pre]
+                    key = (pathway.name, post.index)
+                    if key not in pre.efferents:
+                        pre.efferents[key] = Efferent(pathway, post, [])
+                    pre.efferents[key].synapses.append((number, synapse))
+
+    def _bias_key(self, neuron: Neuron) -> int:
+        shape = neuron.place.shape
+        return neuron.index // (shape[1] * shape[2]) if len(shape) == 3 else neuron.index
+
+    def _cover(self, neuron: Neuron) -> float:
+        """The bias is added before pooling, as torch does: padding averages it away."""
+        carrier = self.carriers[neuron.place.name]
+        return 1.0 if carrier is None else carrier.cover[neuron.index]
+
+    def _strength(self, pathway: Pathway, synapse: Synapse) -> float:
+        weight = 1.0 if synapse.key is None else self.weights[pathway.name][synapse.key]
+        return float(weight) * synapse.factor
+
+    # ---- what a neuron computes ----------------------------------------------------------------
+
+    def basal(self, neuron: Neuron) -> tuple[float, dict[str, int]]:
+        """The basal potential from what the neuron sees, and the winning branches."""
+        total, winners = neuron.basal_bias, {}
+        for name, afferent in neuron.afferents.items():
+            sums = []
+            for branch in afferent.branches:
+                value = 0.0
+                for synapse in branch:
+                    value += self._strength(afferent.pathway, synapse) * afferent.sees[synapse.pre]
+                sums.append(value)
+            best = 0
+            for number, value in enumerate(sums):
+                if value > sums[best]:
+                    best = number
+            for number, value in enumerate(sums):
+                if number != best and abs(value - sums[best]) <= 1e-9 * max(1.0, abs(value)):
+                    self._note_tie(afferent, number, best)
+            winners[name] = best
+            total += sums[best]
+        return total, winners
+
+    def _note_tie(self, afferent: Afferent, *branches: int) -> None:
+        """Two branches of zeros tie exactly in any arithmetic, and the first wins."""
+        seen = [afferent.sees[s.pre] for b in branches for s in afferent.branches[b]]
+        self.tie = self.tie or any(value != 0.0 for value in seen)
+
+    def apical(self, neuron: Neuron) -> float:
+        total = 0.0
+        for (name, _), efferent in neuron.efferents.items():
+            winner = efferent.target.afferents[name].winner
+            for branch, synapse in efferent.synapses:
+                if branch == winner:
+                    total += self._strength(efferent.pathway, synapse) * efferent.sees
+        return total
+
+    def loss_gradient(self, values: Sequence[float]) -> list[float]:
+        assert self.target is not None
+        if self.loss == "squared_error":
+            return [v - y for v, y in zip(values, self.target, strict=True)]
+        top = max(values)
+        powers = [math.exp(v - top) for v in values]
+        scale = sum(self.target) / sum(powers)
+        return [p * scale - y for p, y in zip(powers, self.target, strict=True)]
+
+    @property
+    def output(self) -> list[Neuron]:
+        name = next(place.name for place in self.places.values() if place.role == "output")
+        return self.neurons[name]
+
+    @property
+    def nudged(self) -> bool:
+        return self.target is not None and self.tick - self.began >= self.nudge_after
+
+    def relaxed(self, neuron: Neuron) -> tuple[float, float, dict[str, int]]:
+        """The two states that a neuron takes if it wakes now, and its winners."""
+        a, winners = self.basal(neuron)
+        delta = self.apical(neuron)
+        up, down = self.rule.weights
+        beta, D = self.rule.beta, self.damping[neuron.place.name]
+        above, below = a + up * delta + D * neuron.plus, a - down * delta + D * neuron.minus
+        scale_above = scale_below = 1.0 + D
+        if neuron.place.role == "output" and self.nudged:
+            if self.rule.nudge == "proximal":
+                assert self.target is not None
+                y = self.target[neuron.index]
+                above, below = above + up * beta * y, below - down * beta * y
+                scale_above, scale_below = scale_above + up * beta, scale_below - down * beta
+            else:
+                gradient = self.frozen
+                if self.rule.nudge == "potential":
+                    gradient = self.loss_gradient([self.basal(n)[0] for n in self.output])
+                assert gradient is not None
+                above -= up * beta * gradient[neuron.index]
+                below += down * beta * gradient[neuron.index]
+        f = ACTIVATIONS[neuron.place.activation]
+        return f(above / scale_above), f(below / scale_below), winners
+
+    # ---- time ----------------------------------------------------------------------------------
+
+    def start(
+        self, x: Any, target: Any | None, *, init: str = "zero", nudge_after: int = 0
+    ) -> None:
+        """Shows an input of any shape. ``carry`` keeps all but the input and the target."""
+        values = [float(v) for v in np.asarray(x).reshape(-1)]
+        self.target = None if target is None else [float(v) for v in np.asarray(target).reshape(-1)]
+        self.began, self.nudge_after, self.frozen = self.tick, nudge_after, None
+        for neuron, value in zip(self.neurons["input"], values, strict=True):
+            neuron.plus = neuron.minus = value
+            self._show(neuron)
+        if init == "feedforward":
+            for name in self._order():
+                for neuron in self.neurons[name]:
+                    a, winners = self.basal(neuron)
+                    neuron.plus = neuron.minus = ACTIVATIONS[neuron.place.activation](a)
+                    self._remember(neuron, winners)
+                    self._show(neuron)
+            if self.target is not None:
+                self.frozen = self.loss_gradient([n.plus for n in self.output])
+
+    def _order(self) -> list[str]:
+        done, order = {"input"}, []
+        while len(done) < len(self.places):
+            for name in self.places:
+                before = {p.pre for p in self.pathways if p.post == name}
+                if name not in done and before <= done:
+                    done.add(name)
+                    order.append(name)
+        return order
+
+    def _show(self, neuron: Neuron) -> None:
+        """An initial view, which is no message."""
+        for efferent in neuron.efferents.values():
+            name = efferent.pathway.name
+            efferent.target.afferents[name].sees[neuron.index] = self.rule.mean(neuron)
+            neuron.sent["mean", name] = self.rule.mean(neuron)
+
+    def _remember(self, neuron: Neuron, winners: Mapping[str, int]) -> None:
+        for name, winner in winners.items():
+            neuron.afferents[name].winner = winner
+
+    def deliver(self) -> None:
+        for message in self.in_flight:
+            name = message.pathway.name
+            if message.kind == "mean":
+                message.receiver.afferents[name].sees[message.sender.index] = message.value
+            else:
+                message.receiver.efferents[name, message.sender.index].sees = message.value
+        self.in_flight = []
+
+    def step(self, wakes: Sequence[tuple[str, Sequence[int] | None]]) -> None:
+        """One tick in which these neurons wake."""
+        self.tick += 1
+        self.deliver()
+        woken: dict[str, set[int]] = {}
+        for name, indices in wakes:
+            everyone = range(self.places[name].size)
+            woken.setdefault(name, set()).update(everyone if indices is None else indices)
+        new = []
+        for name, indices in woken.items():
+            for index in sorted(indices):
+                neuron = self.neurons[name][index]
+                new.append((neuron, self.relaxed(neuron)))
+        for neuron, (plus, minus, winners) in new:
+            neuron.plus, neuron.minus = plus, minus
+            self._remember(neuron, winners)
+            self.counts["wakes"] += 1
+        for neuron, _ in new:
+            self._send(neuron)
+
+    def _send(self, neuron: Neuron) -> None:
+        for name in dict.fromkeys(name for name, _ in neuron.efferents):
+            value = self.rule.mean(neuron)
+            targets = [e for (n, _), e in neuron.efferents.items() if n == name]
+            if self._is_news(neuron, "mean", name, value):
+                self.counts["synaptic"] += sum(len(e.synapses) for e in targets)
+                for efferent in targets:
+                    self.in_flight.append(
+                        Message("mean", efferent.pathway, neuron, efferent.target, value)
+                    )
+        for name, afferent in neuron.afferents.items():
+            if afferent.pathway.pre == "input":
+                continue
+            if self._is_news(neuron, "difference", name, neuron.difference):
+                self.counts["synaptic"] += sum(len(branch) for branch in afferent.branches)
+                for pre in afferent.sees:
+                    receiver = self.neurons[afferent.pathway.pre][pre]
+                    self.in_flight.append(
+                        Message("difference", afferent.pathway, neuron, receiver, neuron.difference)
+                    )
+
+    def _is_news(self, neuron: Neuron, kind: str, name: str, value: float) -> bool:
+        if abs(value - neuron.sent.get((kind, name), 0.0)) <= self.thresholds[kind]:
+            return False
+        neuron.sent[kind, name] = value
+        self.counts[kind] += 1
+        return True
+
+    def replay(
+        self, wakes: Sequence[tuple[float, str, Sequence[int] | None]], tick: float = 1.0
+    ) -> None:
+        """Wakes in ((n−1)·tick, n·tick] happen at tick n; ends with a closing delivery."""
+        last = max(math.ceil(time / tick) for time, _, _ in wakes)
+        for number in range(1, last + 1):
+            now = [(p, i) for time, p, i in wakes if math.ceil(time / tick) == number]
+            self.step(now)
+        self.deliver()
+
+    # ---- what comes of it ----------------------------------------------------------------------
+
+    def states(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        place, neurons = self.places[name], self.neurons[name]
+        plus = np.array([n.plus for n in neurons]).reshape(place.shape)
+        return plus, np.array([n.minus for n in neurons]).reshape(place.shape)
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """−(1/β) (s⁺ − s⁻) s̄ᵀ of this sample, with s̄ as the postsynaptic neuron sees it."""
+        found = {key: np.zeros_like(value) for key, value in self.parameters.items()}
+        for pathway in self.pathways:
+            for neuron in self.neurons[pathway.post]:
+                afferent = neuron.afferents[pathway.name]
+                if afferent.winner is None:
+                    assert neuron.difference == 0.0
+                    continue
+                for synapse in afferent.branches[afferent.winner]:
+                    if synapse.key is not None:
+                        seen = afferent.sees[synapse.pre] * synapse.factor
+                        found[f"{pathway.name}.weight"][synapse.key] -= (
+                            neuron.difference * seen / self.rule.beta
+                        )
+        for name in self.carriers:
+            for neuron in self.neurons[name]:
+                found[f"{name}.bias"][self._bias_key(neuron)] -= (
+                    neuron.difference * self._cover(neuron) / self.rule.beta
+                )
+        return found
