@@ -1,26 +1,58 @@
 """neurosim: asynchronous, event-driven simulation of networks of dyadic neurons."""
 
-from neurosim import metrics, schedules
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from neurosim._version import __version__
-from neurosim.channels import Channel, Channels
-from neurosim.errors import (
-    ConfigurationError,
-    DataError,
-    DivergenceError,
-    DocumentError,
-    InputError,
-    NetworkError,
-    NeurosimError,
-    StateError,
-)
-from neurosim.model import Model
-from neurosim.network import Network
-from neurosim.outcome import Outcome, Stop
-from neurosim.populations import Population, Projection
-from neurosim.probes import Probe, Trace
-from neurosim.rules import DualPropagation
-from neurosim.simulation import Simulation
-from neurosim.units import Unit
+
+if TYPE_CHECKING:
+    from neurosim import metrics, schedules
+    from neurosim.channels import Channel, Channels
+    from neurosim.errors import (
+        ConfigurationError,
+        DataError,
+        DivergenceError,
+        DocumentError,
+        InputError,
+        NetworkError,
+        NeurosimError,
+        StateError,
+    )
+    from neurosim.model import Model
+    from neurosim.network import Network
+    from neurosim.outcome import Outcome, Stop
+    from neurosim.populations import Population, Projection
+    from neurosim.probes import Probe, Trace
+    from neurosim.rules import DualPropagation
+    from neurosim.simulation import Simulation
+    from neurosim.units import Unit
+
+# Where each name is: imported at first use, so that `neurosim --help` does not wait for torch.
+_HOMES = {
+    "Channel": "channels",
+    "Channels": "channels",
+    "ConfigurationError": "errors",
+    "DataError": "errors",
+    "DivergenceError": "errors",
+    "DocumentError": "errors",
+    "DualPropagation": "rules",
+    "InputError": "errors",
+    "Model": "model",
+    "Network": "network",
+    "NetworkError": "errors",
+    "NeurosimError": "errors",
+    "Outcome": "outcome",
+    "Population": "populations",
+    "Probe": "probes",
+    "Projection": "populations",
+    "Simulation": "simulation",
+    "StateError": "errors",
+    "Stop": "outcome",
+    "Trace": "probes",
+    "Unit": "units",
+}
 
 __all__ = [
     "Channel",
@@ -48,3 +80,15 @@ __all__ = [
     "metrics",
     "schedules",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("metrics", "schedules"):
+        return import_module(f"neurosim.{name}")
+    if name in _HOMES:
+        return getattr(import_module(f"neurosim.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'neurosim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -33,6 +33,15 @@ def current_mean(cell: Cell, rule: Rule) -> Tensor:
     return rule.mean(cell.plus.value, cell.minus.value)
 
 
+def output_potential(output: Cell) -> Tensor:
+    """The output without its nudge: a as the output dyads last computed it (B, *output)."""
+    total = torch.zeros_like(output.plus.value)
+    for link in output.incoming:
+        if link.basal.tensor is not None:
+            total += link.basal.tensor
+    return total if output.bias is None else total + shaped_bias(output.bias, output.population)
+
+
 @torch.no_grad()
 def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
     """T: one parallel, undamped wake of everything over ideal channels, by population name."""

@@ -22,18 +22,26 @@ class Model(nn.Module):
 
     A weight belongs to a projection (``<projection>.weight``), a bias to a population
     (``<population>.bias``). What ``network.parameters`` does not give is drawn from ``seed``, one
-    named stream per parameter, independently of dtype and device.
+    named stream per parameter, independently of dtype and device. On the device "meta" parameters
+    have shapes but no values.
     """
 
     def __init__(
-        self, network: Network, *, seed: int = 0, dtype: torch.dtype = torch.float32
+        self,
+        network: Network,
+        *,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
     ) -> None:
         super().__init__()
         self.network = network
         fans = {f"{p.name}.weight": p.operator.fans for p in network.projections}
         for key, shape in network.parameter_shapes().items():
             owner, kind = key.rsplit(".", 1)
-            if key in network.parameters:
+            if device == "meta":
+                value = torch.empty(shape, dtype=dtype, device=device)
+            elif key in network.parameters:
                 value = network.parameters[key].detach().clone().to(dtype)
             elif kind == "bias":
                 value = torch.zeros(shape, dtype=dtype)
@@ -45,7 +53,7 @@ class Model(nn.Module):
             # The names are the user's: `add_module` refuses those that are attributes of Module.
             module = self._modules.setdefault(owner, nn.Module())
             assert module is not None
-            module.register_parameter(kind, nn.Parameter(value))
+            module.register_parameter(kind, nn.Parameter(value.to(device)))
 
     def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
         """The parameter ``<owner>.<kind>``, or None where the network has none of that name."""

@@ -31,8 +31,9 @@ class Stop:
 class Outcome:
     """What an inference came to. States are copies of shape (B, *shape), by population name.
 
-    ``time`` is simulated time; ``wakes`` counts dyads; ``messages`` counts both kinds; ``counts``
-    holds these and more. ``stopped`` tells whether the stopping condition ended the inference.
+    ``prediction`` is the basal potential of the output dyads (B, *output): the output without the
+    nudge. ``time`` is simulated time; ``wakes`` counts dyads; ``messages`` counts both kinds;
+    ``counts`` holds these and more. ``stopped`` tells whether the stopping condition ended it.
     """
 
     plus: dict[str, Tensor]

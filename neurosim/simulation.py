@@ -59,7 +59,7 @@ class Simulation:
         learn_every: int | None = None,
         probes: Sequence[Probe | ProbeKind] = (),
         stop: Stop | None = None,
-        device: Device | str = "cpu",
+        device: str = "cpu",
         compute: Compute = "auto",
         processes: Processes = "population",
         seed: int = 0,
@@ -90,6 +90,11 @@ class Simulation:
             schedule.nudge_after(network.depth) if nudge_after is None else nudge_after
         )
         self.probes = tuple(p if isinstance(p, Probe) else Probe(p) for p in probes)
+        if network.cycle is not None and any(p.kind == "gradient_angle" for p in self.probes):
+            raise ConfigurationError(
+                "the probe gradient_angle compares with back-propagation, which needs a network "
+                "without cycles"
+            )
         self.layout = Layout(network, Unit.of(schedule.unit))
         self.channels = channels if channels is not None else Channels()
         self.state = State(model, self.channels.resolve(network, schedule.tick))
@@ -154,13 +159,8 @@ class Simulation:
         self._running, self._stopped = True, False
         self._optimizer, self._recording = optimizer, record
         self.trace = Trace()
-        self._clock = self.schedule.start(self._start(previous))
+        self._clock = self._new_clock(self._start(self.random, previous), target is not None)
         self._ticker = self._new_ticker(Counts())
-        if target is not None and self._clock.end - self._began < self.nudge_after:
-            raise ConfigurationError(
-                f"nudge_after is {self.nudge_after}, but the schedule ends after "
-                f"{self._clock.end - self._began} ticks: the target would never act"
-            )
         self.nudge.target, self.nudge.gradient = target, None
         self.nudge.active = target is not None and self.nudge_after == 0
         news = News()
@@ -231,7 +231,7 @@ class Simulation:
         return Outcome(
             {cell.name: cell.plus.value.clone() for cell in cells},
             {cell.name: cell.minus.value.clone() for cell in cells},
-            metrics.current_mean(output, self.rule).clone(),
+            metrics.output_potential(output),
             self.time,
             self._tick - self._began,
             Counts(**asdict(self.counts)),
@@ -388,13 +388,28 @@ class Simulation:
         self._clock = self._ticker = self._engine = None
         if state["clock"] is not None:
             self.state.load_state_dict(state["state"])
-            self._clock = self.schedule.restore(self._start(None), _as_arrays(state["clock"]))
+            self._clock = self.schedule.restore(
+                self._start(self.random), _as_arrays(state["clock"])
+            )
             self._ticker = self._new_ticker(Counts(**state["counts"]))
             self._new_engine()
 
-    def _start(self, previous: Clock | None) -> Start:
+    def _start(self, random: np.random.Generator, previous: Clock | None = None) -> Start:
         feedforward = self.init == "feedforward"
-        return Start(self.layout, self._tick, feedforward, self.random, previous)
+        return Start(self.layout, self._tick, feedforward, random, previous)
+
+    def _new_clock(self, start: Start, nudged: bool) -> Clock:
+        clock = self.schedule.start(start)
+        if nudged and clock.end - start.tick < self.nudge_after:
+            raise ConfigurationError(
+                f"nudge_after is {self.nudge_after}, but the schedule ends after "
+                f"{clock.end - start.tick} ticks: the target would never act"
+            )
+        return clock
+
+    def check_schedule(self) -> None:
+        """Raises the ConfigurationError that `start` would for this schedule and network."""
+        self._new_clock(self._start(stream(0, "check")), True)
 
     def _new_ticker(self, counts: Counts) -> Ticker:
         assert self._clock is not None

@@ -22,7 +22,7 @@ import numpy as np
 Index = tuple[int, ...]
 
 
-# ---- the structure of a network, from the dict that `Network.from_dict` takes ---------------------
+# ---- the structure of a network, from the dict that `Network.from_dict` takes --------------------
 
 
 @dataclass
@@ -47,7 +47,6 @@ class Pathway:
     op: str
     competes: bool
     branches: list[list[list[Synapse]]]
-    cover: list[float]  # how much of its window each postsynaptic neuron has (average, padded)
 
 
 @dataclass
@@ -119,7 +118,7 @@ def result_shape(pre: tuple[int, ...], spec: Mapping[str, Any]) -> tuple[int, ..
 
 def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Pathway:
     """All synapses of a projection, one by one."""
-    op, branches, cover = spec["op"], [], [1.0] * post.size
+    op, branches = spec["op"], []
     pool = pooling(spec["pool"]) if spec.get("pool") is not None else None
     if op == "dense":
         for j in range(post.size):
@@ -158,10 +157,9 @@ def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Path
                 for at, _ in under
                 for synapse in sums[(c, *at)]
             ]
-            cover[len(branches)] = share * len(under)
             branches.append([together])
     competes = pool is not None and pool["kind"] == "max"
-    return Pathway(name, pre.name, post.name, op, competes, branches, cover)
+    return Pathway(name, pre.name, post.name, op, competes, branches)
 
 
 def structure(description: Mapping[str, Any]) -> tuple[dict[str, Place], list[Pathway]]:
@@ -219,7 +217,7 @@ def chain_structure(description: Mapping[str, Any]) -> tuple[dict[str, Place], l
     return places, pathways
 
 
-# ---- neurons ---------------------------------------------------------------------------------------
+# ---- neurons -------------------------------------------------------------------------------------
 
 
 ACTIVATIONS = {
@@ -259,7 +257,8 @@ class Neuron:
     index: int
     plus: float = 0.0
     minus: float = 0.0
-    basal_bias: float = 0.0
+    bias: float = 0.0
+    potential: float = 0.0  # the basal potential at its last wake
     afferents: dict[str, Afferent] = field(default_factory=dict)
     efferents: dict[tuple[str, int], Efferent] = field(default_factory=dict)
     sent: dict[tuple[str, str], float] = field(default_factory=dict)  # (kind, projection)
@@ -323,18 +322,10 @@ class Network:
         }
         for pathway in self.pathways:
             self._wire(pathway)
-        self.carriers: dict[str, Pathway | None] = {}
-        for place in self.places.values():
-            if place.bias:
-                carrier = next(
-                    (p for p in self.pathways if p.post == place.name and p.op in ("dense", "conv")),
-                    None,
-                )
-                self.carriers[place.name] = carrier
-                for neuron in self.neurons[place.name]:
-                    neuron.basal_bias = float(
-                        self.parameters[f"{place.name}.bias"][self._bias_key(neuron)]
-                    ) * self._cover(neuron)
+        for neuron in self.dyads:
+            if neuron.place.bias:
+                values = self.parameters[f"{neuron.place.name}.bias"]
+                neuron.bias = float(values[self._bias_key(neuron)])
         self.damping = dict.fromkeys(self.places, 0.0)
         if rule.variant == "damped":
             for pathway in self.pathways:
@@ -345,6 +336,7 @@ class Network:
         self.frozen: list[float] | None = None
         self.tick = self.began = self.nudge_after = 0
         self.tie = False  # a maximum hung on round-off: what follows depends on the arithmetic
+        # Of this inference.
         self.counts = {"wakes": 0, "mean": 0, "difference": 0, "synaptic": 0}
 
     def _wire(self, pathway: Pathway) -> None:
@@ -366,11 +358,6 @@ class Network:
         shape = neuron.place.shape
         return neuron.index // (shape[1] * shape[2]) if len(shape) == 3 else neuron.index
 
-    def _cover(self, neuron: Neuron) -> float:
-        """The bias is added before pooling, as torch does: padding averages it away."""
-        carrier = self.carriers[neuron.place.name]
-        return 1.0 if carrier is None else carrier.cover[neuron.index]
-
     def _strength(self, pathway: Pathway, synapse: Synapse) -> float:
         weight = 1.0 if synapse.key is None else self.weights[pathway.name][synapse.key]
         return float(weight) * synapse.factor
@@ -379,7 +366,7 @@ class Network:
 
     def basal(self, neuron: Neuron) -> tuple[float, dict[str, int]]:
         """The basal potential from what the neuron sees, and the winning branches."""
-        total, winners = neuron.basal_bias, {}
+        total, winners = neuron.bias, {}
         for name, afferent in neuron.afferents.items():
             sums = []
             for branch in afferent.branches:
@@ -422,6 +409,10 @@ class Network:
         return [p * scale - y for p, y in zip(powers, self.target, strict=True)]
 
     @property
+    def dyads(self) -> list[Neuron]:
+        return [n for neurons in self.neurons.values() for n in neurons]
+
+    @property
     def output(self) -> list[Neuron]:
         name = next(place.name for place in self.places.values() if place.role == "output")
         return self.neurons[name]
@@ -430,10 +421,9 @@ class Network:
     def nudged(self) -> bool:
         return self.target is not None and self.tick - self.began >= self.nudge_after
 
-    def relaxed(self, neuron: Neuron) -> tuple[float, float, dict[str, int]]:
-        """The two states that a neuron takes if it wakes now, and its winners."""
-        a, winners = self.basal(neuron)
-        delta = self.apical(neuron)
+    def relaxed(self, neuron: Neuron) -> tuple[float, float]:
+        """The two states that a neuron takes if it wakes now, at its new ``potential``."""
+        a, delta = neuron.potential, self.apical(neuron)
         up, down = self.rule.weights
         beta, D = self.rule.beta, self.damping[neuron.place.name]
         above, below = a + up * delta + D * neuron.plus, a - down * delta + D * neuron.minus
@@ -447,12 +437,13 @@ class Network:
             else:
                 gradient = self.frozen
                 if self.rule.nudge == "potential":
-                    gradient = self.loss_gradient([self.basal(n)[0] for n in self.output])
+                    # A softmax needs all outputs: of those that sleep, what they last computed.
+                    gradient = self.loss_gradient([n.potential for n in self.output])
                 assert gradient is not None
                 above -= up * beta * gradient[neuron.index]
                 below += down * beta * gradient[neuron.index]
         f = ACTIVATIONS[neuron.place.activation]
-        return f(above / scale_above), f(below / scale_below), winners
+        return f(above / scale_above), f(below / scale_below)
 
     # ---- time ----------------------------------------------------------------------------------
 
@@ -463,14 +454,16 @@ class Network:
         values = [float(v) for v in np.asarray(x).reshape(-1)]
         self.target = None if target is None else [float(v) for v in np.asarray(target).reshape(-1)]
         self.began, self.nudge_after, self.frozen = self.tick, nudge_after, None
+        self.counts = dict.fromkeys(self.counts, 0)
         for neuron, value in zip(self.neurons["input"], values, strict=True):
             neuron.plus = neuron.minus = value
             self._show(neuron)
         if init == "feedforward":
             for name in self._order():
                 for neuron in self.neurons[name]:
-                    a, winners = self.basal(neuron)
-                    neuron.plus = neuron.minus = ACTIVATIONS[neuron.place.activation](a)
+                    neuron.potential, winners = self.basal(neuron)
+                    f = ACTIVATIONS[neuron.place.activation]
+                    neuron.plus = neuron.minus = f(neuron.potential)
                     self._remember(neuron, winners)
                     self._show(neuron)
             if self.target is not None:
@@ -514,16 +507,17 @@ class Network:
         for name, indices in wakes:
             everyone = range(self.places[name].size)
             woken.setdefault(name, set()).update(everyone if indices is None else indices)
-        new = []
-        for name, indices in woken.items():
-            for index in sorted(indices):
-                neuron = self.neurons[name][index]
-                new.append((neuron, self.relaxed(neuron)))
-        for neuron, (plus, minus, winners) in new:
+        awake = [self.neurons[name][i] for name, some in woken.items() for i in sorted(some)]
+        winners = []
+        for neuron in awake:
+            neuron.potential, won = self.basal(neuron)
+            winners.append(won)
+        new = [self.relaxed(neuron) for neuron in awake]
+        for neuron, won, (plus, minus) in zip(awake, winners, new, strict=True):
             neuron.plus, neuron.minus = plus, minus
-            self._remember(neuron, winners)
+            self._remember(neuron, won)
             self.counts["wakes"] += 1
-        for neuron, _ in new:
+        for neuron in awake:
             self._send(neuron)
 
     def _send(self, neuron: Neuron) -> None:
@@ -586,9 +580,8 @@ class Network:
                         found[f"{pathway.name}.weight"][synapse.key] -= (
                             neuron.difference * seen / self.rule.beta
                         )
-        for name in self.carriers:
-            for neuron in self.neurons[name]:
-                found[f"{name}.bias"][self._bias_key(neuron)] -= (
-                    neuron.difference * self._cover(neuron) / self.rule.beta
-                )
+        for neuron in self.dyads:
+            if neuron.place.bias:
+                bias = found[f"{neuron.place.name}.bias"]
+                bias[self._bias_key(neuron)] -= neuron.difference / self.rule.beta
         return found

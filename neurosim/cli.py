@@ -1,0 +1,184 @@
+"""The command line. Imports what a command needs when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from neurosim._version import __version__
+from neurosim.errors import DivergenceError, NeurosimError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILE = click.argument("file", type=click.Path(path_type=Path))
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+
+
+class _Group(click.Group):
+    """Turns the program's own errors into one message, without a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except DivergenceError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+        except NeurosimError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+        except OSError as error:
+            click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="neurosim")
+def main() -> None:
+    """Simulate asynchronous networks of dyadic neurons.
+
+    \b
+    neurosim run scenarios/random_order.yaml
+    neurosim run scenarios/random_order.yaml training.epochs=3 seed=1
+    """
+
+
+@main.command()
+@FILE
+@OVERRIDES
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for run folders."
+)
+@click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
+@click.option("--quiet", is_flag=True, help="Print only the summary.")
+def run(file: Path, overrides: Sequence[str], out: Path, run_id: str | None, quiet: bool) -> None:
+    """Run the scenario FILE; KEY=VALUE overrides single values (training.epochs=3)."""
+    from neurosim import runner
+    from neurosim.scenario import Scenario
+
+    scenario = Scenario.load(file, overrides)
+    _finish(runner.run(scenario, out, _console(quiet), run_id))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--quiet", is_flag=True, help="Print only the summary.")
+def resume(folder: Path, quiet: bool) -> None:
+    """Continue the interrupted run in FOLDER."""
+    from neurosim import runner
+
+    _finish(runner.resume(folder, _console(quiet)))
+
+
+@main.command()
+@FILE
+@OVERRIDES
+def validate(file: Path, overrides: Sequence[str]) -> None:
+    """Check the scenario FILE without running it."""
+    from neurosim.scenario import Scenario
+
+    scenario = Scenario.load(file, overrides)
+    network = scenario.network
+    click.echo(
+        f"{file}: valid; {len(network.populations)} populations, {network.dyads:,} dyads, "
+        f"schedule {scenario.file.schedule.kind}"
+    )
+
+
+@main.command()
+@click.option("--network", is_flag=True, help="The schema of network files instead.")
+def schema(network: bool) -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    import json
+
+    if network:
+        from pydantic import TypeAdapter
+
+        from neurosim.networkfile import ChainFile, GraphFile
+
+        found = TypeAdapter(ChainFile | GraphFile).json_schema()
+    else:
+        from neurosim.scenario import ScenarioFile
+
+        found = ScenarioFile.model_json_schema()
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | found
+    click.echo(json.dumps(found, indent=2))
+
+
+@main.command()
+@FILE
+@click.option(
+    "--drawing", type=click.Path(path_type=Path), help="Write a drawing of the network (SVG)."
+)
+def networks(file: Path, drawing: Path | None) -> None:
+    """Show the network FILE (or the network of a scenario): populations, parameters, dyads."""
+    from rich.console import Console
+
+    from neurosim import documents
+    from neurosim.files import write_atomic
+    from neurosim.network import Network
+    from neurosim.report import draw_network
+    from neurosim.scenario import Scenario
+    from neurosim.tables import network_table
+
+    document = documents.load(file)
+    described = isinstance(document.value, dict) and "network" in document.value
+    network = Scenario.of(document).network if described else Network.from_document(document)
+    Console().print(network_table(network))
+    if drawing is not None:
+        write_atomic(drawing, draw_network(network))
+        click.echo(f"drawing: {drawing}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Write the report of the run in FOLDER anew."""
+    from neurosim.report import write_report
+
+    click.echo(f"report: {write_report(folder)}")
+
+
+@main.command()
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only this measurement (repeatable).")
+@click.option("--quick", is_flag=True, help="Smaller sizes: seconds instead of minutes.")
+def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
+    """Measure speed, side by side in one process."""
+    from rich.console import Console
+
+    from neurosim import bench as measurements
+    from neurosim.files import write_json
+
+    progress: Callable[[str], None] = lambda text: click.echo(text, err=True)  # noqa: E731
+    found = measurements.run_benchmarks(list(only) or None, quick, progress)
+    Console().print(measurements.table(found))
+    if json_file is not None:
+        write_json(json_file, measurements.to_json(found))
+        click.echo(f"json: {json_file}")
+
+
+def _console(quiet: bool) -> Console:
+    from rich.console import Console
+
+    return Console(quiet=quiet, highlight=False)
+
+
+def _finish(folder: Path) -> None:
+    """Prints the summary of a run and where its report is; the exit status says if it ended."""
+    import json
+
+    from neurosim.progress import summary_lines
+
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for line in summary_lines(summary):
+        click.echo(line)
+    click.echo(f"report         {folder / 'report.html'}")
+    if summary["status"] == "interrupted":
+        click.echo(f"resume with    neurosim resume {folder}")
+        sys.exit(INTERRUPTED)

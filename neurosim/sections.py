@@ -1,0 +1,383 @@
+"""What each section of a scenario may say, and the object that it makes.
+
+Every section is a pydantic model; a family of alternatives is a union told apart by ``kind`` (or
+``name`` for data). A new schedule, rule or data set is one class here and one entry in its union.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from neurosim import datasets, schedules
+from neurosim.channels import Channel, Channels, MessageKind
+from neurosim.datasets import Dataset
+from neurosim.outcome import Stop
+from neurosim.probes import Probe, ProbeKind
+from neurosim.rules import DualPropagation, Rule
+from neurosim.rules.dual_propagation import DampingName, NudgeName, Variant
+from neurosim.schedules import Schedule
+from neurosim.schedules.clocks import Phase
+from neurosim.schedules.planned import Order
+from neurosim.training import Evaluation, LearningRate, OptimizerChoice
+from neurosim.units import Unit, UnitKind
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, and text is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Maker(Section):
+    """A section with the fields of the class ``makes``, and a ``kind`` that names it."""
+
+    makes: ClassVar[type[Any]]
+
+    def arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+
+    def make(self) -> Any:
+        return self.makes(**self.arguments())
+
+    @model_validator(mode="after")
+    def _made(self) -> Maker:
+        self.make()  # what the class itself refuses is an error at this section
+        return self
+
+
+# ---- schedules ---------------------------------------------------------------------------------
+
+
+class UnitSection(Section):
+    """A tile of ``size`` × ``size`` positions, or a block of ``size`` dyads."""
+
+    kind: Literal["tile", "block"]
+    size: Count
+
+
+class ScheduleSection(Maker):
+    """Common to all schedules."""
+
+    tick: Positive = Field(1.0, description="simulated time of one tick")
+
+    def make(self) -> Schedule:
+        arguments = self.arguments()
+        if "unit" in arguments:
+            unit = arguments["unit"]
+            given = isinstance(unit, UnitSection)
+            arguments["unit"] = Unit(unit.kind, unit.size) if given else Unit(unit)
+        schedule = self.makes(**arguments)
+        assert isinstance(schedule, Schedule)
+        return schedule
+
+
+UnitChoice = UnitKind | UnitSection
+
+
+class SweepSection(ScheduleSection):
+    """One population per tick."""
+
+    makes = schedules.Sweep
+    kind: Literal["sweep"]
+    order: Order = "forward_backward"
+    passes: Count = 1
+    unit: UnitChoice = "population"
+
+
+class ParallelSection(ScheduleSection):
+    """Every dyad at every tick."""
+
+    makes = schedules.Parallel
+    kind: Literal["parallel"]
+    ticks: Count = 16
+    unit: UnitChoice = "population"
+
+
+class RandomOrderSection(ScheduleSection):
+    """Units in random order: ``updates`` for populations, ``groups`` and ``passes`` for others."""
+
+    makes = schedules.RandomOrder
+    kind: Literal["random_order"]
+    unit: UnitChoice = "neuron"
+    updates: Count | None = None
+    groups: Count | None = None
+    passes: Count | None = None
+
+
+class PoissonSection(ScheduleSection):
+    """Every unit has its own exponential clock."""
+
+    makes = schedules.Poisson
+    kind: Literal["poisson"]
+    unit: UnitChoice = "neuron"
+    rate: Positive | dict[str, Positive] = 1.0
+    duration: Positive
+
+
+class PeriodicSection(ScheduleSection):
+    """Every unit has its own period, phase and jitter."""
+
+    makes = schedules.Periodic
+    kind: Literal["periodic"]
+    unit: UnitChoice = "neuron"
+    period: Positive = 1.0
+    spread: NotNegative = 0.0
+    jitter: NotNegative = 0.0
+    phase: Phase = "random"
+    duration: Positive
+
+
+class LazySection(ScheduleSection):
+    """A unit wakes exactly when something has reached it."""
+
+    makes = schedules.Lazy
+    kind: Literal["lazy"]
+    unit: UnitChoice = "neuron"
+    duration: Positive
+
+
+class ReplaySection(ScheduleSection):
+    """An explicit list of wakes: [time, population, flat indices or null for all]."""
+
+    makes = schedules.Replay
+    kind: Literal["replay"]
+    wakes: list[tuple[Positive, str, list[int] | None]] = Field(min_length=1)
+
+
+AnySchedule = Annotated[
+    SweepSection
+    | ParallelSection
+    | RandomOrderSection
+    | PoissonSection
+    | PeriodicSection
+    | LazySection
+    | ReplaySection,
+    Field(discriminator="kind"),
+]
+
+
+# ---- rules, channels, stopping -----------------------------------------------------------------
+
+
+class DualPropagationSection(Maker):
+    """Dual propagation in one of its variants."""
+
+    makes = DualPropagation
+    kind: Literal["dual_propagation"]
+    alpha: Fraction = 0.5
+    beta: Positive = 1.0
+    variant: Variant = "aro"
+    nudge: NudgeName = "potential"
+    damping: DampingName = "strong"
+
+    def make(self) -> Rule:
+        return DualPropagation(**self.arguments())
+
+
+class ChannelSection(Maker):
+    """What happens to one kind of message on one projection."""
+
+    makes = Channel
+    threshold: NotNegative = 0.0
+    delay: NotNegative = 0.0
+
+
+class OverrideSection(Section):
+    """Other channels for one projection."""
+
+    mean: ChannelSection | None = None
+    difference: ChannelSection | None = None
+
+
+class ChannelsSection(Section):
+    """The channels of all projections."""
+
+    mean: ChannelSection = ChannelSection()
+    difference: ChannelSection = ChannelSection()
+    overrides: dict[str, OverrideSection] = {}
+
+    def make(self) -> Channels:
+        overrides: dict[str, dict[MessageKind, Channel]] = {
+            name: {
+                kind: section.make()
+                for kind in get_args(MessageKind)
+                if (section := getattr(override, kind)) is not None
+            }
+            for name, override in self.overrides.items()
+        }
+        return Channels(self.mean.make(), self.difference.make(), overrides)
+
+
+class StopSection(Maker):
+    """Ends an inference once both total residuals are small enough."""
+
+    makes = Stop
+    residual: Positive
+    every: Count = 1
+
+
+# ---- learning ----------------------------------------------------------------------------------
+
+
+class OptimizerSection(Maker):
+    """A torch optimizer."""
+
+    makes = OptimizerChoice
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 0.0
+
+    def make(self) -> OptimizerChoice:
+        return OptimizerChoice(kind=getattr(self, "kind"), **self.arguments())  # noqa: B009
+
+
+class SGDSection(OptimizerSection):
+    """Stochastic gradient descent."""
+
+    kind: Literal["sgd"]
+    momentum: Fraction = 0.0
+
+
+class AdamSection(OptimizerSection):
+    """Adam, or AdamW with decoupled weight decay."""
+
+    kind: Literal["adam", "adamw"]
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: Positive = 1e-8
+
+
+class ConstantSection(Maker):
+    """The optimizer's own rate."""
+
+    makes = LearningRate
+    kind: Literal["constant"]
+
+    def make(self) -> LearningRate:
+        return LearningRate()
+
+
+class CosineSection(Maker):
+    """Linear warm-up, then half a cosine down."""
+
+    makes = LearningRate
+    kind: Literal["cosine"]
+    warmup_epochs: NotNegative = 0.0
+    warmup_from: NotNegative = 0.0
+    final: NotNegative = 0.0
+
+    def make(self) -> LearningRate:
+        return LearningRate("cosine", **self.arguments())
+
+
+class PlasticitySection(Section):
+    """How weights learn: at the end of every inference, or ``every`` so many ticks."""
+
+    kind: Literal["contrastive_hebbian"] = "contrastive_hebbian"
+    every: Count | None = None
+    optimizer: Annotated[SGDSection | AdamSection, Field(discriminator="kind")] = AdamSection(
+        kind="adam"
+    )
+    learning_rate: Annotated[ConstantSection | CosineSection, Field(discriminator="kind")] = (
+        ConstantSection(kind="constant")
+    )
+
+
+class TrainingSection(Section):
+    """How long to train, and how to evaluate."""
+
+    epochs: Count = 10
+    max_steps: Count | None = None
+    evaluation: Evaluation = "feedforward"
+    validation: Count | None = Field(
+        None, description="training images held out; the epoch best on them is the one tested"
+    )
+
+
+# ---- data --------------------------------------------------------------------------------------
+
+
+class DataSection(Section):
+    """Common to all data sets."""
+
+    batch_size: Count = 50
+    limit: Count | None = Field(None, description="use this many training and test images")
+
+    def read(self, folder: Path) -> Dataset:
+        raise NotImplementedError
+
+
+class DigitsSection(DataSection):
+    """The 1,797 handwritten digits of 8×8 pixels that ship with the package."""
+
+    name: Literal["digits"]
+
+    def read(self, folder: Path) -> Dataset:
+        del folder
+        return datasets.digits()
+
+
+class MnistSection(DataSection):
+    """MNIST's IDX files in the folder ``root``."""
+
+    name: Literal["mnist"]
+    root: str
+
+    def read(self, folder: Path) -> Dataset:
+        return datasets.mnist(folder / Path(self.root).expanduser())
+
+
+AnyData = Annotated[DigitsSection | MnistSection, Field(discriminator="name")]
+
+
+# ---- probes ------------------------------------------------------------------------------------
+
+
+class LossProbe(Section):
+    """Training loss, every so many steps."""
+
+    kind: Literal["loss"]
+    every: Count = 10
+
+
+class AccuracyProbe(Section):
+    """Accuracy, every so many epochs."""
+
+    kind: Literal["accuracy"]
+    every: Count = 1
+
+
+class TickProbe(Section):
+    """A measure every so many ticks of one inference per epoch, the last."""
+
+    kind: ProbeKind
+    every: Count = 1
+
+
+ProbeName = Literal["loss", "accuracy", "residual", "gradient_angle", "reach", "messages", "wakes"]
+AnyProbe = ProbeName | Annotated[LossProbe | AccuracyProbe | TickProbe, Field(discriminator="kind")]
+
+
+def probe_intervals(chosen: Sequence[Any]) -> dict[str, int]:
+    """Kind → every. Raises ValueError where a probe is named twice."""
+    result: dict[str, int] = {}
+    defaults = {"loss": 10}
+    for probe in chosen:
+        kind = probe if isinstance(probe, str) else probe.kind
+        if kind in result:
+            raise ValueError(f"the probe {kind!r} is named twice")
+        result[kind] = defaults.get(kind, 1) if isinstance(probe, str) else probe.every
+    return result
+
+
+def tick_probes(intervals: dict[str, int]) -> list[Probe]:
+    """The probes of an inference among them."""
+    kinds: tuple[ProbeKind, ...] = ("residual", "gradient_angle", "reach", "messages", "wakes")
+    return [Probe(kind, intervals[kind]) for kind in kinds if kind in intervals]

@@ -1,0 +1,299 @@
+"""Training: epochs of inferences, each followed by a local weight update; evaluation.
+
+A `Trainer` is advanced batch by batch, hands out events (plain dictionaries), and can be saved in
+the middle of an inference and continued bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from math import cos, pi
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from neurosim import metrics
+from neurosim.checks import check_choices, check_counts, check_not_negative, check_positive
+from neurosim.datasets import Batches, Split, one_hot
+from neurosim.messages import Counts
+from neurosim.model import Model
+from neurosim.outcome import Outcome
+from neurosim.random import stream
+from neurosim.simulation import Simulation
+
+Evaluation = Literal["feedforward", "settled"]
+Event = dict[str, Any]
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """The learning rate as a function of the training step.
+
+    ``constant``, or ``cosine``: a linear warm-up over ``warmup_epochs`` from ``warmup_from`` to
+    the optimizer's rate, then half a cosine down to ``final`` at the end of the last epoch.
+    """
+
+    kind: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: float = 0.0
+    warmup_from: float = 0.0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choices(kind=(self.kind, Literal["constant", "cosine"]))
+        check_not_negative(
+            warmup_epochs=self.warmup_epochs, warmup_from=self.warmup_from, final=self.final
+        )
+
+    def at(self, step: int, rate: float, steps_per_epoch: int, epochs: int) -> float:
+        """The rate of step number ``step`` (from 0) where the optimizer's rate is ``rate``."""
+        if self.kind == "constant":
+            return rate
+        warmup = self.warmup_epochs * steps_per_epoch
+        if step < warmup:
+            return self.warmup_from + (rate - self.warmup_from) * step / warmup
+        total = max(1.0, epochs * steps_per_epoch - warmup)
+        progress = min(1.0, (step - warmup) / total)
+        return self.final + (rate - self.final) * 0.5 * (1.0 + cos(pi * progress))
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long and how to train.
+
+    ``loss_every``: training loss every so many steps. ``accuracy_every``: evaluation every so many
+    epochs (the last one always). ``trace_epochs``: the simulation's probes record the last
+    inference of every so many epochs. ``max_steps`` ends training early.
+    """
+
+    epochs: int = 10
+    max_steps: int | None = None
+    batch_size: int = 50
+    evaluation: Evaluation = "feedforward"
+    learning_rate: LearningRate = LearningRate()
+    loss_every: int = 10
+    accuracy_every: int = 1
+    trace_epochs: int = 1
+
+    def __post_init__(self) -> None:
+        check_counts(
+            epochs=self.epochs,
+            max_steps=self.max_steps,
+            batch_size=self.batch_size,
+            loss_every=self.loss_every,
+            accuracy_every=self.accuracy_every,
+            trace_epochs=self.trace_epochs,
+        )
+        check_choices(evaluation=(self.evaluation, Evaluation))
+
+
+class Trainer:
+    """Trains ``simulation.model`` on ``train``; ``validation`` chooses the best epoch if given.
+
+    ``settled`` makes a fresh simulation for evaluation by the settled network.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        optimizer: torch.optim.Optimizer,
+        train: Split,
+        test: Split,
+        plan: TrainingPlan,
+        *,
+        classes: int,
+        validation: Split | None = None,
+        settled: Callable[[], Simulation] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.simulation, self.optimizer, self.plan = simulation, optimizer, plan
+        self.model: Model = simulation.model
+        self.test, self.validation, self.classes = test, validation, classes
+        self._settled = settled
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.batches = Batches(train, plan.batch_size, stream(seed, "batches"))
+        self.step = 0
+        self.totals = _zero_totals()
+        self._epoch_loss = 0.0
+        self._labels: Tensor | None = None  # of the inference under way
+        self._best: dict[str, Any] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs begun, from 0."""
+        return self.step // len(self.batches)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        planned = self.plan.epochs * len(self.batches)
+        return planned if self.plan.max_steps is None else min(planned, self.plan.max_steps)
+
+    @property
+    def done(self) -> bool:
+        return self.step >= self.steps
+
+    def run(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+        """Trains to the end, tick by tick; stops at a tick boundary once ``interrupted()``."""
+        while not self.done:
+            yield from self._one_step(interrupted)
+            if self._labels is not None:
+                return  # interrupted within an inference
+            if interrupted():
+                return
+
+    def _one_step(self, interrupted: Callable[[], bool]) -> Iterator[Event]:
+        simulation, plan = self.simulation, self.plan
+        per_epoch = len(self.batches)
+        last = (self.step + 1) % per_epoch == 0 or self.step + 1 == self.steps
+        if self._labels is None:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = plan.learning_rate.at(self.step, rate, per_epoch, plan.epochs)
+            x, self._labels = self.batches.next()
+            traced = last and self.epoch % plan.trace_epochs == 0
+            target = one_hot(self._labels, self.classes, self.model.dtype)
+            target = target.view(-1, *self.model.network.output.shape)
+            within = self.optimizer if simulation.learn_every else None
+            simulation.start(x, target, optimizer=within, record=traced)
+        while not simulation.done:
+            if interrupted():
+                return
+            simulation.advance(1)
+        outcome = simulation.finish()
+        if not simulation.learn_every:
+            simulation.learn(self.optimizer)
+        yield from self._events(outcome, last)
+        self._labels = None
+
+    def _events(self, outcome: Outcome, last: bool) -> Iterator[Event]:
+        assert self._labels is not None
+        plan, epoch = self.plan, self.epoch
+        target = one_hot(self._labels, self.classes, self.model.dtype).to(outcome.prediction.device)
+        prediction = outcome.prediction
+        loss = float(self.simulation.loss.mean(prediction, target.view_as(prediction)))
+        self._epoch_loss += loss
+        for key, value in asdict(outcome.counts).items():
+            self.totals[key] += value
+        self.totals["ticks"] += outcome.ticks
+        self.totals["time"] += outcome.ticks * self.simulation.schedule.tick
+        self.step += 1
+        where = {"epoch": epoch, "step": self.step}
+        for kind in outcome.trace.kinds():
+            for record in outcome.trace[kind]:
+                yield {"event": "trace", "probe": kind} | where | record
+        if self.step % plan.loss_every == 0 or last:
+            rate = self.optimizer.param_groups[0]["lr"]
+            yield {"event": "step", "loss": loss, "lr": rate} | where
+        if last:
+            yield from self._end_of_epoch(epoch)
+
+    def _end_of_epoch(self, epoch: int) -> Iterator[Event]:
+        steps = (self.step - 1) % len(self.batches) + 1
+        event: Event = {"event": "epoch", "epoch": epoch + 1, "step": self.step}
+        event |= {"train_loss": self._epoch_loss / steps} | self.totals
+        self._epoch_loss = 0.0
+        if (epoch + 1) % self.plan.accuracy_every == 0 or self.done:
+            event["test_accuracy"], event["test_loss"] = self.evaluate(self.test)
+            if self.validation is not None:
+                accuracy, loss = self.evaluate(self.validation)
+                event |= {"validation_accuracy": accuracy, "validation_loss": loss}
+                if self._best is None or accuracy > self._best["accuracy"]:
+                    weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+                    self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": weights}
+        yield event
+
+    # ---- evaluation ----------------------------------------------------------------------------
+
+    def best(self) -> int | None:
+        """Puts back the weights of the best validation accuracy; its epoch, or None without."""
+        if self._best is None:
+            return None
+        self.model.load_state_dict(self._best["weights"])
+        return int(self._best["epoch"])
+
+    def evaluate(self, split: Split) -> tuple[float, float]:
+        """Accuracy and mean loss on a split, feed-forward or by the settled network."""
+        predict = self._predictor()
+        correct = loss = 0.0
+        size = EVALUATION_BATCH
+        with torch.no_grad():
+            for start in range(0, len(split), size):
+                images = split.images[start : start + size].to(self.model.device, self.model.dtype)
+                labels = split.labels[start : start + size].to(self.model.device)
+                prediction = predict(images)
+                target = one_hot(labels, self.classes, self.model.dtype).view_as(prediction)
+                correct += metrics.accuracy(prediction, labels) * len(labels)
+                loss += float(self.simulation.loss.value(prediction, target).sum())
+        return correct / len(split), loss / len(split)
+
+    def _predictor(self) -> Callable[[Tensor], Tensor]:
+        if self.plan.evaluation == "feedforward":
+            return self.model
+        assert self._settled is not None
+        make = self._settled
+        # A state of its own per batch: what is evaluated must depend neither on training nor on
+        # how the images are cut into batches.
+        return lambda images: make().infer(images, record=False).prediction
+
+    # ---- state as data -------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, parameters included."""
+        return {
+            "step": self.step,
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "simulation": self.simulation.state_dict(),
+            "batches": self.batches.state_dict(),
+            "totals": dict(self.totals),
+            "epoch_loss": self._epoch_loss,
+            "labels": self._labels,
+            "best": self._best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where `state_dict` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        within = self.optimizer if self.simulation.learn_every else None
+        self.simulation.load_state_dict(state["simulation"], optimizer=within)
+        self.batches.load_state_dict(state["batches"])
+        self.step, self._epoch_loss = state["step"], state["epoch_loss"]
+        self.totals = dict(state["totals"])
+        self._labels, self._best = state["labels"], state["best"]
+
+
+def _zero_totals() -> dict[str, float]:
+    return {**dict.fromkeys(asdict(Counts()), 0), "ticks": 0, "time": 0.0}
+
+
+@dataclass(frozen=True)
+class OptimizerChoice:
+    """A torch optimizer by name: ``sgd`` (momentum), ``adam`` or ``adamw``."""
+
+    kind: Literal["sgd", "adam", "adamw"] = "adam"
+    lr: float = 1e-3
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        check_choices(kind=(self.kind, Literal["sgd", "adam", "adamw"]))
+        check_positive(lr=self.lr, eps=self.eps)
+        check_not_negative(momentum=self.momentum, weight_decay=self.weight_decay)
+
+    def make(self, model: Model) -> torch.optim.Optimizer:
+        """The optimizer of all of the model's parameters (weight decay is on biases too)."""
+        parameters = model.parameters()
+        if self.kind == "sgd":
+            return torch.optim.SGD(
+                parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+            )
+        cls = torch.optim.Adam if self.kind == "adam" else torch.optim.AdamW
+        return cls(
+            parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
+        )
