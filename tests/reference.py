@@ -27,11 +27,15 @@ Index = tuple[int, ...]
 
 @dataclass
 class Synapse:
-    """From the presynaptic neuron ``pre`` with ``factor`` · weight[``key``] (weight 1 for None)."""
+    """From the presynaptic neuron ``pre``, of ``strength`` weight[``key``] · ``factor``.
+
+    Without a ``key`` the weight is 1.
+    """
 
     pre: int
     key: Index | None
     factor: float = 1.0
+    strength: float = 0.0
 
 
 @dataclass
@@ -311,11 +315,6 @@ class Network:
         self.thresholds = {"mean": 0.0, "difference": 0.0} | dict(thresholds or {})
         self.places, self.pathways = structure(description)
         self.parameters = {k: np.asarray(v, dtype=np.float64) for k, v in parameters.items()}
-        self.weights = {
-            pathway.name: dict(np.ndenumerate(self.parameters[f"{pathway.name}.weight"]))
-            for pathway in self.pathways
-            if pathway.op in ("dense", "conv")
-        }
         self.neurons = {
             place.name: [Neuron(place, i) for i in range(place.size)]
             for place in self.places.values()
@@ -347,6 +346,10 @@ class Network:
             post.afferents[pathway.name] = afferent
             for number, branch in enumerate(branches):
                 for synapse in branch:
+                    weight = 1.0
+                    if synapse.key is not None:
+                        weight = float(self.parameters[f"{pathway.name}.weight"][synapse.key])
+                    synapse.strength = weight * synapse.factor
                     afferent.sees[synapse.pre] = 0.0
                     pre = self.neurons[pathway.pre][synapse.pre]
                     key = (pathway.name, post.index)
@@ -358,10 +361,6 @@ class Network:
         shape = neuron.place.shape
         return neuron.index // (shape[1] * shape[2]) if len(shape) == 3 else neuron.index
 
-    def _strength(self, pathway: Pathway, synapse: Synapse) -> float:
-        weight = 1.0 if synapse.key is None else self.weights[pathway.name][synapse.key]
-        return float(weight) * synapse.factor
-
     # ---- what a neuron computes ----------------------------------------------------------------
 
     def basal(self, neuron: Neuron) -> tuple[float, dict[str, int]]:
@@ -372,7 +371,7 @@ class Network:
             for branch in afferent.branches:
                 value = 0.0
                 for synapse in branch:
-                    value += self._strength(afferent.pathway, synapse) * afferent.sees[synapse.pre]
+                    value += synapse.strength * afferent.sees[synapse.pre]
                 sums.append(value)
             best = 0
             for number, value in enumerate(sums):
@@ -396,7 +395,7 @@ class Network:
             winner = efferent.target.afferents[name].winner
             for branch, synapse in efferent.synapses:
                 if branch == winner:
-                    total += self._strength(efferent.pathway, synapse) * efferent.sees
+                    total += synapse.strength * efferent.sees
         return total
 
     def loss_gradient(self, values: Sequence[float]) -> list[float]:

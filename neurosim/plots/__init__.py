@@ -1,0 +1,45 @@
+"""The figures of a report: pure functions from recorded numbers, or a network, to inline SVG.
+
+Text and axes are in ``currentColor`` and series in CSS variables (`palette_css`), so that one
+figure reads well on a light and on a dark page. Legends are left to the page: there they wrap.
+"""
+
+from neurosim.plots.canvas import Chart, Line, compact, number, palette_css
+from neurosim.plots.charts import (
+    Moment,
+    Record,
+    Traces,
+    Wake,
+    accuracy_chart,
+    angle_chart,
+    count_chart,
+    loss_chart,
+    moment_text,
+    names_in,
+    residual_chart,
+    time_of,
+    wake_chart,
+)
+from neurosim.plots.drawing import draw_network
+
+__all__ = [
+    "Chart",
+    "Line",
+    "Moment",
+    "Record",
+    "Traces",
+    "Wake",
+    "accuracy_chart",
+    "angle_chart",
+    "compact",
+    "count_chart",
+    "draw_network",
+    "loss_chart",
+    "moment_text",
+    "names_in",
+    "number",
+    "palette_css",
+    "residual_chart",
+    "time_of",
+    "wake_chart",
+]

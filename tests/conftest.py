@@ -1,0 +1,39 @@
+"""Settings of the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before torch is imported, here and in the processes that tests start: its tensors are small, and
+# two workers with two threads each would get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)
+
+# A deadline would measure the machine, and examples must be the same on every machine.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """MNIST and CIFAR-10 beside the repository; skips where they are not."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the shared data are not here")
+    return folder
