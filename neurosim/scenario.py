@@ -16,6 +16,7 @@ from neurosim.datasets import Dataset, Split
 from neurosim.documents import COMMAND_LINE, Document, NodePath
 from neurosim.engine import Processes
 from neurosim.errors import DocumentError, NeurosimError
+from neurosim.inputs import Device
 from neurosim.losses import LossName
 from neurosim.model import Model
 from neurosim.network import Network
@@ -34,7 +35,7 @@ from neurosim.sections import (
     probe_intervals,
     tick_probes,
 )
-from neurosim.simulation import Device, Init, Simulation
+from neurosim.simulation import Init, Simulation
 from neurosim.tick import Compute
 from neurosim.training import Trainer, TrainingPlan
 

@@ -15,9 +15,10 @@ from neurosim.channels import Channels
 from neurosim.checks import check_choices, check_counts
 from neurosim.engine import Engine, Processes
 from neurosim.errors import ConfigurationError, InputError, NetworkError, StateError
+from neurosim.inputs import accept, resolve_device
 from neurosim.losses import LOSSES, LossName
 from neurosim.messages import Counts, News
-from neurosim.model import Model, check_shape
+from neurosim.model import Model
 from neurosim.operators import Ints
 from neurosim.outcome import Outcome, Stop
 from neurosim.plasticity import contrastive_hebbian
@@ -30,7 +31,6 @@ from neurosim.tick import Compute, Ticker
 from neurosim.units import Layout, Unit
 
 Init = Literal["zero", "feedforward", "carry"]
-Device = Literal["auto", "cpu", "cuda"]
 STATE_VERSION = 1
 
 
@@ -142,9 +142,9 @@ class Simulation:
         ``optimizer`` is for ``learn_every``; ``record`` switches the probes. Raises InputError for
         wrong shapes, values that are not finite, or another batch size than the carried one.
         """
-        x = self._checked("input", x, self.model.network.input.shape)
+        x = accept("input", x, self.model.network.input.shape, self.model)
         if target is not None:
-            target = self._checked("target", target, self.model.network.output.shape)
+            target = accept("target", target, self.model.network.output.shape, self.model)
             if len(target) != len(x):
                 raise InputError(f"there are {len(x)} inputs but {len(target)} targets")
         previous = self._clock if self.init == "carry" else None
@@ -159,6 +159,7 @@ class Simulation:
         self._running, self._stopped = True, False
         self._optimizer, self._recording = optimizer, record
         self.trace = Trace()
+        self._engine = None
         self._clock = self._new_clock(self._start(self.random, previous), target is not None)
         self._ticker = self._new_ticker(Counts())
         self.nudge.target, self.nudge.gradient = target, None
@@ -179,10 +180,10 @@ class Simulation:
         self._report(news, self._tick + 1)
         if previous is not None or self.nudge_after > 0:
             output = self.state.output.index
-            units = range(int(self.layout.offsets[output]), int(self.layout.offsets[output + 1]))
+            units = np.arange(*self.layout.offsets[output : output + 2])
             ticks = {self._began + 1} if previous is not None else set()
             for tick in sorted(ticks | {self._began + max(1, self.nudge_after)}):
-                self._clock.news(tick, _array(units))
+                self._clock.news(tick, units)
         self._new_engine()
 
     def advance(self, ticks: int | None = None) -> int:
@@ -202,12 +203,13 @@ class Simulation:
 
     @property
     def done(self) -> bool:
-        """Whether the inference has come to its end."""
+        """Whether the inference is over; an event-driven one also when nothing is due."""
         assert self._clock is not None
-        quiet = self._clock.listens and bool((self._clock.next > self._clock.end).all())
-        return (
-            self._stopped or self._tick >= self._clock.end or (quiet and self._tick > self._began)
-        )
+        if self._stopped or self._tick >= self._clock.end:
+            return True
+        learning = self._optimizer is not None and self.learn_every is not None
+        listens = self._clock.listens and not learning and self._tick > self._began
+        return listens and bool((self._clock.next > self._clock.end).all())
 
     @property
     def tick(self) -> int:
@@ -286,8 +288,8 @@ class Simulation:
             self._update_damping()
             assert self._clock is not None
             if self._clock.listens:
-                self._clock.news(self._tick + 1, _array(range(self.layout.total)))
-                if self._engine is not None and self._running:
+                self._clock.news(self._tick + 1, np.arange(self.layout.total))
+                if self._engine is not None:
                     self._engine.alarm(self._tick)
 
     def _update_damping(self) -> None:
@@ -302,9 +304,8 @@ class Simulation:
     def _on_tick(self, tick: int, units: Ints) -> None:
         assert self._ticker is not None
         assert self._clock is not None
-        self._tick = tick - 1
-        self._learn_if_due(tick)
         self._tick = tick
+        self._learn_if_due(tick)
         if not self.nudge.active and self.nudge.target is not None:
             self.nudge.active = tick - self._began >= self.nudge_after
             if self.nudge.active:
@@ -350,7 +351,7 @@ class Simulation:
             "began": self._began,
             "tick": self._tick,
             "random": generator_state(self.random),
-            "clock": _as_tensors(clock),
+            "clock": clock,
             "state": None if clock is None else self.state.state_dict(),
             "nudge": {
                 "target": _copied(self.nudge.target),
@@ -388,9 +389,7 @@ class Simulation:
         self._clock = self._ticker = self._engine = None
         if state["clock"] is not None:
             self.state.load_state_dict(state["state"])
-            self._clock = self.schedule.restore(
-                self._start(self.random), _as_arrays(state["clock"])
-            )
+            self._clock = self.schedule.restore(self._start(self.random), state["clock"])
             self._ticker = self._new_ticker(Counts(**state["counts"]))
             self._new_engine()
 
@@ -404,6 +403,11 @@ class Simulation:
             raise ConfigurationError(
                 f"nudge_after is {self.nudge_after}, but the schedule ends after "
                 f"{clock.end - start.tick} ticks: the target would never act"
+            )
+        if self.learn_every is not None and self.learn_every > clock.end - start.tick:
+            raise ConfigurationError(
+                f"learn_every is {self.learn_every}, but the schedule ends after "
+                f"{clock.end - start.tick} ticks: the weights would never change"
             )
         return clock
 
@@ -422,47 +426,6 @@ class Simulation:
             self._clock, self.layout.offsets, self._tick, self.processes, self._on_tick
         )
 
-    def _checked(self, what: str, array: Tensor, shape: tuple[int, ...]) -> Tensor:
-        if not isinstance(array, Tensor):
-            raise InputError(f"the {what} must be a torch tensor, not {type(array).__name__}")
-        check_shape(what, array, shape)
-        if array.is_complex():
-            raise InputError(f"the {what} must be real, not {array.dtype}")
-        # A copy: what the caller does to the tensor afterwards must not reach into the simulation.
-        array = array.detach().to(self.device, self.model.dtype, copy=True)
-        finite = array.isfinite()
-        if not finite.all():
-            bad = (~finite).nonzero()[0].tolist()
-            raise InputError(f"the {what} is not finite: first at sample {bad[0]}, index {bad[1:]}")
-        return array
-
-
-def resolve_device(device: str) -> torch.device:
-    """The torch device of a name; ``auto`` is cuda where there is one."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise ConfigurationError(f"device is {device!r}; it must be auto, cpu or cuda") from None
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError("device is 'cuda', but torch finds no CUDA device here")
-    return resolved
-
 
 def _copied(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach().clone()
-
-
-def _array(units: range) -> Ints:
-    return np.arange(units.start, units.stop, dtype=np.int64)
-
-
-def _as_tensors(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    if state is None:
-        return None
-    return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
-
-
-def _as_arrays(state: dict[str, Any]) -> dict[str, Any]:
-    return {k: v.cpu().numpy().copy() if isinstance(v, Tensor) else v for k, v in state.items()}

@@ -50,6 +50,8 @@ class Ticker:
         self.dense = compute == "dense"
         self.listens = listens
         self.caching = True
+        # A softmax at the output's own potentials ties all output dyads together.
+        self._lateral = not nudge.loss.local and rule.nudges_at_potential
         self.counts = counts
         self.outbox = Outbox(counts, listens)
 
@@ -123,6 +125,8 @@ class Ticker:
             if wake is not None:
                 commit.wakes.append((cell, selection, wake))
         news = News()
+        if self.listens:
+            self._feel_softmax(woken, news)
         flags = Flags()
         rewired = [self._prepare_winners(*item, flags) for item in commit.winners]
         finite = [self._write(cell, some, wake, flags, news) for cell, some, wake in commit.wakes]
@@ -143,7 +147,7 @@ class Ticker:
         fresh = not self.caching
         for link in cell.incoming:
             fresh |= self._update_basal(link, selection, commit)
-        if fresh and cell is self.state.output and not self.nudge.loss.local:
+        if fresh and cell is self.state.output and self._lateral:
             cell.stale.touch()  # outputs that do not wake now will feel it when they do
         for link in cell.outgoing:
             fresh |= self._update_apical(link, selection)
@@ -187,6 +191,13 @@ class Ticker:
                 bias = selection.take(bias.expand(1, *cell.population.shape))
             total = total + bias
         return total
+
+    def _feel_softmax(self, woken: Sequence[tuple[int, Selection | None]], news: News) -> None:
+        """Outputs that a softmax ties to those that wake now have news where these have."""
+        output = self.state.output
+        stale = output.stale.mask
+        if isinstance(stale, np.ndarray) and any(index == output.index for index, _ in woken):
+            news.add(output, torch.from_numpy(stale))
 
     def _update_basal(self, link: Link, selection: Selection | None, commit: Commit) -> bool:
         """Recomputes the basal contribution where it is out of date; whether it was anywhere."""

@@ -49,6 +49,11 @@ class Rule(ABC):
     def needs_prediction(self) -> bool:
         """Whether the nudge needs the feed-forward prediction."""
 
+    @property
+    @abstractmethod
+    def nudges_at_potential(self) -> bool:
+        """Whether the nudge depends on the present potentials of the output dyads."""
+
     @abstractmethod
     def check_loss(self, loss: Loss) -> None:
         """Raises ConfigurationError where the rule's nudge cannot use this loss."""

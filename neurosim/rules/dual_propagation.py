@@ -80,6 +80,10 @@ class DualPropagation(Rule):
     def needs_prediction(self) -> bool:
         return self.nudge == "prediction"
 
+    @property
+    def nudges_at_potential(self) -> bool:
+        return self.nudge == "potential"
+
     def check_loss(self, loss: Loss) -> None:
         if self.nudge == "proximal" and loss.name != "squared_error":
             raise ConfigurationError(

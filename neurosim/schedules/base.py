@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
+import torch
 
 from neurosim.errors import ConfigurationError
 from neurosim.operators import Ints
@@ -65,11 +66,18 @@ class Clock(ABC):
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        return {"next": self.next.copy(), "end": self.end}
+        """Arrays as tensors (copies), numbers as they are."""
+        return as_tensors(next=self.next) | {"end": self.end}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.next[:] = state["next"]
-        self.end = int(state["end"])
+
+def as_tensors(**arrays: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Copies of arrays as tensors, the form in which states are saved."""
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """A copy of a saved tensor as the array that it was."""
+    return tensor.cpu().numpy().copy()
 
 
 class Schedule(ABC):

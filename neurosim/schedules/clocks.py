@@ -12,7 +12,15 @@ import numpy.typing as npt
 from neurosim.checks import check_choices, check_positive
 from neurosim.errors import ConfigurationError
 from neurosim.operators import Ints
-from neurosim.schedules.base import Clock, Schedule, Start, check_all_wake, ticks_of
+from neurosim.schedules.base import (
+    Clock,
+    Schedule,
+    Start,
+    as_array,
+    as_tensors,
+    check_all_wake,
+    ticks_of,
+)
 from neurosim.units import Unit, UnitKind
 
 Phase = Literal["random", "aligned"]
@@ -81,7 +89,7 @@ class Poisson(Schedule):
         return PoissonClock(at, self._scale(at), end, kept)
 
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:
-        return PoissonClock(at, self._scale(at), int(state["end"]), np.array(state["next"]))
+        return PoissonClock(at, self._scale(at), int(state["end"]), as_array(state["next"]))
 
 
 class PeriodicClock(Clock):
@@ -91,10 +99,10 @@ class PeriodicClock(Clock):
         self, random: np.random.Generator, tick: float, jitter: float, start: int, **arrays: Any
     ) -> None:
         self.random, self.tick, self.jitter, self.origin = random, tick, jitter, start
-        self.period: Floats = np.array(arrays["period"])
-        self.phase: Floats = np.array(arrays["phase"])
-        self.count: Ints = np.array(arrays["count"])
-        super().__init__(np.array(arrays["next"]), int(arrays["end"]))
+        self.period: Floats = arrays["period"]
+        self.phase: Floats = arrays["phase"]
+        self.count: Ints = arrays["count"]
+        super().__init__(arrays["next"], arrays["end"])
 
     def wakes(self, units: Ints | slice, after: int) -> Ints:
         """Ticks of these units' wakes number ``count``, jitter drawn, later than ``after``."""
@@ -112,12 +120,8 @@ class PeriodicClock(Clock):
         return self.wakes(due, tick)
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {
-            "origin": self.origin,
-            "period": self.period.copy(),
-            "phase": self.phase.copy(),
-            "count": self.count.copy(),
-        }
+        arrays = as_tensors(period=self.period, phase=self.phase, count=self.count)
+        return super().state_dict() | arrays | {"origin": self.origin}
 
 
 @dataclass(frozen=True)
@@ -169,5 +173,6 @@ class Periodic(Schedule):
         return clock
 
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:
-        arrays = {k: state[k] for k in ("period", "phase", "count", "next", "end")}
-        return PeriodicClock(at.random, self.tick, self.jitter, int(state["origin"]), **arrays)
+        arrays = {name: as_array(state[name]) for name in ("period", "phase", "count", "next")}
+        origin, end = int(state["origin"]), int(state["end"])
+        return PeriodicClock(at.random, self.tick, self.jitter, origin, end=end, **arrays)

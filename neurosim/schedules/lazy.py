@@ -9,7 +9,7 @@ import numpy as np
 
 from neurosim.checks import check_positive
 from neurosim.operators import Ints
-from neurosim.schedules.base import NEVER, Clock, Schedule, Start, ticks_of
+from neurosim.schedules.base import NEVER, Clock, Schedule, Start, as_array, ticks_of
 from neurosim.units import Unit, UnitKind
 
 
@@ -59,4 +59,4 @@ class Lazy(Schedule):
 
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:
         del at
-        return LazyClock(np.array(state["next"]), int(state["end"]))
+        return LazyClock(as_array(state["next"]), int(state["end"]))

@@ -11,7 +11,16 @@ import numpy as np
 from neurosim.checks import check_choices, check_counts, check_positive
 from neurosim.errors import ConfigurationError
 from neurosim.operators import Ints
-from neurosim.schedules.base import NEVER, Clock, Schedule, Start, check_all_wake, ticks_of
+from neurosim.schedules.base import (
+    NEVER,
+    Clock,
+    Schedule,
+    Start,
+    as_array,
+    as_tensors,
+    check_all_wake,
+    ticks_of,
+)
 from neurosim.units import Layout, Unit, UnitKind
 
 Order = Literal["forward", "backward", "forward_backward", "odd_even", "even_odd"]
@@ -45,19 +54,15 @@ class PlannedClock(Clock):
         return following[np.searchsorted(woken, rows)]
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {
-            "row_of": self.row_of.copy(),
-            "edges": self.edges.copy(),
-            "ticks": self.ticks.copy(),
-            "place": self.place.copy(),
-        }
+        rows = as_tensors(row_of=self.row_of, edges=self.edges, ticks=self.ticks, place=self.place)
+        return super().state_dict() | rows
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> PlannedClock:
-        row_of, edges, ticks = (np.array(state[key]) for key in ("row_of", "edges", "ticks"))
+        row_of, edges, ticks = (as_array(state[key]) for key in ("row_of", "edges", "ticks"))
         clock = cls(row_of, edges, ticks, int(state["end"]))
-        clock.place = np.array(state["place"])
-        clock.load_state_dict(state)
+        clock.place = as_array(state["place"])
+        clock.next[:] = as_array(state["next"])
         return clock
 
 
