@@ -27,7 +27,7 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
             if difference is None:
                 result[name] = torch.zeros_like(link.weight)
                 continue
-            mean, winners = link.mean.sent.value, link.winners.tensor
+            mean, winners = link.mean.value, link.winners.tensor
             result[name] = link.operator.weight_gradient(difference, mean, winners) * scale
             operations += 1
         bias = state.model.parameter(cell.name, "bias")

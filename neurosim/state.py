@@ -129,8 +129,9 @@ class Link:
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
         self.bias: nn.Parameter | None = None
-        self.mean: Outlet
-        self.difference: Outlet | None = None  # the input is sent nothing
+        # What the ends see of each other; over ideal channels, what was last sent.
+        self.mean: Slot
+        self.difference: Slot | None = None  # the input is sent nothing
         self.basal, self.apical = Slot(), Slot()
         self.basal_stale = Stale(post.population)
         self.apical_stale = Stale(pre.population)
@@ -196,10 +197,10 @@ class State:
             outlets.append(outlet)
         outlet.links.append(link)
         if kind == "mean":
-            link.mean = outlet
+            link.mean = outlet.sent
             outlet.fan_out = outlet.fan_out + link.operator.forward_fan_out()
         else:
-            link.difference = outlet
+            link.difference = outlet.sent
             outlet.fan_out = outlet.fan_out + link.operator.backward_fan_out()
 
     # ---- as data -------------------------------------------------------------------------------

@@ -201,14 +201,14 @@ class Ticker:
 
     def _update_basal(self, link: Link, selection: Selection | None, commit: Commit) -> bool:
         """Recomputes the basal contribution where it is out of date; whether it was anywhere."""
-        part = self._part(link.basal_stale.part(selection, link.mean.sent.value.device), selection)
+        part = self._part(link.basal_stale.part(selection, self.state.model.device), selection)
         if part is False:
             return False
         batch = self.state.batch
         rows = part
         if part is not None and (self.dense or not link.operator.forward_selects(part, batch)):
             rows = None
-        value, winners = link.operator.forward(link.mean.sent.value, link.weight, link.bias, rows)
+        value, winners = link.operator.forward(link.mean.value, link.weight, link.bias, rows)
         self.counts.forward += 1
         if part is None:
             link.basal.set(value)
@@ -227,7 +227,7 @@ class Ticker:
         if part is False:
             return False
         link.apical_stale.clear(part)
-        difference = link.difference.sent.tensor
+        difference = link.difference.tensor
         batch = self.state.batch
         if difference is None:
             known = link.apical.tensor
@@ -280,10 +280,10 @@ class Ticker:
         self, link: Link, selection: Selection | None, winners: Tensor, flags: Flags
     ) -> tuple[Tensor, int] | None:
         """Where the winners changed under a difference, as a mask and a flag."""
-        if link.difference is None or link.difference.sent.tensor is None:
+        if link.difference is None or link.difference.tensor is None:
             return None
         old = link.winners.take(selection)
-        sent = link.difference.sent.take(selection)
+        sent = link.difference.take(selection)
         assert sent is not None
         moved = (sent != 0) if old is None else (winners != old) & (sent != 0)
         return moved, flags.add(moved.count_nonzero())

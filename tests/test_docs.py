@@ -1,0 +1,86 @@
+"""Every command and example of the README and the docs, executed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from neurosim import documents
+from neurosim.cli import main
+from neurosim.network import Network
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SMALL = ["training.max_steps=2", "data.limit=150"]
+
+
+def blocks(language: str) -> list[tuple[Path, str]]:
+    return [
+        (page, text)
+        for page in PAGES
+        for kind, text in BLOCK.findall(page.read_text(encoding="utf-8"))
+        if kind == language
+    ]
+
+
+def name_of(value: Any) -> str:
+    return value.name if isinstance(value, Path) else ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_examples(page: Path) -> None:
+    namespace: dict[str, Any] = {}
+    for found, text in blocks("python"):
+        if found == page:
+            exec(compile(text, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("yaml"), ids=name_of)
+def test_network_examples(page: Path, text: str) -> None:
+    Network.from_document(documents.loads(text, page.name))
+
+
+COMMANDS = [
+    (page, line.removeprefix("$ ").split("#")[0].strip())
+    for page, text in blocks("console")
+    for line in text.splitlines()
+]
+
+
+def test_there_are_commands() -> None:
+    assert [command for _, command in COMMANDS[:2]] == ["make run", "make test"]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=name_of)
+def test_commands(
+    page: Path, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del page
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        # What the command would do; that it does it is what CI shows.
+        subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
+        return
+    assert program == "neurosim"
+    for folder in ("scenarios", "networks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "run":
+        arguments += SMALL
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
