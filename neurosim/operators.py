@@ -181,6 +181,8 @@ class Dense(Operator):
         self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
     ) -> tuple[Tensor, Tensor | None]:
         assert weight is not None
+        if bias is not None and len(self.post) == 3:  # one value per conv channel
+            bias = bias[:, None].expand(-1, prod(self.post[1:])).reshape(-1)
         if selection is None:
             return F.linear(mean.flatten(1), weight, bias).view(-1, *self.post), None
         rows = weight.index_select(0, selection.flat)

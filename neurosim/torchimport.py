@@ -19,7 +19,7 @@ def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchPar
 
     A ReLU becomes the activation of the population before it. Max-pooling goes into the
     convolution before it, before or after the ReLU (the two commute); average pooling only if no
-    ReLU stands between, else it becomes a linear population of its own.
+    ReLU stands between and no padding averages a bias away, else it becomes a population of its own.
     """
     if not isinstance(module, nn.Sequential):
         raise NetworkError(f"expected a torch.nn.Sequential, not {type(module).__name__}")
@@ -77,7 +77,9 @@ def _add(
         case nn.MaxPool2d() | nn.AvgPool2d():
             pool = _pool(layer)
             before = projections[-1].operator if projections else None
-            commutes = pool.kind == "max" or pre.activation == "identity"
+            # Averages over padded windows average the bias with zeros; ours is added after.
+            unbiased = not pre.bias or pool.padding == (0, 0)
+            commutes = pool.kind == "max" or (pre.activation == "identity" and unbiased)
             if isinstance(before, Conv2d) and before.pool is None and commutes:
                 pooled = replace(before, pool=pool)
                 pooled = replace(pooled, post=pooled.output_shape)

@@ -163,9 +163,9 @@ class Periodic(Schedule):
         period = at.random.uniform(low, high, total) if self.spread else np.full(total, self.period)
         drawn = self.phase == "random"
         phase = period * (1.0 - at.random.random(total)) if drawn else period.copy()
-        zeros = np.zeros(total, dtype=np.int64)
-        arrays = {"period": period, "phase": phase, "count": zeros, "next": zeros, "end": end}
-        clock = PeriodicClock(at.random, self.tick, self.jitter, at.tick, **arrays)
+        count = np.zeros(total, dtype=np.int64)
+        arrays = {"period": period, "phase": phase, "count": count, "next": np.empty_like(count)}
+        clock = PeriodicClock(at.random, self.tick, self.jitter, at.tick, end=end, **arrays)
         clock.next[:] = clock.wakes(slice(None), at.tick)
         check_all_wake(
             at.layout, clock.next <= end, f"its first wake comes after duration {self.duration:g}"
