@@ -140,8 +140,11 @@ def networks(file: Path, drawing: Path | None) -> None:
 def report(folder: Path) -> None:
     """Write the report of the run in FOLDER anew."""
     from neurosim.report import write_report
+    from neurosim.scenario import Scenario
 
-    click.echo(f"report: {write_report(folder)}")
+    scenario = folder / "scenario.yaml"
+    network = Scenario.load(scenario).network if scenario.is_file() else None
+    click.echo(f"report: {write_report(folder, network)}")
 
 
 @main.command()

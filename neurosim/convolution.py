@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import grad
 
 from neurosim.errors import NetworkError
-from neurosim.operators import Operator, Pair, Selection, Shape
+from neurosim.operators import Operator, Pair, Selection, Shape, add_bias
 
 
 @dataclass(frozen=True)
@@ -247,8 +247,8 @@ class Pool2d(Operator):
     def forward(
         self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
     ) -> tuple[Tensor, Tensor | None]:
-        assert bias is None
-        return self.pool.forward(mean if selection is None else selection.take(mean))
+        pooled, winners = self.pool.forward(mean if selection is None else selection.take(mean))
+        return add_bias(pooled, bias, selection), winners
 
     def adjoint(
         self,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosim.losses import Loss
-from neurosim.model import Model, shaped_bias
+from neurosim.model import Model
 from neurosim.rules import Nudge, Rule, Wake
 from neurosim.state import Cell, State
 
@@ -39,7 +39,7 @@ def output_potential(output: Cell) -> Tensor:
     for link in output.incoming:
         if link.basal.tensor is not None:
             total += link.basal.tensor
-    return total if output.bias is None else total + shaped_bias(output.bias, output.population)
+    return total
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ def basal_potential(cell: Cell, means: dict[str, Tensor]) -> Tensor:
         part, _ = link.operator.forward(means[link.pre.name], link.weight, link.bias, None)
         basal = part if basal is None else basal + part
     assert basal is not None
-    return basal if cell.bias is None else basal + shaped_bias(cell.bias, cell.population)
+    return basal
 
 
 def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:

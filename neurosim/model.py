@@ -61,9 +61,12 @@ class Model(nn.Module):
         return None if module is None else module._parameters.get(kind)
 
     def bias_carrier(self, population: Population) -> Projection | None:
-        """The projection whose operator adds the population's bias: its first with a weight."""
-        incoming = self.network.incoming(population.name) if population.bias else ()
-        return next((p for p in incoming if p.operator.weight_shape is not None), None)
+        """The projection whose operator adds the population's bias: its first with a weight, where
+        that costs nothing, or its first."""
+        if not population.bias:
+            return None
+        incoming = self.network.incoming(population.name)
+        return next((p for p in incoming if p.operator.weight_shape is not None), incoming[0])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -96,15 +99,8 @@ class Model(nn.Module):
                 part, _ = projection.operator.forward(values[projection.pre], weight, own, None)
                 total = part if total is None else total + part
             assert total is not None
-            if bias is not None and carrier is None:
-                total = total + shaped_bias(bias, population)
             values[population.name] = ACTIVATIONS[population.activation](total)
         return values[network.output.name]
-
-
-def shaped_bias(bias: Tensor, population: Population) -> Tensor:
-    """The bias so that it broadcasts over (B, *shape)."""
-    return bias[:, None, None] if len(population.shape) == 3 else bias
 
 
 def check_shape(what: str, array: Tensor, shape: Shape) -> None:

@@ -225,6 +225,19 @@ def _shaped(values: Tensor, selection: Selection) -> Tensor:
     return values.view(values.shape[0], selection.channels.numel(), *selection.shape[1:])
 
 
+def add_bias(values: Tensor, bias: Tensor | None, selection: Selection | None) -> Tensor:
+    """Adds one value per dyad on (N,), or per conv channel on (C, H, W), to all or the selected."""
+    if bias is None:
+        return values
+    if selection is None:
+        return values + (bias[:, None, None] if values.dim() == 4 else bias)
+    if selection.channels is not None:
+        return values + bias[selection.channels][:, None, None]
+    if len(selection.shape) == 1:
+        return values + bias[selection.flat]
+    return values + bias[selection.flat // prod(selection.shape[1:])]
+
+
 def _copied(array: Tensor, selection: Selection | None) -> Tensor:
     """A copy: what a dyad saw when it woke must not change when the sender's message does."""
     return array.clone() if selection is None else selection.take(array)
@@ -249,8 +262,7 @@ class Identity(Operator):
     def forward(
         self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
     ) -> tuple[Tensor, Tensor | None]:
-        assert bias is None
-        return _copied(mean, selection), None
+        return add_bias(_copied(mean, selection), bias, selection), None
 
     def adjoint(
         self,

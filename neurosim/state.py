@@ -149,8 +149,6 @@ class Cell:
         self.outgoing: list[Link] = []
         self.mean_outlets: list[Outlet] = []
         self.difference_outlets: list[Outlet] = []
-        self.bias: nn.Parameter | None = None  # where no incoming link carries it
-        self.bias_version = -1
         self.stale = Stale(population)  # for what is not a message: target, bias, damping
         self.damping = 0.0
 
@@ -179,12 +177,9 @@ class State:
                 self._connect(link, channels[link.name, "difference"], "difference")
         for cell in self.cells:
             carrier = model.bias_carrier(cell.population)
-            bias = model.parameter(cell.name, "bias")
-            if carrier is None:
-                cell.bias = bias
             for link in cell.incoming:
                 if link.projection is carrier:
-                    link.bias = bias
+                    link.bias = model.parameter(cell.name, "bias")
 
     def _connect(self, link: Link, channel: Channel, kind: MessageKind) -> None:
         cell = link.pre if kind == "mean" else link.post
@@ -281,8 +276,6 @@ class State:
         """Takes the present weights as those that the cached potentials were computed with."""
         for link in self.links:
             link.weight_version = _version(link.weight) + _version(link.bias)
-        for cell in self.cells:
-            cell.bias_version = _version(cell.bias)
 
     def check_weights(self) -> bool:
         """Marks as stale what depends on a weight that has changed; whether anything has."""
@@ -293,11 +286,6 @@ class State:
                 link.weight_version = version
                 link.basal_stale.touch()
                 link.apical_stale.touch()
-                changed = True
-        for cell in self.cells:
-            if _version(cell.bias) != cell.bias_version:
-                cell.bias_version = _version(cell.bias)
-                cell.stale.touch()
                 changed = True
         return changed
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from neurosim.errors import DivergenceError
 from neurosim.messages import Counts, Flags, News, Outbox, Sending, marks_of
-from neurosim.model import shaped_bias
 from neurosim.operators import Selection
 from neurosim.rules import Nudge, Rule, Wake
 from neurosim.state import Cell, Link, State
@@ -185,11 +184,6 @@ class Ticker:
             part = link.basal.some(selection)
             total = part if total is None else total + part
         assert total is not None
-        if cell.bias is not None:
-            bias = shaped_bias(cell.bias, cell.population)
-            if selection is not None:
-                bias = selection.take(bias.expand(1, *cell.population.shape))
-            total = total + bias
         return total
 
     def _feel_softmax(self, woken: Sequence[tuple[int, Selection | None]], news: News) -> None:

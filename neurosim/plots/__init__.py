@@ -4,36 +4,29 @@ Text and axes are in ``currentColor`` and series in CSS variables (`palette_css`
 figure reads well on a light and on a dark page. Legends are left to the page: there they wrap.
 """
 
-from neurosim.plots.canvas import Chart, Line, compact, number, palette_css
+from neurosim.plots.canvas import Chart, Line, compact, palette_css
 from neurosim.plots.charts import (
-    Moment,
-    Record,
-    Traces,
-    Wake,
     accuracy_chart,
     angle_chart,
     count_chart,
     loss_chart,
-    moment_text,
-    names_in,
     residual_chart,
-    time_of,
     wake_chart,
 )
 from neurosim.plots.drawing import draw_network
+from neurosim.plots.records import Run, Traces, group, moment_text, names_in, number, time_of
 
 __all__ = [
     "Chart",
     "Line",
-    "Moment",
-    "Record",
+    "Run",
     "Traces",
-    "Wake",
     "accuracy_chart",
     "angle_chart",
     "compact",
     "count_chart",
     "draw_network",
+    "group",
     "loss_chart",
     "moment_text",
     "names_in",

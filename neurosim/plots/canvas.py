@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, log10
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
@@ -48,13 +48,6 @@ class Chart(NamedTuple):
     note: str
 
 
-def number(value: object) -> float | None:
-    """The value of a finite number; anything else, and what no axis could hold, is None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < 1e300 and isfinite(value) else None
-
-
 def compact(value: float, _: object = None) -> str:
     """``589824`` → ``589.8 k``; small numbers as they are. Also a tick formatter."""
     for least, unit, suffix in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M")):
@@ -74,7 +67,7 @@ def palette_css(dark: bool) -> str:
     """The declarations of the variables that `colours` names."""
     names = [f"--q{i}:{colour}" for i, colour in enumerate(_DARK if dark else _LIGHT)]
     # Viridis without the end that the background would swallow.
-    low, high = (0.3, 1.0) if dark else (0.0, 0.82)
+    low, high = (0.3, 1.0) if dark else (0.1, 0.82)
     for i, colour in enumerate(matplotlib.colormaps["viridis"](np.linspace(low, high, RAMP))):
         names.append(f"--r{i}:#" + "".join(f"{round(255 * part):02x}" for part in colour[:3]))
     return ";".join(names)
@@ -92,7 +85,9 @@ def style(**extra: object) -> Iterator[None]:
         "axes.grid": True,
         "grid.alpha": 0.15,
         "axes.linewidth": 0.6,
-        "font.size": 9,
+        "font.size": 10,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -105,7 +100,7 @@ class Canvas:
 
     def __init__(self, key: str, x_label: str, y_label: str, height: float = 3.1) -> None:
         self.key, self.label = key, f"{y_label} against {x_label}"
-        self.figure = Figure(figsize=(5.2, height), layout="constrained")
+        self.figure = Figure(figsize=(5.0, height), layout="constrained")
         self.axes: Axes = self.figure.add_subplot()
         self.axes.set(xlabel=x_label, ylabel=y_label)
         self.axes.xaxis.set_major_formatter(FuncFormatter(compact))

@@ -5,18 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.plots.canvas import INK, Canvas, Chart, Floats, Line, colours, compact, line_chart
-from neurosim.plots.canvas import number, style
+from neurosim.plots.canvas import (
+    INK,
+    Canvas,
+    Chart,
+    Floats,
+    Line,
+    colours,
+    line_chart,
+    style,
+)
+from neurosim.plots.records import (
+    Moment,
+    Record,
+    Traces,
+    group,
+    moment_text,
+    names_in,
+    number,
+    time_of,
+)
 
-Record = Mapping[str, Any]
-Moment = tuple[int, int]  # the (epoch, step) of the inference that a trace belongs to
-Traces = Mapping[Moment, Sequence[Record]]
-Wake = tuple[float, str, npt.NDArray[np.int64] | None]  # time, population, flat indices or all
+Ints = npt.NDArray[np.int64]
 Place = Callable[[Record], float | None]
 
 MAX_SEGMENTS = 20_000  # of a raster: about half a megabyte
@@ -54,17 +69,14 @@ def loss_chart(steps: Sequence[Record], epochs: Sequence[Record]) -> Chart | Non
         pace = (at[-1, 1] - at[-2, 1]) / (at[-1, 0] - at[-2, 0])
         return float(np.interp(step, at[:, 0], at[:, 1]) + max(0.0, step - at[-1, 0]) * pace)
 
-    hues = colours(2)
-    training, mean, test = (
-        _points(steps, epoch_of, _value("loss")),
-        _points(epochs, _value("epoch"), _value("train_loss")),
-        _points(epochs, _value("epoch"), _value("test_loss")),
-    )
-    few = len(epochs) <= 40
-    lines = [Line("training, single steps", *training, hues[0], width=0.7)]
+    hues, few = colours(2), len(epochs) <= 40
+    points = _points(steps, epoch_of, _value("loss"))
+    lines = [Line("training, single steps", *points, hues[0], width=0.7)]
     if len(ends) > 1:
-        lines.append(Line("training, mean of the epoch", *mean, hues[0], marked=few))
-        lines.append(Line("test", *test, hues[1], marked=few))
+        means = {"train_loss": "training, mean of the epoch", "test_loss": "test"}
+        for (key, label), hue in zip(means.items(), hues, strict=True):
+            points = _points(epochs, _value("epoch"), _value(key))
+            lines.append(Line(label, *points, hue, marked=few))
     values = np.concatenate([line.y for line in lines])
     wide = bool(values.size and values.min() > 0 and values.max() / 100 > values.min())
     x_label = EPOCHS if len(ends) > 1 else "training (steps)"
@@ -82,26 +94,6 @@ def accuracy_chart(epochs: Sequence[Record]) -> Chart | None:
 
 
 # ---- one inference -----------------------------------------------------------------------------
-
-
-def time_of(record: Record) -> float | None:
-    """The simulated time of a record; its tick if it has none."""
-    time = number(record.get("time"))
-    return number(record.get("tick")) if time is None else time
-
-
-def moment_text(moment: Moment) -> str:
-    return f"epoch {moment[0]:,}, step {moment[1]:,}"
-
-
-def names_in(traces: Traces, group: str, order: Sequence[str] = ()) -> list[str]:
-    """The names under ``group`` of all records, those in ``order`` first."""
-    found: dict[str, None] = {}
-    for records in traces.values():
-        for record in records:
-            if isinstance(record.get(group), Mapping):
-                found |= dict.fromkeys(record[group])
-    return [*(n for n in order if n in found), *(n for n in found if n not in set(order))]
 
 
 def _traced(traces: Traces, series: Sequence[tuple[Line, Place]]) -> tuple[list[Line], str]:
@@ -125,24 +117,20 @@ def _traced(traces: Traces, series: Sequence[tuple[Line, Place]]) -> tuple[list[
     return [*faint, *drawn[strong]], note
 
 
-def _within(group: str, name: str) -> Place:
-    def value(record: Record) -> float | None:
-        values = record.get(group)
-        return number(values.get(name)) if isinstance(values, Mapping) else None
-
-    return value
+def _within(key: str, name: str) -> Place:
+    return lambda record: number(group(record, key).get(name))
 
 
 def residual_chart(traces: Traces, kind: str, order: Sequence[str]) -> Chart | None:
     """The residual of the ``kind`` (mean or difference) on a log axis, by population."""
     names = names_in(traces, kind, order)
-    series = [
-        (Line(name, colour=colour), _within(kind, name))
-        for name, colour in zip(names, colours(len(names)), strict=True)
-    ]
-    series.append((Line("all populations", width=2.4), _value(f"total_{kind}")))
+    # The total comes first, that it does not hide a population which equals it.
+    series = [(Line("all populations", width=2.6), _value(f"total_{kind}"))]
+    for name, colour in zip(names, colours(len(names)), strict=True):
+        series.append((Line(name, colour=colour), _within(kind, name)))
     lines, note = _traced(traces, series)
-    label = f"residual of the {kind}, ‖s − T(s)‖ / ‖s‖ (relative)"
+    note = f"‖s − T(s)‖ / ‖s‖, where T is one parallel wake of all dyads. {note}"
+    label = f"residual of the {kind} (relative)"
     return line_chart(f"residual-{kind}", lines, TIME, label, note, scale="log")
 
 
@@ -151,62 +139,73 @@ def angle_chart(traces: Traces, order: Sequence[str]) -> Chart | None:
 
     Parameters of the same population or projection share a colour; the dash tells them apart.
     """
-    dashes = {"weight": "solid", "bias": "dashed", "feedback": "dotted"}
+    dashes = {"weight": "solid", "bias": "dashed"}
     names = names_in(traces, "angle", order)
     owners = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
     hues = dict(zip(owners, colours(len(owners)), strict=True))
-    series = []
+    series = [(Line("all parameters", width=2.6), _value("total_angle"))]
     for name in names:
         owner, _, kind = name.rpartition(".")
-        line = Line(name, colour=hues[owner], dash=dashes.get(kind, "dashdot"))
+        line = Line(name, colour=hues[owner], dash=dashes.get(kind, "dotted"))
         series.append((line, _within("angle", name)))
-    series.append((Line("all parameters", width=2.4), _value("total_angle")))
     lines, note = _traced(traces, series)
-    return line_chart("angle", lines, TIME, "angle to back-propagation (°)", note, scale="degrees")
+    label = "angle to back-propagation (°)"
+    chart = line_chart("angle", lines, TIME, label, note, scale="degrees")
+    if chart is None:
+        return None
+    kinds = dict.fromkeys(f"{line.label.rpartition('.')[2]} {line.dash}" for line, _ in series[1:])
+    shown = {line.colour: line._replace(dash="solid") for line in chart.legend}
+    legend = [
+        line._replace(label=line.label.rpartition(".")[0] or line.label) for line in shown.values()
+    ]
+    return chart._replace(legend=tuple(legend), note=f"{chart.note} Lines: {', '.join(kinds)}.")
 
 
-def count_chart(traces: Traces, key: str, label: str, series: Mapping[str, str]) -> Chart | None:
+def count_chart(traces: Traces, title: str, series: Mapping[str, str]) -> Chart | None:
     """Counts since the start of the inference; ``series`` maps keys of the records to labels."""
     hues = colours(len(series))
     wanted = [
-        (Line(name, colour=hue), _value(field))
-        for (field, name), hue in zip(series.items(), hues, strict=True)
+        (Line(label, colour=hue), _value(key))
+        for (key, label), hue in zip(series.items(), hues, strict=True)
     ]
     lines, note = _traced(traces, wanted)
-    return line_chart(key, lines, TIME, f"{label} (count since start)", note)
+    key = title.replace(" ", "-")
+    chart = line_chart(key, lines, TIME, f"{title} (count since start)", note)
+    return chart if chart is None or len(series) > 1 else chart._replace(legend=())
 
 
-def wake_chart(moment: Moment, wakes: Sequence[Wake], sizes: Mapping[str, int]) -> Chart | None:
-    """A raster: time × neuron, populations stacked in the order of ``sizes``.
+def wake_chart(traces: Traces, sizes: Mapping[str, int] | None) -> Chart | None:
+    """A raster of the last inference: time × neuron, populations stacked in the order of ``sizes``.
 
     Neighbours that wake together are one stroke; of more than `MAX_SEGMENTS` strokes a fixed
-    random choice is drawn.
+    random choice is drawn. Where sizes are not given they are as large as the largest index.
     """
-    names = list(sizes)
-    parts = []
-    for time, name, indices in wakes:
-        flat = np.arange(sizes[name]) if indices is None else np.unique(indices)
-        cuts = np.flatnonzero(np.diff(flat) > 1)
-        first, last = flat[np.r_[0, cuts + 1]], flat[np.r_[cuts, len(flat) - 1]]
-        parts.append(np.broadcast_arrays(names.index(name), time, first, last + 1.0))
+    if not traces:
+        return None
+    moment = max(traces)
+    counted, parts = _strokes(traces[moment], sizes)
     if not parts:
         return None
-    strokes = np.concatenate([np.column_stack(part) for part in parts])
-    note = f"Inference at {moment_text(moment)}."
+    strokes = np.concatenate(parts)
+    names, note = list(counted), f"Inference at {moment_text(moment)}."
+    if sizes is None:
+        note += " Sizes are those seen here, as the network was not given."
     if len(strokes) > MAX_SEGMENTS:
-        note += f" {MAX_SEGMENTS:,} of {len(strokes):,} strokes are drawn."
+        note += f" Of {len(strokes):,} strokes {MAX_SEGMENTS:,} are drawn, chosen at random."
         chosen = np.random.default_rng(0).choice(len(strokes), MAX_SEGMENTS, replace=False)
         strokes = strokes[np.sort(chosen)]
     # A band is as high as its share of the neurons, but at least as high as its label.
-    counts = np.array(list(sizes.values()), dtype=np.float64)
-    shares = np.maximum(counts / counts.sum(), 1.0 / max(14, len(names)))
+    counts = np.array(list(counted.values()), dtype=np.float64)
+    least = 1.0 / max(14, len(names))
+    shares = np.maximum(counts / counts.sum(), least)
     if shares.sum() > 1.0 + 1e-9:
         note += " Small populations are drawn higher than their share of the neurons."
     edges = np.r_[0.0, np.cumsum(shares / shares.sum())]
-    inches = 0.8 + max(2.6, 0.21 * len(names) / min(1.0, shares.sum()))
+    inches = 0.6 + max(2.6, 0.19 * shares.sum() / least)
     with style(**{"path.simplify": False}):  # it would join strokes
         canvas = Canvas("wakes", TIME, "neuron (flat index, by population)", inches)
-        tall = 0.7 / (72 * (inches - 0.8))  # the least that can be seen
+        wide = min(4.0, max(0.6, 120.0 / len(np.unique(strokes[:, 1]))))
+        tall = 0.7 / (72 * (inches - 0.6))  # the least that can be seen
         for index, (name, hue) in enumerate(zip(names, colours(len(names)), strict=True)):
             time, first, last = strokes[strokes[:, 0] == index, 1:].T
             scale = (edges[index + 1] - edges[index]) / counts[index]
@@ -214,8 +213,8 @@ def wake_chart(moment: Moment, wakes: Sequence[Wake], sizes: Mapping[str, int]) 
             gap = np.full_like(time, np.nan)
             x = np.column_stack([time, time, gap]).ravel()
             y = np.column_stack([low, np.maximum(high, low + tall), gap]).ravel()
-            canvas.plot(name, hue, x, y, linewidth=1.2, solid_capstyle="butt")
-        labels = [f"{_plain(name)} ({compact(size)})" for name, size in sizes.items()]
+            canvas.plot(name, hue, x, y, linewidth=wide, solid_capstyle="butt")
+        labels = [f"{_plain(name)} ({size:,})" for name, size in counted.items()]
         canvas.axes.set_yticks((edges[1:] + edges[:-1]) / 2, labels)
         canvas.axes.tick_params(axis="y", length=0)
         canvas.axes.grid(visible=False, axis="y")
@@ -223,6 +222,49 @@ def wake_chart(moment: Moment, wakes: Sequence[Wake], sizes: Mapping[str, int]) 
             canvas.axes.axhline(edge, color=INK, alpha=0.3, linewidth=0.5)
         canvas.axes.set_ylim(0.0, 1.0)
         return Chart(canvas.svg(), (), note)
+
+
+def _strokes(
+    records: Sequence[Record], sizes: Mapping[str, int] | None
+) -> tuple[dict[str, int], list[Floats]]:
+    """Sizes of the populations, and arrays of rows (number of the population, time, from, to)."""
+    wakes: list[tuple[float, str, Ints | None]] = []
+    counted = dict(sizes or {})
+    for record in records:
+        name, time = str(record.get("population")), time_of(record)
+        indices = _indices(record)
+        if time is None or (sizes is not None and name not in sizes):
+            continue
+        if indices is not None:
+            if sizes is not None:
+                indices = indices[indices < sizes[name]]
+            if not indices.size:
+                continue
+            counted[name] = max(counted.get(name, 1), int(indices[-1]) + 1)
+        counted.setdefault(name, 1)
+        wakes.append((time, name, indices))
+    number_of = {name: index for index, name in enumerate(counted)}
+    parts = []
+    for time, name, indices in wakes:
+        first, last = np.array([0]), np.array([counted[name]])
+        if indices is not None:
+            cuts = np.flatnonzero(np.diff(indices) > 1)
+            first, last = indices[np.r_[0, cuts + 1]], indices[np.r_[cuts, -1]] + 1
+        part = np.broadcast_arrays(number_of[name], time, first, last)
+        parts.append(np.column_stack(part).astype(np.float64))
+    return counted, parts
+
+
+def _indices(record: Record) -> Ints | None:
+    """The flat indices of a wake, ascending; None for all neurons."""
+    value = record.get("indices")
+    if value is None:
+        return None
+    try:
+        indices = np.unique(np.asarray(value, dtype=np.int64))
+    except (TypeError, ValueError, OverflowError):
+        return np.empty(0, dtype=np.int64)
+    return indices[indices >= 0]
 
 
 def _plain(name: str) -> str:

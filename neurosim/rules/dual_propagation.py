@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from neurosim import dyad
@@ -17,6 +15,7 @@ from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
 from neurosim.operators import Operator
 from neurosim.rules.base import Nudge, Rule, Wake
+from neurosim.spectrum import spectral_norm
 
 Variant = Literal["aro", "lagrangian", "damped"]
 NudgeName = Literal["prediction", "potential", "proximal"]
@@ -35,7 +34,7 @@ class DualPropagation(Rule):
     damped        α       1−α     strong: σ²\\|1−2α\\|; published: max(0, (σ²−1)/2)·\\|1−2α\\|
     ============  ======  ======  =====================================================
 
-    σ is the spectral norm of the projections upward. The mean is s̄ = α s⁺ + (1−α) s⁻ in every
+    σ is the spectral norm of the projections upward (`spectral_norm`). The mean is s̄ = α s⁺ + (1−α) s⁻ in every
     variant. ``nudge`` says where the output dyads take the loss gradient: at the feed-forward
     ``prediction``, at their own ``potential`` at each wake, or, for the squared error, in closed
     form (``proximal``: s⁺ = (a + w⁺βy)/(1 + w⁺β), s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs w⁻β < 1).
@@ -153,26 +152,3 @@ class DualPropagation(Rule):
             self.mean(new_plus, new_minus),
             dyad.difference(new_plus, new_minus),
         )
-
-
-def spectral_norm(operator: Operator, weight: Tensor | None, tolerance: float = 1e-6) -> float:
-    """σ of the operator without its pooling, by power iteration from a fixed start.
-
-    A pure function of the weight, so that a resumed run computes the same damping. Stops at a
-    relative change below ``tolerance``, or after 1,000 iterations.
-    """
-    if weight is None:
-        return 1.0  # identity and non-overlapping pooling; averaging is smaller still
-    operator = operator.unpooled
-    vector = torch.linspace(1.0, 2.0, steps=operator.pre_size, dtype=weight.dtype)
-    vector = vector.to(weight.device).view(1, *operator.pre)
-    norm = previous = 0.0
-    with torch.no_grad():
-        for _ in range(1000):
-            image, _ = operator.forward(vector / vector.norm(), weight, None, None)
-            vector = operator.adjoint(image, weight, None, None)
-            norm = sqrt(float(vector.norm()))
-            if norm == 0.0 or abs(norm - previous) <= tolerance * norm:
-                return norm
-            previous = norm
-    return norm

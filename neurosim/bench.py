@@ -1,0 +1,463 @@
+"""Side-by-side measurements: what the program costs, against the same work done without it.
+
+Whatever is compared runs in turns in one process, so that both sides feel the same machine. The
+medians are what is reported; targets belong to a machine that has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import cos, exp, radians
+from operator import length_hint
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import simpy
+import torch
+import torch.nn.functional as F  # noqa: N812
+from rich.table import Table
+from torch import Tensor
+
+from neurosim import metrics
+from neurosim._version import __version__
+from neurosim.engine import Engine, Processes
+from neurosim.errors import ConfigurationError
+from neurosim.losses import LOSSES
+from neurosim.model import Model
+from neurosim.network import Network
+from neurosim.operators import Ints
+from neurosim.populations import unknown
+from neurosim.random import stream
+from neurosim.rules import DualPropagation
+from neurosim.schedules import Parallel, Poisson, RandomOrder, Start, Sweep
+from neurosim.simulation import Simulation
+from neurosim.units import Layout, Unit
+
+VGG16_DYADS = 190_986
+RATE, TICK = 1.0, 0.1  # of the Poisson clocks: a unit wakes in one of ten ticks, or so
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One result; ``compared_with`` says what it is to be read against."""
+
+    name: str
+    value: float
+    unit: str
+    compared_with: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured. ``dyads`` of None stands for VGG16."""
+
+    dyads: int | None = None
+    neuron_ticks: int = 5
+    population_ticks: int = 200
+    width: int = 1000
+    batch: int = 100
+    passes: int = 12
+    repeats: int = 11
+
+
+FULL = Sizes()
+QUICK = Sizes(20_000, 20, 50, 500, 100, 4, 5)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A named measurement."""
+
+    name: str
+    description: str
+    function: Callable[[Sizes], Measurement]
+
+
+def alternate(
+    functions: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Median seconds of each function: all once to warm up, then in turns A, B, A, B, …"""
+    for function in functions.values():
+        function()
+    gc.collect()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            began = clock()
+            function()
+            seconds[name].append(clock() - began)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+# ---- scheduling alone --------------------------------------------------------------------------
+
+
+def vgg16() -> Network:
+    """VGG16 at 32×32 inputs, with its max-pools in the projections."""
+    layers: list[dict[str, Any]] = [
+        {"conv": channels} | ({"pool": "max"} if last and number else {})
+        for channels, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+        for number in range(count)
+        for last in [number == count - 1]
+    ]
+    layers += [{"dense": 4096}, {"dense": 4096}, {"dense": 10}]
+    network = Network.from_dict({"input": [3, 32, 32], "layers": layers})
+    assert sum(p.size for p in network.dyadic) == VGG16_DYADS
+    return network
+
+
+class _Processes:
+    """Simulated processes that only wake, run a number of ticks at a time; counts their wakes."""
+
+    def __init__(self, network: Network, processes: Processes, ticks: int) -> None:
+        layout = Layout(network, Unit("neuron"))
+        schedule = Poisson(unit="neuron", rate=RATE, tick=TICK)
+        clock = schedule.start(Start(layout, 0, False, stream(0, "schedule")))
+        self.ticks, self.calls, self.wakes = ticks, 0, 0
+        self._engine = Engine(clock, layout.offsets, 0, processes, self._count)
+        self._engine.run_until(1, lambda: False)
+        self.wakes = 0
+
+    def _count(self, tick: int, units: Ints) -> None:
+        del tick
+        self.wakes += len(units)
+
+    def run(self) -> None:
+        self.calls += 1
+        self._engine.run_until(self._engine.completed + self.ticks, lambda: False)
+
+    @property
+    def wakes_per_call(self) -> float:
+        return self.wakes / self.calls
+
+
+class _BareProcesses:
+    """As many SimPy processes that wake as often, and nothing else: the upper bound."""
+
+    def __init__(self, units: int, ticks: int, calls: int) -> None:
+        wakes_in_a_tick = 1.0 - exp(-RATE * TICK)
+        # All wake once before they are measured, and a few more waits than will be needed.
+        count = 2 * units + int(1.2 * units * wakes_in_a_tick * ticks * calls)
+        waits = np.random.default_rng(0).geometric(wakes_in_a_tick, count).tolist()
+        self._waits: Iterator[int] = iter(waits)
+        self._env = env = simpy.Environment()
+        self.ticks, self.calls, self.wakes = ticks, 0, 0
+        for _ in range(units):
+            env.process(self._process(env))
+        env.run(until=1)
+
+    def _process(self, env: simpy.Environment) -> Iterator[simpy.Event]:
+        timeout = env.timeout
+        for wait in self._waits:  # shared by all processes
+            yield timeout(wait)
+
+    def run(self) -> None:
+        before = length_hint(self._waits)
+        self.calls += 1
+        self._env.run(until=self._env.now + self.ticks)
+        self.wakes += before - length_hint(self._waits)
+
+    @property
+    def wakes_per_call(self) -> float:
+        return self.wakes / self.calls
+
+
+def _waking_network(sizes: Sizes) -> Network:
+    if sizes.dyads is None:
+        return vgg16()
+    return Network.from_dict({"input": [1], "layers": [{"dense": sizes.dyads}]})
+
+
+def neuron_processes(sizes: Sizes) -> Measurement:
+    """One SimPy process per dyad, in turns with as many bare ones."""
+    network = _waking_network(sizes)
+    units = sum(p.size for p in network.dyadic)
+    ours = _Processes(network, "neuron", sizes.neuron_ticks)
+    bare = _BareProcesses(units, sizes.neuron_ticks, sizes.repeats + 1)
+    seconds = alternate({"ours": ours.run, "bare": bare.run}, sizes.repeats, time.perf_counter)
+    upper = bare.wakes_per_call / seconds["bare"]
+    return Measurement(
+        "neuron_processes_wakes_per_second",
+        ours.wakes_per_call / seconds["ours"],
+        "wakes/s",
+        f"at least 150,000 on 190,986 dyads; bare SimPy in turns with it: {upper:,.0f}",
+    )
+
+
+def bare_simpy(sizes: Sizes) -> Measurement:
+    """The same number of SimPy processes that only sleep."""
+    units = VGG16_DYADS if sizes.dyads is None else sizes.dyads
+    bare = _BareProcesses(units, sizes.neuron_ticks, sizes.repeats + 1)
+    seconds = alternate({"bare": bare.run}, sizes.repeats, time.perf_counter)["bare"]
+    rate = bare.wakes_per_call / seconds
+    return Measurement(
+        "bare_simpy_wakes_per_second", rate, "wakes/s", "the upper bound of neuron processes"
+    )
+
+
+def population_processes(sizes: Sizes) -> Measurement:
+    """One SimPy process per population of VGG16, whose units have clocks of their own."""
+    ours = _Processes(vgg16(), "population", sizes.population_ticks)
+    seconds = alternate({"ours": ours.run}, sizes.repeats, time.perf_counter)["ours"]
+    return Measurement(
+        "population_unit_wakes_per_second",
+        ours.wakes_per_call / seconds,
+        "unit wakes/s",
+        "at least 10,000,000",
+    )
+
+
+# ---- arithmetic --------------------------------------------------------------------------------
+
+
+def _mlp(sizes: Sizes) -> tuple[Model, Tensor, Tensor]:
+    """784-W-W-W-10 in float32, with a batch of random images and one-hot targets."""
+    layers = [{"dense": sizes.width}] * 3 + [{"dense": 10}]
+    model = Model(Network.from_dict({"input": [784], "layers": layers}))
+    return model, *_random_batch(sizes.batch, 784)
+
+
+def _random_batch(batch: int, inputs: int) -> tuple[Tensor, Tensor]:
+    draws = stream(0, "bench")
+    x = torch.from_numpy(draws.random((batch, inputs), dtype=np.float32))
+    return x, F.one_hot(torch.from_numpy(draws.integers(0, 10, batch)), 10).float()
+
+
+@torch.no_grad()
+def bare_parallel(
+    weights: Sequence[Tensor], biases: Sequence[Tensor], x: Tensor, target: Tensor, ticks: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """s⁺ and s⁻ per layer after ``ticks`` parallel updates from zero, written by hand.
+
+    DP with α = ½, β = 1 and the squared error at the potential, nudged from tick L on. A product
+    is computed only where its input has changed since the last tick, and a mean or difference that
+    is still zero is not multiplied at all.
+    """
+    depth = len(weights)
+    mean, difference, basal, apical = {0: x}, dict[int, Tensor](), dict[int, Tensor](), {}
+    plus, minus = dict[int, Tensor](), dict[int, Tensor]()
+    new_means, new_differences = {0}, set[int]()
+    for tick in range(1, ticks + 1):
+        changed = []
+        for k in range(1, depth + 1):
+            if k - 1 in new_means:
+                basal[k] = F.linear(mean[k - 1], weights[k - 1], biases[k - 1])
+            if k + 1 in new_differences:
+                apical[k] = difference[k + 1] @ weights[k]
+            nudged = k == depth and tick >= depth and (k - 1 in new_means or tick == depth)
+            if nudged:
+                apical[k] = target - basal[k]
+            if k - 1 in new_means or k + 1 in new_differences or nudged:
+                changed.append(k)
+        new_means, new_differences = set(changed), {k for k in changed if k in apical}
+        for k in changed:
+            if k not in apical:
+                plus[k] = minus[k] = mean[k] = torch.relu(basal[k])
+                continue
+            above = torch.add(basal[k], apical[k], alpha=0.5)
+            below = torch.add(basal[k], apical[k], alpha=-0.5)
+            plus[k] = above if k == depth else torch.relu(above)
+            minus[k] = below if k == depth else torch.relu(below)
+            mean[k] = 0.5 * (plus[k] + minus[k])
+            difference[k] = plus[k] - minus[k]
+    layers = range(1, depth + 1)
+    return [plus[k] for k in layers], [minus[k] for k in layers]
+
+
+def engine_over_bare_loop(sizes: Sizes) -> Measurement:
+    """Parallel updates through the simulation, over the same by hand."""
+    ticks = 16
+    model, x, target = _mlp(sizes)
+    simulation = Simulation(
+        model,
+        rule=DualPropagation(alpha=0.5, beta=1.0, variant="aro", nudge="potential"),
+        loss="squared_error",
+        schedule=Parallel(ticks),
+        init="zero",
+    )
+    names = [p.name for p in model.network.dyadic]
+    weights, biases = (
+        [model.get_parameter(f"{name}.{kind}") for name in names] for kind in ("weight", "bias")
+    )
+
+    def by_hand() -> tuple[list[Tensor], list[Tensor]]:
+        return bare_parallel(weights, biases, x, target, ticks)
+
+    outcome = simulation.infer(x, target)
+    for name, plus, minus in zip(names, *by_hand(), strict=True):
+        torch.testing.assert_close(outcome.plus[name], plus, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(outcome.minus[name], minus, rtol=1e-4, atol=1e-5)
+    functions = {"ours": lambda: simulation.infer(x, target), "bare": by_hand}
+    seconds = alternate(functions, sizes.repeats, time.perf_counter)
+    return Measurement(
+        "engine_over_bare_loop",
+        seconds["ours"] / seconds["bare"],
+        "times",
+        f"at most 1.10; a hand-written loop: {1e3 * seconds['bare']:.1f} ms",
+    )
+
+
+def dp_step_over_bp(sizes: Sizes) -> Measurement:
+    """One sweep of dual propagation and its gradients, over back-propagation by autograd."""
+    model, x, target = _mlp(sizes)
+    simulation = Simulation(
+        model,
+        rule=DualPropagation(alpha=0.5, beta=0.1, variant="aro", nudge="prediction"),
+        loss="cross_entropy",
+        schedule=Sweep("backward", passes=1),
+        init="feedforward",
+    )
+
+    def ours() -> dict[str, Tensor]:
+        simulation.infer(x, target)
+        return simulation.gradients()
+
+    def bare() -> dict[str, Tensor]:
+        return metrics.back_propagation(model, LOSSES["cross_entropy"], x, target)
+
+    angle = metrics.alignment(ours(), bare())[""].angle
+    assert cos(radians(angle)) > 0.99, f"the gradients are {angle:.1f} degrees apart"
+    seconds = alternate({"ours": ours, "bare": bare}, sizes.repeats, time.perf_counter)
+    return Measurement(
+        "mlp_dp_step_over_bp",
+        seconds["ours"] / seconds["bare"],
+        "times",
+        f"at most 1.25; back-propagation by autograd: {1e3 * seconds['bare']:.1f} ms",
+    )
+
+
+def random_order_tick(sizes: Sizes) -> Measurement:
+    """A network for the digits whose neurons wake in random order, an eighth in each tick."""
+    groups = 8
+    layers = [{"dense": 128}, {"dense": 64}, {"dense": 10}]
+    model = Model(Network.from_dict({"input": [64], "layers": layers}))
+    simulation = Simulation(
+        model,
+        rule=DualPropagation(alpha=0.5, beta=1.0, variant="aro", nudge="proximal"),
+        schedule=RandomOrder(unit="neuron", groups=groups, passes=sizes.passes),
+        init="zero",
+    )
+    x, target = _random_batch(50, 64)
+    functions = {"ours": lambda: simulation.infer(x, target)}
+    seconds = alternate(functions, sizes.repeats, time.perf_counter)["ours"]
+    return Measurement(
+        "random_order_tick_seconds",
+        1e3 * seconds / (groups * sizes.passes),
+        "ms",
+        "no target; per tick of an inference",
+    )
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark(
+        "neuron_processes_wakes_per_second",
+        "scheduling alone, one process per dyad of VGG16, Poisson clocks",
+        neuron_processes,
+    ),
+    Benchmark(
+        "bare_simpy_wakes_per_second",
+        "as many bare SimPy processes that sleep for drawn times",
+        bare_simpy,
+    ),
+    Benchmark(
+        "population_unit_wakes_per_second",
+        "scheduling alone, one process per population of VGG16, Poisson clocks",
+        population_processes,
+    ),
+    Benchmark(
+        "engine_over_bare_loop",
+        "16 parallel ticks of an MLP, over a hand-written loop of the same operations",
+        engine_over_bare_loop,
+    ),
+    Benchmark(
+        "mlp_dp_step_over_bp",
+        "a dual-propagation sweep with gradients, over back-propagation",
+        dp_step_over_bp,
+    ),
+    Benchmark(
+        "random_order_tick_seconds",
+        "one tick of 64-128-64-10 with a batch of 50, neurons in random order",
+        random_order_tick,
+    ),
+)
+
+
+def run_benchmarks(
+    names: Sequence[str] | None, quick: bool, progress: Callable[[str], None]
+) -> list[Measurement]:
+    """The named measurements, or all, in their own order; ``progress`` is told of each.
+
+    ``quick`` takes smaller sizes. Raises ConfigurationError for an unknown name.
+    """
+    known = [benchmark.name for benchmark in BENCHMARKS]
+    for name in names or ():
+        if name not in known:
+            raise ConfigurationError(unknown("benchmark", name, known))
+    found = []
+    for benchmark in BENCHMARKS:
+        if names is None or benchmark.name in names:
+            progress(f"{benchmark.name}: {benchmark.description}")
+            found.append(benchmark.function(QUICK if quick else FULL))
+    return found
+
+
+# ---- showing -----------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, str | int]:
+    """What the numbers depend on besides the program. It does not name the host."""
+    return {
+        "processor": _processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "memory_bytes": _memory(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "simpy": simpy.__version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> int:
+    """Bytes of main memory; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+def to_json(measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """The measurements with the machine they were taken on, fit for JSON."""
+    return {
+        "neurosim": __version__,
+        "machine": machine(),
+        "measurements": [asdict(measurement) for measurement in measurements],
+    }
+
+
+def table(measurements: Sequence[Measurement]) -> Table:
+    """The measurements for a terminal."""
+    result = Table("measurement", "value", "unit", "compared with")
+    result.columns[1].justify = "right"
+    for m in measurements:
+        value = f"{m.value:,.0f}" if m.value >= 1000 else f"{m.value:.3g}"
+        result.add_row(m.name, value, m.unit, m.compared_with)
+    return result

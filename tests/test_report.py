@@ -1,0 +1,530 @@
+"""The report: it stands alone, holds what was recorded and nothing else, and is always the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+
+from neurosim.errors import DataError
+from neurosim.network import Network
+from neurosim.plots import compact, number
+from neurosim.report import draw_network, write_report
+
+SVG = "{http://www.w3.org/2000/svg}"
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+FIGURES = {
+    "Loss",
+    "Accuracy",
+    "Residual of the mean",
+    "Residual of the difference",
+    "Angle to back-propagation",
+    "Messages",
+    "Synaptic operations",
+    "Wakes",
+    "Reach",
+}
+HOSTILE = "<script>alert('x')</script>\"&$a_b$\u0000\ud800日本]]>"
+
+Lines = list[dict[str, Any]]
+
+
+# ---- run folders -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mlp() -> Network:
+    layers = [{"name": name, "dense": n} for name, n in (("h1", 30), ("h2", 20), ("output", 10))]
+    return Network.from_dict({"input": 64, "layers": layers})
+
+
+@pytest.fixture(scope="module")
+def vgg16() -> Network:
+    conv = [64, 64, 128, 128, *[256] * 3, *[512] * 6]
+    layers: Lines = [{"name": f"conv{i}", "conv": n} for i, n in enumerate(conv, 1)]
+    for i in (2, 4, 7, 10, 13):
+        layers[i - 1]["pool"] = "max"
+    layers += [{"name": f"dense{i}", "dense": 4096} for i in (1, 2)]
+    layers += [{"name": "output", "dense": 10}]
+    return Network.from_dict({"input": [3, 32, 32], "layers": layers})
+
+
+def graph(sizes: dict[str, int], edges: list[str]) -> Network:
+    populations: dict[str, Any] = {name: {"shape": [size]} for name, size in sizes.items()}
+    populations["input"]["role"], populations["output"]["role"] = "input", "output"
+    ends = [edge.split() for edge in edges]
+    projections = [{"from": pre, "to": post} for pre, post in ends]
+    return Network.from_dict({"populations": populations, "projections": projections})
+
+
+def learning(epochs: int, steps: int = 28) -> Lines:
+    lines: Lines = [{"event": "epoch", "epoch": 0, "step": 0, "test_accuracy": 0.1}]
+    for step in range(1, epochs * steps + 1):
+        epoch = (step - 1) // steps
+        loss = 0.5 * 0.99**step
+        lines.append({"event": "step", "epoch": epoch, "step": step, "loss": loss, "lr": 0.001})
+        if step % steps == 0:
+            accuracy = {"test_accuracy": 1 - loss, "validation_accuracy": None}
+            means = {
+                "train_loss": loss,
+                "test_loss": 1.1 * loss,
+                "seconds": 3.4,
+                "wakes": 10 * step,
+            }
+            lines.append({"event": "epoch", "epoch": epoch + 1, "step": step} | accuracy | means)
+    return lines
+
+
+def traces(network: Network, epoch: int, ticks: int = 12) -> Lines:
+    """What all probes record during one inference."""
+    names = [p.name for p in network.dyadic]
+    keys = list(network.parameter_shapes())
+    rng = np.random.default_rng(epoch)
+    lines: Lines = []
+    for tick in range(1, ticks + 1):
+        moment = {"event": "trace", "epoch": epoch, "step": 28 * epoch, "tick": tick}
+        moment["time"] = 0.5 * tick
+        residual = {name: 2.0 ** (-tick * (i + 1)) for i, name in enumerate(names)}
+        late = {name: value if tick > 3 else 0.0 for name, value in residual.items()}
+        total = {"total_mean": 2.0**-tick, "total_difference": 0.0}
+        lines.append(moment | {"probe": "residual", "mean": residual, "difference": late} | total)
+        angles = dict.fromkeys(keys, 90.0 / tick)
+        ratios = dict.fromkeys(keys, 1 - 1 / tick)
+        total = {"total_angle": 80.0 / tick, "total_norm_ratio": 0.5}
+        angle = {"probe": "gradient_angle", "angle": angles, "norm_ratio": ratios}
+        lines.append(moment | angle | total)
+        reached = {name: tick > i for i, name in enumerate(reversed(names))}
+        lines.append(moment | {"probe": "reach", "reached": reached})
+        counts = {"wakes": tick, "mean_messages": 9000 * tick, "difference_messages": 7 * tick}
+        lines.append(moment | {"probe": "messages", "synaptic_operations": 10**6 * tick} | counts)
+        for p in network.dyadic:
+            woken = np.flatnonzero(rng.random(p.size) < 0.3).tolist()
+            indices = None if p.name == "output" else woken
+            lines.append(moment | {"probe": "wakes", "population": p.name, "indices": indices})
+    return lines
+
+
+def run_folder(path: Path, lines: Lines | None, **summary: Any) -> Path:
+    path.mkdir(exist_ok=True)
+    whole = {"name": "demo", "status": "finished", "test_accuracy": 0.9125, "test_loss": 0.21}
+    whole |= {"seconds": 754.0, "messages": 1_234_567, "dyads": 60, "parameters": 2750}
+    (path / "summary.json").write_text(json.dumps(whole | summary))
+    (path / "environment.json").write_text(json.dumps({"torch": "2.13.0", "threads": 8}))
+    (path / "scenario.yaml").write_text("name: demo  # <b>verbatim</b>\n")
+    if lines is not None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (path / "metrics.jsonl").write_text(text)
+    return path
+
+
+# ---- reading a report --------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """A report, checked while it is read: balanced, alone, harmless."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text = path.read_text(encoding="utf-8")
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.words: dict[str, list[str]] = {}
+        self.feed(self.text)
+        self.close()
+        assert not self.open
+        assert len(self.ids) == len(set(self.ids))
+        assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", self.text)
+        for label in re.findall(r'aria-labelledby="([^"]*)"', self.text):
+            assert label in self.ids
+        for target in re.findall(r'(?:href="#|url\(#)([^")]*)', self.text):
+            assert target in self.ids
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert tag not in {"script", "img", "iframe", "object", "link", "base", "form", "image"}
+        for name, value in attrs:
+            assert not name.startswith("on")
+            assert name not in {"src", "srcset", "data", "action"}
+            assert "href" not in name or (value or "").startswith("#")
+            if name == "id":
+                self.ids.append(value or "")
+        if tag not in VOID and not self.get_starttag_text().endswith("/>"):  # type: ignore[union-attr]
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.words.setdefault(self.open[-1], []).append(data.strip())
+
+    @property
+    def figures(self) -> set[str]:
+        return set(self.words.get("h3", []))
+
+    @property
+    def svgs(self) -> list[ET.Element]:
+        return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", self.text, re.DOTALL)]
+
+    def svg(self, title: str) -> ET.Element:
+        after = self.text.split(f"<h3>{title}</h3>")[1]
+        return ET.fromstring(after[: after.index("</svg>") + 6])
+
+
+def series(svg: ET.Element) -> dict[str, list[str]]:
+    """The paths of every series by the text of its tooltip."""
+    found: dict[str, list[str]] = {}
+    for group in svg.iter(f"{SVG}g"):
+        title = group.find(f"{SVG}title")
+        if title is not None:
+            paths = [path.get("d", "") for path in group.iter(f"{SVG}path")]
+            found.setdefault(title.text or "", []).extend(paths)
+    return found
+
+
+def points(path: str) -> int:
+    return len(re.findall(r"[MLCQV]", path))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory, mlp: Network) -> Page:
+    lines = learning(3) + traces(mlp, 1) + traces(mlp, 3)
+    folder = run_folder(tmp_path_factory.mktemp("full"), lines)
+    return Page(write_report(folder, mlp))
+
+
+# ---- what a report holds -----------------------------------------------------------------------
+
+
+def test_a_full_run_has_every_figure_and_no_empty_one(full: Page) -> None:
+    assert full.figures == FIGURES
+    assert "left out" not in full.text
+    assert len(full.svgs) == len(FIGURES)  # the drawing, and all but Reach, which is a table
+    for title in FIGURES - {"Reach"}:
+        drawn = series(full.svg(title))
+        assert drawn
+        assert all(any(points(path) for path in paths) for paths in drawn.values()), title
+
+
+def test_series_have_the_names_and_the_number_of_points_of_the_data(full: Page) -> None:
+    residual = series(full.svg("Residual of the mean"))
+    assert list(residual) == ["all populations", "h1", "h2", "output"]
+    assert [points(path) for path in residual["h1"]] == [12, 12]  # faint epoch 1, strong epoch 3
+    angle = series(full.svg("Angle to back-propagation"))
+    assert {"h1.weight", "h1.bias", "all parameters"} <= set(angle)
+    assert set(series(full.svg("Accuracy"))) == {"test"}  # every validation accuracy is null
+
+
+def test_axes_are_named_with_their_units(full: Page) -> None:
+    for title, labels in {
+        "Loss": ("training (epochs)", "loss (mean per sample)"),
+        "Accuracy": ("training (epochs)", "accuracy (%)"),
+        "Residual of the mean": ("simulated time (time units)", "residual of the mean (relative)"),
+        "Angle to back-propagation": (
+            "simulated time (time units)",
+            "angle to back-propagation (°)",
+        ),
+        "Wakes": ("simulated time (time units)", "neuron (flat index, by population)"),
+    }.items():
+        texts = [element.text for element in full.svg(title).iter(f"{SVG}text")]
+        assert set(labels) <= set(texts), title
+
+
+def test_numbers_and_headings(full: Page) -> None:
+    assert full.words["h1"] == ["demo"]
+    sections = ["Result", "Learning", "Network", "Inference", "Scenario", "Environment"]
+    assert full.words["h2"] == sections
+    assert "91.25 %" in full.words["dd"]
+    assert "12 min 34 s" in full.words["dd"]
+    assert "1,234,567" in full.words["td"]
+    assert "&lt;b&gt;verbatim&lt;/b&gt;" in full.text
+    assert full.tags.count("table") == full.tags.count("caption")
+    assert all(svg.get("aria-label") and svg.get("role") == "img" for svg in full.svgs)
+
+
+def test_it_reads_on_light_and_dark_pages_and_on_phones(full: Page) -> None:
+    assert "prefers-color-scheme:dark" in full.text
+    assert 'name="viewport"' in full.text
+    fixed = "".join(ET.tostring(svg, encoding="unicode") for svg in full.svgs)
+    colours = set(re.findall(r"#[0-9a-f]{6}\b", fixed))
+    assert colours <= {"#3a87c8", "#d55e00"}  # all others are variables or currentColor
+    for used in set(re.findall(r"var\((--\w+)\)", full.text)):
+        assert full.text.count(f"{used}:") == 2, used
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path, mlp: Network) -> None:
+    folder = run_folder(tmp_path, learning(2) + traces(mlp, 2))
+    first = write_report(folder, mlp).read_bytes()
+    with matplotlib.rc_context({"lines.linewidth": 9, "svg.hashsalt": "other", "font.size": 3}):
+        before = dict(matplotlib.rcParams)
+        assert write_report(folder, mlp).read_bytes() == first
+        assert dict(matplotlib.rcParams) == before
+    assert [p.name for p in folder.iterdir() if "report" in p.name] == ["report.html"]
+
+
+# ---- what is not there -------------------------------------------------------------------------
+
+
+def test_a_run_without_probes_says_so_in_place_of_figures(tmp_path: Path, mlp: Network) -> None:
+    page = Page(write_report(run_folder(tmp_path, learning(1)), mlp))
+    assert page.figures == {"Loss", "Accuracy"}
+    assert "no probe recorded" in page.text
+
+
+def test_only_the_probes_of_the_scenario_make_figures(tmp_path: Path, mlp: Network) -> None:
+    lines = [line for line in traces(mlp, 0) if line["probe"] == "gradient_angle"]
+    page = Page(write_report(run_folder(tmp_path, lines), mlp))
+    assert page.figures == {"Angle to back-propagation"}
+    for absent in ("Loss", "Accuracy", "Residual of the mean", "Messages", "Wakes", "Reach"):
+        assert f'<p class="absent">{absent}: left out, ' in page.text
+
+
+def test_a_run_that_failed_in_its_first_epoch(tmp_path: Path, mlp: Network) -> None:
+    lines = [line for line in learning(1) if line["event"] == "step"][:5]
+    folder = run_folder(tmp_path, lines, status="failed", error=f"diverged {HOSTILE}")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "step", "st')  # killed while writing
+    page = Page(write_report(folder))
+    assert page.figures == {"Loss"}
+    texts = [element.text for element in page.svg("Loss").iter(f"{SVG}text")]
+    assert "training (steps)" in texts
+    assert "diverged &lt;script&gt;" in page.text
+    assert "could not be read: 1." in page.text
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "{", "\x00\ufffe", '{"name": null}'])
+def test_damaged_files_are_notes_not_errors(tmp_path: Path, content: str) -> None:
+    for name in ("summary.json", "environment.json", "metrics.jsonl", "scenario.yaml"):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    page = Page(write_report(tmp_path))
+    assert page.figures == set()
+    assert "not finished" in page.text
+
+
+def test_a_lone_metrics_file_is_enough_and_no_file_is_not(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is not a run folder"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "metrics.jsonl").write_text('{"event": "epoch", "epoch": 1, "test_accuracy": 1}\n')
+    page = Page(write_report(tmp_path))
+    assert page.figures == {"Accuracy"}
+    assert "summary.json could not be read" in page.text
+
+
+def test_hostile_text_is_only_text(tmp_path: Path) -> None:
+    moment = {"event": "trace", "epoch": 0, "step": 0, "tick": 1, "time": 1.0}
+    named = {HOSTILE: 0.5, "": 0.1}
+    lines = [
+        moment | {"probe": "residual", "mean": named, "difference": named},
+        moment | {"probe": "gradient_angle", "angle": named, "norm_ratio": [1], "total_angle": "x"},
+        moment | {"probe": "reach", "reached": {HOSTILE: True, "late": False}},
+        moment | {"probe": "wakes", "population": HOSTILE, "indices": [3, 1, 2]},
+        moment | {"probe": "wakes", "population": "h" * 500, "indices": None},
+        moment | {"probe": "wakes", "population": "bad", "indices": [[1], "x"]},
+        moment | {"probe": HOSTILE},
+    ]
+    folder = run_folder(tmp_path, lines, name=HOSTILE, status=HOSTILE, **{HOSTILE: [HOSTILE]})
+    (folder / "environment.json").write_text(json.dumps({HOSTILE: HOSTILE}))
+    (folder / "scenario.yaml").write_bytes(b"\xff</pre><script>\x00\n")
+    page = Page(write_report(folder))
+    assert page.words["h1"][0].startswith("<script>alert")
+    assert "<script" not in page.text
+    assert len(page.svgs) == 4
+    assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]", page.text)
+
+
+# ---- numbers at their limits -------------------------------------------------------------------
+
+
+def residuals(values: list[float | None]) -> Lines:
+    moment = {"event": "trace", "epoch": 1, "step": 1, "probe": "residual", "difference": {}}
+    return [
+        moment | {"tick": tick, "time": float(tick), "mean": {"h1": value}}
+        for tick, value in enumerate(values, 1)
+    ]
+
+
+def test_zeros_and_nulls_have_a_place_on_the_logarithmic_axis(tmp_path: Path) -> None:
+    page = Page(write_report(run_folder(tmp_path, residuals([1.0, None, 1e-4, 0.0, 0.0]))))
+    svg = page.svg("Residual of the mean")
+    texts = [element.text for element in svg.iter(f"{SVG}text")]
+    assert {"0", "10⁰", "10⁻⁴"} <= set(texts)
+    assert [points(path) for path in series(svg)["h1"]] == [4]
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [None, None]])
+def test_residuals_that_are_all_zero_or_null_are_left_out(
+    tmp_path: Path, values: list[float | None]
+) -> None:
+    page = Page(write_report(run_folder(tmp_path, residuals(values))))
+    assert "Residual of the mean: left out, every recorded value is zero or not finite" in page.text
+
+
+@pytest.mark.parametrize("values", [[5e-324, 1e299], [1.0], [1e-9, 1e-9], [-1.0, 2.0]])
+def test_any_positive_residual_can_be_drawn(tmp_path: Path, values: list[float | None]) -> None:
+    page = Page(write_report(run_folder(tmp_path, residuals(values))))
+    assert list(series(page.svg("Residual of the mean"))) == ["h1"]
+
+
+def test_a_loss_that_explodes_is_drawn_on_a_logarithmic_axis(tmp_path: Path) -> None:
+    losses = [0.5, 30.0, 1e12, float("inf"), float("nan")]
+    lines = [{"event": "step", "epoch": 0, "step": i, "loss": v} for i, v in enumerate(losses, 1)]
+    page = Page(write_report(run_folder(tmp_path, lines)))
+    assert "10¹²" in [element.text for element in page.svg("Loss").iter(f"{SVG}text")]
+
+
+def test_a_continued_run_repeats_lines_and_the_later_ones_count(tmp_path: Path) -> None:
+    again = residuals([0.5, 0.25, 0.125])
+    page = Page(write_report(run_folder(tmp_path, residuals([1.0, 0.5]) + again)))
+    assert [points(p) for p in series(page.svg("Residual of the mean"))["h1"]] == [3]
+
+
+def test_number_and_compact() -> None:
+    assert [number(v) for v in (1, 2.5, True, "1", None, float("nan"), 10**400)] == [
+        *(1.0, 2.5, None, None, None, None, None)
+    ]
+    assert [compact(v) for v in (0.5, 9999, 589_824, 33_638_218)] == [
+        *("0.5", "9999", "589.8 k", "33.64 M")
+    ]
+
+
+# ---- wakes -------------------------------------------------------------------------------------
+
+
+def test_wakes_are_strokes_of_neighbours(tmp_path: Path, mlp: Network) -> None:
+    moment = {"event": "trace", "epoch": 0, "step": 0, "probe": "wakes", "tick": 1, "time": 1.0}
+    woken: dict[str, list[int] | None] = {"h1": [0, 1, 2, 7, 29, 30, -1], "h2": None}
+    lines = [moment | {"population": p, "indices": i} for p, i in woken.items()]
+    lines.append(moment | {"population": "unknown", "indices": None})
+    page = Page(write_report(run_folder(tmp_path, lines), mlp))
+    svg = page.svg("Wakes")
+    drawn = {name: sum(path.count("M") for path in paths) for name, paths in series(svg).items()}
+    assert drawn == {"h1": 3, "h2": 1}
+    texts = [element.text for element in svg.iter(f"{SVG}text")]
+    assert {"h1 (30)", "h2 (20)", "output (10)"} <= set(texts)
+
+
+def test_a_huge_trace_is_thinned_to_a_small_file_in_a_short_time(
+    tmp_path: Path, vgg16: Network
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = learning(10)
+    for tick in range(1, 9):
+        moment = {"event": "trace", "epoch": 10, "step": 280, "tick": tick, "time": float(tick)}
+        for p in vgg16.dyadic:
+            woken = np.flatnonzero(rng.random(p.size) < 0.25).tolist()
+            lines.append(moment | {"probe": "wakes", "population": p.name, "indices": woken})
+    folder = run_folder(tmp_path, lines + [t for t in traces(vgg16, 0) if t["probe"] != "wakes"])
+    start = time.process_time()
+    path = write_report(folder, vgg16)
+    assert time.process_time() - start < 10.0  # 2 s on a laptop
+    assert path.stat().st_size < 2_000_000
+    page = Page(path)
+    drawn = [path for paths in series(page.svg("Wakes")).values() for path in paths]
+    assert sum(path.count("M") for path in drawn) == 20_000
+    assert "20,000 are drawn" in page.text
+    assert write_report(folder, vgg16).read_text(encoding="utf-8") == page.text
+
+
+# ---- drawings of networks ----------------------------------------------------------------------
+
+
+def boxes(svg: ET.Element) -> dict[str, tuple[float, float, float, float]]:
+    found = {}
+    for group in svg.iter(f"{SVG}g"):
+        rect, title = group.find(f"{SVG}rect"), group.find(f"{SVG}title")
+        if rect is not None and title is not None:
+            x, y, width, height = (float(rect.get(k, "")) for k in ("x", "y", "width", "height"))
+            found[(title.text or "").split(",")[0]] = (x, y, x + width, y + height)
+    return found
+
+
+def curve(path: str) -> Iterator[tuple[float, float]]:
+    """Points along a path of M, L, Q and C commands with absolute coordinates."""
+    here = np.zeros(2)
+    for command, text in re.findall(r"([MLQC])([^MLQC]*)", path):
+        ends = np.array([float(n) for n in text.split()]).reshape(-1, 2)
+        control = [here, *ends] if command != "M" else [ends[-1]]
+        for t in np.linspace(0, 1, 60):
+            level = [np.asarray(p) for p in control]
+            while len(level) > 1:  # de Casteljau
+                level = [(1 - t) * a + t * b for a, b in pairwise(level)]
+            yield float(level[0][0]), float(level[0][1])
+        here = ends[-1]
+
+
+SKIPS = graph(
+    {"input": 9, "a": 8, "b": 7, "side": 5, "c": 6, "output": 3},
+    [
+        "input a",
+        "a b",
+        "a side",
+        "b c",
+        "c output",
+        "input output",
+        "input c",
+        "side output",
+        "a c",
+    ],
+)
+CYCLE = graph(
+    {"input": 9, "a": 8, "b": 7, "output": 3},
+    ["input a", "a b", "b output", "b a", "b b", "output a", "input output"],
+)
+LONG = graph(
+    {"input": 9, **{f"h{i}": 4 for i in range(16)}, "output": 3},
+    ["input h0", "h15 output", "h0 h9", "h2 output", *(f"h{i} h{i + 1}" for i in range(15))]
+    + [f"h{i} h{i + 2}" for i in range(14)],
+)
+
+
+@pytest.mark.parametrize("network", [SKIPS, CYCLE, LONG], ids=["skips", "cycle", "long"])
+def test_arrows_join_their_boxes_and_cross_no_other(network: Network) -> None:
+    svg = ET.fromstring(draw_network(network))
+    places = boxes(svg)
+    assert set(places) == {p.name for p in network.populations}
+    width, height = float(svg.get("width", "")), float(svg.get("height", ""))
+    for box in places.values():
+        assert min(box) >= 0
+        assert box[2] <= width
+        assert box[3] <= height
+    paths = {name.split(":")[0]: paths[0] for name, paths in series(svg).items() if paths}
+    assert len(paths) == len(network.projections)
+    for q in network.projections:
+        way = list(curve(paths[q.name]))
+        assert way[0][0] == pytest.approx(places[q.pre][2], abs=0.2)
+        assert way[-1][0] == pytest.approx(places[q.post][0], abs=0.2)
+        for (name, (left, top, right, bottom)), (x, y) in (
+            (place, point) for place in places.items() for point in way
+        ):
+            inside = left + 0.5 < x < right - 0.5 and top + 0.5 < y < bottom - 0.5
+            assert not inside, f"{q.name} crosses {name}"
+        assert all(0 <= x <= width and 0 <= y <= height for x, y in way)
+
+
+def test_boxes_go_left_to_right_by_level_and_tell_shape_and_dyads(vgg16: Network) -> None:
+    svg = ET.fromstring(draw_network(vgg16))
+    places = boxes(svg)
+    order = sorted(places, key=lambda name: (places[name][1], places[name][0]))
+    assert order == [p.name for p in vgg16.populations]
+    texts = [element.text for element in svg.iter(f"{SVG}text")]
+    assert {"conv1", "64 × 32 × 32", "65,536 dyads", "3,072 inputs", "1,728", "16.8 M"} <= set(
+        texts
+    )
+    sized = [float(element.get("font-size", "0")) for element in svg.iter(f"{SVG}text")]
+    assert min(sized) >= 10
+    assert float(svg.get("width", "")) < 1000  # as wide as the page: nothing is scaled down
