@@ -10,7 +10,7 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import cos, exp, radians
 from operator import length_hint
@@ -71,18 +71,23 @@ FULL = Sizes()
 QUICK = Sizes(20_000, 20, 50, 500, 100, 4, 5)
 
 
+Result = tuple[float, str, str]  # value, unit, compared with
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """A named measurement."""
 
     name: str
     description: str
-    function: Callable[[Sizes], Measurement]
+    function: Callable[[Sizes], Result]
+
+    def measure(self, sizes: Sizes) -> Measurement:
+        """Takes the measurement, at full speed and nothing beside it."""
+        return Measurement(self.name, *self.function(sizes))
 
 
-def alternate(
-    functions: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float]
-) -> dict[str, float]:
+def alternate(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median seconds of each function: all once to warm up, then in turns A, B, A, B, …"""
     for function in functions.values():
         function()
@@ -90,9 +95,9 @@ def alternate(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
-            began = clock()
+            began = time.perf_counter()
             function()
-            seconds[name].append(clock() - began)
+            seconds[name].append(time.perf_counter() - began)
     return {name: median(values) for name, values in seconds.items()}
 
 
@@ -113,105 +118,81 @@ def vgg16() -> Network:
     return network
 
 
-class _Processes:
-    """Simulated processes that only wake, run a number of ticks at a time; counts their wakes."""
+class _Waking:
+    """Simulated processes that only wake; each call runs them on for a number of ticks."""
 
     def __init__(self, network: Network, processes: Processes, ticks: int) -> None:
         layout = Layout(network, Unit("neuron"))
         schedule = Poisson(unit="neuron", rate=RATE, tick=TICK)
         clock = schedule.start(Start(layout, 0, False, stream(0, "schedule")))
-        self.ticks, self.calls, self.wakes = ticks, 0, 0
         self._engine = Engine(clock, layout.offsets, 0, processes, self._count)
         self._engine.run_until(1, lambda: False)
-        self.wakes = 0
+        self._ticks, self._calls, self._wakes = ticks, 0, 0
 
     def _count(self, tick: int, units: Ints) -> None:
-        del tick
-        self.wakes += len(units)
+        if tick > 1:
+            self._wakes += len(units)
 
-    def run(self) -> None:
-        self.calls += 1
-        self._engine.run_until(self._engine.completed + self.ticks, lambda: False)
+    def __call__(self) -> None:
+        self._calls += 1
+        self._engine.run_until(self._engine.completed + self._ticks, lambda: False)
 
     @property
     def wakes_per_call(self) -> float:
-        return self.wakes / self.calls
+        return self._wakes / self._calls
 
 
-class _BareProcesses:
-    """As many SimPy processes that wake as often, and nothing else: the upper bound."""
+class _BareWaking:
+    """As many SimPy processes that sleep for drawn times, and nothing else: the upper bound."""
 
     def __init__(self, units: int, ticks: int, calls: int) -> None:
         wakes_in_a_tick = 1.0 - exp(-RATE * TICK)
-        # All wake once before they are measured, and a few more waits than will be needed.
+        # The first waits, those of the tick before the measurement, and more than it will need.
         count = 2 * units + int(1.2 * units * wakes_in_a_tick * ticks * calls)
-        waits = np.random.default_rng(0).geometric(wakes_in_a_tick, count).tolist()
-        self._waits: Iterator[int] = iter(waits)
+        waits = np.random.default_rng(0).geometric(wakes_in_a_tick, count)
+        self._waits: Iterator[int] = iter(waits.tolist())
         self._env = env = simpy.Environment()
-        self.ticks, self.calls, self.wakes = ticks, 0, 0
         for _ in range(units):
             env.process(self._process(env))
-        env.run(until=1)
+        env.run(until=2)  # up to the end of tick 1
+        self._ticks, self._calls, self._left = ticks, 0, length_hint(self._waits)
 
-    def _process(self, env: simpy.Environment) -> Iterator[simpy.Event]:
-        timeout = env.timeout
+    def _process(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
         for wait in self._waits:  # shared by all processes
-            yield timeout(wait)
+            yield env.timeout(wait)
 
-    def run(self) -> None:
-        before = length_hint(self._waits)
-        self.calls += 1
-        self._env.run(until=self._env.now + self.ticks)
-        self.wakes += before - length_hint(self._waits)
+    def __call__(self) -> None:
+        self._calls += 1
+        self._env.run(until=self._env.now + self._ticks)
 
     @property
     def wakes_per_call(self) -> float:
-        return self.wakes / self.calls
+        return (self._left - length_hint(self._waits)) / self._calls
 
 
-def _waking_network(sizes: Sizes) -> Network:
-    if sizes.dyads is None:
-        return vgg16()
-    return Network.from_dict({"input": [1], "layers": [{"dense": sizes.dyads}]})
-
-
-def neuron_processes(sizes: Sizes) -> Measurement:
-    """One SimPy process per dyad, in turns with as many bare ones."""
-    network = _waking_network(sizes)
-    units = sum(p.size for p in network.dyadic)
-    ours = _Processes(network, "neuron", sizes.neuron_ticks)
-    bare = _BareProcesses(units, sizes.neuron_ticks, sizes.repeats + 1)
-    seconds = alternate({"ours": ours.run, "bare": bare.run}, sizes.repeats, time.perf_counter)
+def _neuron_processes(sizes: Sizes) -> Result:
+    network = vgg16()
+    if sizes.dyads is not None:
+        network = Network.from_dict({"input": [1], "layers": [{"dense": sizes.dyads}]})
+    ours = _Waking(network, "neuron", sizes.neuron_ticks)
+    bare = _BareWaking(sizes.dyads or VGG16_DYADS, sizes.neuron_ticks, sizes.repeats + 1)
+    seconds = alternate({"ours": ours, "bare": bare}, sizes.repeats)
     upper = bare.wakes_per_call / seconds["bare"]
-    return Measurement(
-        "neuron_processes_wakes_per_second",
-        ours.wakes_per_call / seconds["ours"],
-        "wakes/s",
-        f"at least 150,000 on 190,986 dyads; bare SimPy in turns with it: {upper:,.0f}",
-    )
+    rate = ours.wakes_per_call / seconds["ours"]
+    target = "at least 150,000 on 190,986 dyads"
+    return rate, "wakes/s", f"{target}; bare SimPy in turns with it: {upper:,.0f}"
 
 
-def bare_simpy(sizes: Sizes) -> Measurement:
-    """The same number of SimPy processes that only sleep."""
-    units = VGG16_DYADS if sizes.dyads is None else sizes.dyads
-    bare = _BareProcesses(units, sizes.neuron_ticks, sizes.repeats + 1)
-    seconds = alternate({"bare": bare.run}, sizes.repeats, time.perf_counter)["bare"]
-    rate = bare.wakes_per_call / seconds
-    return Measurement(
-        "bare_simpy_wakes_per_second", rate, "wakes/s", "the upper bound of neuron processes"
-    )
+def _bare_simpy(sizes: Sizes) -> Result:
+    bare = _BareWaking(sizes.dyads or VGG16_DYADS, sizes.neuron_ticks, sizes.repeats + 1)
+    seconds = alternate({"bare": bare}, sizes.repeats)["bare"]
+    return bare.wakes_per_call / seconds, "wakes/s", "the upper bound of neuron processes"
 
 
-def population_processes(sizes: Sizes) -> Measurement:
-    """One SimPy process per population of VGG16, whose units have clocks of their own."""
-    ours = _Processes(vgg16(), "population", sizes.population_ticks)
-    seconds = alternate({"ours": ours.run}, sizes.repeats, time.perf_counter)["ours"]
-    return Measurement(
-        "population_unit_wakes_per_second",
-        ours.wakes_per_call / seconds,
-        "unit wakes/s",
-        "at least 10,000,000",
-    )
+def _population_processes(sizes: Sizes) -> Result:
+    ours = _Waking(vgg16(), "population", sizes.population_ticks)
+    seconds = alternate({"ours": ours}, sizes.repeats)["ours"]
+    return ours.wakes_per_call / seconds, "unit wakes/s", "at least 10,000,000"
 
 
 # ---- arithmetic --------------------------------------------------------------------------------
@@ -271,8 +252,7 @@ def bare_parallel(
     return [plus[k] for k in layers], [minus[k] for k in layers]
 
 
-def engine_over_bare_loop(sizes: Sizes) -> Measurement:
-    """Parallel updates through the simulation, over the same by hand."""
+def _engine_over_bare_loop(sizes: Sizes) -> Result:
     ticks = 16
     model, x, target = _mlp(sizes)
     simulation = Simulation(
@@ -283,29 +263,23 @@ def engine_over_bare_loop(sizes: Sizes) -> Measurement:
         init="zero",
     )
     names = [p.name for p in model.network.dyadic]
-    weights, biases = (
-        [model.get_parameter(f"{name}.{kind}") for name in names] for kind in ("weight", "bias")
-    )
+    weights = [model.get_parameter(f"{name}.weight") for name in names]
+    biases = [model.get_parameter(f"{name}.bias") for name in names]
 
-    def by_hand() -> tuple[list[Tensor], list[Tensor]]:
+    def bare() -> tuple[list[Tensor], list[Tensor]]:
         return bare_parallel(weights, biases, x, target, ticks)
 
     outcome = simulation.infer(x, target)
-    for name, plus, minus in zip(names, *by_hand(), strict=True):
+    for name, plus, minus in zip(names, *bare(), strict=True):
         torch.testing.assert_close(outcome.plus[name], plus, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(outcome.minus[name], minus, rtol=1e-4, atol=1e-5)
-    functions = {"ours": lambda: simulation.infer(x, target), "bare": by_hand}
-    seconds = alternate(functions, sizes.repeats, time.perf_counter)
-    return Measurement(
-        "engine_over_bare_loop",
-        seconds["ours"] / seconds["bare"],
-        "times",
-        f"at most 1.10; a hand-written loop: {1e3 * seconds['bare']:.1f} ms",
-    )
+    functions = {"ours": lambda: simulation.infer(x, target), "bare": bare}
+    seconds = alternate(functions, sizes.repeats)
+    target_text = f"at most 1.10; a hand-written loop: {1e3 * seconds['bare']:.1f} ms"
+    return seconds["ours"] / seconds["bare"], "times", target_text
 
 
-def dp_step_over_bp(sizes: Sizes) -> Measurement:
-    """One sweep of dual propagation and its gradients, over back-propagation by autograd."""
+def _dp_step_over_bp(sizes: Sizes) -> Result:
     model, x, target = _mlp(sizes)
     simulation = Simulation(
         model,
@@ -324,17 +298,12 @@ def dp_step_over_bp(sizes: Sizes) -> Measurement:
 
     angle = metrics.alignment(ours(), bare())[""].angle
     assert cos(radians(angle)) > 0.99, f"the gradients are {angle:.1f} degrees apart"
-    seconds = alternate({"ours": ours, "bare": bare}, sizes.repeats, time.perf_counter)
-    return Measurement(
-        "mlp_dp_step_over_bp",
-        seconds["ours"] / seconds["bare"],
-        "times",
-        f"at most 1.25; back-propagation by autograd: {1e3 * seconds['bare']:.1f} ms",
-    )
+    seconds = alternate({"ours": ours, "bare": bare}, sizes.repeats)
+    target_text = f"at most 1.25; autograd: {1e3 * seconds['bare']:.1f} ms"
+    return seconds["ours"] / seconds["bare"], "times", target_text
 
 
-def random_order_tick(sizes: Sizes) -> Measurement:
-    """A network for the digits whose neurons wake in random order, an eighth in each tick."""
+def _random_order_tick(sizes: Sizes) -> Result:
     groups = 8
     layers = [{"dense": 128}, {"dense": 64}, {"dense": 10}]
     model = Model(Network.from_dict({"input": [64], "layers": layers}))
@@ -345,46 +314,40 @@ def random_order_tick(sizes: Sizes) -> Measurement:
         init="zero",
     )
     x, target = _random_batch(50, 64)
-    functions = {"ours": lambda: simulation.infer(x, target)}
-    seconds = alternate(functions, sizes.repeats, time.perf_counter)["ours"]
-    return Measurement(
-        "random_order_tick_seconds",
-        1e3 * seconds / (groups * sizes.passes),
-        "ms",
-        "no target; per tick of an inference",
-    )
+    seconds = alternate({"ours": lambda: simulation.infer(x, target)}, sizes.repeats)["ours"]
+    return 1e3 * seconds / (groups * sizes.passes), "ms", "mean over an inference; no target"
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark(
         "neuron_processes_wakes_per_second",
         "scheduling alone, one process per dyad of VGG16, Poisson clocks",
-        neuron_processes,
+        _neuron_processes,
     ),
     Benchmark(
         "bare_simpy_wakes_per_second",
         "as many bare SimPy processes that sleep for drawn times",
-        bare_simpy,
+        _bare_simpy,
     ),
     Benchmark(
         "population_unit_wakes_per_second",
         "scheduling alone, one process per population of VGG16, Poisson clocks",
-        population_processes,
+        _population_processes,
     ),
     Benchmark(
         "engine_over_bare_loop",
         "16 parallel ticks of an MLP, over a hand-written loop of the same operations",
-        engine_over_bare_loop,
+        _engine_over_bare_loop,
     ),
     Benchmark(
         "mlp_dp_step_over_bp",
         "a dual-propagation sweep with gradients, over back-propagation",
-        dp_step_over_bp,
+        _dp_step_over_bp,
     ),
     Benchmark(
         "random_order_tick_seconds",
         "one tick of 64-128-64-10 with a batch of 50, neurons in random order",
-        random_order_tick,
+        _random_order_tick,
     ),
 )
 
@@ -404,7 +367,7 @@ def run_benchmarks(
     for benchmark in BENCHMARKS:
         if names is None or benchmark.name in names:
             progress(f"{benchmark.name}: {benchmark.description}")
-            found.append(benchmark.function(QUICK if quick else FULL))
+            found.append(benchmark.measure(QUICK if quick else FULL))
     return found
 
 

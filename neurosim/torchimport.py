@@ -19,7 +19,8 @@ def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchPar
 
     A ReLU becomes the activation of the population before it. Max-pooling goes into the
     convolution before it, before or after the ReLU (the two commute); average pooling only if no
-    ReLU stands between and no padding averages a bias away, else it becomes a population of its own.
+    ReLU stands between and no padding averages a bias away, else it becomes a population of its
+    own.
     """
     if not isinstance(module, nn.Sequential):
         raise NetworkError(f"expected a torch.nn.Sequential, not {type(module).__name__}")

@@ -180,7 +180,7 @@ class Trainer:
         self.totals["ticks"] += outcome.ticks
         self.totals["time"] += outcome.ticks * self.simulation.schedule.tick
         self.step += 1
-        where = {"epoch": epoch, "step": self.step}
+        where = {"epoch": epoch + 1, "step": self.step}
         for kind in outcome.trace.kinds():
             for record in outcome.trace[kind]:
                 yield {"event": "trace", "probe": kind} | where | record
