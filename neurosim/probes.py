@@ -20,13 +20,13 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Probe:
-    """Records one measure every ``every`` ticks, and at the last tick of an inference.
+    """Records one measure at every ``every``-th tick; all but ``wakes`` also at the last.
 
     ``residual``: per population and in total, for the mean and the difference.
     ``gradient_angle``: angle (degrees) and norm ratio per parameter against back-propagation.
     ``reach``: which populations have a non-zero difference. ``messages``: messages by kind,
-    synaptic operations and wakes so far. ``wakes``: every wake, as `Replay` takes it
-    (``(time, population, flat indices or None for all)``); ``every`` does not thin it out.
+    synaptic operations and wakes so far. ``wakes``: the wakes of the tick, as `Replay` takes them:
+    ``(time, population, flat indices or None for all)``; complete only with ``every`` = 1.
     """
 
     kind: ProbeKind
@@ -82,22 +82,35 @@ class Recorder:
         trace: Trace,
         counts: Counts,
         tick: int,
-        span: tuple[int, int],
+        passed: int,
         woken: Sequence[tuple[int, Selection | None]],
     ) -> None:
-        """What is due at ``tick`` of an inference over the ticks ``span`` = (began, end]."""
-        began, end = span
-        when = {"tick": tick, "time": tick * self._tick}
+        """What is due at ``tick``, ``passed`` ticks into the inference."""
         for probe in self._probes:
+            if passed % probe.every:
+                continue
             if probe.kind == "wakes":
                 for index, selection in woken:
                     indices = None if selection is None else selection.dyads.tolist()
-                    name = self._state.cells[index].name
-                    trace.add("wakes", when | {"population": name, "indices": indices})
-            elif (tick - began) % probe.every == 0 or tick == end:
-                measure = self._measure(probe.kind, counts)
-                if measure is not None:
-                    trace.add(probe.kind, when | measure)
+                    wake = {"population": self._state.cells[index].name, "indices": indices}
+                    trace.add("wakes", self._when(tick) | wake)
+            else:
+                self._add(trace, probe.kind, counts, tick)
+
+    def close(self, trace: Trace, counts: Counts, tick: int) -> None:
+        """At the end of an inference, what was not due at its last tick."""
+        for probe in self._probes:
+            known = trace[probe.kind]
+            if probe.kind != "wakes" and (not known or known[-1]["tick"] != tick):
+                self._add(trace, probe.kind, counts, tick)
+
+    def _when(self, tick: int) -> Record:
+        return {"tick": tick, "time": tick * self._tick}
+
+    def _add(self, trace: Trace, kind: ProbeKind, counts: Counts, tick: int) -> None:
+        measure = self._measure(kind, counts)
+        if measure is not None:
+            trace.add(kind, self._when(tick) | measure)
 
     def _measure(self, kind: ProbeKind, counts: Counts) -> Record | None:
         match kind:

@@ -226,6 +226,8 @@ class Simulation:
         """Ends the inference with a closing delivery, and learning if it is due."""
         if not self._running:
             raise StateError("there is no inference under way: call start first")
+        if self._recording:
+            self._recorder.close(self.trace, self.counts, self._tick)
         self._learn_if_due(self._tick + 1)
         self._running = False
         cells = self.state.cells
@@ -321,8 +323,8 @@ class Simulation:
         self.counts.unit_wakes += len(units)
         self._report(news, tick + 1)
         if self._recording:
-            span = (self._began, self._clock.end)
-            self._recorder.record(self.trace, self.counts, tick, span, woken)
+            passed = tick - self._began
+            self._recorder.record(self.trace, self.counts, tick, passed, woken)
         if self.stop is not None and (tick - self._began) % self.stop.every == 0:
             self._stopped = self._recorder.settled(self.stop.residual)
 
