@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from neurosim.checks import check_not_negative
@@ -51,9 +50,7 @@ class Channels:
 
     mean: Channel = Channel()
     difference: Channel = Channel()
-    overrides: Mapping[str, Mapping[MessageKind, Channel]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    overrides: Mapping[str, Mapping[MessageKind, Channel]] = field(default_factory=dict)
 
     def resolve(self, network: Network, tick: float) -> dict[tuple[str, MessageKind], Channel]:
         """The channel of each projection and kind. Raises for unknown names and kinds."""
@@ -64,6 +61,10 @@ class Channels:
                 if kind not in ("mean", "difference"):
                     raise ConfigurationError(
                         f"channel override of {name!r}: {kind!r} is not 'mean' or 'difference'"
+                    )
+                if (projection.name, kind) in overrides:
+                    raise ConfigurationError(
+                        f"the {kind} channel of projection {projection.name!r} is overridden twice"
                     )
                 overrides[projection.name, kind] = channel
         resolved: dict[tuple[str, MessageKind], Channel] = {}

@@ -5,10 +5,12 @@ The tensors are stored as they are; the tree around them is JSON in the file's m
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -46,7 +48,8 @@ def save_state(path: Path, tree: Any) -> None:
                 raise TypeError(f"a state cannot hold a {type(node).__name__}")
 
     text = json.dumps(encode(tree))
-    write_atomic(path, save(tensors, {"format": _FORMAT, "tree": text}))
+    digest = _digest(text, tensors)
+    write_atomic(path, save(tensors, {"format": _FORMAT, "tree": text, "sha256": digest}))
 
 
 def load_state(path: Path) -> Any:
@@ -59,9 +62,21 @@ def load_state(path: Path) -> Any:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if metadata.get("format") != _FORMAT:
             raise DataError(f"{path}: not a state of this program ({_FORMAT})")
+        if metadata["sha256"] != _digest(metadata["tree"], tensors):
+            raise ValueError("its content does not have its checksum")
         return _decode(json.loads(metadata["tree"]), tensors)
-    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: damaged ({error}); start again from another checkpoint") from None
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over the tree and all tensors in it, by name."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:

@@ -120,10 +120,11 @@ def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[st
 
     A gradient that is still zero is at 90° with ratio 0.
     """
-    products = {
-        name: (float((g * reference[name]).sum()), float(g.norm()), float(reference[name].norm()))
-        for name, g in local.items()
-    }
+    products = {}
+    for name, gradient in local.items():
+        # In float32 the cosine of equal vectors misses 1 by enough to show as an angle.
+        g, r = gradient.double(), reference[name].double()
+        products[name] = (float((g * r).sum()), float(g.norm()), float(r.norm()))
     result = {name: _alignment(*p) for name, p in products.items()}
     dot = sum(p[0] for p in products.values())
     norms = [sqrt(sum(p[i] ** 2 for p in products.values())) for i in (1, 2)]

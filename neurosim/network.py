@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import networkx as nx
@@ -33,9 +32,7 @@ class Network:
     populations: tuple[Population, ...]
     projections: tuple[Projection, ...]
     initialization: Initialization = "glorot_uniform"
-    parameters: Mapping[str, Tensor] = field(
-        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
-    )
+    parameters: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -75,7 +72,7 @@ class Network:
         other module or option.
         """
         populations, projections, parameters = parts_of_torch(module, input_shape)
-        return cls(populations, projections, parameters=MappingProxyType(parameters))
+        return cls(populations, projections, parameters=parameters)
 
     # ---- views ---------------------------------------------------------------------------------
 
@@ -201,6 +198,8 @@ def _check(network: Network) -> None:
             f"there is no path from {network.input.name!r} to {network.output.name!r}"
         )
     shapes = network.parameter_shapes()
+    if not any(key.endswith(".weight") for key in shapes):
+        raise NetworkError("the network has no weight: no projection is dense or conv")
     for key, value in network.parameters.items():
         if key not in shapes:
             raise NetworkError(unknown("parameter", key, list(shapes)))

@@ -18,7 +18,7 @@ Role = Literal["input", "hidden", "output"]
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
     """``unknown population 'h3'; did you mean 'h2'?``, or the list of what is known."""
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, known))}"
     return f"unknown {what} {name!r}; {hint}"
 
@@ -47,6 +47,8 @@ class Population:
             raise NetworkError(
                 f"population name {name!r} must start with a letter and hold letters, digits, _, -"
             )
+        if name == "training":
+            raise NetworkError("the name 'training' is taken by torch's modules; choose another")
         if len(self.shape) not in (1, 3) or min(self.shape) < 1:
             raise NetworkError(
                 f"population {name!r} has shape {list(self.shape)}; it must be [N] or [C, H, W]"

@@ -93,12 +93,20 @@ def resume(folder: Path, console: Console) -> Path:
     scenario = Scenario.load(folder / "scenario.yaml")
     if scenario.file.threads is not None:
         torch.set_num_threads(scenario.file.threads)
-    trainer = scenario.trainer(scenario.data())
     saved = load_state(folder / LAST)
+    if saved["scenario_sha256"] != file_digest(folder / "scenario.yaml"):
+        raise DataError(
+            f"{folder / 'scenario.yaml'}: changed since the run was interrupted; put it back, or "
+            "run it anew"
+        )
+    metrics = folder / "metrics.jsonl"
+    if not metrics.is_file() or metrics.stat().st_size < saved["metrics_bytes"]:
+        raise DataError(f"{metrics}: lacks records that the checkpoint was saved after")
+    trainer = scenario.trainer(scenario.data())
     trainer.load_state_dict(saved["trainer"])
     if trainer.done:
         raise DataError(f"{folder}: this run is finished; there is nothing to resume")
-    os.truncate(folder / "metrics.jsonl", saved["metrics_bytes"])
+    os.truncate(metrics, saved["metrics_bytes"])
     return _train(scenario, trainer, folder, console, saved["seconds"], saved["epoch_seconds"])
 
 
@@ -146,6 +154,7 @@ def _train(
             state = {
                 "trainer": trainer.state_dict(),
                 "metrics_bytes": metrics.tell(),
+                "scenario_sha256": file_digest(folder / "scenario.yaml"),
                 "seconds": elapsed,
                 "epoch_seconds": epoch_seconds,
             }
@@ -183,8 +192,6 @@ def _summary(
 ) -> dict[str, Any]:
     last: dict[str, Any] = {}
     with (folder / "metrics.jsonl").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
         for line in file:
             event = json.loads(line)
             if event["event"] == "epoch":
@@ -205,8 +212,14 @@ def _summary(
         "dyads": scenario.network.dyads,
         "parameters": parameters_of(trainer.model),
         "weights_sha256": weights_digest(trainer.model),
-        "metrics_sha256": digest,
+        "metrics_sha256": file_digest(folder / "metrics.jsonl"),
     }
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_digest(model: torch.nn.Module) -> str:

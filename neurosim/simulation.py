@@ -156,7 +156,7 @@ class Simulation:
                 "with init 'carry' the batch size is fixed"
             )
         self._began = self._tick
-        self._running, self._stopped = True, False
+        self._running = self._stopped = False
         self._optimizer, self._recording = optimizer, record
         self.trace = Trace()
         self._engine = None
@@ -178,13 +178,11 @@ class Simulation:
             self._ticker.new_input(x, news)
         self.state.output.stale.touch()
         self._report(news, self._tick + 1)
-        if previous is not None or self.nudge_after > 0:
-            output = self.state.output.index
-            units = np.arange(*self.layout.offsets[output : output + 2])
-            ticks = {self._began + 1} if previous is not None else set()
-            for tick in sorted(ticks | {self._began + max(1, self.nudge_after)}):
-                self._clock.news(tick, units)
+        if previous is not None:
+            self._wake_output(self._began + 1)
+        self._announce_nudge(self._began + 1)
         self._new_engine()
+        self._running = True
 
     def advance(self, ticks: int | None = None) -> int:
         """Runs so many ticks, or to the end of the inference; the number of ticks that were run.
@@ -197,19 +195,28 @@ class Simulation:
         assert self._clock is not None
         before = self._tick
         goal = self._clock.end if ticks is None else min(self._clock.end, before + ticks)
-        with torch.no_grad():
-            self._engine.run_until(goal, lambda: self.done)
+        try:
+            with torch.no_grad():
+                self._engine.run_until(goal, lambda: self.done)
+        except BaseException:
+            # A tick that was not completed leaves nothing that could be carried on.
+            self._running, self._clock = False, None
+            raise
         return self._tick - before
 
     @property
     def done(self) -> bool:
         """Whether the inference is over; an event-driven one also when nothing is due."""
-        assert self._clock is not None
+        if self._clock is None:
+            raise StateError("there is no inference yet: call infer or start first")
         if self._stopped or self._tick >= self._clock.end:
             return True
-        learning = self._optimizer is not None and self.learn_every is not None
-        listens = self._clock.listens and not learning and self._tick > self._began
-        return listens and bool((self._clock.next > self._clock.end).all())
+        if not self._clock.listens or self._tick == self._began:
+            return False
+        # A target or a weight update still to come would wake what sleeps.
+        expected = self._optimizer is not None and self.learn_every is not None
+        expected |= self.nudge.target is not None and not self.nudge.active
+        return not expected and bool((self._clock.next > self._clock.end).all())
 
     @property
     def tick(self) -> int:
@@ -246,7 +253,8 @@ class Simulation:
     @property
     def counts(self) -> Counts:
         """What this inference has done so far."""
-        assert self._ticker is not None
+        if self._ticker is None:
+            raise StateError("there is no inference yet: call infer or start first")
         return self._ticker.counts
 
     # ---- learning ------------------------------------------------------------------------------
@@ -276,7 +284,7 @@ class Simulation:
             parameter.grad = gradients[name]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self._check_weights()
+        self._check_weights(written=True)
 
     def _learn_if_due(self, tick: int) -> None:
         """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th."""
@@ -284,9 +292,9 @@ class Simulation:
         if self._optimizer and self.learn_every and passed and passed % self.learn_every == 0:
             self.learn(self._optimizer)
 
-    def _check_weights(self) -> None:
+    def _check_weights(self, *, written: bool = False) -> None:
         """Takes note of changed weights: caches, damping, and news to every unit."""
-        if self.state.check_weights():
+        if self.state.check_weights(written=written):
             self._update_damping()
             assert self._clock is not None
             if self._clock.listens:
@@ -322,11 +330,22 @@ class Simulation:
         news = self._ticker.tick(tick, woken)
         self.counts.unit_wakes += len(units)
         self._report(news, tick + 1)
+        self._announce_nudge(tick + 1)
         if self._recording:
             passed = tick - self._began
             self._recorder.record(self.trace, self.counts, tick, passed, woken)
         if self.stop is not None and (tick - self._began) % self.stop.every == 0:
             self._stopped = self._recorder.settled(self.stop.residual)
+
+    def _announce_nudge(self, tick: int) -> None:
+        """A target that begins to act at ``tick`` is news to the output dyads."""
+        if self.nudge.target is not None and tick - self._began == max(1, self.nudge_after):
+            self._wake_output(tick)
+
+    def _wake_output(self, tick: int) -> None:
+        assert self._clock is not None
+        index = self.state.output.index
+        self._clock.news(tick, np.arange(*self.layout.offsets[index : index + 2]))
 
     def _report(self, news: News, tick: int) -> None:
         assert self._clock is not None

@@ -277,12 +277,15 @@ class State:
         for link in self.links:
             link.weight_version = _version(link.weight) + _version(link.bias)
 
-    def check_weights(self) -> bool:
-        """Marks as stale what depends on a weight that has changed; whether anything has."""
+    def check_weights(self, *, written: bool = False) -> bool:
+        """Marks as stale what depends on a weight that has changed; whether anything has.
+
+        ``written`` says that all have: fused optimizers write past torch's count of writes.
+        """
         changed = False
         for link in self.links:
             version = _version(link.weight) + _version(link.bias)
-            if version != link.weight_version:
+            if written or version != link.weight_version:
                 link.weight_version = version
                 link.basal_stale.touch()
                 link.apical_stale.touch()

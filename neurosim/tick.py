@@ -96,6 +96,7 @@ class Ticker:
             wake = self.rule.wake(cell.population.activation, self._basal(cell, None), None)
             cell.plus.set(wake.plus)
             cell.minus.set(wake.minus)
+            check_finite(cell, 0)
             cell.stale.clear(None)
             for outlet in cell.mean_outlets:
                 outlet.sent.set(wake.mean)

@@ -25,6 +25,9 @@ def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchPar
     if not isinstance(module, nn.Sequential):
         raise NetworkError(f"expected a torch.nn.Sequential, not {type(module).__name__}")
     layers = [layer for layer in module if not isinstance(layer, nn.Flatten)]
+    weighted = [layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)]
+    if len({id(layer) for layer in weighted}) < len(weighted):
+        raise NetworkError("a module is used twice: projections do not share weights")
     populations = [
         Population("input", _input_shape(layers, input_shape), "identity", "input", False)
     ]
@@ -35,7 +38,7 @@ def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchPar
             _add(layer, populations, projections, parameters)
         except NetworkError as error:
             raise NetworkError(f"module {index} ({type(layer).__name__}): {error}") from None
-    if not projections:
+    if not parameters:
         raise NetworkError("the Sequential has no layer with weights")
     last = populations[-1]
     if last.activation != "identity":

@@ -18,6 +18,7 @@ from torch import Tensor
 from neurosim import metrics
 from neurosim.checks import check_choices, check_counts, check_not_negative, check_positive
 from neurosim.datasets import Batches, Split, one_hot
+from neurosim.errors import StateError
 from neurosim.messages import Counts
 from neurosim.model import Model
 from neurosim.outcome import Outcome
@@ -255,9 +256,12 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where `state_dict` was taken."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        """Continues where `state_dict` was taken. Raises StateError where it does not fit."""
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise StateError(f"the saved training is of another model: {error}") from None
         within = self.optimizer if self.simulation.learn_every else None
         self.simulation.load_state_dict(state["simulation"], optimizer=within)
         self.batches.load_state_dict(state["batches"])

@@ -559,6 +559,11 @@ class Network:
 
     # ---- what comes of it ----------------------------------------------------------------------
 
+    def afferents(self, name: str) -> list[Afferent]:
+        """Of all neurons of the population at the end of the projection of that name."""
+        pathway = next(p for p in self.pathways if p.name == name)
+        return [neuron.afferents[name] for neuron in self.neurons[pathway.post]]
+
     def states(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         place, neurons = self.places[name], self.neurons[name]
         plus = np.array([n.plus for n in neurons]).reshape(place.shape)

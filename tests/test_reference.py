@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -65,12 +65,12 @@ def model_of(example: Example) -> ns.Model:
     return model
 
 
-def simulate(example: Example) -> Pair:
+def both(
+    example: Example, schedule: ns.schedules.Schedule
+) -> tuple[list[Network], ns.Simulation, tuple[np.ndarray, np.ndarray]]:
+    """Reference networks, one per sample, the simulation, and an input with its target."""
     model = model_of(example)
-    network = model.network
-    rule = example.rule
-    generator = np.random.default_rng(example.seed + 1)
-    channels = ns.Channels(**{k: ns.Channel(threshold=v) for k, v in example.thresholds.items()})
+    network, rule = model.network, example.rule
     sigma = {
         p.name: spectral_norm(p.operator, model.parameter(p.name, "weight"))
         for p in network.projections
@@ -87,40 +87,49 @@ def simulate(example: Example) -> Pair:
         )
         for _ in range(example.batch)
     ]
-    outcome, simulation = None, None
+    simulation = ns.Simulation(
+        model,
+        rule=ns.DualPropagation(
+            alpha=rule.alpha, beta=rule.beta, variant=rule.variant, nudge=rule.nudge
+        ),
+        loss=example.loss,
+        schedule=schedule,
+        channels=ns.Channels(**{k: ns.Channel(v) for k, v in example.thresholds.items()}),
+        init=example.init,
+        nudge_after=example.nudge_after,
+        compute=example.compute,
+        processes=example.processes,
+        probes=["wakes"],
+    )
+    return networks, simulation, data(example, network, 0)
+
+
+def data(example: Example, network: ns.Network, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The input and the target of that inference."""
+    generator = np.random.default_rng([example.seed, number])
+    x = generator.standard_normal((example.batch, *network.input.shape))
+    y = generator.standard_normal((example.batch, *network.output.shape))
+    if example.loss == "cross_entropy":
+        y = np.exp(y)
+        y /= y.reshape(example.batch, -1).sum(1).reshape(-1, *[1] * (y.ndim - 1))
+    return x, y
+
+
+def simulate(example: Example) -> Pair:
+    schedule = ns.schedules.Replay(example.wakes[0], tick=example.tick)
+    networks, simulation, _ = both(example, schedule)
     for number, wakes in enumerate(example.wakes):
-        x = generator.standard_normal((example.batch, *network.input.shape))
-        y = generator.standard_normal((example.batch, *network.output.shape))
-        if example.loss == "cross_entropy":
-            y = np.exp(y)
-            y /= y.reshape(example.batch, -1).sum(1).reshape(-1, *[1] * (y.ndim - 1))
-        if simulation is None:
-            simulation = ns.Simulation(
-                model,
-                rule=ns.DualPropagation(
-                    alpha=rule.alpha, beta=rule.beta, variant=rule.variant, nudge=rule.nudge
-                ),
-                loss=example.loss,
-                schedule=ns.schedules.Replay(wakes, tick=example.tick),
-                channels=channels,
-                init=example.init,
-                nudge_after=example.nudge_after,
-                compute=example.compute,
-                processes=example.processes,
-            )
+        x, y = data(example, simulation.model.network, number)
         target = torch.from_numpy(y) if example.targeted else None
         outcome = simulation.infer(torch.from_numpy(x), target)
-        for sample, literal in enumerate(networks):
-            init = "carry" if number else example.init
+        for literal, own, wanted in zip(networks, x, y, strict=True):
             literal.start(
-                x[sample],
-                y[sample] if example.targeted else None,
-                init=init,
+                own,
+                wanted if example.targeted else None,
+                init="carry" if number else example.init,
                 nudge_after=example.nudge_after,
             )
             literal.replay(wakes, example.tick)
-    assert outcome is not None
-    assert simulation is not None
     return Pair(outcome, simulation, networks)
 
 
@@ -338,7 +347,7 @@ def examples(
 
 
 RANDOM = settings(
-    max_examples=150,
+    max_examples=200,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -353,7 +362,7 @@ def test_random_networks(example: Example) -> None:
     check(pair)
 
 
-@settings(RANDOM, max_examples=60)
+@settings(RANDOM, max_examples=80)
 @given(examples(variants=["damped"], pools=False))
 def test_damped(example: Example) -> None:
     check(simulate(example))
@@ -470,6 +479,91 @@ def test_recorded_wakes(unit: Any, variant: Any) -> None:
     literal.replay(outcome.trace.wakes)
     assert not literal.tie
     check(Pair(outcome, simulation, [literal]))
+
+
+def literally_lazy(networks: list[Network], init: str, ticks: int) -> list[tuple[int, str, int]]:
+    """Neurons wake when a message reaches them, damped ones also when they have just changed."""
+    first = networks[0]
+    due = {(n.place.name, n.index) for n in first.dyads if n.place.role != "input"}
+    if init == "feedforward":
+        due = {(n.place.name, n.index) for n in first.output}
+    wakes = []
+    for tick in range(1, ticks + 1):
+        wakes += [(tick, *neuron) for neuron in sorted(due)]
+        following: set[tuple[str, int]] = set()
+        for network in networks:
+            woken = [network.neurons[name][index] for name, index in due]
+            before = [(n.plus, n.minus) for n in woken]
+            network.step([(name, [index]) for name, index in due])
+            news = [m.receiver for m in network.in_flight]
+            news += [
+                n
+                for n, old in zip(woken, before, strict=True)
+                if network.damping[n.place.name] and (n.plus, n.minus) != old
+            ]
+            following |= {(n.place.name, n.index) for n in news}
+        due = following
+    for network in networks:
+        network.deliver()
+    return wakes
+
+
+@pytest.mark.parametrize("init", ["zero", "feedforward"])
+@pytest.mark.parametrize("variant", ["aro", "damped"])
+@pytest.mark.parametrize("description", [MLP, SKIP, CONV], ids=["mlp", "skip", "conv"])
+def test_lazy(description: dict[str, Any], variant: Any, init: Any) -> None:
+    """Who wakes when under the event-driven schedule; a sample's news wakes the whole batch's."""
+    rule = Rule(variant, 0.8, 0.5, "potential")
+    example = Example(description, rule, "squared_error", init, batch=2, wakes=[])
+    example.thresholds = {"mean": 0.2, "difference": 0.1}
+    networks, simulation, (x, y) = both(example, ns.schedules.Lazy(unit="neuron", duration=12.0))
+    outcome = simulation.infer(torch.from_numpy(x), torch.from_numpy(y))
+    for literal, own, target in zip(networks, x, y, strict=True):
+        literal.start(own, target, init=init)
+    expected = literally_lazy(networks, init, 12)
+    found = []
+    for time, name, indices in outcome.trace.wakes:
+        size = simulation.model.network[name].size
+        found += [(int(time), name, i) for i in (range(size) if indices is None else indices)]
+    assert sorted(found) == sorted(expected)
+    assert len(expected) < 12 * simulation.model.network.dyads
+    check(Pair(outcome, simulation, networks))
+
+
+@pytest.mark.parametrize("compute", ["auto", "dense"])
+@pytest.mark.parametrize("seed", range(4))
+def test_winners_change_under_a_difference_that_does_not(seed: int, compute: str) -> None:
+    """The difference of a linear dyad is Δ, and that of an output with a frozen nudge is −βg.
+
+    So nothing new is sent to c1 when winners of c2 change, but it goes back another way.
+    """
+    layers = [
+        {"name": "c1", "conv": 3},
+        {"name": "c2", "conv": 3, "pool": "max", "activation": "identity"},
+        {"name": "out", "dense": 3},
+    ]
+    description = {"input": [2, 6, 6], "activation": "tanh", "layers": layers}
+    wakes: list[tuple[float, str, list[int] | None]] = [
+        (float(tick), name, None)
+        for tick, name in enumerate(("out", "c2", "c1", "c2", "c1", "c2", "c1"), 1)
+    ]
+    generator = np.random.default_rng(seed)
+    for tick in range(8, 14):
+        for name, size in (("c1", 108), ("c2", 27)):
+            wakes.append((tick, name, np.flatnonzero(generator.random(size) < 0.4).tolist()))
+    rule = Rule("aro", 0.2, 6.0, "prediction")
+    example = Example(description, rule, "squared_error", "feedforward", 2, [wakes], seed=seed)
+    example.compute = compute
+    pair = simulate(example)
+    assert not any(n.tie for n in pair.networks)
+    check(pair)
+    before = simulate(replace(example, wakes=[wakes[:3]]))
+    changed = [
+        now.winner != then.winner
+        for network, earlier in zip(pair.networks, before.networks, strict=True)
+        for now, then in zip(network.afferents("c2"), earlier.afferents("c2"), strict=True)
+    ]
+    assert sum(changed) > 5
 
 
 def test_the_reference_is_torch_when_fed_forward() -> None:

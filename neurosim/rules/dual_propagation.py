@@ -34,10 +34,12 @@ class DualPropagation(Rule):
     damped        α       1−α     strong: σ²\\|1−2α\\|; published: max(0, (σ²−1)/2)·\\|1−2α\\|
     ============  ======  ======  =====================================================
 
-    σ is the spectral norm of the projections upward (`spectral_norm`). The mean is
-    s̄ = α s⁺ + (1−α) s⁻ in every variant. ``nudge`` says where the output dyads take the loss gradient: at the feed-forward
-    ``prediction``, at their own ``potential`` at each wake, or, for the squared error, in closed
-    form (``proximal``: s⁺ = (a + w⁺βy)/(1 + w⁺β), s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs w⁻β < 1).
+    σ is the spectral norm of the projections upward (`spectral_norm`). With tanh, damping
+    also moves the fixed points: f((a + s D)/(1 + D)) = s does not mean f(a) = s. The mean is
+    s̄ = α s⁺ + (1−α) s⁻ in every variant. ``nudge`` says where the output dyads take the loss
+    gradient: at the feed-forward ``prediction``, at their own ``potential`` at each wake, or, for
+    the squared error, in closed form (``proximal``: s⁺ = (a + w⁺βy)/(1 + w⁺β),
+    s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs w⁻β < 1).
 
     Raises ConfigurationError unless 0 ≤ α ≤ 1 and β > 0.
     """

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from neurosim.checks import check_choices, check_positive
 from neurosim.errors import ConfigurationError
 from neurosim.operators import Ints
+from neurosim.populations import unknown
 from neurosim.schedules.base import (
     Clock,
     Schedule,
@@ -73,7 +74,8 @@ class Poisson(Schedule):
         if not isinstance(self.rate, Mapping):
             return 1.0 / (self.rate * self.tick)
         for name in self.rate:
-            at.layout.network[name]
+            if name not in at.layout.names:
+                raise ConfigurationError(f"rate: {unknown('population', name, at.layout.names)}")
         missing = [name for name in at.layout.names if name not in self.rate]
         if missing:
             raise ConfigurationError(
@@ -104,20 +106,27 @@ class PeriodicClock(Clock):
         self.count: Ints = arrays["count"]
         super().__init__(arrays["next"], arrays["end"])
 
-    def wakes(self, units: Ints | slice, after: int) -> Ints:
-        """Ticks of these units' wakes number ``count``, jitter drawn, later than ``after``."""
+    def ticks_of(self, units: Ints) -> Ints:
+        """Ticks of these units' wakes number ``count``, jitter drawn."""
         time = self.phase[units] + self.count[units] * self.period[units]
         if self.jitter:
             time = time + self.random.uniform(-self.jitter, self.jitter, len(time))
-        ticks = self.origin + np.ceil(time / self.tick - 1e-9).astype(np.int64)
-        return np.maximum(ticks, after + 1)
+        ticks: Ints = np.ceil(time / self.tick - 1e-9).astype(np.int64)
+        return self.origin + np.maximum(ticks, 1)
 
     def reschedule(self, tick: int, due: Ints) -> Ints:
-        # Several wakes in one window commit once: go on with the first that is due after it.
+        # Several wakes in one window commit once: go on to the first one after it. What is surely
+        # over, jitter and all, needs no draw.
         now = (tick - self.origin) * self.tick
-        passed = np.floor((now - self.phase[due]) / self.period[due] + 1e-9).astype(np.int64)
-        self.count[due] = np.maximum(self.count[due], passed) + 1
-        return self.wakes(due, tick)
+        over = np.floor((now - self.jitter - self.phase[due]) / self.period[due]).astype(np.int64)
+        self.count[due] = np.maximum(self.count[due], over - 1)
+        result = np.full(len(due), tick)
+        late = np.arange(len(due))
+        while len(late):
+            self.count[due[late]] += 1
+            result[late] = self.ticks_of(due[late])
+            late = late[result[late] <= tick]
+        return result
 
     def state_dict(self) -> dict[str, Any]:
         arrays = as_tensors(period=self.period, phase=self.phase, count=self.count)
@@ -166,7 +175,7 @@ class Periodic(Schedule):
         count = np.zeros(total, dtype=np.int64)
         arrays = {"period": period, "phase": phase, "count": count, "next": np.empty_like(count)}
         clock = PeriodicClock(at.random, self.tick, self.jitter, at.tick, end=end, **arrays)
-        clock.next[:] = clock.wakes(slice(None), at.tick)
+        clock.next[:] = clock.ticks_of(np.arange(total))
         check_all_wake(
             at.layout, clock.next <= end, f"its first wake comes after duration {self.duration:g}"
         )

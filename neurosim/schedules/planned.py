@@ -11,6 +11,7 @@ import numpy as np
 from neurosim.checks import check_choices, check_counts, check_positive
 from neurosim.errors import ConfigurationError
 from neurosim.operators import Ints
+from neurosim.populations import unknown
 from neurosim.schedules.base import (
     NEVER,
     Clock,
@@ -250,16 +251,18 @@ class Replay(Planned):
             where = f"wake {number} of the replay, ({time}, {name!r}, …)"
             if not 0 < time < float("inf"):
                 raise ConfigurationError(f"{where}: the time must be greater than 0")
-            layout.network[name]
-            if name not in layout.names:
+            if name == layout.network.input.name:
                 raise ConfigurationError(f"{where}: the input never wakes")
+            if name not in layout.names:
+                raise ConfigurationError(f"{where}: {unknown('population', name, layout.names)}")
             population = layout.names.index(name)
             size = layout.populations[population].size
             dyads = np.arange(size) if indices is None else np.asarray(indices, dtype=np.int64)
             if len(dyads) and not 0 <= dyads.min() <= dyads.max() < size:
                 raise ConfigurationError(f"{where}: an index lies outside 0…{size - 1}")
-            last = max(last, ticks_of(time, self.tick))
-            wakes.append((dyads + layout.offsets[population], ticks_of(time, self.tick)))
+            tick = max(1, ticks_of(time, self.tick))
+            last = max(last, tick)
+            wakes.append((dyads + layout.offsets[population], tick))
         units = np.concatenate([w for w, _ in wakes]) if wakes else np.empty(0, dtype=np.int64)
         ticks = np.repeat([t for _, t in wakes], [len(w) for w, _ in wakes]).astype(np.int64)
         pairs = np.unique(np.stack([units, ticks + at.tick]), axis=1)  # by unit, then by tick

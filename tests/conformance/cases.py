@@ -1,0 +1,219 @@
+"""What the conformance tests run over: schedules, units, networks and rules, all of them small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import neurosim as ns
+
+# ---- networks ------------------------------------------------------------------------------------
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "mlp": {
+        "input": 5,
+        "layers": [{"name": n, "dense": d} for n, d in (("h1", 7), ("h2", 6), ("out", 3))],
+    },
+    # The difference of c2, which is linear, may stay as it is where its winners change.
+    "conv": {
+        "input": [2, 8, 6],
+        "layers": [
+            {"name": "c1", "conv": 3, "pool": "max"},
+            {
+                "name": "c2",
+                "conv": 4,
+                "pool": {"kind": "max", "kernel": 2, "stride": 1},
+                "activation": "identity",
+            },
+            {"name": "out", "dense": 3},
+        ],
+    },
+    "skip": {
+        "populations": {
+            "input": {"shape": [4], "role": "input"},
+            "h1": {"shape": [6], "activation": "tanh"},
+            "h2": {"shape": [6], "activation": "hard_sigmoid"},
+            "output": {"shape": [3], "role": "output"},
+        },
+        "projections": [
+            {"from": "input", "to": "h1"},
+            {"from": "h1", "to": "h2"},
+            {"from": "h1", "to": "h2", "op": "identity", "name": "residual"},
+            {"from": "h2", "to": "output"},
+            {"from": "h1", "to": "output"},
+            {"from": "input", "to": "output"},
+        ],
+    },
+}
+
+RULES: dict[str, ns.DualPropagation] = {
+    "aro": ns.DualPropagation(alpha=0.5, beta=0.6, variant="aro", nudge="potential"),
+    "proximal": ns.DualPropagation(alpha=0.3, beta=0.5, variant="aro", nudge="proximal"),
+    "prediction": ns.DualPropagation(alpha=0.2, beta=2.0, variant="aro", nudge="prediction"),
+    "lagrangian": ns.DualPropagation(alpha=0.3, beta=0.8, variant="lagrangian", nudge="potential"),
+    "damped": ns.DualPropagation(alpha=0.8, beta=0.4, variant="damped", nudge="potential"),
+}
+
+# The rule with which a network runs where a test does not go through the rules.
+RULE_OF = {"mlp": "aro", "conv": "lagrangian", "skip": "damped"}
+
+
+def make_model(network: str, dtype: torch.dtype = torch.float64) -> ns.Model:
+    """A model of the network of that name with biases that are not zero."""
+    model = ns.Model(ns.Network.from_dict(NETWORKS[network]), seed=3, dtype=dtype)
+    generator = np.random.default_rng(7)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias"):
+                draws = torch.from_numpy(generator.normal(0.0, 0.3, tuple(parameter.shape)))
+                parameter.add_(draws)
+    return model
+
+
+def make_data(model: ns.Model, batches: int, size: int = 3) -> list[tuple[Tensor, Tensor]]:
+    """Random inputs and one-hot targets."""
+    generator = np.random.default_rng(11)
+    network = model.network
+    classes = network.output.size
+    data = []
+    for _ in range(batches):
+        x = torch.from_numpy(generator.standard_normal((size, *network.input.shape)))
+        y = torch.eye(classes, dtype=torch.float64)[generator.integers(0, classes, size)]
+        data.append((x.to(model.dtype), y.to(model.dtype)))
+    return data
+
+
+# ---- units and schedules -------------------------------------------------------------------------
+
+UNITS: dict[str, ns.Unit] = {
+    "neuron": ns.Unit("neuron"),
+    "channel": ns.Unit("channel"),
+    "column": ns.Unit("column"),
+    "tile": ns.Unit("tile", 2),
+    "block": ns.Unit("block", 4),
+    "population": ns.Unit("population"),
+}
+
+
+def random_order(unit: ns.Unit, network: ns.Network) -> ns.schedules.Schedule:
+    if unit.kind == "population":
+        return ns.schedules.RandomOrder(unit=unit, updates=5 * len(network.dyadic))
+    return ns.schedules.RandomOrder(unit=unit, groups=3, passes=4)
+
+
+def replay(unit: ns.Unit, network: ns.Network) -> ns.schedules.Schedule:
+    """Half of all units at each of ten ticks, two of which pass without a wake."""
+    generator = np.random.default_rng(5)
+    wakes: list[tuple[float, str, list[int] | None]] = []
+    for tick in (1, 2, 3, 5, 6, 7, 8, 9, 11, 12):
+        for population in network.dyadic:
+            members = unit.membership(population)
+            woken = generator.random(members.max() + 1) < 0.5
+            if tick == 1 or woken.all():
+                wakes.append((tick - 0.5, population.name, None))
+            elif woken.any():
+                wakes.append(
+                    (float(tick), population.name, np.flatnonzero(woken[members]).tolist())
+                )
+    return ns.schedules.Replay(wakes)
+
+
+SCHEDULES: dict[str, Callable[[ns.Unit, ns.Network], ns.schedules.Schedule]] = {
+    "forward": lambda unit, _: ns.schedules.Sweep("forward", 3, unit=unit),
+    "backward": lambda unit, _: ns.schedules.Sweep("backward", 3, unit=unit),
+    "forward_backward": lambda unit, _: ns.schedules.Sweep("forward_backward", 2, unit=unit),
+    "odd_even": lambda unit, _: ns.schedules.Sweep("odd_even", 5, unit=unit),
+    "even_odd": lambda unit, _: ns.schedules.Sweep("even_odd", 5, unit=unit),
+    "parallel": lambda unit, _: ns.schedules.Parallel(10, unit=unit),
+    "random_order": random_order,
+    "poisson": lambda unit, _: ns.schedules.Poisson(unit=unit, rate=0.7, duration=12.0),
+    "periodic": lambda unit, _: ns.schedules.Periodic(
+        unit=unit, period=1.2, spread=0.3, jitter=0.4, tick=0.5, duration=7.0
+    ),
+    "lazy": lambda unit, _: ns.schedules.Lazy(unit=unit, duration=14.0),
+    "replay": replay,
+}
+
+# What is sent when a schedule listens to it: send-on-delta.
+THRESHOLDS = {"lazy": 0.02}
+
+
+# ---- a case --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """Names of the parts of a simulation. ``learn_every`` comes with an Adam optimizer."""
+
+    network: str
+    schedule: str
+    unit: str = "population"
+    init: str = "zero"
+    rule: str | None = None
+    learn_every: int | None = None
+
+    def __str__(self) -> str:
+        parts = [self.network, self.schedule, self.unit, self.init, self.rule]
+        learns = f"learn{self.learn_every}" if self.learn_every else None
+        return "-".join(str(part) for part in (*parts, learns) if part)
+
+    def build(self, **options: Any) -> Setup:
+        """The simulation, its optimizer, and data."""
+        model = make_model(self.network)
+        rule = RULES[self.rule or RULE_OF[self.network]]
+        threshold = THRESHOLDS.get(self.schedule, 0.0)
+        channel = ns.Channel(threshold=threshold)
+        arguments: dict[str, Any] = {
+            "rule": rule,
+            "loss": "squared_error" if rule.nudge == "proximal" else "cross_entropy",
+            "schedule": SCHEDULES[self.schedule](UNITS[self.unit], model.network),
+            "channels": ns.Channels(mean=channel, difference=channel),
+            "init": self.init,
+            "learn_every": self.learn_every,
+            "probes": ["wakes"],
+            "seed": 1,
+        }
+        simulation = ns.Simulation(model, **(arguments | options))
+        optimizer = None
+        if self.learn_every is not None:
+            # With the usual eps a gradient that is zero but for round-off would make a step.
+            optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, eps=1e-4)
+        return Setup(simulation, optimizer, make_data(model, 3))
+
+
+@dataclass
+class Setup:
+    simulation: ns.Simulation
+    optimizer: torch.optim.Optimizer | None
+    data: list[tuple[Tensor, Tensor]]
+
+    def start(self, number: int) -> None:
+        """Begins the inference of that batch."""
+        self.simulation.start(*self.data[number], optimizer=self.optimizer)
+
+    def infer(self, number: int) -> ns.Outcome:
+        self.start(number)
+        self.simulation.advance()
+        return self.simulation.finish()
+
+
+def states(simulation: ns.Simulation) -> dict[str, Tensor]:
+    """Copies of the present states of all populations."""
+    cells = simulation.state_dict()["state"]["cells"]
+    return {
+        f"{name}.{key}": cell[key]
+        for name, cell in cells.items()
+        for key in ("plus", "minus")
+        if cell[key] is not None
+    }
+
+
+def differing(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """The names under which two sets of tensors differ in any bit."""
+    assert set(one) == set(other)
+    return [name for name in one if not torch.equal(one[name], other[name])]

@@ -1,0 +1,82 @@
+"""Skipping what has not changed, and computing only what wakes, never change a result."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import NETWORKS, RULES, SCHEDULES, Case, Setup, differing, states
+
+UNITS_OF = {"mlp": ("neuron", "block"), "conv": ("neuron", "channel", "tile"), "skip": ("neuron",)}
+STARTS = [("feedforward", None), ("zero", 3), ("carry", 2)]
+
+
+def cases(schedules: list[str]) -> list[Case]:
+    return [
+        Case(network, schedule, unit, init, rule, learn_every)
+        for network in NETWORKS
+        for schedule in schedules
+        for unit in (*UNITS_OF[network], "population")
+        for rule in RULES
+        for init, learn_every in STARTS
+        if init == "feedforward" or rule != "prediction"
+    ]
+
+
+def thinned(found: list[Case], every: int) -> list[Case]:
+    """Every n-th case; ``every`` has no factor in common with the numbers of choices."""
+    return found[::every]
+
+
+def in_step(one: Setup, other: Setup, number: int) -> None:
+    """Runs both a tick; both have come to the end together or neither has."""
+    assert one.simulation.done == other.simulation.done, number
+    one.simulation.advance(1)
+    other.simulation.advance(1)
+
+
+@pytest.mark.parametrize("case", thinned(cases(list(SCHEDULES)), 7), ids=str)
+def test_caching(case: Case) -> None:
+    cached, plain = case.build(compute="dense"), case.build(compute="dense")
+    for number in range(2 if case.init == "carry" else 1):
+        cached.start(number)
+        plain.start(number)
+        plain.simulation._ticker.caching = False
+        while not cached.simulation.done:
+            in_step(cached, plain, number)
+            tick = cached.simulation.tick
+            assert tick == plain.simulation.tick
+            assert not differing(states(cached.simulation), states(plain.simulation)), tick
+        found, expected = cached.simulation.finish(), plain.simulation.finish()
+        assert found.trace.wakes == expected.trace.wakes
+        assert found.messages == expected.messages
+        assert found.counts.synaptic_operations == expected.counts.synaptic_operations
+        assert found.counts.forward <= expected.counts.forward
+        gradients = cached.simulation.gradients()
+        assert not differing(gradients, plain.simulation.gradients())
+    parameters = cached.simulation.model.state_dict()
+    assert not differing(parameters, plain.simulation.model.state_dict())
+
+
+def deviation(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    """The largest one, each relative to its array's largest value but at least 1."""
+    assert set(found) == set(expected)
+    return max(
+        float((found[name] - value).abs().max() / value.abs().max().clamp(min=1.0))
+        for name, value in expected.items()
+    )
+
+
+@pytest.mark.parametrize("case", thinned(cases([s for s in SCHEDULES if s != "lazy"]), 7), ids=str)
+def test_partial_operations(case: Case) -> None:
+    partial, dense = case.build(compute="auto"), case.build(compute="dense")
+    for number in range(2 if case.init == "carry" else 1):
+        partial.start(number)
+        dense.start(number)
+        while not partial.simulation.done:
+            in_step(partial, dense, number)
+            found, expected = states(partial.simulation), states(dense.simulation)
+            assert deviation(found, expected) <= 1e-12, partial.simulation.tick
+        found, expected = partial.simulation.finish(), dense.simulation.finish()
+        assert found.trace.wakes == expected.trace.wakes
+        gradients = partial.simulation.gradients()
+        assert deviation(gradients, dense.simulation.gradients()) <= 1e-12

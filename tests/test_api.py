@@ -1,0 +1,308 @@
+"""The public interface, and the rules that the source keeps: floors, imports, nothing unsafe."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import neurosim
+
+PACKAGE = Path(neurosim.__file__).parent
+PUBLIC = [
+    "Channel",
+    "Channels",
+    "ConfigurationError",
+    "DataError",
+    "DivergenceError",
+    "DocumentError",
+    "DualPropagation",
+    "InputError",
+    "Model",
+    "Network",
+    "NetworkError",
+    "NeurosimError",
+    "Outcome",
+    "Population",
+    "Probe",
+    "Projection",
+    "Simulation",
+    "StateError",
+    "Stop",
+    "Trace",
+    "Unit",
+    "__version__",
+    "metrics",
+    "schedules",
+]
+SCHEDULES = [
+    "Clock",
+    "Lazy",
+    "Parallel",
+    "Periodic",
+    "Poisson",
+    "RandomOrder",
+    "Replay",
+    "Schedule",
+    "Start",
+    "Sweep",
+]
+
+# The floors of the design from the ground up; within a floor, an order in which imports go down
+# too. A module may import what stands before it, and nothing else of the package.
+FLOORS: list[list[str]] = [
+    ["_version", "errors", "checks", "random", "dyad"],
+    ["yamltext", "validation", "documents", "files"],
+    ["operators", "convolution", "spectrum", "losses"],
+    ["populations", "networkfile", "torchimport", "network"],
+    ["model"],
+    [
+        "units",
+        "schedules.base",
+        "schedules.planned",
+        "schedules.clocks",
+        "schedules.lazy",
+        "schedules",
+        "channels",
+        "rules.base",
+        "rules.dual_propagation",
+        "rules",
+        "state",
+        "messages",
+        "plasticity",
+        "metrics",
+        "probes",
+    ],
+    ["tick"],
+    ["engine"],
+    ["inputs", "outcome", "simulation"],
+    ["datasets", "checkpoint", "training"],
+    ["sections", "scenario"],
+    [
+        "plots.canvas",
+        "plots.records",
+        "plots.charts",
+        "plots.drawing",
+        "plots",
+        "report",
+        "bench",
+        "tables",
+    ],
+    ["progress", "runner"],
+    ["cli"],
+    ["__main__"],
+]
+ORDER = [f"neurosim.{name}" for floor in FLOORS for name in floor]
+WITHOUT_TORCH = FLOORS[0][:-1] + FLOORS[1]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The modules that a module imports, wherever it does."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in SOURCES else node.module
+
+
+# ---- what is exported --------------------------------------------------------------------------
+
+
+def test_the_public_names() -> None:
+    assert neurosim.__all__ == PUBLIC
+    assert dir(neurosim) == sorted(PUBLIC)
+    assert neurosim.schedules.__all__ == SCHEDULES
+    for name in PUBLIC:
+        assert getattr(neurosim, name) is not None
+    with pytest.raises(AttributeError, match="module 'neurosim' has no attribute 'Simulator'"):
+        neurosim.Simulator  # noqa: B018
+
+
+def test_the_star_import() -> None:
+    names: dict[str, object] = {}
+    exec("from neurosim import *", names)
+    assert set(PUBLIC) <= set(names)
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    found = [getattr(neurosim, name) for name in PUBLIC if name != "__version__"]
+    found += [getattr(neurosim.schedules, name) for name in SCHEDULES]
+    for thing in found:
+        assert inspect.getdoc(thing), thing
+        # A dataclass without one gets its signature, which says nothing.
+        assert not (thing.__doc__ or "").startswith(f"{thing.__name__}("), thing
+
+
+def test_every_public_method_has_a_docstring() -> None:
+    """Those of more than one statement; a property of one line says it by its name."""
+    missing = []
+    for name in PUBLIC:
+        thing = getattr(neurosim, name)
+        if not inspect.isclass(thing):
+            continue
+        for key, method in vars(thing).items():
+            function = getattr(method, "__func__", method)
+            if key.startswith("_") or not inspect.isfunction(function):
+                continue
+            node = ast.parse(inspect.cleandoc("\n" + inspect.getsource(function))).body[0]
+            assert isinstance(node, ast.FunctionDef)
+            if not inspect.getdoc(function) and len(node.body) > 1:
+                missing.append(f"{name}.{key}")
+    assert missing == []
+
+
+def test_every_module_has_a_docstring() -> None:
+    assert [n for n, tree in TREES.items() if not ast.get_docstring(tree)] == []
+
+
+def test_errors_are_of_one_family() -> None:
+    errors = [getattr(neurosim, name) for name in PUBLIC if name.endswith("Error")]
+    assert len(errors) == 8
+    assert all(issubclass(error, neurosim.NeurosimError) for error in errors)
+    assert not issubclass(neurosim.NeurosimError, ValueError)
+
+
+def test_the_version() -> None:
+    assert neurosim.__version__.count(".") == 2
+
+
+# ---- floors ------------------------------------------------------------------------------------
+
+
+def test_every_module_has_its_floor() -> None:
+    assert len(ORDER) == len(set(ORDER))
+    assert set(SOURCES) - {"neurosim"} - set(ORDER) == set()
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - {"neurosim"}))
+def test_imports_go_down(name: str) -> None:
+    if name not in ORDER:
+        pytest.skip("it has no floor, which is another test's business")
+    place = ORDER.index(name)
+    wrong = [
+        other
+        for other in imported(TREES[name])
+        if other.split(".")[0] == "neurosim"
+        and not (other in ORDER and ORDER.index(other) < place)
+        and not (other == "neurosim" and name == "neurosim.__main__")
+    ]
+    assert wrong == []
+
+
+def test_the_package_itself_imports_nothing_at_once() -> None:
+    """All but the version is imported at first use, or for type checkers alone."""
+    at_once = [node for node in TREES["neurosim"].body if isinstance(node, ast.ImportFrom)]
+    modules = {node.module for node in at_once}
+    assert modules == {"__future__", "importlib", "typing", "neurosim._version"}
+
+
+def test_the_first_floors_do_without_torch() -> None:
+    for name in WITHOUT_TORCH:
+        assert "torch" not in {other.split(".")[0] for other in imported(TREES[f"neurosim.{name}"])}
+
+
+def test_who_imports_simpy() -> None:
+    users = {
+        name
+        for name, tree in TREES.items()
+        if "simpy" in {other.split(".")[0] for other in imported(tree)}
+    }
+    assert "neurosim.engine" in users
+    # The runner writes down its version, the benchmark compares with it.
+    assert users <= {"neurosim.engine", "neurosim.runner", "neurosim.bench"}
+
+
+def test_the_tick_knows_of_no_schedule() -> None:
+    reached, waiting = set(), ["neurosim.tick"]
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        waiting += [o for o in imported(TREES[name]) if o in SOURCES and o not in reached]
+    assert "neurosim.engine" not in reached
+    direct = {o for o in imported(TREES["neurosim.tick"]) if o.startswith("neurosim.sched")}
+    assert direct == set()
+
+
+@pytest.mark.parametrize("module", ["neurosim", "neurosim.cli", "neurosim.documents"])
+def test_importing_does_not_import_torch(module: str) -> None:
+    """A help text should not take seconds."""
+    code = (
+        f"import sys, {module}; "
+        "print([m for m in ('torch', 'matplotlib', 'simpy', 'networkx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom neurosim.cli import main\n"
+        f"sys.argv = ['neurosim', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "neurosim" in done.stdout
+
+
+# ---- nothing unsafe ----------------------------------------------------------------------------
+
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__", "breakpoint", "print"}
+FORBIDDEN_ATTRIBUTES = {
+    ("yaml", "load"),
+    ("yaml", "load_all"),
+    ("yaml", "full_load"),
+    ("yaml", "unsafe_load"),
+    ("yaml", "UnsafeLoader"),
+    ("yaml", "FullLoader"),
+    ("yaml", "Loader"),
+    ("torch", "load"),
+    ("torch", "manual_seed"),
+    ("random", "seed"),
+    ("os", "system"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_nothing_unsafe(name: str) -> None:
+    """No code out of data, no global random generator, nothing printed but by the console."""
+    tree = TREES[name]
+    assert not {other.split(".")[0] for other in imported(tree)} & (FORBIDDEN_MODULES | {"random"})
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in FORBIDDEN_NAMES, node.lineno
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert (node.value.id, node.attr) not in FORBIDDEN_ATTRIBUTES, node.lineno
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert isinstance(node.value, ast.Constant)
+            assert node.value.value is False
+        if isinstance(node, ast.keyword) and node.arg == "shell":
+            assert isinstance(node.value, ast.Constant)
+            assert node.value.value is False
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_files_stay_short(name: str) -> None:
+    """Under about 400 lines."""
+    assert len(SOURCES[name].read_text(encoding="utf-8").splitlines()) <= 450

@@ -1,0 +1,196 @@
+"""The measurements: that they measure what they say, and their shape. No timing is asserted."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import platform
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rich.console import Console
+
+from neurosim import Network, bench
+from neurosim.engine import Processes
+from neurosim.errors import ConfigurationError
+
+TINY = bench.Sizes(
+    dyads=200, neuron_ticks=3, population_ticks=2, width=32, batch=4, passes=2, repeats=1
+)
+RESULTS = [
+    bench.Measurement("engine_over_bare_loop", 1.0625, "times", "at most 1.10"),
+    bench.Measurement("bare_simpy_wakes_per_second", 212345.6, "wakes/s", "upper bound"),
+]
+
+
+@pytest.mark.parametrize("benchmark", bench.BENCHMARKS, ids=lambda b: b.name)
+def test_every_benchmark_measures_something(benchmark: bench.Benchmark) -> None:
+    measurement = benchmark.measure(TINY)
+    assert measurement.name == benchmark.name
+    assert math.isfinite(measurement.value)
+    assert measurement.value > 0
+    assert measurement.unit
+    assert measurement.compared_with
+
+
+def test_the_names_are_distinct_and_every_benchmark_is_described() -> None:
+    names = [b.name for b in bench.BENCHMARKS]
+    assert len(set(names)) == len(names)
+    assert all(b.description for b in bench.BENCHMARKS)
+
+
+def test_full_sizes_are_those_of_the_targets() -> None:
+    assert bench.FULL.dyads is None
+    assert sum(p.size for p in bench.vgg16().dyadic) == 190_986
+    assert len(bench.vgg16().dyadic) == 16
+    assert (bench.FULL.width, bench.FULL.batch) == (1000, 100)
+
+
+def test_alternate_warms_up_and_takes_turns() -> None:
+    calls = ""
+
+    def note(name: str) -> None:
+        nonlocal calls
+        calls += name
+
+    functions = {"a": lambda: note("a"), "b": lambda: note("b"), "c": lambda: note("c")}
+    seconds = bench.alternate(functions, 3)
+    assert calls == "abc" * 4
+    assert list(seconds) == ["a", "b", "c"]
+    assert min(seconds.values()) >= 0.0
+
+
+def test_alternate_returns_medians(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    durations = {"a": iter([100.0, 5.0, 1.0, 2.0]), "b": iter([100.0, 7.0, 7.0, 90.0])}
+
+    def work(name: str) -> None:
+        nonlocal now
+        now += next(durations[name])
+
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: now))
+    functions = {"a": lambda: work("a"), "b": lambda: work("b")}
+    assert bench.alternate(functions, 3) == {"a": 2.0, "b": 7.0}
+
+
+@pytest.mark.parametrize("processes", ["neuron", "population"])
+def test_processes_wake_as_often_as_bare_ones(processes: Processes) -> None:
+    ticks, size = 50, 2000
+    network = Network.from_dict({"input": [1], "layers": [{"dense": size}]})
+    ours = bench._Waking(network, processes, ticks)
+    bare = bench._BareWaking(size, ticks, 2)
+    for _ in range(2):
+        ours()
+        bare()
+    assert ours.calls == bare.calls == 2
+    expected = 2 * ticks * size * (1 - math.exp(-0.1))
+    deviation = math.sqrt(expected)  # an upper bound: binomial
+    assert abs(ours.wakes - expected) < 5 * deviation
+    assert abs(bare.wakes - expected) < 5 * deviation
+
+
+def test_the_bare_loop_skips_only_what_cannot_change() -> None:
+    """Against the update that computes everything at every tick, in float64."""
+    torch.manual_seed(0)
+    sizes = [7, 6, 5, 4, 3]
+    weights = [
+        torch.randn(post, pre, dtype=torch.float64) / math.sqrt(pre)
+        for pre, post in pairwise(sizes)
+    ]
+    biases = [torch.randn(post, dtype=torch.float64) * 0.1 for post in sizes[1:]]
+    x, target = torch.rand(2, 7, dtype=torch.float64), torch.rand(2, 3, dtype=torch.float64)
+    # The loop takes zero means to be unheard, so the comparison starts when all have been heard.
+    for ticks in (4, 5, 6, 9, 16):
+        means = [x] + [torch.zeros(2, size, dtype=torch.float64) for size in sizes[1:]]
+        plus = list(means)
+        minus = list(means)
+        for tick in range(1, ticks + 1):
+            old_means = [(p + m) / 2 for p, m in zip(plus, minus, strict=True)]
+            old_differences = [p - m for p, m in zip(plus, minus, strict=True)]
+            for k in range(1, 5):
+                basal = old_means[k - 1] @ weights[k - 1].T + biases[k - 1]
+                if k < 4:
+                    apical = old_differences[k + 1] @ weights[k]
+                    plus[k] = torch.relu(basal + apical / 2)
+                    minus[k] = torch.relu(basal - apical / 2)
+                else:
+                    apical = target - basal if tick >= 4 else torch.zeros_like(basal)
+                    plus[k], minus[k] = basal + apical / 2, basal - apical / 2
+        found = bench.bare_parallel(weights, biases, x, target, ticks)
+        for mine, reference in zip(found, (plus, minus), strict=True):
+            torch.testing.assert_close(mine, reference[1:], rtol=1e-12, atol=1e-12)
+
+
+def test_run_benchmarks_takes_the_named_ones_and_tells_of_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bench, "QUICK", TINY)
+    told: list[str] = []
+    names = ["random_order_tick_seconds", "engine_over_bare_loop"]
+    found = bench.run_benchmarks(names, True, told.append)
+    assert [m.name for m in found] == ["engine_over_bare_loop", "random_order_tick_seconds"]
+    assert [text.partition(":")[0] for text in told] == [m.name for m in found]
+
+
+def test_run_benchmarks_runs_all_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[bench.Sizes] = []
+
+    def record(given: bench.Sizes) -> bench.Result:
+        sizes.append(given)
+        return 1.0, "s", "nothing"
+
+    fakes = tuple(bench.Benchmark(b.name, b.description, record) for b in bench.BENCHMARKS)
+    monkeypatch.setattr(bench, "BENCHMARKS", fakes)
+    for quick, expected in ((True, bench.QUICK), (False, bench.FULL)):
+        sizes.clear()
+        found = bench.run_benchmarks(None, quick, lambda text: None)
+        assert [m.name for m in found] == [b.name for b in fakes]
+        assert sizes == [expected] * len(fakes)
+
+
+def test_an_unknown_name_is_refused_before_anything_runs() -> None:
+    told: list[str] = []
+    with pytest.raises(ConfigurationError, match="did you mean 'engine_over_bare_loop'"):
+        bench.run_benchmarks(
+            ["random_order_tick_seconds", "engine_over_bare_lop"], True, told.append
+        )
+    assert not told
+
+
+def test_json_holds_the_machine_and_the_measurements() -> None:
+    data = json.loads(json.dumps(bench.to_json(RESULTS)))
+    assert set(data) == {"neurosim", "machine", "measurements"}
+    assert data["measurements"][0] == {
+        "name": "engine_over_bare_loop",
+        "value": 1.0625,
+        "unit": "times",
+        "compared_with": "at most 1.10",
+    }
+    assert [m["name"] for m in data["measurements"]] == [m.name for m in RESULTS]
+
+
+def test_the_machine_is_described_but_not_named() -> None:
+    machine = bench.machine()
+    for key in ("processor", "python", "torch", "numpy", "simpy"):
+        assert machine[key]
+    for key in ("cores", "threads"):
+        assert isinstance(machine[key], int)
+        assert int(machine[key]) >= 1
+    assert not {"host", "hostname", "node"} & set(machine)
+    assert platform.node() not in {str(value) for value in machine.values()}
+
+
+def test_table_shows_every_measurement() -> None:
+    table = bench.table(RESULTS)
+    assert table.row_count == len(RESULTS)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "bare_simpy_wakes_per_second" in text
+    assert "1.06 times" in text
+    assert "212,346 wakes/s" in text
+    assert "at most 1.10" in text

@@ -1,0 +1,116 @@
+"""Channels: which one a projection gets, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+import neurosim as ns
+
+A, B, C = (ns.Channel(threshold=t) for t in (0.1, 0.2, 0.3))
+
+
+def network() -> ns.Network:
+    """Two parallel projections, and one with its default name."""
+    populations = {
+        "input": {"shape": 2, "role": "input"},
+        "h": {"shape": 2},
+        "output": {"shape": 2, "role": "output"},
+    }
+    edges = [
+        {"from": "input", "to": "h", "name": "first"},
+        {"from": "h", "to": "output", "name": "left"},
+        {"from": "h", "to": "output", "name": "right"},
+        {"from": "input", "to": "output"},
+    ]
+    return ns.Network.from_dict({"populations": populations, "projections": edges})
+
+
+def test_ideal_by_default() -> None:
+    assert ns.Channel() == ns.Channel(threshold=0.0, delay=0.0)
+    channels = ns.Channels().resolve(network(), 1.0)
+    names = ["first", "left", "right", "input->output"]
+    assert list(channels) == [(name, kind) for name in names for kind in ("mean", "difference")]
+    assert set(channels.values()) == {ns.Channel()}
+
+
+def test_one_channel_per_kind() -> None:
+    channels = ns.Channels(mean=A, difference=B).resolve(network(), 1.0)
+    assert all(channel == (A if kind == "mean" else B) for (_, kind), channel in channels.items())
+
+
+def test_overrides() -> None:
+    overrides: dict[str, Any] = {"left": {"mean": C}, "input->output": {"difference": C, "mean": B}}
+    channels = ns.Channels(A, B, overrides).resolve(network(), 1.0)
+    assert channels == {
+        ("first", "mean"): A,
+        ("first", "difference"): B,
+        ("left", "mean"): C,
+        ("left", "difference"): B,
+        ("right", "mean"): A,
+        ("right", "difference"): B,
+        ("input->output", "mean"): B,
+        ("input->output", "difference"): C,
+    }
+
+
+def test_aliases() -> None:
+    channels = ns.Channels(overrides={"input->h": {"mean": C}}).resolve(network(), 1.0)
+    assert channels["first", "mean"] == C
+    assert ("input->h", "mean") not in channels
+    chain = ns.Network.from_dict({"input": 2, "layers": [{"name": "h", "dense": 2}, {"dense": 2}]})
+    channels = ns.Channels(overrides={"h->output": {"mean": C}}).resolve(chain, 1.0)
+    assert channels["output", "mean"] == C
+    assert channels["h", "mean"] == ns.Channel()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        ({"lift": {"mean": A}}, ns.NetworkError, "unknown projection 'lift'; did you mean 'left'"),
+        (
+            {"h->output": {"mean": A}},
+            ns.NetworkError,
+            "'h->output' is ambiguous: .*'left', 'right'",
+        ),
+        ({"left": {"means": A}}, ns.ConfigurationError, "'left': 'means' is not 'mean' or 'diff"),
+        (
+            {"left": {"difference": ns.Channel(delay=1.5)}},
+            ns.ConfigurationError,
+            "difference channel of projection 'left': delay is 1.5, but a tick is 1 ",
+        ),
+    ],
+)
+def test_overrides_that_cannot_be(overrides: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ns.Channels(overrides=overrides).resolve(network(), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("delay", "tick", "fits"),
+    [(0.0, 1.0, True), (1.0, 1.0, True), (1.01, 1.0, False), (0.3, 0.1, False), (0.1, 0.1, True)],
+)
+def test_delays_of_one_tick(delay: float, tick: float, fits: bool) -> None:
+    channels = ns.Channels(mean=ns.Channel(delay=delay))
+    if fits:
+        channels.resolve(network(), tick)
+        return
+    with pytest.raises(ns.ConfigurationError, match="mean channel of projection 'first': delay is"):
+        channels.resolve(network(), tick)
+
+
+@pytest.mark.parametrize("key", ["threshold", "delay"])
+@pytest.mark.parametrize("value", [-1.0, -1e-300, inf, nan])
+def test_values_that_cannot_be(key: str, value: float) -> None:
+    with pytest.raises(ns.ConfigurationError, match=f"{key} is .*; it must be finite and at least"):
+        ns.Channel(**{key: value})
+
+
+def test_channels_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        A.threshold = 0.5  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        ns.Channels().mean = A  # type: ignore[misc]

@@ -1,0 +1,168 @@
+"""The mathematics of one dyad, against the same formulas on plain Python floats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from neurosim import dyad
+
+SCALARS: dict[str, Callable[[float], float]] = {
+    "relu": lambda a: a if a > 0.0 else 0.0,
+    "identity": lambda a: a,
+    "hard_sigmoid": lambda a: min(max(a, 0.0), 1.0),
+    "tanh": math.tanh,
+}
+VALUES = st.floats(-8.0, 8.0)
+WEIGHTS = st.floats(0.0, 1.0)
+ANY_FLOAT = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+def tensor(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def literal(
+    f: Callable[[float], float],
+    a: float,
+    delta: float,
+    weight: float,
+    state: float,
+    damping: float,
+    stiffness: float,
+) -> float:
+    return f((a + weight * delta + damping * state) / (1.0 + damping + stiffness))
+
+
+# ---- activations -------------------------------------------------------------------------------
+
+
+def test_the_activations_are_these() -> None:
+    assert set(dyad.ACTIVATIONS) == set(SCALARS)
+
+
+@pytest.mark.parametrize("name", sorted(SCALARS))
+@given(values=st.lists(VALUES, min_size=1, max_size=20))
+def test_activation(name: dyad.ActivationName, values: list[float]) -> None:
+    expected = tensor(*[SCALARS[name](a) for a in values])
+    found = dyad.ACTIVATIONS[name](tensor(*values))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-15)
+
+
+def test_activations_at_their_corners() -> None:
+    corners = tensor(-1.0, 0.0, 0.5, 1.0, 2.0)
+    assert dyad.ACTIVATIONS["relu"](corners).tolist() == [0.0, 0.0, 0.5, 1.0, 2.0]
+    assert dyad.ACTIVATIONS["hard_sigmoid"](corners).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+    assert dyad.ACTIVATIONS["identity"](corners).tolist() == corners.tolist()
+
+
+# ---- mean and difference -----------------------------------------------------------------------
+
+
+@given(plus=VALUES, minus=VALUES, alpha=WEIGHTS)
+def test_mean_and_difference(plus: float, minus: float, alpha: float) -> None:
+    mean = dyad.mean(tensor(plus), tensor(minus), alpha)
+    assert mean.item() == pytest.approx(alpha * plus + (1.0 - alpha) * minus, rel=0, abs=1e-14)
+    assert dyad.difference(tensor(plus), tensor(minus)).item() == plus - minus
+
+
+@given(plus=st.lists(ANY_FLOAT, min_size=5, max_size=5), minus=st.lists(ANY_FLOAT, min_size=5))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mean_does_not_round_at_the_ends(
+    dtype: torch.dtype, plus: list[float], minus: list[float]
+) -> None:
+    """What did not change must not look like news: bit for bit, at every magnitude."""
+    above, below = torch.tensor(plus, dtype=dtype), torch.tensor(minus[:5], dtype=dtype)
+    difference = above - below
+    finite = difference.isfinite()  # s⁺ − s⁻ may overflow where both are near the largest float
+    assert torch.equal(dyad.mean(above, below, 0.0)[finite], below[finite])
+    assert torch.equal(dyad.mean(above, below, 1.0)[finite], above[finite])
+
+
+@given(values=st.lists(ANY_FLOAT, min_size=1, max_size=9), alpha=WEIGHTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mean_of_equal_states_is_that_state(
+    dtype: torch.dtype, values: list[float], alpha: float
+) -> None:
+    state = torch.tensor(values, dtype=dtype)
+    assert torch.equal(dyad.mean(state, state.clone(), alpha), state)
+
+
+# ---- relax -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(SCALARS))
+@given(
+    a=VALUES,
+    delta=VALUES,
+    weight=st.floats(-1.0, 1.0),
+    state=VALUES,
+    damping=st.just(0.0) | st.floats(0.0, 50.0),
+    stiffness=st.just(0.0) | st.floats(-0.9, 4.0),
+)
+def test_relax(
+    name: dyad.ActivationName,
+    a: float,
+    delta: float,
+    weight: float,
+    state: float,
+    damping: float,
+    stiffness: float,
+) -> None:
+    found = dyad.relax(
+        dyad.ACTIVATIONS[name],
+        tensor(a),
+        tensor(delta),
+        weight,
+        state=tensor(state),
+        damping=damping,
+        stiffness=stiffness,
+    )
+    expected = literal(SCALARS[name], a, delta, weight, state, damping, stiffness)
+    # 1 + D + c is at least 0.1, so the quotient's round-off is at most some 100 ulp of its value.
+    assert found.item() == pytest.approx(expected, rel=1e-13, abs=1e-13)
+
+
+def test_relax_without_an_apical_potential() -> None:
+    a, zeros = tensor(-1.0, 0.3, 2.0), torch.zeros(3, dtype=torch.float64)
+    for weight in (-0.5, 0.0, 1.0):
+        assert torch.equal(dyad.relax(torch.tanh, a, None, weight), torch.tanh(a))
+        assert torch.equal(dyad.relax(torch.tanh, a, zeros, weight), torch.tanh(a))
+    # Of weight 0 the potential is not even looked at: 0 · ∞ must not become NaN.
+    assert torch.equal(dyad.relax(torch.relu, a, tensor(*[math.inf] * 3), 0.0), torch.relu(a))
+
+
+def test_the_two_compartments_of_dp23() -> None:
+    """Worked by hand: a = 1, Δ = 0.5, α = 1/4; s⁺ = f(a + αΔ), s⁻ = f(a − (1−α)Δ)."""
+    a, delta = tensor(1.0), tensor(0.5)
+    plus = dyad.relax(torch.relu, a, delta, 0.25)
+    minus = dyad.relax(torch.relu, a, delta, -0.75)
+    assert plus.item() == 1.125
+    assert minus.item() == 0.625
+    assert dyad.difference(plus, minus).item() == 0.5
+    assert dyad.mean(plus, minus, 0.25).item() == 0.75
+
+
+def test_the_proximal_nudge_of_dp23() -> None:
+    """β = 1, α = ½: s⁺ = (a + ½y)/(3/2), s⁻ = (a − ½y)/(1/2)."""
+    a, y = tensor(0.3, -1.2), tensor(1.0, 0.0)
+    plus = dyad.relax(dyad.identity, a, y, 0.5, stiffness=0.5)
+    minus = dyad.relax(dyad.identity, a, y, -0.5, stiffness=-0.5)
+    torch.testing.assert_close(plus, tensor(0.8 / 1.5, -0.8), rtol=1e-15, atol=0)
+    torch.testing.assert_close(minus, tensor(-0.4, -2.4), rtol=1e-15, atol=0)
+
+
+def test_nothing_is_written_in_place() -> None:
+    a, delta, state = tensor(1.0, -2.0), tensor(0.5, 0.25), tensor(3.0, 4.0)
+    kept = [t.clone() for t in (a, delta, state)]
+    for f in dyad.ACTIVATIONS.values():
+        dyad.relax(f, a, delta, 0.5, state=state, damping=2.0, stiffness=0.5)
+    dyad.mean(a, state, 0.5)
+    dyad.difference(a, state)
+    assert all(torch.equal(x, y) for x, y in zip((a, delta, state), kept, strict=True))

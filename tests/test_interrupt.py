@@ -1,0 +1,224 @@
+"""Ctrl-C: the run folder is valid, and `resume` leads to the very same weights and metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from neurosim.checkpoint import load_state
+from neurosim.cli import main
+
+SHORT = ["data.limit=200", "training.epochs=3"]
+# Inferences of most of a second, so that a signal is sure to arrive within one.
+LONG = ["data.limit=100", "data.batch_size=100", "training.epochs=2", "schedule.duration=80"]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+
+
+def neurosim(*arguments: str | Path, code: int = 0) -> Result:
+    """Runs the command line in this process."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def interrupted(arguments: list[str], until: str, wait: float) -> tuple[int, str]:
+    """Runs the command line in a process of its own, and sends Ctrl-C ``wait`` s after a line."""
+    command = [sys.executable, "-m", "neurosim", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+    ) as process:
+        assert process.stdout is not None
+        output = ""
+        for line in process.stdout:
+            output += line
+            if line.startswith(until):
+                time.sleep(wait)
+                process.send_signal(signal.SIGINT)
+                break
+        output += process.stdout.read()
+        return process.wait(timeout=60), output
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "summary.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def check_folder(folder: Path, status: str) -> None:
+    """A run folder has everything, and everything can be read."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names == {
+        "scenario.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "summary.json",
+        "report.html",
+        "checkpoints/last.safetensors",
+        "checkpoints/model.safetensors",
+    }
+    assert summary(folder)["status"] == status
+    assert "neurosim" in json.loads((folder / "environment.json").read_text())
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        assert json.loads(line)["event"] in ("step", "epoch", "trace")
+    page = (folder / "report.html").read_text()
+    assert status in page
+    assert page.rstrip().endswith("</html>")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "wait", "inside"),
+    [
+        ("random_order", SHORT, 0.0, False),
+        ("lazy", [*SHORT, "training.epochs=6"], 0.0, False),
+        ("poisson", LONG, 0.2, True),
+        ("poisson", [*LONG, "init=carry"], 0.2, True),
+    ],
+    ids=["random_order", "lazy, carried", "within an inference", "within a carried inference"],
+)
+def test_resume_gives_what_an_uninterrupted_run_gives(
+    root: Path, tmp_path: Path, name: str, overrides: list[str], wait: float, inside: bool
+) -> None:
+    scenario = str(root / "scenarios" / f"{name}.yaml")
+    arguments = ["run", scenario, *overrides, "--out", str(tmp_path)]
+    folder = tmp_path / name / "one"
+    code, output = interrupted([*arguments, "--id", "one"], "epoch 1", wait)
+    assert code == 130, output
+    assert "Traceback" not in output
+    assert f"resume with    neurosim resume {folder}" in output
+    check_folder(folder, "interrupted")
+    if inside:
+        assert load_state(folder / "checkpoints/last.safetensors")["trainer"]["labels"] is not None
+    before = summary(folder)
+
+    neurosim("resume", folder)
+    neurosim(*arguments, "--id", "two")
+    whole = tmp_path / name / "two"
+    check_folder(folder, "finished")
+    assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    times = {"seconds", "epoch_seconds"}
+    one, two = summary(folder), summary(whole)
+    assert len(one["epoch_seconds"]) == len(two["epoch_seconds"])
+    assert {k: v for k, v in one.items() if k not in times} == {
+        k: v for k, v in two.items() if k not in times
+    }
+    assert before["steps"] < two["steps"]
+    assert before["seconds"] < one["seconds"]
+    assert one["weights_sha256"] != before["weights_sha256"]
+    (again,) = neurosim("resume", folder, code=2).output.splitlines()
+    assert "finished" in again
+
+
+def test_resume_in_a_process_of_its_own(root: Path, tmp_path: Path) -> None:
+    scenario = str(root / "scenarios/parallel.yaml")
+    arguments = ["run", scenario, *SHORT, "--out", str(tmp_path)]
+    interrupted([*arguments, "--id", "one"], "epoch 1", 0.0)
+    folder = tmp_path / "parallel/one"
+    command = [sys.executable, "-m", "neurosim", "resume", "--quiet", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("status         finished\n")
+    neurosim(*arguments, "--id", "two")
+    for key in ("weights_sha256", "metrics_sha256"):
+        assert summary(folder)[key] == summary(tmp_path / "parallel/two")[key]
+
+
+# ---- resuming what cannot be resumed -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interrupted run; the tests copy it."""
+    out = tmp_path_factory.mktemp("runs")
+    scenario = str(root / "scenarios/parallel.yaml")
+    interrupted(["run", scenario, *SHORT, "--out", str(out), "--id", "one"], "epoch 1", 0.0)
+    return out / "parallel/one"
+
+
+def copied(stopped: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    for path in stopped.rglob("*"):
+        if path.is_file():
+            target = folder / path.relative_to(stopped)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    return folder
+
+
+def test_a_copy_resumes_elsewhere(stopped: Path, tmp_path: Path) -> None:
+    folder = copied(stopped, tmp_path)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "step", "left": "by a crash"')  # after the checkpoint was written
+    neurosim("resume", folder)
+    check_folder(folder, "finished")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("checkpoints/last.safetensors", None),
+        ("checkpoints/last.safetensors", b""),
+        ("checkpoints/last.safetensors", b"\xff" * 1000),
+        ("scenario.yaml", None),
+        ("scenario.yaml", b"name: [\n"),
+        ("metrics.jsonl", None),
+    ],
+    ids=str,
+)
+def test_refuses_a_damaged_folder(
+    stopped: Path, tmp_path: Path, file: str, content: bytes | None
+) -> None:
+    folder = copied(stopped, tmp_path)
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    output = neurosim("resume", folder, code=2).output
+    assert output.startswith("error: ")
+    assert str(folder) in output
+
+
+def test_refuses_metrics_that_lack_what_the_checkpoint_has_seen(
+    stopped: Path, tmp_path: Path
+) -> None:
+    """`truncate` would make the file longer, with zeros."""
+    folder = copied(stopped, tmp_path)
+    (folder / "metrics.jsonl").write_text("")
+    assert "metrics.jsonl" in neurosim("resume", folder, code=2).output
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("dense: 128", "dense: 100"),
+        ("name: h1", "name: first"),
+        ("batch_size: 50", "batch_size: 40"),
+        ("kind: parallel\n  ticks: 16", "kind: lazy\n  duration: 8"),
+        ("unit: population", "unit: neuron"),
+        ("kind: adam", "kind: adamw"),
+        ("limit: 200", "limit: 100"),
+        ("seed: 0", "seed: 1"),
+    ],
+    ids=["size", "name", "batch size", "schedule", "unit", "optimizer", "data", "seed"],
+)
+def test_refuses_a_scenario_that_was_changed(
+    stopped: Path, tmp_path: Path, old: str, new: str
+) -> None:
+    """It could not be what an uninterrupted run gives."""
+    folder = copied(stopped, tmp_path)
+    text = (folder / "scenario.yaml").read_text()
+    replaced = text.replace(old, new, 1)
+    assert replaced != text
+    (folder / "scenario.yaml").write_text(replaced)
+    output = neurosim("resume", folder, code=2).output
+    assert output.startswith("error: ")
+    assert "scenario.yaml" in output

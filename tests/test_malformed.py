@@ -1,0 +1,388 @@
+"""Malformed scenarios, networks, data and overrides: an error with its line, and no traceback.
+
+What is wrong and what must be said about it is in ``data/malformed``; mutations of the shipped
+files are in test_mutations.py.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from neurosim.cli import main
+
+FOLDER = Path(__file__).parent / "data" / "malformed"
+SCENARIO, CHAIN, GRAPH = (
+    (FOLDER / f"{name}.yaml").read_text() for name in ("scenario", "chain", "graph")
+)
+LINES = SCENARIO.splitlines()
+MARK = re.compile(r"([^\n]+?):([0-9]+):([0-9]+): [^\n]+")
+
+
+def refused(*arguments: str | Path) -> list[str]:
+    """Runs a command that must fail with exit code 2; its lines, without "error: "."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    lines = result.stderr.removeprefix("error: ").splitlines()
+    for line in lines:
+        assert MARK.fullmatch(line), line
+    return lines
+
+
+def check(lines: list[str], file: str | Path, expected: tuple[str, ...]) -> None:
+    """The error is about these places in the file, and says these things."""
+    shown = "\n".join(lines)
+    assert len(lines) == len(expected), shown
+    for line, start in zip(lines, expected, strict=True):
+        assert line.startswith(f"{file}:{start}"), shown
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the base files, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenario.yaml").write_text(SCENARIO)
+    (tmp_path / "net.yaml").write_text(CHAIN)
+    return tmp_path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """What asks for too much must be refused, not tried: the machine is shared."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 30), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+# ---- the list ----------------------------------------------------------------------------------
+
+
+def cases(name: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """(title, text, what is expected) of each edit of a base file."""
+    base = (FOLDER / f"{name}.yaml").read_text()
+    found = []
+    for block in (FOLDER / f"{name}.txt").read_text().split("\n\n"):
+        lines = [line for line in block.splitlines() if not line.startswith("#")]
+        text, expected = "\n" + base, tuple(line for line in lines if line[0] not in "-+")
+        for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)*)", "\n".join([*lines, ""]), re.M):
+            old, new = (re.sub("^.", "", part, flags=re.M) for part in (old, new))
+            assert text.count("\n" + old) == 1, block
+            text = text.replace("\n" + old, "\n" + new)
+        if expected:
+            found.append((f"{name}, {expected[0]}", text[1:], expected))
+    return found
+
+
+ALL = [case for name in ("scenario", "chain", "graph") for case in cases(name)]
+
+
+def test_the_base_files_are_valid() -> None:
+    for network in (CHAIN, GRAPH):
+        Path("net.yaml").write_text(network)
+        text = SCENARIO if network is CHAIN else SCENARIO.replace("    h1:", "    skip:")
+        Path("scenario.yaml").write_text(text)
+        result = CliRunner().invoke(main, ["validate", "scenario.yaml"])
+        assert result.exit_code == 0, result.output
+    assert len(ALL) >= 250
+
+
+@pytest.mark.parametrize(("title", "text", "expected"), ALL, ids=[title for title, _, _ in ALL])
+def test_the_list(title: str, text: str, expected: tuple[str, ...]) -> None:
+    if title.startswith("scenario"):
+        Path("scenario.yaml").write_text(text)
+        check(refused("validate", "scenario.yaml"), "scenario.yaml", expected)
+        return
+    # A network by itself, from a scenario (the error still is in the network's file), and in one.
+    Path("net.yaml").write_text(text)
+    check(refused("networks", "net.yaml"), "net.yaml", expected)
+    check(refused("validate", "scenario.yaml"), "net.yaml", expected)
+    inline = "".join(f"  {line}\n" for line in text.splitlines())
+    Path("inline.yaml").write_text(SCENARIO.replace(" net.yaml\n", f"\n{inline}", 1))
+    if not re.search(": (a tab|the key '.*' is already)", expected[0]):  # of the YAML, not of a key
+        moved = tuple(shifted(line) for line in expected)
+        check(refused("validate", "inline.yaml"), "inline.yaml", moved)
+
+
+def shifted(line: str) -> str:
+    """What is expected of a network file, inside of a scenario: from line 3 and column 3 on."""
+    row, column, rest = line.split(":", 2)
+    inner = re.match(r" [a-z0-9_.\[\]]+:", rest)
+    path = f"network.{rest[1:]}" if inner else f"network:{rest}"
+    return f"{int(row) + 2}:{int(column) + 2}: {path}"
+
+
+# ---- every key and every value -----------------------------------------------------------------
+
+LEAVES = [n for n, line in enumerate(LINES, 1) if re.search("[a-z_]+: .", line)]
+# Where a slip leaves out what is needed, more than the slip is reported.
+NEEDED = {1, 2, 3, 4, 8, 16, 17, 19, 20, 24, 31, 38, 42, 50, 51}
+NOWHERE = (
+    "[[]]",
+    "{a: 1}",
+    ".nan",
+    "-1",
+    "1e400",
+    "2026-01-01",
+    "*a",
+    "&a 1",
+    "!!int 1",
+    "}",
+    "@x",
+)
+
+
+def edited(number: int, line: str) -> list[str]:
+    """What is said about the scenario with another line."""
+    Path("scenario.yaml").write_text("\n".join([*LINES[: number - 1], line, *LINES[number:]]))
+    return refused("validate", "scenario.yaml")
+
+
+@pytest.mark.parametrize("number", LEAVES, ids=lambda number: LINES[number - 1].strip())
+def test_bad_values_of_every_key(number: int) -> None:
+    start = LINES[number - 1].partition(": ")[0] + ": "
+    for value in NOWHERE:
+        lines = edited(number, start + value)
+        for line in lines:
+            assert line.startswith(f"scenario.yaml:{number}:"), (value, line)
+        assert any(line.startswith(f"scenario.yaml:{number}:{len(start) + 1}:") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "number", sorted({*range(1, len(LINES) + 1)} - NEEDED), ids=lambda n: LINES[n - 1].strip()
+)
+def test_a_slip_in_every_key(number: int) -> None:
+    start, _, rest = LINES[number - 1].partition(":")
+    key = start.strip(" -")
+    (line,) = edited(number, f"{start}{key[-1]}:{rest}")
+    assert line.startswith(f"scenario.yaml:{number}:{len(start) - len(key) + 1}: ")
+    assert line.endswith(f"unknown key {key + key[-1]!r}; did you mean {key!r}?")
+
+
+# ---- files -------------------------------------------------------------------------------------
+
+FILES = [
+    (b"", "1:1: the document is empty; write 'key: value' lines"),
+    (b"# nothing\n", "1:1: the document is empty; write 'key: value' lines"),
+    (b"null", "1:1: expected a mapping with "),
+    (b"name", "1:1: expected a mapping with "),
+    (b"- name: x", "1:1: expected a mapping with "),
+    (b"\x89PNG\r\n\x1a\n", "1:1: byte 0x89 is not UTF-8; save the file as UTF-8"),
+    (b"PK\x03\x04\x14\0\0\0", "1:3: the character U+0003 cannot be used"),
+    (b"\x7fELF\x02\x01", "1:1: the character U+007F cannot be used"),
+    (b"name: base\nseed: \xff\n", "2:7: byte 0xff is not UTF-8; save the file as UTF-8"),
+    (SCENARIO.encode("utf-16"), "1:1: this is UTF-16; save the file as UTF-8"),
+    (gzip.compress(b"name: base", mtime=0), "1:2: byte 0x8b is not UTF-8"),
+    (b"name: x\n" * 200_000, "1:1: larger than 1048576 bytes"),
+    (b"[" * 1000, "1:34: nested more than 32 deep"),
+    (b"rule:\n\talpha: 0.5", "2:1: a tab cannot stand here; indent with spaces"),
+    (b"rule:\n  alpha:\t0.5", "2:9: a tab cannot stand here; indent with spaces"),
+    (b"seed: 0\n\0", "2:1: the character U+0000 cannot be used"),
+    (b"name: base # \x07\n", "1:14: the character U+0007 cannot be used"),
+    (b"seed: 0\r\nseed: 1\r\n", "2:1: the key 'seed' is already in line 1; remove one"),
+]
+
+
+@pytest.mark.parametrize(("content", "expected"), FILES, ids=[said for _, said in FILES])
+def test_files_of_something_else(content: bytes, expected: str) -> None:
+    Path("junk.yaml").write_bytes(content)
+    Path("scenario.yaml").write_text(SCENARIO.replace("net.yaml", "junk.yaml"))
+    check(refused("validate", "junk.yaml"), "junk.yaml", (expected,))
+    check(refused("run", "junk.yaml"), "junk.yaml", (expected,))
+    check(refused("networks", "junk.yaml"), "junk.yaml", (expected,))
+    check(refused("validate", "scenario.yaml"), "junk.yaml", (expected,))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (line,) = refused("validate", "scenaro.yaml")
+    assert line == "scenaro.yaml:1:1: no such file; did you mean 'scenario.yaml'?"
+    check(refused("validate", "folder"), "folder", ("1:1: is a folder; name a YAML file in it",))
+    check(refused("networks", "nothing"), "nothing", ("1:1: no such file",))
+
+
+@pytest.mark.parametrize("name", ["nte.yaml", "folder", "''", "~", "no/where.yaml", "/"])
+def test_a_network_that_cannot_be_read_is_named_at_its_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    text = SCENARIO.replace("network: net.yaml", f"network: {name}")
+    Path("scenario.yaml").write_text(text)
+    if name == "~":  # which is null
+        check(refused("validate", "scenario.yaml"), "scenario.yaml", ("2:10: network: expected",))
+        return
+    (line,) = refused("validate", "scenario.yaml")
+    assert line.startswith("scenario.yaml:2:10: network: "), line
+    assert name.strip("'") in line
+    assert ("did you mean 'net.yaml'?" in line) == (name == "nte.yaml")
+
+
+# ---- overrides ---------------------------------------------------------------------------------
+
+OVERRIDES = [
+    (["rule.alpha=2"], "1:1: rule.alpha: must be at most 1, got 2"),
+    (["seed=1", "rule.alhpa=0.5"], "2:1: rule: unknown key 'alhpa'; did you mean 'alpha'?"),
+    (["rule.alpha"], "1:1: in the argument 'rule.alpha': write it as key.path=value"),
+    (["=3"], "1:1: in the argument '=3': write it as key.path=value"),
+    (["seed="], "1:1: in the argument 'seed=': there is no value after '='"),
+    (["seed=[1"], "1:1: in the argument 'seed=[1': add ',' or ']'"),
+    (["seed=*a"], "1:1: in the argument 'seed=*a': aliases are not supported"),
+    (["a..b=1"], "1:1: in the argument 'a..b=1': 'a..b' is no key"),
+    (["probes[5]=loss"], "1:1: in the argument 'probes[5]=loss': there is no item 5 in"),
+    (["probes.x=loss"], "1:1: in the argument 'probes.x=loss': 'probes' is a list; name"),
+    (["loss.kind=x"], "1:1: in the argument 'loss.kind=x': 'loss' is 'squared_error'"),
+    (["rule[0]=x"], "1:1: in the argument 'rule[0]=x': 'rule' is no list, so it has no item [0]"),
+    (["schedule={kind: lazy}"], "1:1: schedule: needs the key 'duration'"),
+    (["schedule.kind=lazy", "schedule.duration=4"], "scenario.yaml:19:3: schedule: unknown key"),
+    (["channels.mean.delay=1.5"], "1:1: channels.mean.delay: "),
+    (["rule.nudge=prediction", "init=carry"], "2:1: init: the nudge 'prediction' needs init"),
+    (["rule.nudge=proximal", "loss=cross_entropy"], "2:1: loss: the nudge 'proximal' is"),
+    (["seed=0", "probes=[wakes, wakes]"], "2:1: probes[1]: the probe 'wakes' is named twice"),
+    (["network=nowhere.yaml"], "1:1: network: "),
+    (["network={input: 64, layers: []}"], "1:1: network.layers: needs at least 1 item(s), got 0"),
+    (["network={input: 64, layers: [{dense: 10}]}"], "scenario.yaml:32:7: channels.overrides.h1:"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overrides", "expected"), OVERRIDES, ids=[str(o) for o, _ in OVERRIDES])
+def test_overrides(overrides: list[str], expected: str) -> None:
+    line = refused("validate", "scenario.yaml", *overrides)[0]
+    file = "" if expected.startswith("scenario") else "<command line>:"
+    assert line.startswith(file + expected), line
+
+
+# ---- data --------------------------------------------------------------------------------------
+
+
+def idx(shape: tuple[int, ...], values: bytes) -> bytes:
+    return struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape) + values
+
+
+def write_mnist(folder: Path, count: int = 20) -> None:
+    """Small files in MNIST's format."""
+    folder.mkdir()
+    for part in ("train", "t10k"):
+        images = idx((count, 28, 28), bytes(count * 784))
+        labels = idx((count,), bytes(n % 10 for n in range(count)))
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(images)
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+
+
+DAMAGE = [
+    ("train-images-idx3-ubyte", None, "none of train-images-idx3-ubyte, "),
+    ("train-images-idx3-ubyte", b"", "images-idx3-ubyte: not an IDX file"),
+    ("train-images-idx3-ubyte", b"\0\0\x08\x03\0\0", "ubyte: truncated within its header"),
+    ("train-images-idx3-ubyte", idx((20, 28, 28), b"12"), "ubyte: truncated to 2 bytes"),
+    ("train-images-idx3-ubyte", idx((1, 28, 28), bytes(785)), "ubyte: trailing bytes"),
+    ("train-images-idx3-ubyte", idx((2**31, 28, 28), b""), "images-idx3-ubyte: announces "),
+    ("train-images-idx3-ubyte", idx((20, 8, 8), bytes(1280)), "ubyte: images are (8, 8)"),
+    ("t10k-labels-idx1-ubyte", idx((3,), b"123"), "holds 20 images but "),
+    ("t10k-labels-idx1-ubyte", idx((20,), bytes(19) + b"\x0a"), "label 10 at index 19"),
+    ("t10k-labels-idx1-ubyte", None, "none of t10k-labels-idx1-ubyte"),
+    ("train-labels-idx1-ubyte.gz", b"\x1f\x8b\x08", "not an intact gzip file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "said"), DAMAGE, ids=[said for *_, said in DAMAGE])
+def test_damaged_mnist(here: Path, name: str, content: bytes | None, said: str) -> None:
+    write_mnist(here / "mnist")
+    (here / "mnist" / name.removesuffix(".gz")).unlink()
+    if content is not None:
+        (here / "mnist" / name).write_bytes(content)
+    text = SCENARIO.replace("name: digits", "name: mnist\n  root: mnist")
+    Path("scenario.yaml").write_text(text)
+    Path("net.yaml").write_text(CHAIN.replace("64", "784"))
+    (line,) = refused("run", "scenario.yaml")
+    assert line.startswith("scenario.yaml:5:9: data.root: ")
+    assert said in line
+    assert not Path("runs").exists()
+
+
+def test_undamaged_mnist(here: Path) -> None:
+    """The test above would be worth little if these files were wrong anyway."""
+    write_mnist(here / "mnist")
+    text = SCENARIO.replace("name: digits", "name: mnist\n  root: mnist").replace("50", "5")
+    Path("scenario.yaml").write_text(text)
+    Path("net.yaml").write_text(CHAIN.replace("64", "784"))
+    result = CliRunner().invoke(main, ["run", "scenario.yaml"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "net.yaml", "/", "''"])
+def test_no_mnist_there(folder: str) -> None:
+    root = f"name: mnist\n  root: {folder}"
+    Path("scenario.yaml").write_text(SCENARIO.replace("name: digits", root))
+    (line,) = refused("run", "scenario.yaml")
+    assert line.startswith("scenario.yaml:5:9: data.root: ")
+    assert "put MNIST's four IDX files there or give the folder that has them" in line
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("limit: 200", "limit: 59"),
+        ("batch_size: 50", "batch_size: 191"),
+        ("batch_size: 50", "batch_size: 201"),
+        ("validation: 10", "validation: 151"),
+        ("validation: 10", "validation: 200"),
+        ("validation: 10", "validation: 1000000"),
+    ],
+)
+def test_too_few_images(old: str, new: str) -> None:
+    Path("scenario.yaml").write_text(SCENARIO.replace(old, new))
+    (line,) = refused("run", "scenario.yaml")
+    # The line of any of the three that do not go together.
+    assert re.match("scenario.yaml:(5:15|6:10|48:15): (data|training)[.]", line), line
+    assert "-" not in line.partition(": ")[2]  # no negative number of images
+    assert not Path("runs").exists()
+
+
+NETWORKS = [
+    ("input: [64]", "input: [65]", "images of shape (1, 8, 8) (64 values) cannot be given the"),
+    ("dense: 10", "dense: 11", "digits has 10 classes, but the output population 'output' has 11"),
+    ("dense: 10", "dense: 9", "digits has 10 classes, but the output population 'output' has 9"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), NETWORKS, ids=[said for *_, said in NETWORKS])
+def test_networks_that_do_not_fit_the_data(old: str, new: str, said: str) -> None:
+    Path("net.yaml").write_text(CHAIN.replace(old, new))
+    (line,) = refused("run", "scenario.yaml")
+    assert re.match("scenario.yaml:(2|3|4):[0-9]+: (network|data): ", line)
+    assert said in line
+
+
+# ---- folders -----------------------------------------------------------------------------------
+
+
+def test_run_folders_that_cannot_be(here: Path) -> None:
+    (here / "file").write_text("")
+    (here / "runs" / "base" / "taken").mkdir(parents=True)
+    for arguments, said in [
+        (["--out", "file"], "file"),
+        (["--out", "/proc/nowhere"], "/proc/nowhere"),
+        (["--id", "taken"], "taken: exists already; choose another id"),
+        (["--id", "a/b"], "the id 'a/b' must be a plain folder name"),
+        (["--id", ""], "the id '' must be a plain folder name"),
+        (["--id", ".."], "the id '..' must be a plain folder name"),
+        (["--id", "x" * 300], "name too long"),
+    ]:
+        result = CliRunner().invoke(main, ["run", "scenario.yaml", *arguments])
+        assert result.exit_code == 2, (arguments, result.output, result.exception)
+        assert result.stderr.startswith("error: ")
+        assert said.lower() in result.stderr.lower(), arguments
+    assert sorted(path.name for path in here.iterdir()) == [
+        "file",
+        "net.yaml",
+        "runs",
+        "scenario.yaml",
+    ]

@@ -1,0 +1,389 @@
+"""The parameters of a network and its prediction, against plain torch."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from math import sqrt
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+import neurosim as ns
+
+TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, dtype=torch.float64, generator=generator)
+
+
+def double(network: ns.Network, seed: int = 0) -> ns.Model:
+    return ns.Model(network, seed=seed, dtype=torch.float64)
+
+
+# ---- from torch: the same function, the same gradients -----------------------------------------
+
+IMAGE = (2, 9, 8)
+SEQUENTIALS: dict[str, tuple[list[nn.Module], tuple[int, ...]]] = {
+    "linear": ([nn.Linear(5, 3)], (5,)),
+    "mlp": ([nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 6), nn.ReLU(), nn.Linear(6, 3)], (5,)),
+    "mlp without biases": (
+        [nn.Linear(5, 7, bias=False), nn.ReLU(), nn.Linear(7, 3, bias=False)],
+        (5,),
+    ),
+    "mlp with a linear hidden layer": ([nn.Linear(5, 7), nn.Linear(7, 3)], (5,)),
+    "mlp on flattened images": ([nn.Flatten(), nn.Linear(144, 3)], IMAGE),
+    "conv relu maxpool": (
+        [nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 3)],
+        IMAGE,
+    ),
+    "conv maxpool relu": (
+        [nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)],
+        IMAGE,
+    ),
+    "conv relu avgpool": (
+        [nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(27, 3)],
+        IMAGE,
+    ),
+    "conv avgpool relu": (
+        [nn.Conv2d(2, 3, 3), nn.AvgPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)],
+        IMAGE,
+    ),
+    "conv relu avgpool relu": (
+        [nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AvgPool2d(2), nn.ReLU(), nn.Conv2d(3, 2, 3)],
+        IMAGE,
+    ),
+    "two pools": (
+        [nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.MaxPool2d((1, 3)), nn.Conv2d(3, 1, 1)],
+        IMAGE,
+    ),
+    "a pool first": ([nn.MaxPool2d(2), nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 1)], IMAGE),
+    "a pool last": ([nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AvgPool2d((7, 6))], IMAGE),
+    "a pool into the last convolution": ([nn.Conv2d(2, 3, 3), nn.AvgPool2d(2)], IMAGE),
+    "strides and paddings": (
+        [
+            nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 2)),
+            nn.ReLU(),
+            nn.Conv2d(3, 4, 3, padding="same", bias=False),
+            nn.ReLU(),
+            nn.Conv2d(4, 2, (2, 3), padding="valid"),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(72, 3),
+        ],
+        IMAGE,
+    ),
+    "pools that overlap": (
+        [
+            nn.Conv2d(2, 3, 3),
+            nn.MaxPool2d(3, stride=1, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(3, 3, 3),
+            nn.ReLU(),
+            nn.AvgPool2d((3, 2), stride=1),
+            nn.Flatten(),
+            nn.Linear(27, 2),
+        ],
+        IMAGE,
+    ),
+    "average over the padding": (
+        [nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AvgPool2d(3, padding=1), nn.Conv2d(3, 2, 1)],
+        IMAGE,
+    ),
+    "average over the padding, bias and all": (
+        [nn.Conv2d(2, 3, 3), nn.AvgPool2d(3, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 1)],
+        IMAGE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENTIALS)
+def test_from_torch(name: str) -> None:
+    layers, shape = SEQUENTIALS[name]
+    sequential = nn.Sequential(*copy.deepcopy(layers)).double()
+    with torch.no_grad():
+        for seed, parameter in enumerate(sequential.parameters()):
+            parameter.copy_(random(*parameter.shape, seed=seed))
+    network = ns.Network.from_torch(sequential, None if name in ("mlp", "linear") else shape)
+    model = double(network)
+    assert all(p.activation in ("relu", "identity") for p in network.populations)
+    x = random(4, *shape, seed=99)
+    expected, found = sequential(x), model(x)
+    torch.testing.assert_close(found.flatten(1), expected.flatten(1), **TOLERANCE)
+    weights = random(*expected.shape, seed=98)
+    ours = torch.autograd.grad((found * weights.view_as(found)).sum(), list(model.parameters()))
+    theirs = torch.autograd.grad((expected * weights).sum(), list(sequential.parameters()))
+    assert len(ours) == len(theirs)
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-11, atol=1e-11)
+
+
+def test_from_torch_takes_copies() -> None:
+    sequential = nn.Sequential(OrderedDict(a=nn.Linear(2, 3), b=nn.ReLU(), c=nn.Linear(3, 1)))
+    network = ns.Network.from_torch(sequential)
+    model = ns.Model(network)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        sequential[0].weight.zero_()
+        network.parameters["layer1.weight"].zero_()
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert list(before) == ["layer1.weight", "layer1.bias", "output.weight", "output.bias"]
+
+
+CONV = nn.Conv2d(2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "message"),
+    [
+        ([nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)], None, r"module 1 \(Tanh\): only Linear"),
+        ([nn.Linear(2, 3), nn.Dropout(), nn.Linear(3, 1)], None, "module 1 .Dropout."),
+        ([CONV, nn.BatchNorm2d(3)], IMAGE, "module 1 .BatchNorm2d."),
+        ([nn.Sequential(nn.Linear(2, 3))], (2,), "module 0 .Sequential."),
+        ([CONV, nn.AdaptiveAvgPool2d(1)], IMAGE, "module 1 .AdaptiveAvgPool2d."),
+        ([nn.Conv2d(2, 2, 3, groups=2)], IMAGE, "module 0 .Conv2d.: groups"),
+        ([nn.Conv2d(2, 2, 3, dilation=2)], IMAGE, "dilation"),
+        ([nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")], IMAGE, "padding modes"),
+        ([nn.Conv2d(2, 2, (3, 2), padding="same")], IMAGE, r"odd kernel, not \[3, 2\]"),
+        ([CONV, nn.MaxPool2d(2, ceil_mode=True)], IMAGE, "module 1 .MaxPool2d.: ceil_mode"),
+        ([CONV, nn.AvgPool2d(2, ceil_mode=True)], IMAGE, "ceil_mode"),
+        ([CONV, nn.MaxPool2d(2, dilation=2)], IMAGE, "dilation"),
+        ([CONV, nn.AvgPool2d(2, divisor_override=3)], IMAGE, "divisor_override"),
+        ([CONV, nn.AvgPool2d(3, padding=1, count_include_pad=False)], IMAGE, "count_include_pad"),
+        ([CONV, nn.MaxPool2d(8)], IMAGE, r"pool kernel \[8, 8\] does not fit"),
+        ([nn.ReLU(), nn.Linear(2, 3)], (2,), "module 0 .ReLU.: an activation of the input"),
+        ([nn.Linear(2, 3), nn.ReLU()], None, "last layer must be linear"),
+        ([nn.Linear(2, 3), nn.Linear(4, 1)], None, r"\[1, 4\] does not fit 'layer1' before it"),
+        ([CONV, nn.Linear(8, 1)], IMAGE, r"weight \[1, 8\] does not fit 'layer1'.*\[3, 7, 6\]"),
+        ([nn.Conv2d(1, 3, 3)], IMAGE, r"weight \[3, 1, 3, 3\] does not fit 'input'"),
+        ([nn.Linear(4, 4), nn.Conv2d(1, 1, 1)], None, r"needs an input of shape \[C, H, W\]"),
+        ([CONV], None, "give input_shape"),
+        ([], None, "give input_shape"),
+        ([nn.Flatten()], IMAGE, "no layer with weights"),
+        ([nn.AvgPool2d(2)], IMAGE, "no layer with weights"),
+        ([nn.Linear(2, 3)], (2, 2), r"\[2, 2\]; it must be \[N\] or \[C, H, W\]"),
+    ],
+)
+def test_from_torch_refuses(layers: list[nn.Module], shape: Any, message: str) -> None:
+    with pytest.raises(ns.NetworkError, match=message):
+        ns.Network.from_torch(nn.Sequential(*layers), shape)
+
+
+def test_from_torch_wants_a_sequential() -> None:
+    with pytest.raises(ns.NetworkError, match=r"expected a torch.nn.Sequential, not Linear"):
+        ns.Network.from_torch(nn.Linear(2, 3))  # type: ignore[arg-type]
+
+
+# ---- graphs ------------------------------------------------------------------------------------
+
+
+def edge(pre: str, post: str, op: str = "dense", **more: Any) -> dict[str, Any]:
+    return {"from": pre, "to": post, "op": op} | more
+
+
+def test_a_graph_by_hand() -> None:
+    """Skips, sums, parallel projections, an identity, and a bias that no weight comes with."""
+    network = ns.Network.from_dict(
+        {
+            "populations": {
+                "input": {"shape": [2, 4, 4], "role": "input"},
+                "a": {"shape": [2, 4, 4]},
+                "b": {"shape": [2, 4, 4], "activation": "tanh", "bias": True},
+                "c": {"shape": [2, 2, 2], "activation": "hard_sigmoid"},
+                "output": {"shape": [3], "role": "output"},
+            },
+            "projections": [
+                edge("input", "a", "conv", name="one"),
+                edge("input", "a", "conv", name="two", kernel=1),
+                edge("a", "b", "identity"),
+                edge("input", "b", "identity"),
+                edge("b", "c", "pool", pool="max"),
+                edge("a", "c", "conv", pool="avg"),
+                edge("c", "output"),
+                edge("input", "output"),
+            ],
+        }
+    )
+    model = double(network)
+    with torch.no_grad():
+        for seed, parameter in enumerate(model.parameters()):
+            parameter.copy_(random(*parameter.shape, seed=seed))
+    w = model.state_dict()
+    x = random(3, 2, 4, 4, seed=50)
+    a = F.conv2d(x, w["one.weight"], padding=1) + F.conv2d(x, w["two.weight"])
+    a = torch.relu(a + w["a.bias"][:, None, None])
+    b = torch.tanh(a + x + w["b.bias"][:, None, None])
+    c = F.max_pool2d(b, 2) + F.avg_pool2d(F.conv2d(a, w["a->c.weight"], w["c.bias"], 1, 1), 2)
+    c = c.clamp(0, 1).flatten(1)
+    expected = F.linear(c, w["c->output.weight"], w["output.bias"])
+    expected = expected + F.linear(x.flatten(1), w["input->output.weight"])
+    torch.testing.assert_close(model(x), expected, **TOLERANCE)
+
+
+def test_a_dense_projection_into_conv_channels() -> None:
+    """The bias is one value per conv channel, whatever arrives."""
+    populations = {
+        "input": {"shape": 5, "role": "input"},
+        "h": {"shape": [2, 3, 3]},
+        "output": {"shape": [1, 3, 3], "role": "output"},
+    }
+    edges = [edge("input", "h"), edge("h", "output", "conv")]
+    network = ns.Network.from_dict({"populations": populations, "projections": edges})
+    model = double(network)
+    assert network.parameter_shapes()["h.bias"] == (2,)
+    with torch.no_grad():
+        model.state_dict()["h.bias"].copy_(torch.tensor([0.5, -0.25]))
+    w, x = model.state_dict(), random(2, 5)
+    h = (x @ w["input->h.weight"].T).view(2, 2, 3, 3) + w["h.bias"][:, None, None]
+    expected = F.conv2d(torch.relu(h), w["h->output.weight"], padding=1)
+    torch.testing.assert_close(model(x), expected, **TOLERANCE)
+
+
+def test_forward_checks_its_input() -> None:
+    model = ns.Model(ns.Network.from_dict({"input": [1, 2, 3], "layers": [{"dense": 2}]}))
+    assert model(torch.zeros(4, 1, 2, 3)).shape == (4, 2)
+    for shape in [(1, 2, 3), (4, 6), (4, 1, 3, 2), (0, 1, 2, 3)]:
+        with pytest.raises(ns.InputError, match=r"it must be \[B, 1, 2, 3\]"):
+            model(torch.zeros(shape))
+
+
+def test_forward_refuses_a_cycle() -> None:
+    description = {
+        "populations": {
+            "input": {"shape": 2, "role": "input"},
+            "h": {"shape": 2},
+            "output": {"shape": 2, "role": "output"},
+        },
+        "projections": [edge("input", "h"), edge("h", "output"), edge("output", "h")],
+    }
+    model = ns.Model(ns.Network.from_dict(description))
+    with pytest.raises(ns.NetworkError, match=r"h -> output -> h|output -> h -> output"):
+        model(torch.zeros(1, 2))
+
+
+# ---- names -------------------------------------------------------------------------------------
+
+
+def test_keys_of_chain_and_graph() -> None:
+    layers = [{"name": "h1", "dense": 3}, {"name": "out", "dense": 2}]
+    chain = ns.Model(ns.Network.from_dict({"input": 4, "layers": layers}))
+    keys = ["h1.weight", "h1.bias", "out.weight", "out.bias"]
+    assert list(chain.state_dict()) == keys == [name for name, _ in chain.named_parameters()]
+    populations = {
+        "input": {"shape": 4, "role": "input"},
+        "h1": {"shape": 3},
+        "out": {"shape": 2, "role": "output"},
+    }
+    edges = [edge("input", "h1"), edge("h1", "out")]
+    graph = ns.Model(ns.Network.from_dict({"populations": populations, "projections": edges}))
+    keys = ["input->h1.weight", "h1.bias", "h1->out.weight", "out.bias"]
+    assert list(graph.state_dict()) == keys
+    values = [torch.full_like(v, i) for i, v in enumerate(graph.state_dict().values())]
+    graph.load_state_dict(dict(zip(keys, values, strict=True)))
+    assert graph.parameter("input->h1", "weight") is dict(graph.named_parameters())[keys[0]]
+    assert graph.parameter("h1", "weight") is None
+    assert graph.parameter("nobody", "bias") is None
+
+
+RESERVED = ["forward", "type", "train", "network", "to", "dtype", "parameter"]
+RESERVED += ["_modules", "_parameters", "__class__", "state_dict", "bias_carrier"]
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_names_are_the_users(name: str) -> None:
+    """A population may have the name of anything that a torch module has, too."""
+    description = {"input": 4, "layers": [{"name": name, "dense": 3}, {"dense": 2}]}
+    plain = {"input": 4, "layers": [{"name": "h", "dense": 3}, {"dense": 2}]}
+    other = ns.Model(ns.Network.from_dict(plain))
+    model = ns.Model(ns.Network.from_dict(description))
+    keys = [f"{name}.weight", f"{name}.bias", "output.weight", "output.bias"]
+    assert list(model.state_dict()) == keys
+    model.load_state_dict(dict(zip(keys, other.state_dict().values(), strict=True)))
+    model.train().eval().requires_grad_(False).double().float()
+    x = torch.ones(1, 4)
+    assert torch.equal(model(x), other(x))
+
+
+def test_a_model_can_be_copied() -> None:
+    """As a researcher does it, to keep the best weights or an average of them."""
+    model = ns.Model(ns.Network.from_dict({"input": 4, "layers": [{"dense": 3}]}))
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin(torch.ones(1, 4)), model(torch.ones(1, 4)))
+    with torch.no_grad():
+        model.state_dict()["output.weight"].zero_()
+    assert twin.state_dict()["output.weight"].any()
+
+
+# ---- initial values ----------------------------------------------------------------------------
+
+
+def wide(initialization: str) -> Tensor:
+    layers = [{"name": "c", "conv": 64, "kernel": [3, 5]}, {"dense": 1}]
+    description = {"input": [24, 2, 2], "initialization": initialization, "layers": layers}
+    return double(ns.Network.from_dict(description), seed=1).state_dict()["c.weight"]
+
+
+FAN_IN, FAN_OUT, COUNT = 24 * 15, 64 * 15, 64 * 24 * 15
+
+
+def test_glorot_uniform() -> None:
+    weight, bound = wide("glorot_uniform"), sqrt(6.0 / (FAN_IN + FAN_OUT))
+    assert 0.999 * bound < weight.max().item() <= bound
+    assert 0.999 * bound < -weight.min().item() <= bound
+    variance = bound**2 / 3.0
+    assert abs(weight.mean().item()) < 5.0 * sqrt(variance / COUNT)
+    # The fourth moment of a uniform distribution is 9/5 of its squared variance.
+    assert abs(weight.var().item() / variance - 1.0) < 5.0 * sqrt(0.8 / COUNT)
+
+
+@pytest.mark.parametrize(("name", "gain"), [("lecun_normal", 1.0), ("he_normal", 2.0)])
+def test_normal_initializations(name: str, gain: float) -> None:
+    weight, variance = wide(name), gain / FAN_IN
+    assert abs(weight.mean().item()) < 5.0 * sqrt(variance / COUNT)
+    assert abs(weight.var().item() / variance - 1.0) < 5.0 * sqrt(2.0 / COUNT)
+    within = (weight.abs() < sqrt(variance)).double().mean().item()
+    assert abs(within - 0.6827) < 5.0 * sqrt(0.22 / COUNT)
+
+
+def test_the_seed_decides() -> None:
+    network = ns.Network.from_dict({"input": 4, "layers": [{"dense": 5}, {"dense": 5}]})
+    first, again, other = (ns.Model(network, seed=s).state_dict() for s in (7, 7, 8))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not any(torch.equal(first[k], other[k]) for k in first if k.endswith("weight"))
+    assert not first["layer1.bias"].any()
+    assert not torch.equal(first["layer1.weight"][:, :4], first["output.weight"][:, :4])
+
+
+def test_the_global_generator_does_not_matter() -> None:
+    network = ns.Network.from_dict({"input": 4, "layers": [{"dense": 5}]})
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = ns.Model(network)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(first.state_dict()["output.weight"], ns.Model(network).output.weight)
+
+
+def test_a_layer_more_does_not_change_the_others() -> None:
+    few = [{"name": "a", "dense": 5}, {"name": "b", "dense": 5}, {"name": "out", "dense": 2}]
+    more = [few[0], {"name": "new", "dense": 5}, *few[1:]]
+    one, two = (
+        ns.Model(ns.Network.from_dict({"input": 5, "layers": layers})).state_dict()
+        for layers in (few, more)
+    )
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_the_type_rounds_but_does_not_draw() -> None:
+    network = ns.Network.from_dict({"input": [1, 4, 4], "layers": [{"conv": 3}, {"dense": 2}]})
+    exact = ns.Model(network, seed=2, dtype=torch.float64)
+    rounded = ns.Model(network, seed=2)
+    assert exact.dtype == torch.float64
+    assert rounded.dtype == torch.float32
+    for key, value in exact.state_dict().items():
+        assert torch.equal(value.float(), rounded.state_dict()[key])

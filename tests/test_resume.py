@@ -1,0 +1,147 @@
+"""A training that is saved and continued goes on bit for bit, wherever it was interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurosim.checkpoint import load_state, save_state
+from neurosim.errors import NeurosimError
+from neurosim.scenario import Scenario
+from neurosim.training import Trainer
+
+SHORT = ["data.limit=120", "data.batch_size=30", "training.epochs=2", "training.max_steps=6"]
+
+# Everything that has a state of its own: clocks, carried states, thresholds, optimizers, probes.
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    "lazy": ("lazy", []),
+    "lazy, feed-forward": ("lazy", ["init=feedforward"]),
+    "odd_even, learning within": ("odd_even", []),
+    "parallel": ("parallel", []),
+    "parallel, carried": ("parallel", ["init=carry"]),
+    "poisson": ("poisson", []),
+    "poisson, carried": ("poisson", ["init=carry", "processes=population"]),
+    "periodic": ("skip", []),
+    "periodic, carried": ("skip", ["init=carry", "schedule.duration=3", "loss=cross_entropy"]),
+    "random order": ("random_order", ["schedule.passes=2"]),
+    "random populations": (
+        "random_order",
+        ["schedule={kind: random_order, unit: population, updates: 12}"],
+    ),
+    "sweep, convolutions": ("sweep", []),
+    "damped, learning within": (
+        "odd_even",
+        ["rule.damping=published", "plasticity.every=3", "init=carry"],
+    ),
+    "stopping": ("parallel", ["stop={residual: 1.0e-3, every: 2}", "schedule.ticks=40"]),
+    "validation": ("parallel", ["training.validation=30", "schedule.ticks=6"]),
+    "thresholds": ("poisson", ["channels.mean.threshold=0.01", "processes=population"]),
+}
+
+
+def trainer_of(root: Path, variant: str) -> Trainer:
+    name, overrides = VARIANTS[variant]
+    path = root / "scenarios" / f"{name}.yaml"
+    scenario = Scenario.load(path, [*SHORT, *overrides])
+    return scenario.trainer(scenario.data())
+
+
+class After:
+    """Says "interrupted" once it has been asked so many times."""
+
+    def __init__(self, asked: int) -> None:
+        self.left = asked
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def result(trainer: Trainer, events: list[dict[str, Any]]) -> tuple[Any, ...]:
+    """All that a training comes to, exactly."""
+    weights = {k: v.tolist() for k, v in trainer.model.state_dict().items()}
+    states = {
+        cell.name: (cell.plus.value.tolist(), cell.minus.value.tolist())
+        for cell in trainer.simulation.state.cells
+    }
+    return json.dumps(events), weights, states, trainer.totals, trainer.step
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(root: Path) -> Callable[[str], tuple[Any, ...]]:
+    """The result of a variant without any interruption, and how often it asks for one."""
+    known: dict[str, tuple[Any, ...]] = {}
+
+    def run(variant: str) -> tuple[Any, ...]:
+        if variant not in known:
+            trainer, asked = trainer_of(root, variant), After(10**9)
+            events = list(trainer.run(asked))
+            known[variant] = (result(trainer, events), 10**9 - asked.left)
+        return known[variant]
+
+    return run
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@given(share=st.lists(st.floats(0, 1), min_size=1, max_size=3))
+@settings(max_examples=3)
+def test_goes_on_bit_for_bit(
+    root: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    uninterrupted: Callable[[str], tuple[Any, ...]],
+    variant: str,
+    share: list[float],
+) -> None:
+    """Interrupted anywhere, several times, each time into a file and a new process's objects."""
+    expected, asked = uninterrupted(variant)
+    path = tmp_path_factory.mktemp("state") / "state.safetensors"
+    trainer, events = trainer_of(root, variant), list[dict[str, Any]]()
+    for part in share:
+        events += trainer.run(After(int(part * asked / len(share))))
+        save_state(path, trainer.state_dict())
+        trainer = trainer_of(root, variant)
+        trainer.load_state_dict(load_state(path))
+    events += trainer.run()
+    assert trainer.done
+    assert result(trainer, events) == expected
+
+
+@pytest.mark.parametrize("variant", ["lazy", "odd_even, learning within", "poisson"])
+def test_the_middle_of_an_inference_is_met(
+    root: Path, uninterrupted: Callable[[str], tuple[Any, ...]], variant: str
+) -> None:
+    """The test above would be worth little if it always stopped between inferences."""
+    _, asked = uninterrupted(variant)
+    inside = 0
+    for part in range(1, 8):
+        trainer = trainer_of(root, variant)
+        list(trainer.run(After(part * asked // 8)))
+        inside += trainer.state_dict()["labels"] is not None
+    assert inside >= 5
+
+
+def test_a_state_is_a_snapshot(root: Path) -> None:
+    """What happens after `state_dict` does not reach into it once it is saved."""
+    trainer = trainer_of(root, "parallel")
+    list(trainer.run(After(40)))
+    state = trainer.state_dict()
+    first = {k: v.clone() for k, v in state["simulation"]["clock"].items() if k == "next"}
+    target = trainer.state_dict()["simulation"]["nudge"]["target"].clone()
+    list(trainer.run(After(30)))
+    assert torch.equal(state["simulation"]["clock"]["next"], first["next"])
+    assert torch.equal(state["simulation"]["nudge"]["target"], target)
+
+
+@pytest.mark.parametrize("variant", ["sweep, convolutions", "poisson", "periodic"])
+def test_refuses_a_state_that_is_not_its_own(root: Path, variant: str) -> None:
+    trainer = trainer_of(root, variant)
+    list(trainer.run(After(5)))
+    with pytest.raises(NeurosimError):
+        trainer_of(root, "parallel").load_state_dict(trainer.state_dict())

@@ -1,0 +1,356 @@
+"""Training: rates, optimizers, events, the best epoch, evaluation, and going on from a state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import neurosim as ns
+from neurosim import schedules
+from neurosim.datasets import Split, digits
+from neurosim.errors import ConfigurationError
+from neurosim.losses import LOSSES
+from neurosim.scenario import Scenario
+from neurosim.simulation import Simulation
+from neurosim.training import LearningRate, OptimizerChoice, Trainer, TrainingPlan
+
+NETWORK = {"input": [1, 8, 8], "layers": [{"name": "h", "dense": 12}, {"dense": 10}]}
+
+
+def make(
+    plan: TrainingPlan,
+    *,
+    images: int = 60,
+    validation: int = 0,
+    optimizer: OptimizerChoice = OptimizerChoice("sgd", lr=0.1),  # noqa: B008
+    learn_every: int | None = None,
+    probes: Any = (),
+) -> Trainer:
+    """A trainer of a small network on the first images of the digits."""
+    model = ns.Model(ns.Network.from_dict(NETWORK), dtype=torch.float64)
+    data = digits(dtype=torch.float64).limit(images, 30)
+    train, held = data.validation(validation) if validation else (data.train, None)
+    simulation = Simulation(
+        model,
+        schedule=schedules.Sweep("forward_backward", 2),
+        learn_every=learn_every,
+        probes=probes,
+    )
+    made = optimizer.make(model)
+    return Trainer(simulation, made, train, data.test, plan, classes=10, validation=held)
+
+
+def events(trainer: Trainer, kind: str | None = None) -> list[dict[str, Any]]:
+    found = list(trainer.run())
+    return found if kind is None else [event for event in found if event["event"] == kind]
+
+
+# ---- the learning rate -------------------------------------------------------------------------
+
+
+def test_a_constant_rate() -> None:
+    assert [LearningRate().at(step, 0.3, 5, 2) for step in range(10)] == [0.3] * 10
+
+
+def test_half_a_cosine() -> None:
+    rate = LearningRate("cosine", final=0.01)
+    for step in range(40):
+        expected = 0.01 + (0.5 - 0.01) * (1 + cos(pi * step / 40)) / 2
+        assert rate.at(step, 0.5, 10, 4) == pytest.approx(expected, rel=1e-12)
+
+
+@given(
+    warmup=st.integers(0, 3),
+    after=st.integers(1, 4),
+    per_epoch=st.integers(1, 7),
+    ends=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(1e-3, 1)),
+)
+def test_warm_up_and_cosine_as_torch_has_them(
+    warmup: int, after: int, per_epoch: int, ends: tuple[float, float, float]
+) -> None:
+    start, final, peak = ends
+    rate = LearningRate("cosine", warmup, start, final)
+    ramp = warmup * per_epoch
+    rest = after * per_epoch
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, rest, eta_min=final)
+    for step in range(ramp + rest):
+        found = rate.at(step, peak, per_epoch, warmup + after)
+        if step < ramp:
+            assert found == pytest.approx(start + (peak - start) * step / ramp, abs=1e-12)
+        else:
+            assert found == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+            optimizer.step()
+            cosine.step()
+    assert rate.at(ramp + rest, peak, per_epoch, warmup + after) == pytest.approx(final)
+    assert rate.at(10**6, peak, per_epoch, warmup + after) == pytest.approx(final)
+
+
+def test_a_warm_up_longer_than_the_training_never_ends() -> None:
+    rate = LearningRate("cosine", warmup_epochs=4.0)
+    assert [rate.at(step, 1.0, 2, 2) for step in range(4)] == [0.0, 1 / 8, 2 / 8, 3 / 8]
+
+
+def test_the_trainer_sets_the_rate_before_every_step() -> None:
+    rate = LearningRate("cosine", 1.0, 0.02, 0.01)
+    trainer = make(TrainingPlan(3, batch_size=20, learning_rate=rate, loss_every=1))
+    found = [event["lr"] for event in events(trainer, "step")]
+    assert found == [rate.at(step, 0.1, 3, 3) for step in range(9)]
+    assert found[0] == 0.02
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"kind": "step"}, {"warmup_epochs": -1.0}, {"final": float("nan")}, {"warmup_from": -0.1}],
+)
+def test_refuses_a_rate(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        LearningRate(**options)
+
+
+# ---- optimizers --------------------------------------------------------------------------------
+
+
+def sgd(choice: OptimizerChoice) -> Callable[[Tensor, Tensor, int], Tensor]:
+    velocity: list[Tensor] = []
+
+    def step(weight: Tensor, gradient: Tensor, number: int) -> Tensor:
+        gradient = gradient + choice.weight_decay * weight
+        velocity[:] = [choice.momentum * velocity[0] + gradient if number > 1 else gradient]
+        return weight - choice.lr * velocity[0]
+
+    return step
+
+
+def adam(choice: OptimizerChoice) -> Callable[[Tensor, Tensor, int], Tensor]:
+    first, second = choice.betas
+    moments: list[Tensor] = [torch.zeros(()), torch.zeros(())]
+
+    def step(weight: Tensor, gradient: Tensor, number: int) -> Tensor:
+        if choice.kind == "adam":
+            gradient = gradient + choice.weight_decay * weight
+        else:
+            weight = weight * (1 - choice.lr * choice.weight_decay)
+        moments[0] = first * moments[0] + (1 - first) * gradient
+        moments[1] = second * moments[1] + (1 - second) * gradient**2
+        mean, variance = moments[0] / (1 - first**number), moments[1] / (1 - second**number)
+        return weight - choice.lr * mean / (variance.sqrt() + choice.eps)
+
+    return step
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        OptimizerChoice("sgd", lr=0.1),
+        OptimizerChoice("sgd", lr=0.05, momentum=0.9, weight_decay=0.01),
+        OptimizerChoice("adam", lr=0.01),
+        OptimizerChoice("adam", lr=0.01, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-3),
+        OptimizerChoice("adamw", lr=0.01, weight_decay=0.1),
+    ],
+    ids=str,
+)
+def test_the_optimizers_take_the_steps_of_their_formulas(choice: OptimizerChoice) -> None:
+    trainer = make(TrainingPlan(1, batch_size=20, loss_every=1), optimizer=choice)
+    model, simulation = trainer.model, trainer.simulation
+    formula = sgd if choice.kind == "sgd" else adam
+    rules = {name: formula(choice) for name in model.state_dict()}
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    batches = make(TrainingPlan(1, batch_size=20)).batches  # the same order, drawn anew
+    for number, _ in enumerate(events(trainer, "step"), 1):
+        x, labels = batches.next()
+        simulation.model.load_state_dict(expected)
+        simulation.infer(x, torch.nn.functional.one_hot(labels, 10).double())
+        gradients = simulation.gradients()
+        expected = {k: rules[k](expected[k], gradients[k], number) for k in expected}
+    fresh = make(TrainingPlan(1, batch_size=20), optimizer=choice)
+    events(fresh)
+    for name, value in fresh.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"kind": "rmsprop"}, "kind"), ({"lr": 0.0}, "lr"), ({"momentum": -1.0}, "momentum")],
+)
+def test_refuses_an_optimizer(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        OptimizerChoice(**options)
+
+
+def test_a_sweep_trains_as_back_propagation_does() -> None:
+    """The nudge 'prediction' with one downward sweep costs and gives what autograd gives."""
+    model = ns.Model(ns.Network.from_dict(NETWORK), dtype=torch.float64)
+    data = digits(dtype=torch.float64).limit(60, 30)
+    simulation = Simulation(
+        model,
+        schedule=schedules.Sweep("backward"),
+        rule=ns.DualPropagation(beta=1e-6, nudge="prediction"),
+    )
+    choice = OptimizerChoice("sgd", lr=0.1, momentum=0.9)
+    plan = TrainingPlan(2, batch_size=20)
+    events(Trainer(simulation, choice.make(model), data.train, data.test, plan, classes=10))
+
+    other = ns.Model(ns.Network.from_dict(NETWORK), dtype=torch.float64)
+    optimizer = choice.make(other)
+    batches = make(plan).batches
+    for _ in range(6):
+        x, labels = batches.next()
+        optimizer.zero_grad()
+        target = torch.nn.functional.one_hot(labels, 10).double()
+        LOSSES["squared_error"].mean(other(x), target).backward()
+        optimizer.step()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name], rtol=1e-5, atol=1e-8)
+
+
+# ---- events ------------------------------------------------------------------------------------
+
+
+def test_which_events_there_are_and_when() -> None:
+    plan = TrainingPlan(5, batch_size=10, loss_every=4, accuracy_every=2, trace_epochs=3)
+    probes = [ns.Probe("residual", every=2), ns.Probe("messages", every=100)]
+    found = events(make(plan, probes=probes))
+    assert Counter(event["event"] for event in found) == {"trace": 6, "step": 10, "epoch": 5}
+    steps = [event["step"] for event in found if event["event"] == "step"]
+    # Every fourth, and the last of every epoch (of 6 steps), once.
+    assert steps == [4, 6, 8, 12, 16, 18, 20, 24, 28, 30]
+    epochs = [event for event in found if event["event"] == "epoch"]
+    assert [event["epoch"] for event in epochs] == [1, 2, 3, 4, 5]
+    assert [event["step"] for event in epochs] == [6, 12, 18, 24, 30]
+    # Every second epoch, and the last.
+    assert ["test_accuracy" in event for event in epochs] == [False, True, False, True, True]
+    traces = [event for event in found if event["event"] == "trace"]
+    # Of the first and of the fourth epoch, the last inference: 4 ticks.
+    assert {event["step"] for event in traces} == {6, 24}
+    ticks = [event["tick"] for event in traces if event["probe"] == "residual"]
+    assert ticks == [2, 4] * 2
+    assert [event["tick"] for event in traces if event["probe"] == "messages"] == [4, 4]
+
+
+def test_an_epoch_has_one_number_in_all_of_its_events() -> None:
+    plan = TrainingPlan(2, batch_size=30, loss_every=1)
+    found = events(make(plan, probes=[ns.Probe("reach")]))
+    number = {event["step"]: event["epoch"] for event in found if event["event"] == "epoch"}
+    for event in found:
+        if event["step"] in number:
+            assert event["epoch"] == number[event["step"]], event["event"]
+
+
+def test_max_steps_ends_within_an_epoch() -> None:
+    trainer = make(TrainingPlan(3, max_steps=8, batch_size=10, loss_every=100))
+    assert (trainer.steps, len(trainer.batches)) == (8, 6)
+    found = events(trainer)
+    assert [(event["event"], event["step"]) for event in found] == [
+        ("step", 6),
+        ("epoch", 6),
+        ("step", 8),
+        ("epoch", 8),
+    ]
+    assert trainer.done
+    assert "test_accuracy" in found[-1]
+    assert make(TrainingPlan(2, max_steps=100, batch_size=10)).steps == 12
+
+
+def test_the_numbers_of_an_epoch() -> None:
+    trainer = make(TrainingPlan(2, batch_size=20, loss_every=1))
+    found = events(trainer)
+    losses = [event["loss"] for event in found if event["event"] == "step"]
+    first, second = (event for event in found if event["event"] == "epoch")
+    assert first["train_loss"] == pytest.approx(sum(losses[:3]) / 3)
+    assert second["train_loss"] == pytest.approx(sum(losses[3:]) / 3)
+    # Per inference: down, up and down through two populations, turning populations wake once.
+    assert (first["ticks"], second["ticks"]) == (12, 24)
+    assert first["time"] == 12.0
+    accuracy, loss = trainer.evaluate(trainer.test)
+    assert (second["test_accuracy"], second["test_loss"]) == (accuracy, loss)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": 0}, {"max_steps": 0}, {"batch_size": 0}, {"loss_every": 0}, {"accuracy_every": -1}],
+)
+def test_refuses_a_plan(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        TrainingPlan(**options)
+
+
+# ---- the best epoch ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"), [((0.2, 0.9, 0.5), 2), ((0.9, 0.9, 0.9), 1), ((0.1, 0.2, 0.3), 3)]
+)
+def test_validation_chooses_the_best_epoch(
+    monkeypatch: pytest.MonkeyPatch, accuracies: tuple[float, ...], best: int
+) -> None:
+    trainer = make(TrainingPlan(3, batch_size=10), images=60, validation=20)
+    assert len(trainer.batches) == 4  # 20 of the 60 are held out
+    given, weights = iter(accuracies), []
+    evaluate = Trainer.evaluate
+
+    def scripted(self: Trainer, split: Split) -> tuple[float, float]:
+        if split is not self.validation:
+            return evaluate(self, split)
+        weights.append({k: v.clone() for k, v in self.model.state_dict().items()})
+        return next(given), 1.0
+
+    monkeypatch.setattr(Trainer, "evaluate", scripted)
+    found = events(trainer, "epoch")
+    assert tuple(event["validation_accuracy"] for event in found) == accuracies
+    assert trainer.best() == best
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, weights[best - 1][name])
+
+
+def test_without_validation_the_last_weights_stay() -> None:
+    trainer = make(TrainingPlan(2, batch_size=30))
+    found = events(trainer, "epoch")
+    assert trainer.best() is None
+    assert trainer.evaluate(trainer.test) == (found[-1]["test_accuracy"], found[-1]["test_loss"])
+    assert "validation_accuracy" not in found[-1]
+
+
+# ---- evaluation --------------------------------------------------------------------------------
+
+SETTLING = {
+    "odd_even.yaml": [],
+    "parallel.yaml": [],
+    "random_order.yaml": ["schedule.passes=20"],
+    "lazy.yaml": ["channels={}"],
+    "skip.yaml": ["schedule.duration=20"],
+    "sweep.yaml": [],
+}
+
+
+@pytest.mark.parametrize("name", SETTLING)
+def test_the_settled_network_predicts_what_the_forward_pass_predicts(root: Path, name: str) -> None:
+    overrides = ["data.limit=200", "training.max_steps=4", "dtype=float64", "probes=[]"]
+    made = []
+    for evaluation in ("feedforward", "settled"):
+        more = [*overrides, *SETTLING[name], f"training.evaluation={evaluation}"]
+        scenario = Scenario.load(root / "scenarios" / name, more)
+        trainer = scenario.trainer(scenario.data())
+        made.append(events(trainer, "epoch")[-1])
+    assert made[0]["test_accuracy"] == made[1]["test_accuracy"]
+    assert made[0]["test_loss"] == pytest.approx(made[1]["test_loss"], rel=1e-9)
+    assert made[0]["wakes"] == made[1]["wakes"]  # evaluation is not counted as training
+
+
+def test_evaluation_does_not_depend_on_when_it_is_done(root: Path) -> None:
+    more = ["data.limit=100", "training.evaluation=settled", "training.max_steps=2", "probes=[]"]
+    scenario = Scenario.load(root / "scenarios" / "poisson.yaml", more)
+    trainer = scenario.trainer(scenario.data())
+    assert trainer.evaluate(trainer.test) == trainer.evaluate(trainer.test)
+    before = repr(trainer.state_dict()["simulation"])
+    trainer.evaluate(trainer.test)
+    assert repr(trainer.state_dict()["simulation"]) == before
