@@ -36,7 +36,8 @@ class Channel:
         if ticks_of(self.delay, tick) > 1:
             raise ConfigurationError(
                 f"{where}: delay is {self.delay:g}, but a tick is {tick:g} and delays longer than "
-                "one tick are not available in this version"
+                "one tick are not available in this version",
+                "delay",
             )
 
 
@@ -64,7 +65,8 @@ class Channels:
                     )
                 if (projection.name, kind) in overrides:
                     raise ConfigurationError(
-                        f"the {kind} channel of projection {projection.name!r} is overridden twice"
+                        f"the {kind} channel of projection {projection.name!r} is overridden twice",
+                        ("overrides", name),
                     )
                 overrides[projection.name, kind] = channel
         resolved: dict[tuple[str, MessageKind], Channel] = {}

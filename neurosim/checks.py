@@ -14,7 +14,7 @@ def check_choices(**values: tuple[object, Any]) -> None:
         choices = get_args(literal)
         if value not in choices:
             listed = ", ".join(map(repr, choices))
-            raise ConfigurationError(f"{name} is {value!r}; it must be one of {listed}")
+            raise ConfigurationError(f"{name} is {value!r}; it must be one of {listed}", name)
 
 
 def check_counts(least: int = 1, **values: int | None) -> None:
@@ -24,7 +24,7 @@ def check_counts(least: int = 1, **values: int | None) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigurationError(
-                f"{name} is {value!r}; it must be a whole number, at least {least}"
+                f"{name} is {value!r}; it must be a whole number, at least {least}", name
             )
 
 
@@ -32,11 +32,13 @@ def check_positive(**values: float) -> None:
     """Finite numbers greater than 0."""
     for name, value in values.items():
         if not (isfinite(value) and value > 0):
-            raise ConfigurationError(f"{name} is {value}; it must be finite and greater than 0")
+            raise ConfigurationError(
+                f"{name} is {value}; it must be finite and greater than 0", name
+            )
 
 
 def check_not_negative(**values: float) -> None:
     """Finite numbers of at least 0."""
     for name, value in values.items():
         if not (isfinite(value) and value >= 0):
-            raise ConfigurationError(f"{name} is {value}; it must be finite and at least 0")
+            raise ConfigurationError(f"{name} is {value}; it must be finite and at least 0", name)

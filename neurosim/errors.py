@@ -11,11 +11,26 @@ class NeurosimError(Exception):
 
 
 class ConfigurationError(NeurosimError, ValueError):
-    """A rule, schedule, channel or option has a value that it cannot have."""
+    """A rule, schedule, channel or option has a value that it cannot have.
+
+    ``option`` is the argument at fault, where it is one, or the path to an item of it: a scenario
+    then points to its line.
+    """
+
+    def __init__(self, message: str, option: str | tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.option = ((option,) if option else ()) if isinstance(option, str) else option
 
 
 class NetworkError(NeurosimError, ValueError):
-    """A network description that does not fit together."""
+    """A network description that does not fit together.
+
+    ``place`` is where in a network file the part at fault stands, as far as that is known.
+    """
+
+    def __init__(self, message: str, place: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class InputError(NeurosimError, ValueError):

@@ -61,7 +61,7 @@ class Network:
         try:
             return cls(*parts)
         except NetworkError as error:
-            raise DocumentError([document.problem((), str(error))]) from None
+            raise DocumentError([document.problem(error.place, str(error))]) from None
 
     @classmethod
     def from_torch(cls, module: nn.Sequential, input_shape: Shape | None = None) -> Network:
@@ -180,10 +180,16 @@ def _check(network: Network) -> None:
         found = [p.name for p in network.populations if p.role == role]
         if len(found) != 1:
             listed = ", ".join(map(repr, found)) or "none"
-            raise NetworkError(f"a network has exactly one population of role {role}, not {listed}")
+            raise NetworkError(
+                f"a network has exactly one population of role {role}, not {listed}",
+                ("populations",),
+            )
     seen: set[str] = set()
-    for projection in network.projections:
-        _check_projection(network, projection)
+    for index, projection in enumerate(network.projections):
+        try:
+            _check_projection(network, projection)
+        except NetworkError as error:
+            raise NetworkError(str(error), ("projections", index)) from None
         if projection.name in seen:
             raise NetworkError(
                 f"two projections are named {projection.name!r}; parallel projections between the "
@@ -192,10 +198,14 @@ def _check(network: Network) -> None:
         seen.add(projection.name)
     for population in network.populations:
         if population.role != "input" and not network.incoming(population.name):
-            raise NetworkError(f"no projection reaches the population {population.name!r}")
+            raise NetworkError(
+                f"no projection reaches the population {population.name!r}",
+                ("populations", population.name),
+            )
     if not nx.has_path(network.graph, network.input.name, network.output.name):
         raise NetworkError(
-            f"there is no path from {network.input.name!r} to {network.output.name!r}"
+            f"there is no path from {network.input.name!r} to {network.output.name!r}",
+            ("projections",),
         )
     shapes = network.parameter_shapes()
     if not any(key.endswith(".weight") for key in shapes):

@@ -14,9 +14,9 @@ from neurosim.convolution import Conv2d, Pool, Pool2d
 from neurosim.dyad import ActivationName
 from neurosim.errors import DocumentError, NetworkError
 from neurosim.operators import Dense, Identity, Operator, Pair, Shape
-from neurosim.populations import Population, Projection, unknown
+from neurosim.populations import MAX_DYADS, Population, Projection, unknown
 
-Size = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Size = Annotated[int, Field(ge=1, le=MAX_DYADS)]
 Pad = Annotated[int, Field(ge=0, le=1_000_000)]
 OneOrPair = Size | Annotated[list[Size], Field(min_length=2, max_length=2)]
 PadOneOrPair = Pad | Annotated[list[Pad], Field(min_length=2, max_length=2)]
@@ -143,7 +143,7 @@ def parts_of(document: documents.Document) -> Parts:
             return _from_graph(documents.parse(GraphFile, document), place)
         return _from_chain(documents.parse(ChainFile, document), place)
     except NetworkError as error:
-        raise DocumentError([document.problem(tuple(place), str(error))]) from None
+        raise DocumentError([document.problem((*place, *error.place), str(error))]) from None
 
 
 @contextmanager
@@ -210,6 +210,8 @@ def _from_chain(chain: ChainFile, place: list[str | int]) -> Parts:
                 raise NetworkError(
                     f"projection from {pre.name!r} {list(pre.shape)} to {name!r}: {error}"
                 ) from None
+            if name in [population.name for population in populations]:
+                raise NetworkError(f"two populations are named {name!r}", ("name",))
             weighted = operator.weight_shape is not None
             population = Population(
                 name,

@@ -13,6 +13,7 @@ from neurosim.dyad import ACTIVATIONS, ActivationName
 from neurosim.errors import NetworkError
 from neurosim.operators import Operator, Shape
 
+MAX_DYADS = 10**8  # what a simulation can number and keep clocks for
 Role = Literal["input", "hidden", "output"]
 
 
@@ -53,12 +54,21 @@ class Population:
             raise NetworkError(
                 f"population {name!r} has shape {list(self.shape)}; it must be [N] or [C, H, W]"
             )
+        if self.size > MAX_DYADS:
+            raise NetworkError(
+                f"population {name!r} has {self.size:,} dyads; it can hold at most {MAX_DYADS:,}"
+            )
         if self.activation not in ACTIVATIONS:
             raise NetworkError(unknown("activation", self.activation, list(ACTIVATIONS)))
         if self.role == "output" and self.activation != "identity":
             raise NetworkError(
                 f"output population {name!r} has activation {self.activation!r}; output dyads "
                 "are linear (identity), the loss applies what else is needed"
+            )
+        if self.role == "input" and self.activation != "identity":
+            raise NetworkError(
+                f"input population {name!r} has activation {self.activation!r}; inputs are sent as "
+                "they are (identity)"
             )
         if self.role == "input" and self.bias:
             raise NetworkError(f"input population {name!r} cannot have a bias")

@@ -117,17 +117,19 @@ def new_folder(parent: Path, run_id: str | None) -> Path:
             raise DataError(f"the id {run_id!r} must be a plain folder name")
         folder = parent / run_id
         try:
-            (folder / "checkpoints").mkdir(parents=True, exist_ok=False)
+            folder.mkdir(parents=True, exist_ok=False)
         except FileExistsError:
             raise DataError(f"{folder}: exists already; choose another id") from None
+        (folder / "checkpoints").mkdir()
         return folder
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
     for number in range(1, 10_000):
         name = stamp if number == 1 else f"{stamp}-{number}"
         try:
-            (parent / name / "checkpoints").mkdir(parents=True, exist_ok=False)
+            (parent / name).mkdir(parents=True, exist_ok=False)
         except FileExistsError:
             continue
+        (parent / name / "checkpoints").mkdir()
         return parent / name
     raise DataError(f"{parent}: cannot find a free name for a new run")
 

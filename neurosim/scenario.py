@@ -6,18 +6,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from neurosim import documents
+from neurosim.channels import MessageKind
 from neurosim.datasets import Dataset, Split
 from neurosim.documents import COMMAND_LINE, Document, NodePath
 from neurosim.engine import Processes
-from neurosim.errors import DocumentError, NeurosimError
+from neurosim.errors import ConfigurationError, DocumentError, NetworkError, NeurosimError
 from neurosim.inputs import Device
-from neurosim.losses import LossName
+from neurosim.losses import LOSSES, LossName
 from neurosim.model import Model
 from neurosim.network import Network
 from neurosim.random import stream
@@ -39,6 +40,14 @@ from neurosim.simulation import Init, Simulation
 from neurosim.tick import Compute
 from neurosim.training import Trainer, TrainingPlan
 
+# Where a scenario has the options of a simulation.
+OPTIONS: dict[NodePath, NodePath] = {
+    ("loss",): ("loss",),
+    ("init",): ("init",),
+    ("nudge_after",): ("nudge_after",),
+    ("learn_every",): ("plasticity", "every"),
+    ("probes",): ("probes",),
+}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=100)]
 
@@ -68,21 +77,6 @@ class ScenarioFile(Section):
     processes: Processes = "population"
     threads: int | None = Field(None, ge=1, le=4096, description="threads of torch")
 
-    @model_validator(mode="after")
-    def _together(self) -> ScenarioFile:
-        probe_intervals(self.probes)
-        if self.rule.nudge == "prediction" and self.init != "feedforward":
-            raise ValueError(
-                f"the nudge 'prediction' needs init 'feedforward', not {self.init!r}; or use the "
-                "nudge 'potential' or 'proximal'"
-            )
-        if self.rule.nudge == "proximal" and self.loss != "squared_error":
-            raise ValueError(
-                f"the nudge 'proximal' is the closed form of squared_error, not of {self.loss}; "
-                "use the nudge 'potential' or 'prediction'"
-            )
-        return self
-
 
 @dataclass(frozen=True)
 class Scenario:
@@ -104,37 +98,65 @@ class Scenario:
         """The same from a document."""
         file = documents.parse(ScenarioFile, document)
         if isinstance(file.network, str):
-            with located(document, ("network",)):
-                path = _folder(document, ("network",)) / Path(file.network).expanduser()
-                network_document = documents.load(path)
+            network_document = _load_network(document, file.network)
         else:
             network_document = document.part(("network",))
         network = Network.from_document(network_document)
-        schedule = file.schedule.make()
+        with located(document, ("schedule",)):
+            schedule = file.schedule.make()
         scenario = cls(file, document, network_document, network, schedule)
         scenario._check()
         return scenario
 
     def _check(self) -> None:
-        self._check_cycle()
-        tick = self.schedule.tick
-        for name in self.file.channels.overrides:
-            with located(self.document, ("channels", "overrides", name)):
-                self.network.projection(name)
-        with located(self.document, ("channels",)):
-            self.file.channels.make().resolve(self.network, tick)
-        if self.file.nudge_after is None:
-            with located(self.document, ("schedule",)):
+        file, document = self.file, self.document
+        with located(document, ("probes",)):
+            intervals = probe_intervals(file.probes)
+        self._check_cycle(intervals)
+        with located(document, ("rule",)):
+            rule = file.rule.make()
+        with located(document, ()):
+            rule.check_loss(LOSSES[file.loss])
+        with located(document, ("stop",)):
+            _ = file.stop and file.stop.make()
+        for key in ("optimizer", "learning_rate"):
+            with located(document, ("plasticity", key)):
+                getattr(file.plasticity, key).make()
+        self._check_channels()
+        if file.nudge_after is None:
+            with located(document, ("schedule",)):
                 self.schedule.nudge_after(self.network.depth)
         # Tensors on "meta" have shapes but no memory: enough for what a simulation checks.
-        with located(self.document, ("init",)):
-            simulation = self._simulation(
-                Model(self.network, dtype=self.dtype, device="meta"), "meta"
-            )
-        with located(self.document, ("schedule",)):
-            simulation.check_schedule()
+        with located(document, ()):
+            model = Model(self.network, dtype=self.dtype, device="meta")
+            simulation = self._simulation(model, "meta")
+        with located(document, ("schedule",)):
+            try:
+                simulation.check_schedule()
+            except ConfigurationError as error:
+                if error.option == ("nudge_after",) and file.nudge_after is None:
+                    error.option = ("ticks",)  # it is parallel's default that does not fit
+                raise
 
-    def _check_cycle(self) -> None:
+    def _check_channels(self) -> None:
+        """Each channel by itself, then all together, at the line of what is wrong."""
+        channels, tick = self.file.channels, self.schedule.tick
+        for kind in get_args(MessageKind):
+            with located(self.document, ("channels", kind)):
+                getattr(channels, kind).make().check(tick, f"{kind} channel")
+        for name, override in channels.overrides.items():
+            path = ("channels", "overrides", name)
+            with located(self.document, path):
+                self.network.projection(name)
+            for kind in get_args(MessageKind):
+                section = getattr(override, kind)
+                if section is not None:
+                    with located(self.document, (*path, kind)):
+                        section.make().check(tick, f"{kind} channel of projection {name!r}")
+        with located(self.document, ("channels",)):
+            channels.make().resolve(self.network, tick)
+
+    def _check_cycle(self, intervals: dict[str, int]) -> None:
         """What a network with a cycle cannot be asked for."""
         if self.network.cycle is None:
             return
@@ -147,7 +169,7 @@ class Scenario:
                     "evaluation 'settled'",
                 )
             )
-        if "gradient_angle" in probe_intervals(self.file.probes):
+        if "gradient_angle" in intervals:
             problems.append(
                 self.document.problem(
                     ("probes",),
@@ -166,25 +188,34 @@ class Scenario:
 
     def data(self) -> Dataset:
         """The data set, checked against the network. Raises DocumentError."""
-        with located(self.document, ("data",)):
-            data = self.file.data.read(_folder(self.document, ("data", "root")))
-            shape = self.network.input.shape
-            train, test = data.train.reshaped(shape), data.test.reshaped(shape)
-            data = Dataset(data.name, train, test, data.classes)
-            if self.network.output.size != data.classes:
-                raise NeurosimError(
+        file, document = self.file, self.document
+        batch, limit = file.data.batch_size, file.data.limit
+        where: NodePath = ("data", "root") if "root" in type(file.data).model_fields else ("data",)
+        with located(document, where):
+            data = file.data.read(_folder(document, where))
+        with located(document, ("network",)):
+            train = data.train.reshaped(self.network.input.shape)
+            test = data.test.reshaped(self.network.input.shape)
+            output = self.network.output
+            if output.size != data.classes:
+                raise NetworkError(
                     f"{data.name} has {data.classes} classes, but the output population "
-                    f"{self.network.output.name!r} has {self.network.output.size} dyads"
+                    f"{output.name!r} has {output.size} dyads"
                 )
-            limit = self.file.data.limit
-            data = data.limit(limit, limit)
-            held = self.file.training.validation or 0
-            if len(data.train) - held < self.file.data.batch_size:
-                raise NeurosimError(
-                    f"there are {len(data.train) - held} training images, fewer than one batch of "
-                    f"{self.file.data.batch_size}"
-                )
-            return data
+        data = Dataset(data.name, train, test, data.classes).limit(limit, limit)
+        held = file.training.validation or 0
+        if held + batch > len(data.train):
+            message = f"there are {len(data.train)} training images"
+            if held:
+                message += f", {held} of them held out for validation"
+            raise DocumentError(
+                [
+                    document.problem(
+                        ("data", "batch_size"), f"{message}: no batch of {batch} is left"
+                    )
+                ]
+            )
+        return data
 
     def model(self) -> Model:
         """The model with its initial weights."""
@@ -264,6 +295,18 @@ class Scenario:
         return documents.dumps(value)
 
 
+def _load_network(document: Document, name: str) -> Document:
+    """The network file that a scenario names; one that cannot be read is the scenario's error."""
+    path = _folder(document, ("network",)) / Path(name).expanduser()
+    try:
+        return documents.load(path)
+    except DocumentError as error:
+        if path.is_file():
+            raise
+        said = f"{name!r}: {error.problems[0].message}"
+        raise DocumentError([document.problem(("network",), said)]) from None
+
+
 def _folder(document: Document, path: NodePath) -> Path:
     """What a path in a document is relative to: its file, or here for the command line."""
     file = document.position(path).file
@@ -272,10 +315,12 @@ def _folder(document: Document, path: NodePath) -> Path:
 
 @contextmanager
 def located(document: Document, path: NodePath) -> Iterator[None]:
-    """Gives an error of the program's own a line in the document."""
+    """Gives an error of the program's own a line in the document: that of the option at fault."""
     try:
         yield
     except DocumentError:
         raise
     except NeurosimError as error:
+        option: NodePath = getattr(error, "option", ())
+        path = OPTIONS.get(option, (*path, *option))
         raise DocumentError([document.problem(path, str(error))]) from None

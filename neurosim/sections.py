@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from neurosim import datasets, schedules
 from neurosim.channels import Channel, Channels, MessageKind
 from neurosim.datasets import Dataset
+from neurosim.errors import ConfigurationError
 from neurosim.outcome import Stop
 from neurosim.probes import Probe, ProbeKind
 from neurosim.rules import DualPropagation, Rule
@@ -25,9 +26,19 @@ from neurosim.schedules.planned import Order
 from neurosim.training import Evaluation, LearningRate, OptimizerChoice
 from neurosim.units import Unit, UnitKind
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LARGEST = 1e30  # float32 holds it, and its products with what it meets
+
+
+def _not_tiny(value: float) -> float:
+    if value < 1 / LARGEST:
+        raise ValueError(f"must be at least {1 / LARGEST:.0e}, got {value:g}")
+    return value
+
+
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_not_tiny)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
 
 
@@ -47,11 +58,6 @@ class Maker(Section):
 
     def make(self) -> Any:
         return self.makes(**self.arguments())
-
-    @model_validator(mode="after")
-    def _made(self) -> Maker:
-        self.make()  # what the class itself refuses is an error at this section
-        return self
 
 
 # ---- schedules ---------------------------------------------------------------------------------
@@ -250,7 +256,7 @@ class AdamSection(OptimizerSection):
     """Adam, or AdamW with decoupled weight decay."""
 
     kind: Literal["adam", "adamw"]
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     eps: Positive = 1e-8
 
 
@@ -366,13 +372,13 @@ AnyProbe = ProbeName | Annotated[LossProbe | AccuracyProbe | TickProbe, Field(di
 
 
 def probe_intervals(chosen: Sequence[Any]) -> dict[str, int]:
-    """Kind → every. Raises ValueError where a probe is named twice."""
+    """Kind → every. Raises ConfigurationError where a probe is named twice."""
     result: dict[str, int] = {}
     defaults = {"loss": 10}
-    for probe in chosen:
+    for number, probe in enumerate(chosen):
         kind = probe if isinstance(probe, str) else probe.kind
         if kind in result:
-            raise ValueError(f"the probe {kind!r} is named twice")
+            raise ConfigurationError(f"the probe {kind!r} is named twice", (number,))
         result[kind] = defaults.get(kind, 1) if isinstance(probe, str) else probe.every
     return result
 

@@ -71,8 +71,9 @@ class Simulation:
         check_counts(0, nudge_after=nudge_after)
         if self.rule.needs_prediction and init != "feedforward":
             raise ConfigurationError(
-                f"the nudge 'prediction' needs the feed-forward prediction, but init is {init!r}; "
-                "use init 'feedforward', or the nudge 'potential' or 'proximal'"
+                f"the nudge 'prediction' needs init 'feedforward', not {init!r}; or use the nudge "
+                "'potential' or 'proximal'",
+                "init",
             )
         network = model.network
         if init == "feedforward" and network.cycle is not None:
@@ -93,7 +94,8 @@ class Simulation:
         if network.cycle is not None and any(p.kind == "gradient_angle" for p in self.probes):
             raise ConfigurationError(
                 "the probe gradient_angle compares with back-propagation, which needs a network "
-                "without cycles"
+                "without cycles",
+                "probes",
             )
         self.layout = Layout(network, Unit.of(schedule.unit))
         self.channels = channels if channels is not None else Channels()
@@ -423,12 +425,14 @@ class Simulation:
         if nudged and clock.end - start.tick < self.nudge_after:
             raise ConfigurationError(
                 f"nudge_after is {self.nudge_after}, but the schedule ends after "
-                f"{clock.end - start.tick} ticks: the target would never act"
+                f"{clock.end - start.tick} ticks: the target would never act",
+                "nudge_after",
             )
         if self.learn_every is not None and self.learn_every > clock.end - start.tick:
             raise ConfigurationError(
                 f"learn_every is {self.learn_every}, but the schedule ends after "
-                f"{clock.end - start.tick} ticks: the weights would never change"
+                f"{clock.end - start.tick} ticks: the weights would never change",
+                "learn_every",
             )
         return clock
 

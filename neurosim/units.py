@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from neurosim.checks import check_choices
-from neurosim.errors import ConfigurationError
+from neurosim.errors import ConfigurationError, NetworkError
 from neurosim.network import Network
 from neurosim.operators import Ints, Selection
-from neurosim.populations import Population
+from neurosim.populations import MAX_DYADS, Population
 
 UnitKind = Literal["neuron", "channel", "column", "tile", "block", "population"]
 DEFAULT_SIZES = {"tile": 4, "block": 64}
@@ -86,6 +86,10 @@ class Layout:
     """All units of a network, numbered from 0 in the order of its dyadic populations."""
 
     def __init__(self, network: Network, unit: Unit) -> None:
+        if network.dyads > MAX_DYADS:
+            raise NetworkError(
+                f"the network has {network.dyads:,} dyads; a simulation holds at most {MAX_DYADS:,}"
+            )
         self.network, self.unit = network, unit
         self.populations = network.dyadic
         self.names = [p.name for p in self.populations]

@@ -312,6 +312,8 @@ def _finding(model: type[BaseModel], document: Document, error: Any) -> _Finding
     place = _follow(model, document.value, location[:-1] if parent else location)
     make = partial(_Finding, place.path, place.path, place.unions, at_key=at_key)
 
+    if kind == "missing" and isinstance(location[-1], int):  # an item of a list of fixed length
+        return make(f"needs {location[-1] + 1} items, got {len(given)}")
     if kind == "missing":
         return make(f"needs the key {location[-1]!r}")
     if kind == "extra_forbidden":

@@ -227,7 +227,7 @@ def test_lookups_suggest_a_name() -> None:
         (HEAD.replace("[4, 6, 6]", "[4, 6]"), 3, 7, "shape [4, 6] must be"),
         (HEAD.replace("[3], role", "[3], activation: relu, role"), 4, 8, "'out' has activation"),
         (HEAD.replace("[3]", "[x]"), 4, 17, "whole number"),
-        (HEAD, 1, 1, "no projection reaches the population 'out'"),
+        (HEAD, 4, 8, "no projection reaches the population 'out'"),
         ("input: 4\nlayers:\n  - {dense: 5}\n  - dense: 0\n", 4, 12, "at least 1"),
         (
             "input: 4\nlayers:\n  - {dense: 5}\n  -  conv: 3\n",

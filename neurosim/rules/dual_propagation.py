@@ -52,7 +52,7 @@ class DualPropagation(Rule):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
-            raise ConfigurationError(f"alpha is {self.alpha}; it must lie between 0 and 1")
+            raise ConfigurationError(f"alpha is {self.alpha}; it must lie between 0 and 1", "alpha")
         check_positive(beta=self.beta)
         check_choices(
             variant=(self.variant, Variant),
@@ -63,7 +63,8 @@ class DualPropagation(Rule):
             raise ConfigurationError(
                 f"the proximal nudge needs w⁻·beta < 1, but w⁻ = {self.weights[1]:g} (variant "
                 f"{self.variant}, alpha {self.alpha:g}) and beta = {self.beta:g}; take a smaller "
-                "beta or another nudge"
+                "beta or another nudge",
+                "beta",
             )
 
     @property
@@ -88,8 +89,9 @@ class DualPropagation(Rule):
     def check_loss(self, loss: Loss) -> None:
         if self.nudge == "proximal" and loss.name != "squared_error":
             raise ConfigurationError(
-                f"the proximal nudge is the closed form of squared_error, not of {loss.name}; "
-                "use nudge 'potential' or 'prediction'"
+                f"the nudge 'proximal' is the closed form of squared_error, not of {loss.name}; "
+                "use the nudge 'potential' or 'prediction'",
+                "loss",
             )
 
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:

@@ -22,9 +22,22 @@ from neurosim.units import Layout, Unit
 NEVER = np.iinfo(np.int64).max
 
 
+LAST_TICK = 10**15  # no inference gets there; far from what an int64 or a float64 cannot hold
+
+
 def ticks_of(time: float, tick: float) -> int:
     """⌈time/tick⌉, forgiving round-off just above a whole number."""
     return ceil(time / tick - 1e-9)
+
+
+def duration_ticks(duration: float, tick: float) -> int:
+    """Ticks of a duration, at least 1. Raises ConfigurationError for more than can be counted."""
+    if duration / tick > LAST_TICK:
+        raise ConfigurationError(
+            f"duration is {duration:g}, which is more than {LAST_TICK:,} ticks of {tick:g}",
+            "duration",
+        )
+    return max(1, ticks_of(duration, tick))
 
 
 @dataclass(frozen=True)
@@ -100,8 +113,12 @@ class Schedule(ABC):
         return 0
 
 
-def check_all_wake(layout: Layout, awake: np.ndarray[Any, np.dtype[np.bool_]], why: str) -> None:
+def check_all_wake(
+    layout: Layout, awake: np.ndarray[Any, np.dtype[np.bool_]], why: str, option: str = ""
+) -> None:
     """Raises ConfigurationError naming the first population none of whose units is in ``awake``."""
     for index, name in enumerate(layout.names):
         if not awake[layout.offsets[index] : layout.offsets[index + 1]].any():
-            raise ConfigurationError(f"the schedule never wakes the population {name!r}: {why}")
+            raise ConfigurationError(
+                f"the schedule never wakes the population {name!r}: {why}", option
+            )

@@ -14,13 +14,14 @@ from neurosim.errors import ConfigurationError
 from neurosim.operators import Ints
 from neurosim.populations import unknown
 from neurosim.schedules.base import (
+    LAST_TICK,
     Clock,
     Schedule,
     Start,
     as_array,
     as_tensors,
     check_all_wake,
-    ticks_of,
+    duration_ticks,
 )
 from neurosim.units import Unit, UnitKind
 
@@ -43,7 +44,7 @@ class PoissonClock(Clock):
         # Wakes in ((n−1)·tick, n·tick] commit at tick n, several of them once. A Poisson process
         # has no memory, so waiting anew from n·tick has the same law as going on from the last.
         waits = np.ceil(self.random.standard_exponential(count) * scale)
-        return np.maximum(waits, 1.0).astype(np.int64)
+        return np.clip(waits, 1.0, LAST_TICK).astype(np.int64)
 
     def reschedule(self, tick: int, due: Ints) -> Ints:
         scale = self.scale[due] if isinstance(self.scale, np.ndarray) else self.scale
@@ -75,18 +76,20 @@ class Poisson(Schedule):
             return 1.0 / (self.rate * self.tick)
         for name in self.rate:
             if name not in at.layout.names:
-                raise ConfigurationError(f"rate: {unknown('population', name, at.layout.names)}")
+                said = unknown("population", name, at.layout.names)
+                raise ConfigurationError(said, ("rate", name))
         missing = [name for name in at.layout.names if name not in self.rate]
         if missing:
             raise ConfigurationError(
-                f"the schedule never wakes the population {missing[0]!r}: rate does not name it"
+                f"the schedule never wakes the population {missing[0]!r}: rate does not name it",
+                "rate",
             )
         rates = np.array([self.rate[name] for name in at.layout.names])
         scale: Floats = 1.0 / (rates * self.tick)
         return scale[at.layout.population_of]
 
     def start(self, at: Start) -> Clock:
-        end = at.tick + max(1, ticks_of(self.duration, self.tick))
+        end = at.tick + duration_ticks(self.duration, self.tick)
         kept = None if at.previous is None else at.previous.next
         return PoissonClock(at, self._scale(at), end, kept)
 
@@ -111,8 +114,9 @@ class PeriodicClock(Clock):
         time = self.phase[units] + self.count[units] * self.period[units]
         if self.jitter:
             time = time + self.random.uniform(-self.jitter, self.jitter, len(time))
-        ticks: Ints = np.ceil(time / self.tick - 1e-9).astype(np.int64)
-        return self.origin + np.maximum(ticks, 1)
+        ticks = np.clip(np.ceil(time / self.tick - 1e-9), 1.0, LAST_TICK)
+        later: Ints = ticks.astype(np.int64)
+        return self.origin + later
 
     def reschedule(self, tick: int, due: Ints) -> Ints:
         # Several wakes in one window commit once: go on to the first one after it. What is surely
@@ -154,17 +158,20 @@ class Periodic(Schedule):
     def __post_init__(self) -> None:
         check_positive(period=self.period, tick=self.tick, duration=self.duration)
         if not 0.0 <= self.spread < 1.0:
-            raise ConfigurationError(f"spread is {self.spread}; it must be at least 0, below 1")
+            raise ConfigurationError(
+                f"spread is {self.spread}; it must be at least 0, below 1", "spread"
+            )
         shortest = self.period * (1.0 - self.spread)
         if not 0.0 <= self.jitter <= shortest / 2:
             raise ConfigurationError(
                 f"jitter is {self.jitter}; it must be at least 0 and at most half of the shortest "
-                f"period, {shortest / 2:g}, so that wakes keep their order"
+                f"period, {shortest / 2:g}, so that wakes keep their order",
+                "jitter",
             )
         check_choices(phase=(self.phase, Phase))
 
     def start(self, at: Start) -> Clock:
-        end = at.tick + max(1, ticks_of(self.duration, self.tick))
+        end = at.tick + duration_ticks(self.duration, self.tick)
         if isinstance(at.previous, PeriodicClock):
             return self.restore(at, at.previous.state_dict() | {"end": end})
         total = at.layout.total
@@ -176,9 +183,8 @@ class Periodic(Schedule):
         arrays = {"period": period, "phase": phase, "count": count, "next": np.empty_like(count)}
         clock = PeriodicClock(at.random, self.tick, self.jitter, at.tick, end=end, **arrays)
         clock.next[:] = clock.ticks_of(np.arange(total))
-        check_all_wake(
-            at.layout, clock.next <= end, f"its first wake comes after duration {self.duration:g}"
-        )
+        why = f"its first wake comes after duration {self.duration:g}"
+        check_all_wake(at.layout, clock.next <= end, why)
         return clock
 
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:

@@ -9,7 +9,7 @@ import numpy as np
 
 from neurosim.checks import check_positive
 from neurosim.operators import Ints
-from neurosim.schedules.base import NEVER, Clock, Schedule, Start, as_array, ticks_of
+from neurosim.schedules.base import NEVER, Clock, Schedule, Start, as_array, duration_ticks
 from neurosim.units import Unit, UnitKind
 
 
@@ -46,7 +46,7 @@ class Lazy(Schedule):
         check_positive(duration=self.duration, tick=self.tick)
 
     def start(self, at: Start) -> Clock:
-        end = at.tick + max(1, ticks_of(self.duration, self.tick))
+        end = at.tick + duration_ticks(self.duration, self.tick)
         if at.previous is not None:
             return LazyClock(at.previous.next, end)
         due = np.full(at.layout.total, NEVER)

@@ -27,6 +27,19 @@ from neurosim.units import Layout, Unit, UnitKind
 Order = Literal["forward", "backward", "forward_backward", "odd_even", "even_odd"]
 
 
+MAX_WAKES = 10**8  # the plan of one inference is kept in memory
+
+
+def check_plan(option: str, wakes: int) -> None:
+    """Raises ConfigurationError for a plan of more wakes than fit in memory."""
+    if wakes > MAX_WAKES:
+        raise ConfigurationError(
+            f"{option} is too large: one inference would have {wakes:,} planned wakes, more than "
+            f"{MAX_WAKES:,}",
+            option,
+        )
+
+
 class PlannedClock(Clock):
     """Rows of wake ticks, each shared by the units of one row (all units of a population, say).
 
@@ -105,6 +118,7 @@ class Sweep(Planned):
         check_counts(passes=self.passes)
 
     def start(self, at: Start) -> Clock:
+        check_plan("passes", self.passes * 2 * len(at.layout.populations))
         sequence = self.sequence(at.layout, at.feedforward)
         rows: list[list[int]] = [[] for _ in at.layout.populations]
         for offset, woken in enumerate(sequence, 1):
@@ -148,6 +162,7 @@ class Parallel(Planned):
         check_counts(ticks=self.ticks)
 
     def start(self, at: Start) -> Clock:
+        check_plan("ticks", self.ticks)
         end = at.tick + self.ticks
         rows = [range(at.tick + 1, end + 1)]
         return planned(np.zeros(at.layout.total, dtype=np.int64), rows, end)
@@ -185,16 +200,21 @@ class RandomOrder(Planned):
             if (value is None) == (name in wanted):
                 kind = Unit.of(self.unit).kind
                 verb = "needs" if name in wanted else "does not take"
-                raise ConfigurationError(f"random_order with unit {kind!r} {verb} {name!r}")
+                at_fault = () if name in wanted else name
+                raise ConfigurationError(
+                    f"random_order with unit {kind!r} {verb} {name!r}", at_fault
+                )
         check_counts(updates=self.updates, groups=self.groups, passes=self.passes)
 
     def start(self, at: Start) -> Clock:
         layout = at.layout
         if self.updates is not None:
+            check_plan("updates", self.updates)
             if self.updates < len(layout.populations):
                 raise ConfigurationError(
                     f"updates is {self.updates}, but there are {len(layout.populations)} "
-                    "populations: the schedule never wakes one of them"
+                    "populations: the schedule never wakes one of them",
+                    "updates",
                 )
             drawn = at.random.integers(0, len(layout.populations), self.updates)
             rows = [
@@ -207,8 +227,10 @@ class RandomOrder(Planned):
         if self.groups > layout.total:
             raise ConfigurationError(
                 f"groups is {self.groups}, but the network has only {layout.total} units to cut "
-                "into groups"
+                "into groups",
+                "groups",
             )
+        check_plan("passes", layout.total * self.passes)
         ticks = np.empty((layout.total, self.passes), dtype=np.int64)
         group = np.arange(layout.total) * self.groups // layout.total
         for number in range(self.passes):
@@ -249,17 +271,25 @@ class Replay(Planned):
         last = 0
         for number, (time, name, indices) in enumerate(self.wakes):
             where = f"wake {number} of the replay, ({time}, {name!r}, …)"
-            if not 0 < time < float("inf"):
-                raise ConfigurationError(f"{where}: the time must be greater than 0")
+            at_fault = ("wakes", number)
+            if not 0 < time < MAX_WAKES * self.tick:
+                limit = f"{MAX_WAKES * self.tick:g}"
+                raise ConfigurationError(
+                    f"{where}: the time must be greater than 0, below {limit}", (*at_fault, 0)
+                )
             if name == layout.network.input.name:
-                raise ConfigurationError(f"{where}: the input never wakes")
+                raise ConfigurationError(f"{where}: the input never wakes", (*at_fault, 1))
             if name not in layout.names:
-                raise ConfigurationError(f"{where}: {unknown('population', name, layout.names)}")
+                said = unknown("population", name, layout.names)
+                raise ConfigurationError(f"{said} (wake {number} of the replay)", (*at_fault, 1))
             population = layout.names.index(name)
             size = layout.populations[population].size
-            dyads = np.arange(size) if indices is None else np.asarray(indices, dtype=np.int64)
-            if len(dyads) and not 0 <= dyads.min() <= dyads.max() < size:
-                raise ConfigurationError(f"{where}: an index lies outside 0…{size - 1}")
+            listed = range(size) if indices is None else indices
+            if len(listed) and not 0 <= min(listed) <= max(listed) < size:
+                raise ConfigurationError(
+                    f"{where}: an index lies outside 0…{size - 1}", (*at_fault, 2)
+                )
+            dyads = np.asarray(listed, dtype=np.int64)
             tick = max(1, ticks_of(time, self.tick))
             last = max(last, tick)
             wakes.append((dyads + layout.offsets[population], tick))
@@ -267,7 +297,7 @@ class Replay(Planned):
         ticks = np.repeat([t for _, t in wakes], [len(w) for w, _ in wakes]).astype(np.int64)
         pairs = np.unique(np.stack([units, ticks + at.tick]), axis=1)  # by unit, then by tick
         counts = np.bincount(pairs[0], minlength=layout.total)
-        check_all_wake(layout, counts > 0, "the replay does not name it")
+        check_all_wake(layout, counts > 0, "the replay does not name it", "wakes")
         edges = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         row_of = np.arange(layout.total, dtype=np.int64)
         return PlannedClock(row_of, edges, pairs[1], at.tick + last)
