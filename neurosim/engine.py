@@ -9,7 +9,9 @@ both, so processes hold nothing that cannot be rebuilt from data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import gc
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +23,18 @@ from neurosim.schedules.base import NEVER, Clock
 Processes = Literal["population", "neuron"]
 _CLOSING: Any = 2  # after SimPy's URGENT (0) and NORMAL (1): all wakes of a tick come first
 _Process = Generator[simpy.Event, Any, None]
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Starting a process per dyad leaves no garbage, but collections would walk them all often."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Closing(simpy.Event):
@@ -52,7 +66,7 @@ class Engine:
         self._offsets = offsets
         self._on_tick = on_tick
         self._env = env = simpy.Environment(initial_time=now)
-        self._completed = now
+        self._completed = self._began = now
         self._due: list[Ints] = []
         self._woken: list[int] = []
         self._woken_arrays: list[Ints] = []
@@ -65,8 +79,9 @@ class Engine:
         if self._per_unit:
             # A memoryview reads one tick of the array as a plain int, faster than numpy does.
             ticks = clock.next.data
-            for unit in range(int(offsets[-1])):
-                env.process(self._unit(unit, ticks))
+            with _without_collection():
+                for unit in range(int(offsets[-1])):
+                    env.process(self._unit(unit, ticks))
         else:
             for population in range(len(offsets) - 1):
                 env.process(self._population(population))
@@ -79,11 +94,13 @@ class Engine:
 
     def run_until(self, tick: int, stop: Callable[[], bool]) -> None:
         """Completes ticks up to ``tick``, or until ``stop()`` is true at the end of one."""
-        env = self._env
+        step = self._env.step
         while self._completed < tick and not stop():
             target = self._completed + 1
-            while env.peek() < target or (env.peek() == target and self._completed < target):
-                env.step()
+            # In the first tick all processes start.
+            with _without_collection() if self._completed == self._began else nullcontext():
+                while self._completed < target:  # the coordinator's event is always scheduled
+                    step()
             if self._failure is not None:
                 raise self._failure
 
@@ -94,17 +111,18 @@ class Engine:
         self._due = [due[edges[i] : edges[i + 1]] for i in range(len(edges) - 1)]
 
     def _unit(self, unit: int, ticks: memoryview) -> _Process:
-        env = self._env
-        timeout = env.timeout
-        wake = self._woken.append
+        env, woken, listens = self._env, self._woken, self._listens
+        timeout, wake = env.timeout, woken.append
+        now = self._completed
         while True:
             tick = ticks[unit]
-            while tick == NEVER or (self._listens and tick > env.now + 1):
+            while tick == NEVER or (listens and tick > now + 1):
                 self._asleep[unit] = env.event()
                 yield self._asleep[unit]
-                tick = ticks[unit]
-            yield timeout(tick - env.now)
-            if not self._woken:
+                tick, now = ticks[unit], int(env.now)
+            yield timeout(tick - now)
+            now = tick
+            if not woken:
                 self._open(tick)
             wake(unit)
 
@@ -112,12 +130,13 @@ class Engine:
         env = self._env
         low, high = self._offsets[population : population + 2]
         ticks = self.clock.next[low:high]
+        earliest = ticks.item if len(ticks) == 1 else ticks.min
         while True:
-            tick = int(ticks.min())
+            tick = int(earliest())
             while tick == NEVER or (self._listens and tick > env.now + 1):
                 self._asleep[population] = env.event()
                 yield self._asleep[population]
-                tick = int(ticks.min())
+                tick = int(earliest())
             yield env.timeout(tick - env.now)
             if not self._woken_arrays:
                 self._open(tick)
@@ -134,7 +153,8 @@ class Engine:
                 arrays = self._woken_arrays
                 units = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
                 self._woken_arrays.clear()
-            units.sort()
+            # Populations come in any order, each with its units ascending: a few long runs.
+            units.sort(kind=None if self._per_unit else "stable")
             tick = int(env.now)
             try:
                 self._on_tick(tick, units)

@@ -1,17 +1,22 @@
-"""What comes from outside into a simulation: tensors and the name of a device, checked."""
+"""What comes from outside into a simulation, checked: tensors, a device, and what goes together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from neurosim.errors import ConfigurationError, InputError
+from neurosim.errors import ConfigurationError, InputError, NetworkError
 from neurosim.model import Model, check_shape
+from neurosim.network import Network
 from neurosim.operators import Shape
+from neurosim.probes import Probe
+from neurosim.rules import Rule
 
 Device = Literal["auto", "cpu", "cuda"]
+Init = Literal["zero", "feedforward", "carry"]
 
 
 def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
@@ -44,3 +49,28 @@ def resolve_device(device: str) -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ConfigurationError("device is 'cuda', but torch finds no CUDA device here")
     return resolved
+
+
+def check_start(init: Init, rule: Rule, network: Network) -> None:
+    """Raises ConfigurationError or NetworkError where inferences cannot start in this way."""
+    if rule.needs_prediction and init != "feedforward":
+        raise ConfigurationError(
+            f"the nudge 'prediction' needs init 'feedforward', not {init!r}; or use the nudge "
+            "'potential' or 'proximal'",
+            "init",
+        )
+    if init == "feedforward" and network.cycle is not None:
+        raise NetworkError(
+            "init 'feedforward' needs a network without cycles; this one has "
+            f"{' -> '.join([*network.cycle, network.cycle[0]])}; use init 'zero'"
+        )
+
+
+def check_probes(probes: Sequence[Probe], network: Network) -> None:
+    """Raises ConfigurationError for a probe that cannot measure this network."""
+    if network.cycle is not None and any(p.kind == "gradient_angle" for p in probes):
+        raise ConfigurationError(
+            "the probe gradient_angle compares with back-propagation, which needs a network "
+            "without cycles",
+            "probes",
+        )

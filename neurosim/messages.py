@@ -55,23 +55,20 @@ class News:
 
 
 class Flags:
-    """Numbers that are needed on the host: collected as tensors, read once."""
+    """Numbers that are needed on the host: those on a device are collected, and read at once."""
 
     def __init__(self) -> None:
-        self._pending: list[Tensor] = []
-        self._values: list[int] = []
+        self._values: list[Tensor | int] = []
 
-    def add(self, value: Tensor) -> int:
-        """Registers a scalar tensor; the index under which `read` returns it."""
-        self._pending.append(value)
-        return len(self._pending) - 1
+    def add(self, value: Tensor | int) -> int:
+        """Registers a number or scalar tensor; the index under which `read` returns it."""
+        self._values.append(int(value) if isinstance(value, int) or value.is_cpu else value)
+        return len(self._values) - 1
 
     def read(self) -> list[int]:
-        if not self._pending:
-            return []
-        if self._pending[0].device.type == "cpu":
-            return [int(value) for value in self._pending]
-        return [int(v) for v in torch.stack([v.long() for v in self._pending]).tolist()]
+        away = [value.long() for value in self._values if isinstance(value, Tensor)]
+        there = iter(torch.stack(away).tolist() if away else ())
+        return [next(there) if isinstance(v, Tensor) else v for v in self._values]
 
 
 @dataclass

@@ -56,7 +56,7 @@ class Selection:
         return Selection(self.shape, dyads, self.device, self.channels.cpu().numpy()[by_channel])
 
     def _view(self, array: Tensor) -> Tensor:
-        return array.flatten(1) if self.channels is None else array
+        return array if self.channels is not None or array.dim() == 2 else array.flatten(1)
 
     def take(self, array: Tensor) -> Tensor:
         """The selected values: (B, count), or (B, channels, H, W) for conv channels."""

@@ -20,6 +20,8 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
     operations = 0
     for cell in state.cells:
         difference = cell.difference.tensor
+        if difference is not None:
+            difference = difference * scale  # smaller than the weights
         for link in cell.incoming:
             if link.weight is None:
                 continue
@@ -28,7 +30,7 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
                 result[name] = torch.zeros_like(link.weight)
                 continue
             mean, winners = link.mean.value, link.winners.tensor
-            result[name] = link.operator.weight_gradient(difference, mean, winners) * scale
+            result[name] = link.operator.weight_gradient(difference, mean, winners)
             operations += 1
         bias = state.model.parameter(cell.name, "bias")
         if bias is not None:
@@ -37,5 +39,5 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
                 result[name] = torch.zeros_like(bias)
             else:
                 dims = (0, 2, 3) if len(cell.population.shape) == 3 else (0,)
-                result[name] = difference.sum(dims) * scale
+                result[name] = difference.sum(dims)
     return {name: result[name] for name, _ in state.model.named_parameters()}, operations

@@ -17,7 +17,7 @@ from neurosim.datasets import Dataset, Split
 from neurosim.documents import COMMAND_LINE, Document, NodePath
 from neurosim.engine import Processes
 from neurosim.errors import ConfigurationError, DocumentError, NetworkError, NeurosimError
-from neurosim.inputs import Device
+from neurosim.inputs import Device, Init
 from neurosim.losses import LOSSES, LossName
 from neurosim.model import Model
 from neurosim.network import Network
@@ -36,7 +36,7 @@ from neurosim.sections import (
     probe_intervals,
     tick_probes,
 )
-from neurosim.simulation import Init, Simulation
+from neurosim.simulation import Simulation
 from neurosim.tick import Compute
 from neurosim.training import Trainer, TrainingPlan
 

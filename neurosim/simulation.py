@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from neurosim import metrics
 from neurosim.channels import Channels
 from neurosim.checks import check_choices, check_counts
 from neurosim.engine import Engine, Processes
-from neurosim.errors import ConfigurationError, InputError, NetworkError, StateError
-from neurosim.inputs import accept, resolve_device
+from neurosim.errors import ConfigurationError, InputError, StateError
+from neurosim.inputs import Init, accept, check_probes, check_start, resolve_device
 from neurosim.losses import LOSSES, LossName
 from neurosim.messages import Counts, News
 from neurosim.model import Model
@@ -30,7 +30,6 @@ from neurosim.state import State
 from neurosim.tick import Compute, Ticker
 from neurosim.units import Layout, Unit
 
-Init = Literal["zero", "feedforward", "carry"]
 STATE_VERSION = 1
 
 
@@ -69,18 +68,10 @@ class Simulation:
         check_choices(processes=(processes, Processes))
         check_counts(learn_every=learn_every)
         check_counts(0, nudge_after=nudge_after)
-        if self.rule.needs_prediction and init != "feedforward":
-            raise ConfigurationError(
-                f"the nudge 'prediction' needs init 'feedforward', not {init!r}; or use the nudge "
-                "'potential' or 'proximal'",
-                "init",
-            )
         network = model.network
-        if init == "feedforward" and network.cycle is not None:
-            raise NetworkError(
-                "init 'feedforward' needs a network without cycles; this one has "
-                f"{' -> '.join([*network.cycle, network.cycle[0]])}; use init 'zero'"
-            )
+        self.probes = tuple(p if isinstance(p, Probe) else Probe(p) for p in probes)
+        check_start(init, self.rule, network)
+        check_probes(self.probes, network)
         self.loss = LOSSES[loss]
         self.rule.check_loss(self.loss)
         self.device = resolve_device(device)
@@ -90,13 +81,6 @@ class Simulation:
         self.nudge_after = (
             schedule.nudge_after(network.depth) if nudge_after is None else nudge_after
         )
-        self.probes = tuple(p if isinstance(p, Probe) else Probe(p) for p in probes)
-        if network.cycle is not None and any(p.kind == "gradient_angle" for p in self.probes):
-            raise ConfigurationError(
-                "the probe gradient_angle compares with back-propagation, which needs a network "
-                "without cycles",
-                "probes",
-            )
         self.layout = Layout(network, Unit.of(schedule.unit))
         self.channels = channels if channels is not None else Channels()
         self.state = State(model, self.channels.resolve(network, schedule.tick))
@@ -107,8 +91,7 @@ class Simulation:
         self._ticker: Ticker | None = None
         self._clock: Clock | None = None
         self._engine: Engine | None = None
-        self._running = False
-        self._stopped = False
+        self._running = self._stopped = False
         self._began = 0  # the tick before the first of this inference
         self._tick = 0  # the last completed tick
         self._optimizer: torch.optim.Optimizer | None = None

@@ -93,6 +93,7 @@ class Layout:
         self.network, self.unit = network, unit
         self.populations = network.dyadic
         self.names = [p.name for p in self.populations]
+        self._kinds = [unit.on(p).kind for p in self.populations]
         self._membership = [unit.membership(p) for p in self.populations]
         counts = [int(m[-1]) + 1 for m in self._membership]
         self.counts: Ints = np.array(counts, dtype=np.int64)
@@ -118,8 +119,7 @@ class Layout:
         """Flat indices of the dyads of these units, ascending; None for all of the population."""
         if len(units) == self.counts[population]:
             return None
-        kind = self.unit.on(self.populations[population]).kind
-        if kind == "neuron":
+        if self._kinds[population] == "neuron":
             return units
         woken = np.zeros(self.counts[population], dtype=bool)
         woken[units] = True
@@ -138,5 +138,5 @@ class Layout:
     ) -> Selection:
         """The `Selection` of these units' dyads, by channels where the units are conv channels."""
         target = self.populations[population]
-        by_channel = self.unit.on(target).kind == "channel"
+        by_channel = self._kinds[population] == "channel"
         return Selection(target.shape, dyads, device, units if by_channel else None)

@@ -204,9 +204,9 @@ def test_malformed_mnist(tmp_path: Path, name: str, content: bytes | None, probl
     "content",
     [
         IMAGES,  # unpacked by a browser that kept the name
-        gzip.compress(IMAGES)[:-10],
-        gzip.compress(IMAGES)[:-8] + bytes(8),  # checksum
-        gzip.compress(IMAGES)[:10] + b"\xff" * 40,
+        gzip.compress(IMAGES, mtime=0)[:-10],
+        gzip.compress(IMAGES, mtime=0)[:-8] + bytes(8),  # checksum
+        gzip.compress(IMAGES, mtime=0)[:10] + b"\xff" * 40,
     ],
 )
 def test_damaged_gzip(tmp_path: Path, content: bytes) -> None:

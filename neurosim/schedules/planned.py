@@ -60,7 +60,7 @@ class PlannedClock(Clock):
     def reschedule(self, tick: int, due: Ints) -> Ints:
         del tick
         rows = self.row_of[due]
-        woken = rows if len(rows) == 1 else np.unique(rows)
+        woken = rows[:1] if len(rows) == 1 or len(self.place) == 1 else np.unique(rows)
         place = self.place[woken] + 1
         self.place[woken] = place
         ends = self.edges[woken + 1]
