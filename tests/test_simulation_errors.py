@@ -95,7 +95,7 @@ def test_the_proximal_nudge_needs_a_small_beta(
 @pytest.mark.parametrize("init", ["zero", "carry"])
 def test_the_prediction_nudge_needs_a_feed_forward_start(init: str) -> None:
     rule = ns.DualPropagation(nudge="prediction")
-    with pytest.raises(ns.ConfigurationError, match=f"'prediction' needs .* init is '{init}'"):
+    with pytest.raises(ns.ConfigurationError, match=f"'prediction' needs .* not '{init}'"):
         simulation(rule=rule, init=init)
     simulation(rule=rule, init="feedforward")
 
