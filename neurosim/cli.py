@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neurosim._version import __version__
-from neurosim.errors import DivergenceError, NeurosimError
+from neurosim.errors import DivergenceError, DocumentError, NeurosimError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,8 +142,10 @@ def report(folder: Path) -> None:
     from neurosim.report import write_report
     from neurosim.scenario import Scenario
 
-    scenario = folder / "scenario.yaml"
-    network = Scenario.load(scenario).network if scenario.is_file() else None
+    try:
+        network = Scenario.load(folder / "scenario.yaml").network
+    except DocumentError:
+        network = None  # the report does without, and says what it lacks
     click.echo(f"report: {write_report(folder, network)}")
 
 

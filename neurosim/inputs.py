@@ -62,7 +62,8 @@ def check_start(init: Init, rule: Rule, network: Network) -> None:
     if init == "feedforward" and network.cycle is not None:
         raise NetworkError(
             "init 'feedforward' needs a network without cycles; this one has "
-            f"{' -> '.join([*network.cycle, network.cycle[0]])}; use init 'zero'"
+            f"{' -> '.join([*network.cycle, network.cycle[0]])}; use init 'zero'",
+            ("init",),
         )
 
 

@@ -26,7 +26,7 @@ class Display:
     def __init__(self, console: Console, trainer: Trainer) -> None:
         self._console, self._trainer = console, trainer
         self._began = self._said = time.perf_counter()
-        self._first_tick = trainer.totals["ticks"]
+        self._first_tick, self._first_step = trainer.totals["ticks"], trainer.step
         self._accuracy = "–"
         self._loss = "–"
         self._bar: Progress | None = None
@@ -70,7 +70,8 @@ class Display:
             self._said = now
             steps = f"step {self._trainer.step}/{self._trainer.steps}"
             epochs = f"epoch {event['epoch']}"
-            self._console.print(f"{epochs}  {steps}  {self._news()}  {self._left(now)}")
+            line = f"{epochs}  {steps}  {self._news()}  {self._left(now)}"
+            self._console.print(line, soft_wrap=True)
 
     def _news(self) -> str:
         ticks = self._trainer.totals["ticks"] - self._first_tick
@@ -78,8 +79,8 @@ class Display:
         return f"accuracy {self._accuracy}  loss {self._loss}  {rate:,.0f} ticks/s"
 
     def _left(self, now: float) -> str:
-        done = max(1, self._trainer.step)
-        left = (now - self._began) * (self._trainer.steps - done) / done
+        done = max(1, self._trainer.step - self._first_step)
+        left = (now - self._began) * (self._trainer.steps - self._trainer.step) / done
         return f"{now - self._began:.0f} s, {left:.0f} s left"
 
 

@@ -321,6 +321,6 @@ def located(document: Document, path: NodePath) -> Iterator[None]:
     except DocumentError:
         raise
     except NeurosimError as error:
-        option: NodePath = getattr(error, "option", ())
+        option: NodePath = getattr(error, "option", getattr(error, "place", ()))
         path = OPTIONS.get(option, (*path, *option))
         raise DocumentError([document.problem(path, str(error))]) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import isfinite, sqrt
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ def spectral_norm(operator: Operator, weight: Tensor | None) -> float:
         image, _ = operator.forward(basis[-1], weight, None, None)
         vector = operator.adjoint(image, weight, None, None)
         diagonal.append(float((basis[-1] * vector).sum()))
+        if not isfinite(diagonal[-1]):
+            return float("inf")  # the weights have diverged; so will what is damped by them
         known = torch.cat(basis).flatten(1)
         for _ in range(2):  # once leaves what rounding brings back
             vector = vector - (known.T @ (known @ vector.flatten())).view_as(vector)
