@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 import neurosim
 from neurosim.cli import main
 from neurosim.documents import load
+from neurosim.progress import Display
 from neurosim.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
@@ -120,43 +122,201 @@ def test_an_error_has_no_traceback_and_nothing_on_stdout() -> None:
     assert result.stderr.startswith(f"error: {ROOT}/networks/digits_mlp.yaml:")
 
 
-# ---- schema ------------------------------------------------------------------------------------
+# ---- networks ----------------------------------------------------------------------------------
 
 
-def admits(schema: Any, root: dict[str, Any], value: Any) -> bool:
-    """Whether a schema admits a value, as far as types, keys and choices go."""
-    if "$ref" in schema:
-        name = schema["$ref"].removeprefix("#/$defs/")
-        return admits(root["$defs"][name] | {"$ref": None} | {}, root, value)
-    return all(
-        (
-            check(schema, root, value)
-            for key, check in CHECKS.items()
-            if schema.get(key) is not None
-        )
+@pytest.mark.parametrize("path", NETWORKS + SCENARIOS, ids=name_of)
+def test_networks_shows_a_network(path: Path, tmp_path: Path) -> None:
+    drawing = tmp_path / "drawing.svg"
+    output = invoke("networks", path, "--drawing", drawing).stdout
+    network = Scenario.load(path).network if path in SCENARIOS else neurosim.Network.from_yaml(path)
+    model = neurosim.Model(network)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert f"{network.dyads:,} dyads, {total:,} parameters" in output
+    for population in network.populations:
+        assert re.search(rf"\b{population.name}\b", output)
+    assert f"depth {network.depth}" in output
+    assert output.rstrip().endswith(f"drawing: {drawing}")
+    svg = drawing.read_text()
+    assert svg.startswith(("<svg", "<?xml"))
+    for population in network.populations:
+        assert population.name in svg
+
+
+def test_networks_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert "parameters" in invoke("networks", NETWORKS[0]).stdout
+
+
+def test_networks_with_a_cycle(tmp_path: Path) -> None:
+    text = (ROOT / "networks/digits_skip.yaml").read_text()
+    (tmp_path / "n.yaml").write_text(text + "  - {from: h2, to: h1, name: back}\n")
+    assert (
+        "has a cycle"
+        in invoke("networks", tmp_path / "n.yaml", "--drawing", tmp_path / "n.svg").stdout
     )
 
 
-def has_type(schema: Any, root: dict[str, Any], value: Any) -> bool:
-    del root
-    types = {
-        "object": dict,
-        "array": list,
-        "string": str,
-        "boolean": bool,
-        "null": type(None),
-        "integer": int,
-        "number": int | float,
-    }
-    fits = isinstance(value, types[schema["type"]])
-    return fits and (not isinstance(value, bool) or schema["type"] == "boolean")
+def test_a_drawing_that_cannot_be_written(tmp_path: Path) -> None:
+    result = invoke("networks", NETWORKS[0], "--drawing", tmp_path / "no" / "x.svg", code=2)
+    assert result.stderr.startswith("error: ")
+    assert str(tmp_path / "no") in result.stderr
+    assert "No such file or directory" in result.stderr
 
 
-CHECKS: dict[str, Any] = {}
+# ---- run ---------------------------------------------------------------------------------------
 
 
-def test_schema_is_json_schema() -> None:
-    for options in ([], ["--network"]):
-        found = json.loads(invoke("schema", *options).stdout)
-        assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-        assert "$defs" in found
+def test_overrides_are_in_what_was_run(tmp_path: Path) -> None:
+    path = ROOT / "scenarios/random_order.yaml"
+    more = [
+        "training.epochs=1",
+        "seed=3",
+        "schedule.groups=4",
+        "schedule.passes=1",
+        "probes[0]=loss",
+    ]
+    invoke("run", path, *SHORT[:2], *more, "--out", tmp_path, "--id", "x")
+    found = load(tmp_path / "random_order/x/scenario.yaml").value
+    assert found["training"]["epochs"] == 1
+    assert found["seed"] == 3
+    assert (found["schedule"]["groups"], found["schedule"]["passes"]) == (4, 1)
+    assert found["probes"][:2] == ["loss", "gradient_angle"]
+    assert found["network"] == load(ROOT / "networks/digits_mlp.yaml").value
+
+
+def test_paths_of_overrides_are_relative_to_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("{input: 64, layers: [{dense: 7}, {dense: 10}]}")
+    path = ROOT / "scenarios/sweep.yaml"
+    assert "17 dyads" in invoke("validate", path, "network=mine.yaml").stdout
+
+
+def test_folders_by_time_do_not_collide(tmp_path: Path) -> None:
+    path = ROOT / "scenarios/parallel.yaml"
+    for _ in range(2):
+        invoke("run", path, *SHORT, "--out", tmp_path, "--quiet")
+    names = sorted(folder.name for folder in (tmp_path / "parallel").iterdir())
+    assert len(names) == 2
+    assert all(re.fullmatch(r"[0-9]{8}-[0-9]{6}(-[0-9]+)?", name) for name in names)
+
+
+def test_the_summary_of_a_run(tmp_path: Path) -> None:
+    path = ROOT / "scenarios/parallel.yaml"
+    output = invoke("run", path, *SHORT, "--out", tmp_path, "--id", "x", "--quiet").stdout
+    folder = tmp_path / "parallel/x"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert output.splitlines() == [
+        "status         finished",
+        f"test accuracy  {summary['test_accuracy']:.2%}",
+        f"time           {summary['seconds']:.1f} s",
+        f"simulated      {summary['ticks']} ticks, {summary['wakes']:,} wakes, "
+        f"{summary['messages']:,} messages",
+        f"report         {folder / 'report.html'}",
+    ]
+
+
+def test_a_pipe_sees_plain_lines(tmp_path: Path) -> None:
+    """Whole lines, whatever the width of the terminal is said to be, and no control sequences."""
+    path = ROOT / "scenarios/parallel.yaml"
+    command = [sys.executable, "-m", "neurosim", "run", str(path), *SHORT, "--out", str(tmp_path)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        env=os.environ | {"COLUMNS": "40", "TERM": "xterm-256color"},
+        timeout=120,
+        check=True,
+    )
+    lines = done.stdout.decode().splitlines()
+    assert done.stderr == b""
+    assert b"\x1b" not in done.stdout
+    assert b"\r" not in done.stdout
+    pattern = (
+        r"epoch 1  step 2/2  accuracy [0-9.]+%  loss [0-9.]+  [0-9,]+ ticks/s  [0-9]+ s, 0 s left"
+    )
+    assert re.fullmatch(pattern, lines[0]), lines[0]
+    assert lines[1] == "status         finished"
+
+
+def test_the_time_left_after_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of the ten steps that were left took ten seconds, so eight take forty."""
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    trainer: Any = SimpleNamespace(step=90, steps=100, totals={"ticks": 900})
+    out = io.StringIO()
+    with Display(Console(file=out, width=200), trainer) as display:
+        now, trainer.step, trainer.totals["ticks"] = 10.0, 92, 920
+        display.event({"event": "epoch", "epoch": 5, "test_accuracy": 0.5})
+    assert out.getvalue() == (
+        "epoch 5  step 92/100  accuracy 50.00%  loss –  2 ticks/s  10 s, 40 s left\n"
+    )
+
+
+@pytest.fixture
+def diverging(tmp_path: Path) -> list[str]:
+    return [str(ROOT / "scenarios/parallel.yaml"), *SHORT, "--out", str(tmp_path), "--id", "x"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "plasticity.optimizer={kind: sgd, lr: 1.0e+20}",
+        "rule={kind: dual_propagation, beta: 1.0e+30}",
+    ],
+)
+@pytest.mark.parametrize("variant", ["aro", "damped"])
+def test_divergence_is_an_error_and_leaves_a_valid_folder(
+    diverging: list[str], tmp_path: Path, override: str, variant: str
+) -> None:
+    more = [override, f"rule.variant={variant}", "rule.alpha=0.2", "training.max_steps=4"]
+    result = invoke("run", *diverging, *more, code=1)
+    assert re.fullmatch(r"error: population '\w+' is no longer finite at tick .*\n", result.stderr)
+    summary = json.loads((tmp_path / "parallel/x/summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert summary["error"] in result.stderr
+    assert (tmp_path / "parallel/x/report.html").is_file()
+    for line in (tmp_path / "parallel/x/metrics.jsonl").read_text().splitlines():
+        json.loads(line)
+    assert invoke("resume", tmp_path / "parallel/x", code=2).stderr.startswith("error: ")
+
+
+def test_best_epoch_by_validation(tmp_path: Path) -> None:
+    path = ROOT / "scenarios/parallel.yaml"
+    more = ["training={epochs: 3, validation: 100}", "data.limit=300", "probes=[accuracy]"]
+    invoke("run", path, *more, "--out", tmp_path, "--id", "x")
+    folder = tmp_path / "parallel/x"
+    summary = json.loads((folder / "summary.json").read_text())
+    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    epochs = [event for event in events if event["event"] == "epoch"]
+    best = max(epochs, key=lambda event: event["validation_accuracy"])
+    assert summary["best_epoch"] == best["epoch"]
+    for key in ("test_accuracy", "test_loss"):
+        assert summary[key] == best[key]
+
+
+# ---- report ------------------------------------------------------------------------------------
+
+
+def test_report_of_a_folder_that_is_damaged(tmp_path: Path) -> None:
+    """The report says what is missing; it is what one looks at when something went wrong."""
+    path = ROOT / "scenarios/parallel.yaml"
+    invoke("run", path, *SHORT, "--out", tmp_path, "--id", "x")
+    folder = tmp_path / "parallel/x"
+    for name in ("summary.json", "scenario.yaml", "environment.json"):
+        (folder / name).write_bytes(b"\xff not what it was")
+        invoke("report", folder)
+        (folder / name).unlink()
+        invoke("report", folder)
+    (folder / "metrics.jsonl").unlink()
+    assert "is not a run folder" in invoke("report", folder, code=2).stderr
+
+
+@pytest.mark.parametrize("command", ["report", "resume"])
+def test_folders_that_are_none(command: str, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere", ROOT / "README.md"):
+        result = invoke(command, folder, code=2)
+        assert result.stderr.startswith("error: ")
+        assert str(folder) in result.stderr
+    assert list(tmp_path.iterdir()) == []

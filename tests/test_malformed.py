@@ -1,49 +1,24 @@
 """Malformed scenarios, networks, data and overrides: an error with its line, and no traceback.
 
 What is wrong and what must be said about it is in ``data/malformed``; mutations of the shipped
-files are in test_mutations.py.
+files are in test_mutations.py, data that do not fit in test_malformed_data.py.
 """
 
 from __future__ import annotations
 
 import gzip
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from malformed import CHAIN, FOLDER, GRAPH, MARK, SCENARIO, bounded_memory, check, refused
 
 from neurosim.cli import main
 
-FOLDER = Path(__file__).parent / "data" / "malformed"
-SCENARIO, CHAIN, GRAPH = (
-    (FOLDER / f"{name}.yaml").read_text() for name in ("scenario", "chain", "graph")
-)
 LINES = SCENARIO.splitlines()
-MARK = re.compile(r"([^\n]+?):([0-9]+):([0-9]+): [^\n]+")
-
-
-def refused(*arguments: str | Path) -> list[str]:
-    """Runs a command that must fail with exit code 2; its lines, without "error: "."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 2, (result.output, result.exception)
-    assert isinstance(result.exception, SystemExit)
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ")
-    lines = result.stderr.removeprefix("error: ").splitlines()
-    for line in lines:
-        assert MARK.fullmatch(line), line
-    return lines
-
-
-def check(lines: list[str], file: str | Path, expected: tuple[str, ...]) -> None:
-    """The error is about these places in the file, and says these things."""
-    shown = "\n".join(lines)
-    assert len(lines) == len(expected), shown
-    for line, start in zip(lines, expected, strict=True):
-        assert line.startswith(f"{file}:{start}"), shown
 
 
 @pytest.fixture(autouse=True)
@@ -56,14 +31,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bounded_memory() -> Iterator[None]:
-    """What asks for too much must be refused, not tried: the machine is shared."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 30), before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+def memory() -> Iterator[None]:
+    with bounded_memory():
+        yield
 
 
 # ---- the list ----------------------------------------------------------------------------------
@@ -260,129 +230,42 @@ def test_overrides(overrides: list[str], expected: str) -> None:
     assert line.startswith(file + expected), line
 
 
-# ---- data --------------------------------------------------------------------------------------
+# ---- several things ----------------------------------------------------------------------------
 
 
-def idx(shape: tuple[int, ...], values: bytes) -> bytes:
-    return struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape) + values
-
-
-def write_mnist(folder: Path, count: int = 20) -> None:
-    """Small files in MNIST's format."""
-    folder.mkdir()
-    for part in ("train", "t10k"):
-        images = idx((count, 28, 28), bytes(count * 784))
-        labels = idx((count,), bytes(n % 10 for n in range(count)))
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(images)
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(labels)
-
-
-DAMAGE = [
-    ("train-images-idx3-ubyte", None, "none of train-images-idx3-ubyte, "),
-    ("train-images-idx3-ubyte", b"", "images-idx3-ubyte: not an IDX file"),
-    ("train-images-idx3-ubyte", b"\0\0\x08\x03\0\0", "ubyte: truncated within its header"),
-    ("train-images-idx3-ubyte", idx((20, 28, 28), b"12"), "ubyte: truncated to 2 bytes"),
-    ("train-images-idx3-ubyte", idx((1, 28, 28), bytes(785)), "ubyte: trailing bytes"),
-    ("train-images-idx3-ubyte", idx((2**31, 28, 28), b""), "images-idx3-ubyte: announces "),
-    ("train-images-idx3-ubyte", idx((20, 8, 8), bytes(1280)), "ubyte: images are (8, 8)"),
-    ("t10k-labels-idx1-ubyte", idx((3,), b"123"), "holds 20 images but "),
-    ("t10k-labels-idx1-ubyte", idx((20,), bytes(19) + b"\x0a"), "label 10 at index 19"),
-    ("t10k-labels-idx1-ubyte", None, "none of t10k-labels-idx1-ubyte"),
-    ("train-labels-idx1-ubyte.gz", b"\x1f\x8b\x08", "not an intact gzip file"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "content", "said"), DAMAGE, ids=[said for *_, said in DAMAGE])
-def test_damaged_mnist(here: Path, name: str, content: bytes | None, said: str) -> None:
-    write_mnist(here / "mnist")
-    (here / "mnist" / name.removesuffix(".gz")).unlink()
-    if content is not None:
-        (here / "mnist" / name).write_bytes(content)
-    text = SCENARIO.replace("name: digits", "name: mnist\n  root: mnist")
+def test_all_problems_at_once_in_the_order_of_the_lines() -> None:
+    slips = {"alpha: 0.5": "alpha: 2", "loss: sq": "loss: s", "kind: adam": "kind: adm"}
+    text = SCENARIO.replace("seed: 0", "seed: -1").replace("name: base", "nmae: base")
+    for old, new in slips.items():
+        text = text.replace(old, new)
     Path("scenario.yaml").write_text(text)
-    Path("net.yaml").write_text(CHAIN.replace("64", "784"))
-    (line,) = refused("run", "scenario.yaml")
-    assert line.startswith("scenario.yaml:5:9: data.root: ")
-    assert said in line
-    assert not Path("runs").exists()
+    marks = [MARK.fullmatch(line) for line in refused("validate", "scenario.yaml")]
+    assert [int(mark[2]) for mark in marks if mark] == [1, 1, 10, 14, 38, 53]
 
 
-def test_undamaged_mnist(here: Path) -> None:
-    """The test above would be worth little if these files were wrong anyway."""
-    write_mnist(here / "mnist")
-    text = SCENARIO.replace("name: digits", "name: mnist\n  root: mnist").replace("50", "5")
-    Path("scenario.yaml").write_text(text)
-    Path("net.yaml").write_text(CHAIN.replace("64", "784"))
-    result = CliRunner().invoke(main, ["run", "scenario.yaml"])
-    assert result.exit_code == 0, result.output
-
-
-@pytest.mark.parametrize("folder", ["nowhere", "net.yaml", "/", "''"])
-def test_no_mnist_there(folder: str) -> None:
-    root = f"name: mnist\n  root: {folder}"
-    Path("scenario.yaml").write_text(SCENARIO.replace("name: digits", root))
-    (line,) = refused("run", "scenario.yaml")
-    assert line.startswith("scenario.yaml:5:9: data.root: ")
-    assert "put MNIST's four IDX files there or give the folder that has them" in line
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("limit: 200", "limit: 59"),
-        ("batch_size: 50", "batch_size: 191"),
-        ("batch_size: 50", "batch_size: 201"),
-        ("validation: 10", "validation: 151"),
-        ("validation: 10", "validation: 200"),
-        ("validation: 10", "validation: 1000000"),
-    ],
-)
-def test_too_few_images(old: str, new: str) -> None:
-    Path("scenario.yaml").write_text(SCENARIO.replace(old, new))
-    (line,) = refused("run", "scenario.yaml")
-    # The line of any of the three that do not go together.
-    assert re.match("scenario.yaml:(5:15|6:10|48:15): (data|training)[.]", line), line
-    assert "-" not in line.partition(": ")[2]  # no negative number of images
-    assert not Path("runs").exists()
-
-
-NETWORKS = [
-    ("input: [64]", "input: [65]", "images of shape (1, 8, 8) (64 values) cannot be given the"),
-    ("dense: 10", "dense: 11", "digits has 10 classes, but the output population 'output' has 11"),
-    ("dense: 10", "dense: 9", "digits has 10 classes, but the output population 'output' has 9"),
+BACK = GRAPH + "  - {from: h1, to: c1, name: back}\n"
+SETTLED = "training.evaluation=settled"
+CYCLES = [
+    ([], "scenario.yaml:47:15: training.evaluation: the network has a cycle"),
+    ([SETTLED, "init=feedforward"], "<command line>:2:1: init: "),
+    ([SETTLED, "probes=[gradient_angle]"], "<command line>:2:1: probes: gradient_angle compares"),
+    (
+        [SETTLED, "nudge_after=null", "schedule={kind: parallel}"],
+        "<command line>:3:1: schedule: the network has a cycle",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "said"), NETWORKS, ids=[said for *_, said in NETWORKS])
-def test_networks_that_do_not_fit_the_data(old: str, new: str, said: str) -> None:
-    Path("net.yaml").write_text(CHAIN.replace(old, new))
-    (line,) = refused("run", "scenario.yaml")
-    assert re.match("scenario.yaml:(2|3|4):[0-9]+: (network|data): ", line)
-    assert said in line
+@pytest.mark.parametrize(("overrides", "expected"), CYCLES, ids=[said for _, said in CYCLES])
+def test_networks_with_a_cycle(overrides: list[str], expected: str) -> None:
+    Path("net.yaml").write_text(BACK)
+    Path("scenario.yaml").write_text(SCENARIO.replace("    h1:", "    back:"))
+    (line,) = refused("validate", "scenario.yaml", *overrides)
+    assert line.startswith(expected)
 
 
-# ---- folders -----------------------------------------------------------------------------------
-
-
-def test_run_folders_that_cannot_be(here: Path) -> None:
-    (here / "file").write_text("")
-    (here / "runs" / "base" / "taken").mkdir(parents=True)
-    for arguments, said in [
-        (["--out", "file"], "file"),
-        (["--out", "/proc/nowhere"], "/proc/nowhere"),
-        (["--id", "taken"], "taken: exists already; choose another id"),
-        (["--id", "a/b"], "the id 'a/b' must be a plain folder name"),
-        (["--id", ""], "the id '' must be a plain folder name"),
-        (["--id", ".."], "the id '..' must be a plain folder name"),
-        (["--id", "x" * 300], "name too long"),
-    ]:
-        result = CliRunner().invoke(main, ["run", "scenario.yaml", *arguments])
-        assert result.exit_code == 2, (arguments, result.output, result.exception)
-        assert result.stderr.startswith("error: ")
-        assert said.lower() in result.stderr.lower(), arguments
-    assert sorted(path.name for path in here.iterdir()) == [
-        "file",
-        "net.yaml",
-        "runs",
-        "scenario.yaml",
-    ]
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there() -> None:
+    Path("scenario.yaml").write_text(SCENARIO.replace("device: cpu", "device: cuda"))
+    check(refused("run", "scenario.yaml"), "scenario.yaml", ("54:9: device: ",))
+    assert not Path("runs").exists()

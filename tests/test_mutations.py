@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from malformed import MARK, bounded_memory
 
 from neurosim.cli import main
 from neurosim.errors import DivergenceError, DocumentError
@@ -24,7 +25,6 @@ TEXTS = {
     for folder in ("scenarios", "networks")
     for path in sorted((ROOT / folder).glob("*.yaml"))
 }
-MARK = re.compile(r"[^\n]+?:[0-9]+:[0-9]+: [^\n]+")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,14 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bounded_memory() -> Iterator[None]:
-    """What asks for too much must be refused, not tried: the machine is shared."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (3 << 30), before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+def memory() -> Iterator[None]:
+    with bounded_memory():
+        yield
 
 
 def invoke(*arguments: str) -> Result:

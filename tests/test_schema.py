@@ -1,0 +1,142 @@
+"""The JSON Schemas that `neurosim schema` prints, for editors."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from neurosim.cli import main
+from neurosim.documents import load
+from neurosim.scenario import Scenario
+
+ROOT = Path(__file__).parents[1]
+SCENARIOS = sorted((ROOT / "scenarios").glob("*.yaml"))
+NETWORKS = sorted((ROOT / "networks").glob("*.yaml"))
+
+TYPES: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "null": type(None),
+    "integer": int,
+    "number": (int, float),
+}
+ANNOTATIONS = {"$schema", "$defs", "title", "description", "default", "discriminator"}
+
+
+def admits(schema: Any, value: Any, root: dict[str, Any]) -> bool:
+    """Whether a JSON Schema admits a value, as far as the keywords go that ours use."""
+
+    if isinstance(schema, bool):
+        return schema
+
+    def inner(part: Any, item: Any) -> bool:
+        return admits(part, item, root)
+
+    def holds(keyword: str, given: Any) -> bool:
+        match keyword:
+            case "$ref":
+                return inner(root["$defs"][given.removeprefix("#/$defs/")], value)
+            case "anyOf":
+                return any(inner(part, value) for part in given)
+            case "oneOf":
+                return sum(inner(part, value) for part in given) == 1
+            case "type":
+                return isinstance(value, TYPES[given]) and isinstance(value, bool) == (
+                    given == "boolean"
+                )
+            case "const" | "enum":
+                return value in (given if keyword == "enum" else [given])
+            case "properties":
+                return all(inner(given[key], value[key]) for key in value if key in given)
+            case "required":
+                return all(key in value for key in given)
+            case "patternProperties":
+                pairs = [
+                    (part, key)
+                    for pattern, part in given.items()
+                    for key in value
+                    if re.search(pattern, key)
+                ]
+                return all(inner(part, value[key]) for part, key in pairs)
+            case "propertyNames":
+                return all(inner(given, key) for key in value)
+            case "additionalProperties":
+                patterns = schema.get("patternProperties", {})
+                others = value.keys() - schema.get("properties", {}).keys()
+                others -= {key for key in others for pattern in patterns if re.search(pattern, key)}
+                return all(inner(given, value[key]) for key in others)
+            case "items":
+                return all(
+                    inner(given, item) for item in value[len(schema.get("prefixItems", [])) :]
+                )
+            case "prefixItems":
+                return all(inner(*pair) for pair in zip(given, value, strict=False))
+            case "minItems" | "minLength" | "minProperties":
+                return len(value) >= given
+            case "maxItems" | "maxLength":
+                return len(value) <= given
+            case "pattern":
+                return re.search(given, value) is not None
+            case "minimum" | "exclusiveMinimum":
+                return value > given or (value == given and keyword == "minimum")
+            case "maximum" | "exclusiveMaximum":
+                return value < given or (value == given and keyword == "maximum")
+        raise AssertionError(f"the check of schemas does not know {keyword!r}")
+
+    # The type first: the other keywords are about values of that type.
+    keywords = sorted(schema.keys() - ANNOTATIONS, key=lambda keyword: keyword != "type")
+    return all(holds(keyword, schema[keyword]) for keyword in keywords)
+
+
+def printed(*options: str) -> Any:
+    result = CliRunner().invoke(main, ["schema", *options])
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def schemas() -> dict[str, Any]:
+    """The schemas that the command prints."""
+    return {
+        "scenario": printed(),
+        "network": printed("--network"),
+    }
+
+
+def test_the_schemas_are_json_schema(schemas: dict[str, Any]) -> None:
+    for schema in schemas.values():
+        assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+        assert not re.search(r'"\$ref": "(?!#/\$defs/)', json.dumps(schema))
+
+
+@pytest.mark.parametrize("path", SCENARIOS + NETWORKS, ids=lambda path: path.stem)
+def test_the_schema_admits_what_is_shipped(schemas: dict[str, Any], path: Path) -> None:
+    schema = schemas["scenario" if path in SCENARIOS else "network"]
+    value = load(path).value
+    assert admits(schema, value, schema)
+    assert not admits(schema, value | {"no such key": 1}, schema)
+    for key in value:
+        assert not admits(schema, value | {key: -1}, schema), key
+    if path in SCENARIOS:
+        # What a run writes is admitted too.
+        assert admits(schema, yaml.safe_load(Scenario.load(path).resolved()), schema)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("scenario", "names the folder of the run"),
+        ("scenario", "simulated time of one tick"),
+        ("network", "shape of the input, [N] or [C, H, W]"),
+    ],
+)
+def test_the_schema_explains(schemas: dict[str, Any], name: str, said: str) -> None:
+    assert said in json.dumps(schemas[name])
