@@ -7,14 +7,11 @@ medians are what is reported; targets belong to a machine that has nothing else 
 from __future__ import annotations
 
 import gc
-import os
-import platform
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import cos, exp, radians
 from operator import length_hint
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -30,6 +27,7 @@ from neurosim._version import __version__
 from neurosim.engine import Engine, Processes
 from neurosim.errors import ConfigurationError
 from neurosim.losses import LOSSES
+from neurosim.machine import machine
 from neurosim.model import Model
 from neurosim.network import Network
 from neurosim.operators import Ints
@@ -318,7 +316,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "engine_over_bare_loop", "parallel ticks over a loop by hand", _engine_over_bare_loop
     ),
     Benchmark("mlp_dp_step_over_bp", "a dual-propagation sweep over autograd", _dp_step_over_bp),
-    Benchmark("random_order_tick_seconds", "neurons in random order", _random_order_tick),
+    Benchmark("random_order_tick_milliseconds", "neurons in random order", _random_order_tick),
 )
 
 
@@ -342,39 +340,6 @@ def run_benchmarks(
 
 
 # ---- showing -----------------------------------------------------------------------------------
-
-
-def machine() -> dict[str, str | int]:
-    """What the numbers depend on besides the program. It does not name the host."""
-    return {
-        "processor": _processor(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
-        "memory_bytes": _memory(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "simpy": simpy.__version__,
-    }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _memory() -> int:
-    """Bytes of main memory; 0 where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
 
 
 def to_json(measurements: Sequence[Measurement]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import signal
 import time
 from collections.abc import Iterator
@@ -15,9 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy
 import safetensors.torch
-import simpy
 import torch
 from rich.console import Console
 
@@ -25,6 +22,7 @@ from neurosim._version import __version__
 from neurosim.checkpoint import load_state, save_state
 from neurosim.errors import DataError, DivergenceError
 from neurosim.files import finite, write_atomic, write_json
+from neurosim.machine import machine
 from neurosim.metrics import parameters_of
 from neurosim.progress import Display
 from neurosim.report import write_report
@@ -237,26 +235,4 @@ def environment(trainer: Trainer) -> dict[str, Any]:
     """What the results may depend on besides the scenario."""
     device = trainer.model.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {
-        "neurosim": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "simpy": simpy.__version__,
-        "platform": platform.platform(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": name,
-    }
-
-
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return {"neurosim": __version__, **machine(), "device": name}

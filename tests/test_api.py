@@ -84,6 +84,7 @@ FLOORS: list[list[str]] = [
     ["datasets", "checkpoint", "training"],
     ["sections", "scenario"],
     [
+        "machine",
         "plots.canvas",
         "plots.records",
         "plots.charts",
@@ -226,8 +227,8 @@ def test_who_imports_simpy() -> None:
         if "simpy" in {other.split(".")[0] for other in imported(tree)}
     }
     assert "neurosim.engine" in users
-    # The runner writes down its version, the benchmark compares with it.
-    assert users <= {"neurosim.engine", "neurosim.runner", "neurosim.bench"}
+    # The description of the machine has its version, the benchmark compares with it.
+    assert users <= {"neurosim.engine", "neurosim.machine", "neurosim.bench"}
 
 
 def test_the_tick_knows_of_no_schedule() -> None:
