@@ -32,6 +32,9 @@ class _Group(click.Group):
         except NeurosimError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("stopped at once; a run goes on from its last epoch with: resume", err=True)
+            sys.exit(INTERRUPTED)
         except OSError as error:
             click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
             sys.exit(2)
@@ -79,10 +82,11 @@ def resume(folder: Path, quiet: bool) -> None:
 @FILE
 @OVERRIDES
 def validate(file: Path, overrides: Sequence[str]) -> None:
-    """Check the scenario FILE without running it."""
+    """Check the scenario FILE and its data without running it."""
     from neurosim.scenario import Scenario
 
     scenario = Scenario.load(file, overrides)
+    scenario.data()
     network = scenario.network
     click.echo(
         f"{file}: valid; {len(network.populations)} populations, {network.dyads:,} dyads, "

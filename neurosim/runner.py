@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,17 +52,18 @@ class Interrupted:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupted]:
-    """Turns Ctrl-C into a flag for as long as the block runs."""
+    """Turns Ctrl-C and a request to terminate into a flag for as long as the block runs."""
     interrupted = Interrupted()
-    try:
-        before = signal.signal(signal.SIGINT, interrupted.handle)
-    except ValueError:  # not in the main thread, where Ctrl-C cannot arrive
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield interrupted
         return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupted.handle) for number in signals]
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def run(scenario: Scenario, out: Path, console: Console, run_id: str | None = None) -> Path:
@@ -140,6 +142,7 @@ def _train(
     seconds: float,
     epoch_seconds: list[float],
 ) -> Path:
+    console.print(f"run folder {folder}", soft_wrap=True)
     began = time.perf_counter() - seconds
     status, problem = "finished", None
     with (
@@ -166,12 +169,13 @@ def _train(
                 display.event(event)
                 if event["event"] == "epoch":
                     epoch_seconds.append(time.perf_counter() - began)
+                    save()
         except DivergenceError as error:
             status, problem = "failed", error
         else:
             if not trainer.done:
                 status = "interrupted"
-            save()
+                save()
     best = trainer.best() if status == "finished" else None
     safetensors.torch.save_file(trainer.model.state_dict(), folder / MODEL)
     summary = _summary(scenario, trainer, folder, status, time.perf_counter() - began)

@@ -166,13 +166,13 @@ class Trainer:
         outcome = simulation.finish()
         if not simulation.learn_every:
             simulation.learn(self.optimizer)
-        yield from self._events(outcome, last)
-        self._labels = None
+        # The step is over before its events go out: whoever gets one may save the state.
+        labels, self._labels = self._labels, None
+        yield from self._events(outcome, labels, last)
 
-    def _events(self, outcome: Outcome, last: bool) -> Iterator[Event]:
-        assert self._labels is not None
+    def _events(self, outcome: Outcome, labels: Tensor, last: bool) -> Iterator[Event]:
         plan, epoch = self.plan, self.epoch
-        target = one_hot(self._labels, self.classes, self.model.dtype).to(outcome.prediction.device)
+        target = one_hot(labels, self.classes, self.model.dtype).to(outcome.prediction.device)
         prediction = outcome.prediction
         loss = float(self.simulation.loss.mean(prediction, target.view_as(prediction)))
         self._epoch_loss += loss

@@ -236,8 +236,9 @@ def test_a_pipe_sees_plain_lines(tmp_path: Path) -> None:
     pattern = (
         r"epoch 1  step 2/2  accuracy [0-9.]+%  loss [0-9.]+  [0-9,]+ ticks/s  [0-9]+ s, 0 s left"
     )
-    assert re.fullmatch(pattern, lines[0]), lines[0]
-    assert lines[1] == "status         finished"
+    assert lines[0].startswith(f"run folder {tmp_path}")
+    assert re.fullmatch(pattern, lines[1]), lines[1]
+    assert lines[2] == "status         finished"
 
 
 def test_the_time_left_after_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
