@@ -33,7 +33,7 @@ class _Group(click.Group):
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
-            click.echo("stopped at once; a run goes on from its last epoch with: resume", err=True)
+            click.echo("stopped at once", err=True)
             sys.exit(INTERRUPTED)
         except OSError as error:
             click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)

@@ -181,6 +181,7 @@ def _train(
     summary = _summary(scenario, trainer, folder, status, time.perf_counter() - began)
     summary |= {"epoch_seconds": epoch_seconds, "best_epoch": best}
     if best is not None:
+        summary["validation_accuracy"] = trainer.best_accuracy
         summary["test_accuracy"], summary["test_loss"] = trainer.evaluate(trainer.test)
     if problem is not None:
         summary["error"] = str(problem)

@@ -63,7 +63,9 @@ class ScenarioFile(Section):
     init: Init = "feedforward"
     schedule: AnySchedule
     nudge_after: int | None = Field(
-        None, ge=0, description="ticks after which the target acts; parallel: the depth"
+        None,
+        ge=0,
+        description="the tick from which the target acts; default 0, parallel: the depth",
     )
     stop: StopSection | None = None
     channels: ChannelsSection = ChannelsSection()
@@ -122,6 +124,11 @@ class Scenario:
         for key in ("optimizer", "learning_rate"):
             with located(document, ("plasticity", key)):
                 getattr(file.plasticity, key).make()
+        warmup = getattr(file.plasticity.learning_rate, "warmup_epochs", 0.0)
+        if warmup and warmup >= file.training.epochs:
+            message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
+            path = ("plasticity", "learning_rate", "warmup_epochs")
+            raise DocumentError([document.problem(path, message)])
         self._check_channels()
         if file.nudge_after is None:
             with located(document, ("schedule",)):
@@ -289,6 +296,7 @@ class Scenario:
         """The scenario as YAML that runs anywhere: network inline, every default written out."""
         value = self.file.model_dump(mode="json", by_alias=True)
         value["network"] = self.network_document.value
+        value["threads"] = torch.get_num_threads()
         if "root" in value["data"]:
             root = _folder(self.document, ("data", "root")) / Path(value["data"]["root"])
             value["data"]["root"] = str(root.expanduser().resolve())

@@ -37,7 +37,7 @@ class Simulation:
     """An asynchronous network of dyads, one batch at a time.
 
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
-    states, messages and time over (L-DP). ``nudge_after``: ticks after which the target acts.
+    states, messages and time over (L-DP). ``nudge_after``: the tick from which the target acts.
     ``learn_every``: with an optimizer, update the weights after every so many ticks; None leaves it
     to `learn`. ``compute``: "dense" forces dense operations. ``processes``: one SimPy process per
     "population", or per unit ("neuron"); traces are identical.
@@ -178,6 +178,7 @@ class Simulation:
             raise StateError("there is no inference under way: call start first")
         assert self._engine is not None
         assert self._clock is not None
+        self._check_weights()
         before = self._tick
         goal = self._clock.end if ticks is None else min(self._clock.end, before + ticks)
         try:
@@ -346,6 +347,8 @@ class Simulation:
         Together with ``model.state_dict()`` (and the optimizer's, if there is one) it continues bit
         for bit in a simulation that is built the same way.
         """
+        if self._clock is not None:
+            self._check_weights()  # who loads this takes the weights as seen
         clock = None if self._clock is None else self._clock.state_dict()
         return {
             "version": STATE_VERSION,

@@ -176,7 +176,7 @@ class Trainer:
         prediction = outcome.prediction
         loss = float(self.simulation.loss.mean(prediction, target.view_as(prediction)))
         self._epoch_loss += loss
-        for key, value in asdict(outcome.counts).items():
+        for key, value in asdict(self.simulation.counts).items():  # learning included
             self.totals[key] += value
         self.totals["ticks"] += outcome.ticks
         self.totals["time"] += outcome.ticks * self.simulation.schedule.tick
@@ -198,12 +198,12 @@ class Trainer:
         self._epoch_loss = 0.0
         if (epoch + 1) % self.plan.accuracy_every == 0 or self.done:
             event["test_accuracy"], event["test_loss"] = self.evaluate(self.test)
-            if self.validation is not None:
-                accuracy, loss = self.evaluate(self.validation)
-                event |= {"validation_accuracy": accuracy, "validation_loss": loss}
-                if self._best is None or accuracy > self._best["accuracy"]:
-                    weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-                    self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": weights}
+        if self.validation is not None:  # every epoch may be the best
+            accuracy, loss = self.evaluate(self.validation)
+            event |= {"validation_accuracy": accuracy, "validation_loss": loss}
+            if self._best is None or accuracy > self._best["accuracy"]:
+                weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+                self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": weights}
         yield event
 
     # ---- evaluation ----------------------------------------------------------------------------
@@ -214,6 +214,11 @@ class Trainer:
             return None
         self.model.load_state_dict(self._best["weights"])
         return int(self._best["epoch"])
+
+    @property
+    def best_accuracy(self) -> float | None:
+        """The best validation accuracy so far, or None without validation."""
+        return None if self._best is None else float(self._best["accuracy"])
 
     def evaluate(self, split: Split) -> tuple[float, float]:
         """Accuracy and mean loss on a split, feed-forward or by the settled network."""
@@ -235,8 +240,7 @@ class Trainer:
             return self.model
         assert self._settled is not None
         make = self._settled
-        # A state of its own per batch: what is evaluated must depend neither on training nor on
-        # how the images are cut into batches.
+        # A state of its own per batch: what is evaluated must not depend on training.
         return lambda images: make().infer(images, record=False).prediction
 
     # ---- state as data -------------------------------------------------------------------------

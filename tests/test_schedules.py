@@ -349,6 +349,7 @@ def test_options_that_cannot_be(kind: Any, options: dict[str, Any], message: str
         (RandomOrder("block", groups=4, passes=1), "groups is 4, .* only 3 units"),
         (Poisson(rate={"a": 1.0, "c": 1.0}), "never wakes the population 'b': rate does not name"),
         (Poisson(rate={"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0}), "unknown population 'd'"),
+        (Poisson(rate=1e-9, duration=2.0), "never wakes the population 'a': .* wakes of it are"),
         (Periodic(period=20.0, phase="aligned"), "never wakes the population 'a': its first wake"),
         (Replay(), "never wakes the population 'a'"),
         (Replay(((1.0, "a", None), (1.0, "c", None))), "never wakes the population 'b'"),

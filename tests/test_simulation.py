@@ -391,3 +391,30 @@ def test_a_stop_at_a_tolerance() -> None:
     assert same(other.finish(), outcome)
     never = build(Parallel(9), stop=ns.Stop(1e-30)).infer(X, Y)
     assert (never.ticks, never.stopped) == (9, False)
+
+
+def test_a_weight_that_nobody_told_of_is_noticed_before_saving_and_advancing() -> None:
+    """With carried states, where potentials are kept from one inference to the next."""
+
+    def change(model: ns.Model) -> None:
+        with torch.no_grad():
+            next(iter(model.parameters())).mul_(1.5)
+
+    whole, saved = (build(Parallel(9), init="carry") for _ in range(2))
+    for sim in (whole, saved):
+        sim.infer(X, Y)
+        change(sim.model)
+    other = ns.Model(NETWORK, **DOUBLE)
+    other.load_state_dict(saved.model.state_dict())
+    resumed = build(Parallel(9), other, init="carry")
+    resumed.load_state_dict(saved.state_dict())
+    assert same(whole.infer(X, Y), resumed.infer(X, Y))
+    # In the middle of an inference it is as if `learn` had done it.
+    for sim in (whole, resumed):
+        sim.start(X, Y)
+        sim.advance(3)
+        change(sim.model)
+        if sim is whole:
+            sim._check_weights()
+        sim.advance()
+    assert same(whole.finish(), resumed.finish())

@@ -284,6 +284,15 @@ def test_refuses_a_plan(options: dict[str, Any]) -> None:
         TrainingPlan(**options)
 
 
+@pytest.mark.parametrize("learn_every", [None, 2])
+def test_the_totals_count_what_learning_did(learn_every: int | None) -> None:
+    """One weight gradient per layer and update; the sweeps of two layers take four ticks."""
+    trainer = make(TrainingPlan(2, batch_size=10), images=60, learn_every=learn_every)
+    found = events(trainer, "epoch")
+    updates = 1 if learn_every is None else 2
+    assert [event["weight_gradient"] for event in found] == [6 * 2 * updates, 12 * 2 * updates]
+
+
 # ---- the best epoch ----------------------------------------------------------------------------
 
 
@@ -293,7 +302,8 @@ def test_refuses_a_plan(options: dict[str, Any]) -> None:
 def test_validation_chooses_the_best_epoch(
     monkeypatch: pytest.MonkeyPatch, accuracies: tuple[float, ...], best: int
 ) -> None:
-    trainer = make(TrainingPlan(3, batch_size=10), images=60, validation=20)
+    # Every epoch may be the best, however rarely accuracy is asked for.
+    trainer = make(TrainingPlan(3, batch_size=10, accuracy_every=3), images=60, validation=20)
     assert len(trainer.batches) == 4  # 20 of the 60 are held out
     given, weights = iter(accuracies), []
     evaluate = Trainer.evaluate
@@ -307,7 +317,9 @@ def test_validation_chooses_the_best_epoch(
     monkeypatch.setattr(Trainer, "evaluate", scripted)
     found = events(trainer, "epoch")
     assert tuple(event["validation_accuracy"] for event in found) == accuracies
+    assert ["test_accuracy" in event for event in found] == [False, False, True]
     assert trainer.best() == best
+    assert trainer.best_accuracy == max(accuracies)
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(value, weights[best - 1][name])
 

@@ -59,6 +59,12 @@ class DualPropagation(Rule):
             nudge=(self.nudge, NudgeName),
             damping=(self.damping, DampingName),
         )
+        if self.damping != "strong" and self.variant != "damped":
+            raise ConfigurationError(
+                f"damping is {self.damping!r}, but the variant {self.variant!r} has none; use the "
+                "variant 'damped'",
+                "damping",
+            )
         if self.nudge == "proximal" and self.weights[1] * self.beta >= 1.0:
             raise ConfigurationError(
                 f"the proximal nudge needs w⁻·beta < 1, but w⁻ = {self.weights[1]:g} (variant "
@@ -87,6 +93,12 @@ class DualPropagation(Rule):
         return self.nudge == "potential"
 
     def check_loss(self, loss: Loss) -> None:
+        if self.damping != "strong" and self.variant != "damped":
+            raise ConfigurationError(
+                f"damping is {self.damping!r}, but the variant {self.variant!r} has none; use the "
+                "variant 'damped'",
+                "damping",
+            )
         if self.nudge == "proximal" and loss.name != "squared_error":
             raise ConfigurationError(
                 f"the nudge 'proximal' is the closed form of squared_error, not of {loss.name}; "

@@ -108,7 +108,7 @@ class Schedule(ABC):
         """The clock of a saved simulation."""
 
     def nudge_after(self, depth: int | None) -> int:
-        """Ticks after which the target acts, where the user does not say."""
+        """The tick from which the target acts, where the user does not say."""
         del depth
         return 0
 

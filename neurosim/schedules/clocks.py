@@ -27,6 +27,7 @@ from neurosim.units import Unit, UnitKind
 
 Phase = Literal["random", "aligned"]
 Floats = npt.NDArray[np.float64]
+HARDLY_EVER = 1e-3  # expected wakes of a whole population below which it counts as never
 
 
 class PoissonClock(Clock):
@@ -90,8 +91,19 @@ class Poisson(Schedule):
 
     def start(self, at: Start) -> Clock:
         end = at.tick + duration_ticks(self.duration, self.tick)
+        scale = self._scale(at)
+        waits = np.broadcast_to(scale, at.layout.total)
+        for index, name in enumerate(at.layout.names):
+            own = waits[at.layout.offsets[index] : at.layout.offsets[index + 1]]
+            expected = float((end - at.tick) * (1.0 / own).sum())
+            if expected < HARDLY_EVER:
+                raise ConfigurationError(
+                    f"the schedule never wakes the population {name!r}: {expected:.1e} wakes of it "
+                    f"are expected within duration {self.duration:g}",
+                    "rate",
+                )
         kept = None if at.previous is None else at.previous.next
-        return PoissonClock(at, self._scale(at), end, kept)
+        return PoissonClock(at, scale, end, kept)
 
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:
         return PoissonClock(at, self._scale(at), int(state["end"]), as_array(state["next"]))
