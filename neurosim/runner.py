@@ -144,21 +144,49 @@ def _train(
 ) -> Path:
     console.print(f"run folder {folder}", soft_wrap=True)
     began = time.perf_counter() - seconds
-    status, problem = "finished", None
+    with interruptible() as interrupted:  # until everything is written
+        status, problem = _learn(trainer, folder, console, began, epoch_seconds, interrupted)
+        best = trainer.best() if status == "finished" else None
+        weights = {name: v.contiguous() for name, v in trainer.model.state_dict().items()}
+        write_atomic(folder / MODEL, safetensors.torch.save(weights))
+        summary = _summary(scenario, trainer, folder, status, time.perf_counter() - began)
+        summary |= {"epoch_seconds": epoch_seconds, "best_epoch": best}
+        if best is not None:
+            summary["validation_accuracy"] = trainer.best_accuracy
+            summary["test_accuracy"], summary["test_loss"] = trainer.evaluate(trainer.test)
+        if problem is not None:
+            summary["error"] = str(problem)
+        write_json(folder / "summary.json", summary)
+        write_report(folder, scenario.network)
+    if problem is not None:
+        raise problem
+    return folder
+
+
+def _learn(
+    trainer: Trainer,
+    folder: Path,
+    console: Console,
+    began: float,
+    epoch_seconds: list[float],
+    interrupted: Interrupted,
+) -> tuple[str, DivergenceError | None]:
+    """Trains to the end or an interruption; the status of the run, and why it failed if so.
+
+    A checkpoint follows every epoch and an interruption.
+    """
     with (
-        interruptible() as interrupted,
         (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics,
         Display(console, trainer) as display,
     ):
 
         def save() -> None:
             metrics.flush()
-            elapsed = time.perf_counter() - began
             state = {
                 "trainer": trainer.state_dict(),
                 "metrics_bytes": metrics.tell(),
                 "scenario_sha256": file_digest(folder / "scenario.yaml"),
-                "seconds": elapsed,
+                "seconds": time.perf_counter() - began,
                 "epoch_seconds": epoch_seconds,
             }
             save_state(folder / LAST, state)
@@ -171,25 +199,11 @@ def _train(
                     epoch_seconds.append(time.perf_counter() - began)
                     save()
         except DivergenceError as error:
-            status, problem = "failed", error
-        else:
-            if not trainer.done:
-                status = "interrupted"
-                save()
-    best = trainer.best() if status == "finished" else None
-    safetensors.torch.save_file(trainer.model.state_dict(), folder / MODEL)
-    summary = _summary(scenario, trainer, folder, status, time.perf_counter() - began)
-    summary |= {"epoch_seconds": epoch_seconds, "best_epoch": best}
-    if best is not None:
-        summary["validation_accuracy"] = trainer.best_accuracy
-        summary["test_accuracy"], summary["test_loss"] = trainer.evaluate(trainer.test)
-    if problem is not None:
-        summary["error"] = str(problem)
-    write_json(folder / "summary.json", summary)
-    write_report(folder, scenario.network)
-    if problem is not None:
-        raise problem
-    return folder
+            return "failed", error
+        if trainer.done:
+            return "finished", None
+        save()
+        return "interrupted", None
 
 
 def _summary(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from neurosim import runner
 from neurosim.checkpoint import load_state
 from neurosim.cli import main
 
@@ -222,3 +223,20 @@ def test_refuses_a_scenario_that_was_changed(
     output = neurosim("resume", folder, code=2).output
     assert output.startswith("error: ")
     assert "scenario.yaml" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_results_are_written(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training is over; what is left to write is written."""
+    write = runner.write_report
+
+    def signalled(*arguments: Any) -> Path:
+        os.kill(os.getpid(), number)
+        return write(*arguments)
+
+    monkeypatch.setattr(runner, "write_report", signalled)
+    path = Path(__file__).parents[1] / "scenarios/parallel.yaml"
+    neurosim("run", path, *SHORT, "--out", tmp_path, "--id", "x")
+    check_folder(tmp_path / "parallel" / "x", "finished")

@@ -364,13 +364,13 @@ def test_spectral_norm(operator: Operator, seed: int) -> None:
     matrix = torch.autograd.functional.jacobian(lambda x: torch_forward(plain, x, weight), mean)
     matrix = matrix.reshape(prod(plain.post), prod(plain.pre))
     expected = torch.linalg.matrix_norm(matrix, 2).item()
-    assert spectral_norm(operator, weight) == pytest.approx(expected, rel=1e-5)
+    assert spectral_norm(operator, weight) == pytest.approx(expected, rel=1e-12)
 
 
 def test_spectral_norm_of_a_row_orthogonal_to_the_start() -> None:
     """The power iteration starts from (1, …, 2); a weight with W·start = 0 is not zero."""
     weight = torch.tensor([[2.0, -1.0]], dtype=torch.float64)
-    assert spectral_norm(Dense((2,), (1,)), weight) == pytest.approx(5.0**0.5, rel=1e-5)
+    assert spectral_norm(Dense((2,), (1,)), weight) == pytest.approx(5.0**0.5, rel=1e-12)
 
 
 def test_spectral_norm_of_zeros() -> None:

@@ -210,7 +210,7 @@ def test_a_sweep_trains_as_back_propagation_does() -> None:
         LOSSES["squared_error"].mean(other(x), target).backward()
         optimizer.step()
     for name, value in model.state_dict().items():
-        torch.testing.assert_close(value, other.state_dict()[name], rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(value, other.state_dict()[name], rtol=1e-9, atol=1e-10)
 
 
 # ---- events ------------------------------------------------------------------------------------
