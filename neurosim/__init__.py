@@ -9,7 +9,8 @@ from neurosim._version import __version__
 
 if TYPE_CHECKING:
     from neurosim import metrics, schedules
-    from neurosim.channels import Channel, Channels
+    from neurosim.channels import Channel, Channels, Noise, Quantize
+    from neurosim.distributions import Exponential, Uniform
     from neurosim.errors import (
         ConfigurationError,
         DataError,
@@ -38,19 +39,23 @@ _HOMES = {
     "DivergenceError": "errors",
     "DocumentError": "errors",
     "DualPropagation": "rules",
+    "Exponential": "distributions",
     "InputError": "errors",
     "Model": "model",
     "Network": "network",
     "NetworkError": "errors",
     "NeurosimError": "errors",
+    "Noise": "channels",
     "Outcome": "outcome",
     "Population": "populations",
     "Probe": "probes",
     "Projection": "populations",
+    "Quantize": "channels",
     "Simulation": "simulation",
     "StateError": "errors",
     "Stop": "outcome",
     "Trace": "probes",
+    "Uniform": "distributions",
     "Unit": "units",
 }
 
@@ -62,19 +67,23 @@ __all__ = [
     "DivergenceError",
     "DocumentError",
     "DualPropagation",
+    "Exponential",
     "InputError",
     "Model",
     "Network",
     "NetworkError",
     "NeurosimError",
+    "Noise",
     "Outcome",
     "Population",
     "Probe",
     "Projection",
+    "Quantize",
     "Simulation",
     "StateError",
     "Stop",
     "Trace",
+    "Uniform",
     "Unit",
     "__version__",
     "metrics",

@@ -2,43 +2,253 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from math import isfinite
+from typing import Any, Literal, get_args
 
-from neurosim.checks import check_not_negative
-from neurosim.errors import ConfigurationError
+import numpy as np
+from torch import Tensor
+
+from neurosim.checks import check_choices, check_counts, check_not_negative
+from neurosim.distributions import Distribution, Floats
+from neurosim.draws import Draws
+from neurosim.errors import ConfigurationError, inside
 from neurosim.network import Network
-from neurosim.schedules.base import ticks_of
+from neurosim.operators import Dense, Ints, Shape
+from neurosim.populations import Projection
+from neurosim.schedules.base import LAST_TICK, ticks_of
 
 MessageKind = Literal["mean", "difference"]
+Ordering = Literal["fifo", "newest", "arrival"]
+NoiseKind = Literal["additive", "relative"]
+Rounding = Literal["nearest", "stochastic"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise on every message: v + std·ε (additive), or v·(1 + std·ε) (relative).
+
+    Raises ConfigurationError for a negative or infinite ``std``.
+    """
+
+    std: float
+    kind: NoiseKind = "additive"
+
+    def __post_init__(self) -> None:
+        check_not_negative(std=self.std)
+        check_choices(kind=(self.kind, NoiseKind))
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Messages as whole multiples of a step, clipped to a range.
+
+    A number r as ``range`` stands for [−r, r] and has 2^bits − 1 levels, k·r/(2^(bits−1) − 1), so
+    that 0 is one of them. A pair [low, high] has 2^bits levels, low + k·(high − low)/(2^bits − 1).
+    ``rounding``: to the "nearest" level (a tie to the even one), or "stochastic", up or down with
+    the probability that makes the mean right.
+
+    Raises ConfigurationError for a range of zero, or bits not from 1 (2 for a number) to 24.
+    """
+
+    bits: int
+    range: float | tuple[float, float]
+    rounding: Rounding = "nearest"
+
+    def __post_init__(self) -> None:
+        check_counts(bits=self.bits)
+        check_choices(rounding=(self.rounding, Rounding))
+        least = 1
+        if isinstance(self.range, Sequence):
+            object.__setattr__(self, "range", tuple(self.range))
+            low, high = self.range
+            if not (isfinite(low) and isfinite(high) and low < high):
+                raise ConfigurationError(
+                    f"range is [{low:g}, {high:g}]; the first number must be below the second",
+                    "range",
+                )
+        else:
+            if not (isfinite(self.range) and self.range > 0):
+                raise ConfigurationError(
+                    f"range is {self.range:g}; it must be greater than 0: messages are clipped to "
+                    "[-range, range]",
+                    "range",
+                )
+            least = 2
+        if not least <= self.bits <= 24:  # the levels of a float32
+            raise ConfigurationError(
+                f"bits is {self.bits}; with this range it must be from {least} to 24", "bits"
+            )
+
+    @property
+    def grid(self) -> tuple[float, float, int, int]:
+        """(origin, step, least k, greatest k) of the levels origin + k·step."""
+        if isinstance(self.range, tuple):
+            low, high = self.range
+            return low, (high - low) / (2**self.bits - 1), 0, 2**self.bits - 1
+        most = 2 ** (self.bits - 1) - 1
+        return 0.0, self.range / most, -most, most
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Delays that were given one by one, as numbers."""
+
+    values: Floats
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Given) and np.array_equal(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash(self.values.tobytes())
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One kind of message on one projection.
+    """One kind of message on one projection. Times are simulated time.
 
-    A dyad sends a value only where it differs from the last one that it sent by more than
-    ``threshold``. A message is on its way for max(1, ⌈delay/tick⌉) ticks; ``delay`` is in
-    simulated time, and so far at most one tick: channels are ideal.
+    A woken dyad sends a value only where it differs from the last one that it sent by more than
+    ``threshold``, and at every ``refresh``-th wake even if nothing changed. Then, in this order:
+    ``quantize``; ``noise`` (a number is the std of additive noise); each message is lost with
+    probability ``loss``; it is on its way for max(1, ⌈(delay + jitter)/tick⌉) ticks.
 
-    Raises ConfigurationError for a negative or infinite value.
+    ``delay`` is a number, a `Distribution` (drawn once per sending dyad, or per synapse), or a
+    tensor of the sender's shape, or of the weight's on a dense projection. ``jitter`` is a
+    distribution drawn per message. ``ordering``: with "fifo" a later message never overtakes, with
+    "newest" an older one that arrives late is discarded, with "arrival" it overwrites.
+
+    Raises ConfigurationError for values out of range.
     """
 
     threshold: float = 0.0
-    delay: float = 0.0
+    refresh: int | None = None
+    delay: float | Distribution | Given | Tensor | Sequence[Any] = 0.0
+    jitter: Distribution | None = None
+    ordering: Ordering = "fifo"
+    loss: float = 0.0
+    noise: Noise | float | None = None
+    quantize: Quantize | None = None
 
     def __post_init__(self) -> None:
-        check_not_negative(threshold=self.threshold, delay=self.delay)
-
-    def check(self, tick: float, where: str) -> None:
-        """Raises ConfigurationError for a delay that takes more than one tick."""
-        if ticks_of(self.delay, tick) > 1:
+        check_not_negative(threshold=self.threshold)
+        check_counts(refresh=self.refresh)
+        check_choices(ordering=(self.ordering, Ordering))
+        if not 0.0 <= self.loss <= 1.0:
             raise ConfigurationError(
-                f"{where}: delay is {self.delay:g}, but a tick is {tick:g} and delays longer than "
-                "one tick are not available in this version",
-                "delay",
+                f"loss is {self.loss:g}; it is a probability, from 0 to 1", "loss"
             )
+        if isinstance(self.noise, int | float):
+            object.__setattr__(self, "noise", Noise(float(self.noise)))
+        if isinstance(self.jitter, Distribution) and self.jitter.per != "dyad":
+            raise ConfigurationError(
+                f"jitter is drawn per message; it cannot be per {self.jitter.per}", "jitter"
+            )
+        if isinstance(self.delay, Tensor | Sequence | np.ndarray):
+            object.__setattr__(self, "delay", Given(_numbers(self.delay)))
+        elif isinstance(self.delay, int | float):
+            check_not_negative(delay=self.delay)
+
+    @property
+    def effects(self) -> bool:
+        """Whether messages are changed or lost on their way, rather than only late."""
+        noisy = isinstance(self.noise, Noise) and self.noise.std > 0
+        return noisy or self.loss > 0 or self.quantize is not None
+
+    def is_ideal(self, tick: float) -> bool:
+        """Whether what was sent in one tick is seen, as it was sent, in the next."""
+        if self.effects or self.jittery:
+            return False
+        return isinstance(self.delay, int | float) and ticks_of(self.delay, tick) <= 1
+
+    @property
+    def jittery(self) -> bool:
+        return self.jitter is not None and self.jitter.high > 0
+
+    def check(self, projection: Projection, kind: MessageKind, tick: float) -> None:
+        """Raises ConfigurationError for a delay that this projection cannot have."""
+        sender, weight = _shapes(projection, kind)
+        delay, where = self.delay, f"{kind} channel of projection {projection.name!r}"
+        latest: float
+        if isinstance(delay, Given):
+            shape = delay.values.shape
+            if shape != sender and shape != weight:
+                wanted = f"{list(sender)} (one per sending dyad)"
+                if weight is not None:
+                    wanted += f" or {list(weight)} (one per synapse)"
+                raise ConfigurationError(
+                    f"{where}: delay is a tensor of shape {list(shape)}; it must be {wanted}",
+                    "delay",
+                )
+            latest = float(delay.values.max())
+        elif isinstance(delay, Distribution):
+            if delay.per == "synapse" and weight is None:
+                raise ConfigurationError(
+                    f"{where}: a delay per synapse needs a dense projection, and this is "
+                    f"{type(projection.operator).__name__}; use per dyad",
+                    ("delay", "per"),
+                )
+            latest = delay.high
+        else:
+            assert isinstance(delay, int | float)
+            latest = delay
+        jitter = self.jitter.high if self.jitter is not None else 0.0
+        if (latest + jitter) / tick > LAST_TICK:
+            option = "delay" if latest / tick > LAST_TICK else "jitter"
+            raise ConfigurationError(
+                f"{where}: {option} is up to {max(latest, jitter):g}, which is more than "
+                f"{LAST_TICK:,} ticks of {tick:g}",
+                option,
+            )
+
+    def delays(self, projection: Projection, kind: MessageKind, draws: Draws) -> Floats:
+        """The delay in simulated time: one number, of the sender's shape, or of the weight's."""
+        if isinstance(self.delay, Given):
+            return self.delay.values
+        if isinstance(self.delay, Distribution):
+            sender, weight = _shapes(projection, kind)
+            shape = weight if self.delay.per == "synapse" else sender
+            assert shape is not None
+            return self.delay.quantile(draws.once("delay", shape).numpy())
+        return np.array(self.delay, dtype=np.float64)
+
+
+def arrival_ticks(times: Floats, tick: float) -> Ints:
+    """max(1, ⌈time/tick⌉), forgiving round-off just above a whole number."""
+    ticks: Ints = np.maximum(np.ceil(times / tick - 1e-9), 1.0).astype(np.int64)
+    return ticks
+
+
+def _numbers(values: Any) -> Floats:
+    """A tensor or nested list of delays. Raises ConfigurationError where it is none."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            "delay must be a number, a distribution, or a tensor of numbers in which all rows have "
+            "the same length",
+            "delay",
+        ) from None
+    if array.size == 0:
+        raise ConfigurationError("delay is an empty tensor", "delay")
+    bad = ~(np.isfinite(array) & (array >= 0))
+    if bad.any():
+        index = [int(i) for i in np.argwhere(bad)[0]]
+        raise ConfigurationError(
+            f"delay at index {index} is {array[tuple(index)]:g}; it must be finite and at least 0",
+            "delay",
+        )
+    array.setflags(write=False)
+    return array
+
+
+def _shapes(projection: Projection, kind: MessageKind) -> tuple[Shape, Shape | None]:
+    """The shapes of the senders, and of the weight if there can be a delay per synapse."""
+    operator = projection.operator
+    sender = operator.pre if kind == "mean" else operator.post
+    return sender, operator.weight_shape if isinstance(operator, Dense) else None
 
 
 @dataclass(frozen=True)
@@ -54,29 +264,28 @@ class Channels:
     overrides: Mapping[str, Mapping[MessageKind, Channel]] = field(default_factory=dict)
 
     def resolve(self, network: Network, tick: float) -> dict[tuple[str, MessageKind], Channel]:
-        """The channel of each projection and kind. Raises for unknown names and kinds."""
-        overrides: dict[tuple[str, str], Channel] = {}
+        """The channel of each projection and kind. Raises for what does not fit the network."""
+        overrides: dict[tuple[str, str], tuple[str, Channel]] = {}
         for name, kinds in self.overrides.items():
-            projection = network.projection(name)
-            for kind, channel in kinds.items():
-                if kind not in ("mean", "difference"):
-                    raise ConfigurationError(
-                        f"channel override of {name!r}: {kind!r} is not 'mean' or 'difference'"
-                    )
-                if (projection.name, kind) in overrides:
-                    raise ConfigurationError(
-                        f"the {kind} channel of projection {projection.name!r} is overridden twice",
-                        ("overrides", name),
-                    )
-                overrides[projection.name, kind] = channel
+            with inside("overrides", name):
+                projection = network.projection(name)
+                for kind, channel in kinds.items():
+                    if kind not in get_args(MessageKind):
+                        raise ConfigurationError(
+                            f"channel override of {name!r}: {kind!r} is not 'mean' or 'difference'"
+                        )
+                    if (projection.name, kind) in overrides:
+                        raise ConfigurationError(
+                            f"the {kind} channel of projection {projection.name!r} is overridden "
+                            "twice"
+                        )
+                    overrides[projection.name, kind] = name, channel
         resolved: dict[tuple[str, MessageKind], Channel] = {}
-        kinds_and_defaults: tuple[tuple[MessageKind, Channel], ...] = (
-            ("mean", self.mean),
-            ("difference", self.difference),
-        )
+        defaults: dict[MessageKind, Channel] = {"mean": self.mean, "difference": self.difference}
         for projection in network.projections:
-            for kind, default in kinds_and_defaults:
-                channel = overrides.get((projection.name, kind), default)
-                channel.check(tick, f"{kind} channel of projection {projection.name!r}")
+            for kind, default in defaults.items():
+                name, channel = overrides.get((projection.name, kind), ("", default))
+                with inside(*(("overrides", name) if name else ()), kind):
+                    channel.check(projection, kind, tick)
                 resolved[projection.name, kind] = channel
         return resolved

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -83,3 +84,16 @@ class DocumentError(NeurosimError, ValueError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@contextmanager
+def inside(*path: str | int) -> Iterator[None]:
+    """Says of an option at fault within the block that it is in this part of a larger whole."""
+    try:
+        yield
+    except ConfigurationError as error:
+        error.option = (*path, *error.option)
+        raise
+    except NetworkError as error:
+        error.place = (*path, *error.place)
+        raise

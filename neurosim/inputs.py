@@ -75,3 +75,19 @@ def check_probes(probes: Sequence[Probe], network: Network) -> None:
             "without cycles",
             "probes",
         )
+
+
+def check_length(ticks: int, nudge_after: int, learn_every: int | None) -> None:
+    """Raises ConfigurationError for what would never happen in an inference of so many ticks."""
+    if ticks < nudge_after:
+        raise ConfigurationError(
+            f"nudge_after is {nudge_after}, but the schedule ends after {ticks} ticks: the target "
+            "would never act",
+            "nudge_after",
+        )
+    if learn_every is not None and learn_every > ticks:
+        raise ConfigurationError(
+            f"learn_every is {learn_every}, but the schedule ends after {ticks} ticks: the weights "
+            "would never change",
+            "learn_every",
+        )

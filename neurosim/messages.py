@@ -10,9 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from neurosim.draws import Moment
+from neurosim.effects import Parcel
+from neurosim.lines import Line
 from neurosim.operators import Selection
 from neurosim.rules import Wake
-from neurosim.state import Cell, Outlet
+from neurosim.state import Cell, Link, Outlet
 
 Marks = npt.NDArray[np.bool_]
 
@@ -100,7 +103,7 @@ class Outbox:
         outlets = cell.difference_outlets
         if all(outlet.sent is not cell.difference for outlet in outlets):
             # Nobody is sent the difference as it is, but the weights below need it.
-            private = Outlet("difference", 0.0, cell.difference)
+            private = Outlet("difference", 0.0, None, cell.difference, cell.population.size)
             outlets = [*outlets, private]
         sendings += [
             self.prepare(outlet, cell, selection, wake.difference, flags) for outlet in outlets
@@ -115,17 +118,22 @@ class Outbox:
         new: Tensor | None,
         flags: Flags,
     ) -> Sending | None:
-        """Where the new values differ from the last ones sent; None where both are zero."""
+        """Where the new values are news or due; None where they were and are all zero."""
         old = outlet.sent.take(selection)
         if new is None:
-            if old is None:
+            if old is None and outlet.refresh is None:
                 return None
-            new = torch.zeros_like(old)
+            new = torch.zeros_like(cell.plus.some(selection) if old is None else old)
+        due = outlet.due(selection, new)
         if outlet.threshold:
             changed = (new if old is None else new - old).abs() > outlet.threshold
+            if due is not None:
+                changed |= due
             new = torch.where(changed, new, torch.zeros_like(new) if old is None else old)
         else:
             changed = new != (0 if old is None else old)
+            if due is not None:
+                changed |= due
         operations = None
         if isinstance(outlet.fan_out, Tensor):
             per_dyad = _spread(cell, selection, outlet.fan_out.to(new.device))
@@ -141,39 +149,89 @@ class Outbox:
             flags.add(new.count_nonzero()) if outlet.kind == "difference" else None,
         )
 
-    def send(self, sendings: Sequence[Sending], values: Sequence[int], news: News) -> None:
+    def send(
+        self, sendings: Sequence[Sending], values: Sequence[int], moment: Moment, news: News
+    ) -> None:
+        """Takes note of what is sent, shows it where channels are ideal, and hands it to lines."""
         for sending in sendings:
-            outlet, count = sending.outlet, values[sending.count]
-            if not count:
+            if not self._take(sending, values, moment):
                 continue
-            slot, selection = outlet.sent, sending.selection
-            if selection is None:
-                slot.set(sending.values)
-            else:
-                slot.put(selection, sending.values)
-            zero = sending.nonzero is not None and not values[sending.nonzero]
-            if zero and (selection is None or not slot.value.any()):
-                slot.set(None)  # what was sent last has become zero, and nothing else is left
-            links = len(outlet.links)
-            if outlet.kind == "mean":
-                self.counts.mean_messages += count * links
-            else:
-                self.counts.difference_messages += count * links
-            if sending.operations is not None:
-                self.counts.synaptic_operations += values[sending.operations]
-            elif isinstance(outlet.fan_out, int):
-                self.counts.synaptic_operations += count * outlet.fan_out
+            outlet = sending.outlet
+            self._announce(sending, outlet.direct, news)
             self.touch(outlet)
+            shape = (len(sending.values), *sending.cell.population.shape)
+            for line in outlet.lines:
+                line.send(Parcel(moment, shape, sending.selection, sending.values, sending.changed))
+
+    def show(
+        self, sendings: Sequence[Sending], values: Sequence[int], moment: Moment, news: News
+    ) -> None:
+        """The same where all of it is seen at once, whatever the channels: a new input."""
+        for sending in sendings:
+            if not self._take(sending, values, moment):
+                continue
+            outlet = sending.outlet
+            self._announce(sending, outlet.links, news)
+            for link in outlet.links:
+                link.basal_stale.touch()
+            for line in outlet.lines:
+                shape = tuple(sending.values.shape)
+                line.show(sending.values, moment, shape, sending.changed)
+
+    def _take(self, sending: Sending, values: Sequence[int], moment: Moment) -> bool:
+        """What was sent is the last that was; whether anything was."""
+        outlet, count = sending.outlet, values[sending.count]
+        if not count:
+            return False
+        slot, selection = outlet.sent, sending.selection
+        if selection is None:
+            slot.set(sending.values)
+        else:
+            slot.put(selection, sending.values)
+        zero = sending.nonzero is not None and not values[sending.nonzero]
+        if zero and (selection is None or not slot.value.any()):
+            slot.set(None)  # what was sent last has become zero, and nothing else is left
+        outlet.last_tick, outlet.last_count = moment.tick, count
+        self._count(sending, count, values)
+        return True
+
+    def _announce(self, sending: Sending, links: Sequence[Link], news: News) -> None:
+        if not self.listens or not links:
+            return
+        marks = marks_of(sending.cell, sending.selection, sending.changed)
+        for link in links:
+            if sending.outlet.kind == "mean":
+                news.add(link.post, link.operator.forward_reach(marks))
+            else:
+                news.add(link.pre, link.operator.backward_reach(marks))
+
+    def _count(self, sending: Sending, count: int, values: Sequence[int]) -> None:
+        outlet = sending.outlet
+        if outlet.kind == "mean":
+            self.counts.mean_messages += count * len(outlet.links)
+        else:
+            self.counts.difference_messages += count * len(outlet.links)
+        if sending.operations is not None:
+            self.counts.synaptic_operations += values[sending.operations]
+        elif isinstance(outlet.fan_out, int):
+            self.counts.synaptic_operations += count * outlet.fan_out
+
+    def deliver(self, lines: Sequence[tuple[Link, Line]], tick: int, news: News) -> None:
+        """What arrives at ``tick`` over lines is seen from now on."""
+        for link, line in lines:
+            arrivals = line.deliver(tick)
+            if not arrivals:
+                continue
+            mean = line.kind == "mean"
+            (link.basal_stale if mean else link.apical_stale).touch()
             if self.listens:
-                marks = marks_of(sending.cell, selection, sending.changed)
-                for link in outlet.links:
-                    if outlet.kind == "mean":
-                        news.add(link.post, link.operator.forward_reach(marks))
-                    else:
-                        news.add(link.pre, link.operator.backward_reach(marks))
+                for arrival in arrivals:
+                    reached = link.reach(arrival.view, arrival.counts > 0)
+                    news.add(link.post if mean else link.pre, reached)
 
     def touch(self, outlet: Outlet) -> None:
-        for link in outlet.links:
+        """What directly depends on what an outlet sent is out of date."""
+        for link in outlet.direct:
             (link.basal_stale if outlet.kind == "mean" else link.apical_stale).touch()
 
 

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from neurosim.lines import Line
 from neurosim.losses import Loss
 from neurosim.model import Model
 from neurosim.rules import Nudge, Rule, Wake
 from neurosim.state import Cell, State
+from neurosim.transit import View
 
 
 class Residual(NamedTuple):
@@ -26,6 +28,18 @@ class Alignment(NamedTuple):
 
     angle: float
     norm_ratio: float
+
+
+class Staleness(NamedTuple):
+    """Of what populations see, by kind of message and population.
+
+    ``lag``: ticks between the sending of what is seen and of what its sender sent last, mean over
+    senders and samples (over synapses, where each has its delay). ``error``: ‖seen − present state
+    of the senders‖ / ‖present state‖.
+    """
+
+    lag: dict[str, dict[str, float]]
+    error: dict[str, dict[str, float]]
 
 
 def current_mean(cell: Cell, rule: Rule) -> Tensor:
@@ -105,6 +119,61 @@ def _ratio(part: float, whole: float) -> float:
 def reach(state: State) -> dict[str, bool]:
     """Which populations have a non-zero difference."""
     return {cell.name: cell.difference.tensor is not None for cell in state.cells}
+
+
+def in_flight(state: State, tick: int) -> dict[str, dict[str, int]]:
+    """Messages that were sent up to ``tick`` and arrive after it, by kind and projection.
+
+    A message over an ideal channel arrives at the next tick, one that is lost does not count.
+    """
+    found: dict[str, dict[str, int]] = {"mean": {}, "difference": {}}
+    for outlet in state.outlets:
+        fresh = outlet.last_count if outlet.last_tick == tick else 0
+        for link in outlet.direct:
+            found[outlet.kind][link.name] = fresh
+    for link, line in state.lines:
+        found[line.kind][link.name] = line.in_flight(tick)
+    return found
+
+
+@torch.no_grad()
+def staleness(state: State, rule: Rule) -> Staleness:
+    """How far what each population sees lies behind its senders, by kind and population."""
+    result = Staleness({"mean": {}, "difference": {}}, {"mean": {}, "difference": {}})
+    lines: dict[tuple[str, str], Line] = {
+        (link.name, line.kind): line for link, line in state.lines
+    }
+    for cell in state.cells:
+        for kind, links in (("mean", cell.incoming), ("difference", cell.outgoing)):
+            ticks = wrong = size = count = 0.0
+            for link in links:
+                sender = link.pre if kind == "mean" else link.post
+                line = lines.get((link.name, kind))
+                ticks += 0.0 if line is None else line.lag() * sender.population.size
+                count += sender.population.size
+                present = current_mean(sender, rule) if kind == "mean" else sender.difference.tensor
+                for view in link.means if kind == "mean" else link.differences:
+                    seen, true = view.value.tensor, present
+                    if seen is None and true is None:
+                        continue
+                    share = _share(view, kind)
+                    like = seen if seen is not None else true
+                    assert like is not None
+                    seen = torch.zeros_like(like) if seen is None else seen
+                    true = torch.zeros_like(like) if true is None else true
+                    wrong += float(((seen - true).flatten(1).double().square() * share).sum())
+                    size += float((true.flatten(1).double().square() * share).sum())
+            if links:
+                result.lag[kind][cell.name] = ticks / count
+                result.error[kind][cell.name] = _ratio(sqrt(wrong), sqrt(size))
+    return result
+
+
+def _share(view: View, kind: str) -> Tensor | float:
+    """How many synapses see each sender in this view; 1 where all do."""
+    if view.mask is None:
+        return 1.0
+    return view.mask.sum(0 if kind == "mean" else 1).double()
 
 
 def back_propagation(model: Model, loss: Loss, x: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -29,9 +29,8 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
             if difference is None:
                 result[name] = torch.zeros_like(link.weight)
                 continue
-            mean, winners = link.mean.value, link.winners.tensor
-            result[name] = link.operator.weight_gradient(difference, mean, winners)
-            operations += 1
+            result[name] = link.weight_gradient(difference)
+            operations += len(link.means)
         bias = state.model.parameter(cell.name, "bias")
         if bias is not None:
             name = f"{cell.name}.bias"

@@ -14,7 +14,9 @@ from neurosim.plasticity import contrastive_hebbian
 from neurosim.rules import Nudge, Rule
 from neurosim.state import State
 
-ProbeKind = Literal["residual", "gradient_angle", "reach", "messages", "wakes"]
+ProbeKind = Literal[
+    "residual", "gradient_angle", "reach", "messages", "wakes", "in_flight", "staleness"
+]
 Record = dict[str, Any]
 
 
@@ -27,6 +29,9 @@ class Probe:
     ``reach``: which populations have a non-zero difference. ``messages``: messages by kind,
     synaptic operations and wakes so far. ``wakes``: the wakes of the tick, as `Replay` takes them:
     ``(time, population, flat indices or None for all)``; complete only with ``every`` = 1.
+    ``in_flight``: messages sent and not yet arrived, per projection and kind. ``staleness``: how
+    far what each population sees lies behind its senders, by how much simulated time and by how
+    much of their norm.
     """
 
     kind: ProbeKind
@@ -108,11 +113,11 @@ class Recorder:
         return {"tick": tick, "time": tick * self._tick}
 
     def _add(self, trace: Trace, kind: ProbeKind, counts: Counts, tick: int) -> None:
-        measure = self._measure(kind, counts)
+        measure = self._measure(kind, counts, tick)
         if measure is not None:
             trace.add(kind, self._when(tick) | measure)
 
-    def _measure(self, kind: ProbeKind, counts: Counts) -> Record | None:
+    def _measure(self, kind: ProbeKind, counts: Counts, tick: int) -> Record | None:
         match kind:
             case "residual":
                 return _residual_record(metrics.residual(self._state, self._rule, self._nudge))
@@ -128,6 +133,17 @@ class Recorder:
                 return {"reached": metrics.reach(self._state)}
             case "messages":
                 return asdict(counts)
+            case "in_flight":
+                found = metrics.in_flight(self._state, tick)
+                total = sum(sum(by_link.values()) for by_link in found.values())
+                return {**found, "total": total}
+            case "staleness":
+                late = metrics.staleness(self._state, self._rule)
+                lag = {
+                    kind: {name: ticks * self._tick for name, ticks in values.items()}
+                    for kind, values in late.lag.items()
+                }
+                return {"lag": lag, "error": late.error}
             case "wakes":
                 raise AssertionError("wakes are recorded as they happen")
 

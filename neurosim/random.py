@@ -17,8 +17,13 @@ def stream(seed: int, *name: str) -> np.random.Generator:
     ``seed`` is a whole number ≥ 0; ``name`` is one or more strings, e.g.
     ``stream(0, "schedule")`` or ``stream(0, "weights", "h1")``.
     """
+    return np.random.Generator(np.random.PCG64(seed_sequence(seed, *name)))
+
+
+def seed_sequence(seed: int, *name: str) -> np.random.SeedSequence:
+    """What the stream of (seed, name) is seeded with."""
     key = tuple(b for part in name for b in (*part.encode(), 256))  # 256 ends a part
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+    return np.random.SeedSequence(seed, spawn_key=key)
 
 
 def generator_state(generator: np.random.Generator) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
 from neurosim import documents
-from neurosim.channels import MessageKind
+from neurosim.channelsections import ChannelsSection
 from neurosim.datasets import Dataset, Split
 from neurosim.documents import COMMAND_LINE, Document, NodePath
 from neurosim.engine import Processes
@@ -23,14 +23,13 @@ from neurosim.model import Model
 from neurosim.network import Network
 from neurosim.random import stream
 from neurosim.schedules import Schedule
+from neurosim.sectionbase import Section
 from neurosim.sections import (
     AnyData,
     AnyProbe,
     AnySchedule,
-    ChannelsSection,
     DualPropagationSection,
     PlasticitySection,
-    Section,
     StopSection,
     TrainingSection,
     probe_intervals,
@@ -129,7 +128,8 @@ class Scenario:
             message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
             path = ("plasticity", "learning_rate", "warmup_epochs")
             raise DocumentError([document.problem(path, message)])
-        self._check_channels()
+        with located(document, ("channels",)):
+            file.channels.make().resolve(self.network, self.schedule.tick)
         if file.nudge_after is None:
             with located(document, ("schedule",)):
                 self.schedule.nudge_after(self.network.depth)
@@ -144,24 +144,6 @@ class Scenario:
                 if error.option == ("nudge_after",) and file.nudge_after is None:
                     error.option = ("ticks",)  # it is parallel's default that does not fit
                 raise
-
-    def _check_channels(self) -> None:
-        """Each channel by itself, then all together, at the line of what is wrong."""
-        channels, tick = self.file.channels, self.schedule.tick
-        for kind in get_args(MessageKind):
-            with located(self.document, ("channels", kind)):
-                getattr(channels, kind).make().check(tick, f"{kind} channel")
-        for name, override in channels.overrides.items():
-            path = ("channels", "overrides", name)
-            with located(self.document, path):
-                self.network.projection(name)
-            for kind in get_args(MessageKind):
-                section = getattr(override, kind)
-                if section is not None:
-                    with located(self.document, (*path, kind)):
-                        section.make().check(tick, f"{kind} channel of projection {name!r}")
-        with located(self.document, ("channels",)):
-            channels.make().resolve(self.network, tick)
 
     def _check_cycle(self, intervals: dict[str, int]) -> None:
         """What a network with a cycle cannot be asked for."""

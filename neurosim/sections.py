@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from neurosim import datasets, schedules
-from neurosim.channels import Channel, Channels, MessageKind
 from neurosim.datasets import Dataset
 from neurosim.errors import ConfigurationError
 from neurosim.outcome import Stop
@@ -23,42 +22,17 @@ from neurosim.rules.dual_propagation import DampingName, NudgeName, Variant
 from neurosim.schedules import Schedule
 from neurosim.schedules.clocks import Phase
 from neurosim.schedules.planned import Order
+from neurosim.sectionbase import (
+    BelowOne,
+    Count,
+    Fraction,
+    Maker,
+    NotNegative,
+    Positive,
+    Section,
+)
 from neurosim.training import Evaluation, LearningRate, OptimizerChoice
 from neurosim.units import Unit, UnitKind
-
-LARGEST = 1e30  # float32 holds it, and its products with what it meets
-
-
-def _not_tiny(value: float) -> float:
-    if value < 1 / LARGEST:
-        raise ValueError(f"must be at least {1 / LARGEST:.0e}, got {value:g}")
-    return value
-
-
-Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_not_tiny)]
-NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=10**12)]
-
-
-class Section(BaseModel):
-    """Unknown keys are errors, and text is no number."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Maker(Section):
-    """A section with the fields of the class ``makes``, and a ``kind`` that names it."""
-
-    makes: ClassVar[type[Any]]
-
-    def arguments(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
-
-    def make(self) -> Any:
-        return self.makes(**self.arguments())
-
 
 # ---- schedules ---------------------------------------------------------------------------------
 
@@ -187,40 +161,6 @@ class DualPropagationSection(Maker):
 
     def make(self) -> Rule:
         return DualPropagation(**self.arguments())
-
-
-class ChannelSection(Maker):
-    """What happens to one kind of message on one projection."""
-
-    makes = Channel
-    threshold: NotNegative = 0.0
-    delay: NotNegative = 0.0
-
-
-class OverrideSection(Section):
-    """Other channels for one projection."""
-
-    mean: ChannelSection | None = None
-    difference: ChannelSection | None = None
-
-
-class ChannelsSection(Section):
-    """The channels of all projections."""
-
-    mean: ChannelSection = ChannelSection()
-    difference: ChannelSection = ChannelSection()
-    overrides: dict[str, OverrideSection] = {}
-
-    def make(self) -> Channels:
-        overrides: dict[str, dict[MessageKind, Channel]] = {
-            name: {
-                kind: section.make()
-                for kind in get_args(MessageKind)
-                if (section := getattr(override, kind)) is not None
-            }
-            for name, override in self.overrides.items()
-        }
-        return Channels(self.mean.make(), self.difference.make(), overrides)
 
 
 class StopSection(Maker):
@@ -367,7 +307,7 @@ class TickProbe(Section):
     every: Count = 1
 
 
-ProbeName = Literal["loss", "accuracy", "residual", "gradient_angle", "reach", "messages", "wakes"]
+ProbeName = Literal["loss", "accuracy"] | ProbeKind
 AnyProbe = ProbeName | Annotated[LossProbe | AccuracyProbe | TickProbe, Field(discriminator="kind")]
 
 
@@ -385,5 +325,4 @@ def probe_intervals(chosen: Sequence[Any]) -> dict[str, int]:
 
 def tick_probes(intervals: dict[str, int]) -> list[Probe]:
     """The probes of an inference among them."""
-    kinds: tuple[ProbeKind, ...] = ("residual", "gradient_angle", "reach", "messages", "wakes")
-    return [Probe(kind, intervals[kind]) for kind in kinds if kind in intervals]
+    return [Probe(kind, intervals[kind]) for kind in get_args(ProbeKind) if kind in intervals]

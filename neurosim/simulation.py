@@ -13,9 +13,10 @@ from torch import Tensor
 from neurosim import metrics
 from neurosim.channels import Channels
 from neurosim.checks import check_choices, check_counts
+from neurosim.draws import Moment
 from neurosim.engine import Engine, Processes
-from neurosim.errors import ConfigurationError, InputError, StateError
-from neurosim.inputs import Init, accept, check_probes, check_start, resolve_device
+from neurosim.errors import InputError, StateError
+from neurosim.inputs import Init, accept, check_length, check_probes, check_start, resolve_device
 from neurosim.losses import LOSSES, LossName
 from neurosim.messages import Counts, News
 from neurosim.model import Model
@@ -30,7 +31,7 @@ from neurosim.state import State
 from neurosim.tick import Compute, Ticker
 from neurosim.units import Layout, Unit
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class Simulation:
@@ -83,8 +84,15 @@ class Simulation:
         )
         self.layout = Layout(network, Unit.of(schedule.unit))
         self.channels = channels if channels is not None else Channels()
-        self.state = State(model, self.channels.resolve(network, schedule.tick))
+        self.state = State(
+            model,
+            self.channels.resolve(network, schedule.tick),
+            tick=schedule.tick,
+            seed=seed,
+            tracked=any(probe.kind == "staleness" for probe in self.probes),
+        )
         self.random = stream(seed, "schedule")
+        self.inferences = 0  # begun so far: every one has noise of its own
         self.nudge = Nudge(self.loss)
         self._compute: Compute = compute
         self._recorder = Recorder(self.state, self.rule, self.nudge, self.probes, schedule.tick)
@@ -145,22 +153,23 @@ class Simulation:
         self._optimizer, self._recording = optimizer, record
         self.trace = Trace()
         self._engine = None
+        self.inferences += 1
         self._clock = self._new_clock(self._start(self.random, previous), target is not None)
         self._ticker = self._new_ticker(Counts())
         self.nudge.target, self.nudge.gradient = target, None
         self.nudge.active = target is not None and self.nudge_after == 0
-        news = News()
+        news, moment = News(), Moment(self.inferences, self._tick)
         if previous is None:
-            self._ticker.reset(x)
+            self._ticker.reset(x, moment)
             self._update_damping()
             if self.init == "feedforward":
-                self._ticker.feed_forward()
+                self._ticker.feed_forward(moment)
                 if target is not None and self.rule.needs_prediction:
                     prediction = self.state.output.plus.value
                     self.nudge.gradient = self.loss.gradient(prediction, target)
         else:
             self._check_weights()
-            self._ticker.new_input(x, news)
+            self._ticker.new_input(x, moment, news)
         self.state.output.stale.touch()
         self._report(news, self._tick + 1)
         if previous is not None:
@@ -202,7 +211,9 @@ class Simulation:
         # A target or a weight update still to come would wake what sleeps.
         expected = self._optimizer is not None and self.learn_every is not None
         expected |= self.nudge.target is not None and not self.nudge.active
-        return not expected and bool((self._clock.next > self._clock.end).all())
+        if expected or not bool((self._clock.next > self._clock.end).all()):
+            return False
+        return all(line.last_arrival() <= self._tick + 1 for _, line in self.state.lines)
 
     @property
     def tick(self) -> int:
@@ -216,7 +227,8 @@ class Simulation:
 
     @torch.no_grad()
     def finish(self) -> Outcome:
-        """Ends the inference with a closing delivery, and learning if it is due."""
+        """Ends the inference, with learning if it is due. What arrives at the tick after the last
+        has been delivered."""
         if not self._running:
             raise StateError("there is no inference under way: call start first")
         if self._recording:
@@ -313,7 +325,7 @@ class Simulation:
             if dyads is not None:
                 selection = self.layout.selection(population, some, dyads, self.device)
             woken.append((population, selection))
-        news = self._ticker.tick(tick, woken)
+        news = self._ticker.tick(Moment(self.inferences, tick), woken)
         self.counts.unit_wakes += len(units)
         self._report(news, tick + 1)
         self._announce_nudge(tick + 1)
@@ -359,6 +371,7 @@ class Simulation:
             "recording": self._recording,
             "began": self._began,
             "tick": self._tick,
+            "inferences": self.inferences,
             "random": generator_state(self.random),
             "clock": clock,
             "state": None if clock is None else self.state.state_dict(),
@@ -388,6 +401,7 @@ class Simulation:
         self._running, self._stopped = bool(state["running"]), bool(state["stopped"])
         self._recording = bool(state["recording"])
         self._began, self._tick = int(state["began"]), int(state["tick"])
+        self.inferences = int(state["inferences"])
         restore_generator(self.random, state["random"])
         self.trace = Trace(state["trace"])
         self._optimizer = optimizer
@@ -408,18 +422,7 @@ class Simulation:
 
     def _new_clock(self, start: Start, nudged: bool) -> Clock:
         clock = self.schedule.start(start)
-        if nudged and clock.end - start.tick < self.nudge_after:
-            raise ConfigurationError(
-                f"nudge_after is {self.nudge_after}, but the schedule ends after "
-                f"{clock.end - start.tick} ticks: the target would never act",
-                "nudge_after",
-            )
-        if self.learn_every is not None and self.learn_every > clock.end - start.tick:
-            raise ConfigurationError(
-                f"learn_every is {self.learn_every}, but the schedule ends after "
-                f"{clock.end - start.tick} ticks: the weights would never change",
-                "learn_every",
-            )
+        check_length(clock.end - start.tick, self.nudge_after if nudged else 0, self.learn_every)
         return clock
 
     def check_schedule(self) -> None:

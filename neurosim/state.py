@@ -5,8 +5,8 @@ Everything here is data: arrays and flags, made by `State`, changed by `tick.py`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,109 +15,52 @@ from torch import Tensor, nn
 
 from neurosim.channels import Channel, MessageKind
 from neurosim.errors import StateError
+from neurosim.lines import Line, Wiring
 from neurosim.model import Model
-from neurosim.operators import Operator, Selection
+from neurosim.operators import Ints, Operator, Selection
 from neurosim.populations import Population, Projection
-
-
-class Slot:
-    """One array that is replaced as a whole or written in part.
-
-    Whole replacement keeps a reference, so two slots may hold one tensor; a slot makes its own copy
-    before it writes in place. An empty slot stands for all zeros.
-    """
-
-    __slots__ = ("_own", "tensor")
-
-    def __init__(self) -> None:
-        self.tensor: Tensor | None = None
-        self._own = False
-
-    @property
-    def value(self) -> Tensor:
-        assert self.tensor is not None
-        return self.tensor
-
-    def set(self, tensor: Tensor | None) -> None:
-        self.tensor, self._own = tensor, False
-
-    def put(self, selection: Selection, values: Tensor) -> None:
-        """Writes the selected values, as `Selection.take` would return them."""
-        if self.tensor is None:
-            self.tensor, self._own = values.new_zeros(len(values), *selection.shape), True
-        elif not self._own:
-            self.tensor, self._own = self.tensor.clone(), True
-        selection.put(self.tensor, values)
-
-    def take(self, selection: Selection | None) -> Tensor | None:
-        """The whole array, or the selected values; None for zeros."""
-        if self.tensor is None:
-            return None
-        if selection is None:
-            self._own = False  # the caller may keep it, so the next write in place copies
-            return self.tensor
-        return selection.take(self.tensor)
-
-    def some(self, selection: Selection | None) -> Tensor:
-        """The same where zeros cannot be."""
-        values = self.take(selection)
-        assert values is not None
-        return values
-
-
-class Stale:
-    """Which dyads' cached potentials are out of date: all, none, or a mask by flat index."""
-
-    __slots__ = ("mask", "shape", "size")
-
-    def __init__(self, population: Population) -> None:
-        self.shape, self.size = population.shape, population.size
-        self.mask: npt.NDArray[np.bool_] | bool = True
-
-    def touch(self) -> None:
-        """Everything is out of date."""
-        self.mask = True
-
-    def clear(self, selection: Selection | None) -> None:
-        """The selected dyads are up to date."""
-        if selection is None:
-            self.mask = False
-        elif self.mask is not False:
-            if self.mask is True:
-                self.mask = np.ones(self.size, dtype=bool)
-            assert isinstance(self.mask, np.ndarray)
-            self.mask[selection.dyads] = False
-
-    def part(
-        self, selection: Selection | None, device: torch.device
-    ) -> Selection | Literal[False] | None:
-        """What of the selection is out of date; False for nothing, None for the population."""
-        if isinstance(self.mask, bool):
-            return selection if self.mask else False
-        if selection is None:
-            stale = np.flatnonzero(self.mask)
-            if len(stale) == self.size:
-                return None
-            return Selection(self.shape, stale, device) if len(stale) else False
-        some = self.mask[selection.dyads]
-        if some.all():
-            return selection
-        return selection.narrow(some) if some.any() else False
-
-    def state(self) -> Tensor | bool:
-        return self.mask if isinstance(self.mask, bool) else torch.from_numpy(self.mask.copy())
-
-    def load(self, state: Tensor | bool) -> None:
-        self.mask = state if isinstance(state, bool) else state.cpu().numpy().copy()
+from neurosim.schedules.base import as_array
+from neurosim.slots import Slot, Stale
+from neurosim.transit import Copy, View
 
 
 class Outlet:
-    """What a population last sent of one kind, for all its channels with one ``threshold``."""
+    """What a population last sent of one kind, for all its channels with one ``threshold`` and
+    ``refresh``.
+    """
 
-    def __init__(self, kind: MessageKind, threshold: float, sent: Slot) -> None:
-        self.kind, self.threshold, self.sent = kind, threshold, sent
+    def __init__(
+        self, kind: MessageKind, threshold: float, refresh: int | None, sent: Slot, size: int
+    ) -> None:
+        self.kind, self.threshold, self.refresh, self.sent = kind, threshold, refresh, sent
         self.links: list[Link] = []
+        self.lines: list[Line] = []
+        self.direct: list[Link] = []  # the links whose ends see ``sent`` itself
         self.fan_out: int | Tensor = 0
+        self.wakes: Ints | None = None if refresh is None else np.zeros(size, dtype=np.int64)
+        # The messages of the last tick in which there were any.
+        self.last_tick, self.last_count = 0, 0
+
+    def count_wakes(self, selection: Selection | None) -> bool:
+        """Takes note that dyads wake; whether any of them has to send in any case."""
+        if self.wakes is None:
+            return False
+        self.wakes[slice(None) if selection is None else selection.dyads] += 1
+        return bool(self._due(selection).any())
+
+    def _due(self, selection: Selection | None) -> npt.NDArray[np.bool_]:
+        assert self.wakes is not None
+        assert self.refresh is not None
+        wakes = self.wakes if selection is None else self.wakes[selection.dyads]
+        due: npt.NDArray[np.bool_] = (wakes % self.refresh == 0) & (wakes > 0)
+        return due
+
+    def due(self, selection: Selection | None, like: Tensor) -> Tensor | None:
+        """Which of the dyads that wake now have to send, over the shape of ``like`` (B, …)."""
+        if self.wakes is None:
+            return None
+        due = torch.from_numpy(self._due(selection)).to(like.device)
+        return due.view(1, *like.shape[1:])
 
 
 class Link:
@@ -129,14 +72,85 @@ class Link:
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
         self.bias: nn.Parameter | None = None
-        # What the ends see of each other; over ideal channels, what was last sent.
-        self.mean: Slot
-        self.difference: Slot | None = None  # the input is sent nothing
+        # What the ends see of each other; over ideal channels, what was last sent. Several views
+        # are those of synapses with different delays. The input is sent nothing.
+        self.means: list[View] = []
+        self.differences: list[View] = []
         self.basal, self.apical = Slot(), Slot()
         self.basal_stale = Stale(post.population)
         self.apical_stale = Stale(pre.population)
         self.winners = Slot()
+        self.unwired = Stale(post.population)  # dyads of which no winner is known yet
         self.weight_version = -1
+
+    def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
+        """W s̄ + b of the means as they are seen, and winners; see `Operator.forward`."""
+        first, *others = self.means
+        total, winners = self.operator.forward(
+            first.value.value, self._weight(first), self.bias, selection
+        )
+        for view in others:
+            total += self.operator.forward(view.value.value, self._weight(view), None, selection)[0]
+        return total, winners
+
+    def adjoint(self, selection: Selection | None) -> Tensor | None:
+        """Wᵀ δ of the differences as they are seen; None where all of them are zero."""
+        total: Tensor | None = None
+        for view in self.differences:
+            seen = self._routed(view.value.tensor)
+            if seen is not None:
+                winners = self.winners.tensor
+                part = self.operator.adjoint(seen, self._weight(view), winners, selection)
+                total = part if total is None else total + part
+        return total
+
+    def unwired_part(self, selection: Selection | None, like: Tensor) -> Tensor:
+        """Which of the selected dyads have not pooled yet, over the shape of ``like`` (B, …)."""
+        mask = self.unwired.mask
+        if isinstance(mask, bool):
+            return torch.full_like(like[:1], mask, dtype=torch.bool)
+        some = mask if selection is None else mask[selection.dyads]
+        return torch.from_numpy(some).to(like.device).view(1, *like.shape[1:])
+
+    def _routed(self, difference: Tensor | None) -> Tensor | None:
+        """Noise can make a difference of a dyad that has not pooled yet: it has no way back."""
+        if difference is None or not self.operator.has_winners or self.unwired.mask is False:
+            return difference
+        if self.unwired.mask is True:
+            return None
+        wired = torch.from_numpy(~self.unwired.mask).to(difference.device)
+        return difference * wired.view(self.post.population.shape)
+
+    def weight_gradient(self, difference: Tensor) -> Tensor:
+        """Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
+        winners = self.winners.tensor
+        total: Tensor | None = None
+        for view in self.means:
+            part = self.operator.weight_gradient(difference, view.value.value, winners)
+            part = part if view.mask is None else part * view.mask
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def _weight(self, view: View) -> Tensor | None:
+        """The weight of the synapses that see this view."""
+        return self.weight if view.mask is None or self.weight is None else self.weight * view.mask
+
+    @property
+    def difference(self) -> Slot:
+        """The difference as it is seen, where it is the same for all synapses."""
+        (view,) = self.differences
+        return view.value
+
+    def reach(self, view: View, marks: Tensor) -> Tensor:
+        """Which dyads at the other end see a marked one in this view."""
+        forward = view in self.means
+        if view.mask is None:
+            operator = self.operator
+            return operator.forward_reach(marks) if forward else operator.backward_reach(marks)
+        if forward:
+            return (view.mask & marks.flatten()).any(1).view(self.post.population.shape)
+        return (view.mask & marks.flatten()[:, None]).any(0).view(self.pre.population.shape)
 
 
 class Cell:
@@ -156,15 +170,25 @@ class Cell:
 class State:
     """All cells and links of a model, for a batch of one size at a time."""
 
-    def __init__(self, model: Model, channels: Mapping[tuple[str, MessageKind], Channel]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        channels: Mapping[tuple[str, MessageKind], Channel],
+        *,
+        tick: float = 1.0,
+        seed: int = 0,
+        tracked: bool = False,
+    ) -> None:
         network = model.network
         self.model = model
         self.batch = 0
+        self._wiring = Wiring(seed, tick, tracked, model.dtype, model.device)
         self.input = Cell(network.input, -1)
         self.cells = [Cell(p, i) for i, p in enumerate(network.dyadic)]
         self.by_name = {cell.name: cell for cell in [self.input, *self.cells]}
         self.output = self.by_name[network.output.name]
         self.links: list[Link] = []
+        self.lines: list[tuple[Link, Line]] = []
         for projection in network.projections:
             link = Link(
                 projection, self.by_name[projection.pre], self.by_name[projection.post], model
@@ -182,21 +206,39 @@ class State:
                     link.bias = model.parameter(cell.name, "bias")
 
     def _connect(self, link: Link, channel: Channel, kind: MessageKind) -> None:
-        cell = link.pre if kind == "mean" else link.post
-        outlets = cell.mean_outlets if kind == "mean" else cell.difference_outlets
-        outlet = next((o for o in outlets if o.threshold == channel.threshold), None)
+        mean = kind == "mean"
+        cell = link.pre if mean else link.post
+        outlets = cell.mean_outlets if mean else cell.difference_outlets
+        key = (channel.threshold, channel.refresh)
+        outlet = next((o for o in outlets if (o.threshold, o.refresh) == key), None)
         if outlet is None:
             # Without a threshold the last message sent is the dyads' own difference.
-            own = kind == "difference" and channel.threshold == 0.0
-            outlet = Outlet(kind, channel.threshold, cell.difference if own else Slot())
+            own = not mean and key == (0.0, None)
+            sent = cell.difference if own else Slot()
+            outlet = Outlet(kind, *key, sent, cell.population.size)
             outlets.append(outlet)
         outlet.links.append(link)
-        if kind == "mean":
-            link.mean = outlet.sent
+        if channel.is_ideal(self._wiring.tick):
+            outlet.direct.append(link)
+            views = [View(outlet.sent)]
+        else:
+            line = Line(link.projection, kind, channel, outlet.sent, self._wiring)
+            outlet.lines.append(line)
+            self.lines.append((link, line))
+            views = line.views
+        if mean:
+            link.means = views
             outlet.fan_out = outlet.fan_out + link.operator.forward_fan_out()
         else:
-            link.difference = outlet.sent
+            link.differences = views
             outlet.fan_out = outlet.fan_out + link.operator.backward_fan_out()
+
+    @property
+    def outlets(self) -> Iterator[Outlet]:
+        """All of them, population by population."""
+        for cell in self.by_name.values():
+            yield from cell.mean_outlets
+            yield from cell.difference_outlets
 
     # ---- as data -------------------------------------------------------------------------------
 
@@ -204,33 +246,35 @@ class State:
         """Every array and flag. The tensors are copies; slots that share one share the copy."""
         copies: dict[int, Tensor] = {}
 
-        def copied(slot: Slot) -> Tensor | None:
-            if slot.tensor is None:
+        def copied(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None:
                 return None
-            key = id(slot.tensor)
-            if key not in copies:
-                copies[key] = slot.tensor.detach().clone()
-            return copies[key]
+            if id(tensor) not in copies:
+                copies[id(tensor)] = tensor.detach().clone()
+            return copies[id(tensor)]
 
-        result: dict[str, Any] = {"batch": self.batch, "cells": {}, "links": {}}
+        result: dict[str, Any] = {"batch": self.batch, "cells": {}, "links": {}, "lines": {}}
         for name, cell in self.by_name.items():
             result["cells"][name] = {
-                "plus": copied(cell.plus),
-                "minus": copied(cell.minus),
-                "difference": copied(cell.difference),
+                "plus": copied(cell.plus.tensor),
+                "minus": copied(cell.minus.tensor),
+                "difference": copied(cell.difference.tensor),
                 "stale": cell.stale.state(),
                 "damping": cell.damping,
-                "sent_means": [copied(o.sent) for o in cell.mean_outlets],
-                "sent_differences": [copied(o.sent) for o in cell.difference_outlets],
+                "sent_means": [_outlet_state(o, copied) for o in cell.mean_outlets],
+                "sent_differences": [_outlet_state(o, copied) for o in cell.difference_outlets],
             }
         for link in self.links:
             result["links"][link.name] = {
-                "basal": copied(link.basal),
-                "apical": copied(link.apical),
-                "winners": copied(link.winners),
+                "basal": copied(link.basal.tensor),
+                "apical": copied(link.apical.tensor),
+                "winners": copied(link.winners.tensor),
+                "unwired": link.unwired.state(),
                 "basal_stale": link.basal_stale.state(),
                 "apical_stale": link.apical_stale.state(),
             }
+        for link, line in self.lines:
+            result["lines"][f"{link.name} {line.kind}"] = line.state_dict(copied)
         return result
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -239,8 +283,19 @@ class State:
             link.name for link in self.links
         }:
             raise StateError("the saved state belongs to a network with other populations")
+        lines = {f"{link.name} {line.kind}": line for link, line in self.lines}
+        if set(state["lines"]) != set(lines):
+            raise StateError("the saved state belongs to a simulation with other channels")
         self.batch = int(state["batch"])
         device = self.model.device
+        copies: dict[int, Tensor] = {}
+
+        def copied(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None:
+                return None
+            if id(tensor) not in copies:
+                copies[id(tensor)] = tensor.detach().clone().to(device)
+            return copies[id(tensor)]
 
         def load(slot: Slot, tensor: Tensor | None, population: Population) -> None:
             if tensor is not None and tuple(tensor.shape[1:]) != population.shape:
@@ -248,7 +303,7 @@ class State:
                     f"the saved state of {population.name!r} has shape {list(tensor.shape[1:])}; "
                     f"the network has {list(population.shape)}"
                 )
-            slot.set(None if tensor is None else tensor.detach().clone().to(device))
+            slot.set(copied(tensor))
 
         for name, cell in self.by_name.items():
             saved, population = state["cells"][name], cell.population
@@ -256,18 +311,23 @@ class State:
                 load(getattr(cell, key), saved[key], population)
             cell.stale.load(saved["stale"])
             cell.damping = float(saved["damping"])
-            for outlet, tensor in zip(cell.mean_outlets, saved["sent_means"], strict=True):
-                load(outlet.sent, tensor, population)
-            outlets = zip(cell.difference_outlets, saved["sent_differences"], strict=True)
-            for outlet, tensor in outlets:
-                load(outlet.sent, tensor, population)
+            outlets = [*cell.mean_outlets, *cell.difference_outlets]
+            sent = [*saved["sent_means"], *saved["sent_differences"]]
+            for outlet, found in zip(outlets, sent, strict=True):
+                load(outlet.sent, found["sent"], population)
+                outlet.last_tick, outlet.last_count = found["last"]
+                if outlet.wakes is not None:
+                    outlet.wakes = as_array(found["wakes"])
         for link in self.links:
             saved = state["links"][link.name]
             load(link.basal, saved["basal"], link.post.population)
             load(link.apical, saved["apical"], link.pre.population)
             load(link.winners, saved["winners"], link.post.population)
+            link.unwired.load(saved["unwired"])
             link.basal_stale.load(saved["basal_stale"])
             link.apical_stale.load(saved["apical_stale"])
+        for key, line in lines.items():
+            line.load_state_dict(state["lines"][key], copied)
         self.mark_weights_seen()
 
     # ---- weights -------------------------------------------------------------------------------
@@ -296,3 +356,9 @@ class State:
 def _version(parameter: nn.Parameter | None) -> int:
     """How often a parameter was written in place, as torch counts it."""
     return 0 if parameter is None else parameter._version
+
+
+def _outlet_state(outlet: Outlet, copied: Copy) -> dict[str, Any]:
+    wakes = None if outlet.wakes is None else torch.from_numpy(outlet.wakes.copy())
+    last = (outlet.last_tick, outlet.last_count)
+    return {"sent": copied(outlet.sent.tensor), "wakes": wakes, "last": last}

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosim.draws import Moment
 from neurosim.errors import DivergenceError
+from neurosim.lines import Line
 from neurosim.messages import Counts, Flags, News, Outbox, Sending, marks_of
 from neurosim.operators import Selection
 from neurosim.rules import Nudge, Rule, Wake
@@ -58,7 +60,7 @@ class Ticker:
 
     # ---- starting ------------------------------------------------------------------------------
 
-    def reset(self, x: Tensor) -> None:
+    def reset(self, x: Tensor, moment: Moment) -> None:
         """Zero states; the first layer already sees the input."""
         state = self.state
         state.batch = x.shape[0]
@@ -75,26 +77,40 @@ class Ticker:
         self._set_input(x)
         for outlet in state.input.mean_outlets:
             outlet.sent.set(x)
+        for outlet in state.outlets:
+            outlet.last_tick = outlet.last_count = 0
+            if outlet.wakes is not None:
+                outlet.wakes[:] = 0
+        for link, line in state.lines:
+            sender = link.pre if line.kind == "mean" else link.post
+            self._show(line, sender, moment)
         for link in state.links:
             link.basal.set(None)
             link.apical.set(None)
             link.winners.set(None)
+            link.unwired.touch()
             link.basal_stale.touch()
             link.apical_stale.touch()
         state.mark_weights_seen()
+
+    def _show(self, line: Line, sender: Cell, moment: Moment) -> None:
+        shape = (self.state.batch, *sender.population.shape)
+        line.show(line.sent.tensor, moment, shape)
 
     def _set_input(self, x: Tensor) -> None:
         self.state.input.plus.set(x)
         self.state.input.minus.set(x)
 
-    def feed_forward(self) -> None:
-        """One pass from the input up, after `reset`: s⁺ = s⁻ = the plain prediction."""
+    def feed_forward(self, moment: Moment) -> None:
+        """One pass from the input up, after `reset`: s⁺ = s⁻ = the plain prediction, as far as
+        what is seen of the layers below is what they sent."""
         for cell in self.state.cells:
             commit = Commit()
             for link in cell.incoming:
                 self._update_basal(link, None, commit)
             for link, _, winners in commit.winners:
                 link.winners.set(winners)
+                link.unwired.clear(None)
             wake = self.rule.wake(cell.population.activation, self._basal(cell, None), None)
             cell.plus.set(wake.plus)
             cell.minus.set(wake.minus)
@@ -104,22 +120,25 @@ class Ticker:
             for outlet in cell.mean_outlets:
                 outlet.sent.set(wake.mean)
                 self.outbox.touch(outlet)
+                for line in outlet.lines:
+                    self._show(line, cell, moment)
         for link in self.state.links:
             link.basal_stale.clear(None)
 
-    def new_input(self, x: Tensor, news: News) -> None:
-        """Carried states: a new input arrives as messages."""
+    def new_input(self, x: Tensor, moment: Moment, news: News) -> None:
+        """Carried states: a new input arrives as messages, at once."""
         flags = Flags()
         cell = self.state.input
         self._set_input(x)
         found = [self.outbox.prepare(o, cell, None, x, flags) for o in cell.mean_outlets]
         sendings = [sending for sending in found if sending is not None]
-        self.outbox.send(sendings, flags.read(), news)
+        self.outbox.show(sendings, flags.read(), moment, news)
 
     # ---- one tick ------------------------------------------------------------------------------
 
-    def tick(self, number: int, woken: Sequence[tuple[int, Selection | None]]) -> News:
-        """Commits the wakes of these cells and hands over their messages."""
+    def tick(self, moment: Moment, woken: Sequence[tuple[int, Selection | None]]) -> News:
+        """Commits the wakes of these cells, hands over their messages, and delivers what arrives
+        at the next tick; the news is who of it has heard."""
         commit = Commit()
         for index, selection in woken:
             cell = self.state.cells[index]
@@ -139,15 +158,18 @@ class Ticker:
         values = flags.read()
         for (cell, _, _), index in zip(commit.wakes, finite, strict=True):
             if not values[index]:
-                check_finite(cell, number)
+                check_finite(cell, moment.tick)
         for (link, selection, winners), changed in zip(commit.winners, rewired, strict=True):
             self._rewire(link, selection, winners, changed, values, news)
-        self.outbox.send(sendings, values, news)
+        self.outbox.send(sendings, values, moment, news)
+        self.outbox.deliver(self.state.lines, moment.tick + 1, news)
         return news
 
     def _wake(self, cell: Cell, selection: Selection | None, commit: Commit) -> Wake | None:
         """New states of the selected dyads, or None where nothing that they see has changed."""
         fresh = not self.caching
+        for outlet in (*cell.mean_outlets, *cell.difference_outlets):
+            fresh |= outlet.count_wakes(selection)
         for link in cell.incoming:
             fresh |= self._update_basal(link, selection, commit)
         if fresh and cell is self.state.output and self._lateral:
@@ -206,8 +228,8 @@ class Ticker:
         rows = part
         if part is not None and (self.dense or not link.operator.forward_selects(part, batch)):
             rows = None
-        value, winners = link.operator.forward(link.mean.value, link.weight, link.bias, rows)
-        self.counts.forward += 1
+        value, winners = link.forward(rows)
+        self.counts.forward += len(link.means)
         if part is None:
             link.basal.set(value)
         else:
@@ -220,14 +242,18 @@ class Ticker:
 
     def _update_apical(self, link: Link, selection: Selection | None) -> bool:
         """The same for the apical contribution. A difference of zero costs nothing."""
-        assert link.difference is not None
         part = self._part(link.apical_stale.part(selection, self.device), selection)
         if part is False:
             return False
         link.apical_stale.clear(part)
-        difference = link.difference.tensor
-        batch = self.state.batch
-        if difference is None:
+        columns = part
+        if part is not None and (
+            self.dense or not link.operator.adjoint_selects(part, self.state.batch)
+        ):
+            columns = None
+        value = link.adjoint(columns)
+        self.counts.adjoint += sum(view.value.tensor is not None for view in link.differences)
+        if value is None:
             known = link.apical.tensor
             if known is None:
                 return False
@@ -235,13 +261,7 @@ class Ticker:
                 link.apical.set(None)
             else:
                 link.apical.put(part, torch.zeros_like(part.take(known)))
-            return True
-        columns = part
-        if part is not None and (self.dense or not link.operator.adjoint_selects(part, batch)):
-            columns = None
-        value = link.operator.adjoint(difference, link.weight, link.winners.tensor, columns)
-        self.counts.adjoint += 1
-        if part is None:
+        elif part is None:
             link.apical.set(value)
         else:
             link.apical.put(part, value if columns is not None else part.take(value))
@@ -279,12 +299,14 @@ class Ticker:
         self, link: Link, selection: Selection | None, winners: Tensor, flags: Flags
     ) -> tuple[Tensor, int] | None:
         """Where the winners changed under a difference, as a mask and a flag."""
-        if link.difference is None or link.difference.tensor is None:
+        if link.pre is self.state.input or link.difference.tensor is None:
             return None
         old = link.winners.take(selection)
         sent = link.difference.take(selection)
         assert sent is not None
-        moved = (sent != 0) if old is None else (winners != old) & (sent != 0)
+        moved = sent != 0
+        if old is not None:
+            moved &= (winners != old) | link.unwired_part(selection, winners)
         return moved, flags.add(moved.count_nonzero())
 
     def _rewire(
@@ -300,6 +322,7 @@ class Ticker:
             link.winners.set(winners)
         else:
             link.winners.put(selection, winners)
+        link.unwired.clear(selection)
         if changed is None or not values[changed[1]]:
             return
         # A difference that goes back another way is news to both of its receivers.

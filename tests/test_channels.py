@@ -78,9 +78,10 @@ def test_aliases() -> None:
         ),
         ({"left": {"means": A}}, ns.ConfigurationError, "'left': 'means' is not 'mean' or 'diff"),
         (
-            {"left": {"difference": ns.Channel(delay=1.5)}},
+            {"left": {"difference": ns.Channel(delay=[1.5, 0.0, 1.0])}},
             ns.ConfigurationError,
-            "difference channel of projection 'left': delay is 1.5, but a tick is 1 ",
+            r"difference channel of projection 'left': delay is a tensor of shape \[3\]; it must be "
+            r"\[2\] \(one per sending dyad\) or \[2, 2\] \(one per synapse\)",
         ),
     ],
 )
@@ -90,16 +91,11 @@ def test_overrides_that_cannot_be(overrides: Any, error: type[Exception], messag
 
 
 @pytest.mark.parametrize(
-    ("delay", "tick", "fits"),
+    ("delay", "tick", "ideal"),
     [(0.0, 1.0, True), (1.0, 1.0, True), (1.01, 1.0, False), (0.3, 0.1, False), (0.1, 0.1, True)],
 )
-def test_delays_of_one_tick(delay: float, tick: float, fits: bool) -> None:
-    channels = ns.Channels(mean=ns.Channel(delay=delay))
-    if fits:
-        channels.resolve(network(), tick)
-        return
-    with pytest.raises(ns.ConfigurationError, match="mean channel of projection 'first': delay is"):
-        channels.resolve(network(), tick)
+def test_delays_of_one_tick_are_ideal(delay: float, tick: float, ideal: bool) -> None:
+    assert ns.Channel(delay=delay).is_ideal(tick) == ideal
 
 
 @pytest.mark.parametrize("key", ["threshold", "delay"])

@@ -1,0 +1,40 @@
+"""What all sections of a scenario share: numbers in their ranges, and strictness."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+LARGEST = 1e30  # float32 holds it, and its products with what it meets
+
+
+def _not_tiny(value: float) -> float:
+    if value < 1 / LARGEST:
+        raise ValueError(f"must be at least {1 / LARGEST:.0e}, got {value:g}")
+    return value
+
+
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_not_tiny)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, and text is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Maker(Section):
+    """A section with the fields of the class ``makes``, and a ``kind`` that names it."""
+
+    makes: ClassVar[type[Any]]
+
+    def arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+
+    def make(self) -> Any:
+        return self.makes(**self.arguments())

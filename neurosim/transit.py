@@ -1,0 +1,347 @@
+"""Messages on their way: what was sent, until it is seen.
+
+Times are ticks. What arrives at tick m is delivered at the end of tick m − 1, after everything was
+sent: nothing happens in between, and whoever looks at the state between two ticks finds there what
+the next one will read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosim.channels import Ordering
+from neurosim.distributions import Distribution
+from neurosim.effects import Parcel
+from neurosim.operators import Selection, Shape
+from neurosim.slots import Slot
+
+Copy = Callable[[Tensor | None], Tensor | None]
+
+
+class View:
+    """What the receivers see of a population: values and, where they are tracked, send ticks.
+
+    ``mask`` (of the weight's shape) says which synapses see it; None for all.
+    """
+
+    __slots__ = ("mask", "stamps", "value")
+
+    def __init__(self, value: Slot | None = None, mask: Tensor | None = None) -> None:
+        self.value = value if value is not None else Slot()
+        self.stamps = Slot()
+        self.mask = mask
+
+    @property
+    def slots(self) -> tuple[Slot, Slot]:
+        return self.value, self.stamps
+
+
+class Arrival(NamedTuple):
+    """Messages that reach one view: how many samples' of each dyad, over the population's shape."""
+
+    view: View
+    counts: Tensor
+
+
+class Transit(ABC):
+    """Where the messages of one line are between being sent and being seen."""
+
+    views: Sequence[View]
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Nothing is on its way."""
+
+    @abstractmethod
+    def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
+        """Takes messages. ``carried`` holds (values, send ticks) as the receivers will see them
+        once all has arrived; ``share`` is uniform in [0, 1) and decides the jitter."""
+
+    @abstractmethod
+    def deliver(self, tick: int) -> list[Arrival]:
+        """Shows what arrives at ``tick``."""
+
+    @abstractmethod
+    def in_flight(self, tick: int) -> int:
+        """Messages sent up to ``tick`` that arrive later."""
+
+    @abstractmethod
+    def last_arrival(self) -> int:
+        """The tick of the last arrival to come, or an earlier one if there is none."""
+
+    @abstractmethod
+    def state_dict(self, copied: Copy) -> dict[str, Any]:
+        """What is on its way, as tensors and numbers."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any], load: Copy) -> None:
+        """Restores what `state_dict` returned."""
+
+
+# ---- delays that do not change -------------------------------------------------------------------
+
+
+class Route(NamedTuple):
+    """Who is how late: these dyads (None for all), in this view."""
+
+    ticks: int
+    selection: Selection | None
+    view: View
+
+
+@dataclass
+class _Entry:
+    """What the receivers would see had everything arrived, after the sending of one tick."""
+
+    carried: tuple[Tensor | None, ...]
+    counts: Tensor
+
+
+class Steady(Transit):
+    """The messages of a dyad, or over a synapse, are always equally late.
+
+    What is seen at tick m is then what was carried at tick m − d, so that nothing is copied on the
+    way: an entry holds a reference to the array as it was, and the sender makes a new one when it
+    writes. With the view that makes at most d + 1 copies.
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = sorted(routes, key=lambda route: route.ticks)
+        self.views = list(dict.fromkeys(route.view for route in routes))
+        self._latest = self.routes[-1].ticks
+        self._entries: dict[int, _Entry] = {}
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
+        counts = parcel.sent.sum(0)
+        if parcel.selection is not None:
+            some, counts = counts, counts.new_zeros(1, *parcel.shape[1:])
+            parcel.selection.put(counts, some[None])
+            counts = counts[0]
+        arrays = tuple(slot.take(None) for slot in carried)
+        self._entries[parcel.moment.tick] = _Entry(arrays, counts)
+
+    def deliver(self, tick: int) -> list[Arrival]:
+        arrivals: dict[View, Tensor] = {}
+        for ticks, selection, view in self.routes:
+            entry = self._entries.get(tick - ticks)
+            if entry is None:
+                continue
+            for slot, array in zip(view.slots, entry.carried, strict=True):
+                _show(slot, selection, array)
+            known = arrivals.get(view)
+            arrivals[view] = _add_part(known, entry.counts, selection)
+        over = self._entries.get(tick - self._latest)
+        if over is not None:
+            over.carried = (None,) * len(over.carried)  # seen by all; its count is still needed
+        self._entries.pop(tick - 1 - self._latest, None)
+        return [Arrival(view, counts) for view, counts in arrivals.items()]
+
+    def in_flight(self, tick: int) -> int:
+        # A message that goes to several synapses has arrived when the last of them has it.
+        last: dict[Selection | None, int] = {}
+        for ticks, selection, _ in self.routes:
+            last[selection] = max(ticks, last.get(selection, 0))
+        total = 0
+        for selection, ticks in last.items():
+            for sent, entry in self._entries.items():
+                if tick - ticks < sent <= tick:
+                    total += int(_part(entry.counts, selection).sum())
+        return total
+
+    def last_arrival(self) -> int:
+        arrivals = [0]
+        for ticks, selection, _ in self.routes:
+            for sent, entry in self._entries.items():
+                if _part(entry.counts, selection).any():
+                    arrivals.append(sent + ticks)
+        return max(arrivals)
+
+    def state_dict(self, copied: Copy) -> dict[str, Any]:
+        return {
+            "ticks": list(self._entries),
+            "carried": [[copied(a) for a in entry.carried] for entry in self._entries.values()],
+            "counts": [copied(entry.counts) for entry in self._entries.values()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any], load: Copy) -> None:
+        self._entries = {}
+        for tick, carried, counts in zip(*(state[key] for key in state), strict=True):
+            loaded = load(counts)
+            assert loaded is not None
+            self._entries[int(tick)] = _Entry(tuple(load(array) for array in carried), loaded)
+
+
+def _show(slot: Slot, selection: Selection | None, array: Tensor | None) -> None:
+    """The selected part of what is carried becomes what is seen; None stands for zeros."""
+    if selection is None:
+        slot.set(array)
+    elif array is not None:
+        slot.put(selection, selection.take(array))
+    elif slot.tensor is not None:
+        slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
+
+
+def _part(counts: Tensor, selection: Selection | None) -> Tensor:
+    return counts if selection is None else selection.take(counts[None])[0]
+
+
+def _add_part(known: Tensor | None, counts: Tensor, selection: Selection | None) -> Tensor:
+    if selection is None:
+        return counts if known is None else known + counts
+    total = torch.zeros_like(counts) if known is None else known
+    selection.put(total[None], selection.take(counts[None]))
+    return total
+
+
+# ---- jitter --------------------------------------------------------------------------------------
+
+
+class Jittered(Transit):
+    """Every message is late by its own time: a ring of slots, one for each tick of arrival.
+
+    ``times`` (simulated time) are the delays, a number or of the senders' shape.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        times: Tensor,
+        jitter: Distribution,
+        tick: float,
+        ordering: Ordering,
+    ) -> None:
+        self.views = [view]
+        self._view, self._times, self._jitter = view, times, jitter
+        self._tick, self._ordering = tick, ordering
+        self._horizon = int(_ticks(times.max() + jitter.high, tick))
+        self._ring: Tensor | None = None
+        self._stamps: Tensor | None = None
+        self._last: Tensor | None = None  # fifo: the last arrival of each dyad's messages
+        self._seen: Tensor | None = None  # newest: when the message that is seen was sent
+        self._until = 0  # nothing arrives after this tick
+
+    def clear(self) -> None:
+        self._ring = self._stamps = self._last = self._seen = None
+        self._until = 0
+
+    def _allocate(self, parcel: Parcel) -> None:
+        # One slot for each coming tick, one for the tick just delivered, one for what is not sent.
+        slots = self._horizon + 2
+        self._ring = parcel.values.new_zeros(slots, *parcel.shape)
+        whole = torch.full(
+            (slots, *parcel.shape), -1, dtype=torch.int64, device=parcel.values.device
+        )
+        self._stamps = whole
+        self._last, self._seen = whole[0].clone(), whole[0].clone()
+
+    def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
+        assert share is not None
+        if self._ring is None:
+            self._allocate(parcel)
+        assert self._ring is not None
+        assert self._stamps is not None
+        now, sent = parcel.moment.tick, parcel.sent
+        jitter = torch.from_numpy(self._jitter.quantile(share.numpy()))
+        arrival = now + parcel.some(_ticks(self._times + jitter, self._tick))
+        if self._ordering == "fifo":
+            assert self._last is not None
+            last = parcel.some(self._last)
+            arrival = torch.maximum(arrival, last)
+            _write(self._last, parcel.selection, torch.where(sent, arrival, last))
+        slots = self._horizon + 1
+        slot = torch.where(sent, arrival % slots, slots).flatten(1)
+        rows = torch.arange(parcel.shape[0], device=slot.device)[:, None]
+        chosen = parcel.selection
+        dyads = torch.arange(slot.shape[1], device=slot.device) if chosen is None else chosen.flat
+        # Later messages overwrite: of those that arrive together the latest sent wins.
+        self._ring.flatten(2)[slot, rows, dyads] = parcel.values.flatten(1)
+        self._stamps.flatten(2)[slot, rows, dyads] = now
+        self._stamps[slots] = -1
+        self._until = max(self._until, now + self._horizon)
+
+    def deliver(self, tick: int) -> list[Arrival]:
+        if self._stamps is None or tick > self._until + 1:
+            return []
+        assert self._ring is not None
+        slots = self._horizon + 1
+        self._stamps[(tick - 1) % slots] = -1
+        stamps = self._stamps[tick % slots]
+        arrived = stamps >= 0
+        if self._ordering == "newest":
+            assert self._seen is not None
+            arrived &= stamps > self._seen
+            self._seen = torch.where(arrived, stamps, self._seen)
+        if not arrived.any():
+            return []
+        for slot, array in zip(self._view.slots, (self._ring[tick % slots], stamps), strict=True):
+            before = slot.tensor
+            if before is None:
+                before = torch.zeros_like(array)
+            slot.set(torch.where(arrived, array, before))
+        return [Arrival(self._view, arrived.sum(0))]
+
+    def _coming(self, tick: int) -> Tensor | None:
+        """Send ticks of the slots for arrivals after ``tick``."""
+        if self._stamps is None:
+            return None
+        slots = self._horizon + 1
+        return self._stamps[[k % slots for k in range(tick + 1, tick + 1 + self._horizon)]]
+
+    def in_flight(self, tick: int) -> int:
+        coming = self._coming(tick)
+        return 0 if coming is None else int((coming >= 0).sum())
+
+    def last_arrival(self) -> int:
+        if self._stamps is None:
+            return 0
+        # What was sent in a tick arrives within the horizon: the slots tell when.
+        latest = 0
+        slots = self._horizon + 1
+        for tick in range(self._until, self._until - slots, -1):
+            if (self._stamps[tick % slots] >= 0).any():
+                latest = tick
+                break
+        return latest
+
+    def state_dict(self, copied: Copy) -> dict[str, Any]:
+        arrays = {"ring": self._ring, "stamps": self._stamps, "last": self._last}
+        arrays["seen"] = self._seen
+        return {name: copied(array) for name, array in arrays.items()} | {"until": self._until}
+
+    def load_state_dict(self, state: dict[str, Any], load: Copy) -> None:
+        self._ring, self._stamps = load(state["ring"]), load(state["stamps"])
+        self._last, self._seen = load(state["last"]), load(state["seen"])
+        self._until = int(state["until"])
+
+
+def _ticks(times: Tensor, tick: float) -> Tensor:
+    """max(1, ⌈time/tick⌉), forgiving round-off just above a whole number."""
+    return torch.clamp(torch.ceil(times / tick - 1e-9), min=1.0).long()
+
+
+def _write(array: Tensor, selection: Selection | None, values: Tensor) -> None:
+    if selection is None:
+        array.copy_(values)
+    else:
+        selection.put(array, values)
+
+
+def tick_routes(ticks: Tensor, shape: Shape, view: View, device: torch.device) -> list[Route]:
+    """The routes of dyads whose delays (in ticks, one or of the population's shape) are given."""
+    distinct = torch.unique(ticks).tolist()
+    if len(distinct) == 1:
+        return [Route(int(distinct[0]), None, view)]
+    flat = ticks.flatten()
+    return [
+        Route(int(d), Selection(shape, (flat == d).nonzero()[:, 0].numpy(), device), view)
+        for d in distinct
+    ]
