@@ -24,6 +24,7 @@ from torch import Tensor
 
 from neurosim import metrics
 from neurosim._version import __version__
+from neurosim.channels import Channel, Channels
 from neurosim.engine import Engine, Processes
 from neurosim.errors import ConfigurationError
 from neurosim.losses import LOSSES
@@ -308,6 +309,36 @@ def _random_order_tick(sizes: Sizes) -> Result:
     return 1e3 * seconds / (groups * sizes.passes), "ms", "mean over an inference; no target"
 
 
+def _delayed_tick(sizes: Sizes) -> Result:
+    """Every tick does all there is to do: everything is computed, and every dyad sends.
+
+    Where only changes are computed and sent the delayed network does much less in a tick, as what
+    it does once depends on what arrives once in eight ticks.
+    """
+    ticks, delay = 16, 8
+    model, x, target = _mlp(sizes)
+
+    def make(channel: Channel) -> Simulation:
+        simulation = Simulation(
+            model,
+            rule=DualPropagation(alpha=0.5, beta=0.1, variant="aro", nudge="potential"),
+            schedule=Parallel(10**5),
+            channels=Channels(channel, channel),
+            nudge_after=0,
+        )
+        simulation.caching = False
+        simulation.start(x, target)
+        simulation.advance(2 * delay * len(model.network.dyadic))  # the nudge is everywhere
+        assert all(metrics.reach(simulation.state).values())
+        return simulation
+
+    delayed, ideal = make(Channel(delay=delay, refresh=1)), make(Channel(refresh=1))
+    functions = {"delayed": lambda: delayed.advance(ticks), "ideal": lambda: ideal.advance(ticks)}
+    seconds = alternate(functions, sizes.repeats)
+    against = f"at most 1.30; ideal channels: {1e3 * seconds['ideal'] / ticks:.1f} ms a tick"
+    return seconds["delayed"] / seconds["ideal"], "times", against
+
+
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("neuron_processes_wakes_per_second", "a process per dyad", _neurons),
     Benchmark("bare_simpy_wakes_per_second", "as many bare SimPy processes", _bare_simpy),
@@ -316,6 +347,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "engine_over_bare_loop", "parallel ticks over a loop by hand", _engine_over_bare_loop
     ),
     Benchmark("mlp_dp_step_over_bp", "a dual-propagation sweep over autograd", _dp_step_over_bp),
+    Benchmark("delayed_tick_over_ideal", "delays of 8 ticks over ideal channels", _delayed_tick),
     Benchmark("random_order_tick_milliseconds", "neurons in random order", _random_order_tick),
 )
 

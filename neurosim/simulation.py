@@ -105,6 +105,8 @@ class Simulation:
         self._optimizer: torch.optim.Optimizer | None = None
         self._recording = True
         self.trace = Trace()
+        # Whether what has not changed is left out. Never changes a result: to measure and test.
+        self.caching = True
 
     # ---- an inference --------------------------------------------------------------------------
 
@@ -432,7 +434,9 @@ class Simulation:
     def _new_ticker(self, counts: Counts) -> Ticker:
         assert self._clock is not None
         listens = self._clock.listens
-        return Ticker(self.state, self.rule, self.nudge, self._compute, listens, counts)
+        ticker = Ticker(self.state, self.rule, self.nudge, self._compute, listens, counts)
+        ticker.caching = self.caching
+        return ticker
 
     def _new_engine(self) -> None:
         assert self._clock is not None

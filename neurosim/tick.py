@@ -37,7 +37,7 @@ class Commit:
 
 
 class Ticker:
-    """Runs ticks on a `State`, under `torch.no_grad`. ``caching`` is off only in the test of it."""
+    """Runs ticks on a `State`, under `torch.no_grad`. ``caching``: see `Simulation`."""
 
     def __init__(
         self,
