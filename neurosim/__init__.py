@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         NeurosimError,
         StateError,
     )
+    from neurosim.faults import Faults
     from neurosim.model import Model
     from neurosim.network import Network
     from neurosim.outcome import Outcome, Stop
@@ -40,6 +41,7 @@ _HOMES = {
     "DocumentError": "errors",
     "DualPropagation": "rules",
     "Exponential": "distributions",
+    "Faults": "faults",
     "InputError": "errors",
     "Model": "model",
     "Network": "network",
@@ -68,6 +70,7 @@ __all__ = [
     "DocumentError",
     "DualPropagation",
     "Exponential",
+    "Faults",
     "InputError",
     "Model",
     "Network",

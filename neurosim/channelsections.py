@@ -1,4 +1,4 @@
-"""What a scenario may say about channels."""
+"""What a scenario may say about channels and faults."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from neurosim.channels import (
 )
 from neurosim.distributions import Exponential, Per, Uniform
 from neurosim.errors import inside
+from neurosim.faults import Faults
 from neurosim.sectionbase import Count, Fraction, Maker, NotNegative, Positive, Section
 
 
@@ -118,3 +119,15 @@ class ChannelsSection(Section):
                     with inside("overrides", name, kind):
                         overrides[name][kind] = section.make()
         return Channels(made["mean"], made["difference"], overrides)
+
+
+class FaultsSection(Maker):
+    """Broken dyads and mismatched synapses, drawn once."""
+
+    makes = Faults
+    dead: Fraction = Field(0.0, description="fraction of dyads that never wake")
+    stuck: Fraction = Field(0.0, description="fraction of dyads whose state never changes")
+    stuck_at: float = Field(0.0, allow_inf_nan=False, description="the state of stuck dyads")
+    weight_noise: NotNegative = Field(0.0, description="static mismatch, relative to each weight")
+    weight_noise_shared: bool = Field(False, description="the same in both directions")
+    populations: list[str] | None = Field(None, description="default: all hidden ones")

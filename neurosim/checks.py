@@ -42,3 +42,10 @@ def check_not_negative(**values: float) -> None:
     for name, value in values.items():
         if not (isfinite(value) and value >= 0):
             raise ConfigurationError(f"{name} is {value}; it must be finite and at least 0", name)
+
+
+def check_finite(**values: float) -> None:
+    """Finite numbers."""
+    for name, value in values.items():
+        if not isfinite(value):
+            raise ConfigurationError(f"{name} is {value}; it must be finite", name)

@@ -38,6 +38,16 @@ def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
     return array
 
 
+def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor, Tensor | None]:
+    """`accept` of inputs and, if there are any, as many targets."""
+    x = accept("input", x, model.network.input.shape, model)
+    if target is not None:
+        target = accept("target", target, model.network.output.shape, model)
+        if len(target) != len(x):
+            raise InputError(f"there are {len(x)} inputs but {len(target)} targets")
+    return x, target
+
+
 def resolve_device(device: str) -> torch.device:
     """The torch device of a name; ``auto`` is cuda where there is one."""
     if device == "auto":

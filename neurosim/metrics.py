@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from neurosim.faults import Damage
 from neurosim.lines import Line
 from neurosim.losses import Loss
 from neurosim.model import Model
@@ -68,14 +69,16 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
             difference = link.post.difference.tensor
             if difference is None:
                 continue
-            part = link.operator.adjoint(difference, link.weight, link.winners.tensor, None)
+            winners = link.winners.tensor
+            part = link.operator.adjoint(difference, link.feedback_weight, winners, None)
             apical = part if apical is None else apical + part
-        result[cell.name] = rule.wake(
+        wake = rule.wake(
             cell.population.activation,
             basal,
             apical,
             force=rule.force(nudge, basal) if nudge.active and cell is state.output else None,
         )
+        result[cell.name] = cell.hold(wake)
     return result
 
 
@@ -83,7 +86,8 @@ def basal_potential(cell: Cell, means: dict[str, Tensor]) -> Tensor:
     """a = Σ W s̄ + b of these means, nothing cached."""
     basal: Tensor | None = None
     for link in cell.incoming:
-        part, _ = link.operator.forward(means[link.pre.name], link.weight, link.bias, None)
+        mean = means[link.pre.name]
+        part, _ = link.operator.forward(mean, link.forward_weight, link.bias, None)
         basal = part if basal is None else basal + part
     assert basal is not None
     return basal
@@ -176,11 +180,14 @@ def _share(view: View, kind: str) -> Tensor | float:
     return view.mask.sum(0 if kind == "mean" else 1).double()
 
 
-def back_propagation(model: Model, loss: Loss, x: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """The gradient of the batch-mean loss of `Model.forward`, by autograd."""
+def back_propagation(
+    model: Model, loss: Loss, x: Tensor, target: Tensor, damage: Damage | None = None
+) -> dict[str, Tensor]:
+    """The gradient of the batch-mean loss of `Model.forward`, by autograd; or of the network with
+    faults."""
     names, parameters = zip(*model.named_parameters(), strict=True)
     with torch.enable_grad():
-        value = loss.mean(model(x), target)
+        value = loss.mean(model.predict(x, damage or Damage()), target)
         return dict(zip(names, torch.autograd.grad(value, parameters), strict=True))
 
 

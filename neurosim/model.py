@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neurosim.dyad import ACTIVATIONS
 from neurosim.errors import InputError, NetworkError
+from neurosim.faults import Damage
 from neurosim.network import Network
 from neurosim.networkfile import Initialization
 from neurosim.operators import Shape
@@ -81,6 +82,10 @@ class Model(nn.Module):
 
         Raises InputError for a wrong shape, NetworkError where the network has a cycle.
         """
+        return self.predict(x, Damage())
+
+    def predict(self, x: Tensor, damage: Damage) -> Tensor:
+        """The same of a network with faults."""
         network = self.network
         if network.cycle is not None:
             raise NetworkError(
@@ -95,11 +100,13 @@ class Model(nn.Module):
             total: Tensor | None = None
             for projection in network.incoming(population.name):
                 weight = self.parameter(projection.name, "weight")
+                used = None if weight is None else damage.forward_weight(projection.name, weight)
                 own = bias if projection is carrier else None
-                part, _ = projection.operator.forward(values[projection.pre], weight, own, None)
+                part, _ = projection.operator.forward(values[projection.pre], used, own, None)
                 total = part if total is None else total + part
             assert total is not None
-            values[population.name] = ACTIVATIONS[population.activation](total)
+            states = ACTIVATIONS[population.activation](total)
+            values[population.name] = damage.hold(population.name, states)
         return values[network.output.name]
 
 

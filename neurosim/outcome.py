@@ -8,7 +8,9 @@ from torch import Tensor
 
 from neurosim.checks import check_counts, check_positive
 from neurosim.messages import Counts
+from neurosim.metrics import output_potential
 from neurosim.probes import Trace
+from neurosim.state import State
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,16 @@ class Outcome:
     counts: Counts
     trace: Trace
     stopped: bool
+
+    @classmethod
+    def of(
+        cls, state: State, time: float, ticks: int, counts: Counts, trace: Trace, stopped: bool
+    ) -> Outcome:
+        """The outcome of an inference that leaves this state."""
+        plus = {cell.name: cell.plus.value.clone() for cell in state.cells}
+        minus = {cell.name: cell.minus.value.clone() for cell in state.cells}
+        prediction = output_potential(state.output)
+        return cls(plus, minus, prediction, time, ticks, counts, trace, stopped)
 
     @property
     def wakes(self) -> int:

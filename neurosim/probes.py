@@ -127,7 +127,7 @@ class Recorder:
                 local, _ = contrastive_hebbian(self._state, self._rule)
                 model, x = self._state.model, self._state.input.plus.value
                 target, loss = self._nudge.target, self._nudge.loss
-                reference = metrics.back_propagation(model, loss, x, target)
+                reference = metrics.back_propagation(model, loss, x, target, self._state.damage)
                 return _alignment_record(metrics.alignment(local, reference))
             case "reach":
                 return {"reached": metrics.reach(self._state)}

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from neurosim import documents
-from neurosim.channelsections import ChannelsSection
+from neurosim.channelsections import ChannelsSection, FaultsSection
 from neurosim.datasets import Dataset, Split
 from neurosim.documents import COMMAND_LINE, Document, NodePath
 from neurosim.engine import Processes
@@ -68,6 +68,7 @@ class ScenarioFile(Section):
     )
     stop: StopSection | None = None
     channels: ChannelsSection = ChannelsSection()
+    faults: FaultsSection = FaultsSection()
     plasticity: PlasticitySection = PlasticitySection()
     training: TrainingSection = TrainingSection()
     probes: list[AnyProbe] = Field(default=["accuracy"])
@@ -128,6 +129,8 @@ class Scenario:
             message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
             path = ("plasticity", "learning_rate", "warmup_epochs")
             raise DocumentError([document.problem(path, message)])
+        with located(document, ("faults",)):
+            file.faults.make().damage(self.network, file.seed)
         with located(document, ("channels",)):
             file.channels.make().resolve(self.network, self.schedule.tick)
         if file.nudge_after is None:
@@ -218,6 +221,7 @@ class Scenario:
             loss=file.loss,
             schedule=self.schedule,
             channels=file.channels.make(),
+            faults=file.faults.make(),
             init=file.init,
             nudge_after=file.nudge_after,
             learn_every=file.plasticity.every,

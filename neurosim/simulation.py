@@ -16,7 +16,15 @@ from neurosim.checks import check_choices, check_counts
 from neurosim.draws import Moment
 from neurosim.engine import Engine, Processes
 from neurosim.errors import InputError, StateError
-from neurosim.inputs import Init, accept, check_length, check_probes, check_start, resolve_device
+from neurosim.faults import Faults
+from neurosim.inputs import (
+    Init,
+    accept_batch,
+    check_length,
+    check_probes,
+    check_start,
+    resolve_device,
+)
 from neurosim.losses import LOSSES, LossName
 from neurosim.messages import Counts, News
 from neurosim.model import Model
@@ -54,6 +62,7 @@ class Simulation:
         rule: Rule | None = None,
         loss: LossName = "squared_error",
         channels: Channels | None = None,
+        faults: Faults | None = None,
         init: Init = "feedforward",
         nudge_after: int | None = None,
         learn_every: int | None = None,
@@ -84,13 +93,16 @@ class Simulation:
         )
         self.layout = Layout(network, Unit.of(schedule.unit))
         self.channels = channels if channels is not None else Channels()
+        self.faults = faults if faults is not None else Faults()
         self.state = State(
             model,
             self.channels.resolve(network, schedule.tick),
             tick=schedule.tick,
             seed=seed,
             tracked=any(probe.kind == "staleness" for probe in self.probes),
+            damage=self.faults.damage(network, seed),
         )
+        self._alive = self.layout.alive({n: h.alive for n, h in self.state.damage.held.items()})
         self.random = stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
         self.nudge = Nudge(self.loss)
@@ -137,11 +149,7 @@ class Simulation:
         ``optimizer`` is for ``learn_every``; ``record`` switches the probes. Raises InputError for
         wrong shapes, values that are not finite, or another batch size than the carried one.
         """
-        x = accept("input", x, self.model.network.input.shape, self.model)
-        if target is not None:
-            target = accept("target", target, self.model.network.output.shape, self.model)
-            if len(target) != len(x):
-                raise InputError(f"there are {len(x)} inputs but {len(target)} targets")
+        x, target = accept_batch(x, target, self.model)
         previous = self._clock if self.init == "carry" else None
         if previous is None:
             self._tick = 0
@@ -163,7 +171,7 @@ class Simulation:
         news, moment = News(), Moment(self.inferences, self._tick)
         if previous is None:
             self._ticker.reset(x, moment)
-            self._update_damping()
+            self.state.update_damping(self.rule)
             if self.init == "feedforward":
                 self._ticker.feed_forward(moment)
                 if target is not None and self.rule.needs_prediction:
@@ -237,18 +245,8 @@ class Simulation:
             self._recorder.close(self.trace, self.counts, self._tick)
         self._learn_if_due(self._tick + 1)
         self._running = False
-        cells = self.state.cells
-        output = self.state.output
-        return Outcome(
-            {cell.name: cell.plus.value.clone() for cell in cells},
-            {cell.name: cell.minus.value.clone() for cell in cells},
-            metrics.output_potential(output),
-            self.time,
-            self._tick - self._began,
-            Counts(**asdict(self.counts)),
-            self.trace,
-            self._stopped,
-        )
+        ticks, counts = self._tick - self._began, Counts(**asdict(self.counts))
+        return Outcome.of(self.state, self.time, ticks, counts, self.trace, self._stopped)
 
     @property
     def counts(self) -> Counts:
@@ -256,6 +254,10 @@ class Simulation:
         if self._ticker is None:
             raise StateError("there is no inference yet: call infer or start first")
         return self._ticker.counts
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The feed-forward prediction (B, *output) of the network, faults and all."""
+        return self.model.predict(x, self.state.damage)
 
     # ---- learning ------------------------------------------------------------------------------
 
@@ -295,19 +297,12 @@ class Simulation:
     def _check_weights(self, *, written: bool = False) -> None:
         """Takes note of changed weights: caches, damping, and news to every unit."""
         if self.state.check_weights(written=written):
-            self._update_damping()
+            self.state.update_damping(self.rule)
             assert self._clock is not None
             if self._clock.listens:
-                self._clock.news(self._tick + 1, np.arange(self.layout.total))
+                self._hear(self._tick + 1, np.arange(self.layout.total))
                 if self._engine is not None:
                     self._engine.alarm(self._tick)
-
-    def _update_damping(self) -> None:
-        for cell in self.state.cells:
-            damping = self.rule.damping_of([(link.operator, link.weight) for link in cell.outgoing])
-            if damping != cell.damping:
-                cell.damping = damping
-                cell.stale.touch()
 
     # ---- a tick --------------------------------------------------------------------------------
 
@@ -320,13 +315,12 @@ class Simulation:
             self.nudge.active = tick - self._began >= self.nudge_after
             if self.nudge.active:
                 self.state.output.stale.touch()
+        if self._alive is not None:
+            units = units[self._alive[units]]
         woken = []
         for population, some in self.layout.split(units):
-            dyads = self.layout.dyads(population, some)
-            selection = None
-            if dyads is not None:
-                selection = self.layout.selection(population, some, dyads, self.device)
-            woken.append((population, selection))
+            alive = self.state.cells[population].alive
+            woken.append((population, self.layout.selection(population, some, alive, self.device)))
         news = self._ticker.tick(Moment(self.inferences, tick), woken)
         self.counts.unit_wakes += len(units)
         self._report(news, tick + 1)
@@ -345,13 +339,20 @@ class Simulation:
     def _wake_output(self, tick: int) -> None:
         assert self._clock is not None
         index = self.state.output.index
-        self._clock.news(tick, np.arange(*self.layout.offsets[index : index + 2]))
+        self._hear(tick, np.arange(*self.layout.offsets[index : index + 2]))
+
+    def _hear(self, tick: int, units: Ints) -> None:
+        """News for these units, as far as they can wake."""
+        assert self._clock is not None
+        self._clock.news(tick, units if self._alive is None else units[self._alive[units]])
 
     def _report(self, news: News, tick: int) -> None:
         assert self._clock is not None
         if self._clock.listens:
             for index, marks in news.marks.items():
-                self._clock.news(tick, self.layout.units(index, marks))
+                alive = self.state.cells[index].alive
+                reached = marks if alive is None else marks & alive
+                self._hear(tick, self.layout.units(index, reached))
 
     # ---- state as data -------------------------------------------------------------------------
 

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from neurosim.channels import Channel, MessageKind
 from neurosim.errors import StateError
+from neurosim.faults import Damage, Held
 from neurosim.lines import Line, Wiring
 from neurosim.model import Model
 from neurosim.operators import Ints, Operator, Selection
 from neurosim.populations import Population, Projection
+from neurosim.rules import Rule, Wake
 from neurosim.schedules.base import as_array
 from neurosim.slots import Slot, Stale
 from neurosim.transit import Copy, View
@@ -66,7 +68,10 @@ class Outlet:
 class Link:
     """A projection in simulation: what both of its ends see, and the potentials made of it."""
 
-    def __init__(self, projection: Projection, pre: Cell, post: Cell, model: Model) -> None:
+    def __init__(
+        self, projection: Projection, pre: Cell, post: Cell, model: Model, damage: Damage
+    ) -> None:
+        self._damage = damage
         self.projection, self.pre, self.post = projection, pre, post
         self.name = projection.name
         self.operator: Operator = projection.operator
@@ -85,22 +90,24 @@ class Link:
 
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
         """W s̄ + b of the means as they are seen, and winners; see `Operator.forward`."""
+        weight = self.forward_weight
         first, *others = self.means
         total, winners = self.operator.forward(
-            first.value.value, self._weight(first), self.bias, selection
+            first.value.value, _through(first, weight), self.bias, selection
         )
         for view in others:
-            total += self.operator.forward(view.value.value, self._weight(view), None, selection)[0]
+            seen = view.value.value
+            total += self.operator.forward(seen, _through(view, weight), None, selection)[0]
         return total, winners
 
     def adjoint(self, selection: Selection | None) -> Tensor | None:
         """Wᵀ δ of the differences as they are seen; None where all of them are zero."""
         total: Tensor | None = None
+        weight, winners = self.feedback_weight, self.winners.tensor
         for view in self.differences:
             seen = self._routed(view.value.tensor)
             if seen is not None:
-                winners = self.winners.tensor
-                part = self.operator.adjoint(seen, self._weight(view), winners, selection)
+                part = self.operator.adjoint(seen, _through(view, weight), winners, selection)
                 total = part if total is None else total + part
         return total
 
@@ -132,9 +139,17 @@ class Link:
         assert total is not None
         return total
 
-    def _weight(self, view: View) -> Tensor | None:
-        """The weight of the synapses that see this view."""
-        return self.weight if view.mask is None or self.weight is None else self.weight * view.mask
+    @property
+    def forward_weight(self) -> Tensor | None:
+        """What means are multiplied by: the weight, as far as the synapses have no mismatch."""
+        weight = self.weight
+        return None if weight is None else self._damage.forward_weight(self.name, weight)
+
+    @property
+    def feedback_weight(self) -> Tensor | None:
+        """What differences are multiplied by, transposed."""
+        weight = self.weight
+        return None if weight is None else self._damage.feedback_weight(self.name, weight)
 
     @property
     def difference(self) -> Slot:
@@ -153,10 +168,16 @@ class Link:
         return (view.mask & marks.flatten()[:, None]).any(0).view(self.pre.population.shape)
 
 
-class Cell:
-    """A population in simulation."""
+def _through(view: View, weight: Tensor | None) -> Tensor | None:
+    """The weight of the synapses that see this view."""
+    return weight if view.mask is None or weight is None else weight * view.mask
 
-    def __init__(self, population: Population, index: int) -> None:
+
+class Cell:
+    """A population in simulation. ``held`` are its dyads that never wake."""
+
+    def __init__(self, population: Population, index: int, held: Held | None = None) -> None:
+        self.held = held
         self.population, self.name, self.index = population, population.name, index
         self.plus, self.minus, self.difference = Slot(), Slot(), Slot()
         self.incoming: list[Link] = []
@@ -165,6 +186,21 @@ class Cell:
         self.difference_outlets: list[Outlet] = []
         self.stale = Stale(population)  # for what is not a message: target, bias, damping
         self.damping = 0.0
+
+    @property
+    def alive(self) -> npt.NDArray[np.bool_] | None:
+        """Which dyads can wake; None for all."""
+        return None if self.held is None else self.held.alive
+
+    def hold(self, wake: Wake) -> Wake:
+        """A wake of the whole population, but for the dyads that never do."""
+        if self.held is None:
+            return wake
+        plus, minus, mean = (self.held.hold(array) for array in (wake.plus, wake.minus, wake.mean))
+        difference = wake.difference
+        if difference is not None:
+            difference = self.held.hold(difference, at_zero=True)
+        return Wake(plus, minus, mean, difference)
 
 
 class State:
@@ -178,20 +214,26 @@ class State:
         tick: float = 1.0,
         seed: int = 0,
         tracked: bool = False,
+        damage: Damage | None = None,
     ) -> None:
         network = model.network
         self.model = model
         self.batch = 0
         self._wiring = Wiring(seed, tick, tracked, model.dtype, model.device)
         self.input = Cell(network.input, -1)
-        self.cells = [Cell(p, i) for i, p in enumerate(network.dyadic)]
+        self.damage = damage = damage if damage is not None else Damage()
+        self.cells = [Cell(p, i, damage.held.get(p.name)) for i, p in enumerate(network.dyadic)]
         self.by_name = {cell.name: cell for cell in [self.input, *self.cells]}
         self.output = self.by_name[network.output.name]
         self.links: list[Link] = []
         self.lines: list[tuple[Link, Line]] = []
         for projection in network.projections:
             link = Link(
-                projection, self.by_name[projection.pre], self.by_name[projection.post], model
+                projection,
+                self.by_name[projection.pre],
+                self.by_name[projection.post],
+                model,
+                damage,
             )
             self.links.append(link)
             link.pre.outgoing.append(link)
@@ -336,6 +378,14 @@ class State:
         """Takes the present weights as those that the cached potentials were computed with."""
         for link in self.links:
             link.weight_version = _version(link.weight) + _version(link.bias)
+
+    def update_damping(self, rule: Rule) -> None:
+        """Damping depends on the weights."""
+        for cell in self.cells:
+            damping = rule.damping_of([(link.operator, link.weight) for link in cell.outgoing])
+            if damping != cell.damping:
+                cell.damping = damping
+                cell.stale.touch()
 
     def check_weights(self, *, written: bool = False) -> bool:
         """Marks as stale what depends on a weight that has changed; whether anything has.

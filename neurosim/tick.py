@@ -66,6 +66,8 @@ class Ticker:
         state.batch = x.shape[0]
         for cell in state.cells:
             zeros = x.new_zeros(state.batch, *cell.population.shape)
+            if cell.held is not None:
+                zeros = cell.held.hold(zeros)
             cell.plus.set(zeros)
             cell.minus.set(zeros)
             cell.difference.set(None)
@@ -112,6 +114,7 @@ class Ticker:
                 link.winners.set(winners)
                 link.unwired.clear(None)
             wake = self.rule.wake(cell.population.activation, self._basal(cell, None), None)
+            wake = cell.hold(wake)
             cell.plus.set(wake.plus)
             cell.minus.set(wake.minus)
             if not isfinite(wake.plus.sum().item()):

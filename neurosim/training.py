@@ -237,7 +237,7 @@ class Trainer:
 
     def _predictor(self) -> Callable[[Tensor], Tensor]:
         if self.plan.evaluation == "feedforward":
-            return self.model
+            return self.simulation.predict
         assert self._settled is not None
         make = self._settled
         # A state of its own per batch: what is evaluated must not depend on training.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -133,10 +134,35 @@ class Layout:
         found: Ints = np.unique(self._membership[population][dyads]) + self.offsets[population]
         return found
 
+    def alive(self, dyads: Mapping[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_] | None:
+        """Which units hold a dyad that is alive (marks by population); None for all of them."""
+        if not dyads:
+            return None
+        units = np.ones(self.total, dtype=bool)
+        for index, name in enumerate(self.names):
+            if name in dyads:
+                own = np.zeros(self.counts[index], dtype=bool)
+                own[self._membership[index][dyads[name]]] = True
+                units[self.offsets[index] : self.offsets[index + 1]] = own
+        return units
+
     def selection(
-        self, population: int, units: Ints, dyads: Ints, device: torch.device
-    ) -> Selection:
-        """The `Selection` of these units' dyads, by channels where the units are conv channels."""
+        self,
+        population: int,
+        units: Ints,
+        alive: npt.NDArray[np.bool_] | None,
+        device: torch.device,
+    ) -> Selection | None:
+        """The dyads of these units as far as they are alive; None for all of the population.
+
+        By channels where the units are conv channels.
+        """
         target = self.populations[population]
+        dyads = self.dyads(population, units)
+        if alive is not None:
+            some = np.flatnonzero(alive) if dyads is None else dyads[alive[dyads]]
+            return Selection(target.shape, some, device)
+        if dyads is None:
+            return None
         by_channel = self._kinds[population] == "channel"
         return Selection(target.shape, dyads, device, units if by_channel else None)

@@ -23,6 +23,7 @@ PUBLIC = [
     "DocumentError",
     "DualPropagation",
     "Exponential",
+    "Faults",
     "InputError",
     "Model",
     "Network",
@@ -64,7 +65,7 @@ FLOORS: list[list[str]] = [
     ["yamltext", "validation", "documents", "files"],
     ["operators", "convolution", "spectrum", "losses"],
     ["populations", "networkfile", "torchimport", "network"],
-    ["model"],
+    ["faults", "model"],
     [
         "units",
         "schedules.base",

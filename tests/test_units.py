@@ -157,7 +157,8 @@ def test_split_dyads_units_and_selection(layout: Layout, data: st.DataObject) ->
             continue
         assert dyads is not None
         assert dyads.tolist() == union
-        selection = layout.selection(index, own, dyads, torch.device("cpu"))
+        selection = layout.selection(index, own, None, torch.device("cpu"))
+        assert selection is not None
         array = torch.arange(population.size).view(1, *population.shape)
         assert sorted(selection.take(array).flatten().tolist()) == union
         by_channel = layout.unit.kind == "channel" and len(population.shape) == 3
