@@ -29,9 +29,9 @@ class Probe:
     ``reach``: which populations have a non-zero difference. ``messages``: messages by kind,
     synaptic operations and wakes so far. ``wakes``: the wakes of the tick, as `Replay` takes them:
     ``(time, population, flat indices or None for all)``; complete only with ``every`` = 1.
-    ``in_flight``: messages sent and not yet arrived, per projection and kind. ``staleness``: how
-    far what each population sees lies behind its senders, by how much simulated time and by how
-    much of their norm.
+    ``in_flight``: messages sent and not yet arrived, by projection, kind, and in total per kind.
+    ``staleness``: how far what each population sees lies behind its senders, by how much simulated
+    time (``mean_lag``) and by how much of their norm (``mean_error``), and for differences.
     """
 
     kind: ProbeKind
@@ -135,15 +135,15 @@ class Recorder:
                 return asdict(counts)
             case "in_flight":
                 found = metrics.in_flight(self._state, tick)
-                total = sum(sum(by_link.values()) for by_link in found.values())
-                return {**found, "total": total}
+                totals = {f"total_{kind}": sum(found[kind].values()) for kind in found}
+                return {**found, **totals}
             case "staleness":
                 late = metrics.staleness(self._state, self._rule)
-                lag = {
-                    kind: {name: ticks * self._tick for name, ticks in values.items()}
-                    for kind, values in late.lag.items()
-                }
-                return {"lag": lag, "error": late.error}
+                record: Record = {}
+                for what, lags in late.lag.items():
+                    times = {name: ticks * self._tick for name, ticks in lags.items()}
+                    record |= {f"{what}_lag": times, f"{what}_error": late.error[what]}
+                return record
             case "wakes":
                 raise AssertionError("wakes are recorded as they happen")
 

@@ -302,11 +302,27 @@ def _inference(run: Run, network: Network | None) -> str:
     for title, series in counts.items():
         chart = plots.count_chart(run.of("messages"), title.lower(), series)
         parts.append(_figure(title, chart, none("messages")))
+    projections = [q.name for q in network.projections] if network else []
+    parts += _messages(run, populations, projections)
     sizes = {p.name: p.size for p in network.dyadic} if network else None
     raster = plots.wake_chart(run.of("wakes"), sizes)
     parts.append(_figure("Wakes", raster, none("wakes")))
     parts.append(_reach(run.of("reach"), populations))
     return _grid(parts) + _last_angles(angles)
+
+
+def _messages(run: Run, populations: Sequence[str], projections: Sequence[str]) -> list[str]:
+    """Messages on their way and how old what is seen is, where a probe has looked."""
+    flights, stale, parts = run.of("in_flight"), run.of("staleness"), []
+    for kind in ("mean", "difference") if flights else ():
+        chart = plots.flight_chart(flights, kind, projections)
+        parts.append(_figure(f"{kind.capitalize()} messages in flight", chart, "there were none"))
+    for measure in ("lag", "error") if stale else ():
+        for kind in ("mean", "difference"):
+            chart = plots.staleness_chart(stale, kind, measure, populations)
+            title = f"Staleness of {kind}s: {measure}"
+            parts.append(_figure(title, chart, "no value was finite"))
+    return parts
 
 
 def _last_angles(traces: Traces) -> str:

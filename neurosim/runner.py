@@ -28,6 +28,8 @@ from neurosim.metrics import parameters_of
 from neurosim.progress import Display
 from neurosim.report import write_report
 from neurosim.scenario import Scenario
+from neurosim.schedules import Periodic
+from neurosim.simulation import Simulation
 from neurosim.training import Trainer
 
 LAST = Path("checkpoints/last.safetensors")
@@ -230,9 +232,20 @@ def _summary(
         "messages": totals["mean_messages"] + totals["difference_messages"],
         "dyads": scenario.network.dyads,
         "parameters": parameters_of(trainer.model),
+        **_faults(trainer.simulation),
         "weights_sha256": weights_digest(trainer.model),
         "metrics_sha256": file_digest(folder / "metrics.jsonl"),
     }
+
+
+def _faults(simulation: Simulation) -> dict[str, Any]:
+    """What is broken: numbers of dyads by population, the mismatch, the spread of the clocks."""
+    found: dict[str, Any] = dict(simulation.state.damage.summary())
+    found["weight_noise"] = simulation.faults.weight_noise
+    schedule = simulation.schedule
+    found["clock_spread"] = schedule.spread if isinstance(schedule, Periodic) else 0.0
+    faults = {name: value for name, value in found.items() if value}
+    return {"faults": faults} if faults else {}
 
 
 def file_digest(path: Path) -> str:

@@ -47,6 +47,7 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("learn_every",): ("plasticity", "every"),
     ("probes",): ("probes",),
 }
+EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=100)]
 
@@ -255,9 +256,10 @@ class Scenario:
         )
         train, validation = self._held_out(data)
 
-        def settled() -> Simulation:
+        def settled(number: int) -> Simulation:
             simulation = self._simulation(model, self.file.device)
             simulation.random = stream(file.seed, "evaluation")
+            simulation.inferences = EVALUATIONS + number  # the noise of no other inference
             return simulation
 
         return Trainer(

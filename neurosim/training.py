@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from math import cos, pi
 from typing import Any, Literal
 
@@ -94,7 +95,7 @@ class TrainingPlan:
 class Trainer:
     """Trains ``simulation.model`` on ``train``; ``validation`` chooses the best epoch if given.
 
-    ``settled`` makes a fresh simulation for evaluation by the settled network.
+    ``settled`` makes a fresh simulation for the n-th batch of an evaluation by the settled network.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Trainer:
         *,
         classes: int,
         validation: Split | None = None,
-        settled: Callable[[], Simulation] | None = None,
+        settled: Callable[[int], Simulation] | None = None,
         seed: int = 0,
     ) -> None:
         self.simulation, self.optimizer, self.plan = simulation, optimizer, plan
@@ -239,9 +240,9 @@ class Trainer:
         if self.plan.evaluation == "feedforward":
             return self.simulation.predict
         assert self._settled is not None
-        make = self._settled
+        make, batches = self._settled, count()
         # A state of its own per batch: what is evaluated must not depend on training.
-        return lambda images: make().infer(images, record=False).prediction
+        return lambda images: make(next(batches)).infer(images, record=False).prediction
 
     # ---- state as data -------------------------------------------------------------------------
 

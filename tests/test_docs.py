@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from neurosim import documents
 from neurosim.cli import main
 from neurosim.network import Network
+from neurosim.scenario import Scenario, ScenarioFile
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -44,8 +46,14 @@ def test_python_examples(page: Path) -> None:
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"), ids=name_of)
-def test_network_examples(page: Path, text: str) -> None:
-    Network.from_document(documents.loads(text, page.name))
+def test_yaml_examples(page: Path, text: str) -> None:
+    """A network, or sections of a scenario."""
+    document = documents.loads(text, page.name)
+    if not set(document.value) <= set(ScenarioFile.model_fields):
+        Network.from_document(document)
+        return
+    sections = [f"{key}={json.dumps(value)}" for key, value in document.value.items()]
+    Scenario.load(ROOT / "scenarios/random_order.yaml", sections)
 
 
 COMMANDS = [

@@ -134,9 +134,7 @@ def by_hand(model: ns.Model, sim: Any, x: np.ndarray, y: np.ndarray, ticks: int)
 
 
 @settings(deadline=None, max_examples=20)
-@given(
-    st.floats(0, 0.4), st.floats(0, 0.4), st.floats(-1, 1), st.floats(0.01, 0.5), st.booleans()
-)
+@given(st.floats(0, 0.4), st.floats(0, 0.4), st.floats(-1, 1), st.floats(0.01, 0.5), st.booleans())
 def test_against_numpy(dead: float, stuck: float, at: float, noise: float, shared: bool) -> None:
     faults = ns.Faults(dead, stuck, at, noise, shared)
     sim, data = simulate(faults, nudge_after=0)
@@ -165,7 +163,9 @@ def test_mismatch_is_normal() -> None:
 
 
 def test_prediction_and_gradient_are_those_of_the_broken_network() -> None:
-    faults = ns.Faults(dead=0.2, stuck=0.2, stuck_at=0.4, weight_noise=0.2, weight_noise_shared=True)
+    faults = ns.Faults(
+        dead=0.2, stuck=0.2, stuck_at=0.4, weight_noise=0.2, weight_noise_shared=True
+    )
     rule = ns.DualPropagation(alpha=0.5, beta=1e-6, nudge="prediction")
     sim, data = simulate(
         faults, rule=rule, schedule=ns.schedules.Sweep("backward", 1), init="feedforward"

@@ -9,8 +9,10 @@ from neurosim.plots.charts import (
     accuracy_chart,
     angle_chart,
     count_chart,
+    flight_chart,
     loss_chart,
     residual_chart,
+    staleness_chart,
     wake_chart,
 )
 from neurosim.plots.drawing import draw_network
@@ -26,6 +28,7 @@ __all__ = [
     "compact",
     "count_chart",
     "draw_network",
+    "flight_chart",
     "group",
     "loss_chart",
     "moment_text",
@@ -33,6 +36,7 @@ __all__ = [
     "number",
     "palette_css",
     "residual_chart",
+    "staleness_chart",
     "time_of",
     "wake_chart",
 ]

@@ -134,6 +134,45 @@ def residual_chart(traces: Traces, kind: str, order: Sequence[str]) -> Chart | N
     return line_chart(f"residual-{kind}", lines, TIME, label, note, scale="log")
 
 
+def flight_chart(traces: Traces, kind: str, order: Sequence[str]) -> Chart | None:
+    """Messages of the ``kind`` (mean or difference) on their way, by projection."""
+    names = names_in(traces, kind, order)
+    series = [(Line("all projections", width=2.6), _value(f"total_{kind}"))]
+    for name, colour in zip(names, colours(len(names)), strict=True):
+        series.append((Line(name, colour=colour), _within(kind, name)))
+    lines, note = _traced(traces, series)
+    note = f"Sent and not yet arrived, all samples of the batch; lost ones do not count. {note}"
+    label = f"{kind} messages in flight (count)"
+    return line_chart(f"flight-{kind}", lines, TIME, label, note)
+
+
+STALENESS = {
+    "lag": (
+        "lag (time units)",
+        "By how much time what is seen was sent before what was sent last; mean over senders.",
+    ),
+    "error": (
+        "error (relative)",
+        "‖what is seen − present state of the senders‖ / ‖present state‖.",
+    ),
+}
+
+
+def staleness_chart(traces: Traces, kind: str, measure: str, order: Sequence[str]) -> Chart | None:
+    """How far behind what populations see of the ``kind`` is: its ``lag`` or its ``error``."""
+    key = f"{kind}_{measure}"
+    names = names_in(traces, key, order)
+    series = [
+        (Line(name, colour=colour), _within(key, name))
+        for name, colour in zip(names, colours(len(names)), strict=True)
+    ]
+    lines, note = _traced(traces, series)
+    label, meaning = STALENESS[measure]
+    return line_chart(
+        f"stale-{kind}-{measure}", lines, TIME, f"{kind}: {label}", f"{meaning} {note}"
+    )
+
+
 def angle_chart(traces: Traces, order: Sequence[str]) -> Chart | None:
     """The angle of the local gradient to back-propagation in degrees, by parameter.
 
