@@ -96,7 +96,7 @@ def test_broken_dyads_keep_their_states(schedule: str, unit: str, init: str) -> 
 
 
 def test_broken_dyads_are_not_counted() -> None:
-    """8 parallel ticks of 16 dyads, of which some never wake; as units of one they do not either."""
+    """8 parallel ticks of 16 dyads, of which some never wake, nor do the units that they are."""
     sim, data = simulate(ns.Faults(dead=0.5), schedule=ns.schedules.Parallel(8, unit="neuron"))
     dead = sum(held.dead for held in sim.state.damage.held.values())
     assert dead == 4 + 3
