@@ -80,6 +80,58 @@ def resume(folder: Path, quiet: bool) -> None:
 
 @main.command()
 @FILE
+@click.argument("assignments", nargs=-1, metavar="[KEY=VALUE1,VALUE2...]...")
+@click.option("--seeds", type=click.IntRange(1, 10_000), default=1, help="Runs per combination.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(0, 1024),
+    help="Processes (default: as the cores allow; 0: run in this one).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for the sweep's."
+)
+@click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep).")
+@click.option("--retry", is_flag=True, help="Run again what has failed.")
+@click.option("--quiet", is_flag=True, help="Print only the summary.")
+def sweep(
+    file: Path,
+    assignments: Sequence[str],
+    seeds: int,
+    jobs: int | None,
+    out: Path,
+    name: str | None,
+    retry: bool,
+    quiet: bool,
+) -> None:
+    """Run the scenario FILE with every combination of values (rule.beta=0.1,1 seed=0,1,2).
+
+    The same command again runs only what is not there yet.
+    """
+    from neurosim import runner, sweep
+    from neurosim.progress import SweepDisplay
+
+    planned = sweep.plan(file, assignments, seeds)
+    folder = out / sweep.folder_name(name or planned.name)
+    jobs = sweep.default_jobs(planned.threads) if jobs is None else jobs
+    console = _console(quiet)
+    with (
+        runner.interruptible() as interrupted,
+        SweepDisplay(console, planned.results) as display,
+    ):
+        results = sweep.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
+    total, finished, failed = len(results.rows), results.count("finished"), results.count("failed")
+    click.echo(f"runs           {total}: {finished} finished, {failed} failed")
+    click.echo(f"results        {folder / 'results.csv'}")
+    click.echo(f"report         {folder / 'report.html'}")
+    if finished + failed < total:
+        click.echo("continue with  the same command")
+        sys.exit(INTERRUPTED)
+    if failed:
+        sys.exit(1)
+
+
+@main.command()
+@FILE
 @OVERRIDES
 def validate(file: Path, overrides: Sequence[str]) -> None:
     """Check the scenario FILE and its data without running it."""
@@ -142,10 +194,15 @@ def networks(file: Path, drawing: Path | None) -> None:
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
-    """Write the report of the run in FOLDER anew."""
+    """Write the report of the run, or of the sweep, in FOLDER anew."""
     from neurosim.report import write_report
     from neurosim.scenario import Scenario
 
+    if (folder / "sweep.json").is_file():
+        from neurosim.sweepreport import write_sweep_report
+
+        click.echo(f"report: {write_sweep_report(folder)}")
+        return
     try:
         network = Scenario.load(folder / "scenario.yaml").network
     except DocumentError:

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from neurosim.results import Results, Row
 from neurosim.training import Event, Trainer
 
 PLAIN_SECONDS = 10.0  # between plain lines within an epoch
@@ -82,6 +83,62 @@ class Display:
         done = max(1, self._trainer.step - self._first_step)
         left = (now - self._began) * (self._trainer.steps - self._trainer.step) / done
         return f"{now - self._began:.0f} s, {left:.0f} s left"
+
+
+class SweepDisplay:
+    """Shows a sweep: how many runs have ended and failed, and those under way."""
+
+    def __init__(self, console: Console, results: Results) -> None:
+        self._console, self._results = console, results
+        self._under_way: dict[str, None] = {}
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("runs"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}", markup=False),
+                console=console,
+            )
+            self._task = self._bar.add_task("", total=len(results.rows))
+
+    def __enter__(self) -> SweepDisplay:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def began(self, row: Row) -> None:
+        """Takes note of a run that begins."""
+        self._under_way[row.folder] = None
+        self._update()
+
+    def ended(self, row: Row) -> None:
+        """Takes note of a run that has ended, as its summary says."""
+        self._under_way.pop(row.folder, None)
+        self._update()
+        if self._bar is None or row.status == "failed":
+            ended, _ = self._counts()
+            why = f": {row.summary.get('error')}" if row.status == "failed" else ""
+            line = f"{ended}/{len(self._results.rows)}  {row.status}  {row.folder}{why}"
+            self._console.print(line, soft_wrap=True, markup=False)
+
+    def _counts(self) -> tuple[int, int]:
+        failed = self._results.count("failed")
+        return self._results.count("finished") + failed, failed
+
+    def _update(self) -> None:
+        if self._bar is not None:
+            ended, failed = self._counts()
+            names = ", ".join(folder.rpartition("/")[2] for folder in self._under_way)
+            told = f"{failed} failed  {names}" if failed else names
+            self._bar.update(self._task, completed=ended, description=told)
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:

@@ -101,10 +101,8 @@ def write_report(folder: Path, network: Network | None = None) -> Path:
 
 
 def _page(run: Run, network: Network | None) -> str:
-    name = escape(str(run.summary.get("name") or "run"))
     status = run.summary.get("status")
     known = status if status in ("finished", "interrupted", "failed") else "interrupted"
-    css = _CSS.replace("LIGHT", plots.palette_css(False)).replace("DARK", plots.palette_css(True))
     error = run.summary.get("error")
     sections = {
         "Result": _result(run),
@@ -114,9 +112,28 @@ def _page(run: Run, network: Network | None) -> str:
         "Scenario": _scenario(run.scenario),
         "Environment": _table("Machine and software", ("what", "value"), _rows(run.environment)),
     }
+    return _document(
+        str(run.summary.get("name") or "run"),
+        f'<p>neurosim run, <strong class="{known}">{escape(str(status or "not finished"))}</strong>'
+        "</p>\n"
+        + (f'<pre role="alert" class="failed">{escape(str(error))}</pre>' if error else ""),
+        {
+            title: content or _absent(title, "nothing was recorded")
+            for title, content in sections.items()
+        },
+        run.notes,
+    )
+
+
+def _document(
+    title: str, head: str, sections: Mapping[str, str], notes: Sequence[str], more_css: str = ""
+) -> str:
+    """A page that stands alone: a title, what is under it, sections by title, and notes."""
+    css = _CSS.replace("LIGHT", plots.palette_css(False)).replace("DARK", plots.palette_css(True))
+    name = escape(title)
     body = "".join(
         f'<section aria-labelledby="{title.lower()}"><h2 id="{title.lower()}">{title}</h2>'
-        f"{content or _absent(title, 'nothing was recorded')}</section>\n"
+        f"{content}</section>\n"
         for title, content in sections.items()
     )
     return f"""<!doctype html>
@@ -127,22 +144,29 @@ def _page(run: Run, network: Network | None) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{name} – neurosim</title>
-<style>{css}</style>
+<style>{css}{more_css}</style>
 </head>
 <body>
 <header><h1>{name}</h1>
-<p>neurosim run, <strong class="{known}">{escape(str(status or "not finished"))}</strong></p>
-{f'<pre role="alert" class="failed">{escape(str(error))}</pre>' if error else ""}</header>
+{head}</header>
 <main>
 {body}</main>
-<footer>{"".join(f"<p>{escape(note)}</p>" for note in run.notes)}</footer>
+<footer>{"".join(f"<p>{escape(note)}</p>" for note in notes)}</footer>
 </body>
 </html>
 """
 
 
+class _Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
 def _show(value: object) -> str:
     """A value for a reader, escaped."""
+    if isinstance(value, _Markup):
+        return value
     if value is None:
         return "–"
     if isinstance(value, bool):

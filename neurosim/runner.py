@@ -212,11 +212,14 @@ def _summary(
     scenario: Scenario, trainer: Trainer, folder: Path, status: str, seconds: float
 ) -> dict[str, Any]:
     last: dict[str, Any] = {}
+    angle: dict[str, Any] = {}
     with (folder / "metrics.jsonl").open("rb") as file:
         for line in file:
             event = json.loads(line)
             if event["event"] == "epoch":
                 last = event
+            elif event.get("probe") == "gradient_angle":
+                angle = {"gradient_angle": event["total_angle"]}
     totals = trainer.totals
     return {
         "name": scenario.file.name,
@@ -225,6 +228,7 @@ def _summary(
         "test_loss": last.get("test_loss"),
         "validation_accuracy": last.get("validation_accuracy"),
         "train_loss": last.get("train_loss"),
+        **angle,
         "epochs": trainer.step // len(trainer.batches),
         "steps": trainer.step,
         "seconds": seconds,

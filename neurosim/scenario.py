@@ -284,7 +284,7 @@ class Scenario:
         """The scenario as YAML that runs anywhere: network inline, every default written out."""
         value = self.file.model_dump(mode="json", by_alias=True)
         value["network"] = self.network_document.value
-        value["threads"] = torch.get_num_threads()
+        value["threads"] = self.file.threads or torch.get_num_threads()
         if "root" in value["data"]:
             root = _folder(self.document, ("data", "root")) / Path(value["data"]["root"])
             value["data"]["root"] = str(root.expanduser().resolve())

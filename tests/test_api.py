@@ -62,7 +62,7 @@ SCHEDULES = [
 # too. A module may import what stands before it, and nothing else of the package.
 FLOORS: list[list[str]] = [
     ["_version", "errors", "checks", "random", "dyad"],
-    ["yamltext", "validation", "documents", "files"],
+    ["yamltext", "validation", "documents", "files", "combinations"],
     ["operators", "convolution", "spectrum", "losses"],
     ["populations", "networkfile", "torchimport", "network"],
     ["faults", "model"],
@@ -100,12 +100,15 @@ FLOORS: list[list[str]] = [
         "plots.records",
         "plots.charts",
         "plots.drawing",
+        "plots.sweeps",
         "plots",
         "report",
+        "results",
+        "sweepreport",
         "bench",
         "tables",
     ],
-    ["progress", "runner"],
+    ["progress", "runner", "workers", "sweep"],
     ["cli"],
     ["__main__"],
 ]

@@ -17,11 +17,15 @@ from neurosim.plots.charts import (
 )
 from neurosim.plots.drawing import draw_network
 from neurosim.plots.records import Run, Traces, group, moment_text, names_in, number, time_of
+from neurosim.plots.sweeps import Cell, Quantity, State, heat_css, heat_map, seed_chart
 
 __all__ = [
+    "Cell",
     "Chart",
     "Line",
+    "Quantity",
     "Run",
+    "State",
     "Traces",
     "accuracy_chart",
     "angle_chart",
@@ -30,12 +34,15 @@ __all__ = [
     "draw_network",
     "flight_chart",
     "group",
+    "heat_css",
+    "heat_map",
     "loss_chart",
     "moment_text",
     "names_in",
     "number",
     "palette_css",
     "residual_chart",
+    "seed_chart",
     "staleness_chart",
     "time_of",
     "wake_chart",

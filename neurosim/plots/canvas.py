@@ -109,11 +109,19 @@ class Canvas:
         self._css = {INK: "currentColor"}
 
     def plot(self, label: str, colour: str, x: Floats, y: Floats, **options: Any) -> None:
-        sentinel = f"#fe{len(self._css):04x}"
-        self._css[sentinel] = colour
-        (artist,) = self.axes.plot(x, y, color=sentinel, **options)
+        (artist,) = self.axes.plot(x, y, color=self._sentinel(colour), **options)
         artist.set_gid(f"series-{len(self._names)}-")
         self._names.append(label)
+
+    def band(self, colour: str, x: Floats, low: Floats, high: Floats) -> None:
+        """The area between two lines, faintly."""
+        self.axes.fill_between(x, low, high, color=self._sentinel(colour), alpha=0.2, linewidth=0)
+
+    def _sentinel(self, colour: str) -> str:
+        """A colour for matplotlib that nothing else has, to be replaced by the CSS ``colour``."""
+        sentinel = f"#fe{len(self._css):04x}"
+        self._css[sentinel] = colour
+        return sentinel
 
     def svg(self) -> str:
         """The SVG element: ids prefixed with the key, nothing that would leak into the page."""

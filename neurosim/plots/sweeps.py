@@ -1,0 +1,381 @@
+"""The figures of a sweep: heat maps over two axes, and curves with a band of seeds over one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from math import log10
+from typing import Any, Literal, NamedTuple
+
+import matplotlib
+import numpy as np
+
+from neurosim.plots.canvas import (
+    RAMP,
+    Canvas,
+    Chart,
+    Line,
+    colours,
+    compact,
+    style,
+)
+from neurosim.plots.records import number
+
+LOG_RATIO = 30.0  # values that differ by more are on a logarithmic axis
+HEIGHT = 34.0  # of a cell
+BAR = 240.0  # width of the scale of colours
+FONT = 11
+State = Literal["failed", "never", "absent", "missing"]
+WORDS: dict[State, str] = {
+    "failed": "failed",
+    "never": "never reached",
+    "absent": "not measured",
+    "missing": "not run",
+}
+
+# Of matplotlib, and as the note writes it.
+_SIGNS: dict[State, tuple[str, str]] = {
+    "failed": ("x", "×"),
+    "never": ("^", "▲"),
+    "absent": ("_", "–"),
+    "missing": ("|", "|"),
+}
+
+
+class Cell(NamedTuple):
+    """What the seeds of one combination came to: the values there are, and why others are not."""
+
+    values: tuple[float, ...] = ()
+    lacking: tuple[State, ...] = ()
+
+    @property
+    def mean(self) -> float | None:
+        return sum(self.values) / len(self.values) if self.values else None
+
+    @property
+    def state(self) -> State:
+        """Why there is no value: the gravest reason."""
+        return next((s for s in WORDS if s in self.lacking), "missing")
+
+
+class Quantity(NamedTuple):
+    """A measure of a run: its name and unit, and how a value is written."""
+
+    title: str
+    unit: str
+    show: Callable[[float], str]
+
+    @property
+    def label(self) -> str:
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+# ---- two axes ----------------------------------------------------------------------------------
+
+
+def heat_css() -> str:
+    """The colours of cells, dark to bright: the same on a light and a dark page."""
+    return ";".join(f"--h{i}:{colour}" for i, (colour, _) in enumerate(_ramp()))
+
+
+def heat_map(
+    key: str,
+    quantity: Quantity,
+    x: tuple[str, Sequence[str]],
+    y: tuple[str, Sequence[str]],
+    cells: Mapping[tuple[int, int], Cell],
+    limits: tuple[float, float] | None = None,
+) -> Chart | None:
+    """A map of means, ``cells`` by (column, row); None without a single value.
+
+    ``x`` and ``y`` are the axes: a name with its unit, and the values. ``limits`` are what the ends
+    of the colour scale stand for, where several maps share one.
+    """
+    means = [mean for cell in cells.values() if (mean := cell.mean) is not None]
+    if not means:
+        return None
+    scale = _Scale(*(limits or (min(means), max(means))))
+    columns, rows = [_cut(v, 22) for v in x[1]], [_cut(v, 22) for v in y[1]]
+    shown = [quantity.show(mean) for mean in means]
+    wide = max(_width(text) for text in (*columns, *shown, "00 of 00")) + 14
+    left = 30 + max(map(_width, rows)) + 8
+    middle = max(left + wide * len(columns) / 2, 24 + _width(x[0]) / 2)
+    width = 12 + max(
+        left + max(wide * len(columns), BAR, _width(quantity.label)), middle + _width(x[0]) / 2
+    )
+    top = 8.0
+    bottom = top + HEIGHT * len(rows)
+    parts = []
+    for i in range(len(columns)):
+        for j in range(len(rows)):
+            # The first row is the lowest, as on any vertical axis.
+            box = (left + wide * i, bottom - HEIGHT * (j + 1), wide)
+            where = f"{x[0]} {x[1][i]}, {y[0]} {y[1][j]}"
+            parts.append(_cell(key, cells.get((i, j), Cell()), quantity, scale, box, where))
+    for i, name in enumerate(columns):
+        parts.append(_text(left + wide * (i + 0.5), bottom + 16, name, full=x[1][i]))
+    for j, name in enumerate(rows):
+        at = bottom - HEIGHT * (j + 0.5) + 4
+        parts.append(_text(left - 8, at, name, "end", full=y[1][j]))
+    parts.append(_text(middle, bottom + 36, x[0]))
+    # A name that is longer than the column of cells begins at the top and ends below them.
+    upright = max((top + bottom) / 2, _width(y[0]) / 2 + 4)
+    parts.append(
+        f'<text transform="translate(14 {upright:.1f}) rotate(-90)" text-anchor="middle" '
+        f'font-size="{FONT}" fill="currentColor">{escape(y[0])}</text>'
+    )
+    bar, height = _bar(scale, quantity, left, bottom + 54)
+    parts.append(bar)
+    used = dict.fromkeys(cell.state for cell in cells.values() if cell.mean is None)
+    used |= {"missing": None} if len(cells) < len(columns) * len(rows) else {}
+    legend, height = _legend(key, list(used), left, height)
+    parts.append(legend)
+    height = max(height, upright + _width(y[0]) / 2 + 4)
+    label = escape(f"{quantity.label} over {x[0]} and {y[0]}")
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="Heat map of {label}" '
+        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'style="min-width:{0.8 * width:.0f}px" font-family="system-ui, sans-serif">'
+        f"<defs>{_patterns(key)}</defs>\n" + "\n".join(parts) + "\n</svg>"
+    )
+    note = "Mean over the seeds." if any(_seeds(cell) > 1 for cell in cells.values()) else ""
+    if any(cell.values and cell.lacking for cell in cells.values()):
+        note += " “2 of 3”: the mean is over these seeds only, as the others have no value."
+    return Chart(svg, (), f"{note} {scale.note}".strip())
+
+
+class _Scale:
+    """From values to the colours of the ramp."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        self.log = low > 0 and high / low > LOG_RATIO
+        self.note = "Colours are on a logarithmic scale." if self.log else ""
+
+    def level(self, value: float) -> int:
+        low, high = (log10(self.low), log10(self.high)) if self.log else (self.low, self.high)
+        part = ((log10(value) if self.log else value) - low) / (high - low) if high > low else 0.5
+        return round(min(1.0, max(0.0, part)) * (RAMP - 1))
+
+
+def _ramp() -> list[tuple[str, str]]:
+    """The colours, each with that of the text on it which has the greater contrast."""
+    found = []
+    for red, green, blue, _ in matplotlib.colormaps["viridis"](np.linspace(0.0, 1.0, RAMP)):
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)
+        ]
+        light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        colour = "#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
+        found.append((colour, "#fff" if light < 0.179 else "#000"))
+    return found
+
+
+def _cell(
+    key: str,
+    cell: Cell,
+    quantity: Quantity,
+    scale: _Scale,
+    box: tuple[float, float, float],
+    where: str,
+) -> str:
+    x, y, wide = box
+    rect = f'<rect x="{x + 1:.1f}" y="{y + 1:.1f}" width="{wide - 2:.1f}" height="{HEIGHT - 2:.1f}"'
+    count = f"{len(cell.values)} of {_seeds(cell)}"
+    mean = cell.mean
+    if mean is None:
+        told = escape(f"{where}: {WORDS[cell.state]}")
+        return f"<g><title>{told}</title>{rect} {_hatched(key, cell.state)}/></g>"
+    ink = _ramp()[scale.level(mean)][1]
+    told = escape(f"{where}: {quantity.show(mean)} {quantity.unit}, {count} seeds")
+    middle, base = x + wide / 2, y + HEIGHT / 2 + 4
+    texts = _text(middle, base - 6 if cell.lacking else base, quantity.show(mean), ink=ink)
+    if cell.lacking:
+        texts += _text(middle, base + 7, count, ink=ink, size=9)
+    return f'<g><title>{told}</title>{rect} fill="var(--h{scale.level(mean)})"/>{texts}</g>'
+
+
+def _seeds(cell: Cell) -> int:
+    return len(cell.values) + len(cell.lacking)
+
+
+def _hatched(key: str, state: State) -> str:
+    if state in ("missing", "absent"):
+        dash = "4 3" if state == "missing" else "1 3"
+        return f'fill="none" stroke="currentColor" stroke-opacity="0.6" stroke-dasharray="{dash}"'
+    return f'fill="url(#{key}-{state})" stroke="currentColor" stroke-opacity="0.6"'
+
+
+def _patterns(key: str) -> str:
+    strokes = {"failed": "M0 8L8 0M-2 2L2 -2M6 10L10 6", "never": "M0 4H8"}
+    ink = {"failed": "var(--bad)", "never": "currentColor"}
+    return "".join(
+        f'<pattern id="{key}-{state}" width="8" height="8" patternUnits="userSpaceOnUse">'
+        f'<path d="{path}" stroke="{ink[state]}" stroke-width="1.6" stroke-opacity="0.8"/>'
+        "</pattern>"
+        for state, path in strokes.items()
+    )
+
+
+def _bar(scale: _Scale, quantity: Quantity, left: float, top: float) -> tuple[str, float]:
+    """The bar of colours with the values at its ends; and the height below it."""
+    # Where all values are the same, one colour is all there is to show.
+    one = scale.low == scale.high
+    levels = [scale.level(scale.low)] if one else range(RAMP)
+    parts = [
+        f'<rect x="{left + BAR / RAMP * i:.1f}" y="{top:.1f}" width="{BAR / RAMP + 0.3:.1f}" '
+        f'height="10" fill="var(--h{level})"/>'
+        for i, level in enumerate(levels)
+    ]
+    parts.append(_text(left, top + 24, quantity.show(scale.low), "start"))
+    if not one:
+        parts.append(_text(left + BAR, top + 24, quantity.show(scale.high), "end"))
+    parts.append(_text(left, top + 40, quantity.label, "start"))
+    return "\n".join(parts), top + 52
+
+
+def _legend(key: str, states: Sequence[State], left: float, top: float) -> tuple[str, float]:
+    """What the cells without a number mean, one beneath the other."""
+    parts = []
+    for index, state in enumerate(states):
+        y = top + 20 * index
+        parts.append(
+            f'<rect x="{left:.1f}" y="{y:.1f}" width="26" height="14" {_hatched(key, state)}/>'
+            + _text(left + 34, y + 11, WORDS[state], "start")
+        )
+    return "\n".join(parts), top + 20 * len(states) + 2
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    anchor: str = "middle",
+    ink: str = "currentColor",
+    size: int = FONT,
+    full: str = "",
+) -> str:
+    told = f"<title>{escape(full)}</title>" if full and full != text else ""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{ink}">'
+        f"{told}{escape(text)}</text>"
+    )
+
+
+def _width(text: str) -> float:
+    """About what a text takes in a sans-serif font, rather too much than too little."""
+    return 0.6 * FONT * len(text)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+# ---- one axis ----------------------------------------------------------------------------------
+
+
+def seed_chart(
+    key: str,
+    quantity: Quantity,
+    x_label: str,
+    values: Sequence[Any],
+    texts: Sequence[str],
+    cells: Sequence[Cell],
+) -> Chart | None:
+    """Mean over the seeds against one axis, with a band from the least to the greatest value.
+
+    Numbers stand where they belong, on a logarithmic axis if they are far apart; anything else is
+    evenly spaced, without lines between. None without a single value.
+    """
+    numbers = [number(value) for value in values]
+    numeric = all(n is not None for n in numbers)
+    places, note = _places([n for n in numbers if n is not None]) if numeric else (None, "")
+    at = np.arange(len(texts), dtype=np.float64) if places is None else places
+    order = [int(i) for i in np.argsort(at, kind="stable") if cells[int(i)].values]
+    if not order:
+        return None
+    hue, bad = colours(1)[0], "var(--bad)"
+    mean = np.array([np.mean(cells[i].values) for i in order])
+    low = np.array([min(cells[i].values) for i in order])
+    high = np.array([max(cells[i].values) for i in order])
+    several = max(map(_seeds, cells)) > 1
+    legend = [Line("mean over the seeds" if several else "one seed", colour=hue)]
+    with style():
+        canvas = Canvas(key, x_label, quantity.label)
+        canvas.axes.yaxis.set_major_formatter(lambda v, _: compact(v))
+        x = at[order]
+        if several:
+            if numeric:
+                canvas.band(hue, x, low, high)
+            for place, least, most in zip(x, low, high, strict=True):
+                pair = np.array([least, most])
+                canvas.plot("all seeds", hue, np.array([place, place]), pair, linewidth=1.0)
+            words = "band and bars" if numeric else "bars"
+            note = f"{words.capitalize()}: from the least to the greatest seed. {note}"
+        canvas.plot(
+            quantity.title,
+            hue,
+            x,
+            mean,
+            linestyle="solid" if numeric else "none",
+            marker="o",
+            markersize=4.5,
+            linewidth=1.8,
+        )
+        for state, (marker, sign) in _SIGNS.items():
+            lacking = [i for i, cell in enumerate(cells) if state in cell.lacking]
+            if not lacking:
+                continue
+            top = np.full(len(lacking), 0.97)
+            canvas.plot(
+                WORDS[state],
+                bad if state == "failed" else "currentColor",
+                at[lacking],
+                top,
+                transform=canvas.axes.get_xaxis_transform(),
+                linestyle="none",
+                marker=marker,
+                markersize=6,
+            )
+            told = ", ".join(
+                f"{texts[i]} ({cells[i].lacking.count(state)} of {_seeds(cells[i])})"
+                for i in lacking
+            )
+            note += f" {sign} {WORDS[state]}: {told}."
+        _mark(canvas, at, texts)
+        if low.min() == high.max():  # matplotlib would zoom in on nothing
+            margin = 0.1 * abs(low.min()) or 1.0
+            canvas.axes.set_ylim(low.min() - margin, high.max() + margin)
+        bottom, top_ = canvas.axes.get_ylim()
+        canvas.axes.set_ylim(bottom, top_ + 0.12 * (top_ - bottom))  # for the signs
+        return Chart(canvas.svg(), tuple(legend), note.strip())
+
+
+def _places(numbers: Sequence[float]) -> tuple[Any, str]:
+    """Where numbers stand on the axis, and what is to be said about it."""
+    values = np.array(numbers)
+    positive = values[values > 0]
+    if (values < 0).any() or not positive.size or positive.max() / positive.min() <= LOG_RATIO:
+        return values, ""
+    places = np.full_like(values, 0.0)
+    np.log10(values, out=places, where=values > 0)
+    if positive.size == values.size:
+        return places, "The horizontal axis is logarithmic."
+    exponents = np.log10(positive)
+    places[values == 0] = exponents.min() - 0.25 * (exponents.max() - exponents.min())
+    return places, "The horizontal axis is logarithmic, with a place of its own for 0."
+
+
+def _mark(canvas: Canvas, at: Any, texts: Sequence[str]) -> None:
+    """The swept values as marks; of those whose labels would overlap, the first one is named."""
+    span = float(at.max() - at.min()) or 1.0
+    room = 0.055 * max(map(len, (_cut(text, 14) for text in texts))) / 2.2 * span / 1.9
+    taken = -np.inf
+    labels = []
+    for i in np.argsort(at, kind="stable"):
+        fits = at[i] - taken >= room
+        labels.append((float(at[i]), _cut(texts[int(i)], 14) if fits else ""))
+        taken = at[i] if fits else taken
+    canvas.axes.set_xticks([place for place, _ in labels], [text for _, text in labels])
+    margin = 0.06 * span if len(texts) > 1 else 1.0
+    canvas.axes.set_xlim(at.min() - margin, at.max() + margin)
