@@ -250,6 +250,7 @@ def run(
     Raises DataError where another sweep is at work in the folder.
     """
     results = sweep.results
+    results.name = folder.name
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         for row in results.rows:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from html import escape
 from itertools import product
+from math import floor, log10
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -43,8 +44,12 @@ def _brief(value: float) -> str:
     return compact(float(f"{value:.3g}"))
 
 
+def _degrees(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
 _METRICS = (
-    _Metric("gradient_angle", Quantity("final gradient angle", "°", _brief)),
+    _Metric("gradient_angle", Quantity("final gradient angle", "°", _degrees)),
     _Metric("time_to_tolerance", Quantity("time to tolerance", "simulated time", _brief)),
     _Metric("test_accuracy", Quantity("test accuracy", "%", lambda v: f"{v:.1f}"), 100.0),
     _Metric("wakes_to_tolerance", Quantity("wakes to tolerance", "count", _brief)),
@@ -64,7 +69,6 @@ _METRICS = (
     ),
     _Metric("wakes", Quantity("wakes", "count", _brief), drawn=False),
     _Metric("messages", Quantity("messages", "count", _brief), drawn=False),
-    _Metric("seconds", Quantity("duration", "s", _brief), drawn=False),
 )
 
 # What the values of a key are counted in; the first pattern that matches its path.
@@ -260,10 +264,18 @@ def _means(results: Results, metrics: Sequence[_Metric]) -> str:
 
 
 def _plus_minus(values: Sequence[float], seeds: int) -> str:
+    """The mean to the second digit of the deviation: more would say nothing."""
     if not values:
         return "–"
     mean, deviation = spread(values)
-    text = f"{mean:.4g}" if deviation is None else f"{mean:.4g} ± {deviation:.2g}"
+    if not deviation:  # one seed, or all the same
+        text = f"{mean:,.0f}" if 1e4 <= abs(mean) < 1e15 else f"{mean:.4g}"
+        text += "" if deviation is None else "\u00a0±\u00a00"
+    elif 1e-4 <= deviation < 1e15 > abs(mean):
+        digits = max(0, 1 - floor(log10(deviation)))
+        text = f"{mean:,.{digits}f}\u00a0±\u00a0{deviation:,.{digits}f}"
+    else:
+        text = f"{mean:.4g}\u00a0±\u00a0{deviation:.2g}"
     return text if len(values) == seeds else f"{text} ({len(values)})"
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from math import log10
+from textwrap import wrap
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from neurosim.plots.canvas import (
     RAMP,
     Canvas,
     Chart,
+    Floats,
     Line,
     colours,
     compact,
@@ -98,12 +101,15 @@ def heat_map(
     columns, rows = [_cut(v, 22) for v in x[1]], [_cut(v, 22) for v in y[1]]
     shown = [quantity.show(mean) for mean in means]
     wide = max(_width(text) for text in (*columns, *shown, "00 of 00")) + 14
-    left = 30 + max(map(_width, rows)) + 8
-    middle = max(left + wide * len(columns) / 2, 24 + _width(x[0]) / 2)
+    wide = max(wide, BAR / len(columns))  # as wide as the scale of colours at least
+    left = 4 + max(map(_width, rows)) + 8
+    middle = max(left + wide * len(columns) / 2, _width(x[0]) / 2 + 4)
     width = 12 + max(
-        left + max(wide * len(columns), BAR, _width(quantity.label)), middle + _width(x[0]) / 2
+        left + max(wide * len(columns), BAR, _width(quantity.label)),
+        middle + _width(x[0]) / 2,
+        _width(y[0]),
     )
-    top = 8.0
+    top = 24.0  # the name of the vertical axis lies flat: it is longer than most maps are high
     bottom = top + HEIGHT * len(rows)
     parts = []
     for i in range(len(columns)):
@@ -118,19 +124,13 @@ def heat_map(
         at = bottom - HEIGHT * (j + 0.5) + 4
         parts.append(_text(left - 8, at, name, "end", full=y[1][j]))
     parts.append(_text(middle, bottom + 36, x[0]))
-    # A name that is longer than the column of cells begins at the top and ends below them.
-    upright = max((top + bottom) / 2, _width(y[0]) / 2 + 4)
-    parts.append(
-        f'<text transform="translate(14 {upright:.1f}) rotate(-90)" text-anchor="middle" '
-        f'font-size="{FONT}" fill="currentColor">{escape(y[0])}</text>'
-    )
+    parts.append(_text(4, 13, y[0], "start"))
     bar, height = _bar(scale, quantity, left, bottom + 54)
     parts.append(bar)
     used = dict.fromkeys(cell.state for cell in cells.values() if cell.mean is None)
     used |= {"missing": None} if len(cells) < len(columns) * len(rows) else {}
     legend, height = _legend(key, list(used), left, height)
     parts.append(legend)
-    height = max(height, upright + _width(y[0]) / 2 + 4)
     label = escape(f"{quantity.label} over {x[0]} and {y[0]}")
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="Heat map of {label}" '
@@ -302,7 +302,6 @@ def seed_chart(
     legend = [Line("mean over the seeds" if several else "one seed", colour=hue)]
     with style():
         canvas = Canvas(key, x_label, quantity.label)
-        canvas.axes.yaxis.set_major_formatter(lambda v, _: compact(v))
         x = at[order]
         if several:
             if numeric:
@@ -322,11 +321,11 @@ def seed_chart(
             markersize=4.5,
             linewidth=1.8,
         )
-        for state, (marker, sign) in _SIGNS.items():
+        used = [state for state in _SIGNS if any(state in cell.lacking for cell in cells)]
+        for row, state in enumerate(used):
+            marker, sign = _SIGNS[state]
             lacking = [i for i, cell in enumerate(cells) if state in cell.lacking]
-            if not lacking:
-                continue
-            top = np.full(len(lacking), 0.97)
+            top = np.full(len(lacking), 0.97 - 0.07 * row)  # in one place there may be several
             canvas.plot(
                 WORDS[state],
                 bad if state == "failed" else "currentColor",
@@ -341,17 +340,25 @@ def seed_chart(
                 f"{texts[i]} ({cells[i].lacking.count(state)} of {_seeds(cells[i])})"
                 for i in lacking
             )
-            note += f" {sign} {WORDS[state]}: {told}."
-        _mark(canvas, at, texts)
-        if low.min() == high.max():  # matplotlib would zoom in on nothing
+            note += f" {sign}\u00a0{WORDS[state]}: {told}."
+        _mark(canvas, at, texts, numeric)
+        if low.min() > 0 and high.max() / low.min() > LOG_RATIO:
+            canvas.axes.set_yscale("log")
+            canvas.axes.yaxis.set_minor_formatter(NullFormatter())
+            note += " The vertical axis is logarithmic."
+        elif low.min() == high.max():  # matplotlib would zoom in on nothing
             margin = 0.1 * abs(low.min()) or 1.0
             canvas.axes.set_ylim(low.min() - margin, high.max() + margin)
-        bottom, top_ = canvas.axes.get_ylim()
-        canvas.axes.set_ylim(bottom, top_ + 0.12 * (top_ - bottom))  # for the signs
+        canvas.axes.yaxis.set_major_formatter(FuncFormatter(compact))
+        # Room above for the signs: the part of the axis that they take, whatever its scale.
+        canvas.axes.margins(y=0.05)
+        to_axes = canvas.axes.transLimits.inverted()
+        scaled = canvas.axes.transScale.inverted()
+        canvas.axes.set_ylim(top=scaled.transform(to_axes.transform((0, 1 + 0.09 * len(used))))[1])
         return Chart(canvas.svg(), tuple(legend), note.strip())
 
 
-def _places(numbers: Sequence[float]) -> tuple[Any, str]:
+def _places(numbers: Sequence[float]) -> tuple[Floats, str]:
     """Where numbers stand on the axis, and what is to be said about it."""
     values = np.array(numbers)
     positive = values[values > 0]
@@ -366,16 +373,25 @@ def _places(numbers: Sequence[float]) -> tuple[Any, str]:
     return places, "The horizontal axis is logarithmic, with a place of its own for 0."
 
 
-def _mark(canvas: Canvas, at: Any, texts: Sequence[str]) -> None:
-    """The swept values as marks; of those whose labels would overlap, the first one is named."""
+def _mark(canvas: Canvas, at: Floats, texts: Sequence[str], numeric: bool) -> None:
+    """The swept values as marks; of those whose names would overlap, the first one is named."""
     span = float(at.max() - at.min()) or 1.0
-    room = 0.055 * max(map(len, (_cut(text, 14) for text in texts))) / 2.2 * span / 1.9
-    taken = -np.inf
+    signs = 62  # that fit side by side below the axis
+    long = 12 if numeric else max(6, signs // len(texts))
+    names = ["\n".join(_lines(text, long)) for text in texts]
+    taken = -np.inf  # where the name before ends
     labels = []
     for i in np.argsort(at, kind="stable"):
-        fits = at[i] - taken >= room
-        labels.append((float(at[i]), _cut(texts[int(i)], 14) if fits else ""))
-        taken = at[i] if fits else taken
+        half = (max(map(len, names[i].splitlines())) + 1) / 2 / signs * span
+        fits = at[i] - half >= taken
+        labels.append((float(at[i]), names[i] if fits else ""))
+        taken = at[i] + half if fits else taken
     canvas.axes.set_xticks([place for place, _ in labels], [text for _, text in labels])
     margin = 0.06 * span if len(texts) > 1 else 1.0
     canvas.axes.set_xlim(at.min() - margin, at.max() + margin)
+
+
+def _lines(text: str, long: int) -> list[str]:
+    """A name on at most three lines."""
+    lines = wrap(text, long, break_long_words=True)
+    return lines if len(lines) <= 3 else [*lines[:2], _cut(lines[2] + "…", long)]
