@@ -25,7 +25,7 @@ from neurosim.errors import NeurosimError
 Task = tuple[str, ...]
 Work = Callable[[Task], str | None]
 POLL = 0.2  # seconds until a request to stop is seen
-PATIENCE = 10.0  # seconds that a worker which has nothing to do may take to end
+PATIENCE = 10.0  # seconds that a process may take to end
 
 
 class News(NamedTuple):
@@ -105,6 +105,8 @@ def _dead(worker: _Worker, workers: list[_Worker]) -> Iterator[News]:
     workers.remove(worker)
     worker.connection.close()
     worker.process.join(PATIENCE)
+    worker.process.kill()  # one that closed its pipe and is still there
+    worker.process.join()
     code = worker.process.exitcode
     how = f"ended with exit code {code}"
     if code is not None and code < 0:
@@ -147,15 +149,12 @@ def _interrupt(process: BaseProcess) -> None:
 
 
 def _end(workers: Sequence[_Worker]) -> None:
+    """Kills them all. Those that have no task hold nothing that could be lost."""
     for worker in workers:
-        worker.connection.close()  # for one that waits for work, the end
-        if worker.task is not None or not worker.ready:
-            worker.process.kill()
+        worker.connection.close()
+        worker.process.kill()
     for worker in workers:
-        worker.process.join(PATIENCE)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
+        worker.process.join()
 
 
 # ---- in the worker -----------------------------------------------------------------------------

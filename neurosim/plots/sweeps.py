@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from math import log10
@@ -262,6 +263,10 @@ def _text(
     )
 
 
+def _plain(text: str) -> str:
+    return re.sub(r"[^\x20-\x7e°]", "?", text)
+
+
 def _width(text: str) -> float:
     """About what a text takes in a sans-serif font, rather too much than too little."""
     return 0.6 * FONT * len(text)
@@ -301,7 +306,7 @@ def seed_chart(
     several = max(map(_seeds, cells)) > 1
     legend = [Line("mean over the seeds" if several else "one seed", colour=hue)]
     with style():
-        canvas = Canvas(key, x_label, quantity.label)
+        canvas = Canvas(key, _plain(x_label), quantity.label)
         x = at[order]
         if several:
             if numeric:
@@ -392,6 +397,6 @@ def _mark(canvas: Canvas, at: Floats, texts: Sequence[str], numeric: bool) -> No
 
 
 def _lines(text: str, long: int) -> list[str]:
-    """A name on at most three lines."""
-    lines = wrap(text, long, break_long_words=True)
+    """A name on at most three lines, in signs that any font can show."""
+    lines = wrap(_plain(text), long, break_long_words=True) or [""]
     return lines if len(lines) <= 3 else [*lines[:2], _cut(lines[2] + "…", long)]
