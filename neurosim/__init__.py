@@ -10,6 +10,7 @@ from neurosim._version import __version__
 if TYPE_CHECKING:
     from neurosim import metrics, schedules
     from neurosim.channels import Channel, Channels
+    from neurosim.convergence import Convergence, measure_convergence
     from neurosim.errors import (
         ConfigurationError,
         DataError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         NeurosimError,
         StateError,
     )
+    from neurosim.fixedpoint import FixedPoint, fixed_point
     from neurosim.model import Model
     from neurosim.network import Network
     from neurosim.outcome import Outcome, Stop
@@ -34,10 +36,12 @@ _HOMES = {
     "Channel": "channels",
     "Channels": "channels",
     "ConfigurationError": "errors",
+    "Convergence": "convergence",
     "DataError": "errors",
     "DivergenceError": "errors",
     "DocumentError": "errors",
     "DualPropagation": "rules",
+    "FixedPoint": "fixedpoint",
     "InputError": "errors",
     "Model": "model",
     "Network": "network",
@@ -52,16 +56,20 @@ _HOMES = {
     "Stop": "outcome",
     "Trace": "probes",
     "Unit": "units",
+    "fixed_point": "fixedpoint",
+    "measure_convergence": "convergence",
 }
 
 __all__ = [
     "Channel",
     "Channels",
     "ConfigurationError",
+    "Convergence",
     "DataError",
     "DivergenceError",
     "DocumentError",
     "DualPropagation",
+    "FixedPoint",
     "InputError",
     "Model",
     "Network",
@@ -77,6 +85,8 @@ __all__ = [
     "Trace",
     "Unit",
     "__version__",
+    "fixed_point",
+    "measure_convergence",
     "metrics",
     "schedules",
 ]

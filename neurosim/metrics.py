@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import acos, degrees, sqrt
+from math import acos, degrees, hypot, sqrt
 from typing import NamedTuple
 
 import torch
@@ -127,7 +127,7 @@ def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[st
         products[name] = (float((g * r).sum()), float(g.norm()), float(r.norm()))
     result = {name: _alignment(*p) for name, p in products.items()}
     dot = sum(p[0] for p in products.values())
-    norms = [sqrt(sum(p[i] ** 2 for p in products.values())) for i in (1, 2)]
+    norms = [hypot(*(p[i] for p in products.values())) for i in (1, 2)]
     result[""] = _alignment(dot, norms[0], norms[1])
     return result
 
@@ -135,7 +135,10 @@ def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[st
 def _alignment(dot: float, local: float, reference: float) -> Alignment:
     if local == 0.0 or reference == 0.0:
         return Alignment(0.0 if local == reference else 90.0, _ratio(local, reference))
-    cosine = max(-1.0, min(1.0, dot / (local * reference)))
+    cosine = dot / local / reference
+    if cosine != cosine:  # past what a float64 can hold
+        return Alignment(cosine, cosine)
+    cosine = max(-1.0, min(1.0, cosine))
     return Alignment(degrees(acos(cosine)), local / reference)
 
 

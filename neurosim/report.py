@@ -95,22 +95,30 @@ def write_report(folder: Path, network: Network | None = None) -> Path:
     Raises DataError where none of the files exists.
     """
     run = Run.read(Path(folder))
+    sections = {
+        "Result": _result(run),
+        "Learning": _learning(run),
+        "Network": _network(network),
+        "Inference": _inference(run, network),
+    }
+    return write_page(folder, run, sections)
+
+
+def write_page(folder: Path, run: Run, sections: Mapping[str, str]) -> Path:
+    """Writes ``report.html`` with these sections, the scenario and the environment."""
     path = Path(folder) / "report.html"
-    write_atomic(path, _FORBIDDEN.sub("\ufffd", _page(run, network)))
+    write_atomic(path, _FORBIDDEN.sub("\ufffd", _page(run, sections)))
     return path
 
 
-def _page(run: Run, network: Network | None) -> str:
+def _page(run: Run, sections: Mapping[str, str]) -> str:
     name = escape(str(run.summary.get("name") or "run"))
     status = run.summary.get("status")
     known = status if status in ("finished", "interrupted", "failed") else "interrupted"
     css = _CSS.replace("LIGHT", plots.palette_css(False)).replace("DARK", plots.palette_css(True))
     error = run.summary.get("error")
     sections = {
-        "Result": _result(run),
-        "Learning": _learning(run),
-        "Network": _network(network),
-        "Inference": _inference(run, network),
+        **sections,
         "Scenario": _scenario(run.scenario),
         "Environment": _table("Machine and software", ("what", "value"), _rows(run.environment)),
     }

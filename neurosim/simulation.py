@@ -210,6 +210,13 @@ class Simulation:
         return self._tick
 
     @property
+    def last_tick(self) -> int:
+        """The tick at which the inference ends at the latest."""
+        if self._clock is None:
+            raise StateError("there is no inference yet: call infer or start first")
+        return self._clock.end
+
+    @property
     def time(self) -> float:
         """Simulated time."""
         return self._tick * self.schedule.tick
