@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import hypot
+from math import hypot, isfinite
 from typing import Literal, NamedTuple
 
 import torch
@@ -151,6 +151,20 @@ def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
     return _norm({name: after[name] - before[name] for name in before})
 
 
+def _moving(before: _States, after: _States, residual: float) -> str:
+    """How many samples the last sweep moved: one alone is enough to leave no fixed point."""
+    squares = sum(
+        (new[name] - old[name]).square().flatten(1).sum(1)
+        for old, new in zip(before, after, strict=True)
+        for name in old
+    )
+    sizes = sum(mean.square().flatten(1).sum(1) for mean in after.mean.values())
+    assert isinstance(squares, Tensor)
+    assert isinstance(sizes, Tensor)
+    count = int((squares.sqrt() > residual * sizes.sqrt()).sum())
+    return f"{count} of {len(squares)} samples still {'moves' if count == 1 else 'move'}"
+
+
 def _iterate(
     simulation: Simulation,
     order: Order,
@@ -172,11 +186,13 @@ def _iterate(
     for sweep in range(1, sweeps + 1):
         try:
             simulation.advance(ticks)
-        except DivergenceError as error:
+            states = _States.of(simulation)
+            sizes = [_norm(old) for old in before]
+        except DivergenceError:
+            sizes = [float("inf")]
+        if not all(map(isfinite, sizes)):
             moved = [float("inf"), float("inf")]
-            return failed(f"population {error.population!r} overflows in sweep {sweep}")
-        states = _States.of(simulation)
-        sizes = [_norm(old) for old in before]
+            return failed(f"the states overflow in sweep {sweep}")
         steps = [_moved(old, new) for old, new in zip(before, states, strict=True)]
         moved = [
             step / size if size else step and float("inf")
@@ -189,9 +205,11 @@ def _iterate(
         if exact and steps[1] <= max(residual * sizes[1], rounding) and sweep >= reach:
             gradients = None if simulation.nudge.target is None else simulation.gradients()
             return FixedPoint(*states, gradients, moved[0], moved[1], sweep, order)
-        before, best = states, min(best, max(moved))
+        best = min(best, max(moved))
         if sweep % STALL == 0:
             if best > 0.99 * earlier:
-                return failed(f"after {sweep} sweeps the residual stays at {max(moved):.2g}")
+                stays = f"after {sweep} sweeps the residual stays at {max(moved):.2g}"
+                return failed(f"{stays}, {_moving(before, states, residual)}")
             best, earlier = float("inf"), best
+        before = states
     return failed(f"{sweeps} sweeps leave a residual of {max(moved):.2g}; allow more sweeps")

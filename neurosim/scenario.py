@@ -300,18 +300,17 @@ class Scenario:
         value["network"] = self.network_document.value
         value["threads"] = torch.get_num_threads()
         if "root" in value["data"]:
-            root = _folder(self.document, ("data", "root")) / Path(value["data"]["root"])
-            value["data"]["root"] = str(root.expanduser().resolve())
+            value["data"]["root"] = str(self.path(("data", "root")).resolve())
         if self.file.study is not None and self.file.study.weights is not None:
-            value["study"]["weights"] = str(self.path(("study", "weights")))
+            value["study"]["weights"] = str(self.path(("study", "weights")).resolve())
         return documents.dumps(value)
 
     def path(self, where: NodePath) -> Path:
-        """The file or folder that a value of the scenario names, from anywhere."""
+        """The file or folder that a value of the scenario names, from where we are."""
         name = self.document.value
         for key in where:
             name = name[key]
-        return (_folder(self.document, where) / Path(name).expanduser()).resolve()
+        return _folder(self.document, where) / Path(name).expanduser()
 
 
 def _load_network(document: Document, name: str) -> Document:

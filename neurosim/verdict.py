@@ -40,13 +40,17 @@ def falls(residuals: Sequence[float]) -> bool:
 
 
 def grows(norms: Sequence[float], reference: float | None) -> bool:
-    """Whether the states grow without bound: at every record of the last third (at least six), to
-    more than ten times what they were, and to more than ten times the norm of the fixed point, if
-    that is known."""
+    """Whether the states grow without bound: over the last third (at least six records) the median
+    norm of the later half is more than ten times that of the earlier half, and more than ten times
+    the norm of the fixed point, if that is known. A norm past what a float64 can hold is enough."""
     last = tail(norms)
-    if len(last) < LEAST or last[0] <= 0.0 or not (np.diff(last) > 0.0).all():
+    if not np.isfinite(last).all():
+        return True
+    half = len(last) // 2
+    if len(last) < LEAST:
         return False
-    return bool(last[-1] > GROWS * last[0] and (not reference or last[-1] > GROWS * reference))
+    before, after = np.median(last[:half]), np.median(last[-half:])
+    return bool(0.0 < GROWS * before < after and (not reference or after > GROWS * reference))
 
 
 def recurs(states: Floats, rounding: float) -> int | None:
@@ -58,8 +62,9 @@ def recurs(states: Floats, rounding: float) -> int | None:
     of no more than ``rounding`` times the norm is not movement.
     """
     count = len(states)
-    if count < LEAST:
+    if count < LEAST or not np.isfinite(states).all():
         return None
+    states = states / (np.abs(states).max() or 1.0)  # that no square overflows
     states = states - (centre := states.mean(0))
     spread = float(np.square(states).sum(1).mean())
     if not spread > rounding**2 * float(np.square(centre).sum()):
