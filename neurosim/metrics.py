@@ -87,13 +87,18 @@ def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:
         known, new = cell.difference.tensor, wake.difference
         known, new = zeros if known is None else known, zeros if new is None else new
         for kind, old, after in (("mean", mean, wake.mean), ("difference", known, new)):
-            step, size = float((old - after).norm()), float(old.norm())
+            step, size = norm(old - after), norm(old)
             getattr(result, kind)[cell.name] = _ratio(step, size)
             moved[kind].append((step, size))
     for kind, pairs in moved.items():
         step = sqrt(sum(s * s for s, _ in pairs))
         getattr(result, kind)[""] = _ratio(step, sqrt(sum(s * s for _, s in pairs)))
     return result
+
+
+def norm(values: Tensor) -> float:
+    """‖values‖, in float64: a float32 would overflow where the values do not."""
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
 
 
 def _ratio(part: float, whole: float) -> float:

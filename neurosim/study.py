@@ -185,9 +185,8 @@ def _found(result: Convergence, whole: bool) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     if whole:
         summary |= {"verdict": result.verdict, "reason": result.reason}
-        summary |= _arrival("to_tolerance", result.arrivals[""])
         summary["residual_floor"] = result.residual_floor
-    summary |= _arrival("to_reach", result.reach[""])
+    summary |= _times(result, "", whole)
     summary |= {key: last[key] for key in MEASURES} | {"ticks": last["tick"]}
     summary |= {key: last[key] for key in ("time", "messages", *asdict(Counts()))}
     angle, ratio = result.reference_alignment or (None, None)
@@ -199,15 +198,17 @@ def _found(result: Convergence, whole: bool) -> dict[str, Any]:
         "reference_order": reference.order,
         "reference_problem": reference.problem,
     }
-    populations = {}
-    for name in last["populations"]:
-        entry = _arrival("to_reach", result.reach[name])
-        if whole:
-            entry |= _arrival("to_tolerance", result.arrivals[name])
-            entry["mean_time_to_tolerance"] = result.mean_arrivals[name].time
-            entry["difference_time_to_tolerance"] = result.difference_arrivals[name].time
-        populations[name] = entry
-    return summary | {"populations": populations}
+    return summary | {"populations": {n: _times(result, n, whole) for n in last["populations"]}}
+
+
+def _times(result: Convergence, name: str, whole: bool) -> dict[str, float | None]:
+    """When the difference reached a population, and from when on it was within the tolerance."""
+    times = _arrival("to_reach", result.reach[name])
+    if whole:
+        times |= _arrival("to_tolerance", result.arrivals[name])
+        times["mean_time_to_tolerance"] = result.mean_arrivals[name].time
+        times["difference_time_to_tolerance"] = result.difference_arrivals[name].time
+    return times
 
 
 def _arrival(what: str, arrival: Arrival) -> dict[str, float | None]:

@@ -64,7 +64,7 @@ def _result(run: Run) -> str:
         said = _absent("Verdict", "the record does not go to the end")
     else:
         words = escape(str(verdict)).replace("_", " ")
-        said = f"<p><strong>{words}</strong>: {escape(str(reason))}.</p>\n"
+        said = f"<p><strong>{words}</strong>: {escape(str(reason).rstrip('.'))}.</p>\n"
     tiles = ""
     for key, title in _TILES.items():
         value = number(summary.get(key))
@@ -111,17 +111,17 @@ def _arrivals(run: Run) -> str:
         "wakes_to_tolerance": "wakes till then",
         "messages_to_tolerance": "messages till then",
     }
-    whole = run.summary | {"mean_time_to_tolerance": None, "difference_time_to_tolerance": None}
     rows = [
         (name, *(number(group(populations, name).get(key)) for key in keys)) for name in populations
     ]
     if rows:
-        rows.append(("all populations", *(number(whole.get(key)) for key in keys)))
+        rows.append(("all populations", *(number(run.summary.get(key)) for key in keys)))
     tolerance = number(run.summary.get("tolerance"))
     within = "the tolerance" if tolerance is None else f"{tolerance:g}"
     caption = (
         "When the first difference arrives, and from when on the distance to the fixed point stays "
-        f"within {within}, in simulated time (time units); – for never"
+        f"within {within}, in simulated time (time units); – for never. The distance of all "
+        "populations is that of the whole state"
     )
     return _table(caption, ("population", *keys.values()), rows)
 
@@ -130,17 +130,19 @@ def _convergence(run: Run) -> str:
     records = run.convergence
     if not records:
         return ""
-    none = "every recorded value is zero, not finite or not known"
+    none = dict.fromkeys(("residual", "distance"), "every recorded value is zero or not finite")
+    if run.summary.get("reference_problem") is not None:
+        none["distance"] = "no fixed point was found"
     parts = []
     for what, note in (("residual", _RESIDUAL), ("distance", _DISTANCE)):
         for kind in ("mean", "difference"):
             label = f"{what} of the {kind} (relative)"
             chart = charts.population_chart(records, f"{what}_{kind}", label, note)
-            parts.append(_figure(f"{what.capitalize()} of the {kind}", chart, none))
+            parts.append(_figure(f"{what.capitalize()} of the {kind}", chart, none[what]))
     for against in ("wakes", "messages"):
         for what in ("residual", "distance"):
             chart = charts.total_chart(records, what, f"{what} (relative)", against)
-            parts.append(_figure(f"{what.capitalize()} against {against}", chart, none))
+            parts.append(_figure(f"{what.capitalize()} against {against}", chart, none[what]))
     objectives = {"objective": "contrastive objective", "objective_alpha": "objective L_α"}
     for key, label in objectives.items():
         chart = charts.objective_chart(records, key, label)

@@ -239,6 +239,17 @@ def test_one_that_grows_diverges_before_it_overflows() -> None:
     assert "grows without bound" in found.reason
 
 
+def test_states_that_overflow_when_squared_have_no_residual_of_zero() -> None:
+    """A float32 state of 1e30 is finite, but its square is not."""
+    for ticks in (20, 45, 75):
+        schedule = ns.schedules.Parallel(ticks=ticks)
+        simulation = simulate(chain("relu", 6.0).float(), schedule)
+        found = ns.measure_convergence(simulation, X, Y, sweeps=50)
+        assert found.verdict == "diverged"
+        last = found.records[-1]
+        assert max(last["residual_mean"], last["residual_difference"]) > 0.5
+
+
 def test_rounding_is_no_oscillation() -> None:
     model = chain("tanh", 0.6).float()
     found = ns.measure_convergence(simulate(model), X, Y, tolerance=1e-12)

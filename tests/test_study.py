@@ -108,6 +108,7 @@ def test_the_summary_is_that_of_the_python_interface(folder: Path) -> None:
     expected = ns.measure_convergence(simulation, data.test.images[:10], target)
     found = summary(folder)
     assert found["time_to_tolerance"] == expected.time_to_tolerance
+    assert found["difference_time_to_tolerance"] == expected.difference_arrivals[""].time
     assert found["residual_floor"] == expected.residual_floor
     assert found["reference_sweeps"] == expected.reference.sweeps
     for name, values in found["populations"].items():

@@ -87,5 +87,5 @@ def angle_chart_against(records: Sequence[Record], against: Against) -> Chart | 
 def objective_chart(records: Sequence[Record], key: str, label: str) -> Chart | None:
     """An objective against simulated time."""
     line = Line(label, *points(records, time_of, _total(key)), colours(1)[0])
-    chart = line_chart(key.replace("_", "-"), [line], TIME, f"{label} (mean per sample)")
+    chart = line_chart(key.replace("_", "-"), [line], TIME, "objective (mean per sample)")
     return chart if chart is None else chart._replace(legend=())
