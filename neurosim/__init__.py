@@ -10,6 +10,7 @@ from neurosim._version import __version__
 if TYPE_CHECKING:
     from neurosim import metrics, schedules
     from neurosim.channels import Channel, Channels, Noise, Quantize
+    from neurosim.convergence import Convergence, measure_convergence
     from neurosim.distributions import Exponential, Uniform
     from neurosim.errors import (
         ConfigurationError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         StateError,
     )
     from neurosim.faults import Faults
+    from neurosim.fixedpoint import FixedPoint, fixed_point
     from neurosim.model import Model
     from neurosim.network import Network
     from neurosim.outcome import Outcome, Stop
@@ -36,12 +38,14 @@ _HOMES = {
     "Channel": "channels",
     "Channels": "channels",
     "ConfigurationError": "errors",
+    "Convergence": "convergence",
     "DataError": "errors",
     "DivergenceError": "errors",
     "DocumentError": "errors",
     "DualPropagation": "rules",
     "Exponential": "distributions",
     "Faults": "faults",
+    "FixedPoint": "fixedpoint",
     "InputError": "errors",
     "Model": "model",
     "Network": "network",
@@ -59,18 +63,22 @@ _HOMES = {
     "Trace": "probes",
     "Uniform": "distributions",
     "Unit": "units",
+    "fixed_point": "fixedpoint",
+    "measure_convergence": "convergence",
 }
 
 __all__ = [
     "Channel",
     "Channels",
     "ConfigurationError",
+    "Convergence",
     "DataError",
     "DivergenceError",
     "DocumentError",
     "DualPropagation",
     "Exponential",
     "Faults",
+    "FixedPoint",
     "InputError",
     "Model",
     "Network",
@@ -89,6 +97,8 @@ __all__ = [
     "Uniform",
     "Unit",
     "__version__",
+    "fixed_point",
+    "measure_convergence",
     "metrics",
     "schedules",
 ]

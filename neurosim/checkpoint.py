@@ -1,6 +1,7 @@
 """State trees (dicts, lists, tensors, numbers, text) as one file: safetensors, no pickle.
 
-The tensors are stored as they are; the tree around them is JSON in the file's metadata.
+The tensors are stored as they are; the tree around them is JSON in the file's metadata. The weights
+of a model alone are a plain safetensors file, as any other program reads it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from neurosim.errors import DataError
 from neurosim.files import write_atomic
+from neurosim.model import Model
 
 _FORMAT = "neurosim-state-1"
 
@@ -67,6 +69,35 @@ def load_state(path: Path) -> Any:
         return _decode(json.loads(metadata["tree"]), tensors)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: damaged ({error}); start again from another checkpoint") from None
+
+
+def load_weights(model: Model, path: Path) -> None:
+    """Puts the weights of a safetensors file, like a run's model.safetensors, into the model.
+
+    Raises DataError where it cannot be read, or does not hold exactly the model's parameters.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name the checkpoints/model.safetensors of a run")
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a safetensors file ({error})") from None
+    own = model.state_dict()
+    problems = [f"lacks {name}" for name in sorted(own.keys() - found.keys())]
+    problems += [f"has {name}, which the network has not" for name in sorted(found.keys() - own)]
+    for name in sorted(found.keys() & own):
+        value, shape = found[name], list(own[name].shape)
+        if list(value.shape) != shape:
+            problems.append(f"{name} has shape {list(value.shape)}, the network's is {shape}")
+        elif not value.is_floating_point():
+            problems.append(f"{name} holds {str(value.dtype).removeprefix('torch.')}, not weights")
+        elif not value.isfinite().all():
+            problems.append(f"{name} is not finite")
+    if problems:
+        more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise DataError(f"{path}: not the weights of this network: {'; '.join(problems[:4])}{more}")
+    model.load_state_dict(found)
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:

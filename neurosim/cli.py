@@ -69,6 +69,47 @@ def run(file: Path, overrides: Sequence[str], out: Path, run_id: str | None, qui
 
 
 @main.command()
+@FILE
+@OVERRIDES
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Weights, such as a run's checkpoints/model.safetensors (default: the initial ones).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for run folders."
+)
+@click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
+@click.option("--quiet", is_flag=True, help="Print only the summary.")
+def converge(
+    file: Path,
+    overrides: Sequence[str],
+    weights: Path | None,
+    out: Path,
+    run_id: str | None,
+    quiet: bool,
+) -> None:
+    """Measure how one inference of the scenario FILE converges; KEY=VALUE overrides values.
+
+    Does the scenario's study (study.samples=20), or the default one where it has none.
+    """
+    import json
+
+    from neurosim import documents, runner
+    from neurosim.scenario import Scenario
+
+    document = documents.apply_overrides(documents.load(file), overrides)
+    study = document.value.get("study") if isinstance(document.value, dict) else {}
+    more = []
+    if study is None or (isinstance(study, dict) and "kind" not in study):
+        more.append("study.kind=convergence")
+    if weights is not None:
+        more.append(f"study.weights={json.dumps(str(weights))}")
+    scenario = Scenario.of(documents.apply_overrides(document, more))
+    _finish(runner.run(scenario, out, _console(quiet), run_id))
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def resume(folder: Path, quiet: bool) -> None:
@@ -107,15 +148,16 @@ def sweep(
 
     The same command again runs only what is not there yet.
     """
-    from neurosim import runner, sweep
+    from neurosim import sweep
     from neurosim.progress import SweepDisplay
+    from neurosim.runfolder import interruptible
 
     planned = sweep.plan(file, assignments, seeds)
     folder = out / sweep.folder_name(name or planned.name)
     jobs = sweep.default_jobs(planned.threads) if jobs is None else jobs
     console = _console(quiet)
     with (
-        runner.interruptible() as interrupted,
+        interruptible() as interrupted,
         SweepDisplay(console, planned.results) as display,
     ):
         results = sweep.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
@@ -136,9 +178,12 @@ def sweep(
 def validate(file: Path, overrides: Sequence[str]) -> None:
     """Check the scenario FILE and its data without running it."""
     from neurosim.scenario import Scenario
+    from neurosim.study import prepare
 
     scenario = Scenario.load(file, overrides)
-    scenario.data()
+    data = scenario.data()
+    if scenario.file.study is not None:
+        prepare(scenario, data)
     network = scenario.network
     click.echo(
         f"{file}: valid; {len(network.populations)} populations, {network.dyads:,} dyads, "
@@ -195,8 +240,8 @@ def networks(file: Path, drawing: Path | None) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
     """Write the report of the run, or of the sweep, in FOLDER anew."""
-    from neurosim.report import write_report
     from neurosim.scenario import Scenario
+    from neurosim.studyreport import write_report_of
 
     if (folder / "sweep.json").is_file():
         from neurosim.sweepreport import write_sweep_report
@@ -207,7 +252,7 @@ def report(folder: Path) -> None:
         network = Scenario.load(folder / "scenario.yaml").network
     except DocumentError:
         network = None  # the report does without, and says what it lacks
-    click.echo(f"report: {write_report(folder, network)}")
+    click.echo(f"report: {write_report_of(folder, network)}")
 
 
 @main.command()
@@ -246,5 +291,8 @@ def _finish(folder: Path) -> None:
         click.echo(line)
     click.echo(f"report         {folder / 'report.html'}")
     if summary["status"] == "interrupted":
-        click.echo(f"resume with    neurosim resume {folder}")
+        if summary.get("kind") == "convergence":
+            click.echo("A study is not resumed; run it anew.")
+        else:
+            click.echo(f"resume with    neurosim resume {folder}")
         sys.exit(INTERRUPTED)

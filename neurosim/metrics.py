@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import acos, degrees, sqrt
+from math import acos, degrees, hypot, sqrt
 from typing import NamedTuple
 
 import torch
@@ -105,13 +105,18 @@ def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:
         known, new = cell.difference.tensor, wake.difference
         known, new = zeros if known is None else known, zeros if new is None else new
         for kind, old, after in (("mean", mean, wake.mean), ("difference", known, new)):
-            step, size = float((old - after).norm()), float(old.norm())
+            step, size = norm(old - after), norm(old)
             getattr(result, kind)[cell.name] = _ratio(step, size)
             moved[kind].append((step, size))
     for kind, pairs in moved.items():
         step = sqrt(sum(s * s for s, _ in pairs))
         getattr(result, kind)[""] = _ratio(step, sqrt(sum(s * s for _, s in pairs)))
     return result
+
+
+def norm(values: Tensor) -> float:
+    """‖values‖, in float64: a float32 would overflow where the values do not."""
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -203,7 +208,7 @@ def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[st
         products[name] = (float((g * r).sum()), float(g.norm()), float(r.norm()))
     result = {name: _alignment(*p) for name, p in products.items()}
     dot = sum(p[0] for p in products.values())
-    norms = [sqrt(sum(p[i] ** 2 for p in products.values())) for i in (1, 2)]
+    norms = [hypot(*(p[i] for p in products.values())) for i in (1, 2)]
     result[""] = _alignment(dot, norms[0], norms[1])
     return result
 
@@ -211,7 +216,10 @@ def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[st
 def _alignment(dot: float, local: float, reference: float) -> Alignment:
     if local == 0.0 or reference == 0.0:
         return Alignment(0.0 if local == reference else 90.0, _ratio(local, reference))
-    cosine = max(-1.0, min(1.0, dot / (local * reference)))
+    cosine = dot / local / reference
+    if cosine != cosine:  # past what a float64 can hold
+        return Alignment(cosine, cosine)
+    cosine = max(-1.0, min(1.0, cosine))
     return Alignment(degrees(acos(cosine)), local / reference)
 
 

@@ -10,11 +10,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from neurosim.convergence import Record
 from neurosim.results import Results, Row
 from neurosim.training import Event, Trainer
 
@@ -141,13 +143,98 @@ class SweepDisplay:
             self._bar.update(self._task, completed=ended, description=told)
 
 
+class StudyDisplay:
+    """Shows a study: the search for the fixed point, then the inference. A context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said = time.perf_counter()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[news]}"),
+                TimeElapsedColumn(),
+                console=console,
+            )
+
+    def __enter__(self) -> StudyDisplay:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("fixed point", total=None, news="")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def sweep(self, sweep: int, residual: float) -> None:
+        """After a sweep of the search for the fixed point."""
+        self._show(f"fixed point  sweep {sweep}", sweep, None, f"residual {residual:.1e}")
+
+    def reference(self, sweeps: int, residual: float, problem: str | None) -> None:
+        """What the search came to."""
+        found = f"residual {residual:.1e} after {sweeps} sweeps"
+        self._console.print(f"fixed point  {problem or found}", soft_wrap=True)
+        if self._bar is not None and self._task is not None:
+            self._bar.reset(self._task, description="inference", news="")
+
+    def record(self, record: Record, last: int) -> None:
+        """After a record of the inference, which ends at tick ``last``."""
+        residual = max(record["residual_mean"], record["residual_difference"])
+        tick = record["tick"]
+        self._show(f"inference  tick {tick}/{last}", tick, last, f"residual {residual:.1e}")
+
+    def _show(self, line: str, done: int, total: int | None, news: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, news=news)
+            return
+        now = time.perf_counter()
+        if now - self._said >= PLAIN_SECONDS:
+            self._said = now
+            self._console.print(f"{line}  {news}", soft_wrap=True)
+
+
 def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """The last lines of a run: accuracy, time, and what it cost."""
+    """The last lines of a run: what it found, time, and what it cost."""
+    if summary.get("kind") == "convergence":
+        return _convergence_lines(summary)
     accuracy = summary.get("test_accuracy")
     shown = "not measured" if accuracy is None else f"{accuracy:.2%}"
     return [
         f"status         {summary['status']}",
         f"test accuracy  {shown}",
+        f"time           {summary['seconds']:.1f} s",
+        f"simulated      {summary['ticks']:,.0f} ticks, {summary['wakes']:,.0f} wakes, "
+        f"{summary['messages']:,.0f} messages",
+    ]
+
+
+def _convergence_lines(summary: dict[str, Any]) -> list[str]:
+    """The same of a convergence study: the verdict, and what stands behind it."""
+    lines = [f"status         {summary['status']}"]
+    if summary["verdict"] is not None:
+        lines.append(f"verdict        {summary['verdict']}: {summary['reason']}")
+        when = summary["time_to_tolerance"]
+        needed = "never" if when is None else f"{when:g} of simulated time"
+        if when is not None:
+            needed += f", {summary['wakes_to_tolerance']:,} wakes"
+            needed += f", {summary['messages_to_tolerance']:,} messages"
+        lines.append(f"to {summary['tolerance']:<11g} {needed}")
+    if "ticks" not in summary:  # stopped before there was a record
+        return lines
+    distances = [summary[f"distance_{kind}"] for kind in ("mean", "difference")]
+    shown = (
+        "not known" if None in distances else "mean {:.2g}, difference {:.2g}".format(*distances)
+    )
+    lines.append(f"distance       {shown}")
+    if summary["gradient_angle"] is not None:
+        lines.append(f"gradient       {summary['gradient_angle']:.3g}° from back-propagation")
+    return [
+        *lines,
         f"time           {summary['seconds']:.1f} s",
         f"simulated      {summary['ticks']:,.0f} ticks, {summary['wakes']:,.0f} wakes, "
         f"{summary['messages']:,.0f} messages",

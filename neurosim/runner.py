@@ -2,74 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import safetensors.torch
 import torch
 from rich.console import Console
 
-from neurosim._version import __version__
 from neurosim.checkpoint import load_state, save_state
 from neurosim.errors import DataError, DivergenceError
 from neurosim.files import finite, write_atomic, write_json
-from neurosim.machine import machine
 from neurosim.metrics import parameters_of
 from neurosim.progress import Display
 from neurosim.report import write_report
+from neurosim.runfolder import (
+    Interrupted,
+    environment,
+    file_digest,
+    interruptible,
+    new_folder,
+    weights_digest,
+)
 from neurosim.scenario import Scenario
 from neurosim.schedules import Periodic
 from neurosim.simulation import Simulation
+from neurosim.study import prepare, run_study
 from neurosim.training import Trainer
 
 LAST = Path("checkpoints/last.safetensors")
 MODEL = Path("checkpoints/model.safetensors")
 
 
-class Interrupted:
-    """Set by the first Ctrl-C; the second one stops at once."""
-
-    def __init__(self) -> None:
-        self.seen = False
-
-    def __call__(self) -> bool:
-        return self.seen
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if self.seen:
-            raise KeyboardInterrupt
-        self.seen = True
-
-
-@contextmanager
-def interruptible() -> Iterator[Interrupted]:
-    """Turns Ctrl-C and a request to terminate into a flag for as long as the block runs."""
-    interrupted = Interrupted()
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
-        yield interrupted
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, interrupted.handle) for number in signals]
-    try:
-        yield interrupted
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-
-
 def run(scenario: Scenario, out: Path, console: Console, run_id: str | None = None) -> Path:
-    """Runs a scenario; the folder ``out/<name>/<id>``.
+    """Runs a scenario, or makes its study; the folder ``out/<name>/<id>``.
 
     Raises DocumentError for data that does not fit, DataError where the folder exists, and
     DivergenceError where a state is no longer finite; the folder is valid all the same.
@@ -77,10 +45,13 @@ def run(scenario: Scenario, out: Path, console: Console, run_id: str | None = No
     if scenario.file.threads is not None:
         torch.set_num_threads(scenario.file.threads)
     data = scenario.data()
+    if scenario.file.study is not None:
+        return run_study(prepare(scenario, data), out, console, run_id)
     trainer = scenario.trainer(data)
     folder = new_folder(out / scenario.file.name, run_id)
     write_atomic(folder / "scenario.yaml", scenario.resolved())
-    write_json(folder / "environment.json", environment(trainer))
+    (folder / "checkpoints").mkdir()
+    write_json(folder / "environment.json", environment(trainer.model.device))
     (folder / "metrics.jsonl").touch()
     return _train(scenario, trainer, folder, console, 0.0, [])
 
@@ -95,6 +66,8 @@ def resume(folder: Path, console: Console) -> Path:
     scenario = Scenario.load(folder / "scenario.yaml")
     if scenario.file.threads is not None:
         torch.set_num_threads(scenario.file.threads)
+    if scenario.file.study is not None:
+        raise DataError(f"{folder}: a study is not resumed; run its scenario.yaml anew")
     saved = load_state(folder / LAST)
     if saved["scenario_sha256"] != file_digest(folder / "scenario.yaml"):
         raise DataError(
@@ -110,30 +83,6 @@ def resume(folder: Path, console: Console) -> Path:
         raise DataError(f"{folder}: this run is finished; there is nothing to resume")
     os.truncate(metrics, saved["metrics_bytes"])
     return _train(scenario, trainer, folder, console, saved["seconds"], saved["epoch_seconds"])
-
-
-def new_folder(parent: Path, run_id: str | None) -> Path:
-    """A new folder in ``parent``: of that name, or named by the time."""
-    if run_id is not None:
-        if Path(run_id).name != run_id or run_id in ("", ".", ".."):
-            raise DataError(f"the id {run_id!r} must be a plain folder name")
-        folder = parent / run_id
-        try:
-            folder.mkdir(parents=True, exist_ok=False)
-        except FileExistsError:
-            raise DataError(f"{folder}: exists already; choose another id") from None
-        (folder / "checkpoints").mkdir()
-        return folder
-    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
-    for number in range(1, 10_000):
-        name = stamp if number == 1 else f"{stamp}-{number}"
-        try:
-            (parent / name).mkdir(parents=True, exist_ok=False)
-        except FileExistsError:
-            continue
-        (parent / name / "checkpoints").mkdir()
-        return parent / name
-    raise DataError(f"{parent}: cannot find a free name for a new run")
 
 
 def _train(
@@ -250,25 +199,3 @@ def _faults(simulation: Simulation) -> dict[str, Any]:
     found["clock_spread"] = schedule.spread if isinstance(schedule, Periodic) else 0.0
     faults = {name: value for name, value in found.items() if value}
     return {"faults": faults} if faults else {}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_digest(model: torch.nn.Module) -> str:
-    """SHA-256 over all parameters, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def environment(trainer: Trainer) -> dict[str, Any]:
-    """What the results may depend on besides the scenario."""
-    device = trainer.model.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"neurosim": __version__, **machine(), "device": name}

@@ -36,6 +36,7 @@ from neurosim.sections import (
     tick_probes,
 )
 from neurosim.simulation import Simulation
+from neurosim.studysections import ConvergenceSection
 from neurosim.tick import Compute
 from neurosim.training import Trainer, TrainingPlan
 
@@ -73,6 +74,7 @@ class ScenarioFile(Section):
     plasticity: PlasticitySection = PlasticitySection()
     training: TrainingSection = TrainingSection()
     probes: list[AnyProbe] = Field(default=["accuracy"])
+    study: ConvergenceSection | None = Field(None, description="measure this instead of training")
     seed: int = Field(0, ge=0, lt=2**63)
     device: Device = "auto"
     dtype: Literal["float32", "float64"] = "float32"
@@ -286,9 +288,17 @@ class Scenario:
         value["network"] = self.network_document.value
         value["threads"] = self.file.threads or torch.get_num_threads()
         if "root" in value["data"]:
-            root = _folder(self.document, ("data", "root")) / Path(value["data"]["root"])
-            value["data"]["root"] = str(root.expanduser().resolve())
+            value["data"]["root"] = str(self.path(("data", "root")).resolve())
+        if self.file.study is not None and self.file.study.weights is not None:
+            value["study"]["weights"] = str(self.path(("study", "weights")).resolve())
         return documents.dumps(value)
+
+    def path(self, where: NodePath) -> Path:
+        """The file or folder that a value of the scenario names, from where we are."""
+        name = self.document.value
+        for key in where:
+            name = name[key]
+        return _folder(self.document, where) / Path(name).expanduser()
 
 
 def _load_network(document: Document, name: str) -> Document:

@@ -25,6 +25,7 @@ from neurosim.inputs import (
     check_start,
     resolve_device,
 )
+from neurosim.living import Living
 from neurosim.losses import LOSSES, LossName
 from neurosim.messages import Counts, News
 from neurosim.model import Model
@@ -102,8 +103,8 @@ class Simulation:
             tracked=any(probe.kind == "staleness" for probe in self.probes),
             damage=self.faults.damage(network, seed),
         )
-        self._alive = self.layout.alive({n: h.alive for n, h in self.state.damage.held.items()})
-        self.random = stream(seed, "schedule")
+        self._living = Living(self.layout, self.state)
+        self.seed, self.random = seed, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
         self.nudge = Nudge(self.loss)
         self._compute: Compute = compute
@@ -181,9 +182,9 @@ class Simulation:
             self._check_weights()
             self._ticker.new_input(x, moment, news)
         self.state.output.stale.touch()
-        self._report(news, self._tick + 1)
+        self._living.hear(self._clock, self._tick + 1, news)
         if previous is not None:
-            self._wake_output(self._began + 1)
+            self._living.output_hears(self._clock, self._began + 1)
         self._announce_nudge(self._began + 1)
         self._new_engine()
         self._running = True
@@ -229,6 +230,13 @@ class Simulation:
     def tick(self) -> int:
         """The last completed tick."""
         return self._tick
+
+    @property
+    def last_tick(self) -> int:
+        """The tick at which the inference ends at the latest."""
+        if self._clock is None:
+            raise StateError("there is no inference yet: call infer or start first")
+        return self._clock.end
 
     @property
     def time(self) -> float:
@@ -300,7 +308,7 @@ class Simulation:
             self.state.update_damping(self.rule)
             assert self._clock is not None
             if self._clock.listens:
-                self._hear(self._tick + 1, np.arange(self.layout.total))
+                self._living.all_hear(self._clock, self._tick + 1)
                 if self._engine is not None:
                     self._engine.alarm(self._tick)
 
@@ -315,15 +323,10 @@ class Simulation:
             self.nudge.active = tick - self._began >= self.nudge_after
             if self.nudge.active:
                 self.state.output.stale.touch()
-        if self._alive is not None:
-            units = units[self._alive[units]]
-        woken = []
-        for population, some in self.layout.split(units):
-            alive = self.state.cells[population].alive
-            woken.append((population, self.layout.selection(population, some, alive, self.device)))
+        count, woken = self._living.wake(units)
         news = self._ticker.tick(Moment(self.inferences, tick), woken)
-        self.counts.unit_wakes += len(units)
-        self._report(news, tick + 1)
+        self.counts.unit_wakes += count
+        self._living.hear(self._clock, tick + 1, news)
         self._announce_nudge(tick + 1)
         if self._recording:
             passed = tick - self._began
@@ -334,25 +337,8 @@ class Simulation:
     def _announce_nudge(self, tick: int) -> None:
         """A target that begins to act at ``tick`` is news to the output dyads."""
         if self.nudge.target is not None and tick - self._began == max(1, self.nudge_after):
-            self._wake_output(tick)
-
-    def _wake_output(self, tick: int) -> None:
-        assert self._clock is not None
-        index = self.state.output.index
-        self._hear(tick, np.arange(*self.layout.offsets[index : index + 2]))
-
-    def _hear(self, tick: int, units: Ints) -> None:
-        """News for these units, as far as they can wake."""
-        assert self._clock is not None
-        self._clock.news(tick, units if self._alive is None else units[self._alive[units]])
-
-    def _report(self, news: News, tick: int) -> None:
-        assert self._clock is not None
-        if self._clock.listens:
-            for index, marks in news.marks.items():
-                alive = self.state.cells[index].alive
-                reached = marks if alive is None else marks & alive
-                self._hear(tick, self.layout.units(index, reached))
+            assert self._clock is not None
+            self._living.output_hears(self._clock, tick)
 
     # ---- state as data -------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from rich.console import Console
 
-from neurosim import documents, runner
+from neurosim import documents, runfolder, runner
 from neurosim._version import __version__
 from neurosim.combinations import Axis, combinations, read_axes
 from neurosim.documents import COMMAND_LINE, Document
@@ -108,7 +108,7 @@ def plan(file: Path, assignments: Sequence[str], seeds: int = 1) -> Sweep:
     about = {
         "neurosim": __version__,
         "scenario": str(file),
-        "scenario_sha256": runner.file_digest(file),
+        "scenario_sha256": runfolder.file_digest(file),
         "arguments": list(assignments),
         "seeds": list(dict.fromkeys(row.seed for row in rows)),
     }

@@ -11,19 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from neurosim import plots
-from neurosim.files import write_atomic
+from neurosim import page, plots
 from neurosim.plots import Cell, Chart, Quantity, compact
-from neurosim.report import (
-    _FORBIDDEN,
-    _absent,
-    _details,
-    _document,
-    _figure,
-    _grid,
-    _Markup,
-    _table,
-)
 from neurosim.results import Results, Row, spread
 
 MAX_MAPS = 12  # per quantity, where more than two axes are swept
@@ -93,7 +82,7 @@ def write_sweep_report(folder: Path) -> Path:
     """
     results = Results.load(Path(folder))
     path = Path(folder) / "report.html"
-    write_atomic(path, _FORBIDDEN.sub("\ufffd", _page(results)))
+    page.write(path, _page(results))
     return path
 
 
@@ -119,7 +108,7 @@ def _page(results: Results) -> str:
     css, word = ("finished", "finished") if done and not failed else ("failed", f"{failed} failed")
     css, word = (css, word) if done else ("interrupted", "not finished")
     head = f'<p>neurosim sweep of {total:,} runs, <strong class="{css}">{word}</strong></p>\n'
-    return _document(results.name, head, sections, (), f":root{{{plots.heat_css()}}}")
+    return page.document(results.name, head, sections, (), f":root{{{plots.heat_css()}}}")
 
 
 def _result(results: Results) -> str:
@@ -132,7 +121,7 @@ def _result(results: Results) -> str:
         (axis_label(key), len(values), ", ".join(texts))
         for (key, values), texts in zip(results.axes, _texts(results), strict=True)
     ]
-    table = _table("What was varied", ("key", "values", "which"), rows)
+    table = page.table("What was varied", ("key", "values", "which"), rows)
     return f'<dl class="tiles">{tiles}</dl>{table}'
 
 
@@ -157,12 +146,12 @@ def _figures(results: Results, metrics: Sequence[_Metric]) -> str:
         found = drawing(results, metric)
         for where, chart in found:
             whole = f"{title} <small>{escape(where)}</small>" if where else title
-            parts.append(_figure(whole, chart, reason))
+            parts.append(page.figure(whole, chart, reason))
         if (left := _map_count(results) - len(found)) > 0:
-            parts.append(_absent(title, f"{left} more maps; results.csv has all values"))
+            parts.append(page.absent(title, f"{left} more maps; results.csv has all values"))
     if not parts:
-        return _absent("Figures", "no run has a quantity to draw")
-    return _grid(parts)
+        return page.absent("Figures", "no run has a quantity to draw")
+    return page.grid(parts)
 
 
 def _cell(rows: Sequence[Row], metric: _Metric) -> Cell:
@@ -244,7 +233,7 @@ def _means(results: Results, metrics: Sequence[_Metric]) -> str:
     """Mean ± sample standard deviation over the seeds of every combination."""
     metrics = [m for m in metrics if any(row.number(m.key) is not None for row in results.rows)]
     if not metrics:
-        return _absent("Table", "no run has finished")
+        return page.absent("Table", "no run has finished")
     rows = []
     groups = results.groups()
     for values, members in list(groups.items())[:MAX_ROWS]:
@@ -260,7 +249,7 @@ def _means(results: Results, metrics: Sequence[_Metric]) -> str:
     header += [metric.quantity.label for metric in metrics]
     caption = "Mean ± sample standard deviation over the seeds; in brackets how many have a value, "
     caption += "where it is not all of them"
-    return _table(caption, header, rows) + _cut_note(len(groups))
+    return page.table(caption, header, rows) + _cut_note(len(groups))
 
 
 def _plus_minus(values: Sequence[float], seeds: int) -> str:
@@ -285,7 +274,7 @@ def _failures(results: Results) -> str:
         if row.status == "failed":
             found.setdefault(str(row.summary.get("error")), []).append(row)
     rows = [(len(rows), _link(rows[0]), error) for error, rows in list(found.items())[:MAX_ROWS]]
-    return _table("Why runs failed", ("runs", "first", "error"), rows)
+    return page.table("Why runs failed", ("runs", "first", "error"), rows)
 
 
 def _runs(results: Results, metrics: Sequence[_Metric]) -> str:
@@ -294,19 +283,19 @@ def _runs(results: Results, metrics: Sequence[_Metric]) -> str:
         for row in results.rows[:MAX_ROWS]
     ]
     header = ["run", *(key for key, _ in results.axes), "seed", "status"]
-    table = _table("Every run", [*header, *(m.key.replace("_", " ") for m in metrics)], rows)
-    return _details(f"All {len(results.rows):,} runs", table + _cut_note(len(results.rows)))
+    table = page.table("Every run", [*header, *(m.key.replace("_", " ") for m in metrics)], rows)
+    return page.details(f"All {len(results.rows):,} runs", table + _cut_note(len(results.rows)))
 
 
 def _cut_note(count: int) -> str:
     return f"<p>The first {MAX_ROWS:,} of {count:,}.</p>" if count > MAX_ROWS else ""
 
 
-def _link(row: Row) -> _Markup:
+def _link(row: Row) -> page.Markup:
     name = escape(row.folder.rpartition("/")[2])
     if not row.summary:
-        return _Markup(name)
-    return _Markup(f'<a href="{escape(quote(row.folder))}/report.html">{name}</a>')
+        return page.Markup(name)
+    return page.Markup(f'<a href="{escape(quote(row.folder))}/report.html">{name}</a>')
 
 
 def _command(results: Results) -> str:
@@ -315,4 +304,4 @@ def _command(results: Results) -> str:
     scenario = str(about.pop("scenario", ""))
     rows: list[tuple[Any, ...]] = [("scenario", scenario), ("arguments", "  ".join(arguments))]
     rows += [(key.replace("_", " "), value) for key, value in about.items()]
-    return _table("What was asked", ("what", "value"), rows)
+    return page.table("What was asked", ("what", "value"), rows)

@@ -25,7 +25,9 @@ from neurosim.scenario import Scenario
 ROOT = Path(__file__).parents[1]
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.yaml"))
 NETWORKS = sorted((ROOT / "networks").glob("*.yaml"))
-COMMANDS = ("run", "resume", "sweep", "validate", "schema", "networks", "report", "bench")
+COMMANDS = (
+    *("run", "converge", "resume", "sweep", "validate", "schema", "networks", "report", "bench"),
+)
 SHORT = ["training.max_steps=2", "data.limit=100", "probes=[accuracy, loss]"]
 
 

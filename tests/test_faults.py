@@ -232,3 +232,14 @@ def test_what_cannot_be(options: dict[str, float], message: str) -> None:
 def test_unknown_populations() -> None:
     with pytest.raises(ns.ConfigurationError, match="unknown population 'h3'; did you mean"):
         simulate(ns.Faults(dead=0.1, populations=["h1", "h3"]))
+
+
+def test_a_network_with_faults_converges_to_its_own_fixed_point() -> None:
+    faults = ns.Faults(dead=0.2, stuck=0.2, stuck_at=0.4, weight_noise=0.1)
+    sim, data = simulate(faults, schedule=ns.schedules.Parallel(200), nudge_after=0)
+    found = ns.measure_convergence(sim, *data[0], tolerance=1e-8)
+    assert found.verdict == "converged"
+    plain, _ = simulate(ns.Faults(), schedule=ns.schedules.Parallel(200), nudge_after=0)
+    expected = ns.fixed_point(plain.model, *data[0], rule=plain.rule, loss="cross_entropy")
+    assert found.reference.reached
+    assert not torch.allclose(found.reference.mean["h2"], expected.mean["h2"])

@@ -40,7 +40,7 @@ TIME = "simulated time (time units)"
 EPOCHS = "training (epochs)"
 
 
-def _points(records: Sequence[Record], x: Place, y: Place) -> tuple[Floats, Floats]:
+def points(records: Sequence[Record], x: Place, y: Place) -> tuple[Floats, Floats]:
     """x and y of the records that have both, thinned to what can be seen; the last one stays."""
     pairs = [(a, b) for r in records if (a := x(r)) is not None and (b := y(r)) is not None]
     kept = pairs[:: -max(1, ceil(len(pairs) / MAX_POINTS))][::-1]
@@ -70,13 +70,13 @@ def loss_chart(steps: Sequence[Record], epochs: Sequence[Record]) -> Chart | Non
         return float(np.interp(step, at[:, 0], at[:, 1]) + max(0.0, step - at[-1, 0]) * pace)
 
     hues, few = colours(2), len(epochs) <= 40
-    points = _points(steps, epoch_of, _value("loss"))
-    lines = [Line("training, single steps", *points, hues[0], width=0.7)]
+    single = points(steps, epoch_of, _value("loss"))
+    lines = [Line("training, single steps", *single, hues[0], width=0.7)]
     if len(ends) > 1:
         means = {"train_loss": "training, mean of the epoch", "test_loss": "test"}
         for (key, label), hue in zip(means.items(), hues, strict=True):
-            points = _points(epochs, _value("epoch"), _value(key))
-            lines.append(Line(label, *points, hue, marked=few))
+            place = points(epochs, _value("epoch"), _value(key))
+            lines.append(Line(label, *place, hue, marked=few))
     values = np.concatenate([line.y for line in lines])
     wide = bool(values.size and values.min() > 0 and values.max() / 100 > values.min())
     x_label = EPOCHS if len(ends) > 1 else "training (steps)"
@@ -88,7 +88,7 @@ def accuracy_chart(epochs: Sequence[Record]) -> Chart | None:
     """Test and validation accuracy in percent against epochs."""
     lines = []
     for name, colour in zip(("test", "validation"), colours(3)[1:], strict=True):
-        x, y = _points(epochs, _value("epoch"), _value(f"{name}_accuracy"))
+        x, y = points(epochs, _value("epoch"), _value(f"{name}_accuracy"))
         lines.append(Line(name, x, 100.0 * y, colour, marked=len(x) <= 40))
     return line_chart("accuracy", lines, EPOCHS, "accuracy (%)", whole=True)
 
@@ -104,7 +104,7 @@ def _traced(traces: Traces, series: Sequence[tuple[Line, Place]]) -> tuple[list[
     stride = max(1, ceil(len(earlier) / (3 if len(series) <= 6 else 1)))
     for moment in (*earlier[::stride], last):
         for line, value in series:
-            x, y = _points(traces.get(moment, ()), time_of, value)
+            x, y = points(traces.get(moment, ()), time_of, value)
             if len(x):
                 drawn.setdefault(moment, []).append(line._replace(x=x, y=y))
     if not drawn:

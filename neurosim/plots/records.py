@@ -53,7 +53,8 @@ def moment_text(moment: Moment) -> str:
 
 @dataclass
 class Run:
-    """``traces`` are by probe; ``notes`` say what could not be read."""
+    """``traces`` are by probe, ``convergence`` are the records of a study; ``notes`` say what could
+    not be read."""
 
     summary: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Run:
     steps: dict[float, Record] = field(default_factory=dict)
     epochs: dict[float, Record] = field(default_factory=dict)
     traces: dict[str, dict[Moment, list[Record]]] = field(default_factory=dict)
+    convergence: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -119,6 +121,8 @@ class Run:
             self.steps[place] = record
         elif event == "epoch" and (place := number(epoch)) is not None:
             self.epochs[place] = record
+        elif event == "convergence":
+            self.convergence.append(record)
         elif event == "trace":
             self._take_trace((int(number(epoch) or 0), int(number(step) or 0)), record)
 

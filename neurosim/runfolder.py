@@ -1,0 +1,94 @@
+"""What all run folders share: their names, checksums, environment, and how Ctrl-C ends a run."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from neurosim._version import __version__
+from neurosim.errors import DataError
+from neurosim.machine import machine
+
+
+class Interrupted:
+    """Set by the first Ctrl-C; the second one stops at once."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self) -> bool:
+        return self.seen
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen = True
+
+
+@contextmanager
+def interruptible() -> Iterator[Interrupted]:
+    """Turns Ctrl-C and a request to terminate into a flag for as long as the block runs."""
+    interrupted = Interrupted()
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield interrupted
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupted.handle) for number in signals]
+    try:
+        yield interrupted
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def new_folder(parent: Path, run_id: str | None) -> Path:
+    """A new folder in ``parent``: of that name, or named by the time."""
+    if run_id is not None:
+        if Path(run_id).name != run_id or run_id in ("", ".", ".."):
+            raise DataError(f"the id {run_id!r} must be a plain folder name")
+        folder = parent / run_id
+        try:
+            folder.mkdir(parents=True, exist_ok=False)
+        except FileExistsError:
+            raise DataError(f"{folder}: exists already; choose another id") from None
+        return folder
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
+    for number in range(1, 10_000):
+        name = stamp if number == 1 else f"{stamp}-{number}"
+        try:
+            (parent / name).mkdir(parents=True, exist_ok=False)
+        except FileExistsError:
+            continue
+        return parent / name
+    raise DataError(f"{parent}: cannot find a free name for a new run")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over all parameters, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What the results may depend on besides the scenario."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"neurosim": __version__, **machine(), "device": name}
