@@ -83,6 +83,10 @@ def test_commands(
     monkeypatch.chdir(tmp_path)
     if arguments[0] == "run":
         arguments += SMALL
+    if arguments[0] == "sweep":
+        arguments += [*SMALL[:1], "--jobs", "0", "--quiet"]  # the pool is another test's business
+        given = any(argument.startswith("data.limit=") for argument in arguments)
+        arguments += [] if given else SMALL[1:]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
 
