@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from neurosim.convergence import Record
 from neurosim.results import Results, Row
@@ -102,8 +103,14 @@ class SweepDisplay:
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                TextColumn("{task.description}", markup=False),
+                # What is left of the line: the bar stays whole however long the names are.
+                TextColumn(
+                    "{task.description}",
+                    markup=False,
+                    table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+                ),
                 console=console,
+                expand=True,
             )
             self._task = self._bar.add_task("", total=len(results.rows))
 
@@ -138,7 +145,8 @@ class SweepDisplay:
     def _update(self) -> None:
         if self._bar is not None:
             ended, failed = self._counts()
-            names = ", ".join(folder.rpartition("/")[2] for folder in self._under_way)
+            ids = (folder.rpartition("/")[2] for folder in self._under_way)
+            names = ", ".join(name.rpartition("_")[0] for name in ids)  # without the digest
             told = f"{failed} failed  {names}" if failed else names
             self._bar.update(self._task, completed=ended, description=told)
 

@@ -207,8 +207,9 @@ def _check_distinct(swept: Sequence[Axis], rows: Sequence[Row]) -> None:
 
 def _folder_name(swept: Sequence[Axis], values: Sequence[str], seed: int, digest: str) -> str:
     """Readable, good for any file system, and one for each scenario."""
-    parts = [f"{axis.key.split('.')[-1]}-{v}" for axis, v in zip(swept, values, strict=True)]
-    names = [re.sub(r"[^A-Za-z0-9.+-]+", "-", part).strip("-.")[:24] for part in parts]
+    bare = [value.strip("{[ '\"]}") for value in values]
+    parts = [f"{axis.key.split('.')[-1]}-{v}" for axis, v in zip(swept, bare, strict=True)]
+    names = [re.sub(r"[^A-Za-z0-9.+-]+", "-", part).strip("-.")[:36] for part in parts]
     # The end tells apart what is cut off, or written in other signs.
     return "_".join([*names, f"seed-{seed}"])[:110] + f"_{digest[:10]}"
 

@@ -109,6 +109,7 @@ FLOORS: list[list[str]] = [
         "plots.convergence",
         "plots.drawing",
         "plots.sweeps",
+        "plots.heat",
         "plots",
         "page",
         "report",

@@ -16,8 +16,9 @@ from neurosim.plots.charts import (
     wake_chart,
 )
 from neurosim.plots.drawing import draw_network
+from neurosim.plots.heat import heat_css, heat_map
 from neurosim.plots.records import Run, Traces, group, moment_text, names_in, number, time_of
-from neurosim.plots.sweeps import Cell, Quantity, State, heat_css, heat_map, seed_chart
+from neurosim.plots.sweeps import Cell, Quantity, State, seed_chart
 
 __all__ = [
     "Cell",
