@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,12 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference import Network, Rule, result_shape, structure
+from reference_channel import Channel
 
 import neurosim as ns
+from neurosim.channels import Given
+from neurosim.distributions import Distribution
+from neurosim.draws import Draws, Moment
 from neurosim.rules.dual_propagation import spectral_norm
 
 TOLERANCE = 1e-12
@@ -37,7 +43,8 @@ class Example:
     scale: float = 1.0
     compute: str = "auto"
     processes: str = "population"
-    thresholds: dict[str, float] = field(default_factory=dict)
+    channels: ns.Channels = field(default_factory=ns.Channels)
+    probes: tuple[Any, ...] = ("wakes",)
 
 
 @dataclass
@@ -83,9 +90,9 @@ def both(
             rule,
             example.loss,
             sigma=sigma,
-            thresholds=example.thresholds,
+            channels=literal_channels(example, network, sample),
         )
-        for _ in range(example.batch)
+        for sample in range(example.batch)
     ]
     simulation = ns.Simulation(
         model,
@@ -94,14 +101,69 @@ def both(
         ),
         loss=example.loss,
         schedule=schedule,
-        channels=ns.Channels(**{k: ns.Channel(v) for k, v in example.thresholds.items()}),
+        channels=example.channels,
         init=example.init,
         nudge_after=example.nudge_after,
         compute=example.compute,
         processes=example.processes,
-        probes=["wakes"],
+        probes=example.probes,
+        seed=example.seed,
     )
     return networks, simulation, data(example, network, 0)
+
+
+def literal_channels(
+    example: Example, network: ns.Network, sample: int
+) -> dict[tuple[str, str], Channel]:
+    """The same channels, with the draws of this sample as numbers."""
+    found = {}
+    defaults = {"mean": example.channels.mean, "difference": example.channels.difference}
+    for projection, (kind, default) in product(network.projections, defaults.items()):
+        channel = example.channels.overrides.get(projection.name, {}).get(kind, default)
+        draws = Draws(example.seed, "channels", projection.name, kind)
+        senders = network[projection.pre if kind == "mean" else projection.post].shape
+        found[kind, projection.name] = literal_channel(example, channel, draws, senders, sample)
+        if isinstance(channel.delay, Distribution):
+            shape = senders
+            if channel.delay.per == "synapse":
+                shape = projection.operator.weight_shape
+            times = channel.delay.quantile(draws.once("delay", shape).numpy())
+            times = times if channel.delay.per == "synapse" else times.reshape(-1)
+            found[kind, projection.name].delay = times
+    return found
+
+
+def literal_channel(
+    example: Example, channel: ns.Channel, draws: Draws, senders: tuple[int, ...], sample: int
+) -> Channel:
+    delay, jitter, quantize = channel.delay, channel.jitter, channel.quantize
+    if isinstance(delay, Given):
+        delay = delay.values.reshape(-1) if delay.values.shape == senders else delay.values
+
+    @cache
+    def draw(effect: str, inference: int, tick: int) -> np.ndarray:
+        moment, shape = Moment(inference, tick), (example.batch, *senders)
+        if effect == "noise":
+            drawn = draws.normal(effect, moment, shape)
+        elif effect == "loss":
+            drawn = draws.uniform(effect, moment, shape, torch.float32)
+        else:
+            drawn = draws.uniform(effect, moment, shape)
+        return drawn[sample].flatten().numpy()
+
+    return Channel(
+        channel.threshold,
+        channel.refresh,
+        delay,
+        None if jitter is None else lambda share: float(jitter.quantile(np.array(share))),
+        channel.ordering,
+        channel.loss,
+        None if channel.noise is None else (channel.noise.kind, channel.noise.std),
+        None if quantize is None else quantize.grid,
+        "nearest" if quantize is None else quantize.rounding,
+        example.tick,
+        draw,
+    )
 
 
 def data(example: Example, network: ns.Network, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -440,7 +502,7 @@ def test_messages(description: dict[str, Any], init: str, thresholds: tuple[floa
             init,
             batch=3,
             wakes=[random_wakes(description, 30, seed=4)],
-            thresholds=dict(zip(("mean", "difference"), thresholds, strict=True)),
+            channels=ns.Channels(*map(ns.Channel, thresholds)),
         )
     )
     check(pair)
@@ -495,7 +557,7 @@ def literally_lazy(networks: list[Network], init: str, ticks: int) -> list[tuple
             woken = [network.neurons[name][index] for name, index in due]
             before = [(n.plus, n.minus) for n in woken]
             network.step([(name, [index]) for name, index in due])
-            news = [m.receiver for m in network.in_flight]
+            news = [m.receiver for m in network.deliver()]
             news += [
                 n
                 for n, old in zip(woken, before, strict=True)
@@ -503,8 +565,6 @@ def literally_lazy(networks: list[Network], init: str, ticks: int) -> list[tuple
             ]
             following |= {(n.place.name, n.index) for n in news}
         due = following
-    for network in networks:
-        network.deliver()
     return wakes
 
 
@@ -515,7 +575,7 @@ def test_lazy(description: dict[str, Any], variant: Any, init: Any) -> None:
     """Who wakes when under the event-driven schedule; a sample's news wakes the whole batch's."""
     rule = Rule(variant, 0.8, 0.5, "potential")
     example = Example(description, rule, "squared_error", init, batch=2, wakes=[])
-    example.thresholds = {"mean": 0.2, "difference": 0.1}
+    example.channels = ns.Channels(ns.Channel(0.2), ns.Channel(0.1))
     networks, simulation, (x, y) = both(example, ns.schedules.Lazy(unit="neuron", duration=12.0))
     outcome = simulation.infer(torch.from_numpy(x), torch.from_numpy(y))
     for literal, own, target in zip(networks, x, y, strict=True):
