@@ -6,14 +6,14 @@ the mean of every presynaptic and the difference of every postsynaptic neuron. W
 maximum it also remembers the winner of its last own wake; the difference goes back to that winner.
 
 In a tick: deliver what arrives, compute all woken neurons from what they see, write them back,
-send.
-Every message to every receiver is an object with its own value and arrival; `reference_channel.py`
-says what these are. Without channels messages take one tick.
+send. Every message to every receiver is an object with its own value and arrival; what these are is
+said in `reference_channel.py`. Without channels messages take one tick.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -46,6 +46,7 @@ class Pathway:
     """A projection: for each postsynaptic neuron its branches, of which one is summed.
 
     Without max-pooling a neuron has a single branch; with it, one for each position of its window.
+    ``fan_out`` counts the synapses of each presynaptic neuron before pooling.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Pathway:
     op: str
     competes: bool
     branches: list[list[list[Synapse]]]
+    fan_out: Counter[int]
 
 
 @dataclass
@@ -125,7 +127,7 @@ def result_shape(pre: tuple[int, ...], spec: Mapping[str, Any]) -> tuple[int, ..
 
 def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Pathway:
     """All synapses of a projection, one by one."""
-    op, branches = spec["op"], []
+    op, branches, fan_out = spec["op"], [], None
     pool = pooling(spec["pool"]) if spec.get("pool") is not None else None
     if op == "dense":
         for j in range(post.size):
@@ -150,6 +152,8 @@ def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Path
                 for ic in range(pre.shape[0])
                 for at, kernel in window((i, j), pre.shape, k, s, p)
             ]
+        if op == "conv":
+            fan_out = Counter(synapse.pre for synapses in sums.values() for synapse in synapses)
         for c, i, j in product(*map(range, post.shape)):
             if pool is None:
                 branches.append([sums[c, i, j]])
@@ -166,7 +170,9 @@ def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Path
             ]
             branches.append([together])
     competes = pool is not None and pool["kind"] == "max"
-    return Pathway(name, pre.name, post.name, op, competes, branches)
+    if fan_out is None:
+        fan_out = Counter(s.pre for neuron in branches for branch in neuron for s in branch)
+    return Pathway(name, pre.name, post.name, op, competes, branches, fan_out)
 
 
 def structure(description: Mapping[str, Any]) -> tuple[dict[str, Place], list[Pathway]]:
@@ -509,6 +515,9 @@ class Network:
             neuron.wakes, neuron.basis = 0, ()
             for afferent in neuron.afferents.values():
                 afferent.winner = None if afferent.pathway.competes else 0
+                afferent.since = dict.fromkeys(afferent.since, 0)
+            for efferent in neuron.efferents.values():
+                efferent.since = 0
 
     def _order(self) -> list[str]:
         done, order = {"input"}, []
@@ -635,7 +644,7 @@ class Network:
         neuron.sent[kind, name], neuron.sent_at[kind, name] = value, self.tick
         self.counts[kind] += 1
         if kind == "mean":
-            self.counts["synaptic"] += sum(len(e.synapses) for e in neuron.targets(name))
+            self.counts["synaptic"] += pathway.fan_out[neuron.index]
         else:
             self.counts["synaptic"] += sum(len(b) for b in neuron.afferents[name].branches)
         return True
@@ -720,7 +729,8 @@ class Network:
         """How far what this population sees of each of its senders is behind it.
 
         (Ticks, squared deviation, square of what it should see), each a mean over those that see
-        the sender; to be called after `deliver`, as it is of what the next tick will read.
+        the sender, and nan where nobody does; to be called after `deliver`, as it is of what the
+        next tick will read.
         """
         found = []
         for pathway in self.pathways:
@@ -737,6 +747,9 @@ class Network:
                     receivers = self._receivers(sender, kind, pathway)
                     back = [r.efferents[pathway.name, sender.index] for r in receivers]
                     seen = [(end.since, end.sees) for end in back]
+                if not seen:
+                    found.append((math.nan, math.nan, math.nan))
+                    continue
                 late = sum(last - since for since, _ in seen) / len(seen)
                 wrong = sum((value - true) ** 2 for _, value in seen) / len(seen)
                 found.append((late, wrong, true**2))

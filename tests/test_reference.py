@@ -188,7 +188,7 @@ def simulate(example: Example) -> Pair:
             literal.start(
                 own,
                 wanted if example.targeted else None,
-                init="carry" if number else example.init,
+                init=example.init,
                 nudge_after=example.nudge_after,
             )
             literal.replay(wakes, example.tick)
@@ -378,7 +378,10 @@ def replays(
 
 @st.composite
 def examples(
-    draw: st.DrawFn, variants: Sequence[str] = ("aro", "lagrangian"), pools: bool = True
+    draw: st.DrawFn,
+    variants: Sequence[str] = ("aro", "lagrangian"),
+    pools: bool = True,
+    ticks: Sequence[float] = (1.0, 0.5),
 ) -> Example:
     init = draw(st.sampled_from(["zero", "feedforward", "carry"]))
     kinds = [chains(pools=pools), graphs(pools=pools, cycles=init != "feedforward")]
@@ -386,7 +389,7 @@ def examples(
     rule, loss = draw(rules(variants, init))
     network = ns.Network.from_dict(description)
     sizes = {p.name: p.size for p in network.dyadic}
-    tick = draw(st.sampled_from([1.0, 0.5]))
+    tick = draw(st.sampled_from(ticks))
     wakes = [draw(replays(sizes, tick))]
     if init == "carry":
         wakes.append(wakes[0])
