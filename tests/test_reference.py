@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class Example:
     wakes: list[list[tuple[float, str, list[int] | None]]]
     nudge_after: int = 0
     targeted: bool = True
+    released: bool = False  # whether every other inference has no target
     tick: float = 1.0
     seed: int = 0
     scale: float = 1.0
@@ -167,10 +169,12 @@ def literal_channel(
 
 
 def data(example: Example, network: ns.Network, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """The input and the target of that inference."""
+    """The input and the target of that inference; some of the input is that of the one before."""
     generator = np.random.default_rng([example.seed, number])
     x = generator.standard_normal((example.batch, *network.input.shape))
     y = generator.standard_normal((example.batch, *network.output.shape))
+    if number:
+        x = np.where(generator.random(x.shape) < 0.3, data(example, network, number - 1)[0], x)
     if example.loss == "cross_entropy":
         y = np.exp(y)
         y /= y.reshape(example.batch, -1).sum(1).reshape(-1, *[1] * (y.ndim - 1))
@@ -393,7 +397,7 @@ def examples(
     wakes = [draw(replays(sizes, tick))]
     if init == "carry":
         wakes.append(wakes[0])
-    last = max(-(-time // tick) for time, _, _ in wakes[0])
+    last = max(ceil(time / tick - 1e-9) for time, _, _ in wakes[0])
     return Example(
         description,
         rule,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isnan
 from typing import Any
@@ -47,15 +48,15 @@ def play(example: Example) -> bool:
     networks, simulation, _ = both(example, schedule)
     for number, wakes in enumerate(example.wakes):
         x, y = data(example, simulation.model.network, number)
-        target = torch.from_numpy(y) if example.targeted else None
+        targeted = example.targeted and not (example.released and number % 2)
         watched = []
         for literal, own, wanted in zip(networks, x, y, strict=True):
-            target_of = wanted if example.targeted else None
-            literal.start(own, target_of, init=example.init, nudge_after=example.nudge_after)
+            target = wanted if targeted else None
+            literal.start(own, target, init=example.init, nudge_after=example.nudge_after)
             watched.append(watch(literal, wakes, example.tick))
         if any(n.tie or n.edge for n in networks):
             return False
-        outcome = simulation.infer(torch.from_numpy(x), target)
+        outcome = simulation.infer(torch.from_numpy(x), torch.from_numpy(y) if targeted else None)
         check(Pair(outcome, simulation, networks))
         check_counts(outcome, networks)
         check_trace(outcome, watched, example)
@@ -170,6 +171,7 @@ def delayed(draw: st.DrawFn, *, effects: bool) -> Example:
     )
     inferences = draw(st.sampled_from([1, 2, 3] if example.init == "carry" else [1, 1, 2]))
     example.wakes = example.wakes[:1] * inferences
+    example.released = draw(st.booleans())
     return example
 
 
@@ -274,6 +276,15 @@ def test_all_effects_together(network: str, init: str, ordering: str) -> None:
     assert play(example_of(NETWORKS[network], channels, init, ticks=8))
 
 
+@pytest.mark.parametrize("threshold", [1e-7, 0.3])
+@pytest.mark.parametrize("delay", [2.0, ns.Uniform(0.0, 4.0)], ids=["alike", "unlike"])
+def test_differences_that_vanish(delay: Any, threshold: float) -> None:
+    """Without its target a network carries on, and its differences become zero."""
+    channel = ns.Channel(threshold, delay=delay)
+    example = example_of(SKIP, ns.Channels(difference=channel, mean=ns.Channel(1e-7)), "carry")
+    assert play(replace(example, wakes=example.wakes * 2, released=True))
+
+
 @pytest.mark.parametrize("description", [MLP, SKIP, CONV], ids=["mlp", "skip", "conv"])
 @pytest.mark.parametrize("ordering", ["fifo", "newest", "arrival"])
 def test_lazy(description: dict[str, Any], ordering: Any) -> None:
@@ -316,9 +327,9 @@ ONE = {
     "activation": "identity",
     "layers": [{"name": n, "dense": 1, "bias": False} for n in ("h", "out")],
 }
-ONCE: Any = [(1.0, "h", None), (1.0, "out", None)]
 
 
+@pytest.mark.parametrize("tick", [1.0, 0.1])
 @pytest.mark.parametrize(
     ("late", "ordering", "views"),
     [
@@ -339,32 +350,53 @@ ONCE: Any = [(1.0, "h", None), (1.0, "out", None)]
         ((0.2, 3.5, 3), "fifo", [1, 1, 1, 1, 3, 3]),
     ],
 )
-def test_orderings(late: tuple[float, ...], ordering: Any, views: list[float]) -> None:
+def test_orderings(late: tuple[float, ...], ordering: Any, views: list[float], tick: float) -> None:
     """A tick per inference, so that an input can come with each."""
     draws = Draws(0, "channels", "out", "mean")
     shares = [float(draws.uniform("jitter", Moment(k, k), (1, 1))) for k in range(1, 7)]
-    listed = Listed(dict(zip(shares, (*late, 0, 0, 0), strict=True)))
+    times = [tick * time for time in (*late, 0, 0, 0)]
+    listed = Listed(dict(zip(shares, times, strict=True)))
     channel = ns.Channel(jitter=listed, ordering=ordering)
-    example = Example(
-        ONE, Rule("aro", 0.5, 1.0, "potential"), "squared_error", "carry", 1, [ONCE], seed=0
-    )
-    example.channels = ns.Channels(overrides={"out": {"mean": channel}})
-    (literal,), simulation, _ = both(example, ns.schedules.Replay(ONCE))
+    seen, literally_seen = views_of(ns.Channels(overrides={"out": {"mean": channel}}), tick)
+    assert [out for _, out in seen] == views
+    assert literally_seen == seen
+
+
+def views_of(
+    channels: ns.Channels, tick: float, inputs: Sequence[float] = (1, 2, 3, 3, 3, 3)
+) -> tuple[list[tuple[float, ...]], ...]:
+    """What h and out see after each inference of one tick, with weights of 1; by both."""
+    wakes = [(tick, "h", None), (tick, "out", None)]
+    rule = Rule("aro", 0.5, 1.0, "potential")
+    example = Example(ONE, rule, "squared_error", "carry", 1, [], tick=tick, channels=channels)
+    (literal,), simulation, _ = both(example, ns.schedules.Replay(wakes, tick=tick))
     with torch.no_grad():
         for parameter in simulation.model.parameters():
             parameter.fill_(1.0)
-    for synapse in (p.branches[0][0][0] for p in literal.pathways):
-        synapse.strength = 1.0
+    for pathway in literal.pathways:
+        pathway.branches[0][0][0].strength = 1.0
     seen, literally_seen = [], []
-    for value in (1.0, 2.0, 3.0, 3.0, 3.0, 3.0):
+    for value in inputs:
         simulation.infer(torch.tensor([[value]], dtype=torch.float64))
-        slot = simulation.state.links[1].means[0].value.tensor
-        seen.append(0.0 if slot is None else slot.item())
+        views = [link.means[0].value.tensor for link in simulation.state.links]
+        seen.append(tuple(0.0 if view is None else view.item() for view in views))
         literal.start([value], None, init="carry")
-        literal.replay(ONCE)
-        literally_seen.append(literal.neurons["out"][0].afferents["out"].sees[0])
-    assert seen == views
-    assert literally_seen == views
+        literal.replay(wakes, tick)
+        ends = [literal.neurons[name][0].afferents[name] for name in ("h", "out")]
+        literally_seen.append(tuple(end.sees[0] for end in ends))
+    return seen, literally_seen
+
+
+def test_nearest_levels() -> None:
+    """Ties go to the even level, and what is out of range to the last one; a start is no
+    exception."""
+    coarse, pair = ns.Quantize(4, 7.0), ns.Quantize(2, (1.0, 2.5))
+    overrides: Any = {"h": {"mean": ns.Channel(quantize=coarse)}}
+    overrides["out"] = {"mean": ns.Channel(quantize=pair)}
+    inputs = (0.5, 1.5, 2.5, -0.5, -1.5, 3.2, 9.0, -7.4)
+    for views in views_of(ns.Channels(overrides=overrides), 1.0, inputs):
+        assert [h for h, _ in views] == [0.0, 2.0, 2.0, 0.0, -2.0, 3.0, 7.0, -7.0]
+        assert [out for _, out in views] == [1.0, 2.0, 2.0, 1.0, 1.0, 2.5, 2.5, 1.0]
 
 
 @pytest.mark.parametrize(("refresh", "sent"), [(None, 1), (1, 6), (2, 4), (4, 2), (9, 1)])
