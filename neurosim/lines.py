@@ -62,17 +62,30 @@ class Line:
             ordering = channel.ordering
             if not by_synapse:
                 return [Jittered(View(), times, jitter, tick, ordering)]
+            latest = self._latest(times)
             return [
-                Jittered(View(mask=(times == t).to(device)), t, jitter, tick, ordering)
+                Jittered(
+                    View(mask=(times == t).to(device)),
+                    t,
+                    jitter,
+                    tick,
+                    ordering,
+                    (latest == t).to(device),
+                )
                 for t in torch.unique(times)
             ]
         ticks = torch.clamp(torch.ceil(times / tick - 1e-9), min=1.0).long()
         if not by_synapse:
-            return [Steady(tick_routes(ticks, self._shape, View(), device))]
+            routes = tick_routes(ticks, self._shape, View(), device)
+            return [Steady(routes, ticks.to(device))]
         routes = [
             Route(int(d), None, View(mask=(ticks == d).to(device))) for d in torch.unique(ticks)
         ]
-        return [Steady(routes)]
+        return [Steady(routes, self._latest(ticks).to(device))]
+
+    def _latest(self, by_synapse: Tensor) -> Tensor:
+        """The greatest delay of every sender's synapses."""
+        return by_synapse.amax(0 if self.kind == "mean" else 1).view(self._shape)
 
     # ---- messages ------------------------------------------------------------------------------
 
@@ -137,7 +150,7 @@ class Line:
 
     def in_flight(self, tick: int) -> int:
         """Messages sent up to ``tick`` that arrive later, as far as they are not lost."""
-        return max(transit.in_flight(tick) for transit in self.transits)
+        return sum(transit.in_flight(tick) for transit in self.transits)
 
     def last_arrival(self) -> int:
         """The tick of the last arrival to come, or an earlier one."""

@@ -35,8 +35,8 @@ class Staleness(NamedTuple):
     """Of what populations see, by kind of message and population.
 
     ``lag``: ticks between the sending of what is seen and of what its sender sent last, mean over
-    senders and samples (over synapses, where each has its delay). ``error``: ‖seen − present state
-    of the senders‖ / ‖present state‖.
+    senders and samples. ``error``: ‖seen − present state of the senders‖ / ‖present state‖. Where
+    each synapse has its delay, what is seen of a sender is a mean over its synapses.
     """
 
     lag: dict[str, dict[str, float]]
@@ -179,10 +179,10 @@ def staleness(state: State, rule: Rule) -> Staleness:
 
 
 def _share(view: View, kind: str) -> Tensor | float:
-    """How many synapses see each sender in this view; 1 where all do."""
+    """The share of each sender's synapses that see it in this view."""
     if view.mask is None:
         return 1.0
-    return view.mask.sum(0 if kind == "mean" else 1).double()
+    return view.mask.double().mean(0 if kind == "mean" else 1)
 
 
 def back_propagation(

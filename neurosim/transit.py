@@ -69,7 +69,7 @@ class Transit(ABC):
 
     @abstractmethod
     def in_flight(self, tick: int) -> int:
-        """Messages sent up to ``tick`` that arrive later."""
+        """Messages sent up to ``tick`` that reach the last of their synapses later."""
 
     @abstractmethod
     def last_arrival(self) -> int:
@@ -111,7 +111,10 @@ class Steady(Transit):
     writes. With the view that makes at most d + 1 copies.
     """
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], latest: Tensor) -> None:
+        """``latest``: after how many ticks a message has reached all its synapses, one number or
+        of the senders' shape."""
+        self._latest_of = latest
         self.routes = sorted(routes, key=lambda route: route.ticks)
         self.views = list(dict.fromkeys(route.view for route in routes))
         self._latest = self.routes[-1].ticks
@@ -146,24 +149,17 @@ class Steady(Transit):
         return [Arrival(view, counts) for view, counts in arrivals.items()]
 
     def in_flight(self, tick: int) -> int:
-        # A message that goes to several synapses has arrived when the last of them has it.
-        last: dict[Selection | None, int] = {}
-        for ticks, selection, _ in self.routes:
-            last[selection] = max(ticks, last.get(selection, 0))
-        total = 0
-        for selection, ticks in last.items():
-            for sent, entry in self._entries.items():
-                if tick - ticks < sent <= tick:
-                    total += int(_part(entry.counts, selection).sum())
-        return total
+        return sum(
+            int((entry.counts * (sent + self._latest_of > tick)).sum())
+            for sent, entry in self._entries.items()
+        )
 
     def last_arrival(self) -> int:
-        arrivals = [0]
-        for ticks, selection, _ in self.routes:
-            for sent, entry in self._entries.items():
-                if _part(entry.counts, selection).any():
-                    arrivals.append(sent + ticks)
-        return max(arrivals)
+        arrivals = (
+            int(((sent + self._latest_of) * (entry.counts > 0)).max())
+            for sent, entry in self._entries.items()
+        )
+        return max(arrivals, default=0)
 
     def state_dict(self, copied: Copy) -> dict[str, Any]:
         return {
@@ -190,10 +186,6 @@ def _show(slot: Slot, selection: Selection | None, array: Tensor | None) -> None
         slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
 
 
-def _part(counts: Tensor, selection: Selection | None) -> Tensor:
-    return counts if selection is None else selection.take(counts[None])[0]
-
-
 def _add_part(known: Tensor | None, counts: Tensor, selection: Selection | None) -> Tensor:
     if selection is None:
         return counts if known is None else known + counts
@@ -208,7 +200,8 @@ def _add_part(known: Tensor | None, counts: Tensor, selection: Selection | None)
 class Jittered(Transit):
     """Every message is late by its own time: a ring of slots, one for each tick of arrival.
 
-    ``times`` (simulated time) are the delays, a number or of the senders' shape.
+    ``times`` (simulated time) are the delays, a number or of the senders' shape. ``last`` says
+    which senders have no later synapse than those of this view; None for all.
     """
 
     def __init__(
@@ -218,19 +211,21 @@ class Jittered(Transit):
         jitter: Distribution,
         tick: float,
         ordering: Ordering,
+        last: Tensor | None = None,
     ) -> None:
         self.views = [view]
         self._view, self._times, self._jitter = view, times, jitter
-        self._tick, self._ordering = tick, ordering
+        self._tick, self._ordering, self._counted = tick, ordering, last
         self._horizon = int(_ticks(times.max() + jitter.high, tick))
         self._ring: Tensor | None = None
         self._stamps: Tensor | None = None
+        self._waiting: Tensor | None = None  # messages by slot, with those that are overwritten
         self._last: Tensor | None = None  # fifo: the last arrival of each dyad's messages
         self._seen: Tensor | None = None  # newest: when the message that is seen was sent
         self._until = 0  # nothing arrives after this tick
 
     def clear(self) -> None:
-        self._ring = self._stamps = self._last = self._seen = None
+        self._ring = self._stamps = self._waiting = self._last = self._seen = None
         self._until = 0
 
     def _allocate(self, parcel: Parcel) -> None:
@@ -241,6 +236,7 @@ class Jittered(Transit):
             (slots, *parcel.shape), -1, dtype=torch.int64, device=parcel.values.device
         )
         self._stamps = whole
+        self._waiting = whole.new_zeros(slots)
         self._last, self._seen = whole[0].clone(), whole[0].clone()
 
     def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
@@ -249,6 +245,7 @@ class Jittered(Transit):
             self._allocate(parcel)
         assert self._ring is not None
         assert self._stamps is not None
+        assert self._waiting is not None
         now, sent = parcel.moment.tick, parcel.sent
         jitter = torch.from_numpy(self._jitter.quantile(share.numpy()))
         arrival = now + parcel.some(_ticks(self._times + jitter, self._tick))
@@ -266,14 +263,18 @@ class Jittered(Transit):
         self._ring.flatten(2)[slot, rows, dyads] = parcel.values.flatten(1)
         self._stamps.flatten(2)[slot, rows, dyads] = now
         self._stamps[slots] = -1
+        counted = sent if self._counted is None else sent & parcel.some(self._counted[None])
+        self._waiting.scatter_add_(0, slot.flatten(), counted.flatten().long())
         self._until = max(self._until, now + self._horizon)
 
     def deliver(self, tick: int) -> list[Arrival]:
         if self._stamps is None or tick > self._until + 1:
             return []
         assert self._ring is not None
+        assert self._waiting is not None
         slots = self._horizon + 1
         self._stamps[(tick - 1) % slots] = -1
+        self._waiting[(tick - 1) % slots] = 0
         stamps = self._stamps[tick % slots]
         arrived = stamps >= 0
         if self._ordering == "newest":
@@ -289,37 +290,29 @@ class Jittered(Transit):
             slot.set(torch.where(arrived, array, before))
         return [Arrival(self._view, arrived.sum(0))]
 
-    def _coming(self, tick: int) -> Tensor | None:
-        """Send ticks of the slots for arrivals after ``tick``."""
-        if self._stamps is None:
-            return None
-        slots = self._horizon + 1
-        return self._stamps[[k % slots for k in range(tick + 1, tick + 1 + self._horizon)]]
-
     def in_flight(self, tick: int) -> int:
-        coming = self._coming(tick)
-        return 0 if coming is None else int((coming >= 0).sum())
+        if self._waiting is None:
+            return 0
+        waiting, slots = self._waiting.tolist(), self._horizon + 1
+        return sum(waiting[k % slots] for k in range(tick + 1, tick + slots))
 
     def last_arrival(self) -> int:
-        if self._stamps is None:
+        if self._waiting is None:
             return 0
         # What was sent in a tick arrives within the horizon: the slots tell when.
-        latest = 0
-        slots = self._horizon + 1
-        for tick in range(self._until, self._until - slots, -1):
-            if (self._stamps[tick % slots] >= 0).any():
-                latest = tick
-                break
-        return latest
+        waiting, slots = self._waiting.tolist(), self._horizon + 1
+        ticks = range(self._until, self._until - slots, -1)
+        return next((tick for tick in ticks if waiting[tick % slots]), 0)
 
     def state_dict(self, copied: Copy) -> dict[str, Any]:
         arrays = {"ring": self._ring, "stamps": self._stamps, "last": self._last}
-        arrays["seen"] = self._seen
+        arrays |= {"seen": self._seen, "waiting": self._waiting}
         return {name: copied(array) for name, array in arrays.items()} | {"until": self._until}
 
     def load_state_dict(self, state: dict[str, Any], load: Copy) -> None:
         self._ring, self._stamps = load(state["ring"]), load(state["stamps"])
         self._last, self._seen = load(state["last"]), load(state["seen"])
+        self._waiting = load(state["waiting"])
         self._until = int(state["until"])
 
 

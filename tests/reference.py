@@ -5,19 +5,22 @@ a time, a synapse at a time. A neuron knows its two states, what it last sent, a
 the mean of every presynaptic and the difference of every postsynaptic neuron. Where it pools by
 maximum it also remembers the winner of its last own wake; the difference goes back to that winner.
 
-All messages take one tick. In a tick: deliver, compute all woken neurons from what they see, write
-them back, send.
+In a tick: deliver what arrives, compute all woken neurons from what they see, write them back,
+send. Every message to every receiver is an object with its own value and arrival; what these are is
+said in `reference_channel.py`. Without channels messages take one tick.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
 import numpy as np
+from reference_channel import EDGE, IDEAL, Channel
 
 Index = tuple[int, ...]
 
@@ -43,6 +46,7 @@ class Pathway:
     """A projection: for each postsynaptic neuron its branches, of which one is summed.
 
     Without max-pooling a neuron has a single branch; with it, one for each position of its window.
+    ``fan_out`` counts the synapses of each presynaptic neuron before pooling.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Pathway:
     op: str
     competes: bool
     branches: list[list[list[Synapse]]]
+    fan_out: Counter[int]
 
 
 @dataclass
@@ -122,7 +127,7 @@ def result_shape(pre: tuple[int, ...], spec: Mapping[str, Any]) -> tuple[int, ..
 
 def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Pathway:
     """All synapses of a projection, one by one."""
-    op, branches = spec["op"], []
+    op, branches, fan_out = spec["op"], [], None
     pool = pooling(spec["pool"]) if spec.get("pool") is not None else None
     if op == "dense":
         for j in range(post.size):
@@ -147,6 +152,8 @@ def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Path
                 for ic in range(pre.shape[0])
                 for at, kernel in window((i, j), pre.shape, k, s, p)
             ]
+        if op == "conv":
+            fan_out = Counter(synapse.pre for synapses in sums.values() for synapse in synapses)
         for c, i, j in product(*map(range, post.shape)):
             if pool is None:
                 branches.append([sums[c, i, j]])
@@ -163,7 +170,9 @@ def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Path
             ]
             branches.append([together])
     competes = pool is not None and pool["kind"] == "max"
-    return Pathway(name, pre.name, post.name, op, competes, branches)
+    if fan_out is None:
+        fan_out = Counter(s.pre for neuron in branches for branch in neuron for s in branch)
+    return Pathway(name, pre.name, post.name, op, competes, branches, fan_out)
 
 
 def structure(description: Mapping[str, Any]) -> tuple[dict[str, Place], list[Pathway]]:
@@ -234,11 +243,15 @@ ACTIVATIONS = {
 
 @dataclass
 class Afferent:
-    """One incoming projection of a neuron: its branches, what it sees, and who won."""
+    """One incoming projection of a neuron: its branches, what it sees, and who won.
+
+    ``since`` says at which tick what is seen was sent.
+    """
 
     pathway: Pathway
     branches: list[list[Synapse]]
     sees: dict[int, float]
+    since: dict[int, int]
     winner: int | None = None
 
 
@@ -253,6 +266,7 @@ class Efferent:
     target: Neuron
     synapses: list[tuple[int, Synapse]]
     sees: float = 0.0
+    since: int = 0
 
 
 @dataclass(eq=False)
@@ -266,19 +280,31 @@ class Neuron:
     afferents: dict[str, Afferent] = field(default_factory=dict)
     efferents: dict[tuple[str, int], Efferent] = field(default_factory=dict)
     sent: dict[tuple[str, str], float] = field(default_factory=dict)  # (kind, projection)
+    sent_at: dict[tuple[str, str], int] = field(default_factory=dict)
+    arrives: dict[tuple[str, str, int], int] = field(default_factory=dict)  # fifo: the last one
+    wakes: int = 0
+    basis: tuple[float, ...] = ()  # what the states were last computed from
+    settled: bool = False  # whether that was the same as at the wake before
 
     @property
     def difference(self) -> float:
         return self.plus - self.minus
 
+    def targets(self, name: str) -> list[Efferent]:
+        return [e for (projection, _), e in self.efferents.items() if projection == name]
 
-@dataclass
+
+@dataclass(eq=False)
 class Message:
+    """To one receiver; to none from a neuron that a convolution leaves out."""
+
     kind: str
     pathway: Pathway
     sender: Neuron
-    receiver: Neuron
+    receiver: Neuron | None
     value: float
+    sent: int
+    arrival: int
 
 
 @dataclass
@@ -309,10 +335,10 @@ class Network:
         loss: str,
         *,
         sigma: Mapping[str, float] | None = None,
-        thresholds: Mapping[str, float] | None = None,
+        channels: Mapping[tuple[str, str], Channel] | None = None,
     ) -> None:
         self.rule, self.loss = rule, loss
-        self.thresholds = {"mean": 0.0, "difference": 0.0} | dict(thresholds or {})
+        self.channels = dict(channels or {})  # by (kind, projection)
         self.places, self.pathways = structure(description)
         self.parameters = {k: np.asarray(v, dtype=np.float64) for k, v in parameters.items()}
         self.neurons = {
@@ -333,16 +359,16 @@ class Network:
         self.in_flight: list[Message] = []
         self.target: list[float] | None = None
         self.frozen: list[float] | None = None
-        self.tick = self.began = self.nudge_after = 0
-        self.tie = False  # a maximum hung on round-off: what follows depends on the arithmetic
+        self.tick = self.began = self.nudge_after = self.inference = 0
+        # Something hung on round-off: a maximum, or what is sent. What follows depends on the
+        # arithmetic.
+        self.tie = self.edge = False
         # Of this inference.
         self.counts = {"wakes": 0, "mean": 0, "difference": 0, "synaptic": 0}
 
     def _wire(self, pathway: Pathway) -> None:
         for post, branches in zip(self.neurons[pathway.post], pathway.branches, strict=True):
-            afferent = Afferent(pathway, branches, {})
-            if not pathway.competes:
-                afferent.winner = 0
+            afferent = Afferent(pathway, branches, {}, {})
             post.afferents[pathway.name] = afferent
             for number, branch in enumerate(branches):
                 for synapse in branch:
@@ -350,7 +376,7 @@ class Network:
                     if synapse.key is not None:
                         weight = float(self.parameters[f"{pathway.name}.weight"][synapse.key])
                     synapse.strength = weight * synapse.factor
-                    afferent.sees[synapse.pre] = 0.0
+                    afferent.sees[synapse.pre], afferent.since[synapse.pre] = 0.0, 0
                     pre = self.neurons[pathway.pre][synapse.pre]
                     key = (pathway.name, post.index)
                     if key not in pre.efferents:
@@ -451,22 +477,47 @@ class Network:
     ) -> None:
         """Shows an input of any shape. ``carry`` keeps all but the input and the target."""
         values = [float(v) for v in np.asarray(x).reshape(-1)]
+        carried = init == "carry" and self.inference > 0
+        self.inference += 1
+        if not carried:
+            self._clear()
         self.target = None if target is None else [float(v) for v in np.asarray(target).reshape(-1)]
         self.began, self.nudge_after, self.frozen = self.tick, nudge_after, None
         self.counts = dict.fromkeys(self.counts, 0)
         for neuron, value in zip(self.neurons["input"], values, strict=True):
             neuron.plus = neuron.minus = value
-            self._show(neuron)
+            for pathway in self._above(neuron):
+                # A carried network is told of a new input; only that it is told at once.
+                if not carried or self._is_news(neuron, "mean", pathway, value):
+                    self._show(neuron, "mean", pathway, self.rule.mean(neuron))
+        if carried:
+            return
+        for neuron in self.dyads:
+            if neuron.place.role != "input":
+                self._show_all(neuron)
         if init == "feedforward":
             for name in self._order():
                 for neuron in self.neurons[name]:
                     neuron.potential, winners = self.basal(neuron)
                     f = ACTIVATIONS[neuron.place.activation]
                     neuron.plus = neuron.minus = f(neuron.potential)
+                    neuron.basis = (neuron.potential, 0.0)
                     self._remember(neuron, winners)
-                    self._show(neuron)
+                    self._show_all(neuron)
             if self.target is not None:
                 self.frozen = self.loss_gradient([n.plus for n in self.output])
+
+    def _clear(self) -> None:
+        self.tick, self.in_flight = 0, []
+        for neuron in self.dyads:
+            neuron.plus = neuron.minus = neuron.potential = 0.0
+            neuron.sent, neuron.sent_at, neuron.arrives = {}, {}, {}
+            neuron.wakes, neuron.basis = 0, ()
+            for afferent in neuron.afferents.values():
+                afferent.winner = None if afferent.pathway.competes else 0
+                afferent.since = dict.fromkeys(afferent.since, 0)
+            for efferent in neuron.efferents.values():
+                efferent.since = 0
 
     def _order(self) -> list[str]:
         done, order = {"input"}, []
@@ -478,30 +529,68 @@ class Network:
                     order.append(name)
         return order
 
-    def _show(self, neuron: Neuron) -> None:
-        """An initial view, which is no message."""
-        for efferent in neuron.efferents.values():
-            name = efferent.pathway.name
-            efferent.target.afferents[name].sees[neuron.index] = self.rule.mean(neuron)
-            neuron.sent["mean", name] = self.rule.mean(neuron)
+    def _above(self, neuron: Neuron) -> list[Pathway]:
+        return [p for p in self.pathways if p.pre == neuron.place.name]
+
+    def _below(self, neuron: Neuron) -> list[Pathway]:
+        """Of those over which it sends its difference: the input is sent nothing."""
+        return [a.pathway for a in neuron.afferents.values() if a.pathway.pre != "input"]
+
+    def _show_all(self, neuron: Neuron) -> None:
+        for pathway in self._above(neuron):
+            self._show(neuron, "mean", pathway, self.rule.mean(neuron))
+        for pathway in self._below(neuron):
+            self._show(neuron, "difference", pathway, 0.0)
+
+    def _show(self, neuron: Neuron, kind: str, pathway: Pathway, value: float) -> None:
+        """An initial view, which is no message: neither late nor lost."""
+        name, moment = pathway.name, (self.inference, self.began)
+        neuron.sent[kind, name], neuron.sent_at[kind, name] = value, self.began
+        value, edge = self.channel(kind, name).changed(value, moment, neuron.index)
+        self.edge |= edge
+        for receiver in self._receivers(neuron, kind, pathway):
+            self._see(Message(kind, pathway, neuron, receiver, value, self.began, self.began))
+
+    def channel(self, kind: str, name: str) -> Channel:
+        return self.channels.get((kind, name), IDEAL)
+
+    def _receivers(self, neuron: Neuron, kind: str, pathway: Pathway) -> list[Neuron]:
+        if kind == "mean":
+            return [efferent.target for efferent in neuron.targets(pathway.name)]
+        return [self.neurons[pathway.pre][i] for i in neuron.afferents[pathway.name].sees]
+
+    def _see(self, message: Message) -> bool:
+        """Whether it was worth a look."""
+        name, sender = message.pathway.name, message.sender.index
+        newest = self.channel(message.kind, name).ordering == "newest"
+        if message.receiver is None:
+            return False
+        if message.kind == "mean":
+            afferent = message.receiver.afferents[name]
+            if newest and message.sent < afferent.since[sender]:
+                return False
+            afferent.sees[sender], afferent.since[sender] = message.value, message.sent
+        else:
+            efferent = message.receiver.efferents[name, sender]
+            if newest and message.sent < efferent.since:
+                return False
+            efferent.sees, efferent.since = message.value, message.sent
+        return True
 
     def _remember(self, neuron: Neuron, winners: Mapping[str, int]) -> None:
         for name, winner in winners.items():
             neuron.afferents[name].winner = winner
 
-    def deliver(self) -> None:
-        for message in self.in_flight:
-            name = message.pathway.name
-            if message.kind == "mean":
-                message.receiver.afferents[name].sees[message.sender.index] = message.value
-            else:
-                message.receiver.efferents[name, message.sender.index].sees = message.value
-        self.in_flight = []
+    def deliver(self) -> list[Message]:
+        """What arrives at the tick to come is seen; of what arrives together, the latest sent."""
+        arrived = [m for m in self.in_flight if m.arrival <= self.tick + 1]
+        self.in_flight = [m for m in self.in_flight if m.arrival > self.tick + 1]
+        return [m for m in sorted(arrived, key=lambda m: m.sent) if self._see(m)]
 
     def step(self, wakes: Sequence[tuple[str, Sequence[int] | None]]) -> None:
         """One tick in which these neurons wake."""
-        self.tick += 1
         self.deliver()
+        self.tick += 1
         woken: dict[str, set[int]] = {}
         for name, indices in wakes:
             everyone = range(self.places[name].size)
@@ -512,6 +601,10 @@ class Network:
             neuron.potential, won = self.basal(neuron)
             winners.append(won)
         new = [self.relaxed(neuron) for neuron in awake]
+        for neuron in awake:
+            basis = self._basis(neuron)
+            neuron.settled, neuron.basis = basis == neuron.basis, basis
+            neuron.wakes += 1
         for neuron, won, (plus, minus) in zip(awake, winners, new, strict=True):
             neuron.plus, neuron.minus = plus, minus
             self._remember(neuron, won)
@@ -519,42 +612,75 @@ class Network:
         for neuron in awake:
             self._send(neuron)
 
-    def _send(self, neuron: Neuron) -> None:
-        for name in dict.fromkeys(name for name, _ in neuron.efferents):
-            value = self.rule.mean(neuron)
-            targets = [e for (n, _), e in neuron.efferents.items() if n == name]
-            if self._is_news(neuron, "mean", name, value):
-                self.counts["synaptic"] += sum(len(e.synapses) for e in targets)
-                for efferent in targets:
-                    self.in_flight.append(
-                        Message("mean", efferent.pathway, neuron, efferent.target, value)
-                    )
-        for name, afferent in neuron.afferents.items():
-            if afferent.pathway.pre == "input":
-                continue
-            if self._is_news(neuron, "difference", name, neuron.difference):
-                self.counts["synaptic"] += sum(len(branch) for branch in afferent.branches)
-                for pre in afferent.sees:
-                    receiver = self.neurons[afferent.pathway.pre][pre]
-                    self.in_flight.append(
-                        Message("difference", afferent.pathway, neuron, receiver, neuron.difference)
-                    )
+    def _basis(self, neuron: Neuron) -> tuple[float, ...]:
+        """All that says what a neuron does when it wakes."""
+        basis = [neuron.potential, self.apical(neuron)]
+        if self.damping[neuron.place.name]:
+            basis += [neuron.plus, neuron.minus]
+        if neuron.place.role == "output" and self.nudged:
+            basis += [self.inference, *(n.potential for n in self.output)]
+        return tuple(basis)
 
-    def _is_news(self, neuron: Neuron, kind: str, name: str, value: float) -> bool:
-        if abs(value - neuron.sent.get((kind, name), 0.0)) <= self.thresholds[kind]:
-            return False
-        neuron.sent[kind, name] = value
+    def _send(self, neuron: Neuron) -> None:
+        for pathway in self._above(neuron):
+            if self._is_news(neuron, "mean", pathway, self.rule.mean(neuron)):
+                self._post(neuron, "mean", pathway, self.rule.mean(neuron))
+        for pathway in self._below(neuron):
+            if self._is_news(neuron, "difference", pathway, neuron.difference):
+                self._post(neuron, "difference", pathway, neuron.difference)
+
+    def _is_news(self, neuron: Neuron, kind: str, pathway: Pathway, value: float) -> bool:
+        channel, name = self.channel(kind, pathway.name), pathway.name
+        change = abs(value - neuron.sent.get((kind, name), 0.0))
+        refreshed = neuron.place.role != "input" and channel.refresh is not None
+        if not (refreshed and neuron.wakes % channel.refresh == 0):
+            if abs(change - channel.threshold) <= EDGE:
+                # Without a change nothing hangs on round-off where the value is the same in any
+                # arithmetic: nothing new was computed, or the activation function clips.
+                same = neuron.settled or neuron.place.role == "input" or value in (0.0, 1.0)
+                self.edge |= change > 0.0 or not same
+            if change <= channel.threshold:
+                return False
+        neuron.sent[kind, name], neuron.sent_at[kind, name] = value, self.tick
         self.counts[kind] += 1
+        if kind == "mean":
+            self.counts["synaptic"] += pathway.fan_out[neuron.index]
+        else:
+            self.counts["synaptic"] += sum(len(b) for b in neuron.afferents[name].branches)
         return True
 
+    def _post(self, neuron: Neuron, kind: str, pathway: Pathway, value: float) -> None:
+        """A message to each receiver, on its way from now on unless it is lost."""
+        channel, moment = self.channel(kind, pathway.name), (self.inference, self.tick)
+        value, edge = channel.changed(value, moment, neuron.index)
+        self.edge |= edge
+        if channel.loses(moment, neuron.index):
+            return
+        for receiver in self._receivers(neuron, kind, pathway) or [None]:
+            other = -1 if receiver is None else receiver.index
+            pre, post = (neuron.index, other) if kind == "mean" else (other, neuron.index)
+            arrival = self.tick + channel.ticks(moment, neuron.index, pre, post)
+            if channel.ordering == "fifo":
+                key = (kind, pathway.name, other)
+                arrival = neuron.arrives[key] = max(arrival, neuron.arrives.get(key, 0))
+            message = Message(kind, pathway, neuron, receiver, value, self.tick, arrival)
+            self.in_flight.append(message)
+
     def replay(
-        self, wakes: Sequence[tuple[float, str, Sequence[int] | None]], tick: float = 1.0
+        self,
+        wakes: Sequence[tuple[float, str, Sequence[int] | None]],
+        tick: float = 1.0,
+        watch: Callable[[], None] = lambda: None,
     ) -> None:
-        """Wakes in ((n−1)·tick, n·tick] happen at tick n; ends with a closing delivery."""
-        last = max(math.ceil(time / tick) for time, _, _ in wakes)
-        for number in range(1, last + 1):
-            now = [(p, i) for time, p, i in wakes if math.ceil(time / tick) == number]
+        """Wakes in ((n−1)·tick, n·tick] happen at tick n; ends with a closing delivery.
+
+        ``watch`` is called after every tick.
+        """
+        ticks = [math.ceil(time / tick - EDGE) for time, _, _ in wakes]
+        for number in range(1, max(ticks) + 1):
+            now = [(p, i) for at, (_, p, i) in zip(ticks, wakes, strict=True) if at == number]
             self.step(now)
+            watch()
         self.deliver()
 
     # ---- what comes of it ----------------------------------------------------------------------
@@ -588,4 +714,43 @@ class Network:
             if neuron.place.bias:
                 bias = found[f"{neuron.place.name}.bias"]
                 bias[self._bias_key(neuron)] -= neuron.difference / self.rule.beta
+        return found
+
+    def waiting(self) -> dict[tuple[str, str], int]:
+        """Messages by kind and projection that have not reached the last of their receivers."""
+        found: dict[tuple[str, str], set[tuple[int, int]]] = {}
+        for message in self.in_flight:
+            if message.arrival > self.tick:
+                letters = found.setdefault((message.kind, message.pathway.name), set())
+                letters.add((message.sender.index, message.sent))
+        return {key: len(letters) for key, letters in found.items()}
+
+    def behind(self, name: str, kind: str) -> list[tuple[float, float, float]]:
+        """How far what this population sees of each of its senders is behind it.
+
+        (Ticks, squared deviation, square of what it should see), each a mean over those that see
+        the sender, and nan where nobody does; to be called after `deliver`, as it is of what the
+        next tick will read.
+        """
+        found = []
+        for pathway in self.pathways:
+            if name != (pathway.post if kind == "mean" else pathway.pre):
+                continue
+            for sender in self.neurons[pathway.pre if kind == "mean" else pathway.post]:
+                last = sender.sent_at[kind, pathway.name]
+                if kind == "mean":
+                    true = self.rule.mean(sender)
+                    ends = [e.target.afferents[pathway.name] for e in sender.targets(pathway.name)]
+                    seen = [(end.since[sender.index], end.sees[sender.index]) for end in ends]
+                else:
+                    true = sender.difference
+                    receivers = self._receivers(sender, kind, pathway)
+                    back = [r.efferents[pathway.name, sender.index] for r in receivers]
+                    seen = [(end.since, end.sees) for end in back]
+                if not seen:
+                    found.append((math.nan, math.nan, math.nan))
+                    continue
+                late = sum(last - since for since, _ in seen) / len(seen)
+                wrong = sum((value - true) ** 2 for _, value in seen) / len(seen)
+                found.append((late, wrong, true**2))
         return found

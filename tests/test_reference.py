@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import product
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -12,8 +15,12 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference import Network, Rule, result_shape, structure
+from reference_channel import Channel
 
 import neurosim as ns
+from neurosim.channels import Given
+from neurosim.distributions import Distribution
+from neurosim.draws import Draws, Moment
 from neurosim.rules.dual_propagation import spectral_norm
 
 TOLERANCE = 1e-12
@@ -32,12 +39,14 @@ class Example:
     wakes: list[list[tuple[float, str, list[int] | None]]]
     nudge_after: int = 0
     targeted: bool = True
+    released: bool = False  # whether every other inference has no target
     tick: float = 1.0
     seed: int = 0
     scale: float = 1.0
     compute: str = "auto"
     processes: str = "population"
-    thresholds: dict[str, float] = field(default_factory=dict)
+    channels: ns.Channels = field(default_factory=ns.Channels)
+    probes: tuple[Any, ...] = ("wakes",)
 
 
 @dataclass
@@ -83,9 +92,9 @@ def both(
             rule,
             example.loss,
             sigma=sigma,
-            thresholds=example.thresholds,
+            channels=literal_channels(example, network, sample),
         )
-        for _ in range(example.batch)
+        for sample in range(example.batch)
     ]
     simulation = ns.Simulation(
         model,
@@ -94,21 +103,78 @@ def both(
         ),
         loss=example.loss,
         schedule=schedule,
-        channels=ns.Channels(**{k: ns.Channel(v) for k, v in example.thresholds.items()}),
+        channels=example.channels,
         init=example.init,
         nudge_after=example.nudge_after,
         compute=example.compute,
         processes=example.processes,
-        probes=["wakes"],
+        probes=example.probes,
+        seed=example.seed,
     )
     return networks, simulation, data(example, network, 0)
 
 
+def literal_channels(
+    example: Example, network: ns.Network, sample: int
+) -> dict[tuple[str, str], Channel]:
+    """The same channels, with the draws of this sample as numbers."""
+    found = {}
+    defaults = {"mean": example.channels.mean, "difference": example.channels.difference}
+    for projection, (kind, default) in product(network.projections, defaults.items()):
+        channel = example.channels.overrides.get(projection.name, {}).get(kind, default)
+        draws = Draws(example.seed, "channels", projection.name, kind)
+        senders = network[projection.pre if kind == "mean" else projection.post].shape
+        found[kind, projection.name] = literal_channel(example, channel, draws, senders, sample)
+        if isinstance(channel.delay, Distribution):
+            shape = senders
+            if channel.delay.per == "synapse":
+                shape = projection.operator.weight_shape
+            times = channel.delay.quantile(draws.once("delay", shape).numpy())
+            times = times if channel.delay.per == "synapse" else times.reshape(-1)
+            found[kind, projection.name].delay = times
+    return found
+
+
+def literal_channel(
+    example: Example, channel: ns.Channel, draws: Draws, senders: tuple[int, ...], sample: int
+) -> Channel:
+    delay, jitter, quantize = channel.delay, channel.jitter, channel.quantize
+    if isinstance(delay, Given):
+        delay = delay.values.reshape(-1) if delay.values.shape == senders else delay.values
+
+    @cache
+    def draw(effect: str, inference: int, tick: int) -> np.ndarray:
+        moment, shape = Moment(inference, tick), (example.batch, *senders)
+        if effect == "noise":
+            drawn = draws.normal(effect, moment, shape)
+        elif effect == "loss":
+            drawn = draws.uniform(effect, moment, shape, torch.float32)
+        else:
+            drawn = draws.uniform(effect, moment, shape)
+        return drawn[sample].flatten().numpy()
+
+    return Channel(
+        channel.threshold,
+        channel.refresh,
+        delay,
+        None if jitter is None else lambda share: float(jitter.quantile(np.array(share))),
+        channel.ordering,
+        channel.loss,
+        None if channel.noise is None else (channel.noise.kind, channel.noise.std),
+        None if quantize is None else quantize.grid,
+        "nearest" if quantize is None else quantize.rounding,
+        example.tick,
+        draw,
+    )
+
+
 def data(example: Example, network: ns.Network, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """The input and the target of that inference."""
+    """The input and the target of that inference; some of the input is that of the one before."""
     generator = np.random.default_rng([example.seed, number])
     x = generator.standard_normal((example.batch, *network.input.shape))
     y = generator.standard_normal((example.batch, *network.output.shape))
+    if number:
+        x = np.where(generator.random(x.shape) < 0.3, data(example, network, number - 1)[0], x)
     if example.loss == "cross_entropy":
         y = np.exp(y)
         y /= y.reshape(example.batch, -1).sum(1).reshape(-1, *[1] * (y.ndim - 1))
@@ -126,7 +192,7 @@ def simulate(example: Example) -> Pair:
             literal.start(
                 own,
                 wanted if example.targeted else None,
-                init="carry" if number else example.init,
+                init=example.init,
                 nudge_after=example.nudge_after,
             )
             literal.replay(wakes, example.tick)
@@ -316,7 +382,10 @@ def replays(
 
 @st.composite
 def examples(
-    draw: st.DrawFn, variants: Sequence[str] = ("aro", "lagrangian"), pools: bool = True
+    draw: st.DrawFn,
+    variants: Sequence[str] = ("aro", "lagrangian"),
+    pools: bool = True,
+    ticks: Sequence[float] = (1.0, 0.5),
 ) -> Example:
     init = draw(st.sampled_from(["zero", "feedforward", "carry"]))
     kinds = [chains(pools=pools), graphs(pools=pools, cycles=init != "feedforward")]
@@ -324,11 +393,11 @@ def examples(
     rule, loss = draw(rules(variants, init))
     network = ns.Network.from_dict(description)
     sizes = {p.name: p.size for p in network.dyadic}
-    tick = draw(st.sampled_from([1.0, 0.5]))
+    tick = draw(st.sampled_from(ticks))
     wakes = [draw(replays(sizes, tick))]
     if init == "carry":
         wakes.append(wakes[0])
-    last = max(-(-time // tick) for time, _, _ in wakes[0])
+    last = max(ceil(time / tick - 1e-9) for time, _, _ in wakes[0])
     return Example(
         description,
         rule,
@@ -440,7 +509,7 @@ def test_messages(description: dict[str, Any], init: str, thresholds: tuple[floa
             init,
             batch=3,
             wakes=[random_wakes(description, 30, seed=4)],
-            thresholds=dict(zip(("mean", "difference"), thresholds, strict=True)),
+            channels=ns.Channels(*map(ns.Channel, thresholds)),
         )
     )
     check(pair)
@@ -495,7 +564,7 @@ def literally_lazy(networks: list[Network], init: str, ticks: int) -> list[tuple
             woken = [network.neurons[name][index] for name, index in due]
             before = [(n.plus, n.minus) for n in woken]
             network.step([(name, [index]) for name, index in due])
-            news = [m.receiver for m in network.in_flight]
+            news = [m.receiver for m in network.deliver()]
             news += [
                 n
                 for n, old in zip(woken, before, strict=True)
@@ -503,8 +572,6 @@ def literally_lazy(networks: list[Network], init: str, ticks: int) -> list[tuple
             ]
             following |= {(n.place.name, n.index) for n in news}
         due = following
-    for network in networks:
-        network.deliver()
     return wakes
 
 
@@ -515,7 +582,7 @@ def test_lazy(description: dict[str, Any], variant: Any, init: Any) -> None:
     """Who wakes when under the event-driven schedule; a sample's news wakes the whole batch's."""
     rule = Rule(variant, 0.8, 0.5, "potential")
     example = Example(description, rule, "squared_error", init, batch=2, wakes=[])
-    example.thresholds = {"mean": 0.2, "difference": 0.1}
+    example.channels = ns.Channels(ns.Channel(0.2), ns.Channel(0.1))
     networks, simulation, (x, y) = both(example, ns.schedules.Lazy(unit="neuron", duration=12.0))
     outcome = simulation.infer(torch.from_numpy(x), torch.from_numpy(y))
     for literal, own, target in zip(networks, x, y, strict=True):
