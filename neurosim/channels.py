@@ -222,7 +222,7 @@ def arrival_ticks(times: Floats, tick: float) -> Ints:
 def _numbers(values: Any) -> Floats:
     """A tensor or nested list of delays. Raises ConfigurationError where it is none."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
+        values = values.detach().cpu().double().numpy()
     try:
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):
