@@ -81,8 +81,8 @@ def test_aliases() -> None:
         (
             {"left": {"difference": ns.Channel(delay=[1.5, 0.0, 1.0])}},
             ns.ConfigurationError,
-            r"difference channel of projection 'left': delay is a tensor of shape \[3\]; it must be "
-            r"\[2\] \(one per sending dyad\) or \[2, 2\] \(one per synapse\)",
+            r"difference channel of projection 'left': delay is a tensor of shape \[3\]; it must "
+            r"be \[2\] \(one per sending dyad\) or \[2, 2\] \(one per synapse\)",
         ),
     ],
 )
