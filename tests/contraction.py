@@ -179,6 +179,12 @@ def present(simulation: ns.Simulation) -> States:
     }
 
 
+def chain(*layers: tuple[int, str]) -> dict[str, Any]:
+    """Dense layers (size, activation) over an input of 3."""
+    named = [{"name": f"p{i}", "dense": n, "activation": f} for i, (n, f) in enumerate(layers[:-1])]
+    return {"input": 3, "layers": [*named, {"name": "out", "dense": layers[-1][0]}]}
+
+
 def make_problem(
     description: dict[str, Any], rule: ns.DualPropagation, factor: float, seed: int
 ) -> Problem:
