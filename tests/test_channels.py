@@ -7,6 +7,7 @@ from math import inf, nan
 from typing import Any
 
 import pytest
+import torch
 
 import neurosim as ns
 
@@ -110,3 +111,10 @@ def test_channels_are_frozen() -> None:
         A.threshold = 0.5  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):
         ns.Channels().mean = A  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64])
+def test_delays_as_a_tensor(dtype: torch.dtype) -> None:
+    channel = ns.Channel(delay=torch.tensor([[0, 2], [1, 3]], dtype=dtype))
+    assert channel == ns.Channel(delay=[[0, 2], [1, 3]])
+    assert not channel.is_ideal(1.0)

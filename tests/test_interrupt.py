@@ -21,6 +21,12 @@ from neurosim.cli import main
 SHORT = ["data.limit=200", "training.epochs=3"]
 # Inferences of most of a second, so that a signal is sure to arrive within one.
 LONG = ["data.limit=100", "data.batch_size=100", "training.epochs=2", "schedule.duration=80"]
+MESSAGES = [
+    "channels.mean={delay: {kind: uniform, low: 0, high: 4}, noise: 0.01, refresh: 4}",
+    "channels.difference={jitter: {kind: uniform, low: 0, high: 3}, loss: 0.1}",
+    "schedule.duration=40",
+    "probes=[accuracy, in_flight]",
+]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 
@@ -83,9 +89,14 @@ def check_folder(folder: Path, status: str) -> None:
         ("random_order", SHORT, 0.0, False),
         ("lazy", [*SHORT, "training.epochs=6"], 0.0, False),
         ("poisson", LONG, 0.2, True),
-        ("poisson", [*LONG, "init=carry"], 0.2, True),
+        ("poisson", [*LONG, "init=carry", *MESSAGES], 0.2, True),
     ],
-    ids=["random_order", "lazy, carried", "within an inference", "within a carried inference"],
+    ids=[
+        "random_order",
+        "lazy, carried",
+        "within an inference",
+        "within a carried inference, messages in flight",
+    ],
 )
 def test_resume_gives_what_an_uninterrupted_run_gives(
     root: Path, tmp_path: Path, name: str, overrides: list[str], wait: float, inside: bool

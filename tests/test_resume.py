@@ -20,6 +20,24 @@ from neurosim.training import Trainer
 SHORT = ["data.limit=120", "data.batch_size=30", "training.epochs=2", "training.max_steps=6"]
 
 # Everything that has a state of its own: clocks, carried states, thresholds, optimizers, probes.
+# Every effect of a channel, with every ordering; a delay per dyad and one per synapse.
+MEAN = (
+    "channels.mean={threshold: 0.01, refresh: 3, delay: {kind: uniform, low: 0, high: 3}, "
+    "jitter: {kind: exponential, scale: 1, high: 2}, ordering: newest, loss: 0.1, "
+    "noise: {kind: relative, std: 0.05}, quantize: {bits: 8, range: 4, rounding: stochastic}}"
+)
+DIFFERENCE = (
+    "channels.difference={delay: 2, jitter: {kind: uniform, low: 0, high: 2}, noise: 0.01, "
+    "loss: 0.1, refresh: 2}"
+)
+OVERRIDES = (
+    "channels.overrides={output: {mean: {delay: {kind: uniform, low: 0, high: 3, per: synapse}}, "
+    "difference: {delay: {kind: uniform, low: 0, high: 3}, jitter: {kind: uniform, low: 0, high: 1}"
+    ", ordering: arrival, quantize: {bits: 7, range: [-2, 3]}}}}"
+)
+PROBES = "probes=[accuracy, in_flight, staleness, messages]"
+EFFECTS = [MEAN, DIFFERENCE, OVERRIDES, PROBES]
+
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "lazy": ("lazy", []),
     "lazy, feed-forward": ("lazy", ["init=feedforward"]),
@@ -42,6 +60,9 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     ),
     "stopping": ("parallel", ["stop={residual: 1.0e-3, every: 2}", "schedule.ticks=40"]),
     "validation": ("parallel", ["training.validation=30", "schedule.ticks=6"]),
+    "every effect, event-driven and carried": ("lazy", EFFECTS),
+    "every effect, learning within": ("odd_even", [*EFFECTS, "plasticity.every=3", "init=carry"]),
+    "every effect, convolutions": ("sweep", [MEAN, DIFFERENCE, PROBES]),
     "thresholds": ("poisson", ["channels.mean.threshold=0.01", "processes=population"]),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -143,12 +144,56 @@ SCHEDULES: dict[str, Callable[[ns.Unit, ns.Network], ns.schedules.Schedule]] = {
 THRESHOLDS = {"lazy": 0.02}
 
 
+# ---- channels ------------------------------------------------------------------------------------
+
+
+def every_effect(network: ns.Network, threshold: float) -> ns.Channels:
+    """Every effect of a channel, with every ordering and every kind of delay."""
+    jittered = ns.Channel(
+        threshold,
+        refresh=3,
+        delay=ns.Uniform(0.0, 3.0),
+        jitter=ns.Exponential(0.7, 2.5),
+        ordering="newest",
+        loss=0.1,
+        noise=ns.Noise(0.05, "relative"),
+        quantize=ns.Quantize(8, 4.0, "stochastic"),
+    )
+    late = ns.Channel(
+        threshold,
+        refresh=2,
+        delay=2.0,
+        jitter=ns.Uniform(0.0, 1.5),
+        loss=0.1,
+        noise=0.02,
+        quantize=ns.Quantize(7, (-2.0, 3.0)),
+    )
+    by_dyad = ns.Channel(threshold, delay=ns.Uniform(0.5, 4.0), loss=0.05, noise=0.01)
+    second = network.projections[1].name
+    last = network.incoming(network.output.name)[0]
+    post, pre = last.operator.post[0], prod(last.operator.pre)
+    given = torch.arange(post * pre).view(post, pre) % 3 * 1.3
+    overrides: dict[str, Any] = {
+        second: {"mean": by_dyad, "difference": ns.Channel(threshold, delay=by_dyad.delay)},
+        last.name: {
+            "mean": ns.Channel(
+                threshold, delay=given, jitter=ns.Uniform(0.0, 2.0), ordering="arrival", noise=0.01
+            ),
+            "difference": ns.Channel(
+                threshold, delay=ns.Uniform(0.0, 3.0, per="synapse"), noise=0.01, loss=0.1
+            ),
+        },
+    }
+    return ns.Channels(jittered, late, overrides)
+
+
 # ---- a case --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Case:
-    """Names of the parts of a simulation. ``learn_every`` comes with an Adam optimizer."""
+    """Names of the parts of a simulation. ``learn_every`` comes with an Adam optimizer,
+    ``effects`` with the probes that look at messages."""
 
     network: str
     schedule: str
@@ -156,26 +201,32 @@ class Case:
     init: str = "zero"
     rule: str | None = None
     learn_every: int | None = None
+    effects: bool = False
 
     def __str__(self) -> str:
         parts = [self.network, self.schedule, self.unit, self.init, self.rule]
         learns = f"learn{self.learn_every}" if self.learn_every else None
-        return "-".join(str(part) for part in (*parts, learns) if part)
+        effects = "effects" if self.effects else None
+        return "-".join(str(part) for part in (*parts, learns, effects) if part)
 
     def build(self, **options: Any) -> Setup:
         """The simulation, its optimizer, and data."""
         model = make_model(self.network)
         rule = RULES[self.rule or RULE_OF[self.network]]
         threshold = THRESHOLDS.get(self.schedule, 0.0)
-        channel = ns.Channel(threshold=threshold)
+        channel, probes = ns.Channel(threshold=threshold), ["wakes"]
+        channels = ns.Channels(mean=channel, difference=channel)
+        if self.effects:
+            channels = every_effect(model.network, threshold)
+            probes += ["in_flight", "staleness"]
         arguments: dict[str, Any] = {
             "rule": rule,
             "loss": "squared_error" if rule.nudge == "proximal" else "cross_entropy",
             "schedule": SCHEDULES[self.schedule](UNITS[self.unit], model.network),
-            "channels": ns.Channels(mean=channel, difference=channel),
+            "channels": channels,
             "init": self.init,
             "learn_every": self.learn_every,
-            "probes": ["wakes"],
+            "probes": probes,
             "seed": 1,
         }
         simulation = ns.Simulation(model, **(arguments | options))

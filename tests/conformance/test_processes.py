@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -17,6 +17,9 @@ CASES = [
     for init, learn_every in STARTS
 ]
 
+# The stride has no factor in common with the numbers of choices.
+EFFECTS = [replace(case, effects=True) for case in CASES[::7]]
+
 
 def compare(one: Setup, other: Setup, inferences: int) -> None:
     for number in range(inferences):
@@ -28,11 +31,13 @@ def compare(one: Setup, other: Setup, inferences: int) -> None:
         assert asdict(found.counts) == asdict(expected.counts)
         assert (found.ticks, found.time) == (expected.ticks, expected.time)
         assert found.wakes > 0
+        gradients = one.simulation.gradients()
+        assert not differing(gradients, other.simulation.gradients())
     parameters = one.simulation.model.state_dict()
     assert not differing(parameters, other.simulation.model.state_dict())
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *EFFECTS], ids=str)
 def test_processes(case: Case) -> None:
     setups = (case.build(processes=mode) for mode in ("population", "neuron"))
     compare(*setups, inferences=2 if case.init == "carry" else 1)

@@ -22,7 +22,8 @@ MODES = ("population", "neuron")
 
 
 def make_cases() -> list[Case]:
-    """Every schedule with and without learning; networks, units, starts and rules take turns."""
+    """Every schedule with and without learning; networks, units, starts, rules and channels take
+    turns."""
     found = []
     for number, schedule in enumerate(SCHEDULES):
         for round_ in range(3):
@@ -31,7 +32,9 @@ def make_cases() -> list[Case]:
             unit = list(UNITS)[turn % len(UNITS)]
             init = ("zero", "feedforward", "carry")[round_]
             rule = "prediction" if init == "feedforward" and network != "skip" else None
-            found.append(Case(network, schedule, unit, init, rule, (None, 3, 2)[round_]))
+            effects = turn % 4 == 0
+            learn_every = (None, 3, 2)[round_]
+            found.append(Case(network, schedule, unit, init, rule, learn_every, effects))
     return found
 
 

@@ -1,0 +1,127 @@
+"""Every effect on, handed over through a file after every single tick, messages in flight and all:
+the same bits as without. What a state forgets cannot show later than in the next tick that needs
+it, because no simulation lives longer than one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases import NETWORKS, SCHEDULES, UNITS, Case, Setup, differing, states
+
+import neurosim as ns
+from neurosim.checkpoint import load_state, save_state
+
+STARTS = [("carry", None), ("zero", 3), ("feedforward", None), ("carry", 2)]
+
+
+def make_cases() -> list[Case]:
+    """Every schedule on every network; units, starts and learning take turns."""
+    pairs = [(network, schedule) for network in NETWORKS for schedule in SCHEDULES]
+    found = []
+    for turn, (network, schedule) in enumerate(pairs):
+        init, learn_every = STARTS[turn % len(STARTS)]
+        unit = list(UNITS)[(turn + turn // len(UNITS)) % len(UNITS)]
+        found.append(Case(network, schedule, unit, init, None, learn_every, effects=True))
+    return found
+
+
+def handed_over(setup: Setup, case: Case, path: Path, **options: Any) -> Setup:
+    """The same in objects of its own, which know only what the file says."""
+    optimizer = setup.optimizer
+    tree = {
+        "model": dict(setup.simulation.model.state_dict()),
+        "optimizer": None if optimizer is None else optimizer.state_dict(),
+        "simulation": setup.simulation.state_dict(),
+    }
+    save_state(path, tree)
+    tree = load_state(path)
+    fresh = case.build(**options)
+    fresh.simulation.model.load_state_dict(tree["model"])
+    if fresh.optimizer is not None:
+        fresh.optimizer.load_state_dict(tree["optimizer"])
+    fresh.simulation.load_state_dict(tree["simulation"], optimizer=fresh.optimizer)
+    return fresh
+
+
+@pytest.mark.parametrize("case", make_cases(), ids=str)
+def test_every_tick(case: Case, tmp_path: Path) -> None:
+    whole, part = case.build(), case.build()
+    modes = ("neuron", "population")
+    flying = 0
+    for number in range(2 if case.init == "carry" else 1):
+        whole.start(number)
+        part.start(number)
+        while True:
+            mode = modes[part.simulation.tick % 2]
+            part = handed_over(part, case, tmp_path / "state.safetensors", processes=mode)
+            assert part.simulation.done == whole.simulation.done
+            if whole.simulation.done:
+                break
+            whole.simulation.advance(1)
+            part.simulation.advance(1)
+            tick = whole.simulation.tick
+            assert not differing(states(part.simulation), states(whole.simulation)), tick
+            flying += whole.simulation.trace["in_flight"][-1]["total"] > 0
+        expected, found = whole.simulation.finish(), part.simulation.finish()
+        assert found.trace.state_dict() == expected.trace.state_dict()
+        assert asdict(found.counts) == asdict(expected.counts)
+        assert (found.ticks, found.time) == (expected.ticks, expected.time)
+        gradients = part.simulation.gradients()
+        assert not differing(gradients, whole.simulation.gradients())
+    parameters = part.simulation.model.state_dict()
+    assert not differing(parameters, whole.simulation.model.state_dict())
+    assert flying >= 4
+
+
+def test_loads_over_what_is_under_way(tmp_path: Path) -> None:
+    """Nothing is left of the messages that a simulation had in flight when it loads a state."""
+    case = Case("skip", "parallel", "population", "zero", effects=True)
+    whole, other = case.build(), case.build()
+    whole.start(0)
+    whole.simulation.advance(4)
+    saved = whole.simulation.state_dict()
+    whole.simulation.advance()
+    other.infer(2)
+    other.start(1)
+    other.simulation.advance(7)
+    other.simulation.load_state_dict(saved)
+    other.simulation.advance()
+    found, expected = other.simulation.finish(), whole.simulation.finish()
+    assert not differing(found.plus, expected.plus)
+    assert found.trace.state_dict() == expected.trace.state_dict()
+
+
+def test_a_saved_state_is_a_snapshot() -> None:
+    """Ticks that follow do not write into the messages of a state that was taken."""
+    case = Case("conv", "parallel", "population", "zero", effects=True)
+    setup = case.build()
+    setup.start(0)
+    setup.simulation.advance(5)
+    saved, again = setup.simulation.state_dict(), setup.simulation.state_dict()
+    setup.simulation.advance(4)
+    assert _bits(saved["state"]["lines"]) == _bits(again["state"]["lines"])
+    assert _bits(setup.simulation.state_dict()["state"]["lines"]) != _bits(again["state"]["lines"])
+    setup.simulation.load_state_dict(saved)
+    setup.simulation.advance(4)
+    assert _bits(saved["state"]["lines"]) == _bits(again["state"]["lines"])
+
+
+def _bits(tree: Any) -> Any:
+    """A state tree with lists in place of tensors."""
+    if isinstance(tree, dict):
+        return {key: _bits(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_bits(value) for value in tree]
+    return tree.tolist() if hasattr(tree, "tolist") else tree
+
+
+def test_refuses_the_state_of_other_channels() -> None:
+    with_effects = Case("mlp", "parallel", effects=True).build()
+    with_effects.start(0)
+    ideal = Case("mlp", "parallel").build()
+    with pytest.raises(ns.StateError, match="other channels"):
+        ideal.simulation.load_state_dict(with_effects.simulation.state_dict())
