@@ -29,7 +29,7 @@ class Probe:
     ``reach``: which populations have a non-zero difference. ``messages``: messages by kind,
     synaptic operations and wakes so far. ``wakes``: the wakes of the tick, as `Replay` takes them:
     ``(time, population, flat indices or None for all)``; complete only with ``every`` = 1.
-    ``in_flight``: messages sent and not yet arrived, by projection, kind, and in total per kind.
+    ``in_flight``: messages sent and not yet arrived, by projection and kind, and in total.
     ``staleness``: how far what each population sees lies behind its senders, by how much simulated
     time (``mean_lag``) and by how much of their norm (``mean_error``), and for differences.
     """
@@ -135,8 +135,8 @@ class Recorder:
                 return asdict(counts)
             case "in_flight":
                 found = metrics.in_flight(self._state, tick)
-                totals = {f"total_{kind}": sum(found[kind].values()) for kind in found}
-                return {**found, **totals}
+                totals = {f"total_{what}": sum(found[what].values()) for what in found}
+                return {**found, **totals, "total": sum(totals.values())}
             case "staleness":
                 late = metrics.staleness(self._state, self._rule)
                 record: Record = {}

@@ -98,14 +98,14 @@ def check_trace(outcome: ns.Outcome, watched: list[list[dict[str, Any]]], exampl
                 expected = sum(one["waiting"].get((kind, name), 0) for one in literal)
                 assert count == expected, (tick, kind, name)
                 total += expected
-            for name, lag in late["lag"][kind].items():
+            for name, lag in late[f"{kind}_lag"].items():
                 behind = [item for one in literal for item in one["behind"][kind][name]]
                 mean = sum(ticks for ticks, _, _ in behind) / len(behind)
                 if isnan(mean):
                     continue  # a convolution leaves out some of its senders
                 assert lag == pytest.approx(mean * example.tick, rel=TOLERANCE), (kind, name)
                 wrong, size = (np.sqrt(sum(item[i] for item in behind)) for i in (1, 2))
-                error = late["error"][kind][name]
+                error = late[f"{kind}_error"][name]
                 if size > 1e-3:  # else a quotient of round-off
                     assert error == pytest.approx(wrong / size, rel=1e-9, abs=1e-9), (kind, name)
         assert flight["total"] == total
