@@ -238,21 +238,33 @@ def networks(file: Path, drawing: Path | None) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def report(folder: Path) -> None:
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write every picture of it to this folder (SVG).",
+)
+def report(folder: Path, figures: Path | None) -> None:
     """Write the report of the run, or of the sweep, in FOLDER anew."""
+    from neurosim.files import write_atomic
+    from neurosim.plots import figures_of
     from neurosim.scenario import Scenario
     from neurosim.studyreport import write_report_of
+    from neurosim.sweepreport import write_sweep_report
 
     if (folder / "sweep.json").is_file():
-        from neurosim.sweepreport import write_sweep_report
-
-        click.echo(f"report: {write_sweep_report(folder)}")
-        return
-    try:
-        network = Scenario.load(folder / "scenario.yaml").network
-    except DocumentError:
-        network = None  # the report does without, and says what it lacks
-    click.echo(f"report: {write_report_of(folder, network)}")
+        page = write_sweep_report(folder)
+    else:
+        try:
+            network = Scenario.load(folder / "scenario.yaml").network
+        except DocumentError:
+            network = None  # the report does without, and says what it lacks
+        page = write_report_of(folder, network)
+    click.echo(f"report: {page}")
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)
+        for figure in figures_of(page.read_text(encoding="utf-8")):
+            write_atomic(figures / f"{figure.name}.svg", figure.svg)
+            click.echo(f"figure: {figures / figure.name}.svg")
 
 
 @main.command()

@@ -110,6 +110,7 @@ FLOORS: list[list[str]] = [
         "plots.drawing",
         "plots.sweeps",
         "plots.heat",
+        "plots.standalone",
         "plots",
         "page",
         "report",

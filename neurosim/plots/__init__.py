@@ -18,6 +18,7 @@ from neurosim.plots.charts import (
 from neurosim.plots.drawing import draw_network
 from neurosim.plots.heat import heat_css, heat_map
 from neurosim.plots.records import Run, Traces, group, moment_text, names_in, number, time_of
+from neurosim.plots.standalone import figures_of
 from neurosim.plots.sweeps import Cell, Quantity, State, seed_chart
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "compact",
     "count_chart",
     "draw_network",
+    "figures_of",
     "flight_chart",
     "group",
     "heat_css",
