@@ -1,0 +1,96 @@
+"""Pictures of reports as files of their own: whole, readable, with everything they refer to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from neurosim import page
+from neurosim.cli import main
+from neurosim.plots import Line, figures_of
+from neurosim.plots.canvas import line_chart
+
+ROOT = Path(__file__).parents[1]
+X = np.arange(5.0)
+
+
+def chart_of(*labels: str) -> str:
+    lines = [
+        Line(label, X, X + number, f"var(--q{number})", "dashed" if number else "solid")
+        for number, label in enumerate(labels)
+    ]
+    chart = line_chart("key", lines, "time (s)", "height (m)", "A note.")
+    assert chart is not None
+    return page.figure("A title &amp; more", chart, "")
+
+
+def check(svg: str) -> ElementTree.Element:
+    """It is XML, and all colours and references that it uses are in it."""
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    used, given = set(re.findall(r"var\((--\w+)\)", svg)), set(re.findall(r"(--\w+):", svg))
+    assert used <= given
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", svg)) <= set(ids)
+    return root
+
+
+def texts(root: ElementTree.Element) -> list[str]:
+    return [text for element in root.iter() if (text := (element.text or "").strip())]
+
+
+def test_a_chart_has_its_title_and_legend() -> None:
+    (figure,) = figures_of(chart_of("one", "two < three"))
+    assert figure.name == "a-title-amp-more"
+    found = texts(check(figure.svg))
+    for text in ("A title & more", "one", "two < three", "time (s)", "height (m)"):
+        assert text in found
+    assert figure.svg.count('stroke-dasharray="6 4"') == 1
+
+
+def test_a_long_legend_is_broken() -> None:
+    names = [f"a rather long name {n}" for n in range(6)]
+    (few,), (many,) = figures_of(chart_of(*names[:2])), figures_of(chart_of(*names))
+    heights = [float(check(figure.svg).get("height", 0)) for figure in (few, many)]
+    assert heights[1] - heights[0] == 2 * 18
+    rows = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">a rather', many.svg)
+    assert len(set(rows)) == 6
+
+
+def test_names_are_distinct() -> None:
+    figures = figures_of(chart_of("one") + chart_of("one") + chart_of("one"))
+    assert [f.name for f in figures] == [f"a-title-amp-more{end}" for end in ("", "-2", "-3")]
+    assert figures_of("<p>no figures</p>") == []
+
+
+@pytest.mark.parametrize("kind", ["run", "converge", "sweep"])
+def test_every_picture_of_a_report(kind: str, tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "runs"), "--quiet"]
+    few = ["training.max_steps=2", "data.limit=100"]
+    arguments = {
+        "run": ["run", str(ROOT / "scenarios/delays.yaml"), *few, "--id", "one"],
+        "converge": ["converge", str(ROOT / "scenarios/noise.yaml"), "--id", "one"],
+        "sweep": [
+            *("sweep", str(ROOT / "scenarios/delays.yaml"), *few, "--name", "one", "--jobs", "0"),
+            *("channels.mean.delay=1,2", "channels.difference.delay=1,3"),
+        ],
+    }
+    assert CliRunner().invoke(main, arguments[kind] + out, catch_exceptions=False).exit_code == 0
+    (folder,) = [p.parent for p in (tmp_path / "runs").glob("**/one/report.html")]
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    figures = tmp_path / "figures"
+    result = CliRunner().invoke(main, ["report", str(folder), "--figures", str(figures)])
+    assert result.exit_code == 0, result.output
+    written = sorted(figures.glob("*.svg"))
+    # All but the drawing of the network, which `neurosim networks --drawing` writes.
+    assert len(written) == len(re.findall(r"<figure><h3>[^<]*</h3>(?:<div[^>]*>)?<svg", text)) > 1
+    for path in written:
+        assert str(path) in result.output
+        root = check(path.read_text(encoding="utf-8"))
+        assert len(texts(root)) > 5
