@@ -55,8 +55,9 @@ def simulate(
     x: Floats,
     y: Floats,
     unit: str = "population",
-) -> list[list[tuple[Floats, Floats]]]:
-    """(mean, difference) of every population after every tick of a parallel schedule."""
+) -> tuple[list[list[tuple[Floats, Floats]]], dict[str, Floats]]:
+    """(mean, difference) of every population after every tick of a parallel schedule, and the
+    gradients at the end."""
     simulation = ns.Simulation(
         model,
         rule=rule,
@@ -74,7 +75,7 @@ def simulate(
         ]
         alpha = rule.alpha
         found.append([(alpha * p + (1 - alpha) * m, p - m) for p, m in states])
-    return found
+    return found, {name: g.numpy() for name, g in simulation.gradients().items()}
 
 
 def assert_close(found: list[list[tuple[Floats, Floats]]], expected: list[Any]) -> None:
@@ -154,7 +155,8 @@ def test_steps_at_the_sums_of_delays(
         }
         for k in range(1, depth)
     }
-    assert_close(simulate(model, rule, channels, x, y), expected)
+    found, _ = simulate(model, rule, channels, x, y)
+    assert_close(found, expected)
 
 
 # ---- with loops: the power of a matrix -----------------------------------------------------------
@@ -247,7 +249,11 @@ RULES = [
 @given(data=st.data())
 @settings(max_examples=4)
 def test_the_power_of_a_matrix(rule: ns.DualPropagation, per: str, data: st.DataObject) -> None:
-    """Every kind of message on every projection has delays of its own."""
+    """Every kind of message on every projection has delays of its own.
+
+    A synapse learns from its own dyad's difference and the mean as it sees it, d ticks late: with
+    the closing delivery, −1/(βB) Σ δᵢ(N) s̄ⱼ(N + 1 − dᵢⱼ).
+    """
     sizes = data.draw(st.lists(st.integers(1, 3), min_size=2, max_size=4))
     seed = data.draw(st.integers(0, 1000))
     model = make_model(sizes, seed, 0.6)
@@ -269,7 +275,18 @@ def test_the_power_of_a_matrix(rule: ns.DualPropagation, per: str, data: st.Data
                 given_ = given_.flatten()
             channels[f"p{k}"][kind] = ns.Channel(delay=given_)
     expected = closed_form(model, rule, delays, x, y)
-    assert_close(simulate(model, rule, channels, x, y), expected)
+    found, gradients = simulate(model, rule, channels, x, y)
+    assert_close(found, expected)
+    for k in range(1, len(sizes)):
+        seen = np.stack([expected[TICKS - d][k - 1][0] for d in range(1, 6)])
+        late = delays[k, "mean"] - 1
+        error = expected[-1][k][1]
+        gradient = sum(
+            error[b][:, None] * seen[late, b, np.arange(sizes[k - 1])] for b in range(BATCH)
+        )
+        gradient = gradient / (-rule.beta * BATCH)
+        scale = max(1.0, float(np.abs(gradient).max()))
+        assert np.abs(gradients[f"p{k}.weight"] - gradient).max() <= 1e-12 * scale
 
 
 def test_whatever_the_unit() -> None:
@@ -290,4 +307,4 @@ def test_whatever_the_unit() -> None:
     for (k, kind), late in delays.items():
         channels[f"p{k}"][kind] = ns.Channel(delay=float(late[0, 0]))
     expected = closed_form(model, rule, delays, x, y)
-    assert_close(simulate(model, rule, channels, x, y, "neuron"), expected)
+    assert_close(simulate(model, rule, channels, x, y, "neuron")[0], expected)

@@ -13,6 +13,7 @@ from test_channel_effects import BATCH, TICKS, VALUE, N, constant, seen
 from torch import Tensor
 
 import neurosim as ns
+from neurosim.draws import Draws, Moment
 
 NETWORK = {
     "input": [2, 6, 6],
@@ -176,6 +177,22 @@ def test_effects_of_one_channel_do_not_share_draws() -> None:
     assert 0.55 < float(same.double().mean()) < 0.65
     rounded = ns.Channel(noise=0.3, refresh=1, quantize=ns.Quantize(2, VALUE, "stochastic"))
     assert torch.equal(watched(rounded), noisy)  # 1.5 is a level
+
+
+def test_nothing_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every channel, effect and moment has a generator of its own."""
+    drawn: list[tuple[Any, ...]] = []
+    generator = Draws._generator
+
+    def recorded(self: Draws, effect: str, moment: Moment) -> Any:
+        drawn.append((self._name, effect, *moment))
+        return generator(self, effect, moment)
+
+    monkeypatch.setattr(Draws, "_generator", recorded)
+    run(ns.Channels(BUSY, BUSY), "parallel")
+    assert len(drawn) == len(set(drawn))
+    assert {effect for _, effect, *_ in drawn} == {"noise", "loss", "jitter", "rounding"}
+    assert {moment[0] for _, _, *moment in drawn} == {1, 2}
 
 
 def test_projections_and_kinds_have_draws_of_their_own() -> None:

@@ -235,3 +235,49 @@ def test_lost_messages_are_not_in_flight() -> None:
     simulation = make(ns.Channels(channel, channel), UNITS["population"], probes=["in_flight"])
     simulation.advance()
     assert {record["total"] for record in simulation.finish().trace["in_flight"]} == {0}
+
+
+# ---- whom messages reach -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.5])
+@pytest.mark.parametrize("how", ["delay", "jitter"])
+def test_lazy_wakes_those_whom_a_message_reaches(how: str, loss: float) -> None:
+    """Each dyad hears of one other, which sends once, at tick 1: it wakes at tick 1, and when that
+    message reaches it in any sample. Nobody else does then."""
+    network = ns.Network.from_dict(
+        {
+            "populations": {
+                "input": {"shape": [2], "role": "input"},
+                "h": {"shape": [50], "activation": "identity"},
+                "output": {"shape": [50], "role": "output"},
+            },
+            "projections": [
+                {"from": "input", "to": "h"},
+                {"from": "h", "to": "output", "op": "identity", "name": "straight"},
+            ],
+        }
+    )
+    channel = ns.Channel(**{how: ns.Uniform(0.0, 9.0)}, loss=loss)  # type: ignore[arg-type]
+    simulation = ns.Simulation(
+        ns.Model(network, seed=0, dtype=torch.float64),
+        schedule=ns.schedules.Lazy(20.0, "neuron"),
+        channels=ns.Channels(overrides={"straight": {"mean": channel}}),
+        init="zero",
+        probes=["wakes"],
+    )
+    (view,) = simulation.state.links[1].means
+    simulation.start(torch.ones(2, 2) * torch.tensor([[1.0], [2.0]]))
+    expected = [set(range(50))]
+    while not simulation.done:
+        before = view.value.value.clone()
+        simulation.advance(1)
+        changed = (view.value.value != before).any(0)
+        expected.append(set(changed.nonzero()[:, 0].tolist()))
+    found: list[set[int]] = [set() for _ in expected]
+    for wake in simulation.finish().trace["wakes"]:
+        if wake["population"] == "output":
+            indices = range(50) if wake["indices"] is None else wake["indices"]
+            found[wake["tick"] - 1] |= set(indices)
+    assert found == expected
+    assert sum(map(len, found)) > 60

@@ -120,7 +120,7 @@ def test_arrival_and_jitter_leave_the_past_for_ever(seed: int) -> None:
     simulation = run_lazily(problem, ns.Channel(jitter=jitter, ordering="arrival"))
     assert simulation.done
     assert simulation.tick < 100
-    assert stale(simulation) > 5
+    assert stale(simulation) > 0
     assert distance(present(simulation), problem.fixed_point()) > 1e-2 * problem.scale()
 
 
@@ -130,7 +130,7 @@ def test_loss_leaves_the_past_for_ever() -> None:
     simulation = run_lazily(problem, ns.Channel(loss=0.2))
     assert simulation.done
     assert simulation.tick < 100
-    assert stale(simulation) > 5
+    assert stale(simulation) > 0
     assert distance(present(simulation), problem.fixed_point()) > 1e-2 * problem.scale()
 
 

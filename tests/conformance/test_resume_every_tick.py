@@ -77,6 +77,20 @@ def test_every_tick(case: Case, tmp_path: Path) -> None:
     assert flying >= 4
 
 
+@pytest.mark.parametrize("effects", [False, True])
+def test_what_was_just_sent_is_in_flight(effects: bool, tmp_path: Path) -> None:
+    """Also for a probe that looks only at the end, after the file."""
+    case = Case("skip", "parallel", effects=effects)
+    options: dict[str, Any] = {"probes": [ns.Probe("in_flight", every=100)]}
+    whole = case.build(**options)
+    whole.start(0)
+    whole.simulation.advance(4)
+    part = handed_over(whole, case, tmp_path / "state.safetensors", **options)
+    expected = whole.simulation.finish().trace["in_flight"]
+    assert part.simulation.finish().trace["in_flight"] == expected
+    assert expected[0]["total"] > 0
+
+
 def test_loads_over_what_is_under_way(tmp_path: Path) -> None:
     """Nothing is left of the messages that a simulation had in flight when it loads a state."""
     case = Case("skip", "parallel", "population", "zero", effects=True)
