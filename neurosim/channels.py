@@ -24,6 +24,8 @@ Ordering = Literal["fifo", "newest", "arrival"]
 NoiseKind = Literal["additive", "relative"]
 Rounding = Literal["nearest", "stochastic"]
 
+MAX_SLOTS = 10_000  # of the ring that jitter needs: each holds a message of every dyad
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -115,7 +117,7 @@ class Channel:
 
     ``delay`` is a number, a `Distribution` (drawn once per sending dyad, or per synapse), or a
     tensor of the sender's shape, or of the weight's on a dense projection. ``jitter`` is a
-    distribution drawn per message. ``ordering``: with "fifo" a later message never overtakes, with
+    distribution drawn per message; delays per synapse count in whole ticks then. ``ordering``: with "fifo" a later message never overtakes, with
     "newest" an older one that arrives late is discarded, with "arrival" it overwrites.
 
     Raises ConfigurationError for values out of range.
@@ -193,12 +195,18 @@ class Channel:
             assert isinstance(delay, int | float)
             latest = delay
         jitter = self.jitter.high if self.jitter is not None else 0.0
-        if (latest + jitter) / tick > LAST_TICK:
-            option = "delay" if latest / tick > LAST_TICK else "jitter"
+        if jitter and (latest + jitter) / tick > MAX_SLOTS:
             raise ConfigurationError(
-                f"{where}: {option} is up to {max(latest, jitter):g}, which is more than "
-                f"{LAST_TICK:,} ticks of {tick:g}",
-                option,
+                f"{where}: a message takes up to {latest + jitter:g}, which is more than "
+                f"{MAX_SLOTS:,} ticks of {tick:g}; where there is jitter, use a shorter time or a "
+                "longer tick",
+                "jitter",
+            )
+        if latest / tick > LAST_TICK:
+            raise ConfigurationError(
+                f"{where}: delay is up to {latest:g}, which is more than {LAST_TICK:,} ticks of "
+                f"{tick:g}",
+                "delay",
             )
 
     def delays(self, projection: Projection, kind: MessageKind, draws: Draws) -> Floats:
@@ -223,14 +231,18 @@ def _numbers(values: Any) -> Floats:
     """A tensor or nested list of delays. Raises ConfigurationError where it is none."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().double().numpy()
+    wrong = ConfigurationError(
+        "delay must be a number, a distribution, or a tensor of numbers in which all rows have the "
+        "same length",
+        "delay",
+    )
     try:
-        array = np.array(values, dtype=np.float64)
+        found = np.array(values)
     except (TypeError, ValueError):
-        raise ConfigurationError(
-            "delay must be a number, a distribution, or a tensor of numbers in which all rows have "
-            "the same length",
-            "delay",
-        ) from None
+        raise wrong from None
+    if found.size and found.dtype.kind not in "iuf":
+        raise wrong
+    array = found.astype(np.float64)
     if array.size == 0:
         raise ConfigurationError("delay is an empty tensor", "delay")
     bad = ~(np.isfinite(array) & (array >= 0))

@@ -62,11 +62,12 @@ class Line:
             ordering = channel.ordering
             if not by_synapse:
                 return [Jittered(View(), times, jitter, tick, ordering)]
+            times = torch.ceil(times / tick - 1e-9)  # whole ticks: each has a ring of its own
             latest = self._latest(times)
             return [
                 Jittered(
                     View(mask=(times == t).to(device)),
-                    t,
+                    t * tick,
                     jitter,
                     tick,
                     ordering,

@@ -69,6 +69,8 @@ class Channel:
         """How long it takes."""
         delay = np.asarray(self.delay)
         time = float(delay if delay.ndim == 0 else delay[[(sender,), (post, pre)][delay.ndim - 1]])
+        if delay.ndim == 2 and self.jitter is not None:
+            time = math.ceil(time / self.tick - EDGE) * self.tick  # counts in whole ticks then
         if self.jitter is not None:
             time += self.jitter(self.drawn("jitter", moment, sender))
         return max(1, math.ceil(time / self.tick - EDGE))

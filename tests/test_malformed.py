@@ -241,6 +241,13 @@ OVERRIDES = [
         ["channels.difference.quantize={bits: 1, range: 1}"],
         "1:1: channels.difference.quantize.bits: bits is 1; with this range it must be from 2 to",
     ),
+    (["channels.mean.delay=[true, false]"], "1:1: channels.mean.delay: delay must be a number,"),
+    (["channels.mean.delay=['1', '2']"], "1:1: channels.mean.delay: delay must be a number,"),
+    (["channels.mean.delay=1e25"], "1:1: channels.mean.delay: mean channel of projection 'h1': de"),
+    (
+        ["channels.mean.jitter={kind: uniform, low: 0, high: 2e4}"],
+        "1:1: channels.mean.jitter: mean channel of projection 'h1': a message takes up to 20000,",
+    ),
     (["faults.dead=1.5"], "1:1: faults.dead: must be at most 1, got 1.5"),
     (["faults.dead=0.6", "faults.stuck=0.6"], "2:1: faults.stuck: dead is 0.6 and stuck is 0.6: "),
     (["faults={dead: 0.1, populations: [h1, h9]}"], "1:1: faults.populations[1]: unknown popul"),
