@@ -117,8 +117,9 @@ class Channel:
 
     ``delay`` is a number, a `Distribution` (drawn once per sending dyad, or per synapse), or a
     tensor of the sender's shape, or of the weight's on a dense projection. ``jitter`` is a
-    distribution drawn per message; delays per synapse count in whole ticks then. ``ordering``: with "fifo" a later message never overtakes, with
-    "newest" an older one that arrives late is discarded, with "arrival" it overwrites.
+    distribution drawn per message; delays per synapse count in whole ticks then. ``ordering``:
+    with "fifo" a later message never overtakes, with "newest" an older one that arrives late is
+    discarded, with "arrival" it overwrites.
 
     Raises ConfigurationError for values out of range.
     """
