@@ -63,11 +63,14 @@ _METRICS = (
 # What the values of a key are counted in; the first pattern that matches its path.
 _UNITS = (
     (r"channels\..*\.loss", "probability"),
-    (r"channels\..*\.(std|threshold)", "units of the message"),
+    (r"channels\..*\.(std|noise|threshold)", "units of the message"),
+    (r"channels\..*\.refresh", "wakes"),
+    (r"faults\.(dead|stuck)", "fraction of the dyads"),
+    (r"faults\.weight_noise", "relative to the weight"),
     (r"channels\..*\.bits", "bits"),
     (r"(.*\.)?(delay|duration|period|spread|jitter|tick|low|high)", "simulated time"),
     (r"schedule\.rate(\..*)?", "wakes per time unit"),
-    (r"schedule\.(passes|ticks|groups|updates)|.*\.(refresh|every)|.*nudge_after", "count"),
+    (r"schedule\.(passes|ticks|groups|updates)|.*\.every|.*nudge_after", "count"),
     (r"training\.(epochs|validation|max_steps)|data\.(limit|batch_size)", "count"),
     (r"rule\.(alpha|beta)|.*\.(momentum|weight_decay|lr)|stop\.residual", "dimensionless"),
 )

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from neurosim import documents
 from neurosim.cli import main
+from neurosim.combinations import split_values
 from neurosim.network import Network
 from neurosim.scenario import Scenario, ScenarioFile
 
@@ -69,7 +70,11 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=name_of)
 def test_commands(
-    page: Path, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     del page
     program, *arguments = shlex.split(command)
@@ -83,12 +88,25 @@ def test_commands(
     monkeypatch.chdir(tmp_path)
     if arguments[0] == "run":
         arguments += SMALL
+    if any("mnist" in argument for argument in arguments):
+        (tmp_path / "mnist").symlink_to(request.getfixturevalue("shared_data"))
     if arguments[0] == "sweep":
+        arguments = [few(argument) for argument in arguments]
         arguments += [*SMALL[:1], "--jobs", "0", "--quiet"]  # the pool is another test's business
+        arguments += ["--seeds", "1"] if "--seeds" in arguments else []
         given = any(argument.startswith("data.limit=") for argument in arguments)
         arguments += [] if given else SMALL[1:]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
+
+
+def few(argument: str) -> str:
+    """An axis of a sweep with its first and last value."""
+    key, equals, values = argument.partition("=")
+    if not equals or argument.startswith("-"):
+        return argument
+    first, *others = split_values(values)
+    return ",".join([f"{key}={first}", *others[-1:]])
 
 
 def test_links_lead_somewhere() -> None:
