@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,7 +25,7 @@ Ordering = Literal["fifo", "newest", "arrival"]
 NoiseKind = Literal["additive", "relative"]
 Rounding = Literal["nearest", "stochastic"]
 
-MAX_SLOTS = 10_000  # of the ring that jitter needs: each holds a message of every dyad
+MAX_SLOTS = 1_000  # of the ring that jitter needs: each holds a message of every dyad
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Quantize:
         check_choices(rounding=(self.rounding, Rounding))
         least = 1
         if isinstance(self.range, Sequence):
+            if len(self.range) != 2:
+                raise ConfigurationError(
+                    f"range is {list(self.range)}; it must be a number, or [low, high]", "range"
+                )
             object.__setattr__(self, "range", tuple(self.range))
             low, high = self.range
             if not (isfinite(low) and isfinite(high) and low < high):
@@ -134,6 +139,19 @@ class Channel:
     quantize: Quantize | None = None
 
     def __post_init__(self) -> None:
+        for name in ("threshold", "delay", "loss", "noise"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
+        kinds = {"jitter": Distribution, "noise": Noise | float, "quantize": Quantize}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise ConfigurationError(
+                    f"{name} is {value!r}; see the documentation of Channel for what it can be",
+                    name,
+                )
+        for name in ("threshold", "loss"):
+            if not isinstance(getattr(self, name), float):
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}; not a number", name)
         check_not_negative(threshold=self.threshold)
         check_counts(refresh=self.refresh)
         check_choices(ordering=(self.ordering, Ordering))
@@ -141,16 +159,16 @@ class Channel:
             raise ConfigurationError(
                 f"loss is {self.loss:g}; it is a probability, from 0 to 1", "loss"
             )
-        if isinstance(self.noise, int | float):
-            object.__setattr__(self, "noise", Noise(float(self.noise)))
+        if isinstance(self.noise, float):
+            object.__setattr__(self, "noise", Noise(self.noise))
         if isinstance(self.jitter, Distribution) and self.jitter.per != "dyad":
             raise ConfigurationError(
                 f"jitter is drawn per message; it cannot be per {self.jitter.per}", "jitter"
             )
-        if isinstance(self.delay, Tensor | Sequence | np.ndarray):
-            object.__setattr__(self, "delay", Given(_numbers(self.delay)))
-        elif isinstance(self.delay, int | float):
+        if isinstance(self.delay, float):
             check_not_negative(delay=self.delay)
+        elif not isinstance(self.delay, Distribution | Given):
+            object.__setattr__(self, "delay", Given(_numbers(self.delay)))
 
     @property
     def effects(self) -> bool:
@@ -228,10 +246,22 @@ def arrival_ticks(times: Floats, tick: float) -> Ints:
     return ticks
 
 
+def _plain(value: Any) -> Any:
+    """A number of whatever kind as a float; anything else as it is."""
+    single = isinstance(value, Tensor | np.ndarray) and value.ndim == 0
+    if single and (value.is_complex() if isinstance(value, Tensor) else value.dtype.kind == "c"):
+        return value
+    if single:
+        value = value.item()
+    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    return float(value) if is_number else value
+
+
 def _numbers(values: Any) -> Floats:
     """A tensor or nested list of delays. Raises ConfigurationError where it is none."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu().double().numpy()
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype.itemsize == 2 else values).numpy()
     wrong = ConfigurationError(
         "delay must be a number, a distribution, or a tensor of numbers in which all rows have the "
         "same length",
@@ -251,7 +281,7 @@ def _numbers(values: Any) -> Floats:
         index = [int(i) for i in np.argwhere(bad)[0]]
         raise ConfigurationError(
             f"delay at index {index} is {array[tuple(index)]:g}; it must be finite and at least 0",
-            "delay",
+            ("delay", *index),
         )
     array.setflags(write=False)
     return array
@@ -282,10 +312,25 @@ class Channels:
         for name, kinds in self.overrides.items():
             with inside("overrides", name):
                 projection = network.projection(name)
+                if not isinstance(kinds, Mapping):
+                    raise ConfigurationError(
+                        f"channel override of {name!r}: it must say for which kind of message, "
+                        "like {'mean': Channel(...)}"
+                    )
                 for kind, channel in kinds.items():
                     if kind not in get_args(MessageKind):
                         raise ConfigurationError(
                             f"channel override of {name!r}: {kind!r} is not 'mean' or 'difference'"
+                        )
+                    if not isinstance(channel, Channel):
+                        raise ConfigurationError(
+                            f"channel override of {name!r}: {channel!r} is not a Channel", kind
+                        )
+                    if kind == "difference" and projection.pre == network.input.name:
+                        raise ConfigurationError(
+                            f"projection {projection.name!r} comes from the input, which is sent "
+                            "no differences",
+                            kind,
                         )
                     if (projection.name, kind) in overrides:
                         raise ConfigurationError(

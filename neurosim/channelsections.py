@@ -19,7 +19,7 @@ from neurosim.channels import (
 from neurosim.distributions import Exponential, Per, Uniform
 from neurosim.errors import inside
 from neurosim.faults import Faults
-from neurosim.sectionbase import Count, Fraction, Maker, NotNegative, Positive, Section
+from neurosim.sectionbase import Bounded, Count, Fraction, Maker, NotNegative, Positive, Section
 
 
 class UniformSection(Maker):
@@ -62,7 +62,7 @@ class QuantizeSection(Maker):
 
     makes = Quantize
     bits: Count
-    range: float | tuple[float, float]
+    range: Bounded | tuple[Bounded, Bounded]
     rounding: Rounding = "nearest"
 
 
@@ -127,7 +127,7 @@ class FaultsSection(Maker):
     makes = Faults
     dead: Fraction = Field(0.0, description="fraction of dyads that never wake")
     stuck: Fraction = Field(0.0, description="fraction of dyads whose state never changes")
-    stuck_at: float = Field(0.0, allow_inf_nan=False, description="the state of stuck dyads")
+    stuck_at: Bounded = Field(0.0, description="the state of stuck dyads")
     weight_noise: NotNegative = Field(0.0, description="static mismatch, relative to each weight")
     weight_noise_shared: bool = Field(False, description="the same in both directions")
     populations: list[str] | None = Field(None, description="default: all hidden ones")

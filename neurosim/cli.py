@@ -162,7 +162,9 @@ def sweep(
     ):
         results = sweep.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
     total, finished, failed = len(results.rows), results.count("finished"), results.count("failed")
-    click.echo(f"runs           {total}: {finished} finished, {failed} failed")
+    left = total - finished - failed
+    rest = f", {left} to be continued" if left else ""
+    click.echo(f"runs           {total}: {finished} finished, {failed} failed{rest}")
     click.echo(f"results        {folder / 'results.csv'}")
     click.echo(f"report         {folder / 'report.html'}")
     if finished + failed < total:

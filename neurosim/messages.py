@@ -159,6 +159,9 @@ class Outbox:
             outlet = sending.outlet
             self._announce(sending, outlet.direct, news)
             self.touch(outlet)
+            if outlet.kind == "difference" and sending.cell.reached_at is not None:
+                for link in outlet.direct:
+                    link.heard = True
             shape = (len(sending.values), *sending.cell.population.shape)
             for line in outlet.lines:
                 line.send(Parcel(moment, shape, sending.selection, sending.values, sending.changed))
@@ -224,6 +227,9 @@ class Outbox:
                 continue
             mean = line.kind == "mean"
             (link.basal_stale if mean else link.apical_stale).touch()
+            since = None if mean or link.heard else link.post.reached_at
+            if since is not None:
+                link.heard = any(arrival.latest() >= since for arrival in arrivals)
             if self.listens:
                 for arrival in arrivals:
                     reached = link.reach(arrival.view, arrival.counts > 0)

@@ -126,8 +126,11 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def reach(state: State) -> dict[str, bool]:
-    """Which populations have a non-zero difference."""
-    return {cell.name: cell.difference.tensor is not None for cell in state.cells}
+    """Which populations have a difference that the target of this inference had to do with."""
+    return {
+        cell.name: cell.reached_at is not None and cell.difference.tensor is not None
+        for cell in state.cells
+    }
 
 
 def in_flight(state: State, tick: int) -> dict[str, dict[str, int]]:

@@ -26,9 +26,10 @@ class Probe:
 
     ``residual``: per population and in total, for the mean and the difference.
     ``gradient_angle``: angle (degrees) and norm ratio per parameter against back-propagation.
-    ``reach``: which populations have a non-zero difference. ``messages``: messages by kind,
-    synaptic operations and wakes so far. ``wakes``: the wakes of the tick, as `Replay` takes them:
-    ``(time, population, flat indices or None for all)``; complete only with ``every`` = 1.
+    ``reach``: which populations have a difference of the target's making. ``messages``: messages
+    by kind, synaptic operations and wakes so far. ``wakes``: the wakes of the tick, as `Replay`
+    takes them: ``(time, population, flat indices or None for all)``; complete only with ``every``
+    = 1.
     ``in_flight``: messages sent and not yet arrived, by projection and kind, and in total.
     ``staleness``: how far what each population sees lies behind its senders, by how much simulated
     time (``mean_lag``) and by how much of their norm (``mean_error``), and for differences.

@@ -17,6 +17,8 @@ import torch
 from neurosim._version import __version__
 from neurosim.errors import DataError
 from neurosim.machine import machine
+from neurosim.schedules import Periodic
+from neurosim.simulation import Simulation
 
 
 class Interrupted:
@@ -92,3 +94,13 @@ def environment(device: torch.device) -> dict[str, Any]:
     """What the results may depend on besides the scenario."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"neurosim": __version__, **machine(), "device": name}
+
+
+def faults_summary(simulation: Simulation) -> dict[str, Any]:
+    """What is broken: numbers of dyads by population, the mismatch, the spread of the clocks."""
+    found: dict[str, Any] = dict(simulation.state.damage.summary())
+    found["weight_noise"] = simulation.faults.weight_noise
+    schedule = simulation.schedule
+    found["clock_spread"] = schedule.spread if isinstance(schedule, Periodic) else 0.0
+    faults = {name: value for name, value in found.items() if value}
+    return {"faults": faults} if faults else {}

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from neurosim.checkpoint import load_state, save_state
-from neurosim.errors import DataError, DivergenceError
+from neurosim.errors import DataError, NeurosimError
 from neurosim.files import finite, write_atomic, write_json
 from neurosim.metrics import parameters_of
 from neurosim.progress import Display
@@ -21,14 +21,13 @@ from neurosim.report import write_report
 from neurosim.runfolder import (
     Interrupted,
     environment,
+    faults_summary,
     file_digest,
     interruptible,
     new_folder,
     weights_digest,
 )
 from neurosim.scenario import Scenario
-from neurosim.schedules import Periodic
-from neurosim.simulation import Simulation
 from neurosim.study import prepare, run_study
 from neurosim.training import Trainer
 
@@ -121,7 +120,7 @@ def _learn(
     began: float,
     epoch_seconds: list[float],
     interrupted: Interrupted,
-) -> tuple[str, DivergenceError | None]:
+) -> tuple[str, NeurosimError | None]:
     """Trains to the end or an interruption; the status of the run, and why it failed if so.
 
     A checkpoint follows every epoch and an interruption.
@@ -149,7 +148,7 @@ def _learn(
                 if event["event"] == "epoch":
                     epoch_seconds.append(time.perf_counter() - began)
                     save()
-        except DivergenceError as error:
+        except NeurosimError as error:  # it diverged, or asks for more memory than there is
             return "failed", error
         if trainer.done:
             return "finished", None
@@ -185,17 +184,7 @@ def _summary(
         "messages": totals["mean_messages"] + totals["difference_messages"],
         "dyads": scenario.network.dyads,
         "parameters": parameters_of(trainer.model),
-        **_faults(trainer.simulation),
+        **faults_summary(trainer.simulation),
         "weights_sha256": weights_digest(trainer.model),
         "metrics_sha256": file_digest(folder / "metrics.jsonl"),
     }
-
-
-def _faults(simulation: Simulation) -> dict[str, Any]:
-    """What is broken: numbers of dyads by population, the mismatch, the spread of the clocks."""
-    found: dict[str, Any] = dict(simulation.state.damage.summary())
-    found["weight_noise"] = simulation.faults.weight_noise
-    schedule = simulation.schedule
-    found["clock_spread"] = schedule.spread if isinstance(schedule, Periodic) else 0.0
-    faults = {name: value for name, value in found.items() if value}
-    return {"faults": faults} if faults else {}

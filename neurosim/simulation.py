@@ -170,6 +170,7 @@ class Simulation:
         self.nudge.target, self.nudge.gradient = target, None
         self.nudge.active = target is not None and self.nudge_after == 0
         news, moment = News(), Moment(self.inferences, self._tick)
+        self.state.forget_target()
         if previous is None:
             self._ticker.reset(x, moment)
             self.state.update_damping(self.rule)

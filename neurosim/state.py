@@ -87,6 +87,7 @@ class Link:
         self.winners = Slot()
         self.unwired = Stale(post.population)  # dyads of which no winner is known yet
         self.weight_version = -1
+        self.heard = False  # whether a difference that the target made has come down
 
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
         """W s̄ + b of the means as they are seen, and winners; see `Operator.forward`."""
@@ -186,6 +187,9 @@ class Cell:
         self.difference_outlets: list[Outlet] = []
         self.stale = Stale(population)  # for what is not a message: target, bias, damping
         self.damping = 0.0
+        # The tick of the first wake that the target of this inference had to do with. A difference
+        # alone says little: noise makes one too.
+        self.reached_at: int | None = None
 
     @property
     def alive(self) -> npt.NDArray[np.bool_] | None:
@@ -303,6 +307,7 @@ class State:
                 "difference": copied(cell.difference.tensor),
                 "stale": cell.stale.state(),
                 "damping": cell.damping,
+                "reached_at": cell.reached_at,
                 "sent_means": [_outlet_state(o, copied) for o in cell.mean_outlets],
                 "sent_differences": [_outlet_state(o, copied) for o in cell.difference_outlets],
             }
@@ -312,6 +317,7 @@ class State:
                 "apical": copied(link.apical.tensor),
                 "winners": copied(link.winners.tensor),
                 "unwired": link.unwired.state(),
+                "heard": link.heard,
                 "basal_stale": link.basal_stale.state(),
                 "apical_stale": link.apical_stale.state(),
             }
@@ -352,7 +358,7 @@ class State:
             for key in ("plus", "minus", "difference"):
                 load(getattr(cell, key), saved[key], population)
             cell.stale.load(saved["stale"])
-            cell.damping = float(saved["damping"])
+            cell.damping, cell.reached_at = float(saved["damping"]), saved["reached_at"]
             outlets = [*cell.mean_outlets, *cell.difference_outlets]
             sent = [*saved["sent_means"], *saved["sent_differences"]]
             for outlet, found in zip(outlets, sent, strict=True):
@@ -366,6 +372,7 @@ class State:
             load(link.apical, saved["apical"], link.pre.population)
             load(link.winners, saved["winners"], link.post.population)
             link.unwired.load(saved["unwired"])
+            link.heard = bool(saved["heard"])
             link.basal_stale.load(saved["basal_stale"])
             link.apical_stale.load(saved["apical_stale"])
         for key, line in lines.items():
@@ -378,6 +385,13 @@ class State:
         """Takes the present weights as those that the cached potentials were computed with."""
         for link in self.links:
             link.weight_version = _version(link.weight) + _version(link.bias)
+
+    def forget_target(self) -> None:
+        """A new target has reached nothing yet."""
+        for cell in self.cells:
+            cell.reached_at = None
+        for link in self.links:
+            link.heard = False
 
     def update_damping(self, rule: Rule) -> None:
         """Damping depends on the weights."""

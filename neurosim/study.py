@@ -23,6 +23,7 @@ from neurosim.progress import StudyDisplay
 from neurosim.runfolder import (
     Interrupted,
     environment,
+    faults_summary,
     file_digest,
     interruptible,
     new_folder,
@@ -175,6 +176,7 @@ def _summary(
         "seconds": seconds,
         "dyads": study.scenario.network.dyads,
         "parameters": parameters_of(model),
+        **faults_summary(study.simulation),
         "weights_sha256": weights_digest(model),
         "metrics_sha256": file_digest(folder / METRICS),
     }

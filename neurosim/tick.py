@@ -146,6 +146,7 @@ class Ticker:
         for index, selection in woken:
             cell = self.state.cells[index]
             self.counts.wakes += cell.population.size if selection is None else selection.count
+            self._note_target(cell, selection, moment.tick)
             wake = self._wake(cell, selection, commit)
             if wake is not None:
                 commit.wakes.append((cell, selection, wake))
@@ -167,6 +168,13 @@ class Ticker:
         self.outbox.send(sendings, values, moment, news)
         self.outbox.deliver(self.state.lines, moment.tick + 1, news)
         return news
+
+    def _note_target(self, cell: Cell, selection: Selection | None, tick: int) -> None:
+        """Takes note of the first wake that the target has to do with."""
+        if cell.reached_at is None and (selection is None or selection.count):
+            nudged = cell is self.state.output and self.nudge.active
+            if nudged or any(link.heard for link in cell.outgoing):
+                cell.reached_at = tick
 
     def _wake(self, cell: Cell, selection: Selection | None, commit: Commit) -> Wake | None:
         """New states of the selected dyads, or None where nothing that they see has changed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from neurosim.channels import Ordering
 from neurosim.distributions import Distribution
 from neurosim.effects import Parcel
+from neurosim.errors import ConfigurationError
 from neurosim.operators import Selection, Shape
 from neurosim.slots import Slot
 
@@ -43,10 +45,14 @@ class View:
 
 
 class Arrival(NamedTuple):
-    """Messages that reach one view: how many samples' of each dyad, over the population's shape."""
+    """Messages that reach one view: how many samples' of each dyad, over the population's shape.
+
+    ``latest()`` is the tick in which the last of them was sent.
+    """
 
     view: View
     counts: Tensor
+    latest: Callable[[], int]
 
 
 class Transit(ABC):
@@ -134,6 +140,7 @@ class Steady(Transit):
 
     def deliver(self, tick: int) -> list[Arrival]:
         arrivals: dict[View, Tensor] = {}
+        parts: dict[View, list[tuple[int, Tensor]]] = {}
         for ticks, selection, view in self.routes:
             entry = self._entries.get(tick - ticks)
             if entry is None:
@@ -142,11 +149,16 @@ class Steady(Transit):
                 _show(slot, selection, array)
             known = arrivals.get(view)
             arrivals[view] = _add_part(known, entry.counts, selection)
+            some = entry.counts if selection is None else selection.take(entry.counts[None])
+            parts.setdefault(view, []).append((tick - ticks, some))
         over = self._entries.get(tick - self._latest)
         if over is not None:
             over.carried = (None,) * len(over.carried)  # seen by all; its count is still needed
         self._entries.pop(tick - 1 - self._latest, None)
-        return [Arrival(view, counts) for view, counts in arrivals.items()]
+        return [
+            Arrival(view, counts, partial(_latest, parts[view]))
+            for view, counts in arrivals.items()
+        ]
 
     def in_flight(self, tick: int) -> int:
         return sum(
@@ -184,6 +196,11 @@ def _show(slot: Slot, selection: Selection | None, array: Tensor | None) -> None
         slot.put(selection, selection.take(array))
     elif slot.tensor is not None:
         slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
+
+
+def _latest(parts: Sequence[tuple[int, Tensor]]) -> int:
+    """The last tick in which any of these messages was sent; 0 if there are none."""
+    return max((sent for sent, counts in parts if counts.any()), default=0)
 
 
 def _add_part(known: Tensor | None, counts: Tensor, selection: Selection | None) -> Tensor:
@@ -229,15 +246,22 @@ class Jittered(Transit):
         self._until = 0
 
     def _allocate(self, parcel: Parcel) -> None:
+        """Raises ConfigurationError where there is not as much memory."""
         # One slot for each coming tick, one for the tick just delivered, one for what is not sent.
         slots = self._horizon + 2
-        self._ring = parcel.values.new_zeros(slots, *parcel.shape)
-        whole = torch.full(
-            (slots, *parcel.shape), -1, dtype=torch.int64, device=parcel.values.device
-        )
-        self._stamps = whole
-        self._waiting = whole.new_zeros(slots)
-        self._last, self._seen = whole[0].clone(), whole[0].clone()
+        try:
+            self._ring = parcel.values.new_zeros(slots, *parcel.shape)
+            self._stamps = parcel.values.new_full(self._ring.shape, -1, dtype=torch.int64)
+        except (MemoryError, RuntimeError) as error:
+            size = slots * parcel.sent.nelement() * (8 + parcel.values.element_size())
+            raise ConfigurationError(
+                f"messages with delays and jitter of up to {self._horizon:,} ticks need {size:,} "
+                "bytes in flight for each projection and kind, and there are not as many; use "
+                "shorter ones, a longer tick or a smaller batch",
+                "jitter",
+            ) from error
+        self._waiting = self._stamps.new_zeros(slots)
+        self._last, self._seen = self._stamps[0].clone(), self._stamps[0].clone()
 
     def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
         assert share is not None
@@ -288,7 +312,8 @@ class Jittered(Transit):
             if before is None:
                 before = torch.zeros_like(array)
             slot.set(torch.where(arrived, array, before))
-        return [Arrival(self._view, arrived.sum(0))]
+        latest = stamps[arrived].max()
+        return [Arrival(self._view, arrived.sum(0), lambda: int(latest))]
 
     def in_flight(self, tick: int) -> int:
         if self._waiting is None:

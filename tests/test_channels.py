@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError
 from math import inf, nan
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,17 +45,17 @@ def test_one_channel_per_kind() -> None:
 
 
 def test_overrides() -> None:
-    overrides: dict[str, Any] = {"left": {"mean": C}, "input->output": {"difference": C, "mean": B}}
+    overrides: dict[str, Any] = {"left": {"mean": C}, "right": {"difference": C, "mean": B}}
     channels = ns.Channels(A, B, overrides).resolve(network(), 1.0)
     assert channels == {
         ("first", "mean"): A,
         ("first", "difference"): B,
         ("left", "mean"): C,
         ("left", "difference"): B,
-        ("right", "mean"): A,
-        ("right", "difference"): B,
-        ("input->output", "mean"): B,
-        ("input->output", "difference"): C,
+        ("right", "mean"): B,
+        ("right", "difference"): C,
+        ("input->output", "mean"): A,
+        ("input->output", "difference"): B,
     }
 
 
@@ -118,3 +119,64 @@ def test_delays_as_a_tensor(dtype: torch.dtype) -> None:
     channel = ns.Channel(delay=torch.tensor([[0, 2], [1, 3]], dtype=dtype))
     assert channel == ns.Channel(delay=[[0, 2], [1, 3]])
     assert not channel.is_ideal(1.0)
+
+
+@pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.int64(2), torch.tensor(2.0)])
+def test_numbers_of_any_kind(number: Any) -> None:
+    for name in ("threshold", "delay", "noise"):
+        assert ns.Channel(**{name: number}) == ns.Channel(**{name: 2.0})
+    assert ns.Channel(noise=number) == ns.Channel(noise=ns.Noise(2.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noise": "0.1"}, "noise is '0.1'; see the documentation"),
+        ({"noise": {"std": 0.1}}, "noise is {'std': 0.1}; see the"),
+        ({"noise": True}, "noise is True; see the"),
+        ({"quantize": {"bits": 4, "range": 1.0}}, "quantize is {'bits': 4"),
+        ({"jitter": 1.0}, "jitter is 1.0; see the documentation"),
+        ({"loss": None}, "loss is None; not a number"),
+        ({"threshold": "1"}, "threshold is '1'; not a number"),
+        ({"delay": None}, "delay must be a number, a distribution"),
+        ({"delay": True}, "delay must be a number, a distribution"),
+        ({"delay": ["1", "2"]}, "delay must be a number, a distribution"),
+        ({"delay": torch.tensor([True])}, "delay must be a number, a distribution"),
+        ({"delay": torch.tensor([1j])}, "delay must be a number, a distribution"),
+        ({"delay": {"kind": "uniform"}}, "delay must be a number, a distribution"),
+    ],
+    ids=str,
+)
+def test_what_is_no_channel(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ns.ConfigurationError, match=message):
+        ns.Channel(**options)
+
+
+def test_ranges_have_two_ends() -> None:
+    with pytest.raises(
+        ns.ConfigurationError, match=r"range is \[1, 2, 3\]; it must be a number, or"
+    ):
+        ns.Quantize(4, (1, 2, 3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"left": A}, "'left': it must say for which kind of message"),
+        ({"left": {"mean": 2.0}}, "'left': 2.0 is not a Channel"),
+        (
+            {"first": {"difference": A}},
+            "'first' comes from the input, which is sent no differences",
+        ),
+    ],
+)
+def test_overrides_that_say_nothing(override: Any, message: str) -> None:
+    with pytest.raises(ns.ConfigurationError, match=message):
+        ns.Channels(overrides=override).resolve(network(), 1.0)
+
+
+def test_rings_have_an_end() -> None:
+    channel = ns.Channel(delay=500.0, jitter=ns.Uniform(0.0, 501.0))
+    with pytest.raises(ns.ConfigurationError, match="takes up to 1001, which is more than 1,000"):
+        ns.Channels(mean=channel).resolve(network(), 1.0)
+    ns.Channels(mean=channel).resolve(network(), 2.0)

@@ -61,7 +61,7 @@ ALL = [case for name in ("scenario", "chain", "graph") for case in cases(name)]
 def test_the_base_files_are_valid() -> None:
     for network in (CHAIN, GRAPH):
         Path("net.yaml").write_text(network)
-        text = SCENARIO if network is CHAIN else SCENARIO.replace("    h1:", "    skip:")
+        text = SCENARIO if network is CHAIN else SCENARIO.replace("    h2:", "    skip:")
         Path("scenario.yaml").write_text(text)
         result = CliRunner().invoke(main, ["validate", "scenario.yaml"])
         assert result.exit_code == 0, result.output
@@ -214,7 +214,7 @@ OVERRIDES = [
     (["schedule={kind: lazy}"], "1:1: schedule: needs the key 'duration'"),
     (["schedule.kind=lazy", "schedule.duration=4"], "scenario.yaml:19:3: schedule: unknown key"),
     (["channels.mean.delay=-1.5"], "1:1: channels.mean.delay: must be at least 0, got -1.5"),
-    (["channels.mean.delay=[1, -2]"], "1:1: channels.mean.delay: delay at index [1] is -2;"),
+    (["channels.mean.delay=[1, -2]"], "1:1: channels.mean.delay[1]: delay at index [1] is -2;"),
     (["channels.mean.delay=[[1], [2, 3]]"], "1:1: channels.mean.delay: delay must be a number,"),
     (["channels.mean.delay=[1, 2]"], "1:1: channels.mean.delay: mean channel of project"),
     (
@@ -248,6 +248,12 @@ OVERRIDES = [
         ["channels.mean.jitter={kind: uniform, low: 0, high: 2e4}"],
         "1:1: channels.mean.jitter: mean channel of projection 'h1': a message takes up to 20000,",
     ),
+    (
+        ["channels.overrides.h1.difference.delay=2"],
+        "1:1: channels.overrides.h1.difference: projection 'h1' comes from the input, which is",
+    ),
+    (["channels.mean.quantize={bits: 4, range: 1e300}"], "1:1: channels.mean.quantize.range: must"),
+    (["faults.stuck_at=1e300"], "1:1: faults.stuck_at: must be at most"),
     (["faults.dead=1.5"], "1:1: faults.dead: must be at most 1, got 1.5"),
     (["faults.dead=0.6", "faults.stuck=0.6"], "2:1: faults.stuck: dead is 0.6 and stuck is 0.6: "),
     (["faults={dead: 0.1, populations: [h1, h9]}"], "1:1: faults.populations[1]: unknown popul"),
@@ -258,7 +264,7 @@ OVERRIDES = [
     (["seed=0", "probes=[wakes, wakes]"], "2:1: probes[1]: the probe 'wakes' is named twice"),
     (["network=nowhere.yaml"], "1:1: network: "),
     (["network={input: 64, layers: []}"], "1:1: network.layers: needs at least 1 item(s), got 0"),
-    (["network={input: 64, layers: [{dense: 10}]}"], "scenario.yaml:32:7: channels.overrides.h1:"),
+    (["network={input: 64, layers: [{dense: 10}]}"], "scenario.yaml:32:7: channels.overrides.h2:"),
 ]  # fmt: skip
 
 
@@ -298,7 +304,7 @@ CYCLES = [
 @pytest.mark.parametrize(("overrides", "expected"), CYCLES, ids=[said for _, said in CYCLES])
 def test_networks_with_a_cycle(overrides: list[str], expected: str) -> None:
     Path("net.yaml").write_text(BACK)
-    Path("scenario.yaml").write_text(SCENARIO.replace("    h1:", "    back:"))
+    Path("scenario.yaml").write_text(SCENARIO.replace("    h2:", "    back:"))
     (line,) = refused("validate", "scenario.yaml", *overrides)
     assert line.startswith(expected)
 

@@ -362,7 +362,7 @@ def test_ctrl_c_while_the_workers_start(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert output.startswith("runs           3: 0 finished, 0 failed\n"), output
+    assert output.startswith("runs           3: 0 finished, 0 failed, 3 to be continued\n"), output
 
 
 # ---- the command -------------------------------------------------------------------------------

@@ -89,8 +89,8 @@ class _Scale:
     """From values to the colours of the ramp."""
 
     def __init__(self, low: float, high: float) -> None:
-        # Means of the same values differ in their last digits.
-        same = high - low <= 1e-9 * max(abs(low), abs(high))
+        # What prints alike, or nearly so, must not look like opposite ends.
+        same = high - low <= 5e-3 * max(abs(low), abs(high))
         self.low, self.high = low, low if same else high
         self.log = low > 0 and high / low > LOG_RATIO
         self.note = "Colours are on a logarithmic scale." if self.log else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from html import escape
+from html import escape, unescape
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -11,7 +11,8 @@ from neurosim.plots.canvas import palette_css
 from neurosim.plots.heat import heat_css
 
 _FIGURE = re.compile(
-    r"<figure><h3>(?P<title>[^<]*)</h3>(?:<div[^>]*>)?(?P<svg><svg .*?</svg>)(?:</div>)?"
+    r"<figure><h3>(?P<title>[^<]*)(?:<small>(?P<where>[^<]*)</small>)?</h3>"
+    r"(?:<div[^>]*>)?(?P<svg><svg .*?</svg>)(?:</div>)?"
     r'(?:<figcaption>(?:(?P<legend><ul class="legend">.*?</ul>))?.*?</figcaption>)?</figure>',
     re.DOTALL,
 )
@@ -32,10 +33,11 @@ def figures_of(page: str) -> list[Figure]:
     """The pictures of a report, on white, with title and legend, in the order of the page."""
     found: list[Figure] = []
     for match in _FIGURE.finditer(page):
-        base = re.sub(r"[^a-z0-9]+", "-", match["title"].lower()).strip("-") or "figure"
+        title = match["title"] + (match["where"] or "")
+        base = re.sub(r"[^a-z0-9.]+", "-", unescape(title).lower()).strip("-.") or "figure"
         taken = sum(re.fullmatch(rf"{base}(-\d+)?", figure.name) is not None for figure in found)
         name = f"{base}-{taken + 1}" if taken else base
-        found.append(Figure(name, _alone(match["title"], match["svg"], match["legend"])))
+        found.append(Figure(name, _alone(title, match["svg"], match["legend"])))
     return found
 
 
