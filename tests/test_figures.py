@@ -100,3 +100,16 @@ def test_every_picture_of_a_report(kind: str, tmp_path: Path) -> None:
         assert str(path) in result.output
         root = check(path.read_text(encoding="utf-8"))
         assert len(texts(root)) > 5
+
+
+@pytest.mark.parametrize("step", [1e-9, 1e-5, 0.02, 1.0, 1e6])
+def test_ticks_differ(step: float) -> None:
+    chart = line_chart("key", [Line("one", X, 12.76 + step * X)], "time (s)", "height (m)")
+    assert chart is not None
+    root = ElementTree.fromstring(chart.svg)
+    axis = next(
+        element for element in root.iter() if "matplotlib.axis_2" in (element.get("id") or "")
+    )
+    found = [text for text in texts(axis) if any(sign.isdigit() for sign in text)]
+    assert len(found) > 2
+    assert len(set(found)) == len(found)

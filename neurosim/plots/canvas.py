@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,6 +54,19 @@ def compact(value: float, _: object = None) -> str:
         if least <= abs(value) < 1e15:
             return f"{value / unit:.4g} {suffix}"
     return f"{value / 1e3:.4g} k" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
+class Ticks(Formatter):
+    """`compact`, or as many digits as tell the ticks of a narrow axis apart."""
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        del pos
+        assert self.axis is not None
+        low, high = self.axis.get_view_interval()
+        span = abs(high - low)
+        if not span or max(abs(low), abs(high)) < 500 * span:
+            return compact(value)
+        return f"{value:.{min(12, max(0, 1 - floor(log10(span))))}f}"
 
 
 def colours(count: int) -> list[str]:
@@ -103,7 +116,7 @@ class Canvas:
         self.figure = Figure(figsize=(5.0, height), layout="constrained")
         self.axes: Axes = self.figure.add_subplot()
         self.axes.set(xlabel=x_label, ylabel=y_label)
-        self.axes.xaxis.set_major_formatter(FuncFormatter(compact))
+        self.axes.xaxis.set_major_formatter(Ticks())
         self.axes.spines[["top", "right"]].set_visible(False)
         self._names: list[str] = []
         self._css = {INK: "currentColor"}
@@ -172,7 +185,7 @@ def line_chart(
                 return None
             drawn = [line._replace(y=_log(line.y, zero)) for line in lines]
         else:
-            canvas.axes.yaxis.set_major_formatter(FuncFormatter(compact))
+            canvas.axes.yaxis.set_major_formatter(Ticks())
         for line in sorted(drawn, key=lambda line: not line.faint):  # the strong ones on top
             canvas.plot(
                 line.label,

@@ -8,15 +8,15 @@ from textwrap import wrap
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from neurosim.plots.canvas import (
     Canvas,
     Chart,
     Floats,
     Line,
+    Ticks,
     colours,
-    compact,
     style,
 )
 from neurosim.plots.records import number
@@ -152,7 +152,7 @@ def seed_chart(
         elif low.min() == high.max():  # matplotlib would zoom in on nothing
             margin = 0.1 * abs(low.min()) or 1.0
             canvas.axes.set_ylim(low.min() - margin, high.max() + margin)
-        canvas.axes.yaxis.set_major_formatter(FuncFormatter(compact))
+        canvas.axes.yaxis.set_major_formatter(Ticks())
         # Room above for the signs: the part of the axis that they take, whatever its scale.
         canvas.axes.margins(y=0.05)
         to_axes = canvas.axes.transLimits.inverted()
