@@ -218,21 +218,41 @@ def schema(network: bool) -> None:
 @click.option(
     "--drawing", type=click.Path(path_type=Path), help="Write a drawing of the network (SVG)."
 )
-def networks(file: Path, drawing: Path | None) -> None:
-    """Show the network FILE (or the network of a scenario): populations, parameters, dyads."""
+@click.option("--batch", type=click.IntRange(1), help="Also the memory for so many samples.")
+def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
+    """Show the network FILE (or the network of a scenario): populations, parameters, dyads.
+
+    With --batch also the bytes that inferences need, and learning with Adam (for a scenario: with
+    its own schedule, channels and optimizer).
+    """
     from rich.console import Console
 
     from neurosim import documents
     from neurosim.files import write_atomic
+    from neurosim.inputs import Init
+    from neurosim.memory import estimate
+    from neurosim.model import Model
     from neurosim.network import Network
     from neurosim.report import draw_network
     from neurosim.scenario import Scenario
-    from neurosim.tables import network_table
+    from neurosim.schedules import Parallel
+    from neurosim.simulation import Simulation
+    from neurosim.tables import memory_table, network_table
 
     document = documents.load(file)
     described = isinstance(document.value, dict) and "network" in document.value
-    network = Scenario.of(document).network if described else Network.from_document(document)
+    scenario = Scenario.of(document) if described else None
+    network = Network.from_document(document) if scenario is None else scenario.network
     Console().print(network_table(network))
+    if batch is not None:
+        if scenario is None:
+            model = Model(network, device="meta")
+            init: Init = "zero" if network.cycle else "feedforward"
+            plain = Simulation(model, schedule=Parallel(), nudge_after=0, init=init, device="meta")
+            memory = estimate(plain, batch, "adam")
+        else:
+            memory = scenario.memory(batch)
+        Console().print(memory_table(memory, batch))
     if drawing is not None:
         write_atomic(drawing, draw_network(network))
         click.echo(f"drawing: {drawing}")

@@ -4,6 +4,7 @@ projection from what its sender last sent to what its receivers see.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -172,6 +173,14 @@ class Line:
             total += float((late.flatten(1) * share).sum())
             weights += float(share.sum()) * len(late)
         return total / weights
+
+    def memory(self, batch: int, ticks: int) -> int:
+        """Bytes that an inference of ``ticks`` ticks needs at most, besides what was sent."""
+        elements, each = batch * prod(self._shape), self._wiring.dtype.itemsize
+        if self._wiring.tracked:
+            each += 8
+        own = elements * (each if self._effects else each - self._wiring.dtype.itemsize)
+        return own + sum(transit.memory(elements, each, ticks) for transit in self.transits)
 
     # ---- state as data -------------------------------------------------------------------------
 

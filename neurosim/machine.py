@@ -43,3 +43,10 @@ def memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return 0
+
+
+def device_bytes(device: torch.device) -> int:
+    """Bytes of memory of a device; 0 where nobody tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    return memory_bytes() if device.type == "cpu" else 0

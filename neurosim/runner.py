@@ -15,6 +15,8 @@ from rich.console import Console
 from neurosim.checkpoint import load_state, save_state
 from neurosim.errors import DataError, NeurosimError
 from neurosim.files import finite, write_atomic, write_json
+from neurosim.machine import device_bytes
+from neurosim.memory import check_memory
 from neurosim.metrics import parameters_of
 from neurosim.progress import Display
 from neurosim.report import write_report
@@ -27,7 +29,7 @@ from neurosim.runfolder import (
     new_folder,
     weights_digest,
 )
-from neurosim.scenario import Scenario
+from neurosim.scenario import Scenario, located
 from neurosim.study import prepare, run_study
 from neurosim.training import Trainer
 
@@ -47,6 +49,9 @@ def run(scenario: Scenario, out: Path, console: Console, run_id: str | None = No
     if scenario.file.study is not None:
         return run_study(prepare(scenario, data), out, console, run_id)
     trainer = scenario.trainer(data)
+    available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
+    with located(scenario.document, ("data",)):
+        check_memory(trainer.simulation, batch, available, scenario.optimizer)
     folder = new_folder(out / scenario.file.name, run_id)
     write_atomic(folder / "scenario.yaml", scenario.resolved())
     (folder / "checkpoints").mkdir()

@@ -19,6 +19,7 @@ from neurosim.engine import Processes
 from neurosim.errors import ConfigurationError, DocumentError, NetworkError, NeurosimError
 from neurosim.inputs import Device, Init
 from neurosim.losses import LOSSES, LossName
+from neurosim.memory import Memory, Optimizer, estimate
 from neurosim.model import Model
 from neurosim.network import Network
 from neurosim.random import stream
@@ -139,10 +140,8 @@ class Scenario:
         if file.nudge_after is None:
             with located(document, ("schedule",)):
                 self.schedule.nudge_after(self.network.depth)
-        # Tensors on "meta" have shapes but no memory: enough for what a simulation checks.
         with located(document, ()):
-            model = Model(self.network, dtype=self.dtype, device="meta")
-            simulation = self._simulation(model, "meta")
+            simulation = self._hollow()
         with located(document, ("schedule",)):
             try:
                 simulation.check_schedule()
@@ -150,6 +149,20 @@ class Scenario:
                 if error.option == ("nudge_after",) and file.nudge_after is None:
                     error.option = ("ticks",)  # it is parallel's default that does not fit
                 raise
+
+    def _hollow(self) -> Simulation:
+        """The simulation on "meta", where tensors have shapes but no memory: enough to check."""
+        return self._simulation(Model(self.network, dtype=self.dtype, device="meta"), "meta")
+
+    def memory(self, batch: int) -> Memory:
+        """The bytes that training with batches of that size needs, or the scenario's study."""
+        return estimate(self._hollow(), batch, None if self.file.study else self.optimizer)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The kind of optimizer, as far as it matters for memory."""
+        section = self.file.plasticity.optimizer
+        return "momentum" if getattr(section, "momentum", 0.0) else section.kind
 
     def _check_cycle(self, intervals: dict[str, int]) -> None:
         """What a network with a cycle cannot be asked for."""

@@ -419,6 +419,11 @@ class Simulation:
         """Raises the ConfigurationError that `start` would for this schedule and network."""
         self._new_clock(self._start(stream(0, "check")), True)
 
+    @property
+    def ticks(self) -> int:
+        """Of one inference, at most."""
+        return self.schedule.start(Start(self.layout, 0, False, stream(0, "check"))).end
+
     def _new_ticker(self, counts: Counts) -> Ticker:
         assert self._clock is not None
         listens = self._clock.listens

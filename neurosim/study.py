@@ -14,9 +14,11 @@ from torch import Tensor
 from neurosim.checkpoint import load_weights
 from neurosim.convergence import Arrival, Convergence, Measurement
 from neurosim.datasets import Dataset, one_hot
-from neurosim.errors import DocumentError
+from neurosim.errors import ConfigurationError, DocumentError
 from neurosim.files import finite, write_atomic, write_json
 from neurosim.fixedpoint import fixed_point
+from neurosim.machine import device_bytes
+from neurosim.memory import check_memory
 from neurosim.messages import Counts
 from neurosim.metrics import parameters_of
 from neurosim.progress import StudyDisplay
@@ -75,6 +77,12 @@ def prepare(scenario: Scenario, data: Dataset) -> Study:
         with located(document, ("study", "weights")):
             load_weights(model, scenario.path(("study", "weights")))
     simulation = scenario.simulation(model)
+    with located(document, ("study",)):
+        try:
+            check_memory(simulation, section.samples, device_bytes(model.device))
+        except ConfigurationError as error:
+            error.option = ("samples",)
+            raise
     images, labels = split.images[: section.samples], split.labels[: section.samples]
     target = one_hot(labels, data.classes, model.dtype).view(-1, *model.network.output.shape)
     return Study(scenario, section, simulation, images.to(model.dtype), target)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from math import prod
 
 from rich.table import Table
 
 from neurosim.convolution import Conv2d, Pool2d
+from neurosim.memory import Memory, gigabytes
 from neurosim.network import Network
 from neurosim.operators import Operator
 
@@ -56,3 +58,26 @@ def describe(operator: Operator) -> str:
             return f"{operator.pool.kind}-pool {kernel[0]}×{kernel[1]}"
         case _:
             return type(operator).__name__.lower()
+
+
+MEANING = {
+    "weights": "weights and biases",
+    "gradients": "one per weight",
+    "optimizer": "its moments",
+    "states": "s⁺, s⁻, difference, and what was sent last",
+    "caches": "potentials and max-pool winners",
+    "rings": "messages on their way",
+    "work": "made and dropped within a tick, or in evaluation",
+}
+
+
+def memory_table(memory: Memory, batch: int) -> Table:
+    """What a run needs, by what it is for."""
+    samples = "1 sample" if batch == 1 else f"{batch} samples"
+    table = Table(title=f"{gigabytes(memory.total)} for {samples}, at most")
+    table.add_column("what")
+    table.add_column("bytes", justify="right")
+    table.add_column("for")
+    for name, size in asdict(memory).items():
+        table.add_row(name, f"{size:,}", MEANING[name])
+    return table

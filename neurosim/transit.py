@@ -82,6 +82,11 @@ class Transit(ABC):
         """The tick of the last arrival to come, or an earlier one if there is none."""
 
     @abstractmethod
+    def memory(self, elements: int, bytes_each: int, ticks: int) -> int:
+        """Bytes that an inference of ``ticks`` ticks needs at most for the messages on their way
+        and what is seen of them: arrays of so many ``elements``, with ``bytes_each``."""
+
+    @abstractmethod
     def state_dict(self, copied: Copy) -> dict[str, Any]:
         """What is on its way, as tensors and numbers."""
 
@@ -172,6 +177,11 @@ class Steady(Transit):
             for sent, entry in self._entries.items()
         )
         return max(arrivals, default=0)
+
+    def memory(self, elements: int, bytes_each: int, ticks: int) -> int:
+        copies = min(self._latest, ticks) + len(self.views)
+        masks = sum(view.mask.nelement() for view in self.views if view.mask is not None)
+        return copies * elements * bytes_each + masks
 
     def state_dict(self, copied: Copy) -> dict[str, Any]:
         return {
@@ -307,11 +317,11 @@ class Jittered(Transit):
             self._seen = torch.where(arrived, stamps, self._seen)
         if not arrived.any():
             return []
-        for slot, array in zip(self._view.slots, (self._ring[tick % slots], stamps), strict=True):
-            before = slot.tensor
-            if before is None:
-                before = torch.zeros_like(array)
-            slot.set(torch.where(arrived, array, before))
+        seen, values = self._view.value.tensor, self._ring[tick % slots]
+        seen = torch.zeros_like(values) if seen is None else seen
+        self._view.value.set(torch.where(arrived, values, seen))
+        if self._view.stamps.tensor is not None:  # they are tracked
+            self._view.stamps.set(torch.where(arrived, stamps, self._view.stamps.tensor))
         latest = stamps[arrived].max()
         return [Arrival(self._view, arrived.sum(0), lambda: int(latest))]
 
@@ -328,6 +338,11 @@ class Jittered(Transit):
         waiting, slots = self._waiting.tolist(), self._horizon + 1
         ticks = range(self._until, self._until - slots, -1)
         return next((tick for tick in ticks if waiting[tick % slots]), 0)
+
+    def memory(self, elements: int, bytes_each: int, ticks: int) -> int:
+        ring = (self._horizon + 2) * elements * (bytes_each + 8) if ticks else 0
+        mask = 0 if self._view.mask is None else self._view.mask.nelement()
+        return ring + elements * (bytes_each + 16) + mask
 
     def state_dict(self, copied: Copy) -> dict[str, Any]:
         arrays = {"ring": self._ring, "stamps": self._stamps, "last": self._last}

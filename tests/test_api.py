@@ -99,7 +99,7 @@ FLOORS: list[list[str]] = [
     ["tick"],
     ["engine"],
     ["inputs", "outcome", "simulation"],
-    ["fixedpoint", "convergence", "datasets", "checkpoint", "training"],
+    ["fixedpoint", "convergence", "datasets", "checkpoint", "training", "memory"],
     ["sectionbase", "channelsections", "sections", "studysections", "scenario"],
     [
         "machine",
