@@ -108,6 +108,7 @@ def correlate(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
     """(C', C·t) and (B, C, P) → (B, C', n): a kernel at each row of the index (n, t)."""
     seen = at(values, index.T).flatten(1, 2)  # (B, C·t, n)
     if len(index) >= MERGED_BELOW:
-        return weight @ seen
+        # Expanded here: torch would merge the batch on its own for a weight that needs gradients.
+        return weight.expand(len(values), -1, -1) @ seen
     merged = seen.transpose(1, 2).flatten(0, 1) @ weight.T  # (B·n, C')
     return merged.view(len(values), len(index), -1).transpose(1, 2)

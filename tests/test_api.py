@@ -117,6 +117,7 @@ FLOORS: list[list[str]] = [
         "studyreport",
         "results",
         "sweepreport",
+        "benchwork",
         "bench",
         "tables",
     ],
