@@ -10,6 +10,7 @@ import gc
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import cos, exp, radians
 from operator import length_hint
 from statistics import median
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from neurosim import metrics
 from neurosim._version import __version__
+from neurosim.benchwork import CONV_LAYERS, ConvWakes, bare_parallel
 from neurosim.channels import Channel, Channels
 from neurosim.engine import Engine, Processes
 from neurosim.errors import ConfigurationError
@@ -37,9 +39,10 @@ from neurosim.random import stream
 from neurosim.rules import DualPropagation
 from neurosim.schedules import Parallel, Poisson, RandomOrder, Start, Sweep
 from neurosim.simulation import Simulation
-from neurosim.units import Layout, Unit
+from neurosim.units import Layout, Unit, UnitKind
 
 VGG16_DYADS = 190_986
+TENTHS: tuple[UnitKind, ...] = ("column", "channel", "tile")
 RATE, TICK = 1.0, 0.1  # of the Poisson clocks: a unit wakes in one of ten ticks, or so
 
 
@@ -55,7 +58,8 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured. ``dyads`` of None stands for VGG16."""
+    """How much is measured. ``dyads`` of None stands for VGG16; ``planes`` is the batch of conv
+    layers."""
 
     dyads: int | None = None
     neuron_ticks: int = 5
@@ -63,11 +67,14 @@ class Sizes:
     width: int = 1000
     batch: int = 100
     passes: int = 12
+    planes: int = 32
     repeats: int = 11
 
 
 FULL = Sizes()
-QUICK = Sizes(dyads=20_000, neuron_ticks=20, population_ticks=50, width=500, passes=4, repeats=5)
+QUICK = Sizes(
+    dyads=20_000, neuron_ticks=20, population_ticks=50, width=500, passes=4, planes=8, repeats=5
+)
 Result = tuple[float, str, str]  # value, unit, compared with
 
 
@@ -202,47 +209,6 @@ def _random_batch(batch: int, inputs: int) -> tuple[Tensor, Tensor]:
     return x, F.one_hot(torch.from_numpy(draws.integers(0, 10, batch)), 10).float()
 
 
-@torch.no_grad()
-def bare_parallel(
-    weights: Sequence[Tensor], biases: Sequence[Tensor], x: Tensor, target: Tensor, ticks: int
-) -> tuple[list[Tensor], list[Tensor]]:
-    """s⁺ and s⁻ per layer after ``ticks`` parallel updates from zero, written by hand.
-
-    DP with α = ½, β = 1 and the squared error at the potential, nudged from tick L on. A product
-    is computed only where its input has changed since the last tick, and a mean or difference that
-    is still zero is not multiplied at all.
-    """
-    depth = len(weights)
-    mean, difference, basal, apical = {0: x}, dict[int, Tensor](), dict[int, Tensor](), {}
-    plus, minus = dict[int, Tensor](), dict[int, Tensor]()
-    new_means, new_differences = {0}, set[int]()
-    for tick in range(1, ticks + 1):
-        changed = []
-        for k in range(1, depth + 1):
-            if k - 1 in new_means:
-                basal[k] = F.linear(mean[k - 1], weights[k - 1], biases[k - 1])
-            if k + 1 in new_differences:
-                apical[k] = difference[k + 1] @ weights[k]
-            nudged = k == depth and tick >= depth and (k - 1 in new_means or tick == depth)
-            if nudged:
-                apical[k] = target - basal[k]
-            if k - 1 in new_means or k + 1 in new_differences or nudged:
-                changed.append(k)
-        new_means, new_differences = set(changed), {k for k in changed if k in apical}
-        for k in changed:
-            if k not in apical:
-                plus[k] = minus[k] = mean[k] = torch.relu(basal[k])
-                continue
-            above = torch.add(basal[k], apical[k], alpha=0.5)
-            below = torch.add(basal[k], apical[k], alpha=-0.5)
-            plus[k] = above if k == depth else torch.relu(above)
-            minus[k] = below if k == depth else torch.relu(below)
-            mean[k] = 0.5 * (plus[k] + minus[k])
-            difference[k] = plus[k] - minus[k]
-    layers = range(1, depth + 1)
-    return [plus[k] for k in layers], [minus[k] for k in layers]
-
-
 def _engine_over_bare_loop(sizes: Sizes) -> Result:
     ticks = 16
     model, x, target = _mlp(sizes)
@@ -339,6 +305,22 @@ def _delayed_tick(sizes: Sizes) -> Result:
     return seconds["delayed"] / seconds["ideal"], "times", against
 
 
+def _tenth_over_dense(kind: UnitKind, sizes: Sizes) -> Result:
+    """The larger ratio of two layers: the one has large weights, the other large planes.
+
+    A tenth of 16 tiles is two of them.
+    """
+    ratios = {}
+    for layer in CONV_LAYERS:
+        tenth, dense = (
+            ConvWakes(layer, kind, share, sizes.planes, sizes.repeats + 1) for share in (0.1, 1.0)
+        )
+        seconds = alternate({"tenth": tenth, "all": dense}, sizes.repeats)
+        ratios[layer.name] = seconds["tenth"] / seconds["all"]
+    each = ", ".join(f"{name}: {ratio:.2f}" for name, ratio in ratios.items())
+    return max(ratios.values()), "times", f"at most 0.25; all units awake; {each}"
+
+
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("neuron_processes_wakes_per_second", "a process per dyad", _neurons),
     Benchmark("bare_simpy_wakes_per_second", "as many bare SimPy processes", _bare_simpy),
@@ -349,6 +331,14 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("mlp_dp_step_over_bp", "a dual-propagation sweep over autograd", _dp_step_over_bp),
     Benchmark("delayed_tick_over_ideal", "delays of 8 ticks over ideal channels", _delayed_tick),
     Benchmark("random_order_tick_milliseconds", "neurons in random order", _random_order_tick),
+    *(
+        Benchmark(
+            f"{kind}_tenth_over_dense",
+            f"a tenth of the {kind}s of a conv layer over all",
+            partial(_tenth_over_dense, kind),
+        )
+        for kind in TENTHS
+    ),
 )
 
 

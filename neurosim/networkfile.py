@@ -10,10 +10,11 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from neurosim import documents
-from neurosim.convolution import Conv2d, Pool, Pool2d
+from neurosim.convolution import Conv2d
 from neurosim.dyad import ActivationName
 from neurosim.errors import DocumentError, NetworkError
 from neurosim.operators import Dense, Identity, Operator, Pair, Shape
+from neurosim.pooling import Pool, Pool2d
 from neurosim.populations import MAX_DYADS, Population, Projection, unknown
 
 Size = Annotated[int, Field(ge=1, le=MAX_DYADS)]

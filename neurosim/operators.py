@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -25,10 +26,13 @@ Shape = tuple[int, ...]
 Pair = tuple[int, int]
 Ints = npt.NDArray[np.int64]
 
-# How many multiply-adds the copying of one gathered weight costs; rows of a weight are contiguous,
-# columns are not. Constants, not measurements of this run: the choice must not depend on timing.
+# How many multiply-adds the copying of one gathered value costs. Rows of a weight are contiguous,
+# columns are not; patches are what kernels see of a plane; in pooling, a multiply-add is one look
+# at a value. Constants, not measurements of this run: the choice must not depend on timing.
 ROW_GATHER_COST = 16
 COLUMN_GATHER_COST = 48
+PATCH_GATHER_COST = 64
+POOL_GATHER_COST = 2
 
 
 class Selection:
@@ -55,6 +59,31 @@ class Selection:
         dyads = self.dyads.reshape(self.channels.numel(), -1)[by_channel].reshape(-1)
         return Selection(self.shape, dyads, self.device, self.channels.cpu().numpy()[by_channel])
 
+    @cached_property
+    def box(self) -> tuple[Ints, Ints]:
+        """The channels and the positions that the selected dyads of a (C, H, W) have, ascending.
+
+        Whole channels and whole columns fill their box; of others the rest of it is not selected.
+        """
+        channels, positions = np.divmod(self.dyads, prod(self.shape[1:]))
+        return _distinct(channels, self.shape[0]), _distinct(positions, prod(self.shape[1:]))
+
+    def cut(self, values: Tensor) -> Tensor:
+        """What `take` would return, from all values of the box: (B, channels, positions), or
+        (B, channels, H, W) with the planes as a whole.
+        """
+        channels, positions = self.box
+        area = prod(self.shape[1:])
+        if values.dim() == 4:
+            positions = np.arange(area)
+        flat = values.flatten(1)
+        if flat.shape[1] != self.count:
+            channel, position = np.divmod(self.dyads, area)
+            places = np.searchsorted(channels, channel) * len(positions)
+            places += np.searchsorted(positions, position)
+            flat = flat.index_select(1, torch.from_numpy(places).to(values.device))
+        return shaped(flat, self)
+
     def _view(self, array: Tensor) -> Tensor:
         return array if self.channels is not None or array.dim() == 2 else array.flatten(1)
 
@@ -67,13 +96,28 @@ class Selection:
         self._view(array).index_copy_(1, self._index, values)
 
 
-def gather_pays(selected: int, total: int, batch: int, cost: int) -> bool:
-    """Whether gathering weights for ``selected`` of ``total`` dyads beats the dense product.
+def _distinct(values: Ints, bound: int) -> Ints:
+    """The distinct ones of values below ``bound``, ascending."""
+    found = np.zeros(bound, dtype=bool)
+    found[values] = True
+    return np.flatnonzero(found)
 
-    The one place where partial and dense computing are weighed: copying a weight costs as much as
-    ``cost`` multiply-adds, and each copied weight saves none of its own ``batch`` multiply-adds.
+
+def gather_pays(selected: int, total: int, uses: int, cost: int) -> bool:
+    """Whether gathering what ``selected`` of ``total`` outputs need beats computing all of them.
+
+    The one place where partial and dense computing are weighed: copying a value costs as much as
+    ``cost`` multiply-adds, and each copied value saves none of its own ``uses``: a weight is used
+    once per sample, a value of a patch once per channel that is computed.
     """
-    return selected * (batch + cost) < total * batch
+    return selected * (uses + cost) < total * uses
+
+
+def rows(array: Tensor, chosen: Ints, dimension: int = 0) -> Tensor:
+    """These rows of an array along a dimension; the array itself where they are all of them."""
+    if len(chosen) == array.shape[dimension]:
+        return array
+    return array.index_select(dimension, torch.from_numpy(chosen).to(array.device))
 
 
 @dataclass(frozen=True)
@@ -187,7 +231,7 @@ class Dense(Operator):
             return F.linear(mean.flatten(1), weight, bias).view(-1, *self.post), None
         rows = weight.index_select(0, selection.flat)
         some = None if bias is None else bias.index_select(0, selection.flat)
-        return _shaped(F.linear(mean.flatten(1), rows, some), selection), None
+        return shaped(F.linear(mean.flatten(1), rows, some), selection), None
 
     def adjoint(
         self,
@@ -200,7 +244,7 @@ class Dense(Operator):
         flat = difference.flatten(1)
         if selection is None:
             return (flat @ weight).view(-1, *self.pre)
-        return _shaped(flat @ weight.index_select(1, selection.flat), selection)
+        return shaped(flat @ weight.index_select(1, selection.flat), selection)
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
         return difference.flatten(1).T @ mean.flatten(1)
@@ -218,7 +262,7 @@ class Dense(Operator):
         return prod(self.pre)
 
 
-def _shaped(values: Tensor, selection: Selection) -> Tensor:
+def shaped(values: Tensor, selection: Selection) -> Tensor:
     """(B, count) in the shape that `Selection.take` returns."""
     if selection.channels is None:
         return values

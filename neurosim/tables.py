@@ -7,10 +7,11 @@ from math import prod
 
 from rich.table import Table
 
-from neurosim.convolution import Conv2d, Pool2d
+from neurosim.convolution import Conv2d
 from neurosim.memory import Memory, gigabytes
 from neurosim.network import Network
 from neurosim.operators import Operator
+from neurosim.pooling import Pool2d
 
 
 def network_table(network: Network) -> Table:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from neurosim.convolution import Conv2d, Pool, Pool2d
+from neurosim.convolution import Conv2d
 from neurosim.errors import NetworkError
 from neurosim.operators import Dense, Operator, Pair, Shape
+from neurosim.pooling import Pool, Pool2d
 from neurosim.populations import Population, Projection
 
 TorchParts = tuple[tuple[Population, ...], tuple[Projection, ...], dict[str, Tensor]]

@@ -67,7 +67,7 @@ SCHEDULES = [
 FLOORS: list[list[str]] = [
     ["_version", "errors", "checks", "random", "dyad"],
     ["yamltext", "validation", "documents", "files", "combinations"],
-    ["operators", "convolution", "spectrum", "losses"],
+    ["windows", "operators", "pooling", "convolution", "spectrum", "losses"],
     ["populations", "networkfile", "torchimport", "network"],
     ["faults", "model"],
     [
@@ -117,6 +117,7 @@ FLOORS: list[list[str]] = [
         "studyreport",
         "results",
         "sweepreport",
+        "benchwork",
         "bench",
         "tables",
     ],

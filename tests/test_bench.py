@@ -6,6 +6,7 @@ import io
 import json
 import math
 import platform
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -13,13 +14,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from neurosim import Network, bench
+from neurosim import Network, bench, benchwork
 from neurosim.engine import Processes
 from neurosim.errors import ConfigurationError
 from neurosim.machine import machine as describe
+from neurosim.units import UnitKind
 
 TINY = bench.Sizes(
-    dyads=200, neuron_ticks=3, population_ticks=2, width=32, batch=4, passes=2, repeats=1
+    dyads=200, neuron_ticks=3, population_ticks=2, width=32, batch=4, passes=2, planes=1, repeats=1
 )
 RESULTS = [
     bench.Measurement("engine_over_bare_loop", 1.0625, "times", "at most 1.10"),
@@ -120,9 +122,25 @@ def test_the_bare_loop_skips_only_what_cannot_change() -> None:
                 else:
                     apical = target - basal if tick >= 4 else torch.zeros_like(basal)
                     plus[k], minus[k] = basal + apical / 2, basal - apical / 2
-        found = bench.bare_parallel(weights, biases, x, target, ticks)
+        found = benchwork.bare_parallel(weights, biases, x, target, ticks)
         for mine, reference in zip(found, (plus, minus), strict=True):
             torch.testing.assert_close(mine, reference[1:], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", benchwork.CONV_LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("kind", bench.TENTHS)
+def test_a_tenth_of_a_layer_wakes_and_computes(kind: UnitKind, layer: benchwork.ConvLayer) -> None:
+    """Both potentials at every call, for a tenth as nearly as units allow."""
+    waking = benchwork.ConvWakes(layer, kind, 0.1, 1, 2)
+    simulation = waking.simulation
+    dyads = simulation.model.network.dyadic[0].size
+    before = replace(simulation.counts)
+    waking()
+    after = simulation.counts
+    assert (after.forward - before.forward, after.adjoint - before.adjoint) == (1, 1)
+    assert after.unit_wakes - before.unit_wakes == waking.units
+    assert (after.wakes - before.wakes) / dyads == pytest.approx(0.1, abs=0.03)
+    assert simulation.state.by_name["part"].difference.value.any()
 
 
 def test_run_benchmarks_takes_the_named_ones_and_tells_of_each(

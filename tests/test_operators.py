@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neurosim.convolution import Conv2d, Pool, Pool2d
+from neurosim.convolution import Conv2d
 from neurosim.errors import NetworkError
 from neurosim.operators import (
     COLUMN_GATHER_COST,
@@ -26,6 +26,7 @@ from neurosim.operators import (
     Shape,
     gather_pays,
 )
+from neurosim.pooling import Pool, Pool2d
 from neurosim.spectrum import spectral_norm
 
 CPU = torch.device("cpu")

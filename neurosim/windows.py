@@ -1,0 +1,114 @@
+"""Windows that slide over a plane: which positions they cover, and which of them cover a position.
+
+This is what computes some positions of a convolution or a pooling instead of all of them: indices
+of what is needed are made on the host, and one gather brings the values together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Pair = tuple[int, int]
+Ints = npt.NDArray[np.int64]
+
+NOWHERE = -1  # in place of a position: in the padding, or in no window
+# A matrix product with fewer columns than this is worth a copy that merges those of the batch.
+MERGED_BELOW = 32
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over a ``plane`` (H, W) of positions, numbered row by row like the windows' outputs
+    (H', W'); sizes are (height, width).
+    """
+
+    plane: Pair
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+
+    @property
+    def output(self) -> Pair:
+        """(H', W'), which is below 1 where the kernel does not fit."""
+        height, width = (
+            (size + 2 * p - k) // s + 1
+            for size, k, s, p in zip(
+                self.plane, self.kernel, self.stride, self.padding, strict=True
+            )
+        )
+        return height, width
+
+    def covered(self, windows: Ints) -> Ints:
+        """(windows, kh·kw): the position under each tap, NOWHERE in the padding."""
+        rows, columns = np.divmod(windows, self.output[1])
+        y = rows[:, None] * self.stride[0] - self.padding[0] + np.arange(self.kernel[0])
+        x = columns[:, None] * self.stride[1] - self.padding[1] + np.arange(self.kernel[1])
+        return _flat(y, x, self.plane)
+
+    def covering(self, positions: Ints) -> Ints:
+        """(positions, kh·kw): the window that has the position under each tap, or NOWHERE."""
+        outputs: list[Ints] = []
+        for at, size, k, s, p in zip(
+            np.divmod(positions, self.plane[1]),
+            self.output,
+            self.kernel,
+            self.stride,
+            self.padding,
+            strict=True,
+        ):
+            window, rest = np.divmod(at[:, None] + p - np.arange(k), s)
+            outputs.append(np.where((rest == 0) & (window < size), window, NOWHERE))
+        return _flat(outputs[0], outputs[1], self.output)
+
+
+def _flat(y: Ints, x: Ints, plane: Pair) -> Ints:
+    """(n, kh) and (n, kw) as (n, kh·kw) flat positions; NOWHERE outside of the plane."""
+    height, width = plane
+    inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+    flat: Ints = np.where(inside, y[:, :, None] * width + x[:, None, :], NOWHERE)
+    return flat.reshape(len(y), -1)
+
+
+def needed(index: Ints) -> tuple[Ints, Ints]:
+    """The distinct positions in ``index``, ascending, and ``index`` into these; at least one."""
+    distinct: Ints = np.unique(index)
+    distinct = distinct[distinct != NOWHERE]
+    if not len(distinct):
+        distinct = np.zeros(1, dtype=np.int64)  # so that there is something to gather from
+    return distinct, np.where(index == NOWHERE, NOWHERE, np.searchsorted(distinct, index))
+
+
+def packed(index: Ints) -> Ints:
+    """(n, t) with as few columns as its rows allow: what is NOWHERE comes last, and goes."""
+    columns = max(1, int((index != NOWHERE).sum(1).max(initial=0)))
+    descending: Ints = -np.sort(-index, axis=1)
+    return descending[:, :columns]
+
+
+def at(values: Tensor, index: Ints) -> Tensor:
+    """(B, C, P) → (B, C, *index): the values there, zeros at NOWHERE."""
+    flat = index.reshape(-1)
+    inside = flat.clip(min=0)
+    if values.is_cpu:  # numpy gathers along the last dimension several times as fast as torch
+        found = torch.from_numpy(np.take(values.numpy(), inside, axis=2))
+    else:
+        found = values[:, :, torch.from_numpy(inside).to(values.device)]
+    outside = np.flatnonzero(flat == NOWHERE)
+    if len(outside):
+        found.index_fill_(2, torch.from_numpy(outside).to(values.device), 0)
+    return found.view(*values.shape[:2], *index.shape)
+
+
+def correlate(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
+    """(C', C·t) and (B, C, P) → (B, C', n): a kernel at each row of the index (n, t)."""
+    seen = at(values, index.T).flatten(1, 2)  # (B, C·t, n)
+    if len(index) >= MERGED_BELOW:
+        # Expanded here: torch would merge the batch on its own for a weight that needs gradients.
+        return weight.expand(len(values), -1, -1) @ seen
+    merged = seen.transpose(1, 2).flatten(0, 1) @ weight.T  # (B·n, C')
+    return merged.view(len(values), len(index), -1).transpose(1, 2)
