@@ -99,7 +99,16 @@ FLOORS: list[list[str]] = [
     ["tick"],
     ["engine"],
     ["inputs", "outcome", "simulation"],
-    ["fixedpoint", "convergence", "datasets", "checkpoint", "training"],
+    [
+        "fixedpoint",
+        "convergence",
+        "splits",
+        "batches",
+        "datasets",
+        "cifar",
+        "checkpoint",
+        "training",
+    ],
     ["sectionbase", "channelsections", "sections", "studysections", "scenario"],
     [
         "machine",
