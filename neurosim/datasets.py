@@ -1,4 +1,4 @@
-"""Labelled images: the digits that ship with the package, MNIST from a folder, and batches.
+"""Readers: the digits that ship with the package, and MNIST from a folder.
 
 Readers never download anything. Whatever a reader returns has been checked: sizes, labels and
 finite values, so that training need not look again.
@@ -11,18 +11,14 @@ import hashlib
 import io
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from neurosim.errors import ConfigurationError, DataError, StateError
-from neurosim.random import generator_state, restore_generator
+from neurosim.errors import ConfigurationError, DataError
+from neurosim.splits import Dataset, Split, check_labels
 
 _Bytes = npt.NDArray[np.uint8]
 
@@ -30,115 +26,6 @@ _DIGITS_FILE = Path(__file__).parent / "data" / "digits.npz"
 _DIGITS_SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"
 # A header may promise anything. MNIST's largest file unpacks to 47 MB.
 _IDX_LIMIT = 2**30
-
-
-@dataclass(frozen=True, eq=False)  # tensors have no single answer to ==
-class Split:
-    """Images with their labels.
-
-    ``images`` is a floating-point tensor (N, *shape) and ``labels`` an int64 tensor (N,), N ≥ 1.
-    Raises DataError if they do not fit together or an image is not finite.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __post_init__(self) -> None:
-        images, labels = self.images, self.labels
-        fits = images.ndim >= 2 and images.numel() > 0 and labels.shape == images.shape[:1]
-        if not (fits and images.is_floating_point() and labels.dtype == torch.int64):
-            raise DataError(
-                "a split needs floating-point images (N, *shape) and int64 labels (N,) with N ≥ 1, "
-                f"not {images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
-            )
-        check_finite(images)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one image."""
-        return tuple(self.images.shape[1:])
-
-    def reshaped(self, shape: Sequence[int]) -> Split:
-        """The same images as (N, *shape); DataError if an image has another number of values."""
-        wanted = tuple(shape)
-        if not wanted or min(wanted) < 1 or math.prod(wanted) != math.prod(self.shape):
-            raise DataError(
-                f"images of shape {self.shape} ({math.prod(self.shape)} values) cannot be given "
-                f"the shape {wanted}; use a network whose input has as many values as an image"
-            )
-        return Split(self.images.reshape(-1, *wanted), self.labels)
-
-    def limit(self, count: int) -> Split:
-        """The first ``count`` images, or all if fewer; ConfigurationError if ``count`` < 1."""
-        if count < 1:
-            raise ConfigurationError(f"limit must be at least 1 image, not {count}")
-        return Split(self.images[:count], self.labels[:count])
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A training and a test split with labels 0 … ``classes`` − 1.
-
-    Raises DataError if the splits differ in image shape or a label is out of range.
-    """
-
-    name: str
-    train: Split
-    test: Split
-    classes: int
-
-    def __post_init__(self) -> None:
-        if self.train.shape != self.test.shape:
-            shapes = f"{self.train.shape} but test images {self.test.shape}"
-            raise DataError(f"{self.name}: training images have shape {shapes}")
-        for part, split in (("training", self.train), ("test", self.test)):
-            _check_labels(split.labels, self.classes, f"{self.name}, {part} split")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one image, without the batch."""
-        return self.train.shape
-
-    def limit(self, train: int | None = None, test: int | None = None) -> Dataset:
-        """The first ``train`` and ``test`` images (see `Split.limit`); None keeps all."""
-        return replace(
-            self,
-            train=self.train if train is None else self.train.limit(train),
-            test=self.test if test is None else self.test.limit(test),
-        )
-
-    def validation(self, count: int) -> tuple[Split, Split]:
-        """(training, validation): the last ``count`` training images are set aside.
-
-        The papers use 54,000 and 6,000 of MNIST's training images. Raises ConfigurationError if
-        ``count`` < 1 and DataError if no training image would be left.
-        """
-        if count < 1:
-            raise ConfigurationError(f"validation must be at least 1 image, not {count}")
-        kept = len(self.train) - count
-        if kept < 1:
-            images = f"{count} validation images of {len(self.train)} training images"
-            raise DataError(f"{self.name}: {images} leave none to train on; set aside fewer")
-        rest = Split(self.train.images[kept:], self.train.labels[kept:])
-        return self.train.limit(kept), rest
-
-
-def check_finite(images: Tensor) -> None:
-    """Raises DataError with the index of the first image of (N, *shape) that is not finite."""
-    bad = ~torch.isfinite(images).flatten(1).all(dim=1)
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0])
-        extent = f"as have {int(bad.sum())} of {len(images)} images; remove or repair them"
-        raise DataError(f"image {first} (counting from 0) has a value that is not finite, {extent}")
-
-
-def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Labels (N,) as targets (N, classes) of 0 and 1; DataError if a label is out of range."""
-    _check_labels(labels, classes, "one_hot")
-    return torch.nn.functional.one_hot(labels, classes).to(dtype)
 
 
 def digits(*, dtype: torch.dtype = torch.float32) -> Dataset:
@@ -209,96 +96,6 @@ def read_idx(path: str | Path, ndim: int) -> _Bytes:
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-class Batches:
-    """An endless stream of shuffled epochs over a split, with a position that can be saved.
-
-    Each epoch is a new permutation; what does not fill the last batch is left out of that
-    epoch. ``epoch`` counts from 0 and ``position`` is the number of batches taken from it, so
-    after the last batch ``position == len(batches)`` and the next one starts a new epoch.
-    ``shuffle=False`` keeps the order of the split and draws nothing from ``generator``. Raises
-    ConfigurationError if ``batch_size`` < 1, DataError if it exceeds the split.
-    """
-
-    def __init__(
-        self, split: Split, batch_size: int, generator: np.random.Generator, shuffle: bool = True
-    ) -> None:
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}")
-        if batch_size > len(split):
-            remedy = "choose a smaller batch_size or more images"
-            raise DataError(f"batch_size {batch_size} exceeds the {len(split)} images; {remedy}")
-        self._split, self._size = split, batch_size
-        self._generator, self._shuffle = generator, shuffle
-        self.epoch, self.position = 0, 0
-        self._order = self._permutation()
-
-    def __len__(self) -> int:
-        """The number of batches per epoch."""
-        return len(self._split) // self._size
-
-    def next(self) -> tuple[Tensor, Tensor]:
-        """The next images (B, *shape) and labels (B,), both copies."""
-        if self.position == len(self):
-            self.epoch, self.position = self.epoch + 1, 0
-            self._order = self._permutation()
-        start = self.position * self._size
-        index = self._order[start : start + self._size].to(self._split.images.device)
-        self.position += 1
-        return self._split.images[index], self._split.labels[index]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: plain numbers, and ``order`` as an int64 tensor (N,)."""
-        return {
-            "epoch": self.epoch,
-            "position": self.position,
-            "batch_size": self._size,
-            "shuffle": self._shuffle,
-            "order": self._order.clone(),
-            "generator": generator_state(self._generator),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes back to where `state_dict` was taken; the batches that follow are identical.
-
-        Raises StateError, and changes nothing, if the state belongs to another split size, batch
-        size, shuffling or kind of generator, or is incomplete.
-        """
-        if missing := self.state_dict().keys() - state.keys():
-            raise StateError(f"saved batches lack {', '.join(sorted(missing))}")
-        for key, own in (("batch_size", self._size), ("shuffle", self._shuffle)):
-            if state[key] != own:
-                raise StateError(f"saved batches have {key} {state[key]}, these have {own}")
-        order, count = torch.as_tensor(state["order"]).cpu(), len(self._split)
-        if order.dtype != torch.int64 or not torch.equal(order.sort().values, torch.arange(count)):
-            raise StateError(f"saved batches hold no permutation of these {count} images")
-        epoch, position = int(state["epoch"]), int(state["position"])
-        if epoch < 0 or not 0 <= position <= len(self):
-            raise StateError(
-                f"saved position {position} of epoch {epoch} is not in 0 … {len(self)}"
-            )
-        before = generator_state(self._generator)
-        try:
-            restore_generator(self._generator, state["generator"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            restore_generator(self._generator, before)  # NumPy may have set a part of it
-            raise StateError(f"saved batches hold another kind of generator: {error}") from error
-        self.epoch, self.position, self._order = epoch, position, order.clone()
-
-    def _permutation(self) -> Tensor:
-        if not self._shuffle:
-            return torch.arange(len(self._split))
-        # NumPy 1 permutes 32-bit numbers on Windows.
-        return torch.from_numpy(self._generator.permutation(len(self._split)).astype(np.int64))
-
-
-def _check_labels(labels: Tensor, classes: int, what: str) -> None:
-    bad = (labels < 0) | (labels >= classes)
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0])
-        wrong = f"label {int(labels[first])} at index {first} (counting from 0)"
-        raise DataError(f"{what}: {wrong} is not in 0 … {classes - 1}")
-
-
 def _split(pixels: _Bytes, labels: _Bytes, scale: int, dtype: torch.dtype) -> Split:
     """Gray images (N, H, W) and labels (N,) as a split with images (N, 1, H, W) / scale."""
     if not dtype.is_floating_point:
@@ -334,7 +131,7 @@ def _mnist_part(root: Path, part: str, dtype: torch.dtype) -> Split:
             "take both from the same source"
         )
     # Here and not only in Dataset, because here the file can be named.
-    _check_labels(torch.tensor(labels), 10, str(label_file))
+    check_labels(torch.tensor(labels), 10, str(label_file))
     return _split(pixels, labels, 255, dtype)
 
 

@@ -13,7 +13,6 @@ from pydantic import Field
 
 from neurosim import documents
 from neurosim.channelsections import ChannelsSection, FaultsSection
-from neurosim.datasets import Dataset, Split
 from neurosim.documents import COMMAND_LINE, Document, NodePath
 from neurosim.engine import Processes
 from neurosim.errors import ConfigurationError, DocumentError, NetworkError, NeurosimError
@@ -37,6 +36,7 @@ from neurosim.sections import (
     tick_probes,
 )
 from neurosim.simulation import Simulation
+from neurosim.splits import Dataset, Split
 from neurosim.studysections import ConvergenceSection
 from neurosim.tick import Compute
 from neurosim.training import Trainer, TrainingPlan
@@ -268,6 +268,7 @@ class Scenario:
             learning_rate=file.plasticity.learning_rate.make(),
             loss_every=intervals.get("loss", 10),
             accuracy_every=intervals.get("accuracy", file.training.epochs),
+            augment=file.data.augmentation,
         )
         train, validation = self._held_out(data)
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from neurosim import datasets, schedules
-from neurosim.datasets import Dataset
+from neurosim import cifar, datasets, schedules
+from neurosim.batches import Augmentation
 from neurosim.errors import ConfigurationError
 from neurosim.outcome import Stop
 from neurosim.probes import Probe, ProbeKind
@@ -31,6 +31,7 @@ from neurosim.sectionbase import (
     Positive,
     Section,
 )
+from neurosim.splits import Dataset
 from neurosim.training import Evaluation, LearningRate, OptimizerChoice
 from neurosim.units import Unit, UnitKind
 
@@ -256,6 +257,11 @@ class DataSection(Section):
     batch_size: Count = 50
     limit: Count | None = Field(None, description="use this many training and test images")
 
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What is done to training images at random."""
+        return None
+
     def read(self, folder: Path) -> Dataset:
         raise NotImplementedError
 
@@ -280,7 +286,50 @@ class MnistSection(DataSection):
         return datasets.mnist(folder / Path(self.root).expanduser())
 
 
-AnyData = Annotated[DigitsSection | MnistSection, Field(discriminator="name")]
+class ColourSection(DataSection):
+    """Colour images of 32×32 pixels; training images may be cropped and flipped at random."""
+
+    root: str
+    augment: Augmentation | None = Field(
+        None, description="crop_flip: random crops of training images padded by 4, half mirrored"
+    )
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        return self.augment
+
+
+class Cifar10Section(ColourSection):
+    """CIFAR-10's binary files in the folder ``root`` or in cifar-10-batches-bin there."""
+
+    name: Literal["cifar10"]
+
+    def read(self, folder: Path) -> Dataset:
+        return cifar.cifar10(folder / Path(self.root).expanduser())
+
+
+class Cifar100Section(ColourSection):
+    """CIFAR-100's binary files in the folder ``root`` or in cifar-100-binary there."""
+
+    name: Literal["cifar100"]
+
+    def read(self, folder: Path) -> Dataset:
+        return cifar.cifar100(folder / Path(self.root).expanduser())
+
+
+class Imagenet32Section(ColourSection):
+    """The NumPy archives of ImageNet32×32 in the folder ``root``."""
+
+    name: Literal["imagenet32"]
+
+    def read(self, folder: Path) -> Dataset:
+        return cifar.imagenet32(folder / Path(self.root).expanduser())
+
+
+AnyData = Annotated[
+    DigitsSection | MnistSection | Cifar10Section | Cifar100Section | Imagenet32Section,
+    Field(discriminator="name"),
+]
 
 
 # ---- probes ------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from neurosim.checkpoint import load_weights
 from neurosim.convergence import Arrival, Convergence, Measurement
-from neurosim.datasets import Dataset, one_hot
 from neurosim.errors import ConfigurationError, DocumentError
 from neurosim.files import finite, write_atomic, write_json
 from neurosim.fixedpoint import fixed_point
@@ -33,6 +32,7 @@ from neurosim.runfolder import (
 )
 from neurosim.scenario import Scenario, located
 from neurosim.simulation import Simulation
+from neurosim.splits import Dataset, one_hot
 from neurosim.studyreport import write_report_of
 from neurosim.studysections import ConvergenceSection
 
@@ -83,7 +83,8 @@ def prepare(scenario: Scenario, data: Dataset) -> Study:
         except ConfigurationError as error:
             error.option = ("samples",)
             raise
-    images, labels = split.images[: section.samples], split.labels[: section.samples]
+    some = slice(section.samples)
+    images, labels = split.take(some), split.labels[some]
     target = one_hot(labels, data.classes, model.dtype).view(-1, *model.network.output.shape)
     return Study(scenario, section, simulation, images.to(model.dtype), target)
 

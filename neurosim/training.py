@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 
 from neurosim import metrics
+from neurosim.batches import Augmentation, Batches
 from neurosim.checks import check_choices, check_counts, check_not_negative, check_positive
-from neurosim.datasets import Batches, Split, one_hot
 from neurosim.errors import StateError
 from neurosim.messages import Counts
 from neurosim.model import Model
 from neurosim.outcome import Outcome
 from neurosim.random import stream
 from neurosim.simulation import Simulation
+from neurosim.splits import Split, one_hot
 
 Evaluation = Literal["feedforward", "settled"]
 Event = dict[str, Any]
@@ -68,7 +69,8 @@ class TrainingPlan:
 
     ``loss_every``: training loss every so many steps. ``accuracy_every``: evaluation every so many
     epochs (the last one always). ``trace_epochs``: the simulation's probes record the last
-    inference of every so many epochs. ``max_steps`` ends training early.
+    inference of every so many epochs. ``max_steps`` ends training early. ``augment``: `crop_flip`
+    of what is trained on.
     """
 
     epochs: int = 10
@@ -79,6 +81,7 @@ class TrainingPlan:
     loss_every: int = 10
     accuracy_every: int = 1
     trace_epochs: int = 1
+    augment: Augmentation | None = None
 
     def __post_init__(self) -> None:
         check_counts(
@@ -90,6 +93,8 @@ class TrainingPlan:
             trace_epochs=self.trace_epochs,
         )
         check_choices(evaluation=(self.evaluation, Evaluation))
+        if self.augment is not None:
+            check_choices(augment=(self.augment, Augmentation))
 
 
 class Trainer:
@@ -116,7 +121,8 @@ class Trainer:
         self.test, self.validation, self.classes = test, validation, classes
         self._settled = settled
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
-        self.batches = Batches(train, plan.batch_size, stream(seed, "batches"))
+        crops = None if plan.augment is None else stream(seed, "augmentation")
+        self.batches = Batches(train, plan.batch_size, stream(seed, "batches"), crops=crops)
         self.step = 0
         self.totals = _zero_totals()
         self._epoch_loss = 0.0
@@ -228,8 +234,9 @@ class Trainer:
         size = EVALUATION_BATCH
         with torch.no_grad():
             for start in range(0, len(split), size):
-                images = split.images[start : start + size].to(self.model.device, self.model.dtype)
-                labels = split.labels[start : start + size].to(self.model.device)
+                which = slice(start, start + size)
+                images = split.take(which).to(self.model.device, self.model.dtype)
+                labels = split.labels[which].to(self.model.device)
                 prediction = predict(images)
                 target = one_hot(labels, self.classes, self.model.dtype).view_as(prediction)
                 correct += metrics.accuracy(prediction, labels) * len(labels)

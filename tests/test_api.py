@@ -99,7 +99,17 @@ FLOORS: list[list[str]] = [
     ["tick"],
     ["engine"],
     ["inputs", "outcome", "simulation"],
-    ["fixedpoint", "convergence", "datasets", "checkpoint", "training", "memory"],
+    [
+        "fixedpoint",
+        "convergence",
+        "splits",
+        "batches",
+        "datasets",
+        "cifar",
+        "checkpoint",
+        "training",
+        "memory",
+    ],
     ["sectionbase", "channelsections", "sections", "studysections", "scenario"],
     [
         "machine",

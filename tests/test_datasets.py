@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from neurosim import datasets
-from neurosim.datasets import Batches, Dataset, Split, digits, mnist, one_hot, read_idx
+from neurosim.batches import Batches
+from neurosim.datasets import digits, mnist, read_idx
 from neurosim.errors import ConfigurationError, DataError, StateError
+from neurosim.splits import Dataset, Split, one_hot
 
 Bytes = npt.NDArray[np.uint8]
 

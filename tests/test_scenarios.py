@@ -14,9 +14,9 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
+from neurosim.batches import Batches
 from neurosim.checkpoint import load_state
 from neurosim.cli import main
-from neurosim.datasets import Batches
 from neurosim.model import Model
 from neurosim.network import Network
 from neurosim.random import stream

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 
 import neurosim as ns
 from neurosim.cli import main
-from neurosim.datasets import one_hot
 from neurosim.documents import load
 from neurosim.progress import StudyDisplay
 from neurosim.report import write_report
 from neurosim.scenario import Scenario
+from neurosim.splits import one_hot
 
 ROOT = Path(__file__).parents[1]
 PARALLEL = ROOT / "scenarios/parallel.yaml"

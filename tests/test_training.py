@@ -16,11 +16,12 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim import schedules
-from neurosim.datasets import Split, digits
+from neurosim.datasets import digits
 from neurosim.errors import ConfigurationError
 from neurosim.losses import LOSSES
 from neurosim.scenario import Scenario
 from neurosim.simulation import Simulation
+from neurosim.splits import Split
 from neurosim.training import LearningRate, OptimizerChoice, Trainer, TrainingPlan
 
 NETWORK = {"input": [1, 8, 8], "layers": [{"name": "h", "dense": 12}, {"dense": 10}]}
