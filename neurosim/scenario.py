@@ -211,7 +211,7 @@ class Scenario:
                     f"{output.name!r} has {output.size} dyads"
                 )
         data = Dataset(data.name, train, test, data.classes).limit(limit, limit)
-        held = file.training.validation or 0
+        held = file.training.held_out(len(data.train))
         if held + batch > len(data.train):
             message = f"there are {len(data.train)} training images"
             if held:
@@ -291,10 +291,8 @@ class Scenario:
         )
 
     def _held_out(self, data: Dataset) -> tuple[Split, Split | None]:
-        count = self.file.training.validation
-        if count is None:
-            return data.train, None
-        return data.validation(count)
+        count = self.file.training.held_out(len(data.train))
+        return data.validation(count) if count else (data.train, None)
 
     def resolved(self) -> str:
         """The scenario as YAML that runs anywhere: network inline, every default written out."""

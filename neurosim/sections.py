@@ -28,6 +28,7 @@ from neurosim.sectionbase import (
     Fraction,
     Maker,
     NotNegative,
+    Portion,
     Positive,
     Section,
 )
@@ -243,9 +244,17 @@ class TrainingSection(Section):
     epochs: Count = 10
     max_steps: Count | None = None
     evaluation: Evaluation = "feedforward"
-    validation: Count | None = Field(
-        None, description="training images held out; the epoch best on them is the one tested"
+    validation: Count | Portion | None = Field(
+        None,
+        description="training images held out, or the portion of them below 1; the epoch best on "
+        "them is the one tested",
     )
+
+    def held_out(self, images: int) -> int:
+        """How many of so many training images are held out; of a portion at least one."""
+        if isinstance(self.validation, float):
+            return max(1, round(self.validation * images))
+        return self.validation or 0
 
 
 # ---- data --------------------------------------------------------------------------------------

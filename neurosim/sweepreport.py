@@ -76,7 +76,7 @@ _UNITS = (
     (r"faults\.stuck_at", "units of the state"),
     (r"schedule\.rate(\..*)?", "wakes per time unit"),
     (r"schedule\.(passes|ticks|groups|updates)|.*\.every|.*nudge_after", "count"),
-    (r"training\.(epochs|validation|max_steps)|data\.(limit|batch_size)", "count"),
+    (r"training\.(epochs|max_steps)|data\.(limit|batch_size)", "count"),
     (r"rule\.(alpha|beta)|.*\.(momentum|weight_decay|lr)|stop\.residual", "dimensionless"),
 )
 

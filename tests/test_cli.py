@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
+from shipped import DIGITS, SCENARIOS
 
 import neurosim
 from neurosim.cli import main
@@ -23,7 +24,6 @@ from neurosim.progress import Display
 from neurosim.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
-SCENARIOS = sorted((ROOT / "scenarios").glob("*.yaml"))
 NETWORKS = sorted((ROOT / "networks").glob("*.yaml"))
 COMMANDS = (
     *("run", "converge", "resume", "sweep", "validate", "schema", "networks", "report", "bench"),
@@ -101,7 +101,7 @@ def test_help_is_instant() -> None:
 # ---- validate ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", SCENARIOS, ids=name_of)
+@pytest.mark.parametrize("path", DIGITS, ids=name_of)
 def test_validate_says_what_it_found(path: Path) -> None:
     scenario = Scenario.load(path)
     line = (

@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
+from shipped import DIGITS
 
 from neurosim.batches import Batches
 from neurosim.checkpoint import load_state
@@ -23,7 +24,7 @@ from neurosim.random import stream
 from neurosim.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
-NAMES = sorted(path.stem for path in (ROOT / "scenarios").glob("*.yaml"))
+NAMES = [path.stem for path in DIGITS]
 SHORT = ["training.max_steps=3", "data.limit=200"]
 DIGESTS = ("weights_sha256", "metrics_sha256")
 

@@ -31,8 +31,8 @@ def description(root: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def narrow(root: Path, name: str, by: int) -> ns.Network:
-    """The same network with a fraction of the conv channels and dense dyads."""
+def narrow_description(root: Path, name: str, by: int) -> dict[str, Any]:
+    """A fraction of the conv channels and dense dyads."""
     value = description(root, name)
     for layer in value.get("layers", ())[:-1]:
         kind = "conv" if "conv" in layer else "dense"
@@ -40,7 +40,11 @@ def narrow(root: Path, name: str, by: int) -> ns.Network:
     for population in value.get("populations", {}).values():
         if population.get("role", "hidden") == "hidden":
             population["shape"][0] //= by
-    return ns.Network.from_dict(value)
+    return value
+
+
+def narrow(root: Path, name: str, by: int) -> ns.Network:
+    return ns.Network.from_dict(narrow_description(root, name, by))
 
 
 @pytest.mark.parametrize("name", NAMES)

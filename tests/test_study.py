@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 from rich.console import Console
 from safetensors.torch import save_file
+from shipped import DIGITS
 
 import neurosim as ns
 from neurosim.cli import main
@@ -147,7 +148,7 @@ def test_what_is_printed(tmp_path: Path) -> None:
     assert "to 0.01        never" in output
 
 
-@pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "scenarios").glob("*.yaml"))])
+@pytest.mark.parametrize("name", [path.stem for path in DIGITS])
 def test_every_scenario_can_be_measured(name: str, tmp_path: Path) -> None:
     path = ROOT / f"scenarios/{name}.yaml"
     short = ["data.limit=60", "study={kind: convergence, samples: 4, split: train}"]

@@ -1,0 +1,9 @@
+"""The shipped scenarios: those that anyone can run, and those that need data from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SCENARIOS = sorted((ROOT / "scenarios").glob("*.yaml"))
+DIGITS = [path for path in SCENARIOS if "data: {name: digits" in path.read_text()]

@@ -1,0 +1,112 @@
+"""The shipped scenarios on CIFAR-10: what they say, and a few steps of a narrow network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from shipped import DIGITS, SCENARIOS
+from test_cifar import write_cifar10
+from test_shipped_networks import narrow_description
+
+from neurosim import cifar
+from neurosim.cifar import cifar10
+from neurosim.cli import main
+from neurosim.scenario import Scenario
+
+OTHERS = [path for path in SCENARIOS if path not in DIGITS]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a few images in the form of CIFAR-10."""
+    monkeypatch.setattr(cifar, "CIFAR10_IMAGES", 4)
+    write_cifar10(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_they_are_the_ones() -> None:
+    assert [path.stem for path in OTHERS] == ["vgg16_async", "vgg16_cifar10", "vgg16_cifar10_dpt"]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_what_all_of_them_say(path: Path) -> None:
+    scenario = Scenario.load(path)
+    file = scenario.file
+    assert (file.name, scenario.network.dyads) == (path.stem, 190_986)
+    assert file.data.augmentation == "crop_flip"
+    assert (file.training.epochs, file.data.batch_size) == (130, 100)
+    assert file.training.held_out(50_000) == 5000
+    optimizer = file.plasticity.optimizer.make().make(scenario.model())
+    (group,) = optimizer.param_groups
+    assert type(optimizer) is torch.optim.SGD  # its weight decay is coupled
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.025, 0.9, 5e-4)
+    rate = file.plasticity.learning_rate.make()
+    assert rate.at(0, 0.025, 450, 130) == rate.warmup_from
+    assert rate.at(10 * 450, 0.025, 450, 130) == pytest.approx(0.025)
+    assert rate.at(130 * 450, 0.025, 450, 130) == pytest.approx(rate.final)
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_they_validate_where_the_data_are(path: Path, data: Path) -> None:
+    arguments = ["validate", str(path), f"data.root={json.dumps(str(data))}", "data.batch_size=4"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert ": valid; 17 populations, 190,986 dyads, schedule " in result.output
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_without_data_they_say_where_to_put_them(path: Path, tmp_path: Path) -> None:
+    root = f"data.root={json.dumps(str(tmp_path))}"
+    result = CliRunner().invoke(main, ["validate", str(path), root])
+    assert result.exit_code == 2
+    assert "no data_batch_1.bin, " in result.stderr
+    assert "put CIFAR-10's binary files there" in result.stderr
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_a_narrow_one_runs(path: Path, data: Path, root: Path, tmp_path: Path) -> None:
+    network = json.dumps(narrow_description(root, "vgg16", 16))
+    values = [f"network={network}", f"data.root={json.dumps(str(data))}", "data.batch_size=4"]
+    values += ["training.max_steps=2", "threads=1", "device=cpu"]
+    arguments = ["run", str(path), *values, "--out", str(tmp_path / "out"), "--id", "it"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    folder = tmp_path / "out" / path.stem / "it"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("finished", 2)
+    assert summary["wakes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("portion", "held"), [("0.1", 2), ("0.01", 1), ("0.95", 19), ("7", 7), ("null", 0)]
+)
+def test_a_portion_is_held_out(portion: str, held: int, data: Path) -> None:
+    values = [f"data.root={json.dumps(str(data))}", f"training.validation={portion}"]
+    scenario = Scenario.load(OTHERS[1], [*values, "data.batch_size=1"])
+    train, validation = scenario._held_out(scenario.data())
+    assert len(train) == 20 - held
+    assert (0 if validation is None else len(validation)) == held
+
+
+@pytest.mark.parametrize("portion", ["0.0", "1.0", "1.5", "-0.1", "0", "x"])
+def test_portions_that_are_none(portion: str) -> None:
+    arguments = ["validate", str(OTHERS[0]), f"training.validation={portion}"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "training.validation" in line
+
+
+def test_real_cifar10(root: Path) -> None:
+    """Needs the data where the scenarios look for them."""
+    if not (root / "data/cifar-10-batches-bin").is_dir():
+        pytest.skip("CIFAR-10 is not at data/cifar-10-batches-bin")
+    found = cifar10(root / "data")
+    assert (len(found.train), len(found.test)) == (50_000, 10_000)
+    assert torch.bincount(found.train.labels).tolist() == [5000] * 10
+    values = found.train.take(slice(10_000))
+    assert values.mean((0, 2, 3)).abs().max() < 0.05
