@@ -16,7 +16,7 @@ from neurosim.distributions import Distribution, Floats
 from neurosim.draws import Draws
 from neurosim.errors import ConfigurationError, inside
 from neurosim.network import Network
-from neurosim.operators import Dense, Ints, Shape
+from neurosim.operators import Dense, Shape
 from neurosim.populations import Projection
 from neurosim.schedules.base import LAST_TICK, ticks_of
 
@@ -238,12 +238,6 @@ class Channel:
             assert shape is not None
             return self.delay.quantile(draws.once("delay", shape).numpy())
         return np.array(self.delay, dtype=np.float64)
-
-
-def arrival_ticks(times: Floats, tick: float) -> Ints:
-    """max(1, ⌈time/tick⌉), forgiving round-off just above a whole number."""
-    ticks: Ints = np.maximum(np.ceil(times / tick - 1e-9), 1.0).astype(np.int64)
-    return ticks
 
 
 def _plain(value: Any) -> Any:

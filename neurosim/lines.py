@@ -16,7 +16,17 @@ from neurosim.effects import Parcel, effects_of
 from neurosim.errors import StateError
 from neurosim.populations import Projection
 from neurosim.slots import Slot
-from neurosim.transit import Arrival, Copy, Jittered, Route, Steady, Transit, View, tick_routes
+from neurosim.transit import (
+    Arrival,
+    Copy,
+    Jittered,
+    Route,
+    Steady,
+    Transit,
+    View,
+    arrival_ticks,
+    tick_routes,
+)
 
 
 class Wiring(NamedTuple):
@@ -76,7 +86,7 @@ class Line:
                 )
                 for t in torch.unique(times)
             ]
-        ticks = torch.clamp(torch.ceil(times / tick - 1e-9), min=1.0).long()
+        ticks = arrival_ticks(times, tick)
         if not by_synapse:
             routes = tick_routes(ticks, self._shape, View(), device)
             return [Steady(routes, ticks.to(device))]

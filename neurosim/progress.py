@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -24,7 +24,22 @@ from neurosim.training import Event, Trainer
 PLAIN_SECONDS = 10.0  # between plain lines within an epoch
 
 
-class Display:
+class _Barred:
+    """A context manager that shows a bar, where there is a terminal for one."""
+
+    _bar: Progress | None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class Display(_Barred):
     """Shows a training: accuracy, loss, ticks per second, time left. Use as a context manager."""
 
     def __init__(self, console: Console, trainer: Trainer) -> None:
@@ -48,15 +63,6 @@ class Display:
             self._task = self._bar.add_task(
                 "training", total=trainer.steps, completed=trainer.step, news=""
             )
-
-    def __enter__(self) -> Display:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def event(self, event: Event) -> None:
         """Takes note of an event of the trainer."""
@@ -88,7 +94,7 @@ class Display:
         return f"{now - self._began:.0f} s, {left:.0f} s left"
 
 
-class SweepDisplay:
+class SweepDisplay(_Barred):
     """Shows a sweep: how many runs have ended and failed, and those under way."""
 
     def __init__(self, console: Console, results: Results) -> None:
@@ -113,15 +119,6 @@ class SweepDisplay:
                 expand=True,
             )
             self._task = self._bar.add_task("", total=len(results.rows))
-
-    def __enter__(self) -> SweepDisplay:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def began(self, row: Row) -> None:
         """Takes note of a run that begins."""
@@ -151,7 +148,7 @@ class SweepDisplay:
             self._bar.update(self._task, completed=ended, description=told)
 
 
-class StudyDisplay:
+class StudyDisplay(_Barred):
     """Shows a study: the search for the fixed point, then the inference. A context manager."""
 
     def __init__(self, console: Console) -> None:
@@ -169,15 +166,11 @@ class StudyDisplay:
                 console=console,
             )
 
-    def __enter__(self) -> StudyDisplay:
+    def __enter__(self) -> Self:
+        super().__enter__()
         if self._bar is not None:
-            self._bar.start()
             self._task = self._bar.add_task("fixed point", total=None, news="")
         return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def sweep(self, sweep: int, residual: float) -> None:
         """After a sweep of the search for the fixed point."""

@@ -145,7 +145,7 @@ class Steady(Transit):
 
     def deliver(self, tick: int) -> list[Arrival]:
         arrivals: dict[View, Tensor] = {}
-        parts: dict[View, list[tuple[int, Tensor]]] = {}
+        parts: dict[View, list[_Part]] = {}
         for ticks, selection, view in self.routes:
             entry = self._entries.get(tick - ticks)
             if entry is None:
@@ -154,8 +154,7 @@ class Steady(Transit):
                 _show(slot, selection, array)
             known = arrivals.get(view)
             arrivals[view] = _add_part(known, entry.counts, selection)
-            some = entry.counts if selection is None else selection.take(entry.counts[None])
-            parts.setdefault(view, []).append((tick - ticks, some))
+            parts.setdefault(view, []).append((tick - ticks, entry.counts, selection))
         over = self._entries.get(tick - self._latest)
         if over is not None:
             over.carried = (None,) * len(over.carried)  # seen by all; its count is still needed
@@ -208,9 +207,19 @@ def _show(slot: Slot, selection: Selection | None, array: Tensor | None) -> None
         slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
 
 
-def _latest(parts: Sequence[tuple[int, Tensor]]) -> int:
+_Part = tuple[int, Tensor, Selection | None]  # sent in this tick, so many, of these dyads
+
+
+def _latest(parts: Sequence[_Part]) -> int:
     """The last tick in which any of these messages was sent; 0 if there are none."""
-    return max((sent for sent, counts in parts if counts.any()), default=0)
+    return max(
+        (
+            sent
+            for sent, counts, selection in parts
+            if (counts if selection is None else selection.take(counts[None])).any()
+        ),
+        default=0,
+    )
 
 
 def _add_part(known: Tensor | None, counts: Tensor, selection: Selection | None) -> Tensor:
@@ -243,7 +252,7 @@ class Jittered(Transit):
         self.views = [view]
         self._view, self._times, self._jitter = view, times, jitter
         self._tick, self._ordering, self._counted = tick, ordering, last
-        self._horizon = int(_ticks(times.max() + jitter.high, tick))
+        self._horizon = int(arrival_ticks(times.max() + jitter.high, tick))
         self._ring: Tensor | None = None
         self._stamps: Tensor | None = None
         self._waiting: Tensor | None = None  # messages by slot, with those that are overwritten
@@ -282,7 +291,7 @@ class Jittered(Transit):
         assert self._waiting is not None
         now, sent = parcel.moment.tick, parcel.sent
         jitter = torch.from_numpy(self._jitter.quantile(share.numpy()))
-        arrival = now + parcel.some(_ticks(self._times + jitter, self._tick))
+        arrival = now + parcel.some(arrival_ticks(self._times + jitter, self._tick))
         if self._ordering == "fifo":
             assert self._last is not None
             last = parcel.some(self._last)
@@ -356,7 +365,7 @@ class Jittered(Transit):
         self._until = int(state["until"])
 
 
-def _ticks(times: Tensor, tick: float) -> Tensor:
+def arrival_ticks(times: Tensor, tick: float) -> Tensor:
     """max(1, ⌈time/tick⌉), forgiving round-off just above a whole number."""
     return torch.clamp(torch.ceil(times / tick - 1e-9), min=1.0).long()
 

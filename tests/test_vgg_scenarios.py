@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,11 +103,10 @@ def test_portions_that_are_none(portion: str) -> None:
     assert "training.validation" in line
 
 
-def test_real_cifar10(root: Path) -> None:
-    """Needs the data where the scenarios look for them."""
-    if not (root / "data/cifar-10-batches-bin").is_dir():
-        pytest.skip("CIFAR-10 is not at data/cifar-10-batches-bin")
-    found = cifar10(root / "data")
+def test_real_cifar10(shared_data: Path, tmp_path: Path) -> None:
+    script = [sys.executable, str(shared_data / "unpack_cifar10.py"), str(tmp_path)]
+    subprocess.run(script, check=True, capture_output=True)
+    found = cifar10(tmp_path)
     assert (len(found.train), len(found.test)) == (50_000, 10_000)
     assert torch.bincount(found.train.labels).tolist() == [5000] * 10
     values = found.train.take(slice(10_000))

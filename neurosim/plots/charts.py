@@ -121,14 +121,20 @@ def _within(key: str, name: str) -> Place:
     return lambda record: number(group(record, key).get(name))
 
 
-def residual_chart(traces: Traces, kind: str, order: Sequence[str]) -> Chart | None:
-    """The residual of the ``kind`` (mean or difference) on a log axis, by population."""
+def _with_total(
+    traces: Traces, kind: str, order: Sequence[str], total: str
+) -> tuple[list[Line], str]:
+    """The ``kind`` by name, and all together: first, that it does not hide one which equals it."""
     names = names_in(traces, kind, order)
-    # The total comes first, that it does not hide a population which equals it.
-    series = [(Line("all populations", width=2.6), _value(f"total_{kind}"))]
+    series = [(Line(total, width=2.6), _value(f"total_{kind}"))]
     for name, colour in zip(names, colours(len(names)), strict=True):
         series.append((Line(name, colour=colour), _within(kind, name)))
-    lines, note = _traced(traces, series)
+    return _traced(traces, series)
+
+
+def residual_chart(traces: Traces, kind: str, order: Sequence[str]) -> Chart | None:
+    """The residual of the ``kind`` (mean or difference) on a log axis, by population."""
+    lines, note = _with_total(traces, kind, order, "all populations")
     note = f"‖s − T(s)‖ / ‖s‖, where T is one parallel wake of all dyads. {note}"
     label = f"residual of the {kind} (relative)"
     return line_chart(f"residual-{kind}", lines, TIME, label, note, scale="log")
@@ -136,11 +142,7 @@ def residual_chart(traces: Traces, kind: str, order: Sequence[str]) -> Chart | N
 
 def flight_chart(traces: Traces, kind: str, order: Sequence[str]) -> Chart | None:
     """Messages of the ``kind`` (mean or difference) on their way, by projection."""
-    names = names_in(traces, kind, order)
-    series = [(Line("all projections", width=2.6), _value(f"total_{kind}"))]
-    for name, colour in zip(names, colours(len(names)), strict=True):
-        series.append((Line(name, colour=colour), _within(kind, name)))
-    lines, note = _traced(traces, series)
+    lines, note = _with_total(traces, kind, order, "all projections")
     note = f"Sent and not yet arrived, all samples of the batch; lost ones do not count. {note}"
     label = f"{kind} messages in flight (count)"
     return line_chart(f"flight-{kind}", lines, TIME, label, note)
