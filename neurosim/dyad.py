@@ -32,6 +32,11 @@ ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "hard_sigmoid": hard_sigmoid,
     "tanh": torch.tanh,
 }
+# The same for an array that nobody else holds.
+_IN_PLACE: dict[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = {
+    torch.relu: torch.relu_,
+    torch.tanh: torch.tanh_,
+}
 
 
 def mean(plus: Tensor, minus: Tensor, alpha: float) -> Tensor:
@@ -73,4 +78,4 @@ def relax(
     scale = 1.0 + damping + stiffness
     if scale != 1.0:
         drive = drive / scale
-    return activation(drive)
+    return activation(drive) if drive is basal else _IN_PLACE.get(activation, activation)(drive)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -67,7 +68,8 @@ class Engine:
         self._on_tick = on_tick
         self._env = env = simpy.Environment(initial_time=now)
         self._completed = self._began = now
-        self._due: list[Ints] = []
+        self._all_due: Ints = np.empty(0, dtype=np.int64)
+        self._due: list[Ints] = []  # the same by population
         self._woken: list[int] = []
         self._woken_arrays: list[Ints] = []
         self._asleep: dict[int, simpy.Event] = {}  # by unit, or by population
@@ -106,9 +108,9 @@ class Engine:
 
     def _open(self, tick: int) -> None:
         """The first wake of a tick: the clock sets the next wake of all units due in it."""
-        due = self.clock.advance(tick)
-        edges = np.searchsorted(due, self._offsets)
-        self._due = [due[edges[i] : edges[i + 1]] for i in range(len(edges) - 1)]
+        self._all_due = due = self.clock.advance(tick)
+        edges = due.searchsorted(self._offsets).tolist()
+        self._due = [due[low:high] for low, high in pairwise(edges)]
 
     def _unit(self, unit: int, ticks: memoryview) -> _Process:
         env, woken, listens = self._env, self._woken, self._listens
@@ -147,14 +149,10 @@ class Engine:
         while True:
             yield _Closing(env)
             if self._per_unit:
-                units = np.array(self._woken, dtype=np.int64)
+                units = np.sort(np.array(self._woken, dtype=np.int64))
                 self._woken.clear()
             else:
-                arrays = self._woken_arrays
-                units = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
-                self._woken_arrays.clear()
-            # Populations come in any order, each with its units ascending: a few long runs.
-            units.sort(kind=None if self._per_unit else "stable")
+                units = self._gather()
             tick = int(env.now)
             try:
                 self._on_tick(tick, units)
@@ -163,6 +161,18 @@ class Engine:
             self._completed = tick
             if self._asleep:
                 self.alarm(tick)
+
+    def _gather(self) -> Ints:
+        """The units of the populations that have woken, ascending."""
+        arrays = self._woken_arrays
+        if len(arrays) == len(self._due):
+            units = self._all_due
+        else:
+            units = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
+            # Populations come in any order, each with its units ascending: a few long runs.
+            units.sort(kind="stable")
+        arrays.clear()
+        return units
 
     def alarm(self, tick: int) -> None:
         """Wakes the processes of units that are due in the next tick, by news."""

@@ -27,7 +27,9 @@ class Living:
     def wake(self, units: Ints) -> tuple[int, Woken]:
         """How many of these units wake, and the dyads that do, population by population."""
         units, layout = self._some(units), self._layout
-        device, woken = self._state.model.device, Woken()
+        if len(units) == layout.total and self._alive is None:
+            return len(units), [(index, None) for index in range(len(layout.populations))]
+        device, woken = self._state.device, Woken()
         for population, own in layout.split(units):
             alive = self._state.cells[population].alive
             woken.append((population, layout.selection(population, own, alive, device)))

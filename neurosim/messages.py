@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from neurosim.changes import any_nonzero, per_dyad, unequal
+from neurosim.changes import count as count_of
 from neurosim.draws import Moment
 from neurosim.effects import Parcel
 from neurosim.lines import Line
@@ -64,7 +66,7 @@ class Flags:
         self._values: list[Tensor | int] = []
 
     def add(self, value: Tensor | int) -> int:
-        """Registers a number or scalar tensor; the index under which `read` returns it."""
+        """Registers a number, a truth or a scalar tensor; the index at which `read` returns it."""
         self._values.append(int(value) if isinstance(value, int) or value.is_cpu else value)
         return len(self._values) - 1
 
@@ -97,18 +99,12 @@ class Outbox:
     def collect(
         self, cell: Cell, selection: Selection | None, wake: Wake, flags: Flags
     ) -> list[Sending]:
-        sendings = [
-            self.prepare(outlet, cell, selection, wake.mean, flags) for outlet in cell.mean_outlets
+        found = [self.prepare(o, cell, selection, wake.mean, flags) for o in cell.mean_outlets]
+        found += [
+            self.prepare(o, cell, selection, wake.difference, flags)
+            for o in cell.difference_outlets
         ]
-        outlets = cell.difference_outlets
-        if all(outlet.sent is not cell.difference for outlet in outlets):
-            # Nobody is sent the difference as it is, but the weights below need it.
-            private = Outlet("difference", 0.0, None, cell.difference, cell.population.size)
-            outlets = [*outlets, private]
-        sendings += [
-            self.prepare(outlet, cell, selection, wake.difference, flags) for outlet in outlets
-        ]
-        return [sending for sending in sendings if sending is not None]
+        return [sending for sending in found if sending is not None]
 
     def prepare(
         self,
@@ -124,30 +120,31 @@ class Outbox:
             if old is None and outlet.refresh is None:
                 return None
             new = torch.zeros_like(cell.plus.some(selection) if old is None else old)
+        if not outlet.links:  # only kept, so it does not matter what of it has changed
+            flag = flags.add(any_nonzero(new))
+            return Sending(outlet, cell, selection, new, new, flags.add(1), None, flag)
         due = outlet.due(selection, new)
         if outlet.threshold:
             changed = (new if old is None else new - old).abs() > outlet.threshold
-            if due is not None:
-                changed |= due
-            new = torch.where(changed, new, torch.zeros_like(new) if old is None else old)
         else:
-            changed = new != (0 if old is None else old)
-            if due is not None:
-                changed |= due
+            changed = unequal(new, old)
+        if due is not None:
+            changed |= due
+        if outlet.threshold:
+            new = torch.where(changed, new, torch.zeros_like(new) if old is None else old)
         operations = None
         if isinstance(outlet.fan_out, Tensor):
-            per_dyad = _spread(cell, selection, outlet.fan_out.to(new.device))
-            operations = flags.add((changed.sum(0) * per_dyad).sum())
-        return Sending(
-            outlet,
-            cell,
-            selection,
-            new,
-            changed,
-            flags.add(changed.count_nonzero()),
-            operations,
-            flags.add(new.count_nonzero()) if outlet.kind == "difference" else None,
-        )
+            by_dyad = per_dyad(changed)
+            synapses = _spread(cell, selection, outlet.fan_out.to(new.device))
+            operations = flags.add((by_dyad * synapses).sum())
+            count = flags.add(by_dyad.sum())
+        else:
+            count = flags.add(count_of(changed))
+        nonzero = None
+        if outlet.kind == "difference":
+            # What differs from zeros is what is not zero.
+            nonzero = count if old is None and due is None else flags.add(any_nonzero(new))
+        return Sending(outlet, cell, selection, new, changed, count, operations, nonzero)
 
     def send(
         self, sendings: Sequence[Sending], values: Sequence[int], moment: Moment, news: News

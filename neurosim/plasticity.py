@@ -30,7 +30,7 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
                 result[name] = torch.zeros_like(link.weight)
                 continue
             result[name] = link.weight_gradient(difference)
-            operations += len(link.means)
+            operations += len(link.heard_means)
         bias = state.model.parameter(cell.name, "bias")
         if bias is not None:
             name = f"{cell.name}.bias"

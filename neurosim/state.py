@@ -18,7 +18,7 @@ from neurosim.errors import StateError
 from neurosim.faults import Damage, Held
 from neurosim.lines import Line, Wiring
 from neurosim.model import Model
-from neurosim.operators import Ints, Operator, Selection
+from neurosim.operators import Ints, Operator, Selection, add_bias, shaped
 from neurosim.populations import Population, Projection
 from neurosim.rules import Rule, Wake
 from neurosim.schedules.base import as_array
@@ -91,15 +91,27 @@ class Link:
 
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
         """W s̄ + b of the means as they are seen, and winners; see `Operator.forward`."""
-        weight = self.forward_weight
-        first, *others = self.means
-        total, winners = self.operator.forward(
-            first.value.value, _through(first, weight), self.bias, selection
-        )
-        for view in others:
+        weight, bias = self.forward_weight, self.bias
+        total: Tensor | None = None
+        winners: Tensor | None = None
+        for view in self.heard_means:
             seen = view.value.value
-            total += self.operator.forward(seen, _through(view, weight), None, selection)[0]
+            part, won = self.operator.forward(seen, _through(view, weight), bias, selection)
+            total, winners, bias = part if total is None else total + part, won, None
+        if total is None:
+            total = add_bias(self._zeros(selection), bias, selection)
         return total, winners
+
+    @property
+    def heard_means(self) -> list[View]:
+        """The views that are not all zero: only these cost an operation."""
+        return [view for view in self.means if view.value.tensor is not None]
+
+    def _zeros(self, selection: Selection | None) -> Tensor:
+        like = self.pre.plus.value
+        if selection is None:
+            return like.new_zeros(len(like), *self.post.population.shape)
+        return shaped(like.new_zeros(len(like), selection.count), selection)
 
     def adjoint(self, selection: Selection | None) -> Tensor | None:
         """Wᵀ δ of the differences as they are seen; None where all of them are zero."""
@@ -133,12 +145,12 @@ class Link:
         """Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
         winners = self.winners.tensor
         total: Tensor | None = None
-        for view in self.means:
+        for view in self.heard_means:
             part = self.operator.weight_gradient(difference, view.value.value, winners)
             part = part if view.mask is None else part * view.mask
             total = part if total is None else total + part
-        assert total is not None
-        return total
+        assert self.weight is not None
+        return torch.zeros_like(self.weight) if total is None else total
 
     @property
     def forward_weight(self) -> Tensor | None:
@@ -221,9 +233,9 @@ class State:
         damage: Damage | None = None,
     ) -> None:
         network = model.network
-        self.model = model
+        self.model, self.device = model, model.device  # asked for once: it walks the modules
         self.batch = 0
-        self._wiring = Wiring(seed, tick, tracked, model.dtype, model.device)
+        self._wiring = Wiring(seed, tick, tracked, model.dtype, self.device)
         self.input = Cell(network.input, -1)
         self.damage = damage = damage if damage is not None else Damage()
         self.cells = [Cell(p, i, damage.held.get(p.name)) for i, p in enumerate(network.dyadic)]
@@ -246,6 +258,10 @@ class State:
             if link.pre is not self.input:
                 self._connect(link, channels[link.name, "difference"], "difference")
         for cell in self.cells:
+            if all(outlet.sent is not cell.difference for outlet in cell.difference_outlets):
+                # Nobody is sent the difference as it is, but the weights below need it.
+                kept = Outlet("difference", 0.0, None, cell.difference, cell.population.size)
+                cell.difference_outlets.append(kept)
             carrier = model.bias_carrier(cell.population)
             for link in cell.incoming:
                 if link.projection is carrier:
@@ -335,14 +351,13 @@ class State:
         if set(state["lines"]) != set(lines):
             raise StateError("the saved state belongs to a simulation with other channels")
         self.batch = int(state["batch"])
-        device = self.model.device
         copies: dict[int, Tensor] = {}
 
         def copied(tensor: Tensor | None) -> Tensor | None:
             if tensor is None:
                 return None
             if id(tensor) not in copies:
-                copies[id(tensor)] = tensor.detach().clone().to(device)
+                copies[id(tensor)] = tensor.detach().clone().to(self.device)
             return copies[id(tensor)]
 
         def load(slot: Slot, tensor: Tensor | None, population: Population) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosim.changes import count, unequal
 from neurosim.draws import Moment
 from neurosim.errors import DivergenceError
 from neurosim.lines import Line
@@ -50,7 +51,6 @@ class Ticker:
     ) -> None:
         self.state, self.rule, self.nudge = state, rule, nudge
         self.dense = compute == "dense"
-        self.device = state.model.device  # asked for once: it walks the modules
         self.listens = listens
         self.caching = True
         # A softmax at the output's own potentials ties all output dyads together.
@@ -73,7 +73,9 @@ class Ticker:
             cell.difference.set(None)
             cell.stale.touch()
             for outlet in cell.mean_outlets:
-                outlet.sent.set(zeros)
+                # A mean that is still zero costs nothing, but where its winners are pooled.
+                pooled = any(link.operator.has_winners for link in outlet.links)
+                outlet.sent.set(zeros if pooled or cell.held is not None else None)
             for outlet in cell.difference_outlets:
                 outlet.sent.set(None)
         self._set_input(x)
@@ -142,26 +144,27 @@ class Ticker:
     def tick(self, moment: Moment, woken: Sequence[tuple[int, Selection | None]]) -> News:
         """Commits the wakes of these cells, hands over their messages, and delivers what arrives
         at the next tick; the news is who of it has heard."""
-        commit = Commit()
+        commit, flags, news = Commit(), Flags(), News()
+        finite: list[int] = []
+        sendings: list[Sending] = []
         for index, selection in woken:
             cell = self.state.cells[index]
             self.counts.wakes += cell.population.size if selection is None else selection.count
             self._note_target(cell, selection, moment.tick)
             wake = self._wake(cell, selection, commit)
             if wake is not None:
+                # Asked at once, while the new values are still in the processor's cache.
+                finite.append(flags.add(is_finite(wake)))
+                sendings += self.outbox.collect(cell, selection, wake, flags)
                 commit.wakes.append((cell, selection, wake))
-        news = News()
         if self.listens:
             self._feel_softmax(woken, news)
-        flags = Flags()
         rewired = [self._prepare_winners(*item, flags) for item in commit.winners]
-        finite = [self._write(cell, some, wake, flags, news) for cell, some, wake in commit.wakes]
-        sendings: list[Sending] = []
         for cell, selection, wake in commit.wakes:
-            sendings += self.outbox.collect(cell, selection, wake, flags)
+            self._write(cell, selection, wake, news)
         values = flags.read()
-        for (cell, _, _), index in zip(commit.wakes, finite, strict=True):
-            if not values[index]:
+        for (cell, _, _), answer in zip(commit.wakes, finite, strict=True):
+            if not values[answer]:
                 check_finite(cell, moment.tick)
         for (link, selection, winners), changed in zip(commit.winners, rewired, strict=True):
             self._rewire(link, selection, winners, changed, values, news)
@@ -187,7 +190,7 @@ class Ticker:
             cell.stale.touch()  # outputs that do not wake now will feel it when they do
         for link in cell.outgoing:
             fresh |= self._update_apical(link, selection)
-        fresh |= cell.stale.part(selection, self.device) is not False
+        fresh |= cell.stale.part(selection, self.state.device) is not False
         cell.stale.clear(selection)
         damped = bool(cell.damping)
         if not fresh and not damped:
@@ -232,7 +235,7 @@ class Ticker:
 
     def _update_basal(self, link: Link, selection: Selection | None, commit: Commit) -> bool:
         """Recomputes the basal contribution where it is out of date; whether it was anywhere."""
-        part = self._part(link.basal_stale.part(selection, self.device), selection)
+        part = self._part(link.basal_stale.part(selection, self.state.device), selection)
         if part is False:
             return False
         batch = self.state.batch
@@ -240,7 +243,7 @@ class Ticker:
         if part is not None and (self.dense or not link.operator.forward_selects(part, batch)):
             rows = None
         value, winners = link.forward(rows)
-        self.counts.forward += len(link.means)
+        self.counts.forward += len(link.heard_means)
         if part is None:
             link.basal.set(value)
         else:
@@ -253,7 +256,7 @@ class Ticker:
 
     def _update_apical(self, link: Link, selection: Selection | None) -> bool:
         """The same for the apical contribution. A difference of zero costs nothing."""
-        part = self._part(link.apical_stale.part(selection, self.device), selection)
+        part = self._part(link.apical_stale.part(selection, self.state.device), selection)
         if part is False:
             return False
         link.apical_stale.clear(part)
@@ -285,24 +288,16 @@ class Ticker:
 
     # ---- writing and sending -------------------------------------------------------------------
 
-    def _write(
-        self, cell: Cell, selection: Selection | None, wake: Wake, flags: Flags, news: News
-    ) -> int:
-        """Writes states; the index of the flag that says whether their sum is finite."""
+    def _write(self, cell: Cell, selection: Selection | None, wake: Wake, news: News) -> None:
         if self.listens and cell.damping:
-            moved = wake.plus.ne(cell.plus.some(selection))
-            moved |= wake.minus.ne(cell.minus.some(selection))
+            moved = unequal(wake.plus, cell.plus.some(selection))
+            moved |= unequal(wake.minus, cell.minus.some(selection))
             news.add(cell, marks_of(cell, selection, moved))
         for slot, values in ((cell.plus, wake.plus), (cell.minus, wake.minus)):
             if selection is None:
                 slot.set(values)
             else:
                 slot.put(selection, values)
-        total = wake.plus.sum()
-        if wake.minus is not wake.plus:
-            total = total + wake.minus.sum()
-        # On the CPU python looks at one number faster than torch does.
-        return flags.add(isfinite(total.item()) if total.is_cpu else total.isfinite())
 
     # ---- max-pool winners ----------------------------------------------------------------------
 
@@ -315,10 +310,10 @@ class Ticker:
         old = link.winners.take(selection)
         sent = link.difference.take(selection)
         assert sent is not None
-        moved = sent != 0
+        moved = unequal(sent, None)
         if old is not None:
-            moved &= (winners != old) | link.unwired_part(selection, winners)
-        return moved, flags.add(moved.count_nonzero())
+            moved &= unequal(winners, old) | link.unwired_part(selection, winners)
+        return moved, flags.add(count(moved))
 
     def _rewire(
         self,
@@ -343,11 +338,18 @@ class Ticker:
             news.add(link.pre, link.operator.backward_reach(marks))
 
 
+def is_finite(wake: Wake) -> Tensor | bool:
+    """Whether s⁺ᵀs⁻ is finite: it is not if any state is not."""
+    product = wake.plus.flatten().dot(wake.minus.flatten())
+    # On the CPU python looks at one number faster than torch does.
+    return isfinite(product.item()) if product.is_cpu else product.isfinite()
+
+
 def check_finite(cell: Cell, tick: int) -> None:
     """Raises DivergenceError for the first value that is not finite."""
     bad = ~(cell.plus.value.isfinite() & cell.minus.value.isfinite())
     if not bad.any():
-        return  # only the sum overflowed
+        return  # only the product overflowed
     # The first bad neuron, whatever the sample: neurons have names, samples do not.
     by_neuron = bad.flatten(1).any(0)
     neuron = int(by_neuron.nonzero()[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -99,7 +100,8 @@ class Layout:
         counts = [int(m[-1]) + 1 for m in self._membership]
         self.counts: Ints = np.array(counts, dtype=np.int64)
         self.offsets: Ints = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
-        self.total = int(self.offsets[-1])
+        self._offsets = self.offsets.tolist()  # plain numbers are faster than those of numpy
+        self.total = self._offsets[-1]
 
     @cached_property
     def population_of(self) -> Ints:
@@ -109,11 +111,11 @@ class Layout:
 
     def split(self, units: Ints) -> list[tuple[int, Ints]]:
         """Ascending unit numbers as (population index, units within it), populations in order."""
-        edges = np.searchsorted(units, self.offsets)
+        edges = units.searchsorted(self.offsets).tolist()
         return [
-            (p, units[edges[p] : edges[p + 1]] - self.offsets[p])
-            for p in range(len(self.populations))
-            if edges[p + 1] > edges[p]
+            (p, units[low:high] - self._offsets[p])
+            for p, (low, high) in enumerate(pairwise(edges))
+            if high > low
         ]
 
     def dyads(self, population: int, units: Ints) -> Ints | None:

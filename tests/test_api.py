@@ -67,7 +67,7 @@ SCHEDULES = [
 FLOORS: list[list[str]] = [
     ["_version", "errors", "checks", "random", "dyad"],
     ["yamltext", "validation", "documents", "files", "combinations"],
-    ["windows", "operators", "pooling", "convolution", "spectrum", "losses"],
+    ["changes", "windows", "operators", "pooling", "convolution", "spectrum", "losses"],
     ["populations", "networkfile", "torchimport", "network"],
     ["faults", "model"],
     [

@@ -270,9 +270,11 @@ def test_lazy_wakes_those_whom_a_message_reaches(how: str, loss: float) -> None:
     simulation.start(torch.ones(2, 2) * torch.tensor([[1.0], [2.0]]))
     expected = [set(range(50))]
     while not simulation.done:
-        before = view.value.value.clone()
+        before = view.value.tensor
+        before = torch.zeros(2, 50, dtype=torch.float64) if before is None else before.clone()
         simulation.advance(1)
-        changed = (view.value.value != before).any(0)
+        after = before if view.value.tensor is None else view.value.tensor
+        changed = (after != before).any(0)
         expected.append(set(changed.nonzero()[:, 0].tolist()))
     found: list[set[int]] = [set() for _ in expected]
     for wake in simulation.finish().trace["wakes"]:

@@ -59,8 +59,12 @@ class PlannedClock(Clock):
 
     def reschedule(self, tick: int, due: Ints) -> Ints:
         del tick
+        if len(self.place) == 1:  # everything together, as in every tick of `Parallel`
+            self.place += 1
+            later = self.ticks.item(self.place.item()) if self.place < len(self.ticks) else NEVER
+            return np.full(len(due), later)
         rows = self.row_of[due]
-        woken = rows[:1] if len(rows) == 1 or len(self.place) == 1 else np.unique(rows)
+        woken = rows[:1] if len(rows) == 1 else np.unique(rows)
         place = self.place[woken] + 1
         self.place[woken] = place
         ends = self.edges[woken + 1]
