@@ -6,6 +6,7 @@ constants of the dual propagation papers. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -41,7 +42,8 @@ def cifar10(root: str | Path) -> Dataset:
     """
     folder = _folder(root, "cifar-10-batches-bin")
     parts = [[f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"]]
-    _require(folder, [name for part in parts for name in part], "CIFAR-10's binary files")
+    names = [name for part in parts for name in part]
+    _require(folder, names, "CIFAR-10's binary files", _fetch("cifar10", root))
     train, test = (_cifar(folder, names, CIFAR10_IMAGES, (10,), CIFAR10) for names in parts)
     return Dataset("cifar10", train, test, classes=10)
 
@@ -52,7 +54,8 @@ def cifar100(root: str | Path) -> Dataset:
     They may be in a folder ``cifar-100-binary``. The 20 coarse labels are checked and left out.
     """
     folder = _folder(root, "cifar-100-binary")
-    _require(folder, ["train.bin", "test.bin"], "CIFAR-100's binary files")
+    names = [f"{part}.bin" for part in CIFAR100_IMAGES]
+    _require(folder, names, "CIFAR-100's binary files", _fetch("cifar100", root))
     train, test = (
         _cifar(folder, [f"{part}.bin"], count, (20, 100), CIFAR100)
         for part, count in CIFAR100_IMAGES.items()
@@ -69,7 +72,9 @@ def imagenet32(root: str | Path) -> Dataset:
     """
     folder = Path(root)
     names = [[f"train_data_batch_{i}.npz" for i in range(1, 11)], ["val_data.npz"]]
-    _require(folder, [name for part in names for name in part], "the archives of ImageNet32x32")
+    every = [name for part in names for name in part]
+    account = "they come from image-net.org, where one needs an account"
+    _require(folder, every, "the archives of ImageNet32x32", account)
     train, test = (
         _archives([folder / name for name in part], count)
         for part, count in zip(names, IMAGENET_IMAGES.values(), strict=True)
@@ -83,13 +88,18 @@ def _folder(root: str | Path, inner: str) -> Path:
     return found if found.is_dir() else Path(root)
 
 
-def _require(folder: Path, names: Sequence[str], what: str) -> None:
+def _fetch(name: str, root: str | Path) -> str:
+    return f"or fetch them: neurosim download {name} --root {shlex.quote(str(root))}"
+
+
+def _require(folder: Path, names: Sequence[str], what: str, how: str) -> None:
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give the one that has {what}")
+        raise DataError(f"{folder}: no such folder; give the one that has {what}, {how}")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise DataError(
-            f"{folder}: no {', '.join(missing)}; put {what} there, or give the folder that has them"
+            f"{folder}: no {', '.join(missing)}; put {what} there, or give the folder that has "
+            f"them, {how}"
         )
 
 

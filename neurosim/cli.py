@@ -194,6 +194,38 @@ def validate(file: Path, overrides: Sequence[str]) -> None:
 
 
 @main.command()
+@click.argument("name")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Folder for it, to be named as data.root.",
+)
+@click.option("--quiet", is_flag=True, help="Print only the summary.")
+def download(name: str, root: Path, quiet: bool) -> None:
+    """Download the data set NAME: mnist, cifar10 or cifar100.
+
+    What is there already stays as it is. Needs the extra data: pip install 'neurosim[data]'.
+    """
+    import json
+
+    from rich.filesize import decimal
+
+    from neurosim import downloads
+    from neurosim.progress import DownloadDisplay
+
+    source = downloads.find(name)
+    with DownloadDisplay(_console(quiet)) as display:
+        fetched = downloads.fetch(source, root, display.received)
+    data, size = fetched.data, sum(remote.size for remote in fetched.downloaded)
+    click.echo(f"images         {len(data.train):,} for training, {len(data.test):,} for the test")
+    click.echo(f"downloaded     {decimal(size) if size else 'nothing: it is there'}")
+    where = json.dumps(str(root.absolute()), ensure_ascii=False)
+    click.echo(f"in a scenario  data: {{name: {name}, root: {where}}}")
+
+
+@main.command()
 @click.option("--network", is_flag=True, help="The schema of network files instead.")
 def schema(network: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import math
+import shlex
 import zlib
 from pathlib import Path
 
@@ -142,5 +143,6 @@ def _find_idx(root: Path, stem: str, ndim: int) -> Path:
             return root / name
     raise DataError(
         f"{root}: {'' if root.is_dir() else 'no such folder, so '}none of {', '.join(names)}; put "
-        "MNIST's four IDX files there or give the folder that has them"
+        "MNIST's four IDX files there or give the folder that has them, or fetch them: "
+        f"neurosim download mnist --root {shlex.quote(str(root))}"
     )

@@ -6,18 +6,22 @@ import time
 from typing import Any, Self
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Column
 
 from neurosim.convergence import Record
+from neurosim.downloads import Remote
 from neurosim.results import Results, Row
 from neurosim.training import Event, Trainer
 
@@ -197,6 +201,41 @@ class StudyDisplay(_Barred):
         if now - self._said >= PLAIN_SECONDS:
             self._said = now
             self._console.print(f"{line}  {news}", soft_wrap=True)
+
+
+class DownloadDisplay(_Barred):
+    """Shows what is downloaded from where, and how far it is. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said = time.perf_counter()
+        self._tasks: dict[Remote, TaskID] = {}
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=console,
+            )
+
+    def received(self, remote: Remote, done: int) -> None:
+        """Takes note that so many bytes have arrived; 0 before the first."""
+        if done == 0:
+            line = f"downloading {remote.url} ({decimal(remote.size)})"
+            self._console.print(line, soft_wrap=True, markup=False)
+        if self._bar is not None:
+            if remote not in self._tasks:
+                self._tasks[remote] = self._bar.add_task(remote.name, total=remote.size)
+            self._bar.update(self._tasks[remote], completed=done)
+            return
+        now = time.perf_counter()
+        if now - self._said >= PLAIN_SECONDS:
+            self._said = now
+            so_far = f"{decimal(done)} of {decimal(remote.size)}"
+            self._console.print(f"{remote.name}  {so_far}", soft_wrap=True, markup=False)
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:

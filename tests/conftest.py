@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported, here and in the processes that tests start: its tensors are small, and
@@ -12,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from mirror import Mirror, mirrored
 
 torch.set_num_threads(1)
 
@@ -37,3 +39,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the shared data are not here")
     return folder
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    """What the program downloads is small, and comes from this machine."""
+    pytest.importorskip("pooch")
+    with mirrored(monkeypatch) as served:
+        yield served

@@ -106,6 +106,7 @@ FLOORS: list[list[str]] = [
         "batches",
         "datasets",
         "cifar",
+        "downloads",
         "checkpoint",
         "training",
         "memory",

@@ -1,0 +1,518 @@
+"""Downloading, from a server on this machine: what is fetched, where it is put, what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import re
+import shlex
+import socket
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from mirror import Mirror, archive, below, cifar10_members, regular
+from rich.console import Console
+
+from neurosim import cifar, downloads
+from neurosim.cli import main
+from neurosim.downloads import SOURCES, Remote, fetch, find
+from neurosim.errors import ConfigurationError, DataError
+from neurosim.progress import DownloadDisplay
+
+MNIST = [f"{p}-{k}-ubyte.gz" for p in ("t10k", "train") for k in ("images-idx3", "labels-idx1")]
+CIFAR10 = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+LAYOUT = {
+    "mnist": MNIST,
+    "cifar10": [f"cifar-10-batches-bin{name}" for name in ("", *(f"/{n}" for n in CIFAR10))],
+    "cifar100": [f"cifar-100-binary{name}" for name in ("", "/test.bin", "/train.bin")],
+}
+ASKED = {
+    "mnist": MNIST,
+    "cifar10": ["cifar-10-binary.tar.gz"],
+    "cifar100": ["cifar-100-binary.tar.gz"],
+}
+IMAGES = {"mnist": (60, 40), "cifar10": (20, 4), "cifar100": (6, 5)}
+NAMES = list(LAYOUT)
+
+
+def download(*arguments: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, ["download", *map(str, arguments)])
+    assert result.exit_code == code, (result.output, result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+def refused(*arguments: str | Path) -> str:
+    """The one line of an error."""
+    result = download(*arguments, "--quiet", code=2)
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+def ignore(remote: Remote, done: int) -> None:
+    del remote, done
+
+
+# ---- the official sources ----------------------------------------------------------------------
+
+
+def test_the_official_sources() -> None:
+    """As torchvision and TensorFlow Datasets list them; sizes that the readers will accept."""
+    remotes = [remote for source in SOURCES for remote in source.remotes]
+    assert [source.name for source in SOURCES] == NAMES
+    assert all(remote.url.startswith("https://") for remote in remotes)
+    assert all(re.fullmatch("[0-9a-f]{64}", remote.sha256) for remote in remotes)
+    assert len({remote.sha256 for remote in remotes}) == len(remotes) == 6
+    files = {name: size for remote in remotes for name, size in remote.files.items()}
+    places = {name for name in files if not (name.endswith(".gz") and "cifar" in name)}
+    assert places == {n for names in LAYOUT.values() for n in names if n.endswith((".bin", ".gz"))}
+    for name, size in files.items():
+        if name.startswith("cifar-10-"):
+            assert size == cifar.CIFAR10_IMAGES * 3073
+        elif name.startswith("cifar-100-"):
+            assert size == cifar.CIFAR100_IMAGES[Path(name).stem] * 3074
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cifar", "there is no data set 'cifar' to download, but mnist, cifar10, cifar100"),
+        ("", "there is no data set ''"),
+        ("digits", "the digits ship with the package"),
+        ("imagenet32", "cannot be downloaded without an account: register at https://www.image-"),
+    ],
+)
+def test_what_cannot_be_downloaded(tmp_path: Path, name: str, said: str) -> None:
+    assert said in refused(name, "--root", tmp_path / "data")
+    assert below(tmp_path) == []
+    with pytest.raises(ConfigurationError):
+        find(name)
+
+
+# ---- what is fetched ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_download(mirror: Mirror, tmp_path: Path, name: str) -> None:
+    root = tmp_path / "a" / "b c"
+    result = download(name, "--root", root)
+    assert below(root) == LAYOUT[name]
+    assert below(tmp_path) == ["a", "a/b c", *(f"a/b c/{file}" for file in LAYOUT[name])]
+    assert sorted(mirror.asked) == ASKED[name]
+    assert result.stderr == ""
+    size = sum(len(mirror.files[file]) for file in ASKED[name])
+    train, test = IMAGES[name]
+    assert [f"downloading {mirror.address}/{file} (" for file in ASKED[name]] == sorted(
+        line.partition("(")[0] + "(" for line in result.stdout.splitlines()[:-3]
+    )
+    assert result.stdout.splitlines()[-3:] == [
+        f"images         {train} for training, {test} for the test",
+        f"downloaded     {size / 1000:,.1f} kB",
+        f'in a scenario  data: {{name: {name}, root: "{root}"}}',
+    ]
+    data = find(name).read(root)
+    assert (len(data.train), len(data.test)) == (train, test)
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in root.rglob("*"):
+        assert path.is_dir() or path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_the_files_are_those_of_the_server(mirror: Mirror, tmp_path: Path) -> None:
+    for name in NAMES:
+        fetch(find(name), tmp_path, ignore)
+    for name in MNIST:
+        assert (tmp_path / name).read_bytes() == mirror.files[name]
+    for member, content in cifar10_members():
+        path = tmp_path / member.name
+        assert path.is_dir() or not path.exists() or path.read_bytes() == content
+    assert below(tmp_path) == sorted(name for names in LAYOUT.values() for name in names)
+
+
+def test_the_folder_data_is_the_default(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    download("cifar10", "--quiet")
+    assert below(tmp_path) == ["data", *(f"data/{name}" for name in LAYOUT["cifar10"])]
+    assert len(mirror.asked) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_again_does_nothing(
+    mirror: Mirror, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download(name, "--root", tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    mirror.asked.clear()
+    monkeypatch.setitem(sys.modules, "pooch", None)  # nor is it needed
+    output = download(name, "--root", tmp_path).stdout
+    assert "downloaded     nothing: it is there\n" in output
+    assert "downloading" not in output
+    assert mirror.asked == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_what_can_be_read_is_enough(mirror: Mirror, tmp_path: Path) -> None:
+    """Unpacked, or without the folder of the archive."""
+    download("cifar10", "--root", tmp_path / "x")
+    (tmp_path / "x/cifar-10-batches-bin").rename(tmp_path / "flat")
+    mirror.asked.clear()
+    assert fetch(find("cifar10"), tmp_path / "flat", ignore).downloaded == ()
+    assert mirror.asked == []
+
+
+def test_only_what_is_missing(mirror: Mirror, tmp_path: Path) -> None:
+    for name in ("mnist", "cifar10"):
+        download(name, "--root", tmp_path)
+    (tmp_path / MNIST[1]).unlink()
+    (tmp_path / "cifar-10-batches-bin/data_batch_3.bin").unlink()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    mirror.asked.clear()
+    assert [r.name for r in fetch(find("mnist"), tmp_path, ignore).downloaded] == [MNIST[1]]
+    download("cifar10", "--root", tmp_path)
+    assert mirror.asked == [MNIST[1], "cifar-10-binary.tar.gz"]
+    assert below(tmp_path) == sorted([*LAYOUT["mnist"], *LAYOUT["cifar10"]])
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize("behaviour", ["no length", "encoding"])
+def test_servers_that_say_too_little_or_too_much(
+    mirror: Mirror, tmp_path: Path, behaviour: str
+) -> None:
+    mirror.behaviour = behaviour
+    heard: list[int] = []
+    fetch(find("cifar100"), tmp_path, lambda remote, done: heard.append(done))
+    assert heard == sorted(heard)
+    assert heard.count(0) == 1
+    assert heard[-1] == len(mirror.files["cifar-100-binary.tar.gz"])
+
+
+# ---- what is in the way ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "asked"),
+    [
+        ("mnist", MNIST[0], b"partial", 0),
+        ("mnist", MNIST[3], None, 0),
+        ("cifar10", "cifar-10-batches-bin/data_batch_2.bin", b"partial", 0),
+        ("cifar10", "cifar-10-batches-bin/data_batch_2.bin", bytes(4 * 3073), 1),
+        ("cifar100", "cifar-100-binary/train.bin", None, 0),
+    ],
+)
+def test_nothing_is_overwritten(
+    mirror: Mirror, tmp_path: Path, name: str, file: str, content: bytes | None, asked: int
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    line = refused(name, "--root", tmp_path)
+    assert line.startswith(f"{path}: is not the official file, and is not overwritten; remove it")
+    assert len(mirror.asked) == asked
+    assert path.is_dir() if content is None else path.read_bytes() == content
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_file_of_the_right_size_is_not_enough(mirror: Mirror, tmp_path: Path) -> None:
+    path = tmp_path / MNIST[0]
+    path.write_bytes(bytes(len(mirror.files[MNIST[0]])))
+    assert refused("mnist", "--root", tmp_path).startswith(f"{path}: is not the official file")
+    assert mirror.asked == []
+
+
+@pytest.mark.parametrize("file", ["data", "data/cifar-10-batches-bin"])
+def test_a_file_where_a_folder_must_be(mirror: Mirror, tmp_path: Path, file: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    line = refused("cifar10", "--root", tmp_path / "data")
+    assert line == f"{path}: is not a folder; give another one with --root"
+    assert mirror.asked == []
+    assert path.read_text() == "mine"
+
+
+def test_the_reader_has_the_last_word(mirror: Mirror, tmp_path: Path) -> None:
+    """It prefers a file that is unpacked, even a damaged one."""
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"damaged")
+    assert "train-labels-idx1-ubyte: not an IDX file" in refused("mnist", "--root", tmp_path)
+    assert len(mirror.asked) == 4
+
+
+# ---- what goes wrong on the way ----------------------------------------------------------------
+
+BY_HAND = {
+    "mnist": "by other means and put what you get into {root}",
+    "cifar10": "and unpack it in {root}: tar -xzf cifar-10-binary.tar.gz -C {quoted}",
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        ("404", "cannot be downloaded: the server answers 404 Not Found; try again later, or get "),
+        ("503", "cannot be downloaded: the server answers 503 Service Unavailable; "),
+        ("cut", "cannot be downloaded: "),
+        ("wrong", "what came is not the official file (SHA-256 "),
+    ],
+)
+def test_a_server_that_fails(
+    mirror: Mirror, tmp_path: Path, name: str, behaviour: str, said: str
+) -> None:
+    mirror.behaviour = behaviour
+    root = tmp_path / "my data"
+    line = refused(name, "--root", root)
+    (first, *_) = find(name).remotes
+    assert line.startswith(f"{first.url}: {said}")
+    assert line.endswith(BY_HAND[name].format(root=root, quoted=shlex.quote(str(root))))
+    assert all(remote.url in line for remote in find(name).remotes)
+    assert below(tmp_path) == []
+    mirror.behaviour = ""
+    download(name, "--root", root)
+
+
+def test_no_server(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/x.gz"
+        remote = replace(find("mnist").remotes[0], url=address)
+        monkeypatch.setattr(downloads, "SOURCES", (replace(find("mnist"), remotes=(remote,)),))
+        line = refused("mnist", "--root", tmp_path)
+    assert line.startswith(f"{address}: cannot be downloaded: Connection refused; try again later")
+    assert below(tmp_path) == mirror.asked == []
+
+
+def test_no_network(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*arguments: object, **more: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(downloads, "SOURCES", SOURCES)
+    for name in NAMES:
+        line = refused(name, "--root", tmp_path)
+        address = SOURCES[NAMES.index(name)].remotes[0].url
+        assert line.startswith(f"{address}: cannot be downloaded: Name or service not known; ")
+    assert below(tmp_path) == mirror.asked == []
+
+
+def test_without_pooch(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    line = refused("cifar10", "--root", tmp_path / "data")
+    assert line.startswith(
+        "downloading needs pooch, which is not installed: pip install 'neurosim[data]'; or get "
+        f"{mirror.address}/cifar-10-binary.tar.gz by other means and unpack it in "
+    )
+    assert below(tmp_path) == mirror.asked == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupted_download(
+    mirror: Mirror, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "_CHUNK", 512)
+
+    def interrupt(self: DownloadDisplay, remote: Remote, done: int) -> None:
+        if done > 1500:
+            assert any(".download-" in path for path in below(tmp_path))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(DownloadDisplay, "received", interrupt)
+    result = download(name, "--root", tmp_path / "data", code=130)
+    assert result.stderr == "stopped at once\n"
+    assert below(tmp_path) == []
+    assert len(mirror.asked) == 1
+
+
+def test_interrupted_while_writing(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is whole, and the next time completes it."""
+    write, written = downloads.write_atomic, [0]
+
+    def interrupt(path: Path, content: bytes) -> None:
+        written[0] += 1
+        if written[0] == 3:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(downloads, "write_atomic", interrupt)
+        download("cifar10", "--root", tmp_path, code=130)
+    there = below(tmp_path)
+    assert len(there) == 3  # the folder and two files
+    assert set(there) < set(LAYOUT["cifar10"])
+    assert all((tmp_path / name).stat().st_size == 12292 for name in there[1:])
+    download("cifar10", "--root", tmp_path)
+    assert below(tmp_path) == LAYOUT["cifar10"]
+    assert len(mirror.asked) == 2
+
+
+def test_pooch_says_nothing_itself(mirror: Mirror, tmp_path: Path) -> None:
+    pooch = pytest.importorskip("pooch")
+    before = pooch.get_logger().level
+    out = io.StringIO()
+    handler = type(pooch.get_logger().handlers[0])(out)
+    pooch.get_logger().addHandler(handler)
+    try:
+        fetch(find("mnist"), tmp_path, ignore)
+        mirror.behaviour = "404"
+        with pytest.raises(DataError):
+            fetch(find("cifar10"), tmp_path, ignore)
+    finally:
+        pooch.get_logger().removeHandler(handler)
+    assert out.getvalue() == ""
+    assert pooch.get_logger().level == before
+
+
+# ---- archives that are not what they should be -------------------------------------------------
+
+INNER = "cifar-10-batches-bin/data_batch_3.bin"
+
+
+def link(name: str, kind: bytes, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member, b""
+
+
+def changed(mirror: Mirror, content: bytes) -> None:
+    """The server has another archive, of which the checksum is right."""
+    official = find("cifar10").remotes[0].members
+    mirror.files["cifar-10-binary.tar.gz"] = content
+    remote = Remote(
+        f"{mirror.address}/cifar-10-binary.tar.gz",
+        hashlib.sha256(content).hexdigest(),
+        len(content),
+        official,
+    )
+    source = replace(find("cifar10"), remotes=(remote,))
+    downloads.SOURCES = (source,)  # undone with the fixture's own
+
+
+def test_only_expected_names_are_written(mirror: Mirror, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    more = [
+        regular("../outside", b"x"),
+        regular("cifar-10-batches-bin/../../outside", b"x"),
+        regular(str(outside), b"x"),
+        regular("data_batch_1.bin", b"x"),
+        link("cifar-10-batches-bin/way", tarfile.SYMTYPE, str(tmp_path)),
+        regular("cifar-10-batches-bin/way/outside", b"x"),
+        regular(INNER, b"the second of this name"),
+    ]
+    members = [regular(f"./{m.name}", c) if m.isreg() else (m, c) for m, c in cifar10_members()]
+    changed(mirror, archive([*members, *more]))
+    fetch(find("cifar10"), tmp_path / "data", ignore)
+    assert below(tmp_path / "data") == LAYOUT["cifar10"]
+    assert not outside.exists()
+
+
+@pytest.mark.parametrize(
+    ("instead", "said"),
+    [
+        (None, "does not hold cifar-10-batches-bin/data_batch_3.bin"),
+        (regular(INNER, b"short"), "data_batch_3.bin in it is not a file of 12292 bytes"),
+        (link(INNER, tarfile.SYMTYPE, "/etc/passwd"), "in it is not a file of 12292 bytes"),
+        (link(INNER, tarfile.LNKTYPE, "cifar-10-batches-bin/data_batch_1.bin"), "is not a file"),
+        (link(INNER, tarfile.FIFOTYPE, ""), "in it is not a file of 12292 bytes"),
+        (link(INNER, tarfile.DIRTYPE, ""), "in it is not a file of 12292 bytes"),
+    ],
+)
+def test_an_archive_with_a_wrong_member(
+    mirror: Mirror, tmp_path: Path, instead: tuple[tarfile.TarInfo, bytes] | None, said: str
+) -> None:
+    members = [(m, c) for m, c in cifar10_members() if m.name != INNER]
+    changed(mirror, archive([*members, instead] if instead else members))
+    with pytest.raises(DataError) as caught:
+        fetch(find("cifar10"), tmp_path, ignore)
+    assert str(caught.value).startswith("cifar-10-binary.tar.gz: ")
+    assert said in str(caught.value)
+    assert INNER not in below(tmp_path)
+
+
+def test_an_archive_that_is_none(mirror: Mirror, tmp_path: Path) -> None:
+    whole = mirror.files["cifar-10-binary.tar.gz"]
+    for content in (b"", b"<html>", whole[: len(whole) // 2], gzip.compress(b"no archive" * 99)):
+        changed(mirror, content)
+        place = tmp_path / str(len(content))
+        with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz: "):
+            fetch(find("cifar10"), place, ignore)
+        assert not [path for path in below(tmp_path) if ".download" in path]
+
+
+# ---- what a reader says, and what is shown -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reader_names_the_command(
+    mirror: Mirror, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the command is the one that helps, from where one is."""
+    monkeypatch.chdir(tmp_path)
+    size, classes = (784 if name == "mnist" else 3072), (100 if name == "cifar100" else 10)
+    (tmp_path / "some where").mkdir()
+    scenario = tmp_path / "some where/scenario.yaml"
+    scenario.write_text(
+        f"name: x\nnetwork: {{input: {size}, layers: [{{dense: {classes}}}]}}\n"
+        f"data: {{name: {name}, root: my data, batch_size: 2}}\nschedule: {{kind: parallel}}\n"
+    )
+    for _ in range(2):
+        result = CliRunner().invoke(main, ["validate", str(scenario.relative_to(tmp_path))])
+        if result.exit_code == 0:
+            break
+        command = shlex.split(result.stderr.partition(" or fetch them: ")[2])
+        assert command[:3] == ["neurosim", "download", name]
+        download(*command[2:])
+    assert ": valid; " in result.stdout
+    assert below(tmp_path / "some where/my data") == LAYOUT[name]
+    assert sorted(mirror.asked) == ASKED[name]
+
+
+def test_imagenet_says_that_it_needs_an_account(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(DataError, match=r"come from image-net\.org, where one needs an acc"):
+            cifar.imagenet32(folder)
+
+
+def test_plain_lines(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address, then a line every ten seconds."""
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    out = io.StringIO()
+    remote = replace(find("cifar10").remotes[0], size=170_052_171)
+    with DownloadDisplay(Console(file=out, width=40)) as display:
+        for second in range(0, 25, 3):
+            now = float(second)
+            display.received(remote, second * 5_000_000)
+    assert out.getvalue().splitlines() == [
+        f"downloading {mirror.address}/cifar-10-binary.tar.gz (170.1 MB)",
+        "cifar-10-binary.tar.gz  60.0 MB of 170.1 MB",
+        "cifar-10-binary.tar.gz  120.0 MB of 170.1 MB",
+    ]
+
+
+def test_a_bar(mirror: Mirror, tmp_path: Path) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=120)
+    with DownloadDisplay(console) as display:
+        fetch(find("mnist"), tmp_path, display.received)
+    shown = re.sub("\x1b\\[[0-9;]*m", "", out.getvalue())
+    for name in MNIST:
+        assert f"downloading {mirror.address}/{name}" in shown
+    assert all(task.finished for task in display._bar.tasks)  # type: ignore[union-attr]
