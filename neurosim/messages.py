@@ -15,9 +15,9 @@ from neurosim.changes import count as count_of
 from neurosim.draws import Moment
 from neurosim.effects import Parcel
 from neurosim.lines import Line
+from neurosim.link import Cell, Link, Outlet
 from neurosim.operators import Selection
 from neurosim.rules import Wake
-from neurosim.state import Cell, Link, Outlet
 
 Marks = npt.NDArray[np.bool_]
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from neurosim.faults import Damage
 from neurosim.lines import Line
+from neurosim.link import Cell
 from neurosim.losses import Loss
 from neurosim.model import Model
 from neurosim.rules import Nudge, Rule, Wake
-from neurosim.state import Cell, State
+from neurosim.state import State
 from neurosim.transit import View
 
 

@@ -21,10 +21,11 @@ from neurosim.changes import count, unequal
 from neurosim.draws import Moment
 from neurosim.errors import DivergenceError
 from neurosim.lines import Line
+from neurosim.link import Cell, Link
 from neurosim.messages import Counts, Flags, News, Outbox, Sending, marks_of
 from neurosim.operators import Selection
 from neurosim.rules import Nudge, Rule, Wake
-from neurosim.state import Cell, Link, State
+from neurosim.state import State
 
 Compute = Literal["auto", "dense"]
 

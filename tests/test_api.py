@@ -87,6 +87,7 @@ FLOORS: list[list[str]] = [
         "effects",
         "transit",
         "lines",
+        "link",
         "state",
         "messages",
         "living",
