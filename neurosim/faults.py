@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,6 +104,12 @@ class Held:
         self._index = torch.from_numpy(self.dyads)
         self._values = torch.from_numpy(values[self.dyads])
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Held:
+        """The same with its arrays there."""
+        moved = copy.copy(self)
+        moved._index, moved._values = self._index.to(device), self._values.to(device, dtype)
+        return moved
+
     def hold(self, array: Tensor, *, at_zero: bool = False) -> Tensor:
         """A copy of an array (B, *shape) in which these dyads have their states (or zeros)."""
         values = self._values.to(array.device, array.dtype)
@@ -120,6 +127,16 @@ class Damage:
     held: Mapping[str, Held] = field(default_factory=dict)
     forward_factors: Mapping[str, Tensor] = field(default_factory=dict)
     feedback_factors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Damage:
+        """The same with its arrays there, so that no product has to bring them."""
+        held = {name: held.to(device, dtype) for name, held in self.held.items()}
+        forward, feedback = (
+            {name: factor.to(device, dtype) for name, factor in factors.items()}
+            for factors in (self.forward_factors, self.feedback_factors)
+        )
+        shared = self.feedback_factors is self.forward_factors
+        return Damage(held, forward, forward if shared else feedback)
 
     def hold(self, population: str, array: Tensor) -> Tensor:
         """Dyads that never wake have their values in an array of the population's states."""

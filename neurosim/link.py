@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosim.channels import MessageKind
+from neurosim.devices import upload
 from neurosim.faults import Damage, Held
 from neurosim.lines import Line
 from neurosim.model import Model
@@ -55,8 +56,7 @@ class Outlet:
         """Which of the dyads that wake now have to send, over the shape of ``like`` (B, …)."""
         if self.wakes is None:
             return None
-        due = torch.from_numpy(self._due(selection)).to(like.device)
-        return due.view(1, *like.shape[1:])
+        return upload(self._due(selection), like.device).view(1, *like.shape[1:])
 
 
 class Link:
@@ -124,7 +124,7 @@ class Link:
         if isinstance(mask, bool):
             return torch.full_like(like[:1], mask, dtype=torch.bool)
         some = mask if selection is None else mask[selection.dyads]
-        return torch.from_numpy(some).to(like.device).view(1, *like.shape[1:])
+        return upload(some, like.device).view(1, *like.shape[1:])
 
     def _routed(self, difference: Tensor | None) -> Tensor | None:
         """Noise can make a difference of a dyad that has not pooled yet: it has no way back."""
@@ -132,7 +132,7 @@ class Link:
             return difference
         if self.unwired.mask is True:
             return None
-        wired = torch.from_numpy(~self.unwired.mask).to(difference.device)
+        wired = upload(~self.unwired.mask, difference.device)
         return difference * wired.view(self.post.population.shape)
 
     def weight_gradient(self, difference: Tensor) -> Tensor:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from neurosim import documents
 from neurosim.channelsections import ChannelsSection, FaultsSection
+from neurosim.devices import PATTERN, check_device
 from neurosim.documents import COMMAND_LINE, Document, NodePath
 from neurosim.engine import Processes
 from neurosim.errors import ConfigurationError, DocumentError, NetworkError, NeurosimError
-from neurosim.inputs import Device, Init
+from neurosim.inputs import Init
 from neurosim.losses import LOSSES, LossName
 from neurosim.memory import Memory, Optimizer, estimate
 from neurosim.model import Model
@@ -48,9 +49,11 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("nudge_after",): ("nudge_after",),
     ("learn_every",): ("plasticity", "every"),
     ("probes",): ("probes",),
+    ("device",): ("device",),
 }
 EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Device = Annotated[str, AfterValidator(check_device), Field(json_schema_extra={"pattern": PATTERN})]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=100)]
 
 

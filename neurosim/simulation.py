@@ -13,6 +13,7 @@ from torch import Tensor
 from neurosim import metrics
 from neurosim.channels import Channels
 from neurosim.checks import check_choices, check_counts
+from neurosim.devices import resolve_device
 from neurosim.draws import Moment
 from neurosim.engine import Engine, Processes
 from neurosim.errors import InputError, StateError
@@ -23,7 +24,6 @@ from neurosim.inputs import (
     check_length,
     check_probes,
     check_start,
-    resolve_device,
 )
 from neurosim.living import Living
 from neurosim.losses import LOSSES, LossName
@@ -69,7 +69,7 @@ class Simulation:
         learn_every: int | None = None,
         probes: Sequence[Probe | ProbeKind] = (),
         stop: Stop | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         compute: Compute = "auto",
         processes: Processes = "population",
         seed: int = 0,

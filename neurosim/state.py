@@ -42,7 +42,7 @@ class State:
         self.batch = 0
         self._wiring = Wiring(seed, tick, tracked, model.dtype, self.device)
         self.input = Cell(network.input, -1)
-        self.damage = damage = damage if damage is not None else Damage()
+        self.damage = damage = (damage or Damage()).to(self.device, model.dtype)
         self.cells = [Cell(p, i, damage.held.get(p.name)) for i, p in enumerate(network.dyadic)]
         self.by_name = {cell.name: cell for cell in [self.input, *self.cells]}
         self.output = self.by_name[network.output.name]
@@ -95,10 +95,12 @@ class State:
             views = line.views
         if mean:
             link.means = views
-            outlet.fan_out = outlet.fan_out + link.operator.forward_fan_out()
+            fan_out = link.operator.forward_fan_out()
         else:
             link.differences = views
-            outlet.fan_out = outlet.fan_out + link.operator.backward_fan_out()
+            fan_out = link.operator.backward_fan_out()
+        there = fan_out if isinstance(fan_out, int) else fan_out.to(self.device)
+        outlet.fan_out = outlet.fan_out + there
 
     @property
     def outlets(self) -> Iterator[Outlet]:

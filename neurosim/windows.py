@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from neurosim.devices import upload
+
 Pair = tuple[int, int]
 Ints = npt.NDArray[np.int64]
 
@@ -97,10 +99,10 @@ def at(values: Tensor, index: Ints) -> Tensor:
     if values.is_cpu:  # numpy gathers along the last dimension several times as fast as torch
         found = torch.from_numpy(np.take(values.numpy(), inside, axis=2))
     else:
-        found = values[:, :, torch.from_numpy(inside).to(values.device)]
+        found = values.index_select(2, upload(inside, values.device))
     outside = np.flatnonzero(flat == NOWHERE)
     if len(outside):
-        found.index_fill_(2, torch.from_numpy(outside).to(values.device), 0)
+        found.index_fill_(2, upload(outside, values.device), 0)
     return found.view(*values.shape[:2], *index.shape)
 
 

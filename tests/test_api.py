@@ -67,7 +67,7 @@ SCHEDULES = [
 FLOORS: list[list[str]] = [
     ["_version", "errors", "checks", "random", "dyad"],
     ["yamltext", "validation", "documents", "files", "combinations"],
-    ["changes", "windows", "operators", "pooling", "convolution", "spectrum", "losses"],
+    ["devices", "changes", "windows", "operators", "pooling", "convolution", "spectrum", "losses"],
     ["populations", "networkfile", "torchimport", "network"],
     ["faults", "model"],
     [
