@@ -48,9 +48,31 @@ def mean(plus: Tensor, minus: Tensor, alpha: float) -> Tensor:
     return torch.lerp(minus, plus, alpha)
 
 
-def difference(plus: Tensor, minus: Tensor) -> Tensor:
-    """δ = s⁺ − s⁻, the message back."""
-    return plus - minus
+def difference(
+    plus: Tensor,
+    minus: Tensor,
+    activation: ActivationName | None = None,
+    apical: Tensor | None = None,
+) -> Tensor:
+    """δ = s⁺ − s⁻, the message back.
+
+    Where s⁺ = f(u + Δ) and s⁻ = f(u), as in every undamped dyad (w⁺ + w⁻ = 1), small Δ make the
+    states almost equal, and their subtraction would lose most digits. Given the ``activation`` f
+    and ``apical`` Δ, the same value comes without: δ is Δ itself, clipped to what the states allow
+    (relu: [−s⁻, s⁺]; hard sigmoid: also [s⁺ − 1, 1 − s⁻]); for tanh it is tanh(Δ)(1 − s⁺s⁻).
+    """
+    if activation is None or apical is None:
+        return plus - minus
+    match activation:
+        case "identity":
+            return apical
+        case "relu":
+            return torch.clamp(apical, minus.neg(), plus)
+        case "hard_sigmoid":
+            least = torch.maximum(minus.neg(), plus - 1.0)
+            return torch.clamp(apical, least, torch.minimum(plus, 1.0 - minus))
+        case "tanh":
+            return torch.tanh(apical) * (1.0 - plus * minus)
 
 
 def relax(

@@ -100,7 +100,10 @@ class Selection:
 
     def put(self, array: Tensor, values: Tensor) -> None:
         """Writes values of the shape that `take` returns into ``array`` in place."""
-        self._view(array).index_copy_(1, self._index, values)
+        if self.channels is not None:
+            array.index_copy_(1, self._index, values)
+        else:  # twice as fast as index_copy_
+            self._view(array).scatter_(1, self.flat.expand(len(array), -1), values)
 
 
 def _distinct(values: Ints, bound: int) -> Ints:

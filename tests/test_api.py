@@ -129,7 +129,14 @@ FLOORS: list[list[str]] = [
         "studyreport",
         "results",
         "sweepreport",
-        "benchwork",
+        "bench.timing",
+        "bench.work",
+        "bench.scheduling",
+        "bench.arithmetic",
+        "bench.layers",
+        "bench.scale",
+        "bench.laziness",
+        "bench.laws",
         "bench",
         "tables",
     ],
@@ -267,7 +274,7 @@ def test_who_imports_simpy() -> None:
     }
     assert "neurosim.engine" in users
     # The description of the machine has its version, the benchmark compares with it.
-    assert users <= {"neurosim.engine", "neurosim.machine", "neurosim.bench"}
+    assert users <= {"neurosim.engine", "neurosim.machine", "neurosim.bench.scheduling"}
 
 
 def test_the_tick_knows_of_no_schedule() -> None:

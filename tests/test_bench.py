@@ -14,14 +14,26 @@ import pytest
 import torch
 from rich.console import Console
 
-from neurosim import Network, bench, benchwork
+from neurosim import Network, bench
+from neurosim.bench import layers, scheduling, timing, work
 from neurosim.engine import Processes
 from neurosim.errors import ConfigurationError
 from neurosim.machine import machine as describe
 from neurosim.units import UnitKind
 
 TINY = bench.Sizes(
-    dyads=200, neuron_ticks=3, population_ticks=2, width=32, batch=4, passes=2, planes=1, repeats=1
+    dyads=200,
+    neuron_ticks=3,
+    population_ticks=2,
+    width=32,
+    batch=4,
+    passes=2,
+    planes=1,
+    images=1,
+    thinner=16,
+    digits=2,
+    span=(1, 2),
+    repeats=1,
 )
 RESULTS = [
     bench.Measurement("engine_over_bare_loop", 1.0625, "times", "at most 1.10"),
@@ -34,9 +46,28 @@ def test_every_benchmark_measures_something(benchmark: bench.Benchmark) -> None:
     measurement = benchmark.measure(TINY)
     assert measurement.name == benchmark.name
     assert math.isfinite(measurement.value)
-    assert measurement.value > 0
+    assert measurement.value > 0 or measurement.unit == "(exponent)"
     assert measurement.unit
     assert measurement.compared_with
+
+
+def test_a_law_is_the_power_that_fits() -> None:
+    value, unit, against = timing.law({n: 2e-3 * n**1.5 for n in (10, 30, 1000)}, "3/2")
+    assert value == pytest.approx(1.5, abs=1e-12)
+    assert unit == "(exponent)"
+    assert against == "3/2; 10: 63.2 ms, 30: 329 ms, 1,000: 6.32e+04 ms; between the last two 1.50"
+
+
+def test_peak_bytes_counts_what_is_alive_at_once() -> None:
+    kept = torch.zeros(1000)
+
+    def work() -> None:
+        first = kept + 1  # 4,000 bytes
+        second = torch.cat([first, first])  # 8,000
+        del first
+        torch.cat([second, kept])  # 12,000, when the first is gone
+
+    assert timing.peak_bytes(work) == pytest.approx(20_000, abs=512)  # sizes are rounded up
 
 
 def test_the_names_are_distinct_and_every_benchmark_is_described() -> None:
@@ -47,8 +78,8 @@ def test_the_names_are_distinct_and_every_benchmark_is_described() -> None:
 
 def test_full_sizes_are_those_of_the_targets() -> None:
     assert bench.FULL.dyads is None
-    assert sum(p.size for p in bench.vgg16().dyadic) == 190_986
-    assert len(bench.vgg16().dyadic) == 16
+    assert sum(p.size for p in work.vgg16().dyadic) == 190_986
+    assert len(work.vgg16().dyadic) == 16
     assert (bench.FULL.width, bench.FULL.batch) == (1000, 100)
 
 
@@ -60,7 +91,7 @@ def test_alternate_warms_up_and_takes_turns() -> None:
         calls += name
 
     functions = {"a": lambda: note("a"), "b": lambda: note("b"), "c": lambda: note("c")}
-    seconds = bench.alternate(functions, 3)
+    seconds = timing.alternate(functions, 3)
     assert calls == "abc" * 4
     assert list(seconds) == ["a", "b", "c"]
     assert min(seconds.values()) >= 0.0
@@ -74,17 +105,17 @@ def test_alternate_returns_medians(monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal now
         now += next(durations[name])
 
-    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
     functions = {"a": lambda: work("a"), "b": lambda: work("b")}
-    assert bench.alternate(functions, 3) == {"a": 2.0, "b": 7.0}
+    assert timing.alternate(functions, 3) == {"a": 2.0, "b": 7.0}
 
 
 @pytest.mark.parametrize("processes", ["neuron", "population"])
 def test_processes_wake_as_often_as_bare_ones(processes: Processes) -> None:
     ticks, size = 50, 2000
     network = Network.from_dict({"input": [1], "layers": [{"dense": size}]})
-    ours = bench._Waking(network, processes, ticks)
-    bare = bench._BareWaking(size, ticks, 2)
+    ours = scheduling.Waking(network, processes, ticks)
+    bare = scheduling.BareWaking(size, ticks, 2)
     for _ in range(2):
         ours()
         bare()
@@ -122,16 +153,16 @@ def test_the_bare_loop_skips_only_what_cannot_change() -> None:
                 else:
                     apical = target - basal if tick >= 4 else torch.zeros_like(basal)
                     plus[k], minus[k] = basal + apical / 2, basal - apical / 2
-        found = benchwork.bare_parallel(weights, biases, x, target, ticks)
+        found = work.bare_parallel(weights, biases, x, target, ticks)
         for mine, reference in zip(found, (plus, minus), strict=True):
             torch.testing.assert_close(mine, reference[1:], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("layer", benchwork.CONV_LAYERS, ids=lambda layer: layer.name)
-@pytest.mark.parametrize("kind", bench.TENTHS)
-def test_a_tenth_of_a_layer_wakes_and_computes(kind: UnitKind, layer: benchwork.ConvLayer) -> None:
+@pytest.mark.parametrize("layer", layers.CONV_LAYERS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("kind", layers.TENTHS)
+def test_a_tenth_of_a_layer_wakes_and_computes(kind: UnitKind, layer: layers.ConvLayer) -> None:
     """Both potentials at every call, for a tenth as nearly as units allow."""
-    waking = benchwork.ConvWakes(layer, kind, 0.1, 1, 2)
+    waking = layers.ConvWakes(layer, kind, 0.1, 1, 2)
     simulation = waking.simulation
     dyads = simulation.model.network.dyadic[0].size
     before = replace(simulation.counts)
@@ -157,7 +188,7 @@ def test_run_benchmarks_takes_the_named_ones_and_tells_of_each(
 def test_run_benchmarks_runs_all_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[bench.Sizes] = []
 
-    def record(given: bench.Sizes) -> bench.Result:
+    def record(given: bench.Sizes) -> timing.Result:
         sizes.append(given)
         return 1.0, "s", "nothing"
 

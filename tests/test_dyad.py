@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -166,3 +166,68 @@ def test_nothing_is_written_in_place() -> None:
     dyad.mean(a, state, 0.5)
     dyad.difference(a, state)
     assert all(torch.equal(x, y) for x, y in zip((a, delta, state), kept, strict=True))
+
+
+# ---- differences without cancellation ------------------------------------------------------------
+
+potentials = st.floats(-3.0, 3.0, width=32)
+pushes = st.floats(-3.0, 3.0, width=32) | st.floats(-(2.0**-17), 2.0**-17, width=32)
+KINKS = {"identity": [], "relu": [0.0], "hard_sigmoid": [0.0, 1.0]}
+EPSILON = torch.finfo(torch.float32).eps
+
+
+def single(
+    name: dyad.ActivationName, a: float, delta: float, alpha: float
+) -> tuple[float, float, float, float]:
+    """The difference that float32 finds, its inputs, and the difference of float64."""
+    f = dyad.ACTIVATIONS[name]
+    basal, apical = (torch.tensor([v], dtype=torch.float32) for v in (a, delta))
+    plus, minus = dyad.relax(f, basal, apical, alpha), dyad.relax(f, basal, apical, alpha - 1.0)
+    found = dyad.difference(plus, minus, name, apical)
+    assert found.dtype == torch.float32
+    a, delta = basal.item(), apical.item()
+    f_of = SCALARS[name]
+    return found.item(), a, delta, f_of(a + alpha * delta) - f_of(a - (1 - alpha) * delta)
+
+
+@pytest.mark.parametrize("name", list(KINKS))
+@settings(max_examples=300)
+@given(a=potentials, delta=pushes, alpha=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+@example(a=1.0, delta=1e-9, alpha=0.5)
+@example(a=0.0, delta=0.0, alpha=0.5)
+@example(a=1.0, delta=1e-30, alpha=0.0)
+def test_a_difference_loses_no_digits(
+    name: dyad.ActivationName, a: float, delta: float, alpha: float
+) -> None:
+    """Between the kinks it is the apical potential itself, or nothing; only at a kink does the
+    rounding of the states come in."""
+    found, a, delta, exact = single(name, a, delta, alpha)
+    ends = sorted([a + alpha * delta, a - (1 - alpha) * delta])
+    rounding = EPSILON * (abs(a) + abs(delta))
+    if any(ends[0] - rounding <= kink <= ends[1] + rounding for kink in KINKS[name]):
+        assert found == pytest.approx(exact, rel=0, abs=2 * rounding)
+    else:
+        linear = name == "identity" or 0 < a < (math.inf if name == "relu" else 1)
+        assert found == (delta if linear else 0.0)
+
+
+@settings(max_examples=300)
+@given(a=st.floats(-1.5, 1.5), delta=pushes, alpha=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+@example(a=1.0, delta=1e-30, alpha=0.5)
+def test_a_difference_of_tanh_loses_no_digits(a: float, delta: float, alpha: float) -> None:
+    """tanh x − tanh y = sinh(x − y) / (cosh x cosh y), in float64."""
+    found, a, delta, _ = single("tanh", a, delta, alpha)
+    above, below = a + alpha * delta, a - (1 - alpha) * delta
+    exact = math.sinh(delta) / (math.cosh(above) * math.cosh(below))
+    share = 1 - math.tanh(above) * math.tanh(below)  # what is left of 1 where tanh saturates
+    assert found == pytest.approx(exact, rel=6 * EPSILON / share, abs=1e-44)
+
+
+@pytest.mark.parametrize("name", list(dyad.ACTIVATIONS))
+def test_a_difference_is_that_of_the_states_in_any_shape(name: dyad.ActivationName) -> None:
+    draws = torch.Generator().manual_seed(0)
+    a, delta = (torch.randn(50, 3, 4, generator=draws, dtype=torch.float64) for _ in range(2))
+    plus = dyad.relax(dyad.ACTIVATIONS[name], a, delta, 0.3)
+    minus = dyad.relax(dyad.ACTIVATIONS[name], a, delta, -0.7)
+    found = dyad.difference(plus, minus, name, delta)
+    torch.testing.assert_close(found, plus - minus, rtol=1e-14, atol=1e-15)

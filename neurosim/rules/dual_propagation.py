@@ -155,16 +155,15 @@ class DualPropagation(Rule):
         new_minus = dyad.relax(
             f, basal, apical, -w_minus, state=minus, damping=damping, stiffness=stiff_minus
         )
-        if activation == "identity" and not damping and not stiff_plus and not stiff_minus:
-            # A linear dyad's difference is Δ itself and its mean a + (αw⁺ − (1−α)w⁻)Δ. Taking
-            # them from the states would round, and the rounding would look like news.
-            assert apical is not None
+        if damping or stiff_plus or stiff_minus:
+            mean, difference = self.mean(new_plus, new_minus), dyad.difference(new_plus, new_minus)
+            return Wake(new_plus, new_minus, mean, difference)
+        difference = dyad.difference(new_plus, new_minus, activation, apical)
+        if activation == "identity":
+            # A linear dyad's mean is a + (αw⁺ − (1−α)w⁻)Δ. Taking it from the states would round,
+            # and the rounding would look like news.
             tilt = self.alpha * w_plus - (1.0 - self.alpha) * w_minus
             mean = dyad.relax(dyad.identity, basal, apical, tilt)
-            return Wake(new_plus, new_minus, mean, apical)
-        return Wake(
-            new_plus,
-            new_minus,
-            self.mean(new_plus, new_minus),
-            dyad.difference(new_plus, new_minus),
-        )
+        else:
+            mean = self.mean(new_plus, new_minus)
+        return Wake(new_plus, new_minus, mean, difference)

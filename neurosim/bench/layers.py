@@ -1,15 +1,13 @@
-"""The work that measurements compare: a loop written by hand, and wakes of a part of a layer."""
+"""A part of a conv layer wakes: what it costs, against all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
+from neurosim.bench.timing import Result, Sizes, alternate
 from neurosim.model import Model
 from neurosim.network import Network
 from neurosim.operators import Ints
@@ -20,49 +18,7 @@ from neurosim.schedules.planned import Planned, planned
 from neurosim.simulation import Simulation
 from neurosim.units import Layout, Unit, UnitKind
 
-
-@torch.no_grad()
-def bare_parallel(
-    weights: Sequence[Tensor], biases: Sequence[Tensor], x: Tensor, target: Tensor, ticks: int
-) -> tuple[list[Tensor], list[Tensor]]:
-    """s⁺ and s⁻ per layer after ``ticks`` parallel updates from zero, written by hand.
-
-    DP with α = ½, β = 1 and the squared error at the potential, nudged from tick L on. A product
-    is computed only where its input has changed since the last tick, and a mean or difference that
-    is still zero is not multiplied at all.
-    """
-    depth = len(weights)
-    mean, difference, basal, apical = {0: x}, dict[int, Tensor](), dict[int, Tensor](), {}
-    plus, minus = dict[int, Tensor](), dict[int, Tensor]()
-    new_means, new_differences = {0}, set[int]()
-    for tick in range(1, ticks + 1):
-        changed = []
-        for k in range(1, depth + 1):
-            if k - 1 in new_means:
-                basal[k] = F.linear(mean[k - 1], weights[k - 1], biases[k - 1])
-            if k + 1 in new_differences:
-                apical[k] = difference[k + 1] @ weights[k]
-            nudged = k == depth and tick >= depth and (k - 1 in new_means or tick == depth)
-            if nudged:
-                apical[k] = target - basal[k]
-            if k - 1 in new_means or k + 1 in new_differences or nudged:
-                changed.append(k)
-        new_means, new_differences = set(changed), {k for k in changed if k in apical}
-        for k in changed:
-            if k not in apical:
-                plus[k] = minus[k] = mean[k] = torch.relu(basal[k])
-                continue
-            above = torch.add(basal[k], apical[k], alpha=0.5)
-            below = torch.add(basal[k], apical[k], alpha=-0.5)
-            plus[k] = above if k == depth else torch.relu(above)
-            minus[k] = below if k == depth else torch.relu(below)
-            mean[k] = 0.5 * (plus[k] + minus[k])
-            difference[k] = plus[k] - minus[k]
-    layers = range(1, depth + 1)
-    return [plus[k] for k in layers], [minus[k] for k in layers]
-
-
-# ---- a part of a conv layer ----------------------------------------------------------------------
+TENTHS: tuple[UnitKind, ...] = ("column", "channel", "tile")
 
 
 @dataclass(frozen=True)
@@ -135,3 +91,19 @@ class ConvWakes:
 
     def __call__(self) -> None:
         self.simulation.advance(1)
+
+
+def tenth_over_dense(kind: UnitKind, sizes: Sizes) -> Result:
+    """The larger ratio of two layers: the one has large weights, the other large planes.
+
+    A tenth of 16 tiles is two of them.
+    """
+    ratios = {}
+    for layer in CONV_LAYERS:
+        tenth, dense = (
+            ConvWakes(layer, kind, share, sizes.planes, sizes.repeats + 1) for share in (0.1, 1.0)
+        )
+        seconds = alternate({"tenth": tenth, "all": dense}, sizes.repeats)
+        ratios[layer.name] = seconds["tenth"] / seconds["all"]
+    each = ", ".join(f"{name}: {ratio:.2f}" for name, ratio in ratios.items())
+    return max(ratios.values()), "times", f"at most 0.25; all units awake; {each}"

@@ -1,0 +1,94 @@
+"""Scheduling alone: simulated processes that wake and do nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from math import exp
+from operator import length_hint
+
+import numpy as np
+import simpy
+
+from neurosim.bench.timing import Result, Sizes, alternate
+from neurosim.bench.work import RATE, TICK, VGG16_DYADS, vgg16
+from neurosim.engine import Engine, Processes
+from neurosim.network import Network
+from neurosim.operators import Ints
+from neurosim.random import stream
+from neurosim.schedules import Poisson, Start
+from neurosim.units import Layout, Unit
+
+
+class Waking:
+    """Simulated processes that only wake; each call runs them on for a number of ticks."""
+
+    def __init__(self, network: Network, processes: Processes, ticks: int) -> None:
+        layout = Layout(network, Unit("neuron"))
+        schedule = Poisson(unit="neuron", rate=RATE, tick=TICK)
+        clock = schedule.start(Start(layout, 0, False, stream(0, "schedule")))
+        self._engine = Engine(clock, layout.offsets, 0, processes, self._count)
+        self._engine.run_until(1, lambda: False)
+        self._ticks, self.calls, self.wakes = ticks, 0, 0
+
+    def _count(self, tick: int, units: Ints) -> None:
+        if tick > 1:
+            self.wakes += len(units)
+
+    def __call__(self) -> None:
+        self.calls += 1
+        self._engine.run_until(self._engine.completed + self._ticks, lambda: False)
+
+
+class BareWaking:
+    """As many SimPy processes that sleep for drawn times, and nothing else: the upper bound."""
+
+    def __init__(self, units: int, ticks: int, calls: int) -> None:
+        wakes_in_a_tick = 1.0 - exp(-RATE * TICK)
+        # The first waits, those of the tick before the measurement, and more than it will need.
+        count = 2 * units + int(1.2 * units * wakes_in_a_tick * ticks * calls)
+        waits = np.random.default_rng(0).geometric(wakes_in_a_tick, count)
+        self._waits: Iterator[int] = iter(waits.tolist())
+        self._env = env = simpy.Environment()
+        for _ in range(units):
+            env.process(self._process(env))
+        env.run(until=2)  # up to the end of tick 1
+        self._ticks, self.calls, self._left = ticks, 0, length_hint(self._waits)
+
+    def _process(self, env: simpy.Environment) -> Generator[simpy.Event, None, None]:
+        for wait in self._waits:  # shared by all processes
+            yield env.timeout(wait)
+
+    def __call__(self) -> None:
+        self.calls += 1
+        self._env.run(until=self._env.now + self._ticks)
+
+    @property
+    def wakes(self) -> int:
+        return self._left - length_hint(self._waits)
+
+
+def _rate(waking: Waking | BareWaking, seconds: float) -> float:
+    return waking.wakes / waking.calls / seconds
+
+
+def neurons(sizes: Sizes) -> Result:
+    network = vgg16()
+    if sizes.dyads is not None:
+        network = Network.from_dict({"input": [1], "layers": [{"dense": sizes.dyads}]})
+    ours = Waking(network, "neuron", sizes.neuron_ticks)
+    bare = BareWaking(sizes.dyads or VGG16_DYADS, sizes.neuron_ticks, sizes.repeats + 1)
+    seconds = alternate({"ours": ours, "bare": bare}, sizes.repeats)
+    against = f"at least 200,000; bare SimPy in turns with it: {_rate(bare, seconds['bare']):,.0f}"
+    return _rate(ours, seconds["ours"]), "wakes/s", against
+
+
+def bare_simpy(sizes: Sizes) -> Result:
+    bare = BareWaking(sizes.dyads or VGG16_DYADS, sizes.neuron_ticks, sizes.repeats + 1)
+    seconds = alternate({"bare": bare}, sizes.repeats)["bare"]
+    return _rate(bare, seconds), "wakes/s", "upper bound of neuron processes"
+
+
+def populations(sizes: Sizes) -> Result:
+    ours = Waking(vgg16(), "population", sizes.population_ticks)
+    seconds = alternate({"ours": ours}, sizes.repeats)["ours"]
+    return _rate(ours, seconds), "unit wakes/s", "at least 20,000,000"

@@ -1,0 +1,123 @@
+"""What a measurement is, and how things are measured side by side."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from math import log
+from statistics import median
+
+import numpy as np
+from torch.profiler import ProfilerActivity, profile
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One result; ``compared_with`` says what it is to be read against."""
+
+    name: str
+    value: float
+    unit: str
+    compared_with: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured. ``dyads`` of None stands for VGG16; ``planes`` is the batch of conv
+    layers, ``images`` that of VGG16, whose widths are divided by ``thinner``. ``span`` are the
+    multiples of the smallest size at which a law is measured."""
+
+    dyads: int | None = None
+    neuron_ticks: int = 5
+    population_ticks: int = 200
+    width: int = 1000
+    batch: int = 100
+    passes: int = 12
+    planes: int = 32
+    images: int = 32
+    thinner: int = 1
+    digits: int = 100
+    span: tuple[int, ...] = (1, 3, 10, 30)
+    repeats: int = 11
+
+    @property
+    def slow(self) -> int:
+        """Repeats of what takes seconds."""
+        return max(1, self.repeats // 2)
+
+
+FULL = Sizes()
+QUICK = Sizes(
+    dyads=20_000,
+    neuron_ticks=20,
+    population_ticks=50,
+    width=500,
+    passes=4,
+    planes=8,
+    images=8,
+    thinner=4,
+    digits=20,
+    span=(1, 4, 16),
+    repeats=5,
+)
+Result = tuple[float, str, str]  # value, unit, compared with
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A named measurement."""
+
+    name: str
+    description: str
+    function: Callable[[Sizes], Result]
+
+    def measure(self, sizes: Sizes) -> Measurement:
+        return Measurement(self.name, *self.function(sizes))
+
+
+def alternate(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each function: all once to warm up, then in turns A, B, A, B, …"""
+    for function in functions.values():
+        function()
+    gc.collect()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def ratio(
+    ours: Callable[[], object], other: Callable[[], object], repeats: int, target: str, what: str
+) -> Result:
+    """How much longer ours takes."""
+    seconds = alternate({"ours": ours, "other": other}, repeats)
+    against = f"{target}; {what}: {1e3 * seconds['other']:,.1f} ms"
+    return seconds["ours"] / seconds["other"], "times", against
+
+
+def peak_bytes(function: Callable[[], object]) -> int:
+    """The most bytes of tensors on the CPU that are alive at once during a call, besides those
+    from before."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler tells that it starts and stops
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        function()
+    assert found.profiler is not None
+    events = found.profiler.kineto_results.events()
+    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
+    return max(accumulate(size for _, size in sorted(changes)), default=0)
+
+
+def law(points: Mapping[int, float], expected: str) -> Result:
+    """The exponent p of t ∝ nᵖ that fits seconds by n best, in logarithms; and of the last two."""
+    n, t = ([log(value) for value in values] for values in (points, points.values()))
+    exponent, last = (float(np.polyfit(n[first:], t[first:], 1)[0]) for first in (0, -2))
+    listed = ", ".join(f"{key:,}: {1e3 * seconds:,.3g} ms" for key, seconds in points.items())
+    return exponent, "(exponent)", f"{expected}; {listed}; between the last two {last:.2f}"

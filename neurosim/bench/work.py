@@ -1,0 +1,94 @@
+"""The networks, batches and hand-written loops that measurements use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import cos, radians
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from neurosim import metrics
+from neurosim.model import Model
+from neurosim.network import Network
+from neurosim.random import stream
+
+VGG16_DYADS = 190_986
+RATE, TICK = 1.0, 0.1  # of the Poisson clocks: a unit wakes in one of ten ticks, or so
+
+
+def mlp(width: int, batch: int, depth: int = 3) -> tuple[Model, Tensor, Tensor]:
+    """784-W-…-W-10 in float32 with ``depth`` hidden populations, with a batch of random images and
+    one-hot targets."""
+    layers = [{"dense": width}] * depth + [{"dense": 10}]
+    model = Model(Network.from_dict({"input": [784], "layers": layers}))
+    return model, *random_batch(batch, 784)
+
+
+def vgg16(thinner: int = 1) -> Network:
+    """VGG16 at 32×32 inputs, with its max-pools in the projections; with fewer channels."""
+    layers: list[dict[str, Any]] = []
+    for channels, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        conv = {"conv": channels // thinner}
+        layers += [conv] * (count - 1) + [conv | {"pool": "max"}]
+    layers += [{"dense": 4096 // thinner}, {"dense": 4096 // thinner}, {"dense": 10}]
+    return Network.from_dict(
+        {"input": [3, 32, 32], "initialization": "lecun_normal", "layers": layers}
+    )
+
+
+def random_batch(batch: int, *shape: int) -> tuple[Tensor, Tensor]:
+    """Inputs, uniform in [0, 1), and one-hot targets of ten classes."""
+    draws = stream(0, "bench")
+    x = torch.from_numpy(draws.random((batch, *shape), dtype=np.float32))
+    return x, F.one_hot(torch.from_numpy(draws.integers(0, 10, batch)), 10).float()
+
+
+def check_angle(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """That what is compared is the same gradient."""
+    angle = metrics.alignment(dict(found), dict(expected))[""].angle
+    assert cos(radians(angle)) > 0.99, f"the gradients are {angle:.1f} degrees apart"
+
+
+@torch.no_grad()
+def bare_parallel(
+    weights: Sequence[Tensor], biases: Sequence[Tensor], x: Tensor, target: Tensor, ticks: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """s⁺ and s⁻ per layer after ``ticks`` parallel updates from zero, written by hand.
+
+    DP with α = ½, β = 1 and the squared error at the potential, nudged from tick L on. A product
+    is computed only where its input has changed since the last tick, and a mean or difference that
+    is still zero is not multiplied at all.
+    """
+    depth = len(weights)
+    mean, difference, basal, apical = {0: x}, dict[int, Tensor](), dict[int, Tensor](), {}
+    plus, minus = dict[int, Tensor](), dict[int, Tensor]()
+    new_means, new_differences = {0}, set[int]()
+    for tick in range(1, ticks + 1):
+        changed = []
+        for k in range(1, depth + 1):
+            if k - 1 in new_means:
+                basal[k] = F.linear(mean[k - 1], weights[k - 1], biases[k - 1])
+            if k + 1 in new_differences:
+                apical[k] = difference[k + 1] @ weights[k]
+            nudged = k == depth and tick >= depth and (k - 1 in new_means or tick == depth)
+            if nudged:
+                apical[k] = target - basal[k]
+            if k - 1 in new_means or k + 1 in new_differences or nudged:
+                changed.append(k)
+        new_means, new_differences = set(changed), {k for k in changed if k in apical}
+        for k in changed:
+            if k not in apical:
+                plus[k] = minus[k] = mean[k] = torch.relu(basal[k])
+                continue
+            above = torch.add(basal[k], apical[k], alpha=0.5)
+            below = torch.add(basal[k], apical[k], alpha=-0.5)
+            plus[k] = above if k == depth else torch.relu(above)
+            minus[k] = below if k == depth else torch.relu(below)
+            mean[k] = 0.5 * (plus[k] + minus[k])
+            difference[k] = plus[k] - minus[k]
+    layers = range(1, depth + 1)
+    return [plus[k] for k in layers], [minus[k] for k in layers]
