@@ -151,6 +151,11 @@ class Damage:
         """What it multiplies differences by, transposed."""
         return _times(weight, self.feedback_factors.get(projection))
 
+    def is_alike(self, projection: str) -> bool:
+        """Whether the way back through the projection has the weights of the way up."""
+        forward, feedback = self.forward_factors, self.feedback_factors
+        return forward.get(projection) is feedback.get(projection)
+
     def summary(self) -> dict[str, Any]:
         """How many dyads are broken, by population."""
         return {

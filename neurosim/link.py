@@ -16,6 +16,7 @@ from neurosim.lines import Line
 from neurosim.model import Model
 from neurosim.operators import Ints, Operator, Selection, add_bias, shaped
 from neurosim.populations import Population, Projection
+from neurosim.precision import ROUNDED, Copies, Mixed, Precision
 from neurosim.rules import Wake
 from neurosim.slots import Slot, Stale
 from neurosim.transit import View
@@ -63,13 +64,23 @@ class Link:
     """A projection in simulation: what both of its ends see, and the potentials made of it."""
 
     def __init__(
-        self, projection: Projection, pre: Cell, post: Cell, model: Model, damage: Damage
+        self,
+        projection: Projection,
+        pre: Cell,
+        post: Cell,
+        model: Model,
+        damage: Damage,
+        precision: Precision | None = None,
     ) -> None:
         self._damage = damage
         self.projection, self.pre, self.post = projection, pre, post
         self.name = projection.name
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
+        # Without a weight nothing is multiplied, so nothing is rounded.
+        mixed = precision == "bf16-mixed" and self.weight is not None
+        self.products = Mixed(self.operator) if mixed else self.operator
+        self.copies = Copies() if mixed else None
         self.bias: nn.Parameter | None = None
         # What the ends see of each other; over ideal channels, what was last sent. Several views
         # are those of synapses with different delays. The input is sent nothing.
@@ -90,7 +101,7 @@ class Link:
         winners: Tensor | None = None
         for view in self.heard_means:
             seen = view.value.value
-            part, won = self.operator.forward(seen, _through(view, weight), bias, selection)
+            part, won = self.products.forward(seen, _through(view, weight), bias, selection)
             total, winners, bias = part if total is None else total + part, won, None
         if total is None:
             total = add_bias(self._zeros(selection), bias, selection)
@@ -114,7 +125,7 @@ class Link:
         for view in self.differences:
             seen = self._routed(view.value.tensor)
             if seen is not None:
-                part = self.operator.adjoint(seen, _through(view, weight), winners, selection)
+                part = self.products.adjoint(seen, _through(view, weight), winners, selection)
                 total = part if total is None else total + part
         return total
 
@@ -140,7 +151,7 @@ class Link:
         winners = self.winners.tensor
         total: Tensor | None = None
         for view in self.heard_means:
-            part = self.operator.weight_gradient(difference, view.value.value, winners)
+            part = self.products.weight_gradient(difference, view.value.value, winners)
             part = part if view.mask is None else part * view.mask
             total = part if total is None else total + part
         assert self.weight is not None
@@ -149,14 +160,32 @@ class Link:
     @property
     def forward_weight(self) -> Tensor | None:
         """What means are multiplied by: the weight, as far as the synapses have no mismatch."""
-        weight = self.weight
-        return None if weight is None else self._damage.forward_weight(self.name, weight)
+        weight, damage = self.weight, self._damage
+        if weight is None:
+            return None
+        if self.copies is None:
+            return damage.forward_weight(self.name, weight)
+        return self.copies.of(weight, "up", lambda: damage.forward_weight(self.name, weight))
 
     @property
     def feedback_weight(self) -> Tensor | None:
         """What differences are multiplied by, transposed."""
-        weight = self.weight
-        return None if weight is None else self._damage.feedback_weight(self.name, weight)
+        weight, damage = self.weight, self._damage
+        if weight is None:
+            return None
+        if self.copies is None:
+            return damage.feedback_weight(self.name, weight)
+        if damage.is_alike(self.name):
+            return self.forward_weight
+        return self.copies.of(weight, "down", lambda: damage.feedback_weight(self.name, weight))
+
+    @property
+    def copied_bytes(self) -> int:
+        """Of the rounded copies of the weight."""
+        if self.copies is None or self.weight is None:
+            return 0
+        ways = 1 if self._damage.is_alike(self.name) else 2
+        return ways * self.weight.numel() * ROUNDED.itemsize
 
     @property
     def difference(self) -> Slot:

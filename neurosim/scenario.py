@@ -22,6 +22,7 @@ from neurosim.losses import LOSSES, LossName
 from neurosim.memory import Memory, Optimizer, estimate
 from neurosim.model import Model
 from neurosim.network import Network
+from neurosim.precision import Precision
 from neurosim.random import stream
 from neurosim.schedules import Schedule
 from neurosim.sectionbase import Section
@@ -50,6 +51,7 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("learn_every",): ("plasticity", "every"),
     ("probes",): ("probes",),
     ("device",): ("device",),
+    ("precision",): ("precision",),
 }
 EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -82,6 +84,9 @@ class ScenarioFile(Section):
     seed: int = Field(0, ge=0, lt=2**63)
     device: Device = "auto"
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Precision | None = Field(
+        None, description="bf16-mixed: products in bfloat16; default: as dtype"
+    )
     compute: Compute = "auto"
     processes: Processes = "population"
     threads: int | None = Field(None, ge=1, le=4096, description="threads of torch")
@@ -248,6 +253,7 @@ class Scenario:
             stop=None if file.stop is None else file.stop.make(),
             device=device,
             compute=file.compute,
+            precision=file.precision,
             processes=file.processes,
             seed=file.seed,
         )

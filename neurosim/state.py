@@ -18,6 +18,7 @@ from neurosim.lines import Line, Wiring
 from neurosim.link import Cell, Link, Outlet
 from neurosim.model import Model
 from neurosim.populations import Population
+from neurosim.precision import Precision
 from neurosim.rules import Rule
 from neurosim.schedules.base import as_array
 from neurosim.slots import Slot
@@ -36,6 +37,7 @@ class State:
         seed: int = 0,
         tracked: bool = False,
         damage: Damage | None = None,
+        precision: Precision | None = None,
     ) -> None:
         network = model.network
         self.model, self.device = model, model.device  # asked for once: it walks the modules
@@ -55,6 +57,7 @@ class State:
                 self.by_name[projection.post],
                 model,
                 damage,
+                precision,
             )
             self.links.append(link)
             link.pre.outgoing.append(link)
@@ -207,6 +210,8 @@ class State:
         """Takes the present weights as those that the cached potentials were computed with."""
         for link in self.links:
             link.weight_version = _version(link.weight) + _version(link.bias)
+            if link.copies is not None:
+                link.copies.clear()
 
     def forget_target(self) -> None:
         """A new target has reached nothing yet."""
@@ -235,6 +240,8 @@ class State:
                 link.weight_version = version
                 link.basal_stale.touch()
                 link.apical_stale.touch()
+                if link.copies is not None:
+                    link.copies.clear()
                 changed = True
         return changed
 

@@ -97,7 +97,9 @@ def at(values: Tensor, index: Ints) -> Tensor:
     flat = index.reshape(-1)
     inside = flat.clip(min=0)
     if values.is_cpu:  # numpy gathers along the last dimension several times as fast as torch
-        found = torch.from_numpy(np.take(values.numpy(), inside, axis=2))
+        # It has no bfloat16, but numbers are not looked at here.
+        bits = values.view(torch.int16) if values.dtype == torch.bfloat16 else values
+        found = torch.from_numpy(np.take(bits.numpy(), inside, axis=2)).view(values.dtype)
     else:
         found = values.index_select(2, upload(inside, values.device))
     outside = np.flatnonzero(flat == NOWHERE)

@@ -67,7 +67,17 @@ SCHEDULES = [
 FLOORS: list[list[str]] = [
     ["_version", "errors", "checks", "random", "dyad"],
     ["yamltext", "validation", "documents", "files", "combinations"],
-    ["devices", "changes", "windows", "operators", "pooling", "convolution", "spectrum", "losses"],
+    [
+        "devices",
+        "changes",
+        "windows",
+        "operators",
+        "precision",
+        "pooling",
+        "convolution",
+        "spectrum",
+        "losses",
+    ],
     ["populations", "networkfile", "torchimport", "network"],
     ["faults", "model"],
     [
