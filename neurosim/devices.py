@@ -67,6 +67,13 @@ def _check_cuda(name: str, index: int) -> None:
         )
 
 
+def repeatable() -> None:
+    """From now on convolutions on cuda are computed in float32 in full and the same every time: by
+    themselves they round to TF32, and may add in any order. Settings of torch, for the process."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+
+
 def upload(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     """An array of the host on a device, which is not waited for. On the CPU it is not copied."""
     tensor = torch.from_numpy(array)

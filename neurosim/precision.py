@@ -17,13 +17,19 @@ ROUNDED = torch.bfloat16
 
 
 def check_precision(precision: Precision | None, dtype: torch.dtype) -> None:
-    """Raises ConfigurationError for a precision that a model of this dtype cannot have. None is
-    the model's own."""
+    """Raises ConfigurationError for a precision that a model of this dtype cannot have, None being
+    its own; and for a dtype that states cannot have."""
+    name = str(dtype).removeprefix("torch.")
+    if dtype not in (torch.float32, torch.float64):
+        raise ConfigurationError(
+            f"the model is of dtype {name}; a simulation needs float32 or float64 (with the "
+            "precision 'bf16-mixed' products of float32 are computed in bfloat16)",
+            "dtype",
+        )
     if precision is None:
         return
     check_choices(precision=(precision, Precision))
     if dtype != torch.float32:
-        name = str(dtype).removeprefix("torch.")
         raise ConfigurationError(
             f"precision is {precision!r}, but the model is of dtype {name}: states and weights "
             f"would have to be float32; use dtype float32, or leave the precision out",

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from away import AWAY, Away, Elsewhere
+from click.testing import CliRunner
 from torch import Tensor
 
 import neurosim as ns
+from neurosim.cli import main
 from neurosim.devices import Flags, resolve_device, upload
 from neurosim.random import stream
 from tests.conformance.cases import SCHEDULES, Case, Setup
@@ -66,6 +69,27 @@ def test_cuda(
         return
     with pytest.raises(ns.ConfigurationError, match=message):
         resolve_device("cuda:2")
+
+
+COMMANDS = {
+    "run": ["training.max_steps=1", "data.limit=60"],
+    "converge": ["study.samples=2", "data.limit=60", "schedule.passes=1"],
+    "sweep": ["training.max_steps=1", "data.limit=60", "--jobs", "0"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_on_the_command_line(command: str, tmp_path: Path) -> None:
+    scenario = Path(__file__).parents[1] / "scenarios/random_order.yaml"
+    arguments = [command, str(scenario), *COMMANDS[command], "--quiet", "--out", str(tmp_path)]
+    refused = CliRunner().invoke(main, [*arguments, "--device", "gpu"])
+    assert refused.exit_code == 2
+    assert "device: device is 'gpu'; it must be 'auto', 'cpu', 'cuda' or" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+    done = CliRunner().invoke(main, [*arguments, "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    (written,) = tmp_path.rglob("scenario.yaml")
+    assert "\ndevice: cpu\n" in written.read_text()
 
 
 # ---- a device that is not there ------------------------------------------------------------------

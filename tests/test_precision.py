@@ -324,6 +324,13 @@ def test_needs_float32(precision: Any) -> None:
     assert found.value.option == ("precision",)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_states_of_less(dtype: torch.dtype) -> None:
+    model = make_model("mlp").to(dtype)
+    with pytest.raises(ns.ConfigurationError, match=r"needs float32 or float64 .*'bf16-mixed'"):
+        ns.Simulation(model, schedule=ns.schedules.Parallel(4))
+
+
 def test_unknown_ones() -> None:
     with pytest.raises(ns.ConfigurationError, match="precision is 'bf16'; it must be one of"):
         simulate("mlp", precision="bf16")
