@@ -4,6 +4,8 @@ hold: states, what was last sent and is seen of it, cached potentials.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -160,24 +162,22 @@ class Link:
     @property
     def forward_weight(self) -> Tensor | None:
         """What means are multiplied by: the weight, as far as the synapses have no mismatch."""
-        weight, damage = self.weight, self._damage
-        if weight is None:
-            return None
-        if self.copies is None:
-            return damage.forward_weight(self.name, weight)
-        return self.copies.of(weight, "up", lambda: damage.forward_weight(self.name, weight))
+        weight = self.weight
+        if weight is None or self.copies is None:
+            return None if weight is None else self._damage.forward_weight(self.name, weight)
+        damaged = partial(self._damage.forward_weight, self.name, weight)
+        return self.copies.of(weight, "up", damaged)
 
     @property
     def feedback_weight(self) -> Tensor | None:
         """What differences are multiplied by, transposed."""
-        weight, damage = self.weight, self._damage
-        if weight is None:
-            return None
-        if self.copies is None:
-            return damage.feedback_weight(self.name, weight)
-        if damage.is_alike(self.name):
+        weight = self.weight
+        if weight is None or self.copies is None:
+            return None if weight is None else self._damage.feedback_weight(self.name, weight)
+        if self._damage.is_alike(self.name):
             return self.forward_weight
-        return self.copies.of(weight, "down", lambda: damage.feedback_weight(self.name, weight))
+        damaged = partial(self._damage.feedback_weight, self.name, weight)
+        return self.copies.of(weight, "down", damaged)
 
     @property
     def copied_bytes(self) -> int:

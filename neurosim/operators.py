@@ -47,15 +47,11 @@ class Selection:
         self, shape: Shape, dyads: Ints, device: torch.device, channels: Ints | None = None
     ) -> None:
         self.shape, self.dyads, self.device = shape, dyads, device
+        self.flat = upload(dyads, device)
         self._planes = channels
         self.channels = None if channels is None else upload(channels, device)
         self.count = len(dyads)
         self._index = self.flat if self.channels is None else self.channels
-
-    @cached_property
-    def flat(self) -> Tensor:
-        """``dyads`` on the device."""
-        return upload(self.dyads, self.device)
 
     def narrow(self, mask: npt.NDArray[np.bool_]) -> Selection:
         """The part where ``mask`` (over ``dyads``) is set; whole channels if these are selected."""
