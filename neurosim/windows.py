@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from neurosim.devices import upload
+
 Pair = tuple[int, int]
 Ints = npt.NDArray[np.int64]
 
@@ -135,12 +137,14 @@ def at(values: Tensor, index: Ints) -> Tensor:
     flat = index.reshape(-1)
     inside = flat.clip(min=0)
     if values.is_cpu:  # numpy gathers along the last dimension several times as fast as torch
-        found = torch.from_numpy(np.take(values.numpy(), inside, axis=2))
+        # It has no bfloat16, but numbers are not looked at here.
+        bits = values.view(torch.int16) if values.dtype == torch.bfloat16 else values
+        found = torch.from_numpy(np.take(bits.numpy(), inside, axis=2)).view(values.dtype)
     else:
-        found = values[:, :, torch.from_numpy(inside).to(values.device)]
+        found = values.index_select(2, upload(inside, values.device))
     outside = np.flatnonzero(flat == NOWHERE)
     if len(outside):
-        found.index_fill_(2, torch.from_numpy(outside).to(values.device), 0)
+        found.index_fill_(2, upload(outside, values.device), 0)
     return found.view(*values.shape[:2], *index.shape)
 
 
