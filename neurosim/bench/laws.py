@@ -59,7 +59,9 @@ def wakes(sizes: Sizes) -> Result:
         before = simulation.counts.wakes
         simulation.advance(1)
         ticks[simulation.counts.wakes - before] = lambda s=simulation: s.advance(1)  # type: ignore[misc]
-    return law(_measure(ticks, 3 * sizes.repeats), "1 in the limit; a tick by the neurons that wake")
+    return law(
+        _measure(ticks, 3 * sizes.repeats), "1 in the limit; a tick by the neurons that wake"
+    )
 
 
 def delay(sizes: Sizes) -> Result:
