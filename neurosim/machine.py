@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import simpy
 import torch
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # the numbers of these settings in malloc.h
 
 
 def machine() -> dict[str, str | int]:
@@ -43,6 +46,18 @@ def memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return 0
+
+
+def keep_memory() -> None:
+    """From now on the process keeps the memory of arrays that are dropped for those that come.
+
+    By itself the C library hands large arrays back to the system, which clears the pages anew for
+    the next ones: a tenth of a step of VGG16. A setting of glibc; elsewhere nothing happens.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def device_bytes(device: torch.device) -> int:
