@@ -23,13 +23,13 @@ from neurosim.model import Model
 from neurosim.network import Network
 from neurosim.populations import Feedback
 from neurosim.random import stream
+from neurosim.rulesections import AnyRule, DualPropagationSection
 from neurosim.schedules import Schedule
 from neurosim.sectionbase import Section
 from neurosim.sections import (
     AnyData,
     AnyProbe,
     AnySchedule,
-    DualPropagationSection,
     PlasticitySection,
     StopSection,
     TrainingSection,
@@ -64,7 +64,7 @@ class ScenarioFile(Section):
         None, description="feedback weights of all projections, in place of what the network says"
     )
     data: AnyData
-    rule: DualPropagationSection = DualPropagationSection(kind="dual_propagation")
+    rule: AnyRule = DualPropagationSection(kind="dual_propagation")
     loss: LossName = "squared_error"
     init: Init = "feedforward"
     schedule: AnySchedule
