@@ -85,7 +85,7 @@ class Simulation:
         check_probes(self.probes, network)
         self.loss = LOSSES[loss]
         self.rule.check_loss(self.loss)
-        self.rule.check_network(network)
+        self.rule.check_feedback(network)
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop

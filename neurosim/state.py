@@ -169,8 +169,10 @@ class Link:
     def present_version(self) -> int:
         """How often the weights were written in place, as torch counts it: what this says of the
         cached potentials is compared with what it said when they were computed."""
-        tensors = (self.weight, self.feedback, self.bias)
-        return sum(tensor._version for tensor in tensors if tensor is not None)
+        version = 0 if self.weight is None else self.weight._version
+        if self.feedback is not None:
+            version += self.feedback._version
+        return version if self.bias is None else version + self.bias._version
 
     @property
     def difference(self) -> Slot:

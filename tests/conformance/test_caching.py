@@ -35,7 +35,7 @@ def cases(schedules: list[str], networks: Iterable[str] = NETWORKS) -> list[Case
         for rule in RULES
         for init, learn_every in STARTS
         if init == "feedforward" or rule != "prediction"
-        if network not in FEEDBACK or RULES[rule].separate_feedback
+        if network not in FEEDBACK or len(RULES[rule].feedbacks) > 1
     ]
 
 
