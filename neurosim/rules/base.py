@@ -77,7 +77,7 @@ class Rule(ABC):
         """Raises ConfigurationError where the rule's nudge cannot use this loss."""
 
     def check_feedback(self, network: Network) -> None:
-        """Raises ConfigurationError where a projection has feedback weights that the rule has not."""
+        """Raises ConfigurationError where a projection has feedback that the rule has not."""
         for projection in network.projections:
             if projection.feedback not in self.feedbacks:
                 possible = " or ".join(map(repr, self.feedbacks))
