@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+DEVICE = click.option(
+    "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the same as device=NAME."
+)
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 
@@ -58,13 +61,21 @@ def main() -> None:
     "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for run folders."
 )
 @click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
+@DEVICE
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
-def run(file: Path, overrides: Sequence[str], out: Path, run_id: str | None, quiet: bool) -> None:
+def run(
+    file: Path,
+    overrides: Sequence[str],
+    out: Path,
+    run_id: str | None,
+    device: str | None,
+    quiet: bool,
+) -> None:
     """Run the scenario FILE; KEY=VALUE overrides single values (training.epochs=3)."""
     from neurosim import runner
     from neurosim.scenario import Scenario
 
-    scenario = Scenario.load(file, overrides)
+    scenario = Scenario.load(file, _with_device(overrides, device))
     _finish(runner.run(scenario, out, _console(quiet), run_id))
 
 
@@ -80,6 +91,7 @@ def run(file: Path, overrides: Sequence[str], out: Path, run_id: str | None, qui
     "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for run folders."
 )
 @click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
+@DEVICE
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def converge(
     file: Path,
@@ -87,6 +99,7 @@ def converge(
     weights: Path | None,
     out: Path,
     run_id: str | None,
+    device: str | None,
     quiet: bool,
 ) -> None:
     """Measure how one inference of the scenario FILE converges; KEY=VALUE overrides values.
@@ -98,7 +111,7 @@ def converge(
     from neurosim import documents, runner
     from neurosim.scenario import Scenario
 
-    document = documents.apply_overrides(documents.load(file), overrides)
+    document = documents.apply_overrides(documents.load(file), _with_device(overrides, device))
     study = document.value.get("study") if isinstance(document.value, dict) else {}
     more = []
     if study is None or (isinstance(study, dict) and "kind" not in study):
@@ -133,6 +146,7 @@ def resume(folder: Path, quiet: bool) -> None:
 )
 @click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep).")
 @click.option("--retry", is_flag=True, help="Run again what has failed.")
+@DEVICE
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def sweep(
     file: Path,
@@ -142,6 +156,7 @@ def sweep(
     out: Path,
     name: str | None,
     retry: bool,
+    device: str | None,
     quiet: bool,
 ) -> None:
     """Run the scenario FILE with every combination of values (rule.beta=0.1,1 seed=0,1,2).
@@ -152,7 +167,7 @@ def sweep(
     from neurosim.progress import SweepDisplay
     from neurosim.runfolder import interruptible
 
-    planned = sweep.plan(file, assignments, seeds)
+    planned = sweep.plan(file, _with_device(assignments, device), seeds)
     folder = out / sweep.folder_name(name or planned.name)
     jobs = sweep.default_jobs(planned.threads) if jobs is None else jobs
     console = _console(quiet)
@@ -338,6 +353,10 @@ def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
     if json_file is not None:
         write_json(json_file, measurements.to_json(found))
         click.echo(f"json: {json_file}")
+
+
+def _with_device(overrides: Sequence[str], device: str | None) -> list[str]:
+    return [*overrides, *([] if device is None else [f"device={device}"])]
 
 
 def _console(quiet: bool) -> Console:

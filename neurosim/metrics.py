@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from neurosim.faults import Damage
 from neurosim.lines import Line
+from neurosim.link import Cell
 from neurosim.losses import Loss
 from neurosim.model import Model
 from neurosim.rules import Nudge, Rule, Wake
-from neurosim.state import Cell, State
+from neurosim.state import State
 from neurosim.transit import View
 
 
@@ -70,7 +71,7 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
             if difference is None:
                 continue
             winners = link.winners.tensor
-            part = link.operator.adjoint(difference, link.feedback_weight, winners, None)
+            part = link.products.adjoint(difference, link.feedback_weight, winners, None)
             apical = part if apical is None else apical + part
         wake = rule.wake(
             cell.population.activation,
@@ -87,7 +88,7 @@ def basal_potential(cell: Cell, means: dict[str, Tensor]) -> Tensor:
     basal: Tensor | None = None
     for link in cell.incoming:
         mean = means[link.pre.name]
-        part, _ = link.operator.forward(mean, link.forward_weight, link.bias, None)
+        part, _ = link.products.forward(mean, link.forward_weight, link.bias, None)
         basal = part if basal is None else basal + part
     assert basal is not None
     return basal

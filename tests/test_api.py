@@ -69,7 +69,17 @@ SCHEDULES = [
 FLOORS: list[list[str]] = [
     ["_version", "errors", "checks", "random", "dyad"],
     ["yamltext", "validation", "documents", "files", "combinations"],
-    ["changes", "windows", "operators", "pooling", "convolution", "spectrum", "losses"],
+    [
+        "devices",
+        "changes",
+        "windows",
+        "operators",
+        "precision",
+        "pooling",
+        "convolution",
+        "spectrum",
+        "losses",
+    ],
     ["populations", "networkfile", "torchimport", "network"],
     ["faults", "model"],
     [
@@ -91,6 +101,7 @@ FLOORS: list[list[str]] = [
         "effects",
         "transit",
         "lines",
+        "link",
         "state",
         "messages",
         "living",

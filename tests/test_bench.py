@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from rich.console import Console
+from sizes import TINY
 
 from neurosim import Network, bench
 from neurosim.bench import layers, scheduling, timing, work
@@ -21,20 +22,6 @@ from neurosim.errors import ConfigurationError
 from neurosim.machine import machine as describe
 from neurosim.units import UnitKind
 
-TINY = bench.Sizes(
-    dyads=200,
-    neuron_ticks=3,
-    population_ticks=2,
-    width=32,
-    batch=4,
-    passes=2,
-    planes=1,
-    images=1,
-    thinner=16,
-    digits=2,
-    span=(1, 2),
-    repeats=1,
-)
 RESULTS = [
     bench.Measurement("engine_over_bare_loop", 1.0625, "times", "at most 1.10"),
     bench.Measurement("bare_simpy_wakes_per_second", 212345.6, "wakes/s", "upper bound"),
@@ -55,7 +42,7 @@ def test_a_law_is_the_power_that_fits() -> None:
     value, unit, against = timing.law({n: 2e-3 * n**1.5 for n in (10, 30, 1000)}, "3/2")
     assert value == pytest.approx(1.5, abs=1e-12)
     assert unit == "(exponent)"
-    assert against == "3/2; 10: 63.2 ms, 30: 329 ms, 1,000: 6.32e+04 ms"
+    assert against == "3/2; 10: 63.2 ms, 30: 329 ms, 1,000: 6.32e+04 ms; between the last two 1.50"
 
 
 def test_peak_bytes_counts_what_is_alive_at_once() -> None:

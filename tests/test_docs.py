@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sizes import TINY
 
-from neurosim import documents
+from neurosim import bench, documents
 from neurosim.cli import main
 from neurosim.combinations import split_values
 from neurosim.network import Network
@@ -88,6 +89,9 @@ def test_commands(
     monkeypatch.chdir(tmp_path)
     if arguments[0] == "run":
         arguments += SMALL
+    if arguments[0] == "bench":
+        for name in ("FULL", "QUICK"):
+            monkeypatch.setattr(bench, name, TINY)
     if arguments[0] == "download":
         request.getfixturevalue("mirror")  # in full, but small files from this machine
     elif any("mnist" in argument for argument in arguments):

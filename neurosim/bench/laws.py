@@ -31,19 +31,19 @@ def _measure(functions: Mapping[int, Callable[[], object]], repeats: int) -> dic
 
 
 def batch(sizes: Sizes) -> Result:
-    steps = {10 * n: _step(sizes.width, 10 * n) for n in sizes.span}
-    return law(_measure(steps, sizes.repeats), "1 where the products decide; step by batch")
+    steps = {n: _step(sizes.width, n) for n in (sizes.batch * n for n in sizes.span)}
+    return law(_measure(steps, sizes.repeats), "1 in the limit; a step by the batch")
 
 
 def depth(sizes: Sizes) -> Result:
-    steps = {2 * n: _step(sizes.width // 4, sizes.batch, 2 * n) for n in sizes.span}
-    return law(_measure(steps, sizes.repeats), "1; step by hidden layers")
+    steps = {2 * n: _step(sizes.width, sizes.batch, 2 * n) for n in sizes.span}
+    return law(_measure(steps, sizes.repeats), "1 in the limit; a step by the hidden layers")
 
 
 def width(sizes: Sizes) -> Result:
     unit = sizes.width // 10
     steps = {unit * n: _step(unit * n, sizes.batch) for n in sizes.span}
-    return law(_measure(steps, sizes.repeats), "2 where the products decide; step by width")
+    return law(_measure(steps, sizes.repeats), "2 in the limit; a step by the width")
 
 
 def wakes(sizes: Sizes) -> Result:
@@ -59,7 +59,9 @@ def wakes(sizes: Sizes) -> Result:
         before = simulation.counts.wakes
         simulation.advance(1)
         ticks[simulation.counts.wakes - before] = lambda s=simulation: s.advance(1)  # type: ignore[misc]
-    return law(_measure(ticks, 3 * sizes.repeats), "1 where the products decide; tick by wakes")
+    return law(
+        _measure(ticks, 3 * sizes.repeats), "1 in the limit; a tick by the neurons that wake"
+    )
 
 
 def delay(sizes: Sizes) -> Result:
@@ -80,4 +82,4 @@ def delay(sizes: Sizes) -> Result:
         simulation.start(x, target)
         simulation.advance(n * 2 * (len(model.network.dyadic) + 1))
         ticks[n] = lambda s=simulation: s.advance(1)  # type: ignore[misc]
-    return law(_measure(ticks, 3 * sizes.repeats), "0; tick by delay")
+    return law(_measure(ticks, 3 * sizes.repeats), "0; a tick by the delay")

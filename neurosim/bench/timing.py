@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -104,6 +105,7 @@ def ratio(
 def peak_bytes(function: Callable[[], object]) -> int:
     """The most bytes of tensors on the CPU that are alive at once during a call, besides those
     from before."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler tells that it starts and stops
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         function()
@@ -114,8 +116,8 @@ def peak_bytes(function: Callable[[], object]) -> int:
 
 
 def law(points: Mapping[int, float], expected: str) -> Result:
-    """The exponent p of t ∝ nᵖ that fits seconds by n best, in logarithms."""
+    """The exponent p of t ∝ nᵖ that fits seconds by n best, in logarithms; and of the last two."""
     n, t = ([log(value) for value in values] for values in (points, points.values()))
-    exponent = float(np.polyfit(n, t, 1)[0])
+    exponent, last = (float(np.polyfit(n[first:], t[first:], 1)[0]) for first in (0, -2))
     listed = ", ".join(f"{key:,}: {1e3 * seconds:,.3g} ms" for key, seconds in points.items())
-    return exponent, "(exponent)", f"{expected}; {listed}"
+    return exponent, "(exponent)", f"{expected}; {listed}; between the last two {last:.2f}"
