@@ -80,6 +80,7 @@ class Link:
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
         self.feedback = model.feedback(projection.name)
+        self.feedback_speed: Tensor | None = None  # the momentum of one that learns by itself
         # Without a weight nothing is multiplied, so nothing is rounded.
         mixed = precision == "bf16-mixed" and self.weight is not None
         self.products = Mixed(self.operator) if mixed else self.operator

@@ -55,7 +55,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     def array(size: int) -> int:
         return batch * size * element
 
-    states = caches = wakes = copies = 0
+    states = caches = wakes = copies = momentum = 0
     for cell in [state.input, *state.cells]:
         size = cell.population.size
         own = [o for o in cell.difference_outlets if o.sent is not cell.difference]
@@ -72,6 +72,10 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
         if isinstance(inner, Conv2d):
             middle = prod(inner.middle)
             largest = max(largest, array(middle) + array(pre))
+        if link.projection.feedback == "local_jacobian" and optimizer is not None:
+            assert link.weight is not None
+            momentum += 2 * link.weight.numel() * element  # and a gradient
+            largest = max(largest, 3 * array(pre) + 6 * array(post))
         if link.copies is not None and link.weight is not None:
             copies += link.copied_bytes
             passed = batch * (pre + post + middle) + link.weight.numel()
@@ -86,7 +90,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     return Memory(
         weights=parameters + constants + copies,
         gradients=parameters if optimizer is not None else 0,
-        optimizer=COPIES[optimizer] * parameters if optimizer is not None else 0,
+        optimizer=momentum + (COPIES[optimizer] * parameters if optimizer is not None else 0),
         states=states,
         caches=caches,
         rings=rings,

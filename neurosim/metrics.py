@@ -257,8 +257,10 @@ def contrastive_objective(state: State, rule: Rule) -> float:
     means = {name: current_mean(cell, rule) for name, cell in state.by_name.items()}
     total = 0.0
     for cell in state.cells:
-        if cell.difference.tensor is not None:
-            total += float((cell.difference.value * basal_potential(cell, means)).sum())
+        states = (cell.plus.value, cell.minus.value, cell.difference.tensor)
+        error = rule.error(cell.population.activation, *states)
+        if error is not None:
+            total += float((error * basal_potential(cell, means)).sum())
     return total * rule.gradient_scale / state.batch
 
 

@@ -25,6 +25,7 @@ from neurosim.inputs import (
     check_probes,
     check_start,
 )
+from neurosim.jacobian import learn_feedback
 from neurosim.living import Living
 from neurosim.losses import LOSSES, LossName
 from neurosim.messages import Counts, News
@@ -89,7 +90,6 @@ class Simulation:
         check_probes(self.probes, network)
         self.loss = LOSSES[loss]
         self.rule.check_loss(self.loss)
-        self.rule.check_feedback(network)
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop
@@ -279,8 +279,7 @@ class Simulation:
 
     @torch.no_grad()
     def gradients(self) -> dict[str, Tensor]:
-        """The local gradient of every parameter, batch mean, by the keys of ``model.state_dict()``
-        (a constant, as random feedback is, has none).
+        """The local gradient of every parameter, batch mean, by the keys of ``model.state_dict()``.
 
         ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now.
         """
@@ -301,6 +300,7 @@ class Simulation:
         gradients = self.gradients()
         for name, parameter in self.model.named_parameters():
             parameter.grad = gradients[name]
+        learn_feedback(self.state, self.rule, self.counts, self.seed, self.inferences, self._tick)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self._check_weights(written=True)

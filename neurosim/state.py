@@ -144,6 +144,7 @@ class State:
                 "winners": copied(link.winners.tensor),
                 "unwired": link.unwired.state(),
                 "heard": link.heard,
+                "feedback_speed": copied(link.feedback_speed),
                 "basal_stale": link.basal_stale.state(),
                 "apical_stale": link.apical_stale.state(),
             }
@@ -198,6 +199,7 @@ class State:
             load(link.winners, saved["winners"], link.post.population)
             link.unwired.load(saved["unwired"])
             link.heard = bool(saved["heard"])
+            link.feedback_speed = copied(saved.get("feedback_speed"))
             link.basal_stale.load(saved["basal_stale"])
             link.apical_stale.load(saved["apical_stale"])
         for key, line in lines.items():

@@ -92,6 +92,14 @@ class Rule(ABC):
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
         """What dyads in these states send forward."""
 
+    def error(
+        self, activation: ActivationName, plus: Tensor, minus: Tensor, difference: Tensor | None
+    ) -> Tensor | None:
+        """What the weights into dyads in these states learn from, δ in the local gradient: the
+        ``difference`` that was sent, in rules that send nothing else back. None is exactly zero."""
+        del activation, plus, minus
+        return difference
+
     @abstractmethod
     def damping_of(self, upward: Sequence[Upward]) -> float:
         """The damping D of a population with these projections upward."""
