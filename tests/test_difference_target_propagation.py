@@ -78,7 +78,7 @@ def test_the_difference_correction_written_out(activation: str, f: Any, slope: A
 
 
 def test_the_gradient_is_that_of_the_distance_to_the_targets() -> None:
-    """By autograd of Σ ½‖s − t‖² / (βB), targets and the states below held; conv and max-pooling."""
+    """By autograd of Σ ½‖s − t‖² / (βB), targets and states below held; conv and max-pooling."""
     description = {
         "input": [2, 6, 6],
         "activation": "tanh",
