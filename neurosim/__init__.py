@@ -29,17 +29,25 @@ if TYPE_CHECKING:
     from neurosim.outcome import Outcome, Stop
     from neurosim.populations import Population, Projection
     from neurosim.probes import Probe, Trace
-    from neurosim.rules import DualPropagation
+    from neurosim.rules import (
+        LPOM,
+        BackPropagation,
+        DifferenceTargetPropagation,
+        DualPropagation,
+        LocalJacobian,
+    )
     from neurosim.simulation import Simulation
     from neurosim.units import Unit
 
 # Where each name is: imported at first use, so that `neurosim --help` does not wait for torch.
 _HOMES = {
+    "BackPropagation": "rules",
     "Channel": "channels",
     "Channels": "channels",
     "ConfigurationError": "errors",
     "Convergence": "convergence",
     "DataError": "errors",
+    "DifferenceTargetPropagation": "rules",
     "DivergenceError": "errors",
     "DocumentError": "errors",
     "DualPropagation": "rules",
@@ -47,6 +55,8 @@ _HOMES = {
     "Faults": "faults",
     "FixedPoint": "fixedpoint",
     "InputError": "errors",
+    "LPOM": "rules",
+    "LocalJacobian": "rules",
     "Model": "model",
     "Network": "network",
     "NetworkError": "errors",
@@ -68,11 +78,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "LPOM",
+    "BackPropagation",
     "Channel",
     "Channels",
     "ConfigurationError",
     "Convergence",
     "DataError",
+    "DifferenceTargetPropagation",
     "DivergenceError",
     "DocumentError",
     "DualPropagation",
@@ -80,6 +93,7 @@ __all__ = [
     "Faults",
     "FixedPoint",
     "InputError",
+    "LocalJacobian",
     "Model",
     "Network",
     "NetworkError",

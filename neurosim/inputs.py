@@ -47,7 +47,9 @@ def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor
 
 
 def check_start(init: Init, rule: Rule, network: Network) -> None:
-    """Raises ConfigurationError or NetworkError where inferences cannot start in this way."""
+    """Raises ConfigurationError or NetworkError where inferences cannot start in this way, or where
+    the rule is not defined for the network."""
+    rule.check_feedback(network)
     if rule.needs_prediction and init != "feedforward":
         raise ConfigurationError(
             f"the nudge 'prediction' needs init 'feedforward', not {init!r}; or use the nudge "

@@ -79,6 +79,8 @@ class Link:
         self.name = projection.name
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
+        self.feedback = model.feedback(projection.name)
+        self.feedback_speed: Tensor | None = None  # the momentum of one that learns by itself
         # Without a weight nothing is multiplied, so nothing is rounded.
         mixed = precision == "bf16-mixed" and self.weight is not None
         self.products = Mixed(self.operator) if mixed else self.operator
@@ -170,11 +172,11 @@ class Link:
 
     @property
     def feedback_weight(self) -> Tensor | None:
-        """What differences are multiplied by, transposed."""
-        weight = self.weight
+        """What differences are multiplied by, transposed: the weight or a separate one."""
+        weight = self.weight if self.feedback is None else self.feedback
         if weight is None or self.copies is None:
             return None if weight is None else self._damage.feedback_weight(self.name, weight)
-        if self._damage.is_alike(self.name):
+        if self.feedback is None and self._damage.is_alike(self.name):
             return self.forward_weight
         damaged = partial(self._damage.feedback_weight, self.name, weight)
         return self.copies.of(weight, "down", damaged)
@@ -184,8 +186,17 @@ class Link:
         """Of the rounded copies of the weight."""
         if self.copies is None or self.weight is None:
             return 0
-        ways = 1 if self._damage.is_alike(self.name) else 2
+        ways = 1 if self.feedback is None and self._damage.is_alike(self.name) else 2
         return ways * self.weight.numel() * ROUNDED.itemsize
+
+    @property
+    def present_version(self) -> int:
+        """How often the weights were written in place, as torch counts it: what this says of the
+        cached potentials is compared with what it said when they were computed."""
+        version = 0 if self.weight is None else self.weight._version
+        if self.feedback is not None:
+            version += self.feedback._version
+        return version if self.bias is None else version + self.bias._version
 
     @property
     def difference(self) -> Slot:

@@ -21,9 +21,10 @@ Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
 class Memory:
     """Bytes by what they are for.
 
-    ``weights`` with biases and rounded copies, ``gradients``, ``optimizer``; ``states``: s⁺, s⁻,
-    difference and what was last sent; ``caches``: potentials and max-pool winners; ``rings``:
-    messages on their way; ``work``: what a tick (or the evaluation) makes and drops again.
+    ``weights`` with biases, feedback and rounded copies, ``gradients``, ``optimizer``; ``states``:
+    s⁺, s⁻, difference and what was last sent; ``caches``: potentials and max-pool winners;
+    ``rings``: messages on their way; ``work``: what a tick (or the evaluation) makes and drops
+    again.
     """
 
     weights: int
@@ -48,12 +49,13 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     model, state = simulation.model, simulation.state
     element = model.dtype.itemsize
     parameters = sum(p.numel() for p in model.parameters()) * element
+    constants = sum(b.numel() for b in model.buffers()) * element
     ticks = simulation.ticks
 
     def array(size: int) -> int:
         return batch * size * element
 
-    states = caches = wakes = copies = 0
+    states = caches = wakes = copies = momentum = 0
     for cell in [state.input, *state.cells]:
         size = cell.population.size
         own = [o for o in cell.difference_outlets if o.sent is not cell.difference]
@@ -70,6 +72,10 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
         if isinstance(inner, Conv2d):
             middle = prod(inner.middle)
             largest = max(largest, array(middle) + array(pre))
+        if link.projection.feedback == "local_jacobian" and optimizer is not None:
+            assert link.weight is not None
+            momentum += 2 * link.weight.numel() * element  # and a gradient
+            largest = max(largest, 3 * array(pre) + 6 * array(post))
         if link.copies is not None and link.weight is not None:
             copies += link.copied_bytes
             passed = batch * (pre + post + middle) + link.weight.numel()
@@ -82,9 +88,9 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     evaluated = sum(p.size for p in model.network.populations)
     evaluation = EVALUATION_BATCH * evaluated * element if optimizer is not None else 0
     return Memory(
-        weights=parameters + copies,
+        weights=parameters + constants + copies,
         gradients=parameters if optimizer is not None else 0,
-        optimizer=COPIES[optimizer] * parameters if optimizer is not None else 0,
+        optimizer=momentum + (COPIES[optimizer] * parameters if optimizer is not None else 0),
         states=states,
         caches=caches,
         rings=rings,

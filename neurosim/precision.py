@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurosim.checks import check_choices
 from neurosim.errors import ConfigurationError
@@ -76,21 +76,20 @@ class Mixed:
 
 
 class Copies:
-    """What a projection multiplies by, in bfloat16: made once for each version of its weight."""
+    """What a projection multiplies by, in bfloat16: made once for each version of its weights."""
 
     def __init__(self) -> None:
-        self._version = -1
-        self._made: dict[str, Tensor] = {}
+        self._made: dict[str, tuple[int, Tensor]] = {}
 
     def clear(self) -> None:
-        """The weight may have changed."""
+        """The weights may have changed."""
         self._made.clear()
 
-    def of(self, weight: nn.Parameter, way: str, make: Callable[[], Tensor]) -> Tensor:
-        """The copy for one ``way`` through the projection, of what ``make`` returns."""
-        if weight._version != self._version:
-            self._made.clear()
-            self._version = weight._version
-        if way not in self._made:
-            self._made[way] = make().detach().to(ROUNDED)
-        return self._made[way]
+    def of(self, weight: Tensor, way: str, make: Callable[[], Tensor]) -> Tensor:
+        """The copy for one ``way`` through the projection, of what ``make`` returns; it is made
+        of ``weight``."""
+        known = self._made.get(way)
+        if known is None or known[0] != weight._version:
+            known = weight._version, make().detach().to(ROUNDED)
+            self._made[way] = known
+        return known[1]

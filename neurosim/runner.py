@@ -177,8 +177,8 @@ def _summary(
             event = json.loads(line)
             if event["event"] == "epoch":
                 last = event
-            elif event.get("probe") == "gradient_angle":
-                angle = {"gradient_angle": event["total_angle"]}
+            elif event.get("probe") in ("gradient_angle", "feedback_angle"):
+                angle[event["probe"]] = event["total_angle"]
     totals = trainer.totals
     return {
         "name": scenario.file.name,

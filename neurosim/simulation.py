@@ -25,6 +25,7 @@ from neurosim.inputs import (
     check_probes,
     check_start,
 )
+from neurosim.jacobian import learn_feedback
 from neurosim.living import Living
 from neurosim.losses import LOSSES, LossName
 from neurosim.messages import Counts, News
@@ -299,6 +300,7 @@ class Simulation:
         gradients = self.gradients()
         for name, parameter in self.model.named_parameters():
             parameter.grad = gradients[name]
+        learn_feedback(self.state, self.rule, self.counts, self.seed, self.inferences, self._tick)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self._check_weights(written=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurosim.channels import Channel, MessageKind
 from neurosim.errors import StateError
@@ -19,7 +19,7 @@ from neurosim.link import Cell, Link, Outlet
 from neurosim.model import Model
 from neurosim.populations import Population
 from neurosim.precision import Precision
-from neurosim.rules import Rule
+from neurosim.rules import Rule, Upward
 from neurosim.schedules.base import as_array
 from neurosim.slots import Slot
 from neurosim.transit import Copy, View
@@ -144,6 +144,7 @@ class State:
                 "winners": copied(link.winners.tensor),
                 "unwired": link.unwired.state(),
                 "heard": link.heard,
+                "feedback_speed": copied(link.feedback_speed),
                 "basal_stale": link.basal_stale.state(),
                 "apical_stale": link.apical_stale.state(),
             }
@@ -198,6 +199,7 @@ class State:
             load(link.winners, saved["winners"], link.post.population)
             link.unwired.load(saved["unwired"])
             link.heard = bool(saved["heard"])
+            link.feedback_speed = copied(saved.get("feedback_speed"))
             link.basal_stale.load(saved["basal_stale"])
             link.apical_stale.load(saved["apical_stale"])
         for key, line in lines.items():
@@ -209,7 +211,7 @@ class State:
     def mark_weights_seen(self) -> None:
         """Takes the present weights as those that the cached potentials were computed with."""
         for link in self.links:
-            link.weight_version = _version(link.weight) + _version(link.bias)
+            link.weight_version = link.present_version
             if link.copies is not None:
                 link.copies.clear()
 
@@ -223,7 +225,9 @@ class State:
     def update_damping(self, rule: Rule) -> None:
         """Damping depends on the weights."""
         for cell in self.cells:
-            damping = rule.damping_of([(link.operator, link.weight) for link in cell.outgoing])
+            damping = rule.damping_of(
+                [Upward(link.operator, link.weight, link.feedback) for link in cell.outgoing]
+            )
             if damping != cell.damping:
                 cell.damping = damping
                 cell.stale.touch()
@@ -235,7 +239,7 @@ class State:
         """
         changed = False
         for link in self.links:
-            version = _version(link.weight) + _version(link.bias)
+            version = link.present_version
             if written or version != link.weight_version:
                 link.weight_version = version
                 link.basal_stale.touch()
@@ -244,11 +248,6 @@ class State:
                     link.copies.clear()
                 changed = True
         return changed
-
-
-def _version(parameter: nn.Parameter | None) -> int:
-    """How often a parameter was written in place, as torch counts it."""
-    return 0 if parameter is None else parameter._version
 
 
 def _outlet_state(outlet: Outlet, copied: Copy) -> dict[str, Any]:

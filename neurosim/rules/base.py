@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurosim.dyad import ActivationName
+from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
+from neurosim.network import Network
 from neurosim.operators import Operator
+from neurosim.populations import Feedback
 
 
 class Wake(NamedTuple):
@@ -21,6 +24,15 @@ class Wake(NamedTuple):
     minus: Tensor
     mean: Tensor
     difference: Tensor | None
+
+
+class Upward(NamedTuple):
+    """A projection upward, as far as damping depends on it: its weights, those that differences
+    come back through only where they are separate."""
+
+    operator: Operator
+    weight: Tensor | None
+    feedback: Tensor | None = None
 
 
 @dataclass
@@ -37,7 +49,13 @@ class Nudge:
 
 
 class Rule(ABC):
-    """A frozen description; the arrays that a wake reads and writes are passed in and out."""
+    """A frozen description; the arrays that a wake reads and writes are passed in and out.
+
+    ``feedbacks`` are the feedback weights (`Projection.feedback`) that messages may come back
+    through.
+    """
+
+    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric",)
 
     @property
     @abstractmethod
@@ -58,12 +76,32 @@ class Rule(ABC):
     def check_loss(self, loss: Loss) -> None:
         """Raises ConfigurationError where the rule's nudge cannot use this loss."""
 
+    def check_feedback(self, network: Network) -> None:
+        """Raises ConfigurationError where a projection has feedback that the rule has not."""
+        for projection in network.projections:
+            if projection.feedback not in self.feedbacks:
+                possible = " or ".join(map(repr, self.feedbacks))
+                raise ConfigurationError(
+                    f"{type(self).__name__} needs the feedback {possible}, but that of the "
+                    f"projection {projection.name!r} is {projection.feedback!r}; change it, or use "
+                    "another rule",
+                    "rule",
+                )
+
     @abstractmethod
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
         """What dyads in these states send forward."""
 
+    def error(
+        self, activation: ActivationName, plus: Tensor, minus: Tensor, difference: Tensor | None
+    ) -> Tensor | None:
+        """What the weights into dyads in these states learn from, δ in the local gradient: the
+        ``difference`` that was sent, in rules that send nothing else back. None is exactly zero."""
+        del activation, plus, minus
+        return difference
+
     @abstractmethod
-    def damping_of(self, upward: Sequence[tuple[Operator, nn.Parameter | None]]) -> float:
+    def damping_of(self, upward: Sequence[Upward]) -> float:
         """The damping D of a population with these projections upward."""
 
     @abstractmethod
