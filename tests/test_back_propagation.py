@@ -109,23 +109,25 @@ def test_kinks_are_taken_as_autograd_takes_them() -> None:
     """Potentials of exactly 0 and 1: relu has no slope at 0, the clipped ramp has at both ends."""
     network = ns.Network.from_dict(
         {
-            "input": 3,
+            "input": 4,
             "layers": [
-                {"dense": 3, "activation": "hard_sigmoid", "name": "ramp"},
-                {"dense": 3, "activation": "relu", "name": "rectified"},
-                {"dense": 3, "name": "out"},
+                {"dense": 4, "activation": "hard_sigmoid", "name": "ramp"},
+                {"dense": 4, "activation": "relu", "name": "rectified"},
+                {"dense": 4, "name": "out"},
             ],
         }
     )
     model = ns.Model(network, dtype=torch.float64)
     with torch.no_grad():
         for name in ("ramp", "rectified", "out"):
-            model.get_parameter(f"{name}.weight").copy_(torch.eye(3))
-    x = torch.tensor([[0.0, 1.0, 0.5]], dtype=torch.float64)
+            model.get_parameter(f"{name}.weight").copy_(torch.eye(4))
+        model.get_parameter("rectified.bias").copy_(torch.tensor([1.0, 0.0, 0.0, -0.25]))
+    x = torch.tensor([[0.0, 1.0, 0.5, 0.25]], dtype=torch.float64)
     sim = ns.Simulation(model, rule=RULE, schedule=ns.schedules.Sweep("backward", 1))
-    sim.infer(x, torch.full((1, 3), 2.0, dtype=torch.float64))
-    assert off(sim, x, torch.full((1, 3), 2.0, dtype=torch.float64)) == 0.0
-    assert (sim.gradients()["ramp.bias"] != 0).tolist() == [False, True, True]
+    y = torch.full((1, 4), 2.5, dtype=torch.float64)
+    sim.infer(x, y)
+    assert off(sim, x, y) == 0.0
+    assert (sim.gradients()["ramp.bias"] != 0).tolist() == [True, True, True, False]
 
 
 # ---- in any order ------------------------------------------------------------------------------
