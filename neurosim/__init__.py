@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from neurosim.outcome import Outcome, Stop
     from neurosim.populations import Population, Projection
     from neurosim.probes import Probe, Trace
-    from neurosim.rules import DualPropagation
+    from neurosim.rules import DualPropagation, EquilibriumPropagation
     from neurosim.simulation import Simulation
     from neurosim.units import Unit
 
@@ -43,6 +43,7 @@ _HOMES = {
     "DivergenceError": "errors",
     "DocumentError": "errors",
     "DualPropagation": "rules",
+    "EquilibriumPropagation": "rules",
     "Exponential": "distributions",
     "Faults": "faults",
     "FixedPoint": "fixedpoint",
@@ -76,6 +77,7 @@ __all__ = [
     "DivergenceError",
     "DocumentError",
     "DualPropagation",
+    "EquilibriumPropagation",
     "Exponential",
     "Faults",
     "FixedPoint",

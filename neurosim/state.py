@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from neurosim import crossing
 from neurosim.channels import Channel, MessageKind
 from neurosim.errors import StateError
 from neurosim.faults import Damage, Held
@@ -96,7 +97,8 @@ class Link:
         winners: Tensor | None = None
         for view in self.heard_means:
             seen = view.value.value
-            part, won = self.operator.forward(seen, _through(view, weight), bias, selection)
+            through = _through(view, weight)
+            part, won = crossing.forward(self.operator, seen, through, bias, selection)
             total, winners, bias = part if total is None else total + part, won, None
         if total is None:
             total = add_bias(self._zeros(selection), bias, selection)
@@ -120,7 +122,8 @@ class Link:
         for view in self.differences:
             seen = self._routed(view.value.tensor)
             if seen is not None:
-                part = self.operator.adjoint(seen, _through(view, weight), winners, selection)
+                through = _through(view, weight)
+                part = crossing.adjoint(self.operator, seen, through, winners, selection)
                 total = part if total is None else total + part
         return total
 
@@ -146,7 +149,7 @@ class Link:
         winners = self.winners.tensor
         total: Tensor | None = None
         for view in self.heard_means:
-            part = self.operator.weight_gradient(difference, view.value.value, winners)
+            part = crossing.weight_gradient(self.operator, difference, view.value.value, winners)
             part = part if view.mask is None else part * view.mask
             total = part if total is None else total + part
         assert self.weight is not None
@@ -193,6 +196,7 @@ class Cell:
         self.held = held
         self.population, self.name, self.index = population, population.name, index
         self.plus, self.minus, self.difference = Slot(), Slot(), Slot()
+        self.paired = True  # or the dyads have one state, that of both names
         self.incoming: list[Link] = []
         self.outgoing: list[Link] = []
         self.mean_outlets: list[Outlet] = []
@@ -215,7 +219,7 @@ class Cell:
         plus, minus, mean = (self.held.hold(array) for array in (wake.plus, wake.minus, wake.mean))
         difference = wake.difference
         if difference is not None:
-            difference = self.held.hold(difference, at_zero=True)
+            difference = self.held.hold(difference, at_zero=self.paired)
         return Wake(plus, minus, mean, difference)
 
 
@@ -231,6 +235,7 @@ class State:
         seed: int = 0,
         tracked: bool = False,
         damage: Damage | None = None,
+        paired: bool = True,
     ) -> None:
         network = model.network
         self.model, self.device = model, model.device  # asked for once: it walks the modules
@@ -239,6 +244,8 @@ class State:
         self.input = Cell(network.input, -1)
         self.damage = damage = damage if damage is not None else Damage()
         self.cells = [Cell(p, i, damage.held.get(p.name)) for i, p in enumerate(network.dyadic)]
+        for cell in () if paired else self.cells:
+            cell.minus, cell.paired = cell.plus, False
         self.by_name = {cell.name: cell for cell in [self.input, *self.cells]}
         self.output = self.by_name[network.output.name]
         self.links: list[Link] = []

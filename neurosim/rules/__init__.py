@@ -1,6 +1,7 @@
 """Rules: what a neuron is and does when it wakes."""
 
-from neurosim.rules.base import Nudge, Rule, Wake
+from neurosim.rules.base import Nudge, Phase, Rule, Wake
 from neurosim.rules.dual_propagation import DualPropagation
+from neurosim.rules.equilibrium_propagation import EquilibriumPropagation
 
-__all__ = ["DualPropagation", "Nudge", "Rule", "Wake"]
+__all__ = ["DualPropagation", "EquilibriumPropagation", "Nudge", "Phase", "Rule", "Wake"]
