@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from neurosim.outcome import Outcome, Stop
     from neurosim.populations import Population, Projection
     from neurosim.probes import Probe, Trace
-    from neurosim.rules import DualPropagation, EquilibriumPropagation
+    from neurosim.rules import (
+        ContrastiveHebbian,
+        DualPropagation,
+        EquilibriumPropagation,
+        HolomorphicEP,
+    )
     from neurosim.simulation import Simulation
     from neurosim.units import Unit
 
@@ -42,7 +47,9 @@ _HOMES = {
     "DataError": "errors",
     "DivergenceError": "errors",
     "DocumentError": "errors",
+    "ContrastiveHebbian": "rules",
     "DualPropagation": "rules",
+    "HolomorphicEP": "rules",
     "EquilibriumPropagation": "rules",
     "Exponential": "distributions",
     "Faults": "faults",
@@ -72,6 +79,7 @@ __all__ = [
     "Channel",
     "Channels",
     "ConfigurationError",
+    "ContrastiveHebbian",
     "Convergence",
     "DataError",
     "DivergenceError",
@@ -81,6 +89,7 @@ __all__ = [
     "Exponential",
     "Faults",
     "FixedPoint",
+    "HolomorphicEP",
     "InputError",
     "Model",
     "Network",
