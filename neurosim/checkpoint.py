@@ -120,7 +120,8 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
         case "tensor":
             return tensors[content]
         case "complex":
-            return torch.view_as_complex(tensors[content])
+            # A copy: arithmetic with complex numbers needs them aligned, as the file is not.
+            return torch.view_as_complex(tensors[content].clone())
         case "dict":
             return {_decode(key, tensors): _decode(value, tensors) for key, value in content}
         case "list":

@@ -17,8 +17,16 @@ from neurosim.batches import Augmentation
 from neurosim.errors import ConfigurationError
 from neurosim.outcome import Stop
 from neurosim.probes import Probe, ProbeKind
-from neurosim.rules import DualPropagation, Rule
+from neurosim.rules import (
+    ContrastiveHebbian,
+    DualPropagation,
+    EquilibriumPropagation,
+    HolomorphicEP,
+    Rule,
+)
 from neurosim.rules.dual_propagation import DampingName, NudgeName, Variant
+from neurosim.rules.energy import Readout
+from neurosim.rules.equilibrium_propagation import EPVariant
 from neurosim.schedules import Schedule
 from neurosim.schedules.clocks import Phase
 from neurosim.schedules.planned import Order
@@ -163,6 +171,58 @@ class DualPropagationSection(Maker):
 
     def make(self) -> Rule:
         return DualPropagation(**self.arguments())
+
+
+FREE_RUNS = "how often the schedule runs in the free phase"
+
+
+class EquilibriumPropagationSection(Maker):
+    """Equilibrium propagation: a free phase, then nudged ones."""
+
+    makes = EquilibriumPropagation
+    kind: Literal["equilibrium_propagation"]
+    beta: Positive = 0.25
+    variant: EPVariant = "centered"
+    readout: Readout = "state"
+    free: Count = Field(3, description=FREE_RUNS)
+
+    def make(self) -> Rule:
+        return EquilibriumPropagation(**self.arguments())
+
+
+class HolomorphicEPSection(Maker):
+    """Holomorphic equilibrium propagation: a free phase, then one for each of N complex nudges."""
+
+    makes = HolomorphicEP
+    kind: Literal["holomorphic_ep"]
+    beta: Positive = 0.4
+    points: int = Field(4, ge=2, le=10**6)
+    readout: Readout = "static"
+    free: Count = Field(3, description=FREE_RUNS)
+
+    def make(self) -> Rule:
+        return HolomorphicEP(**self.arguments())
+
+
+class ContrastiveHebbianSection(Maker):
+    """Contrastive Hebbian learning with layered discount: a free phase, then a clamped one."""
+
+    makes = ContrastiveHebbian
+    kind: Literal["chl"]
+    discount: Annotated[float, Field(gt=0, le=1)] = 0.1
+    free: Count = Field(1, description=FREE_RUNS)
+
+    def make(self) -> Rule:
+        return ContrastiveHebbian(**self.arguments())
+
+
+AnyRule = Annotated[
+    DualPropagationSection
+    | EquilibriumPropagationSection
+    | HolomorphicEPSection
+    | ContrastiveHebbianSection,
+    Field(discriminator="kind"),
+]
 
 
 class StopSection(Maker):

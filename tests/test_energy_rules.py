@@ -21,7 +21,7 @@ from neurosim.rules import Rule
 from neurosim.rules.holomorphic_ep import roots_of_unity
 
 Parameters = dict[str, Tensor]
-SWEEP = ns.schedules.Sweep("forward_backward", 60)
+SWEEP = ns.schedules.Sweep("forward_backward", 40)
 
 
 # ---- networks and their energies -----------------------------------------------------------------
@@ -126,7 +126,7 @@ def settle(
     for name, size in net.shapes.items():
         if name != "x":
             values[name] = torch.zeros(len(x), size, dtype=dtype)
-    for _ in range(400):
+    for _ in range(80):
         for name in net.shapes:
             if name != "x":
                 values[name] = update(values, name, net.potential(values, name, p))
@@ -175,27 +175,25 @@ def least(net: Net, readout: str, loss: str, beta: complex, p: Parameters) -> Te
     return net.energy(inner, p) + beta * value
 
 
-def slopes(objective: Callable[[Parameters], float], p: Parameters) -> dict[str, Tensor]:
-    """The derivative of an objective by a few values of every parameter, by central differences."""
+Slopes = dict[str, tuple[Tensor, float]]
+
+
+def slopes(objective: Callable[[Parameters], float], p: Parameters) -> Slopes:
+    """The derivative of an objective along a random direction of every parameter, by central
+    differences."""
+    generator = np.random.default_rng(6)
     found = {}
     for name, value in p.items():
-        grad = torch.full_like(value, float("nan"))
-        for place in range(0, value.numel(), max(1, value.numel() // 4)):
-            step = torch.zeros_like(value)
-            step.view(-1)[place] = 1e-5
-            ends = [objective(p | {name: value + sign * step}) for sign in (1.0, -1.0)]
-            grad.view(-1)[place] = (ends[0] - ends[1]) / 2e-5
-        found[name] = grad
+        way = torch.from_numpy(generator.standard_normal(tuple(value.shape)))
+        ends = [objective(p | {name: value + step * way}) for step in (1e-5, -1e-5)]
+        found[name] = (way, (ends[0] - ends[1]) / 2e-5)
     return found
 
 
-def agree(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+def agree(found: dict[str, Tensor], expected: Slopes, tolerance: float) -> None:
     assert set(found) == set(expected)
-    for name, value in expected.items():
-        known = ~value.isnan()
-        assert known.any()
-        scale = max(1e-3, float(value[known].abs().max()))
-        assert float((found[name] - value)[known].abs().max()) <= tolerance * scale, name
+    for name, (way, slope) in expected.items():
+        assert float((found[name] * way).sum()) == pytest.approx(slope, rel=tolerance), name
 
 
 def infer(model: ns.Model, rule: Rule, loss: str = "squared_error", **options: Any) -> Any:
@@ -218,7 +216,7 @@ READOUTS = [("state", "squared_error"), ("static", "squared_error"), ("static", 
 @pytest.mark.parametrize("variant", ["centered", "one_sided"])
 def test_ep_is_the_slope_of_the_energy(net: str, readout: str, loss: str, variant: str) -> None:
     """dF*/dθ = ∂F/∂θ: the local gradient is exactly that of [F*(β) − F*(∓β or 0)] / …"""
-    model = NETS[net].model(0.25)
+    model = NETS[net].model(0.2)
     rule = ns.EquilibriumPropagation(0.3, variant, readout)
     simulation, _ = infer(model, rule, loss)
 
@@ -235,7 +233,7 @@ def test_ep_is_the_slope_of_the_energy(net: str, readout: str, loss: str, varian
 @pytest.mark.parametrize("points", [2, 3, 4])
 def test_holomorphic_ep_is_the_slope_of_the_energy(readout: str, loss: str, points: int) -> None:
     """Re (1/N) Σ F*(β_j)/β_j."""
-    model = CHAIN.model(0.25)
+    model = CHAIN.model(0.2)
     simulation, _ = infer(model, ns.HolomorphicEP(0.4, points, readout), loss)
 
     def mean(p: Parameters) -> float:
@@ -252,7 +250,7 @@ def test_holomorphic_ep_is_the_slope_of_the_energy(readout: str, loss: str, poin
 @pytest.mark.parametrize("net", ["chain", "rectified"])
 def test_chl_is_the_slope_of_its_discounted_objective(net: str, discount: float) -> None:
     """E(clamped) − E(free), E = Σ c^(k−L) [G(s_k) − s_kᵀ a_k]."""
-    model = NETS[net].model(0.25)
+    model = NETS[net].model(0.2)
     simulation, _ = infer(model, ns.ContrastiveHebbian(discount))
     _, y = data()
     weights = {"h1": discount**-2, "h2": discount**-1, "out": 1.0}
@@ -277,17 +275,17 @@ def test_chl_is_the_slope_of_its_discounted_objective(net: str, discount: float)
 
 @pytest.mark.parametrize(("readout", "loss"), READOUTS)
 def test_holomorphic_ep_at_two_points_is_centered_ep(readout: str, loss: str) -> None:
-    model = CHAIN.model(0.25)
+    model = CHAIN.model(0.2)
     found, _ = infer(model, ns.HolomorphicEP(0.35, 2, readout), loss)
     expected, _ = infer(model, ns.EquilibriumPropagation(0.35, "centered", readout), loss)
-    agree(found.gradients(), expected.gradients(), 1e-12)
+    assert error(found.gradients(), expected.gradients()) <= 1e-13
 
 
 # ---- how the error falls -------------------------------------------------------------------------
 
 
 def unrolled(model: ns.Model, net: Net, loss: str) -> dict[str, Tensor]:
-    """Autograd through a free phase of 200 sweeps, of a network whose readout is a state."""
+    """Autograd through a free phase of 120 sweeps, of a network whose readout is a state."""
     x, y = data()
     p = {name: v.detach().clone().requires_grad_() for name, v in model.named_parameters()}
     values = {"x": x} | {
@@ -295,7 +293,7 @@ def unrolled(model: ns.Model, net: Net, loss: str) -> dict[str, Tensor]:
         for name, size in net.shapes.items()
         if name != "x"
     }
-    for _ in range(200):
+    for _ in range(120):
         for name in [n for n in net.shapes if n != "x"]:
             drive = net.potential(values, name, p) + feedback(net, values, name, p)
             values = values | {name: FUNCTIONS[net.activations[name]](drive)}
@@ -350,7 +348,7 @@ def _squared_error() -> Any:
 def test_the_probe_compares_with_the_unrolled_free_phase(net: str) -> None:
     model = NETS[net].model(0.2)
     rule = ns.EquilibriumPropagation(0.05)
-    simulation, outcome = infer(model, rule, probes=["gradient_angle"])
+    simulation, outcome = infer(model, rule, probes=[ns.Probe("gradient_angle", 100)])
     exact = unrolled(model, NETS[net], "squared_error")
     expected = ns.metrics.alignment(simulation.gradients(), exact)
     found = outcome.trace["gradient_angle"][-1]
@@ -365,8 +363,7 @@ def test_the_probe_compares_with_the_unrolled_free_phase(net: str) -> None:
     )
     assert other[""].angle > 10 * expected[""].angle + 1
     # Only the last phase has a gradient.
-    ticks = [record["tick"] for record in outcome.trace["gradient_angle"]]
-    assert len(ticks) == simulation.schedule.passes * 4 + 1 or ticks[0] > outcome.ticks / 2
+    assert outcome.trace["gradient_angle"][0]["tick"] > outcome.ticks * 3 / 5
 
 
 # ---- pooling -------------------------------------------------------------------------------------
@@ -377,7 +374,7 @@ def test_ep_with_max_pooling() -> None:
     network = ns.Network.from_dict(
         {
             "input": [2, 4, 4],
-            "activation": "hard_sigmoid",
+            "activation": "relu",
             "layers": [
                 {"name": "c", "conv": 3, "pool": "max"},
                 {"name": "d", "conv": 2, "pool": "max"},
@@ -388,7 +385,7 @@ def test_ep_with_max_pooling() -> None:
     model = ns.Model(network, seed=2, dtype=torch.float64)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.mul_(0.6).add_(0.05 if name.endswith("bias") else 0.0)
+            parameter.mul_(0.5).add_(0.3 if name.endswith("bias") else 0.0)
     x = torch.from_numpy(np.random.default_rng(3).standard_normal((2, 2, 4, 4)))
     y = torch.eye(3, dtype=torch.float64)[:2]
     rule = ns.EquilibriumPropagation(0.3)
@@ -404,13 +401,13 @@ def test_ep_with_max_pooling() -> None:
             second = F.max_pool2d(F.conv2d(c, p["d.weight"], p["d.bias"], padding=1), 2)
             return [first, second, F.linear(d.flatten(1), p["out.weight"], p["out.bias"])]
 
-        for _ in range(300):
+        for _ in range(150):
             leaf = c.detach().requires_grad_()
             a = potentials(leaf, d)
             (down,) = torch.autograd.grad((d * a[1]).sum(), leaf)
-            c = (a[0] + down).clamp(0, 1).detach()
+            c = torch.relu(a[0] + down).detach()
             a = potentials(c, d)
-            d = (a[1] + (out @ p["out.weight"]).view_as(d)).clamp(0, 1)
+            d = torch.relu(a[1] + (out @ p["out.weight"]).view_as(d))
             out = (potentials(c, d)[2] + beta * y) / (1 + beta)
         a = potentials(c, d)
         energy = sum((0.5 * s * s - s * b).sum() for s, b in zip((c, d, out), a, strict=True))
@@ -419,6 +416,7 @@ def test_ep_with_max_pooling() -> None:
     def contrast(p: Parameters) -> float:
         return (least_of(0.3, p) - least_of(-0.3, p)) / 0.6 / 2
 
+    assert all(gradient.abs().max() > 1e-3 for gradient in simulation.gradients().values())
     agree(simulation.gradients(), slopes(contrast, parameters(model)), 1e-5)
 
 
