@@ -69,13 +69,6 @@ class ContrastiveHebbian(EnergyRule):
 
     def check_network(self, network: Network) -> None:
         super().check_network(network)
-        if network.output.activation != "identity":
-            raise ConfigurationError(
-                f"the output {network.output.name!r} has the activation "
-                f"{network.output.activation!r}; contrastive Hebbian learning needs a linear "
-                "one: use 'identity'",
-                "rule",
-            )
         hops = hops_to_output(network)
         for projection in network.projections:
             pre, post = hops.get(projection.pre), hops.get(projection.post)

@@ -109,19 +109,6 @@ class NudgedEnergyRule(EnergyRule):
     def check_network(self, network: Network) -> None:
         super().check_network(network)
         output = network.output
-        if self.readout == "state" and output.activation == "tanh":
-            raise ConfigurationError(
-                f"the output {output.name!r} has the activation 'tanh', under which the nudged "
-                "state has no closed form; use 'identity', 'relu' or 'hard_sigmoid', or the "
-                "readout 'static'",
-                "readout",
-            )
-        if self.readout == "static" and output.activation != "identity":
-            raise ConfigurationError(
-                f"the readout 'static' is linear, but the output {output.name!r} has the "
-                f"activation {output.activation!r}; use 'identity', or the readout 'state'",
-                "readout",
-            )
         if self.readout == "static" and network.outgoing(output.name):
             raise ConfigurationError(
                 f"the readout 'static' is no state, but the output {output.name!r} has a "
