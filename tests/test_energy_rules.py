@@ -385,7 +385,7 @@ def test_ep_with_max_pooling() -> None:
     model = ns.Model(network, seed=2, dtype=torch.float64)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.mul_(0.5).add_(0.3 if name.endswith("bias") else 0.0)
+            parameter.mul_(0.25).add_(0.3 if name.endswith("bias") else 0.0)
     x = torch.from_numpy(np.random.default_rng(3).standard_normal((2, 2, 4, 4)))
     y = torch.eye(3, dtype=torch.float64)[:2]
     rule = ns.EquilibriumPropagation(0.3)
