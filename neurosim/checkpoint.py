@@ -36,8 +36,10 @@ def save_state(path: Path, tree: Any) -> None:
             case Tensor():
                 if id(node) not in names:
                     names[id(node)] = f"t{len(names)}"
-                    tensors[names[id(node)]] = node.detach().cpu().contiguous().clone()
-                return {"tensor": names[id(node)]}
+                    # The format has no complex128: complex numbers are stored as pairs.
+                    plain = torch.view_as_real(node) if node.is_complex() else node
+                    tensors[names[id(node)]] = plain.detach().cpu().contiguous().clone()
+                return {"complex" if node.is_complex() else "tensor": names[id(node)]}
             case dict():
                 return {"dict": [[encode(key), encode(value)] for key, value in node.items()]}
             case list():
@@ -117,6 +119,9 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
     match kind:
         case "tensor":
             return tensors[content]
+        case "complex":
+            # A copy: arithmetic with complex numbers needs them aligned, as the file is not.
+            return torch.view_as_complex(tensors[content].clone())
         case "dict":
             return {_decode(key, tensors): _decode(value, tensors) for key, value in content}
         case "list":

@@ -102,13 +102,13 @@ def relax(
     *,
     state: Tensor | None = None,
     damping: float = 0.0,
-    stiffness: float = 0.0,
+    stiffness: complex = 0.0,
 ) -> Tensor:
     """One compartment state: f((a + w Δ + D s) / (1 + D + c)).
 
     s⁺ takes w = w⁺ and s⁻ takes w = −w⁻. ``apical`` is Δ, or None for zero. ``damping`` D ≥ 0
-    needs the present ``state`` s. ``stiffness`` c > −1 is what a proximal nudge adds: the curvature
-    of the loss as this compartment feels it.
+    needs the present ``state`` s. ``stiffness`` c > −1, or |c| < 1 if complex, is what a proximal
+    nudge adds: the curvature of the loss as this compartment feels it.
     """
     drive = basal
     if apical is not None and weight != 0.0:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neurosim import metrics
 from neurosim.checks import check_counts, check_positive
-from neurosim.errors import DivergenceError
+from neurosim.errors import ConfigurationError, DivergenceError
 from neurosim.faults import Faults
 from neurosim.inputs import Init
 from neurosim.losses import LossName
@@ -92,10 +92,17 @@ def fixed_point(
     is the one that this iteration finds.
 
     Raises InputError for wrong shapes, ConfigurationError for a rule and loss that do not go
-    together. That no fixed point is reached is no error: see `FixedPoint.problem`.
+    together and for a rule with phases. That no fixed point is reached is no error: see
+    `FixedPoint.problem`.
     """
     check_counts(sweeps=sweeps)
     check_positive(residual=residual)
+    if rule is not None and rule.phases:
+        raise ConfigurationError(
+            f"{type(rule).__name__} has a fixed point in every phase, not one under the target; "
+            "the probe 'residual' tells how far the present phase is from its own",
+            "rule",
+        )
     exact = exact_copy(model)
     orders: dict[Order, tuple[Schedule, int]] = {
         "parallel": (Parallel(ticks=sweeps), 1),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from torch import Tensor
 
+from neurosim.channels import Channel
 from neurosim.errors import ConfigurationError, InputError, NetworkError
 from neurosim.model import Model, check_shape
 from neurosim.network import Network
@@ -62,6 +63,42 @@ def check_start(init: Init, rule: Rule, network: Network) -> None:
             f"{' -> '.join([*network.cycle, network.cycle[0]])}; use init 'zero'",
             ("init",),
         )
+
+
+def check_phases(
+    rule: Rule, channels: Mapping[Any, Channel], nudge_after: int | None, learn_every: int | None
+) -> None:
+    """Raises ConfigurationError for what does not go with a rule that has phases."""
+    if not rule.phases:
+        return
+    names = ", ".join(phase.name for phase in rule.phases)
+    if nudge_after is not None:
+        raise ConfigurationError(
+            f"nudge_after is {nudge_after}, but {type(rule).__name__} says itself when the target "
+            f"acts: in its phases ({names}); leave nudge_after out",
+            "nudge_after",
+        )
+    if learn_every is not None:
+        raise ConfigurationError(
+            f"learn_every is {learn_every}, but {type(rule).__name__} contrasts the ends of its "
+            f"phases ({names}), between which the weights must not change; leave it out to learn "
+            "at the end of an inference",
+            "learn_every",
+        )
+    for (projection, kind), channel in channels.items():
+        rough = [name for name in ("quantize", "noise") if effect_of(channel, name)]
+        if rule.holomorphic and rough:
+            raise ConfigurationError(
+                f"the {kind} channel of {projection!r} has {rough[0]}, which is defined for real "
+                f"messages, but those of {type(rule).__name__} are complex; leave it out",
+                "channels",
+            )
+
+
+def effect_of(channel: Channel, name: str) -> bool:
+    """Whether a channel changes values in this way."""
+    effect = getattr(channel, name)
+    return effect is not None and getattr(effect, "std", effect) != 0
 
 
 def check_probes(probes: Sequence[Probe], network: Network) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from neurosim import crossing
 from neurosim.channels import MessageKind
 from neurosim.devices import upload
 from neurosim.faults import Damage, Held
@@ -105,7 +106,8 @@ class Link:
         winners: Tensor | None = None
         for view in self.heard_means:
             seen = view.value.value
-            part, won = self.products.forward(seen, _through(view, weight), bias, selection)
+            through = _through(view, weight)
+            part, won = crossing.forward(self.products, seen, through, bias, selection)
             total, winners, bias = part if total is None else total + part, won, None
         if total is None:
             total = add_bias(self._zeros(selection), bias, selection)
@@ -129,7 +131,8 @@ class Link:
         for view in self.differences:
             seen = self._routed(view.value.tensor)
             if seen is not None:
-                part = self.products.adjoint(seen, _through(view, weight), winners, selection)
+                through = _through(view, weight)
+                part = crossing.adjoint(self.products, seen, through, winners, selection)
                 total = part if total is None else total + part
         return total
 
@@ -155,7 +158,7 @@ class Link:
         winners = self.winners.tensor
         total: Tensor | None = None
         for view in self.heard_means:
-            part = self.products.weight_gradient(difference, view.value.value, winners)
+            part = crossing.weight_gradient(self.products, difference, view.value.value, winners)
             part = part if view.mask is None else part * view.mask
             total = part if total is None else total + part
         assert self.weight is not None
@@ -227,6 +230,7 @@ class Cell:
         self.held = held
         self.population, self.name, self.index = population, population.name, index
         self.plus, self.minus, self.difference = Slot(), Slot(), Slot()
+        self.paired = True  # or the dyads have one state, that of both names
         self.incoming: list[Link] = []
         self.outgoing: list[Link] = []
         self.mean_outlets: list[Outlet] = []
@@ -249,5 +253,5 @@ class Cell:
         plus, minus, mean = (self.held.hold(array) for array in (wake.plus, wake.minus, wake.mean))
         difference = wake.difference
         if difference is not None:
-            difference = self.held.hold(difference, at_zero=True)
+            difference = self.held.hold(difference, at_zero=self.paired)
         return Wake(plus, minus, mean, difference)

@@ -27,7 +27,7 @@ class Loss(ABC):
 
     @abstractmethod
     def gradient(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """∇ℓ with respect to ŷ, shape (B, *output)."""
+        """∇ℓ with respect to ŷ, shape (B, *output); continued holomorphically to complex ŷ."""
 
     def mean(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The batch mean of ℓ, a scalar: what back-propagation differentiates."""
@@ -62,8 +62,16 @@ class CrossEntropy(Loss):
 
     def gradient(self, prediction: Tensor, target: Tensor) -> Tensor:
         total = target.flatten(1).sum(1, keepdim=True)
-        softmax = torch.softmax(prediction.flatten(1), 1) * total
-        return softmax.view_as(target) - target
+        softmax = _softmax(prediction.flatten(1)) * total
+        return softmax.view(target.shape) - target
+
+
+def _softmax(values: Tensor) -> Tensor:
+    """Over dimension 1; holomorphic where the values are complex."""
+    if not values.is_complex():
+        return torch.softmax(values, 1)
+    powers = torch.exp(values - values.real.amax(1, keepdim=True))
+    return powers / powers.sum(1, keepdim=True)
 
 
 LOSSES: dict[LossName, Loss] = {"squared_error": SquaredError(), "cross_entropy": CrossEntropy()}

@@ -22,7 +22,8 @@ class Memory:
     """Bytes by what they are for.
 
     ``weights`` with biases, feedback and rounded copies, ``gradients``, ``optimizer``; ``states``:
-    s⁺, s⁻, difference and what was last sent; ``caches``: potentials and max-pool winners;
+    s⁺, s⁻, difference and what was last sent, with what phases keep of them; ``caches``:
+    potentials and max-pool winners;
     ``rings``: messages on their way; ``work``: what a tick (or the evaluation) makes and drops
     again.
     """
@@ -55,13 +56,17 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     def array(size: int) -> int:
         return batch * size * element
 
+    rule = simulation.rule
+    parts = 2 if rule.holomorphic else 1  # of a number
+    single = 0 if rule.paired else 1  # two names for one state
     states = caches = wakes = copies = momentum = 0
     for cell in [state.input, *state.cells]:
         size = cell.population.size
         own = [o for o in cell.difference_outlets if o.sent is not cell.difference]
         sent = len(cell.mean_outlets) + len(own)
-        states += array(size) * (sent + (0 if cell is state.input else 3))
-        wakes += 0 if cell is state.input else 4 * array(size)  # all commit before any is written
+        states += array(size) * (sent + (0 if cell is state.input else 3 - single))
+        # All commit before any is written.
+        wakes += 0 if cell is state.input else (4 - 3 * single) * array(size)
     largest = 0  # what an operation needs for itself
     for link in state.links:
         pre, post = link.operator.pre_size, link.post.population.size
@@ -85,16 +90,19 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
         line.memory(batch, 0 if line.kind == "mean" and link.pre is state.input else ticks)
         for link, line in state.lines
     )
+    kept = 0  # what a phase begins with, what others left to learn
+    if rule.phases:
+        kept = states + caches + (parameters if any(p.share for p in rule.phases[:-1]) else 0)
     evaluated = sum(p.size for p in model.network.populations)
     evaluation = EVALUATION_BATCH * evaluated * element if optimizer is not None else 0
     return Memory(
         weights=parameters + constants + copies,
         gradients=parameters if optimizer is not None else 0,
         optimizer=momentum + (COPIES[optimizer] * parameters if optimizer is not None else 0),
-        states=states,
-        caches=caches,
-        rings=rings,
-        work=max(wakes + largest, evaluation),
+        states=parts * (states + kept),
+        caches=parts * caches,
+        rings=parts * rings,
+        work=max(parts * (wakes + largest), evaluation),
     )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from neurosim import crossing
 from neurosim.faults import Damage
 from neurosim.lines import Line
 from neurosim.link import Cell
@@ -51,10 +52,10 @@ def current_mean(cell: Cell, rule: Rule) -> Tensor:
 
 def output_potential(output: Cell) -> Tensor:
     """The output without its nudge: a as the output dyads last computed it (B, *output)."""
-    total = torch.zeros_like(output.plus.value)
+    total = torch.zeros_like(output.plus.value.real)
     for link in output.incoming:
         if link.basal.tensor is not None:
-            total += link.basal.tensor
+            total += link.basal.tensor.real
     return total
 
 
@@ -71,13 +72,15 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
             if difference is None:
                 continue
             winners = link.winners.tensor
-            part = link.products.adjoint(difference, link.feedback_weight, winners, None)
+            weight = link.feedback_weight
+            part = crossing.adjoint(link.products, difference, weight, winners, None)
             apical = part if apical is None else apical + part
         wake = rule.wake(
             cell.population.activation,
             basal,
             apical,
             force=rule.force(nudge, basal) if nudge.active and cell is state.output else None,
+            strength=nudge.strength if cell is state.output else None,
         )
         result[cell.name] = cell.hold(wake)
     return result
@@ -88,7 +91,7 @@ def basal_potential(cell: Cell, means: dict[str, Tensor]) -> Tensor:
     basal: Tensor | None = None
     for link in cell.incoming:
         mean = means[link.pre.name]
-        part, _ = link.products.forward(mean, link.forward_weight, link.bias, None)
+        part, _ = crossing.forward(link.products, mean, link.forward_weight, link.bias, None)
         basal = part if basal is None else basal + part
     assert basal is not None
     return basal
@@ -117,7 +120,8 @@ def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:
 
 def norm(values: Tensor) -> float:
     """‖values‖, in float64: a float32 would overflow where the values do not."""
-    return float(torch.linalg.vector_norm(values, dtype=torch.float64))
+    wide = torch.complex128 if values.is_complex() else torch.float64
+    return float(torch.linalg.vector_norm(values, dtype=wide))
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -174,8 +178,8 @@ def staleness(state: State, rule: Rule) -> Staleness:
                     assert like is not None
                     seen = torch.zeros_like(like) if seen is None else seen
                     true = torch.zeros_like(like) if true is None else true
-                    wrong += float(((seen - true).flatten(1).double().square() * share).sum())
-                    size += float((true.flatten(1).double().square() * share).sum())
+                    wrong += float(((seen - true).flatten(1).abs().double().square() * share).sum())
+                    size += float((true.flatten(1).abs().double().square() * share).sum())
             if links:
                 result.lag[kind][cell.name] = ticks / count
                 result.error[kind][cell.name] = _ratio(sqrt(wrong), sqrt(size))

@@ -136,7 +136,8 @@ def draw_weight(
     fans: tuple[int, int],
     generator: np.random.Generator,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Initial weights in float64: Glorot-uniform, or normal of variance 1/fan-in or 2/fan-in."""
+    """Initial weights in float64: Glorot-uniform, normal of variance 1/fan-in or 2/fan-in, or
+    uniform in ±½/√fan-in, so weak that an energy of such weights has a single minimum."""
     fan_in, fan_out = fans
     match initialization:
         case "glorot_uniform":
@@ -146,3 +147,6 @@ def draw_weight(
             return generator.normal(0.0, sqrt(1.0 / fan_in), shape)
         case "he_normal":
             return generator.normal(0.0, sqrt(2.0 / fan_in), shape)
+        case "weak_uniform":
+            bound = 0.5 / sqrt(fan_in)
+            return generator.uniform(-bound, bound, shape)

@@ -24,7 +24,7 @@ PadOneOrPair = Pad | Annotated[list[Pad], Field(min_length=2, max_length=2)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=100)]
 ProjectionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\->]*$", max_length=210)]
 ShapeList = Annotated[list[Size], Field(min_length=1, max_length=3)]
-Initialization = Literal["glorot_uniform", "lecun_normal", "he_normal"]
+Initialization = Literal["glorot_uniform", "lecun_normal", "he_normal", "weak_uniform"]
 
 
 _FEEDBACK = "what differences go back through: the weight itself, or a separate one"

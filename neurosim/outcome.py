@@ -9,6 +9,7 @@ from torch import Tensor
 from neurosim.checks import check_counts, check_positive
 from neurosim.messages import Counts
 from neurosim.metrics import output_potential
+from neurosim.phases import Phases
 from neurosim.probes import Trace
 from neurosim.state import State
 
@@ -34,8 +35,10 @@ class Outcome:
     """What an inference came to. States are copies of shape (B, *shape), by population name.
 
     ``prediction`` is the basal potential of the output dyads (B, *output): the output without the
-    nudge. ``time`` is simulated time; ``wakes`` counts dyads; ``messages`` counts both kinds;
-    ``counts`` holds these and more. ``stopped`` tells whether the stopping condition ended it.
+    nudge. In a rule with phases it is that at the end of the free one, and the states are those at
+    the end of the last; a neuron with one state has it in both. ``time`` is simulated time;
+    ``wakes`` counts dyads; ``messages`` counts both kinds; ``counts`` holds these and more.
+    ``stopped`` tells whether the stopping condition ended it.
     """
 
     plus: dict[str, Tensor]
@@ -49,12 +52,21 @@ class Outcome:
 
     @classmethod
     def of(
-        cls, state: State, time: float, ticks: int, counts: Counts, trace: Trace, stopped: bool
+        cls,
+        state: State,
+        phases: Phases,
+        time: float,
+        ticks: int,
+        counts: Counts,
+        trace: Trace,
+        stopped: bool,
     ) -> Outcome:
         """The outcome of an inference that leaves this state."""
         plus = {cell.name: cell.plus.value.clone() for cell in state.cells}
         minus = {cell.name: cell.minus.value.clone() for cell in state.cells}
-        prediction = output_potential(state.output)
+        prediction = phases.free_prediction
+        if prediction is None:
+            prediction = output_potential(state.output)
         return cls(plus, minus, prediction, time, ticks, counts, trace, stopped)
 
     @property

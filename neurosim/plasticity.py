@@ -9,14 +9,19 @@ from neurosim.rules import Rule
 from neurosim.state import State
 
 
-def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], int]:
+def contrastive_hebbian(
+    state: State, rule: Rule, share: complex = 1.0
+) -> tuple[dict[str, Tensor], int]:
     """The local gradient of every parameter, batch mean, and the operations that it took.
 
     ∂L/∂W = −1/(βB) Σ δ s̄ᵀ (DP23 eq. 10): δ = s⁺ − s⁻ of the post-synaptic dyads themselves, s̄ the
     mean as the projection sees it. A bias sees a mean of 1. A difference of zero costs nothing.
     A Kolen-Pollack feedback weight gets the gradient of the weight of its projection.
+    In a rule with phases it is what one of them adds, of which the gradient takes its ``share``:
+    δ is what the post-synaptic dyads send back, of complex products the real part counts.
     """
-    scale = rule.gradient_scale / state.batch
+    scale = rule.gradient_scale * share / state.batch
+    gains = rule.gradient_gains(state.model.network)
     result: dict[str, Tensor] = {}
     operations = 0
     for cell in state.cells:
@@ -24,7 +29,8 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
             cell.population.activation, cell.plus.value, cell.minus.value, cell.difference.tensor
         )
         if difference is not None:
-            difference = difference * scale  # smaller than the weights
+            # Smaller than the weights.
+            difference = difference * (scale * gains.get(cell.name, 1.0))
         for link in cell.incoming:
             if link.weight is None:
                 continue
@@ -44,5 +50,5 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
                 result[name] = torch.zeros_like(bias)
             else:
                 dims = (0, 2, 3) if len(cell.population.shape) == 3 else (0,)
-                result[name] = difference.sum(dims)
+                result[name] = difference.sum(dims).real
     return {name: result[name] for name, _ in state.model.named_parameters()}, operations

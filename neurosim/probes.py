@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from neurosim import metrics
+from neurosim import equilibrium, metrics
 from neurosim.checks import check_choices, check_counts
 from neurosim.messages import Counts
 from neurosim.operators import Selection
-from neurosim.plasticity import contrastive_hebbian
+from neurosim.phases import Phases
 from neurosim.rules import Nudge, Rule
 from neurosim.state import State
 
@@ -32,7 +32,9 @@ class Probe:
     """Records one measure at every ``every``-th tick; all but ``wakes`` also at the last.
 
     ``residual``: per population and in total, for the mean and the difference.
-    ``gradient_angle``: angle (degrees) and norm ratio per parameter against back-propagation.
+    ``gradient_angle``: angle (degrees) and norm ratio per parameter against the true gradient:
+    back-propagation's, or that of the settled network for a rule that predicts so. A rule with
+    phases has a gradient in the last one only.
     ``reach``: which populations have a difference of the target's making. ``messages``: messages
     by kind, synaptic operations and wakes so far. ``wakes``: the wakes of the tick, as `Replay`
     takes them: ``(time, population, flat indices or None for all)``; complete only with ``every``
@@ -87,9 +89,15 @@ class Recorder:
     """Takes the measures of a simulation's probes, and tells whether it has settled."""
 
     def __init__(
-        self, state: State, rule: Rule, nudge: Nudge, probes: Sequence[Probe], tick: float
+        self,
+        state: State,
+        rule: Rule,
+        nudge: Nudge,
+        phases: Phases,
+        probes: Sequence[Probe],
+        tick: float,
     ) -> None:
-        self._state, self._rule, self._nudge = state, rule, nudge
+        self._state, self._rule, self._nudge, self._phases = state, rule, nudge, phases
         self._probes, self._tick = probes, tick
 
     def record(
@@ -132,12 +140,12 @@ class Recorder:
             case "residual":
                 return _residual_record(metrics.residual(self._state, self._rule, self._nudge))
             case "gradient_angle":
-                if self._nudge.target is None:
+                if self._nudge.target is None or not self._phases.complete:
                     return None
-                local, _ = contrastive_hebbian(self._state, self._rule)
-                model, x = self._state.model, self._state.input.plus.value
-                target, loss = self._nudge.target, self._nudge.loss
-                reference = metrics.back_propagation(model, loss, x, target, self._state.damage)
+                reference = equilibrium.true_gradient(self._state, self._rule, self._nudge)
+                if reference is None:
+                    return None
+                local, _ = self._phases.gradients()
                 return _alignment_record(metrics.alignment(local, reference))
             case "reach":
                 return {"reached": metrics.reach(self._state)}
@@ -161,9 +169,9 @@ class Recorder:
 
     def settled(self, tolerance: float) -> bool:
         """Whether both residuals are at most ``tolerance`` and the nudge has reached everything."""
-        if self._nudge.target is not None and not (
-            self._nudge.active and all(metrics.reach(self._state).values())
-        ):
+        free = bool(self._phases.all) and not self._nudge.active
+        expected = self._nudge.target is not None and not free
+        if expected and not (self._nudge.active and all(metrics.reach(self._state).values())):
             return False
         value = metrics.residual(self._state, self._rule, self._nudge)
         return max(value.mean[""], value.difference[""]) <= tolerance

@@ -10,13 +10,20 @@ from pydantic import Field
 from neurosim.rules import (
     LPOM,
     BackPropagation,
+    ContrastiveHebbian,
     DifferenceTargetPropagation,
     DualPropagation,
+    EquilibriumPropagation,
+    HolomorphicEP,
     LocalJacobian,
     Rule,
 )
 from neurosim.rules.dual_propagation import DampingName, NudgeName, Variant
+from neurosim.rules.energy import Readout
+from neurosim.rules.equilibrium_propagation import EPVariant
 from neurosim.sectionbase import BelowOne, Count, Fraction, Maker, Positive
+
+FREE_RUNS = "how often the schedule runs in the free phase"
 
 
 class RuleSection(Maker):
@@ -79,10 +86,44 @@ class DifferenceTargetPropagationSection(RuleSection):
         return super().arguments() | {"jacobian": jacobian}
 
 
+class EquilibriumPropagationSection(RuleSection):
+    """Equilibrium propagation: a free phase, then nudged ones."""
+
+    makes = EquilibriumPropagation
+    kind: Literal["equilibrium_propagation"]
+    beta: Positive = 0.25
+    variant: EPVariant = "centered"
+    readout: Readout = "state"
+    free: Count = Field(3, description=FREE_RUNS)
+
+
+class HolomorphicEPSection(RuleSection):
+    """Holomorphic equilibrium propagation: a free phase, then one for each of N complex nudges."""
+
+    makes = HolomorphicEP
+    kind: Literal["holomorphic_ep"]
+    beta: Positive = 0.4
+    points: int = Field(4, ge=2, le=10**6)
+    readout: Readout = "static"
+    free: Count = Field(3, description=FREE_RUNS)
+
+
+class ContrastiveHebbianSection(RuleSection):
+    """Contrastive Hebbian learning with layered discount: a free phase, then a clamped one."""
+
+    makes = ContrastiveHebbian
+    kind: Literal["chl"]
+    discount: Annotated[float, Field(gt=0, le=1)] = 0.1
+    free: Count = Field(1, description=FREE_RUNS)
+
+
 AnyRule = Annotated[
     DualPropagationSection
     | BackPropagationSection
     | LPOMSection
-    | DifferenceTargetPropagationSection,
+    | DifferenceTargetPropagationSection
+    | EquilibriumPropagationSection
+    | HolomorphicEPSection
+    | ContrastiveHebbianSection,
     Field(discriminator="kind"),
 ]

@@ -137,6 +137,8 @@ class Scenario:
             rule = file.rule.make()
         with located(document, ()):
             rule.check_loss(LOSSES[file.loss])
+        if rule.prediction == "settled":
+            self._check_settled(file.rule.kind)
         with located(document, ("stop",)):
             _ = file.stop and file.stop.make()
         for key in ("optimizer", "learning_rate"):
@@ -151,7 +153,7 @@ class Scenario:
             file.faults.make().damage(self.network, file.seed)
         with located(document, ("channels",)):
             file.channels.make().resolve(self.network, self.schedule.tick)
-        if file.nudge_after is None:
+        if file.nudge_after is None and not rule.phases:
             with located(document, ("schedule",)):
                 self.schedule.nudge_after(self.network.depth)
         with located(document, ()):
@@ -163,6 +165,18 @@ class Scenario:
                 if error.option == ("nudge_after",) and file.nudge_after is None:
                     error.option = ("ticks",)  # it is parallel's default that does not fit
                 raise
+
+    def _check_settled(self, rule: str) -> None:
+        """What a rule that predicts by where the network settles cannot be asked for."""
+        problems = []
+        if self.file.study is not None:
+            message = f"a study measures against one fixed point; {rule} has one in every phase"
+            problems.append(self.document.problem(("study",), message))
+        elif self.file.training.evaluation == "feedforward":
+            message = f"{rule} predicts by its free phase; use evaluation 'settled'"
+            problems.append(self.document.problem(("training", "evaluation"), message))
+        if problems:
+            raise DocumentError(problems)
 
     def _hollow(self) -> Simulation:
         """The simulation on "meta", where tensors have shapes but no memory: enough to check."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from neurosim.inputs import (
     Init,
     accept_batch,
     check_length,
+    check_phases,
     check_probes,
     check_start,
 )
@@ -32,20 +32,20 @@ from neurosim.messages import Counts, News
 from neurosim.model import Model
 from neurosim.operators import Ints
 from neurosim.outcome import Outcome, Stop
-from neurosim.plasticity import contrastive_hebbian
+from neurosim.phases import Phases
 from neurosim.precision import Precision, check_precision
 from neurosim.probes import Probe, ProbeKind, Recorder, Trace
-from neurosim.random import generator_state, restore_generator, stream
+from neurosim.random import stream
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Clock, Schedule, Start
+from neurosim.schedules.base import NEVER
+from neurosim.snapshot import Resumable
 from neurosim.state import State
 from neurosim.tick import Compute, Ticker
 from neurosim.units import Layout, Unit
 
-STATE_VERSION = 2
 
-
-class Simulation:
+class Simulation(Resumable):
     """An asynchronous network of dyads, one batch at a time.
 
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
@@ -90,31 +90,38 @@ class Simulation:
         check_probes(self.probes, network)
         self.loss = LOSSES[loss]
         self.rule.check_loss(self.loss)
+        self.rule.check_network(network)
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop
         self.learn_every, self.processes, self.precision = learn_every, processes, precision
-        self.nudge_after = (
-            schedule.nudge_after(network.depth) if nudge_after is None else nudge_after
-        )
+        self.nudge_after = nudge_after or 0
+        if nudge_after is None and not self.rule.phases:
+            self.nudge_after = schedule.nudge_after(network.depth)
         self.layout = Layout(network, Unit.of(schedule.unit))
         self.channels = channels if channels is not None else Channels()
         self.faults = faults if faults is not None else Faults()
+        resolved = self.channels.resolve(network, schedule.tick)
+        check_phases(self.rule, resolved, nudge_after, learn_every)
         self.state = State(
             model,
-            self.channels.resolve(network, schedule.tick),
+            resolved,
             tick=schedule.tick,
             seed=seed,
             tracked=any(probe.kind == "staleness" for probe in self.probes),
             damage=self.faults.damage(network, seed),
             precision=precision,
+            paired=self.rule.paired,
         )
         self._living = Living(self.layout, self.state)
         self.seed, self.random = seed, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
         self.nudge = Nudge(self.loss)
         self._compute: Compute = compute
-        self._recorder = Recorder(self.state, self.rule, self.nudge, self.probes, schedule.tick)
+        self._phases = Phases(self.rule, self.state, self.nudge)
+        self._recorder = Recorder(
+            self.state, self.rule, self.nudge, self._phases, self.probes, schedule.tick
+        )
         self._ticker: Ticker | None = None
         self._clock: Clock | None = None
         self._engine: Engine | None = None
@@ -157,6 +164,7 @@ class Simulation:
         wrong shapes, values that are not finite, or another batch size than the carried one.
         """
         x, target = accept_batch(x, target, self.model)
+        x = x.to(self.rule.state_dtype(x.dtype))
         previous = self._clock if self.init == "carry" else None
         if previous is None:
             self._tick = 0
@@ -175,6 +183,7 @@ class Simulation:
         self._ticker = self._new_ticker(Counts())
         self.nudge.target, self.nudge.gradient = target, None
         self.nudge.active = target is not None and self.nudge_after == 0
+        self._phases.begin(self._tick)
         news, moment = News(), Moment(self.inferences, self._tick)
         self.state.forget_target()
         if previous is None:
@@ -192,6 +201,8 @@ class Simulation:
         self._living.hear(self._clock, self._tick + 1, news)
         if previous is not None:
             self._living.output_hears(self._clock, self._began + 1)
+        elif not self.rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
+            self._living.all_hear(self._clock, self._began + 1)
         self._announce_nudge(self._began + 1)
         self._new_engine()
         self._running = True
@@ -207,10 +218,13 @@ class Simulation:
         assert self._clock is not None
         self._check_weights()
         before = self._tick
-        goal = self._clock.end if ticks is None else min(self._clock.end, before + ticks)
+        goal = NEVER if ticks is None else before + ticks
         try:
             with torch.no_grad():
-                self._engine.run_until(goal, lambda: self.done)
+                self._engine.run_until(min(self._clock.end, goal), lambda: self._over)
+                while self._tick < goal and self._over and not self.done:
+                    self._next_run()
+                    self._engine.run_until(min(self._clock.end, goal), lambda: self._over)
         except BaseException:
             # A tick that was not completed leaves nothing that could be carried on.
             self._running, self._clock = False, None
@@ -220,16 +234,37 @@ class Simulation:
     @property
     def done(self) -> bool:
         """Whether the inference is over; an event-driven one also when nothing is due."""
+        return self._over and not self._phases.follows(self._early)
+
+    @property
+    def phase(self) -> str | None:
+        """The name of the present phase, in a rule that has any."""
+        return self._phases.name
+
+    @property
+    def _early(self) -> bool:
+        """Whether this run of the schedule ended before its time."""
+        return self._stopped or self._tick < self._running_clock.end
+
+    @property
+    def _running_clock(self) -> Clock:
         if self._clock is None:
             raise StateError("there is no inference yet: call infer or start first")
-        if self._stopped or self._tick >= self._clock.end:
+        return self._clock
+
+    @property
+    def _over(self) -> bool:
+        """Whether this run of the schedule is."""
+        clock = self._running_clock
+        if self._stopped or self._tick >= clock.end:
             return True
-        if not self._clock.listens or self._tick == self._began:
+        if not clock.listens or self._tick == self._phases.began:
             return False
         # A target or a weight update still to come would wake what sleeps.
         expected = self._optimizer is not None and self.learn_every is not None
-        expected |= self.nudge.target is not None and not self.nudge.active
-        if expected or not bool((self._clock.next > self._clock.end).all()):
+        waits = self.nudge.target is not None and not self.nudge.active
+        expected |= waits and not self._phases.all
+        if expected or not bool((clock.next > clock.end).all()):
             return False
         return all(line.last_arrival() <= self._tick + 1 for _, line in self.state.lines)
 
@@ -241,9 +276,8 @@ class Simulation:
     @property
     def last_tick(self) -> int:
         """The tick at which the inference ends at the latest."""
-        if self._clock is None:
-            raise StateError("there is no inference yet: call infer or start first")
-        return self._clock.end
+        ahead = self._phases.runs_ahead()
+        return self._running_clock.end + (ahead and ahead * self._longest_run)
 
     @property
     def time(self) -> float:
@@ -261,7 +295,9 @@ class Simulation:
         self._learn_if_due(self._tick + 1)
         self._running = False
         ticks, counts = self._tick - self._began, Counts(**asdict(self.counts))
-        return Outcome.of(self.state, self.time, ticks, counts, self.trace, self._stopped)
+        return Outcome.of(
+            self.state, self._phases, self.time, ticks, counts, self.trace, self._stopped
+        )
 
     @property
     def counts(self) -> Counts:
@@ -281,11 +317,12 @@ class Simulation:
     def gradients(self) -> dict[str, Tensor]:
         """The local gradient of every parameter, batch mean, by the keys of ``model.state_dict()``.
 
-        ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now.
+        ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. A rule with
+        phases adds what their ends contribute; raises StateError before the last one.
         """
         if self._ticker is None:
             raise StateError("there are no states yet: call infer or start first")
-        gradients, operations = contrastive_hebbian(self.state, self.rule)
+        gradients, operations = self._phases.gradients()
         self.counts.weight_gradient += operations
         return gradients
 
@@ -293,6 +330,11 @@ class Simulation:
         """(1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is `gradients`."""
         if self._ticker is None:
             raise StateError("there are no states yet: call infer or start first")
+        if self.rule.phases:
+            raise StateError(
+                f"{type(self.rule).__name__} contrasts the ends of its phases; no present state "
+                "has its objective"
+            )
         return metrics.contrastive_objective(self.state, self.rule)
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
@@ -328,7 +370,7 @@ class Simulation:
         assert self._clock is not None
         self._tick = tick
         self._learn_if_due(tick)
-        if not self.nudge.active and self.nudge.target is not None:
+        if not self.nudge.active and self.nudge.target is not None and not self._phases.all:
             self.nudge.active = tick - self._began >= self.nudge_after
             if self.nudge.active:
                 self.state.output.stale.touch()
@@ -345,74 +387,30 @@ class Simulation:
 
     def _announce_nudge(self, tick: int) -> None:
         """A target that begins to act at ``tick`` is news to the output dyads."""
-        if self.nudge.target is not None and tick - self._began == max(1, self.nudge_after):
+        if (
+            not self._phases.all
+            and self.nudge.target is not None
+            and tick - self._began == max(1, self.nudge_after)
+        ):
             assert self._clock is not None
             self._living.output_hears(self._clock, tick)
 
-    # ---- state as data -------------------------------------------------------------------------
+    def _next_run(self) -> None:
+        """Another run of the schedule begins, perhaps in another phase."""
+        tick = self._tick
+        moment = Moment(self.inferences, tick)
+        begun, operations = self._phases.advance(tick, self._early, moment)
+        self.counts.weight_gradient += operations
+        self._stopped = False
+        # What is new after a switch is at the output: where the order can turn, downward first.
+        start = Start(self.layout, tick, begun is not None, self.random, self._clock)
+        self._clock = self.schedule.start(start)
+        if begun is not None:
+            hear = self._living.all_hear if begun.restored else self._living.output_hears
+            hear(self._clock, tick + 1)
+        self._new_engine()
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on but the parameters, as tensors and numbers.
-
-        Together with ``model.state_dict()`` (and the optimizer's, if there is one) it continues bit
-        for bit in a simulation that is built the same way.
-        """
-        if self._clock is not None:
-            self._check_weights()  # who loads this takes the weights as seen
-        clock = None if self._clock is None else self._clock.state_dict()
-        return {
-            "version": STATE_VERSION,
-            "schedule": type(self.schedule).__name__,
-            "units": self.layout.total,
-            "running": self._running,
-            "stopped": self._stopped,
-            "recording": self._recording,
-            "began": self._began,
-            "tick": self._tick,
-            "inferences": self.inferences,
-            "random": generator_state(self.random),
-            "clock": clock,
-            "state": None if clock is None else self.state.state_dict(),
-            "nudge": {
-                "target": _copied(self.nudge.target),
-                "gradient": _copied(self.nudge.gradient),
-                "active": self.nudge.active,
-            },
-            "counts": None if clock is None else asdict(self.counts),
-            "trace": self.trace.state_dict(),
-        }
-
-    def load_state_dict(
-        self, state: dict[str, Any], *, optimizer: torch.optim.Optimizer | None = None
-    ) -> None:
-        """Continues where `state_dict` was taken; ``optimizer`` is for ``learn_every``.
-
-        Raises StateError where the state is of another version, network or schedule.
-        """
-        mine = (STATE_VERSION, type(self.schedule).__name__, self.layout.total)
-        saved = tuple(state.get(key) for key in ("version", "schedule", "units"))
-        if saved != mine:
-            raise StateError(
-                f"the saved state is of (version, schedule, units) {saved}; this simulation has "
-                f"{mine}"
-            )
-        self._running, self._stopped = bool(state["running"]), bool(state["stopped"])
-        self._recording = bool(state["recording"])
-        self._began, self._tick = int(state["began"]), int(state["tick"])
-        self.inferences = int(state["inferences"])
-        restore_generator(self.random, state["random"])
-        self.trace = Trace(state["trace"])
-        self._optimizer = optimizer
-        for key in ("target", "gradient"):
-            value = _copied(state["nudge"][key])
-            setattr(self.nudge, key, None if value is None else value.to(self.device))
-        self.nudge.active = bool(state["nudge"]["active"])
-        self._clock = self._ticker = self._engine = None
-        if state["clock"] is not None:
-            self.state.load_state_dict(state["state"])
-            self._clock = self.schedule.restore(self._start(self.random), state["clock"])
-            self._ticker = self._new_ticker(Counts(**state["counts"]))
-            self._new_engine()
+    # ---- parts of an inference -----------------------------------------------------------------
 
     def _start(self, random: np.random.Generator, previous: Clock | None = None) -> Start:
         feedforward = self.init == "feedforward"
@@ -430,6 +428,10 @@ class Simulation:
     @property
     def ticks(self) -> int:
         """Of one inference, at most."""
+        return self._longest_run * max(1, sum(phase.runs for phase in self._phases.all))
+
+    @property
+    def _longest_run(self) -> int:
         return self.schedule.start(Start(self.layout, 0, False, stream(0, "check"))).end
 
     def _new_ticker(self, counts: Counts) -> Ticker:
@@ -444,7 +446,3 @@ class Simulation:
         self._engine = Engine(
             self._clock, self.layout.offsets, self._tick, self.processes, self._on_tick
         )
-
-
-def _copied(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach().clone()

@@ -38,6 +38,7 @@ class State:
         tracked: bool = False,
         damage: Damage | None = None,
         precision: Precision | None = None,
+        paired: bool = True,
     ) -> None:
         network = model.network
         self.model, self.device = model, model.device  # asked for once: it walks the modules
@@ -46,6 +47,8 @@ class State:
         self.input = Cell(network.input, -1)
         self.damage = damage = (damage or Damage()).to(self.device, model.dtype)
         self.cells = [Cell(p, i, damage.held.get(p.name)) for i, p in enumerate(network.dyadic)]
+        for cell in () if paired else self.cells:
+            cell.minus, cell.paired = cell.plus, False
         self.by_name = {cell.name: cell for cell in [self.input, *self.cells]}
         self.output = self.by_name[network.output.name]
         self.links: list[Link] = []

@@ -8,9 +8,9 @@ non-zero, is everything finite) is read from the device in one go.
 
 from __future__ import annotations
 
+from cmath import isfinite
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -72,14 +72,15 @@ class Ticker:
                 zeros = cell.held.hold(zeros)
             cell.plus.set(zeros)
             cell.minus.set(zeros)
-            cell.difference.set(None)
             cell.stale.touch()
             for outlet in cell.mean_outlets:
                 # A mean that is still zero costs nothing, but where its winners are pooled.
                 pooled = any(link.operator.has_winners for link in outlet.links)
                 outlet.sent.set(zeros if pooled or cell.held is not None else None)
+            # A single state of dyads that never wake goes back as it goes forward.
+            back = zeros if cell.held is not None and not cell.paired else None
             for outlet in cell.difference_outlets:
-                outlet.sent.set(None)
+                outlet.sent.set(back)
         self._set_input(x)
         for outlet in state.input.mean_outlets:
             outlet.sent.set(x)
@@ -118,14 +119,19 @@ class Ticker:
             for link, _, winners in commit.winners:
                 link.winners.set(winners)
                 link.unwired.clear(None)
-            wake = self.rule.wake(cell.population.activation, self._basal(cell, None), None)
+            strength = self.nudge.strength if cell is self.state.output else None
+            basal = self._basal(cell, None)
+            wake = self.rule.wake(cell.population.activation, basal, None, strength=strength)
             wake = cell.hold(wake)
             cell.plus.set(wake.plus)
             cell.minus.set(wake.minus)
             flags.add(wake.plus.sum().isfinite())
             cell.stale.clear(None)
-            for outlet in cell.mean_outlets:
-                outlet.sent.set(wake.mean)
+            messages = [(outlet, wake.mean) for outlet in cell.mean_outlets]
+            if wake.difference is not None:
+                messages += [(outlet, wake.difference) for outlet in cell.difference_outlets]
+            for outlet, values in messages:
+                outlet.sent.set(values)
                 self.outbox.touch(outlet)
                 for line in outlet.lines:
                     self._show(line, cell, moment)
@@ -213,6 +219,7 @@ class Ticker:
             minus=cell.minus.take(selection) if damped else None,
             damping=cell.damping,
             force=self._force(cell, selection),
+            strength=self.nudge.strength if cell is self.state.output else None,
         )
 
     def _force(self, cell: Cell, selection: Selection | None) -> Tensor | None:
@@ -298,7 +305,8 @@ class Ticker:
             moved = unequal(wake.plus, cell.plus.some(selection))
             moved |= unequal(wake.minus, cell.minus.some(selection))
             news.add(cell, marks_of(cell, selection, moved))
-        for slot, values in ((cell.plus, wake.plus), (cell.minus, wake.minus)):
+        states = ((cell.plus, wake.plus), (cell.minus, wake.minus))
+        for slot, values in states if cell.paired else states[:1]:
             if selection is None:
                 slot.set(values)
             else:

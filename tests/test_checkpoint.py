@@ -272,3 +272,13 @@ def test_the_tree_is_json_in_the_metadata(tmp_path: Path) -> None:
     metadata = header(saved(tmp_path))["__metadata__"]
     assert metadata["format"].startswith("neurosim-state-")
     assert json.loads(metadata["tree"])["dict"][0] == ["step", 7]
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_tensors(dtype: torch.dtype, tmp_path: Path) -> None:
+    values = torch.complex(torch.randn(2, 3), torch.randn(2, 3)).to(dtype)
+    save_state(tmp_path / "state.safetensors", {"a": values, "b": [values]})
+    found = load_state(tmp_path / "state.safetensors")
+    assert found["a"].dtype == dtype
+    assert torch.equal(found["a"], values)
+    assert found["b"][0] is found["a"] or torch.equal(found["b"][0], values)

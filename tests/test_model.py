@@ -331,6 +331,12 @@ def wide(initialization: str) -> Tensor:
 FAN_IN, FAN_OUT, COUNT = 24 * 15, 64 * 15, 64 * 24 * 15
 
 
+def test_weak_uniform() -> None:
+    weight, bound = wide("weak_uniform"), 0.5 / sqrt(FAN_IN)
+    assert weight.abs().max() <= bound
+    assert weight.std() == pytest.approx(bound / sqrt(3.0), rel=0.02)
+
+
 def test_glorot_uniform() -> None:
     weight, bound = wide("glorot_uniform"), sqrt(6.0 / (FAN_IN + FAN_OUT))
     assert 0.999 * bound < weight.max().item() <= bound

@@ -1,21 +1,28 @@
 """Rules: what a neuron is and does when it wakes."""
 
 from neurosim.rules.back_propagation import BackPropagation
-from neurosim.rules.base import Nudge, Rule, Upward, Wake
+from neurosim.rules.base import Nudge, Phase, Rule, Upward, Wake
+from neurosim.rules.contrastive_hebbian import ContrastiveHebbian
 from neurosim.rules.difference_target_propagation import (
     DifferenceTargetPropagation,
     LocalJacobian,
 )
 from neurosim.rules.dual_propagation import DualPropagation
+from neurosim.rules.equilibrium_propagation import EquilibriumPropagation
+from neurosim.rules.holomorphic_ep import HolomorphicEP
 from neurosim.rules.lpom import LPOM
 
 __all__ = [
     "LPOM",
     "BackPropagation",
+    "ContrastiveHebbian",
     "DifferenceTargetPropagation",
     "DualPropagation",
+    "EquilibriumPropagation",
+    "HolomorphicEP",
     "LocalJacobian",
     "Nudge",
+    "Phase",
     "Rule",
     "Upward",
     "Wake",

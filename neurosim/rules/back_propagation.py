@@ -66,6 +66,7 @@ class BackPropagation(Rule):
         minus: Tensor | None = None,
         damping: float = 0.0,
         force: Tensor | None = None,
+        strength: complex | None = None,
     ) -> Wake:
         state = dyad.ACTIVATIONS[activation](basal)
         if force is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from neurosim.dyad import ActivationName
@@ -18,7 +19,11 @@ from neurosim.populations import Feedback
 
 
 class Wake(NamedTuple):
-    """The result of a wake: states, and the two messages. A difference of None is exactly zero."""
+    """The result of a wake: states, and the two messages. A difference of None is exactly zero.
+
+    A neuron with one state has it twice, and sends back what its rule says in the difference's
+    place.
+    """
 
     plus: Tensor
     minus: Tensor
@@ -39,13 +44,31 @@ class Upward(NamedTuple):
 class Nudge:
     """What acts on the output dyads: a target, once it is switched on.
 
-    ``gradient`` is ∇ℓ at the feed-forward prediction, for the rules that freeze it.
+    ``gradient`` is ∇ℓ at the feed-forward prediction, for the rules that freeze it; ``strength``
+    is that of the present phase, for the rules that have several.
     """
 
     loss: Loss
     target: Tensor | None = None
     gradient: Tensor | None = None
     active: bool = False
+    strength: complex = 0.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of an inference in which the target acts on the output dyads with one ``strength`` β.
+
+    The schedule runs ``runs`` times in it. With 0 the phase is free: the target does not act. Of
+    the product of post- and presynaptic values at its end, the gradient takes ``share`` times.
+    ``restored``: it begins with the states at the end of the first phase.
+    """
+
+    name: str
+    strength: complex = 0.0
+    share: complex = 0.0
+    runs: int = 1
+    restored: bool = False
 
 
 class Rule(ABC):
@@ -53,14 +76,42 @@ class Rule(ABC):
 
     ``feedbacks`` are the feedback weights (`Projection.feedback`) that messages may come back
     through.
+    ``paired``: whether a neuron has two states s⁺ and s⁻, or one, for which both names stand.
+    ``holomorphic``: whether its states are complex. ``prediction``: whether the network predicts
+    by one pass from the input up, or by where it settles without a target; that is also what the
+    true gradient, with which the local one is compared, differentiates.
     """
 
     feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric",)
+    paired: ClassVar[bool] = True
+    holomorphic: ClassVar[bool] = False
+    prediction: ClassVar[Literal["feedforward", "settled"]] = "feedforward"
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of an inference in order. Without any there is one, in which the target
+        acts from `Simulation.nudge_after` on, and the weights may learn at any time."""
+        return ()
+
+    def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """That of the states of a network with parameters of this dtype."""
+        return dtype.to_complex() if self.holomorphic else dtype
+
+    def gradient_gains(self, network: Network) -> dict[str, float]:
+        """What the gradients of weights and bias are multiplied by besides `gradient_scale`, by
+        post-synaptic population; 1 where it is not named."""
+        del network
+        return {}
+
+    def check_network(self, network: Network) -> None:
+        """Raises ConfigurationError where the rule is not defined for this network."""
+        del network
 
     @property
     @abstractmethod
     def gradient_scale(self) -> float:
-        """What the sum over the batch of δ s̄ᵀ is multiplied by, before the division by B."""
+        """What the sum over the batch of δ s̄ᵀ is multiplied by, before the division by B (and, in
+        a rule with phases, by the share of each)."""
 
     @property
     @abstractmethod
@@ -71,6 +122,11 @@ class Rule(ABC):
     @abstractmethod
     def nudges_at_potential(self) -> bool:
         """Whether the nudge depends on the present potentials of the output dyads."""
+
+    @property
+    def silent_output(self) -> bool:
+        """Whether output dyads send nothing back unless they are nudged."""
+        return self.paired
 
     @abstractmethod
     def check_loss(self, loss: Loss) -> None:
@@ -119,8 +175,10 @@ class Rule(ABC):
         minus: Tensor | None = None,
         damping: float = 0.0,
         force: Tensor | None = None,
+        strength: complex | None = None,
     ) -> Wake:
         """One wake of dyads with these potentials (B, …); an apical potential of None is zero.
 
-        ``force`` is given for output dyads under an active nudge.
+        ``force`` is given for output dyads under an active nudge, ``strength`` for all output
+        dyads: that of the present phase.
         """

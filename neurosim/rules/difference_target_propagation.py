@@ -159,6 +159,7 @@ class DifferenceTargetPropagation(Rule):
         minus: Tensor | None = None,
         damping: float = 0.0,
         force: Tensor | None = None,
+        strength: complex | None = None,
     ) -> Wake:
         f = dyad.ACTIVATIONS[activation]
         state = f(basal)

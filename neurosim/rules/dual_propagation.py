@@ -141,6 +141,7 @@ class DualPropagation(Rule):
         minus: Tensor | None = None,
         damping: float = 0.0,
         force: Tensor | None = None,
+        strength: complex | None = None,
     ) -> Wake:
         w_plus, w_minus = self.weights
         stiff_plus = stiff_minus = 0.0

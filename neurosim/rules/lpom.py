@@ -80,6 +80,7 @@ class LPOM(Rule):
         minus: Tensor | None = None,
         damping: float = 0.0,
         force: Tensor | None = None,
+        strength: complex | None = None,
     ) -> Wake:
         f = dyad.ACTIVATIONS[activation]
         predicted = f(basal)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -82,6 +82,40 @@ RULES: dict[str, Rule] = {
     "dtp": ns.DifferenceTargetPropagation(beta=0.5),
 }
 
+# Complex states need smooth activations and linear pooling.
+SMOOTH: dict[str, dict[str, Any]] = {
+    "smooth": {
+        "input": [2, 6, 4],
+        "activation": "tanh",
+        "layers": [
+            {"name": "c1", "conv": 3, "pool": {"kind": "avg", "kernel": 2, "padding": 1}},
+            {"name": "h2", "dense": 6},
+            {"name": "out", "dense": 3},
+        ],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Phased:
+    """A rule with phases, the networks for which it is defined, and a loss."""
+
+    rule: Rule
+    networks: tuple[str, ...]
+    loss: LossName
+
+
+PHASED = {
+    "ep": Phased(ns.EquilibriumPropagation(0.3, free=2), ("mlp", "conv", "skip"), "squared_error"),
+    "ep_static": Phased(
+        ns.EquilibriumPropagation(0.4, "one_sided", "static", free=1),
+        ("mlp", "conv", "skip"),
+        "cross_entropy",
+    ),
+    "chl": Phased(ns.ContrastiveHebbian(0.5), ("mlp", "conv"), "squared_error"),
+    "holomorphic": Phased(ns.HolomorphicEP(0.3, 3, free=1), ("smooth",), "cross_entropy"),
+}
+
 # The rule with which a network runs where a test does not go through the rules.
 RULE_OF = {
     "mlp": "aro",
@@ -103,7 +137,8 @@ def loss_of(rule: Rule) -> LossName:
 
 def make_model(network: str, dtype: torch.dtype = torch.float64) -> ns.Model:
     """A model of the network of that name with biases that are not zero."""
-    model = ns.Model(ns.Network.from_dict((NETWORKS | FEEDBACK)[network]), seed=3, dtype=dtype)
+    described = (NETWORKS | FEEDBACK | SMOOTH)[network]
+    model = ns.Model(ns.Network.from_dict(described), seed=3, dtype=dtype)
     generator = np.random.default_rng(7)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -224,6 +259,19 @@ def every_effect(network: ns.Network, threshold: float) -> ns.Channels:
     return ns.Channels(jittered, late, overrides)
 
 
+def without_noise(channels: ns.Channels) -> ns.Channels:
+    """The same, as far as it is defined for complex messages."""
+
+    def exact(channel: ns.Channel) -> ns.Channel:
+        return replace(channel, noise=0.0, quantize=None)
+
+    overrides = {
+        name: {kind: exact(channel) for kind, channel in kinds.items()}
+        for name, kinds in channels.overrides.items()
+    }
+    return ns.Channels(exact(channels.mean), exact(channels.difference), overrides)
+
+
 # ---- a case --------------------------------------------------------------------------------------
 
 
@@ -249,16 +297,26 @@ class Case:
     def build(self, **options: Any) -> Setup:
         """The simulation, its optimizer, and data."""
         model = make_model(self.network)
-        rule = RULES[self.rule or RULE_OF[self.network]]
+        phased = PHASED.get(self.rule or "")
+        rule: Rule
+        if phased is None:
+            rule = RULES[self.rule or RULE_OF[self.network]]
+            loss = loss_of(rule)
+        else:
+            rule, loss = phased.rule, phased.loss
+            with torch.no_grad():  # weak enough for an energy that has a least value
+                for parameter in model.parameters():
+                    parameter.mul_(0.5)
         threshold = THRESHOLDS.get(self.schedule, 0.0)
         channel, probes = ns.Channel(threshold=threshold), ["wakes"]
         channels = ns.Channels(mean=channel, difference=channel)
         if self.effects:
             channels = every_effect(model.network, threshold)
+            channels = without_noise(channels) if rule.holomorphic else channels
             probes += ["in_flight", "staleness"]
         arguments: dict[str, Any] = {
             "rule": rule,
-            "loss": loss_of(rule),
+            "loss": loss,
             "schedule": SCHEDULES[self.schedule](UNITS[self.unit], model.network),
             "channels": channels,
             "init": self.init,
@@ -272,6 +330,29 @@ class Case:
             # With the usual eps a gradient that is zero but for round-off would make a step.
             optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, eps=1e-4)
         return Setup(simulation, optimizer, make_data(model, 3))
+
+
+def phased_cases(offset: int, every: int) -> list[Case]:
+    """Every n-th of all phased rules on all their networks under all schedules; units, starts and
+    channels take turns."""
+    found = [
+        (rule, network, schedule)
+        for rule, phased in PHASED.items()
+        for network in phased.networks
+        for schedule in SCHEDULES
+    ]
+    inits = ("zero", "feedforward", "carry")
+    return [
+        Case(
+            network,
+            schedule,
+            list(UNITS)[(turn + turn // len(UNITS)) % len(UNITS)],
+            inits[(turn + turn // 3) % 3],
+            rule,
+            effects=turn % 4 == 0,
+        )
+        for turn, (rule, network, schedule) in enumerate(found)
+    ][offset::every]
 
 
 @dataclass

@@ -18,6 +18,7 @@ from cases import (
     differing,
     every_effect,
     make_model,
+    phased_cases,
     states,
 )
 
@@ -60,7 +61,10 @@ def with_effects(found: list[Case]) -> list[Case]:
     return [replace(case, effects=True) for case in found]
 
 
-@pytest.mark.parametrize("case", [*CACHED, *with_effects(thinned(CACHED, 5))], ids=str)
+PHASED = phased_cases(0, 2)
+
+
+@pytest.mark.parametrize("case", [*CACHED, *with_effects(thinned(CACHED, 5)), *PHASED], ids=str)
 def test_caching(case: Case) -> None:
     cached, plain = case.build(compute="dense"), case.build(compute="dense")
     for number in range(2 if case.init == "carry" else 1):
@@ -92,7 +96,12 @@ def deviation(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor])
     )
 
 
-@pytest.mark.parametrize("case", [*PARTIAL, *with_effects(thinned(PARTIAL, 5))], ids=str)
+PHASED_PARTIAL = [case for case in PHASED if case.schedule != "lazy" and not case.effects]
+
+
+@pytest.mark.parametrize(
+    "case", [*PARTIAL, *with_effects(thinned(PARTIAL, 5)), *PHASED_PARTIAL], ids=str
+)
 def test_partial_operations(case: Case) -> None:
     """With effects, a last bit more or less must not decide on what is sent, and so on its noise:
     there a threshold is far above round-off."""

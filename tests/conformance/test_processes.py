@@ -7,7 +7,17 @@ from itertools import product
 
 import pytest
 import torch
-from cases import FEEDBACK, NETWORKS, RULES, SCHEDULES, UNITS, Case, Setup, differing
+from cases import (
+    FEEDBACK,
+    NETWORKS,
+    RULES,
+    SCHEDULES,
+    UNITS,
+    Case,
+    Setup,
+    differing,
+    phased_cases,
+)
 
 STARTS = [("zero", None), ("feedforward", 2), ("carry", None), ("carry", 3)]
 CASES = [
@@ -51,7 +61,9 @@ def compare(one: Setup, other: Setup, inferences: int) -> None:
     assert not differing(parameters, other.simulation.model.state_dict())
 
 
-@pytest.mark.parametrize("case", [*CASES, *OF_RULES, *OF_FEEDBACK, *EFFECTS], ids=str)
+@pytest.mark.parametrize(
+    "case", [*CASES, *OF_RULES, *OF_FEEDBACK, *EFFECTS, *phased_cases(0, 1)], ids=str
+)
 def test_processes(case: Case) -> None:
     setups = (case.build(processes=mode) for mode in ("population", "neuron"))
     compare(*setups, inferences=2 if case.init == "carry" else 1)

@@ -5,12 +5,23 @@ it, because no simulation lives longer than one.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import FEEDBACK, NETWORKS, RULES, SCHEDULES, UNITS, Case, Setup, differing, states
+from cases import (
+    FEEDBACK,
+    NETWORKS,
+    RULES,
+    SCHEDULES,
+    UNITS,
+    Case,
+    Setup,
+    differing,
+    phased_cases,
+    states,
+)
 
 import neurosim as ns
 from neurosim.checkpoint import load_state, save_state
@@ -53,7 +64,10 @@ def handed_over(setup: Setup, case: Case, path: Path, **options: Any) -> Setup:
     return fresh
 
 
-@pytest.mark.parametrize("case", make_cases(), ids=str)
+PHASED = [replace(case, effects=True) for case in phased_cases(1, 3)]
+
+
+@pytest.mark.parametrize("case", [*make_cases(), *PHASED], ids=str)
 def test_every_tick(case: Case, tmp_path: Path) -> None:
     whole, part = case.build(), case.build()
     modes = ("neuron", "population")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import NETWORKS, SCHEDULES, UNITS, Case
+from cases import NETWORKS, SCHEDULES, UNITS, Case, phased_cases
 from resume_worker import INFERENCES, digest_of_rest
 
 import neurosim as ns
@@ -49,7 +49,8 @@ def save(path: Path, case: Case, before: str, after: str, seed: int) -> str:
     whole.start(number)
     part.start(number)
     # From the tick 0 on, and up to the last: saved before `finish`.
-    ticks = int(generator.integers(0, 12))
+    last = 12 if case.rule is None else part.simulation.last_tick - part.simulation.tick
+    ticks = int(generator.integers(0, last))
     part.simulation.advance(ticks)
     saved = {
         "case": asdict(case),
@@ -67,7 +68,7 @@ def save(path: Path, case: Case, before: str, after: str, seed: int) -> str:
 def test_resume(before: str, tmp_path: Path) -> None:
     """All cases go through one other process, each in both process modes."""
     expected = {}
-    for seed, (case, after) in enumerate(product(make_cases(), MODES)):
+    for seed, (case, after) in enumerate(product([*make_cases(), *phased_cases(2, 4)], MODES)):
         name = f"{case}-{after}"
         expected[name] = save(tmp_path / f"{name}.pt", case, before, after, seed)
     worker = Path(__file__).with_name("resume_worker.py")

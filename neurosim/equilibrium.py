@@ -1,0 +1,131 @@
+"""The true gradient of a network that predicts by where it settles: implicit differentiation.
+
+At the free fixed point s = T(s, θ) the loss ℓ(s_L) has the gradient λᵀ ∂T/∂θ with
+λ = ∇ℓ + (∂T/∂s)ᵀ λ, which is what autograd through an unrolled free phase converges to as the phase
+gets longer. Both are iterated here, in float64, half a step at a time: synchronous updates alone
+may oscillate where the network settles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import hypot, isfinite
+
+import torch
+from torch import Tensor
+
+from neurosim import metrics
+from neurosim.rules import Nudge, Rule
+from neurosim.state import State
+
+STEPS = 5000
+RESIDUAL = 1e-12
+
+
+def true_gradient(state: State, rule: Rule, nudge: Nudge) -> dict[str, Tensor] | None:
+    """The gradient of the batch-mean loss of the network's prediction, by autograd, by parameter.
+
+    For rules that predict feed-forward it is back-propagation's. None where there is no free fixed
+    point, or none that half steps reach from the present states.
+    """
+    assert nudge.target is not None
+    if rule.prediction == "feedforward":
+        x = state.input.plus.value.real
+        return metrics.back_propagation(state.model, nudge.loss, x, nudge.target, state.damage)
+    with torch.enable_grad():
+        return _implicit(state, rule, nudge.loss.mean, nudge.target)
+
+
+def _implicit(
+    state: State, rule: Rule, loss: Callable[[Tensor, Tensor], Tensor], target: Tensor
+) -> dict[str, Tensor] | None:
+    parameters = {
+        name: p.detach().double().requires_grad_() for name, p in state.model.named_parameters()
+    }
+    x = state.input.plus.value.real.double()
+    states = {cell.name: cell.plus.value.real.double() for cell in state.cells}
+    with torch.no_grad():
+        for _ in range(STEPS):
+            moved = free_wake(state, rule, states, x, parameters)
+            steps = {name: 0.5 * (moved[name] - value) for name, value in states.items()}
+            states = {name: value + steps[name] for name, value in states.items()}
+            size = _norm(states)
+            if not isfinite(size):
+                return None
+            if _norm(steps) <= RESIDUAL * max(size, 1e-30):
+                break
+        else:
+            return None
+    names = list(states)
+    leaves = [states[name].requires_grad_() for name in names]
+    woken = free_wake(state, rule, dict(zip(names, leaves, strict=True)), x, parameters)
+    outputs = [woken[name] for name in names]
+    output = leaves[names.index(state.output.name)]
+    (slope,) = torch.autograd.grad(loss(output, target.double()), [output])
+    pull = [slope if leaf is output else torch.zeros_like(leaf) for leaf in leaves]
+    adjoint = pull
+    for _ in range(STEPS):
+        back = torch.autograd.grad(
+            outputs, leaves, adjoint, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        steps = {
+            name: 0.5 * (p + b - a)
+            for name, p, b, a in zip(names, pull, back, adjoint, strict=True)
+        }
+        adjoint = [a + steps[name] for name, a in zip(names, adjoint, strict=True)]
+        size = hypot(*(float(a.norm()) for a in adjoint))
+        if not isfinite(size):
+            return None
+        if _norm(steps) <= RESIDUAL * max(size, 1e-30):
+            break
+    else:
+        return None
+    found = torch.autograd.grad(
+        outputs, list(parameters.values()), adjoint, allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(parameters, found, strict=True))
+
+
+def free_wake(
+    state: State,
+    rule: Rule,
+    states: dict[str, Tensor],
+    x: Tensor,
+    parameters: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """T: the states after one parallel free wake of everything over ideal channels, with these
+    parameters; differentiable in states and parameters."""
+    damage = state.damage
+    values = {state.input.name: x} | states
+    basal: dict[str, Tensor] = {}
+    winners: dict[str, Tensor | None] = {}
+    for link in state.links:
+        weight = parameters.get(f"{link.name}.weight")
+        bias = None if link.bias is None else parameters[f"{link.post.name}.bias"]
+        weight = None if weight is None else damage.forward_weight(link.name, weight)
+        part, won = link.operator.forward(values[link.pre.name], weight, bias, None)
+        winners[link.name] = won
+        known = basal.get(link.post.name)
+        basal[link.post.name] = part if known is None else known + part
+    result: dict[str, Tensor] = {}
+    for cell in state.cells:
+        apical: Tensor | None = None
+        for link in cell.outgoing:
+            if link.post is state.output and rule.silent_output:
+                continue
+            weight = parameters.get(f"{link.name}.weight")
+            weight = None if weight is None else damage.feedback_weight(link.name, weight)
+            back = link.operator.adjoint(states[link.post.name], weight, winners[link.name], None)
+            apical = back if apical is None else apical + back
+        wake = rule.wake(
+            cell.population.activation,
+            basal[cell.name],
+            apical,
+            strength=0.0 if cell is state.output else None,
+        )
+        result[cell.name] = damage.hold(cell.name, wake.plus)
+    return result
+
+
+def _norm(tensors: dict[str, Tensor]) -> float:
+    return hypot(*(float(tensor.norm()) for tensor in tensors.values()))

@@ -1,0 +1,145 @@
+"""What the rules have in common whose neurons descend an energy: one state, sent both ways.
+
+    E = Σ_k c^(k−L) [ G_k(s_k) − s_kᵀ (W_k s_{k−1} + b_k) ],   f_k = (∇G_k)⁻¹
+
+With all others held, E is least in the states of population k at
+s_k = f_k(a_k + c W_{k+1}ᵀ s_{k+1}), so that is what a neuron does when it wakes: G = ½s² for the
+identity, on s ≥ 0 for relu, on [0, 1] for hard_sigmoid; for tanh see `objective.convex`. c is 1
+but in contrastive Hebbian learning.
+
+Where a projection pools by maximum, s_{k−1} takes the feedback of the present winners. That is the
+least of a bound on E from above which touches it at the present state, wherever s_k ≥ 0.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from neurosim import dyad
+from neurosim.dyad import ActivationName
+from neurosim.errors import ConfigurationError
+from neurosim.losses import Loss
+from neurosim.network import Network
+from neurosim.rules.base import Nudge, Rule, Wake
+
+Readout = Literal["state", "static"]
+
+
+class EnergyRule(Rule):
+    """A neuron with one state s, which it sends forward and back. ``feedback_gain`` is c."""
+
+    paired: ClassVar[bool] = False
+    prediction: ClassVar[Literal["feedforward", "settled"]] = "settled"
+
+    @property
+    def feedback_gain(self) -> float:
+        """What the apical potential is multiplied by."""
+        return 1.0
+
+    @property
+    def needs_prediction(self) -> bool:
+        return False
+
+    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
+        del minus
+        return plus
+
+    def damping_of(self, upward: Sequence[object]) -> float:
+        del upward
+        return 0.0
+
+    @abstractmethod
+    def wake_output(
+        self,
+        activation: ActivationName,
+        basal: Tensor,
+        apical: Tensor | None,
+        force: Tensor | None,
+        strength: complex,
+    ) -> Wake:
+        """One wake of output dyads under a nudge of this strength; see `Rule.wake`."""
+
+    def wake(
+        self,
+        activation: ActivationName,
+        basal: Tensor,
+        apical: Tensor | None,
+        *,
+        plus: Tensor | None = None,
+        minus: Tensor | None = None,
+        damping: float = 0.0,
+        force: Tensor | None = None,
+        strength: complex | None = None,
+    ) -> Wake:
+        if strength is not None:
+            return self.wake_output(activation, basal, apical, force, strength)
+        return one(dyad.relax(dyad.ACTIVATIONS[activation], basal, apical, self.feedback_gain))
+
+
+class NudgedEnergyRule(EnergyRule):
+    """Minimizes F = E + β ℓ, β the strength of the phase.
+
+    ``readout`` says what the output is. ``state``: a population like the others under ℓ = ½‖s−y‖²,
+    s_L = f((a_L + βy)/(1 + β)). ``static``: z = a_L, which is no state of E, under any ℓ; what it
+    sends back is −β∇ℓ(z), and nothing in a free phase.
+    """
+
+    readout: Readout
+
+    @property
+    def nudges_at_potential(self) -> bool:
+        return self.readout == "static"
+
+    @property
+    def silent_output(self) -> bool:
+        return self.readout == "static"
+
+    def check_loss(self, loss: Loss) -> None:
+        if self.readout == "state" and loss.name != "squared_error":
+            raise ConfigurationError(
+                f"the readout 'state' is nudged by the closed form of squared_error, not of "
+                f"{loss.name}; use the readout 'static', which takes any loss",
+                "loss",
+            )
+
+    def check_network(self, network: Network) -> None:
+        super().check_network(network)
+        output = network.output
+        if self.readout == "static" and network.outgoing(output.name):
+            raise ConfigurationError(
+                f"the readout 'static' is no state, but the output {output.name!r} has a "
+                f"projection to {network.outgoing(output.name)[0].post!r}; use the readout 'state'",
+                "readout",
+            )
+
+    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+        """βy for the readout ``state``, −β∇ℓ(z) for ``static``."""
+        assert nudge.target is not None
+        if self.readout == "static":
+            return nudge.loss.gradient(basal, nudge.target) * -nudge.strength
+        return nudge.target * nudge.strength
+
+    def wake_output(
+        self,
+        activation: ActivationName,
+        basal: Tensor,
+        apical: Tensor | None,
+        force: Tensor | None,
+        strength: complex,
+    ) -> Wake:
+        if self.readout == "static":
+            return Wake(basal, basal, basal, force)
+        stiffness: complex = 0.0
+        if force is not None:
+            apical, stiffness = force if apical is None else apical + force, strength
+        f = dyad.ACTIVATIONS[activation]
+        return one(dyad.relax(f, basal, apical, 1.0, stiffness=stiffness))
+
+
+def one(state: Tensor) -> Wake:
+    """The wake of a neuron that sends its one state both ways."""
+    return Wake(state, state, state, state)

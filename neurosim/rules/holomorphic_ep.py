@@ -1,0 +1,88 @@
+"""Holomorphic equilibrium propagation (Laborieux & Zenke 2022)."""
+
+from __future__ import annotations
+
+from cmath import exp, pi
+from dataclasses import dataclass
+from typing import ClassVar
+
+from neurosim.checks import check_choices, check_counts, check_positive
+from neurosim.errors import ConfigurationError
+from neurosim.network import Network
+from neurosim.rules.base import Phase
+from neurosim.rules.energy import NudgedEnergyRule, Readout
+
+HOLOMORPHIC = ("identity", "tanh")
+
+
+@dataclass(frozen=True)
+class HolomorphicEP(NudgedEnergyRule):
+    """Equilibrium propagation with complex states and N nudges β_j = |β| e^(2πij/N), j = 0 … N−1.
+
+    Every nudged phase starts from the free states. The local gradient is Cauchy's integral as a
+    sum, ∂L/∂W = −Re (1/NB) Σ_j Σ s_k s_{k−1}ᵀ|β_j / β_j, transposed and never conjugated; it
+    approaches the gradient of the loss at the free fixed point with an error of order |β|^N. For
+    N = 2 it is that of centered `EquilibriumPropagation`. ``readout`` is explained in
+    `NudgedEnergyRule`; ``free`` says how often the schedule runs in the free phase.
+
+    Raises ConfigurationError unless |β| > 0 and N ≥ 2, and |β| < 1 for a readout ``state``.
+    """
+
+    holomorphic: ClassVar[bool] = True
+
+    beta: float = 0.4
+    points: int = 4
+    readout: Readout = "static"
+    free: int = 3
+
+    def __post_init__(self) -> None:
+        check_positive(beta=self.beta)
+        check_choices(readout=(self.readout, Readout))
+        check_counts(free=self.free)
+        check_counts(2, points=self.points)
+        if self.readout == "state" and self.beta >= 1.0:
+            raise ConfigurationError(
+                f"beta is {self.beta:g}; the output (a + beta y)/(1 + beta) needs |beta| < 1: take "
+                "a smaller one, or the readout 'static'",
+                "beta",
+            )
+
+    @property
+    def gradient_scale(self) -> float:
+        return -1.0 / (self.points * self.beta)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        nudged = (
+            Phase(f"nudge {j}", self.beta * root, root.conjugate(), restored=j > 0)
+            for j, root in enumerate(roots_of_unity(self.points))
+        )
+        return Phase("free", runs=self.free), *nudged
+
+    def check_network(self, network: Network) -> None:
+        super().check_network(network)
+        for population in network.dyadic:
+            if population.activation not in HOLOMORPHIC:
+                raise ConfigurationError(
+                    f"the population {population.name!r} has the activation "
+                    f"{population.activation!r}, which is not holomorphic; use one of "
+                    f"{', '.join(HOLOMORPHIC)}, or the rule equilibrium_propagation",
+                    "rule",
+                )
+        for projection in network.projections:
+            if projection.operator.has_winners:
+                raise ConfigurationError(
+                    f"the projection {projection.name!r} pools by maximum, which is not "
+                    "holomorphic; use pool 'avg', or the rule equilibrium_propagation",
+                    "rule",
+                )
+
+
+def roots_of_unity(count: int) -> list[complex]:
+    """e^(2πij/N), j = 0 … N−1, with the zeros exact."""
+    roots = (exp(2j * pi * j / count) for j in range(count))
+    return [complex(_snapped(root.real), _snapped(root.imag)) for root in roots]
+
+
+def _snapped(value: float) -> float:
+    return float(round(value)) if abs(value - round(value)) < 1e-15 * 8 else value
