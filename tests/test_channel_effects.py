@@ -60,7 +60,11 @@ def seen(simulation: ns.Simulation, ticks: int = TICKS) -> Tensor:
     values = []
     for _ in range(ticks):
         simulation.advance(1)
-        values.append(view.value.value.clone())
+        now = view.value.tensor  # None stands for zeros
+        shape = (BATCH, N)
+        values.append(
+            torch.zeros(shape, dtype=simulation.model.dtype) if now is None else now.clone()
+        )
     return torch.stack(values)
 
 
