@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from neurosim.checkpoint import load_state, save_state
-from neurosim.errors import DataError, NeurosimError
+from neurosim.errors import DataError, DivergenceError, NeurosimError
 from neurosim.files import finite, write_atomic, write_json
 from neurosim.machine import device_bytes
 from neurosim.memory import check_memory
@@ -109,8 +109,11 @@ def _train(
         if best is not None:
             summary["validation_accuracy"] = trainer.best_accuracy
             summary["test_accuracy"], summary["test_loss"] = trainer.evaluate(trainer.test)
+        if status == "finished" and scenario.file.robustness is not None:
+            summary |= trainer.robustness(scenario.file.robustness.eps)
         if problem is not None:
             summary["error"] = str(problem)
+            summary["diverged"] = isinstance(problem, DivergenceError)
         write_json(folder / "summary.json", summary)
         write_report(folder, scenario.network)
     if problem is not None:
@@ -165,14 +168,17 @@ def _summary(
     scenario: Scenario, trainer: Trainer, folder: Path, status: str, seconds: float
 ) -> dict[str, Any]:
     last: dict[str, Any] = {}
-    angle: dict[str, Any] = {}
+    ends: dict[str, Any] = {}  # of the last inference that a probe looked into
     with (folder / "metrics.jsonl").open("rb") as file:
         for line in file:
             event = json.loads(line)
             if event["event"] == "epoch":
                 last = event
             elif event.get("probe") == "gradient_angle":
-                angle = {"gradient_angle": event["total_angle"]}
+                ends["gradient_angle"] = event["total_angle"]
+            elif event.get("probe") == "residual":
+                for kind in ("mean", "difference"):
+                    ends[f"residual_{kind}"] = event[f"total_{kind}"]
     totals = trainer.totals
     return {
         "name": scenario.file.name,
@@ -181,7 +187,7 @@ def _summary(
         "test_loss": last.get("test_loss"),
         "validation_accuracy": last.get("validation_accuracy"),
         "train_loss": last.get("train_loss"),
-        **angle,
+        **ends,
         "epochs": trainer.step // len(trainer.batches),
         "steps": trainer.step,
         "seconds": seconds,

@@ -92,6 +92,7 @@ FLOORS: list[list[str]] = [
         "living",
         "plasticity",
         "metrics",
+        "robustness",
         "objective",
         "verdict",
         "probes",
