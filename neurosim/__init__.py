@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from neurosim.outcome import Outcome, Stop
     from neurosim.populations import Population, Projection
     from neurosim.probes import Probe, Trace
-    from neurosim.rules import DualPropagation
+    from neurosim.rules import LPOM, BackPropagation, DualPropagation
     from neurosim.simulation import Simulation
     from neurosim.units import Unit
 
 # Where each name is: imported at first use, so that `neurosim --help` does not wait for torch.
 _HOMES = {
+    "BackPropagation": "rules",
     "Channel": "channels",
     "Channels": "channels",
     "ConfigurationError": "errors",
@@ -47,6 +48,7 @@ _HOMES = {
     "Faults": "faults",
     "FixedPoint": "fixedpoint",
     "InputError": "errors",
+    "LPOM": "rules",
     "Model": "model",
     "Network": "network",
     "NetworkError": "errors",
@@ -68,6 +70,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "LPOM",
+    "BackPropagation",
     "Channel",
     "Channels",
     "ConfigurationError",

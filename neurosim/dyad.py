@@ -75,6 +75,22 @@ def difference(
             return torch.tanh(apical) * (1.0 - plus * minus)
 
 
+def backward(
+    activation: ActivationName, potential: Tensor, state: Tensor, apical: Tensor
+) -> Tensor:
+    """f'(a) Δ of states s = f(a): the error of a neuron that has no second state. At the kinks f'
+    is what autograd takes it for."""
+    match activation:
+        case "identity":
+            return apical
+        case "relu":
+            return torch.where(state > 0.0, apical, 0.0)
+        case "hard_sigmoid":
+            return torch.where((potential >= 0.0) & (potential <= 1.0), apical, 0.0)
+        case "tanh":
+            return apical * (1.0 - state * state)
+
+
 def relax(
     activation: Callable[[Tensor], Tensor],
     basal: Tensor,

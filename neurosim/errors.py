@@ -58,7 +58,7 @@ class DivergenceError(NeurosimError, ArithmeticError):
         where = ", ".join(str(i) for i in neuron)
         super().__init__(
             f"population {population!r} is no longer finite at tick {tick}: first at neuron "
-            f"[{where}] of sample {sample}. Inference diverges with these weights, beta and alpha; "
+            f"[{where}] of sample {sample}. Inference diverges with these weights and this rule; "
             "try a smaller learning rate or beta, or another variant."
         )
 

@@ -19,9 +19,9 @@ Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
 class Memory:
     """Bytes by what they are for.
 
-    ``weights`` with biases, ``gradients``, ``optimizer``; ``states``: s⁺, s⁻, difference and what
-    was last sent; ``caches``: potentials and max-pool winners; ``rings``: messages on their way;
-    ``work``: what a tick (or the evaluation) makes and drops again.
+    ``weights`` with biases and feedback, ``gradients``, ``optimizer``; ``states``: s⁺, s⁻,
+    difference and what was last sent; ``caches``: potentials and max-pool winners; ``rings``:
+    messages on their way; ``work``: what a tick (or the evaluation) makes and drops again.
     """
 
     weights: int
@@ -46,6 +46,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     model, state = simulation.model, simulation.state
     element = model.dtype.itemsize
     parameters = sum(p.numel() for p in model.parameters()) * element
+    constants = sum(b.numel() for b in model.buffers()) * element
     ticks = simulation.ticks
 
     def array(size: int) -> int:
@@ -76,7 +77,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     evaluated = sum(p.size for p in model.network.populations)
     evaluation = EVALUATION_BATCH * evaluated * element if optimizer is not None else 0
     return Memory(
-        weights=parameters,
+        weights=parameters + constants,
         gradients=parameters if optimizer is not None else 0,
         optimizer=COPIES[optimizer] * parameters if optimizer is not None else 0,
         states=states,

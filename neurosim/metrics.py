@@ -192,8 +192,9 @@ def back_propagation(
     model: Model, loss: Loss, x: Tensor, target: Tensor, damage: Damage | None = None
 ) -> dict[str, Tensor]:
     """The gradient of the batch-mean loss of `Model.forward`, by autograd; or of the network with
-    faults."""
-    names, parameters = zip(*model.named_parameters(), strict=True)
+    faults. Feedback weights have none."""
+    forward = [(n, p) for n, p in model.named_parameters() if not _leads_back(n)]
+    names, parameters = zip(*forward, strict=True)
     with torch.enable_grad():
         value = loss.mean(model.predict(x, damage or Damage()), target)
         return dict(zip(names, torch.autograd.grad(value, parameters), strict=True))
@@ -202,10 +203,13 @@ def back_propagation(
 def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[str, Alignment]:
     """Angle and norm ratio ‖local‖/‖reference‖ per parameter, and of all together (``""``).
 
-    A gradient that is still zero is at 90° with ratio 0.
+    A gradient that is still zero is at 90° with ratio 0. Feedback weights are left out: they only
+    follow the weights.
     """
     products = {}
     for name, gradient in local.items():
+        if _leads_back(name):
+            continue
         # In float32 the cosine of equal vectors misses 1 by enough to show as an angle.
         g, r = gradient.double(), reference[name].double()
         products[name] = (float((g * r).sum()), float(g.norm()), float(r.norm()))
@@ -214,6 +218,26 @@ def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[st
     norms = [hypot(*(p[i] for p in products.values())) for i in (1, 2)]
     result[""] = _alignment(dot, norms[0], norms[1])
     return result
+
+
+def _leads_back(parameter: str) -> bool:
+    return parameter.endswith(".feedback")
+
+
+@torch.no_grad()
+def feedback_alignment(state: State) -> dict[str, Alignment]:
+    """Angle and norm ratio of what differences are multiplied by, against what means are multiplied
+    by, per projection that has a weight and both, and of all together (``""``)."""
+    links = [
+        link for link in state.links if link.weight is not None and link.pre is not state.input
+    ]
+    back = {link.name: link.feedback_weight for link in links}
+    forward = {link.name: link.forward_weight for link in links}
+    return alignment(_known(back), _known(forward))
+
+
+def _known(tensors: dict[str, Tensor | None]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 def _alignment(dot: float, local: float, reference: float) -> Alignment:

@@ -22,9 +22,10 @@ class Model(nn.Module):
     """A network's parameters as a torch module.
 
     A weight belongs to a projection (``<projection>.weight``), a bias to a population
-    (``<population>.bias``). What ``network.parameters`` does not give is drawn from ``seed``, one
-    named stream per parameter, independently of dtype and device. On the device "meta" parameters
-    have shapes but no values.
+    (``<population>.bias``). A separate feedback weight (``<projection>.feedback``) is a parameter
+    if it learns, and a buffer if it is random. What ``network.parameters`` does not give is drawn
+    from ``seed``, one named stream per parameter, independently of dtype and device. On the device
+    "meta" parameters have shapes but no values.
     """
 
     def __init__(
@@ -37,7 +38,8 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        fans = {f"{p.name}.weight": p.operator.fans for p in network.projections}
+        fans = {p.name: p.operator.fans for p in network.projections}
+        fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback == "random"}
         for key, shape in network.parameter_shapes().items():
             owner, kind = key.rsplit(".", 1)
             if device == "meta":
@@ -47,19 +49,29 @@ class Model(nn.Module):
             elif kind == "bias":
                 value = torch.zeros(shape, dtype=dtype)
             else:
-                generator = stream(seed, "weights", owner)
+                generator = stream(seed, "weights" if kind == "weight" else kind, owner)
                 value = torch.from_numpy(
-                    draw_weight(network.initialization, shape, fans[key], generator)
+                    draw_weight(network.initialization, shape, fans[owner], generator)
                 ).to(dtype)
             # The names are the user's: `add_module` refuses those that are attributes of Module.
             module = self._modules.setdefault(owner, nn.Module())
             assert module is not None
-            module.register_parameter(kind, nn.Parameter(value.to(device)))
+            if key in fixed:
+                module.register_buffer(kind, value.to(device))
+            else:
+                module.register_parameter(kind, nn.Parameter(value.to(device)))
 
     def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
         """The parameter ``<owner>.<kind>``, or None where the network has none of that name."""
         module = self._modules.get(owner)
         return None if module is None else module._parameters.get(kind)
+
+    def feedback(self, projection: str) -> Tensor | None:
+        """The separate weight that differences go back through, or None where it is W itself."""
+        module = self._modules.get(projection)
+        if module is None:
+            return None
+        return {**module._parameters, **module._buffers}.get("feedback")
 
     def bias_carrier(self, population: Population) -> Projection | None:
         """The projection whose operator adds the population's bias: its first with a weight, where

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from neurosim import documents
 from neurosim.errors import DocumentError, NetworkError
 from neurosim.networkfile import Initialization, parts_of
 from neurosim.operators import Shape
-from neurosim.populations import Population, Projection, unknown
+from neurosim.populations import Feedback, Population, Projection, unknown
 from neurosim.torchimport import parts_of_torch
 
 
@@ -73,6 +73,17 @@ class Network:
         """
         populations, projections, parameters = parts_of_torch(module, input_shape)
         return cls(populations, projections, parameters=parameters)
+
+    def with_feedback(self, feedback: Feedback) -> Network:
+        """The same network with that `Projection.feedback` wherever differences meet a weight."""
+        changed = tuple(
+            replace(p, feedback=feedback) if self._sends_back(p) else p for p in self.projections
+        )
+        return replace(self, projections=changed)
+
+    def _sends_back(self, projection: Projection) -> bool:
+        weighted = projection.operator.weight_shape is not None
+        return weighted and self[projection.pre].role != "input"
 
     # ---- views ---------------------------------------------------------------------------------
 
@@ -159,13 +170,16 @@ class Network:
         return sum(p.size for p in self.dyadic)
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        """Shape of every parameter by its key, weights before the bias of their population."""
+        """Shape of every parameter by its key, weights before the bias of their population; those
+        of `Projection.feedback` too, which are parameters or constants."""
         shapes: dict[str, Shape] = {}
         for population in self.populations:
             for projection in self.incoming(population.name):
                 weight = projection.operator.weight_shape
                 if weight is not None:
                     shapes[f"{projection.name}.weight"] = weight
+                    if projection.feedback != "symmetric":
+                        shapes[f"{projection.name}.feedback"] = weight
             if population.bias:
                 shapes[f"{population.name}.bias"] = population.bias_shape
         return shapes
@@ -227,6 +241,11 @@ def _check_projection(network: Network, projection: Projection) -> None:
     )
     if post.role == "input":
         raise NetworkError(f"projection {ends}: the input cannot receive a projection")
+    if pre.role == "input" and projection.feedback != "symmetric":
+        raise NetworkError(
+            f"projection {ends}: no difference is sent to the input, so its feedback cannot be "
+            f"{projection.feedback}"
+        )
     operator = projection.operator
     if (operator.pre, operator.post) != (pre.shape, post.shape):
         raise NetworkError(

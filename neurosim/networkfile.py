@@ -15,7 +15,7 @@ from neurosim.dyad import ActivationName
 from neurosim.errors import DocumentError, NetworkError
 from neurosim.operators import Dense, Identity, Operator, Pair, Shape
 from neurosim.pooling import Pool, Pool2d
-from neurosim.populations import MAX_DYADS, Population, Projection, unknown
+from neurosim.populations import MAX_DYADS, Feedback, Population, Projection, unknown
 
 Size = Annotated[int, Field(ge=1, le=MAX_DYADS)]
 Pad = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -25,6 +25,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=10
 ProjectionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\->]*$", max_length=210)]
 ShapeList = Annotated[list[Size], Field(min_length=1, max_length=3)]
 Initialization = Literal["glorot_uniform", "lecun_normal", "he_normal"]
+
+
+_FEEDBACK = "what differences go back through: the weight itself, or a separate one"
 
 
 class _Section(BaseModel):
@@ -57,6 +60,7 @@ class LayerFile(_Section):
     )
     activation: ActivationName | None = None
     bias: bool | None = None
+    feedback: Feedback | None = Field(None, description=_FEEDBACK)
 
     @model_validator(mode="after")
     def _one_kind(self) -> LayerFile:
@@ -80,6 +84,7 @@ class ChainFile(_Section):
     input: Size | ShapeList = Field(description="shape of the input, [N] or [C, H, W]")
     activation: ActivationName = "relu"
     initialization: Initialization = "glorot_uniform"
+    feedback: Feedback = Field("symmetric", description=f"{_FEEDBACK}; of all layers")
     layers: list[LayerFile] = Field(min_length=1)
 
 
@@ -105,6 +110,7 @@ class ProjectionFile(_Section):
     stride: OneOrPair = 1
     padding: Literal["same", "valid"] | PadOneOrPair = "same"
     pool: PoolChoice | None = None
+    feedback: Feedback | None = Field(None, description=_FEEDBACK)
 
     @model_validator(mode="after")
     def _keys_fit_the_operator(self) -> ProjectionFile:
@@ -122,6 +128,7 @@ class GraphFile(_Section):
     """Any directed graph of populations."""
 
     initialization: Initialization = "glorot_uniform"
+    feedback: Feedback = Field("symmetric", description=f"{_FEEDBACK}; of all projections")
     populations: dict[Name, PopulationFile] = Field(min_length=2)
     projections: list[ProjectionFile] = Field(min_length=1)
 
@@ -222,8 +229,19 @@ def _from_chain(chain: ChainFile, place: list[str | int]) -> Parts:
                 weighted if layer.bias is None else layer.bias,
             )
             populations.append(population)
-            projections.append(Projection(name, pre.name, name, operator))
+            feedback = _feedback(layer, chain, pre, operator)
+            projections.append(Projection(name, pre.name, name, operator, feedback))
     return Parts(tuple(populations), tuple(projections), chain.initialization)
+
+
+def _feedback(
+    own: LayerFile | ProjectionFile, whole: ChainFile | GraphFile, pre: Population, op: Operator
+) -> Feedback:
+    """What the projection says of itself; if nothing, what the network says, where that can be."""
+    if own.feedback is not None:
+        return own.feedback
+    separable = op.weight_shape is not None and pre.role != "input"
+    return whole.feedback if separable else "symmetric"
 
 
 def _layer_operator(
@@ -265,7 +283,8 @@ def _from_graph(graph: GraphFile, place: list[str | int]) -> Parts:
             except NetworkError as error:
                 ends = f"{name!r} from {pre.name!r} {list(pre.shape)} to {post.name!r}"
                 raise NetworkError(f"projection {ends} {list(post.shape)}: {error}") from None
-            projections.append(Projection(name, edge.pre, edge.post, operator))
+            feedback = _feedback(edge, graph, pre, operator)
+            projections.append(Projection(name, edge.pre, edge.post, operator, feedback))
             if [p.name for p in projections].count(name) > 1:
                 raise NetworkError(
                     f"two projections are named {name!r}; give parallel projections a 'name'"

@@ -14,6 +14,7 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
 
     ∂L/∂W = −1/(βB) Σ δ s̄ᵀ (DP23 eq. 10): δ = s⁺ − s⁻ of the post-synaptic dyads themselves, s̄ the
     mean as the projection sees it. A bias sees a mean of 1. A difference of zero costs nothing.
+    A Kolen-Pollack feedback weight gets the gradient of the weight of its projection.
     """
     scale = rule.gradient_scale / state.batch
     result: dict[str, Tensor] = {}
@@ -28,9 +29,12 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
             name = f"{link.name}.weight"
             if difference is None:
                 result[name] = torch.zeros_like(link.weight)
-                continue
-            result[name] = link.weight_gradient(difference)
-            operations += len(link.heard_means)
+            else:
+                result[name] = link.weight_gradient(difference)
+                operations += len(link.heard_means)
+            if link.projection.feedback == "kolen_pollack":
+                # A copy: who clips gradients in place must not do it twice.
+                result[f"{link.name}.feedback"] = result[name].clone()
         bias = state.model.parameter(cell.name, "bias")
         if bias is not None:
             name = f"{cell.name}.bias"

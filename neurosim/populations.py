@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, get_args
 
 from neurosim.dyad import ACTIVATIONS, ActivationName
 from neurosim.errors import NetworkError
@@ -15,6 +15,7 @@ from neurosim.operators import Operator, Shape
 
 MAX_DYADS = 10**8  # what a simulation can number and keep clocks for
 Role = Literal["input", "hidden", "output"]
+Feedback = Literal["symmetric", "kolen_pollack", "random"]
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
@@ -85,16 +86,33 @@ class Population:
 
 @dataclass(frozen=True)
 class Projection:
-    """A directed edge: mean messages go from ``pre`` to ``post``, difference messages back."""
+    """A directed edge: mean messages go from ``pre`` to ``post``, difference messages back.
+
+    ``feedback`` says through which weight differences go back: through that of the operator itself
+    (``symmetric``: Wᵀδ), or through a separate one of the same shape, Bᵀδ. A ``random`` one stays
+    as it was drawn; a ``kolen_pollack`` one gets the same local gradient as W, so that with weight
+    decay the two become one.
+    """
 
     name: str
     pre: str
     post: str
     operator: Operator
+    feedback: Feedback = "symmetric"
 
     def __post_init__(self) -> None:
         if not _PROJECTION_NAME.fullmatch(self.name):
             raise NetworkError(
                 f"projection name {self.name!r} must start with a letter and hold letters, "
                 "digits, _, - and >"
+            )
+        if self.feedback not in get_args(Feedback):
+            raise NetworkError(
+                unknown("feedback", self.feedback, get_args(Feedback)), ("feedback",)
+            )
+        if self.feedback != "symmetric" and self.operator.weight_shape is None:
+            raise NetworkError(
+                f"projection {self.name!r} has no weight, so it can have no {self.feedback} "
+                "feedback weight",
+                ("feedback",),
             )

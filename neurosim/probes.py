@@ -15,7 +15,14 @@ from neurosim.rules import Nudge, Rule
 from neurosim.state import State
 
 ProbeKind = Literal[
-    "residual", "gradient_angle", "reach", "messages", "wakes", "in_flight", "staleness"
+    "residual",
+    "gradient_angle",
+    "reach",
+    "messages",
+    "wakes",
+    "in_flight",
+    "staleness",
+    "feedback_angle",
 ]
 Record = dict[str, Any]
 
@@ -33,6 +40,8 @@ class Probe:
     ``in_flight``: messages sent and not yet arrived, by projection and kind, and in total.
     ``staleness``: how far what each population sees lies behind its senders, by how much simulated
     time (``mean_lag``) and by how much of their norm (``mean_error``), and for differences.
+    ``feedback_angle``: angle (degrees) and norm ratio of feedback weights against forward weights,
+    per projection and in total.
     """
 
     kind: ProbeKind
@@ -145,6 +154,8 @@ class Recorder:
                     times = {name: ticks * self._tick for name, ticks in lags.items()}
                     record |= {f"{what}_lag": times, f"{what}_error": late.error[what]}
                 return record
+            case "feedback_angle":
+                return _alignment_record(metrics.feedback_alignment(self._state))
             case "wakes":
                 raise AssertionError("wakes are recorded as they happen")
 

@@ -127,10 +127,10 @@ def network_section(network: Network | None) -> str:
     if network is None:
         return page.absent("Drawing", "the network was not given")
     rows = [
-        (q.name, q.pre, q.post, type(q.operator).__name__, *_weights(q))
+        (q.name, q.pre, q.post, type(q.operator).__name__, *_weights(q), q.feedback)
         for q in network.projections
     ]
-    header = ("projection", "from", "to", "operator", "weight shape", "weights")
+    header = ("projection", "from", "to", "operator", "weight shape", "weights", "feedback")
     return (
         f'<figure><div class="scroll drawing" tabindex="0" role="region" '
         f'aria-label="Drawing of the network">{draw_network(network)}</div></figure>\n'
@@ -148,6 +148,7 @@ def _inference(run: Run, network: Network | None) -> str:
         return page.absent("Figures", "no probe recorded an inference")
     populations = [p.name for p in network.dyadic] if network else []
     parameters = list(network.parameter_shapes()) if network else []
+    projections = [q.name for q in network.projections] if network else []
     residuals, angles = run.of("residual"), run.of("gradient_angle")
     counts = {
         "Messages": {"mean_messages": "mean", "difference_messages": "difference"},
@@ -166,10 +167,12 @@ def _inference(run: Run, network: Network | None) -> str:
         parts.append(page.figure(f"Residual of the {kind}", chart, why_not))
     angle = plots.angle_chart(angles, parameters)
     parts.append(page.figure("Angle to back-propagation", angle, none("gradient_angle")))
+    if turned := run.of("feedback_angle"):
+        chart = plots.feedback_chart(turned, projections)
+        parts.append(page.figure("Feedback weights", chart, "no value was finite"))
     for title, series in counts.items():
         chart = plots.count_chart(run.of("messages"), title.lower(), series)
         parts.append(page.figure(title, chart, none("messages")))
-    projections = [q.name for q in network.projections] if network else []
     parts += _messages(run, populations, projections)
     sizes = {p.name: p.size for p in network.dyadic} if network else None
     raster = plots.wake_chart(run.of("wakes"), sizes)

@@ -174,8 +174,8 @@ def _summary(
             event = json.loads(line)
             if event["event"] == "epoch":
                 last = event
-            elif event.get("probe") == "gradient_angle":
-                ends["gradient_angle"] = event["total_angle"]
+            elif event.get("probe") in ("gradient_angle", "feedback_angle"):
+                ends[event["probe"]] = event["total_angle"]
             elif event.get("probe") == "residual":
                 for kind in ("mean", "difference"):
                     ends[f"residual_{kind}"] = event[f"total_{kind}"]

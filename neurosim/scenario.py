@@ -21,14 +21,15 @@ from neurosim.losses import LOSSES, LossName
 from neurosim.memory import Memory, Optimizer, estimate
 from neurosim.model import Model
 from neurosim.network import Network
+from neurosim.populations import Feedback
 from neurosim.random import stream
+from neurosim.rulesections import AnyRule, DualPropagationSection
 from neurosim.schedules import Schedule
 from neurosim.sectionbase import Section
 from neurosim.sections import (
     AnyData,
     AnyProbe,
     AnySchedule,
-    DualPropagationSection,
     PlasticitySection,
     RobustnessSection,
     StopSection,
@@ -60,8 +61,11 @@ class ScenarioFile(Section):
 
     name: RunName = Field(description="names the folder of the run")
     network: str | dict[str, Any] = Field(description="a network file, or a network itself")
+    feedback: Feedback | None = Field(
+        None, description="feedback weights of all projections, in place of what the network says"
+    )
     data: AnyData
-    rule: DualPropagationSection = DualPropagationSection(kind="dual_propagation")
+    rule: AnyRule = DualPropagationSection(kind="dual_propagation")
     loss: LossName = "squared_error"
     init: Init = "feedforward"
     schedule: AnySchedule
@@ -112,6 +116,8 @@ class Scenario:
         else:
             network_document = document.part(("network",))
         network = Network.from_document(network_document)
+        if file.feedback is not None:
+            network = network.with_feedback(file.feedback)
         with located(document, ("schedule",)):
             schedule = file.schedule.make()
         scenario = cls(file, document, network_document, network, schedule)

@@ -1,7 +1,7 @@
 """What each section of a scenario may say, and the object that it makes.
 
 Every section is a pydantic model; a family of alternatives is a union told apart by ``kind`` (or
-``name`` for data). A new schedule, rule or data set is one class here and one entry in its union.
+``name`` for data). A new schedule or data set is one class here and one entry in its union.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from neurosim.batches import Augmentation
 from neurosim.errors import ConfigurationError
 from neurosim.outcome import Stop
 from neurosim.probes import Probe, ProbeKind
-from neurosim.rules import DualPropagation, Rule
-from neurosim.rules.dual_propagation import DampingName, NudgeName, Variant
 from neurosim.schedules import Schedule
 from neurosim.schedules.clocks import Phase
 from neurosim.schedules.planned import Order
@@ -147,22 +145,7 @@ AnySchedule = Annotated[
 ]
 
 
-# ---- rules, channels, stopping -----------------------------------------------------------------
-
-
-class DualPropagationSection(Maker):
-    """Dual propagation in one of its variants."""
-
-    makes = DualPropagation
-    kind: Literal["dual_propagation"]
-    alpha: Fraction = 0.5
-    beta: Positive = 1.0
-    variant: Variant = "aro"
-    nudge: NudgeName = "potential"
-    damping: DampingName = "strong"
-
-    def make(self) -> Rule:
-        return DualPropagation(**self.arguments())
+# ---- stopping ----------------------------------------------------------------------------------
 
 
 class StopSection(Maker):

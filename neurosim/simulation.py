@@ -85,6 +85,7 @@ class Simulation:
         check_probes(self.probes, network)
         self.loss = LOSSES[loss]
         self.rule.check_loss(self.loss)
+        self.rule.check_network(network)
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop
@@ -272,7 +273,8 @@ class Simulation:
 
     @torch.no_grad()
     def gradients(self) -> dict[str, Tensor]:
-        """The local gradient of every parameter, batch mean, by the keys of ``model.state_dict()``.
+        """The local gradient of every parameter, batch mean, by the keys of ``model.state_dict()``
+        (a constant, as random feedback is, has none).
 
         ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now.
         """

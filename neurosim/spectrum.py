@@ -56,3 +56,9 @@ def spectral_norm(operator: Operator, weight: Tensor | None) -> float:
         beside.append(length)
         basis.append(vector / length)
     return sqrt(max(0.0, largest))
+
+
+def loop_gain(operator: Operator, weight: Tensor | None, feedback: Tensor | None) -> float:
+    """σ², or σ(W) σ(B) where a separate weight B leads back: what a round trip gains at most."""
+    gain = spectral_norm(operator, weight)
+    return gain * (gain if feedback is None else spectral_norm(operator, feedback))

@@ -20,7 +20,7 @@ from neurosim.lines import Line, Wiring
 from neurosim.model import Model
 from neurosim.operators import Ints, Operator, Selection, add_bias, shaped
 from neurosim.populations import Population, Projection
-from neurosim.rules import Rule, Wake
+from neurosim.rules import Rule, Upward, Wake
 from neurosim.schedules.base import as_array
 from neurosim.slots import Slot, Stale
 from neurosim.transit import Copy, View
@@ -76,6 +76,7 @@ class Link:
         self.name = projection.name
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
+        self.feedback = model.feedback(projection.name)
         self.bias: nn.Parameter | None = None
         # What the ends see of each other; over ideal channels, what was last sent. Several views
         # are those of synapses with different delays. The input is sent nothing.
@@ -160,9 +161,16 @@ class Link:
 
     @property
     def feedback_weight(self) -> Tensor | None:
-        """What differences are multiplied by, transposed."""
-        weight = self.weight
+        """What differences are multiplied by, transposed: the weight or a separate one."""
+        weight = self.weight if self.feedback is None else self.feedback
         return None if weight is None else self._damage.feedback_weight(self.name, weight)
+
+    @property
+    def present_version(self) -> int:
+        """How often the weights were written in place, as torch counts it: what this says of the
+        cached potentials is compared with what it said when they were computed."""
+        tensors = (self.weight, self.feedback, self.bias)
+        return sum(tensor._version for tensor in tensors if tensor is not None)
 
     @property
     def difference(self) -> Slot:
@@ -399,7 +407,7 @@ class State:
     def mark_weights_seen(self) -> None:
         """Takes the present weights as those that the cached potentials were computed with."""
         for link in self.links:
-            link.weight_version = _version(link.weight) + _version(link.bias)
+            link.weight_version = link.present_version
 
     def forget_target(self) -> None:
         """A new target has reached nothing yet."""
@@ -411,7 +419,9 @@ class State:
     def update_damping(self, rule: Rule) -> None:
         """Damping depends on the weights."""
         for cell in self.cells:
-            damping = rule.damping_of([(link.operator, link.weight) for link in cell.outgoing])
+            damping = rule.damping_of(
+                [Upward(link.operator, link.weight, link.feedback) for link in cell.outgoing]
+            )
             if damping != cell.damping:
                 cell.damping = damping
                 cell.stale.touch()
@@ -423,18 +433,13 @@ class State:
         """
         changed = False
         for link in self.links:
-            version = _version(link.weight) + _version(link.bias)
+            version = link.present_version
             if written or version != link.weight_version:
                 link.weight_version = version
                 link.basal_stale.touch()
                 link.apical_stale.touch()
                 changed = True
         return changed
-
-
-def _version(parameter: nn.Parameter | None) -> int:
-    """How often a parameter was written in place, as torch counts it."""
-    return 0 if parameter is None else parameter._version
 
 
 def _outlet_state(outlet: Outlet, copied: Copy) -> dict[str, Any]:

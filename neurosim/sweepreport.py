@@ -39,6 +39,7 @@ def _degrees(value: float) -> str:
 
 _METRICS = (
     _Metric("gradient_angle", Quantity("final gradient angle", "°", _degrees)),
+    _Metric("feedback_angle", Quantity("final feedback angle", "°", _degrees)),
     _Metric("time_to_tolerance", Quantity("time to tolerance", "simulated time", _brief)),
     _Metric("test_accuracy", Quantity("test accuracy", "%", lambda v: f"{v:.1f}"), 100.0),
     _Metric("wakes_to_tolerance", Quantity("wakes to tolerance", "count", _brief)),

@@ -12,6 +12,7 @@ from neurosim.memory import Memory, gigabytes
 from neurosim.network import Network
 from neurosim.operators import Operator
 from neurosim.pooling import Pool2d
+from neurosim.populations import Projection
 
 
 def network_table(network: Network) -> Table:
@@ -29,18 +30,24 @@ def network_table(network: Network) -> Table:
         table.add_column(name, justify="right")
     for population in network.populations:
         incoming = network.incoming(population.name)
-        keys = [f"{p.name}.weight" for p in incoming] + [f"{population.name}.bias"]
+        keys = [f"{p.name}.{kind}" for p in incoming for kind in ("weight", "feedback")]
+        keys.append(f"{population.name}.bias")
         parameters = sum(prod(shapes[key]) for key in keys if key in shapes)
         table.add_row(
             population.name,
             "×".join(map(str, population.shape)),
             population.role if population.role == "input" else population.activation,
             "\n".join(p.pre for p in incoming),
-            "\n".join(describe(p.operator) for p in incoming),
+            "\n".join(describe(p.operator) + _feedback(p) for p in incoming),
             f"{parameters:,}" if parameters else "",
             f"{population.size:,}" if population.role != "input" else "",
         )
     return table
+
+
+def _feedback(projection: Projection) -> str:
+    kind = projection.feedback
+    return "" if kind == "symmetric" else f", {kind.replace('_', '-')} feedback"
 
 
 def describe(operator: Operator) -> str:

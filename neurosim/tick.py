@@ -163,9 +163,9 @@ class Ticker:
         for cell, selection, wake in commit.wakes:
             self._write(cell, selection, wake, news)
         values = flags.read()
-        for (cell, _, _), answer in zip(commit.wakes, finite, strict=True):
+        for (cell, selection, wake), answer in zip(commit.wakes, finite, strict=True):
             if not values[answer]:
-                check_finite(cell, moment.tick)
+                check_finite(cell, moment.tick, selection, wake.difference)
         for (link, selection, winners), changed in zip(commit.winners, rewired, strict=True):
             self._rewire(link, selection, winners, changed, values, news)
         self.outbox.send(sendings, values, moment, news)
@@ -339,15 +339,30 @@ class Ticker:
 
 
 def is_finite(wake: Wake) -> Tensor | bool:
-    """Whether s⁺ᵀs⁻ is finite: it is not if any state is not."""
+    """Whether s⁺ᵀs⁻ is finite: it is not if any state is not. A difference that is not between
+    two states is asked too."""
     product = wake.plus.flatten().dot(wake.minus.flatten())
+    difference = wake.difference
+    if wake.minus is wake.plus and difference is not None and difference is not wake.plus:
+        product = product + difference.flatten().dot(difference.flatten())
     # On the CPU python looks at one number faster than torch does.
     return isfinite(product.item()) if product.is_cpu else product.isfinite()
 
 
-def check_finite(cell: Cell, tick: int) -> None:
-    """Raises DivergenceError for the first value that is not finite."""
+def check_finite(
+    cell: Cell, tick: int, selection: Selection | None = None, difference: Tensor | None = None
+) -> None:
+    """Raises DivergenceError for the first value that is not finite, of all states and of the
+    ``difference`` of those selected."""
     bad = ~(cell.plus.value.isfinite() & cell.minus.value.isfinite())
+    if difference is not None:
+        lost = torch.zeros_like(bad)
+        wrong = ~difference.isfinite()
+        if selection is None:
+            lost = wrong
+        else:
+            selection.put(lost, wrong)
+        bad |= lost
     if not bad.any():
         return  # only the product overflowed
     # The first bad neuron, whatever the sample: neurons have names, samples do not.

@@ -15,6 +15,8 @@ import neurosim
 
 PACKAGE = Path(neurosim.__file__).parent
 PUBLIC = [
+    "LPOM",
+    "BackPropagation",
     "Channel",
     "Channels",
     "ConfigurationError",
@@ -82,6 +84,8 @@ FLOORS: list[list[str]] = [
         "channels",
         "rules.base",
         "rules.dual_propagation",
+        "rules.back_propagation",
+        "rules.lpom",
         "rules",
         "slots",
         "effects",
@@ -112,7 +116,7 @@ FLOORS: list[list[str]] = [
         "training",
         "memory",
     ],
-    ["sectionbase", "channelsections", "sections", "studysections", "scenario"],
+    ["sectionbase", "channelsections", "rulesections", "sections", "studysections", "scenario"],
     [
         "machine",
         "plots.canvas",

@@ -202,6 +202,22 @@ def angle_chart(traces: Traces, order: Sequence[str]) -> Chart | None:
     return chart._replace(legend=tuple(legend), note=f"{chart.note} Lines: {', '.join(kinds)}.")
 
 
+def feedback_chart(traces: Traces, order: Sequence[str]) -> Chart | None:
+    """The angle of feedback weights to forward weights against epochs, by projection: as it was at
+    the end of each inference that was recorded."""
+    names = names_in(traces, "angle", order)
+    ends = [{**records[-1], "epoch": epoch} for (epoch, _), records in sorted(traces.items())]
+    series = [(Line("all projections", width=2.6), _value("total_angle"))]
+    for name, colour in zip(names, colours(len(names)), strict=True):
+        series.append((Line(name, colour=colour), _within("angle", name)))
+    lines = []
+    for line, value in series:
+        x, y = points(ends, _value("epoch"), value)
+        lines.append(line._replace(x=x, y=y, marked=len(x) <= 40))
+    label = "angle to forward weights (°)"
+    return line_chart("feedback", lines, EPOCHS, label, scale="degrees", whole=True)
+
+
 def count_chart(traces: Traces, title: str, series: Mapping[str, str]) -> Chart | None:
     """Counts since the start of the inference; ``series`` maps keys of the records to labels."""
     hues = colours(len(series))

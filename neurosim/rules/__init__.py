@@ -1,6 +1,8 @@
 """Rules: what a neuron is and does when it wakes."""
 
-from neurosim.rules.base import Nudge, Rule, Wake
+from neurosim.rules.back_propagation import BackPropagation
+from neurosim.rules.base import Nudge, Rule, Upward, Wake
 from neurosim.rules.dual_propagation import DualPropagation
+from neurosim.rules.lpom import LPOM
 
-__all__ = ["DualPropagation", "Nudge", "Rule", "Wake"]
+__all__ = ["LPOM", "BackPropagation", "DualPropagation", "Nudge", "Rule", "Upward", "Wake"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurosim.dyad import ActivationName
+from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
+from neurosim.network import Network
 from neurosim.operators import Operator
 
 
@@ -21,6 +23,15 @@ class Wake(NamedTuple):
     minus: Tensor
     mean: Tensor
     difference: Tensor | None
+
+
+class Upward(NamedTuple):
+    """A projection upward, as far as damping depends on it: its weights, those that differences
+    come back through only where they are separate."""
+
+    operator: Operator
+    weight: Tensor | None
+    feedback: Tensor | None = None
 
 
 @dataclass
@@ -37,7 +48,13 @@ class Nudge:
 
 
 class Rule(ABC):
-    """A frozen description; the arrays that a wake reads and writes are passed in and out."""
+    """A frozen description; the arrays that a wake reads and writes are passed in and out.
+
+    ``separate_feedback`` says whether differences may come back through weights of their own
+    (`Projection.feedback`).
+    """
+
+    separate_feedback: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -58,12 +75,24 @@ class Rule(ABC):
     def check_loss(self, loss: Loss) -> None:
         """Raises ConfigurationError where the rule's nudge cannot use this loss."""
 
+    def check_network(self, network: Network) -> None:
+        """Raises ConfigurationError where the rule is not defined for this network."""
+        separate = [p for p in network.projections if p.feedback != "symmetric"]
+        if separate and not self.separate_feedback:
+            name, kind = separate[0].name, separate[0].feedback
+            raise ConfigurationError(
+                f"{type(self).__name__} sends its messages back through the transposed weights, "
+                f"but the feedback of the projection {name!r} is {kind}; use feedback 'symmetric', "
+                "or another rule such as dual_propagation",
+                "rule",
+            )
+
     @abstractmethod
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
         """What dyads in these states send forward."""
 
     @abstractmethod
-    def damping_of(self, upward: Sequence[tuple[Operator, nn.Parameter | None]]) -> float:
+    def damping_of(self, upward: Sequence[Upward]) -> float:
         """The damping D of a population with these projections upward."""
 
     @abstractmethod

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurosim import dyad
 from neurosim.checks import check_choices, check_positive
 from neurosim.dyad import ActivationName
 from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
-from neurosim.operators import Operator
-from neurosim.rules.base import Nudge, Rule, Wake
-from neurosim.spectrum import spectral_norm
+from neurosim.rules.base import Nudge, Rule, Upward, Wake
+from neurosim.spectrum import loop_gain
 
 Variant = Literal["aro", "lagrangian", "damped"]
 NudgeName = Literal["prediction", "potential", "proximal"]
@@ -34,7 +33,7 @@ class DualPropagation(Rule):
     damped        α       1−α     strong: σ²\\|1−2α\\|; published: max(0, (σ²−1)/2)·\\|1−2α\\|
     ============  ======  ======  =====================================================
 
-    σ is the spectral norm of the projections upward (`spectral_norm`). With tanh, damping
+    σ² is that of the projections upward (`loop_gain`). With tanh, damping
     also moves the fixed points: f((a + s D)/(1 + D)) = s does not mean f(a) = s. The mean is
     s̄ = α s⁺ + (1−α) s⁻ in every variant. ``nudge`` says where the output dyads take the loss
     gradient: at the feed-forward ``prediction``, at their own ``potential`` at each wake, or, for
@@ -43,6 +42,8 @@ class DualPropagation(Rule):
 
     Raises ConfigurationError unless 0 ≤ α ≤ 1 and β > 0.
     """
+
+    separate_feedback: ClassVar[bool] = True
 
     alpha: float = 0.5
     beta: float = 1.0
@@ -109,12 +110,12 @@ class DualPropagation(Rule):
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
         return dyad.mean(plus, minus, self.alpha)
 
-    def damping_of(self, upward: Sequence[tuple[Operator, nn.Parameter | None]]) -> float:
+    def damping_of(self, upward: Sequence[Upward]) -> float:
         tilt = abs(1.0 - 2.0 * self.alpha)
         if self.variant != "damped" or not tilt:
             return 0.0
         # Several projections upward act as one stacked operator: its norm² is at most the sum.
-        square = sum(spectral_norm(operator, weight) ** 2 for operator, weight in upward)
+        square = sum(loop_gain(*projection) for projection in upward)
         return tilt * (square if self.damping == "strong" else max(0.0, (square - 1.0) / 2.0))
 
     def force(self, nudge: Nudge, basal: Tensor) -> Tensor:

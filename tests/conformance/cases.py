@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
+from neurosim.losses import LOSSES, LossName
+from neurosim.rules import Rule
 
 # ---- networks ------------------------------------------------------------------------------------
 
@@ -52,21 +54,46 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
 }
 
-RULES: dict[str, ns.DualPropagation] = {
+# Differences come back through weights of their own: one that learns, and one that does not.
+FEEDBACK: dict[str, dict[str, Any]] = {
+    "feedback": {
+        "input": [2, 6, 4],
+        "feedback": "kolen_pollack",
+        "layers": [
+            {"name": "c1", "conv": 3},
+            {"name": "c2", "conv": 4, "pool": "max", "activation": "tanh"},
+            {"name": "h", "dense": 6},
+            {"name": "out", "dense": 3, "feedback": "random"},
+        ],
+    },
+}
+
+RULES: dict[str, Rule] = {
     "aro": ns.DualPropagation(alpha=0.5, beta=0.6, variant="aro", nudge="potential"),
     "proximal": ns.DualPropagation(alpha=0.3, beta=0.5, variant="aro", nudge="proximal"),
     "prediction": ns.DualPropagation(alpha=0.2, beta=2.0, variant="aro", nudge="prediction"),
     "lagrangian": ns.DualPropagation(alpha=0.3, beta=0.8, variant="lagrangian", nudge="potential"),
     "damped": ns.DualPropagation(alpha=0.8, beta=0.4, variant="damped", nudge="potential"),
+    "backprop": ns.BackPropagation(),
+    "lpom": ns.LPOM(beta=0.7),
 }
 
 # The rule with which a network runs where a test does not go through the rules.
-RULE_OF = {"mlp": "aro", "conv": "lagrangian", "skip": "damped"}
+RULE_OF = {"mlp": "aro", "conv": "lagrangian", "skip": "damped", "feedback": "aro"}
+
+
+def loss_of(rule: Rule) -> LossName:
+    """Cross-entropy, where the rule has it."""
+    try:
+        rule.check_loss(LOSSES["cross_entropy"])
+    except ns.ConfigurationError:
+        return "squared_error"
+    return "cross_entropy"
 
 
 def make_model(network: str, dtype: torch.dtype = torch.float64) -> ns.Model:
     """A model of the network of that name with biases that are not zero."""
-    model = ns.Model(ns.Network.from_dict(NETWORKS[network]), seed=3, dtype=dtype)
+    model = ns.Model(ns.Network.from_dict((NETWORKS | FEEDBACK)[network]), seed=3, dtype=dtype)
     generator = np.random.default_rng(7)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -221,7 +248,7 @@ class Case:
             probes += ["in_flight", "staleness"]
         arguments: dict[str, Any] = {
             "rule": rule,
-            "loss": "squared_error" if rule.nudge == "proximal" else "cross_entropy",
+            "loss": loss_of(rule),
             "schedule": SCHEDULES[self.schedule](UNITS[self.unit], model.network),
             "channels": channels,
             "init": self.init,

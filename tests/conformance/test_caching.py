@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from cases import (
+    FEEDBACK,
     NETWORKS,
     RULES,
     SCHEDULES,
@@ -20,18 +22,20 @@ from cases import (
 )
 
 UNITS_OF = {"mlp": ("neuron", "block"), "conv": ("neuron", "channel", "tile"), "skip": ("neuron",)}
+UNITS_OF["feedback"] = UNITS_OF["conv"]
 STARTS = [("feedforward", None), ("zero", 3), ("carry", 2)]
 
 
-def cases(schedules: list[str]) -> list[Case]:
+def cases(schedules: list[str], networks: Iterable[str] = NETWORKS) -> list[Case]:
     return [
         Case(network, schedule, unit, init, rule, learn_every)
-        for network in NETWORKS
+        for network in networks
         for schedule in schedules
         for unit in (*UNITS_OF[network], "population")
         for rule in RULES
         for init, learn_every in STARTS
         if init == "feedforward" or rule != "prediction"
+        if network not in FEEDBACK or RULES[rule].separate_feedback
     ]
 
 
@@ -47,8 +51,9 @@ def in_step(one: Setup, other: Setup, number: int) -> None:
     other.simulation.advance(1)
 
 
-CACHED = thinned(cases(list(SCHEDULES)), 7)
-PARTIAL = thinned(cases([s for s in SCHEDULES if s != "lazy"]), 7)
+CACHED = thinned(cases(list(SCHEDULES)), 13)
+PARTIAL = thinned(cases([s for s in SCHEDULES if s != "lazy"]), 13)
+CACHED += thinned(cases(list(SCHEDULES), FEEDBACK), 37)
 
 
 def with_effects(found: list[Case]) -> list[Case]:

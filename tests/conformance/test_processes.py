@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from itertools import product
 
 import pytest
 import torch
-from cases import NETWORKS, SCHEDULES, UNITS, Case, Setup, differing
+from cases import FEEDBACK, NETWORKS, RULES, SCHEDULES, UNITS, Case, Setup, differing
 
 STARTS = [("zero", None), ("feedforward", 2), ("carry", None), ("carry", 3)]
 CASES = [
@@ -15,6 +16,19 @@ CASES = [
     for schedule in SCHEDULES
     for unit in UNITS
     for init, learn_every in STARTS
+]
+
+# Every rule under every schedule; networks, units and starts take turns.
+OF_RULES = [
+    Case(list(NETWORKS)[turn % 3], schedule, list(UNITS)[turn % 6], init, rule, learn_every)
+    for turn, (rule, schedule) in enumerate(product(RULES, SCHEDULES))
+    for init, learn_every in [STARTS[turn % 4] if rule != "prediction" else STARTS[1]]
+]
+OF_FEEDBACK = [
+    Case(network, schedule, list(UNITS)[turn % 6], init, learn_every=learn_every)
+    for network in FEEDBACK
+    for turn, schedule in enumerate(SCHEDULES)
+    for init, learn_every in STARTS[1::2]
 ]
 
 # The stride has no factor in common with the numbers of choices.
@@ -37,7 +51,7 @@ def compare(one: Setup, other: Setup, inferences: int) -> None:
     assert not differing(parameters, other.simulation.model.state_dict())
 
 
-@pytest.mark.parametrize("case", [*CASES, *EFFECTS], ids=str)
+@pytest.mark.parametrize("case", [*CASES, *OF_RULES, *OF_FEEDBACK, *EFFECTS], ids=str)
 def test_processes(case: Case) -> None:
     setups = (case.build(processes=mode) for mode in ("population", "neuron"))
     compare(*setups, inferences=2 if case.init == "carry" else 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import NETWORKS, SCHEDULES, UNITS, Case, Setup, differing, states
+from cases import FEEDBACK, NETWORKS, RULES, SCHEDULES, UNITS, Case, Setup, differing, states
 
 import neurosim as ns
 from neurosim.checkpoint import load_state, save_state
@@ -19,13 +19,19 @@ STARTS = [("carry", None), ("zero", 3), ("feedforward", None), ("carry", 2)]
 
 
 def make_cases() -> list[Case]:
-    """Every schedule on every network; units, starts and learning take turns."""
+    """Every schedule on every network; units, starts and learning take turns. Every rule."""
     pairs = [(network, schedule) for network in NETWORKS for schedule in SCHEDULES]
     found = []
     for turn, (network, schedule) in enumerate(pairs):
         init, learn_every = STARTS[turn % len(STARTS)]
         unit = list(UNITS)[(turn + turn // len(UNITS)) % len(UNITS)]
         found.append(Case(network, schedule, unit, init, None, learn_every, effects=True))
+    for turn, rule in enumerate(RULES):
+        network, schedule = list(NETWORKS)[turn % 3], list(SCHEDULES)[4 + turn % 7]
+        init, learn_every = ("feedforward", 2) if rule == "prediction" else STARTS[turn % 4]
+        found.append(Case(network, schedule, "block", init, rule, learn_every, effects=True))
+    for network in FEEDBACK:
+        found += [Case(network, s, "tile", "zero", None, 3, effects=True) for s in SCHEDULES]
     return found
 
 

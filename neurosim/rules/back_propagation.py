@@ -1,0 +1,73 @@
+"""Back-propagation as messages between neurons (Rumelhart, Hinton & Williams 1986)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from neurosim import dyad
+from neurosim.dyad import ActivationName
+from neurosim.losses import Loss
+from neurosim.rules.base import Nudge, Rule, Upward, Wake
+
+
+@dataclass(frozen=True)
+class BackPropagation(Rule):
+    """s = f(a), sent forward; δ = f'(a) Δ, sent back: both are the messages of one neuron.
+
+    Δ = Wᵀδ is the apical potential; at the output it is −∇ℓ(a), at the present potential. There is
+    one state, s⁺ = s⁻ = s, and no β: δ = −∂ℓ/∂a, and the local gradient −(1/B) Σ δ s̄ᵀ is autograd's
+    once everything has woken after what it depends on: after one feed-forward pass and one sweep
+    down, or, in any other order, as soon as every message has come through. In a network with a
+    cycle the fixed point is that of recurrent back-propagation (Almeida 1987, Pineda 1987). With
+    random `Projection.feedback` it is feedback alignment (Lillicrap et al. 2016).
+    """
+
+    separate_feedback: ClassVar[bool] = True
+
+    @property
+    def gradient_scale(self) -> float:
+        return -1.0
+
+    @property
+    def needs_prediction(self) -> bool:
+        return False
+
+    @property
+    def nudges_at_potential(self) -> bool:
+        return True
+
+    def check_loss(self, loss: Loss) -> None:
+        """Every loss has a gradient."""
+
+    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
+        """s, the only state."""
+        return plus
+
+    def damping_of(self, upward: Sequence[Upward]) -> float:
+        return 0.0
+
+    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+        """−∇ℓ(a)."""
+        assert nudge.target is not None
+        return nudge.loss.gradient(basal, nudge.target).neg()
+
+    def wake(
+        self,
+        activation: ActivationName,
+        basal: Tensor,
+        apical: Tensor | None,
+        *,
+        plus: Tensor | None = None,
+        minus: Tensor | None = None,
+        damping: float = 0.0,
+        force: Tensor | None = None,
+    ) -> Wake:
+        state = dyad.ACTIVATIONS[activation](basal)
+        if force is not None:
+            apical = force if apical is None else apical + force
+        error = None if apical is None else dyad.backward(activation, basal, state, apical)
+        return Wake(state, state, state, error)

@@ -1,0 +1,101 @@
+"""Lifted proximal operator machines (Li, Fang & Lin 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from neurosim import dyad
+from neurosim.checks import check_positive
+from neurosim.dyad import ActivationName
+from neurosim.errors import ConfigurationError
+from neurosim.losses import Loss
+from neurosim.rules.base import Nudge, Rule, Upward, Wake
+from neurosim.spectrum import loop_gain
+
+
+@dataclass(frozen=True)
+class LPOM(Rule):
+    """s ← f((a + Δ + D s) / (1 + D)), the mean message s, the difference message s − f(a).
+
+    Δ = Wᵀ(s − f(a)) comes from above, and D is σ², the squared spectral norm of the projections
+    upward (`loop_gain`): with it no wake of a population raises the objective
+
+        E(s) = β ℓ(s_L) + Σ_k [G(s_k) − s_kᵀ a_k + G*(a_k)],    ∇G* = f,
+
+    whose stationary points are the fixed points (with tanh, damping moves them: see
+    `DualPropagation`). Output dyads take s = (a + βy)/(1 + β), so the loss is the squared error.
+    s⁺ is s and s⁻ is f(a), which is not damped: the dyad of α = 1, with one of its compartments.
+    The local gradient −(1/βB) Σ (s − f(a)) s̄ᵀ is that of E/β.
+
+    Raises ConfigurationError unless β > 0.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(beta=self.beta)
+
+    @property
+    def gradient_scale(self) -> float:
+        return -1.0 / self.beta
+
+    @property
+    def needs_prediction(self) -> bool:
+        return False
+
+    @property
+    def nudges_at_potential(self) -> bool:
+        return False
+
+    def check_loss(self, loss: Loss) -> None:
+        if loss.name != "squared_error":
+            raise ConfigurationError(
+                f"the output of lpom is the closed form of squared_error, not of {loss.name}; use "
+                "the loss 'squared_error'",
+                "loss",
+            )
+
+    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
+        return plus
+
+    def damping_of(self, upward: Sequence[Upward]) -> float:
+        # Several projections upward act as one stacked operator: its norm² is at most the sum.
+        return sum(loop_gain(*projection) for projection in upward)
+
+    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+        """βy."""
+        assert nudge.target is not None
+        return nudge.target * self.beta
+
+    def wake(
+        self,
+        activation: ActivationName,
+        basal: Tensor,
+        apical: Tensor | None,
+        *,
+        plus: Tensor | None = None,
+        minus: Tensor | None = None,
+        damping: float = 0.0,
+        force: Tensor | None = None,
+    ) -> Wake:
+        f = dyad.ACTIVATIONS[activation]
+        predicted = f(basal)
+        stiffness = 0.0
+        if force is not None:
+            apical = force if apical is None else apical + force
+            stiffness = self.beta
+        if apical is None and not damping:
+            return Wake(predicted, predicted, predicted, None)
+        state = dyad.relax(f, basal, apical, 1.0, state=plus, damping=damping, stiffness=stiffness)
+        if damping:
+            difference = dyad.difference(state, predicted)
+        elif stiffness:
+            # (a + Δ)/(1 + β) − a of a linear dyad, without the cancellation.
+            assert apical is not None
+            difference = apical.sub(basal, alpha=stiffness) / (1.0 + stiffness)
+        else:
+            difference = dyad.difference(state, predicted, activation, apical)
+        return Wake(state, predicted, state, difference)
