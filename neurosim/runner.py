@@ -15,7 +15,7 @@ from rich.console import Console
 from neurosim.checkpoint import load_state, save_state
 from neurosim.errors import DataError, DivergenceError, NeurosimError
 from neurosim.files import finite, write_atomic, write_json
-from neurosim.machine import device_bytes
+from neurosim.machine import device_bytes, peak_memory, reset_peak_memory
 from neurosim.memory import check_memory
 from neurosim.metrics import parameters_of
 from neurosim.progress import Display
@@ -99,6 +99,7 @@ def _train(
 ) -> Path:
     console.print(f"run folder {folder}", soft_wrap=True)
     began = time.perf_counter() - seconds
+    reset_peak_memory(trainer.model.device)
     with interruptible() as interrupted:  # until everything is written
         status, problem = _learn(trainer, folder, console, began, epoch_seconds, interrupted)
         best = trainer.best() if status == "finished" else None
@@ -106,6 +107,7 @@ def _train(
         write_atomic(folder / MODEL, safetensors.torch.save(weights))
         summary = _summary(scenario, trainer, folder, status, time.perf_counter() - began)
         summary |= {"epoch_seconds": epoch_seconds, "best_epoch": best}
+        summary["peak_memory_bytes"] = peak_memory(trainer.model.device)
         if best is not None:
             summary["validation_accuracy"] = trainer.best_accuracy
             summary["test_accuracy"], summary["test_loss"] = trainer.evaluate(trainer.test)
