@@ -7,6 +7,7 @@ there is one. Nothing here is computed, and nothing measured is written here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 DP23 = "Høier, Staudt & Zach, ICML 2023"
 
@@ -57,7 +58,7 @@ class Column:
     unit: str
     meaning: str
     scale: float = 1.0  # from the number to the unit
-    log: bool = False  # of pictures
+    axis: Literal["linear", "log", "focus"] = "linear"  # of pictures, see `plots.row_chart`
 
     @property
     def label(self) -> str:
@@ -91,6 +92,7 @@ ACCURACY = Column(
     "on the test images, of the feed-forward prediction at the epoch that was best on the "
     "validation images",
     100.0,
+    "focus",
 )
 DIFFERENCE = Column("difference", "difference", "%", "mean test accuracy minus that of {baseline}")
 SECONDS = Column(
@@ -98,13 +100,13 @@ SECONDS = Column(
     "wall time",
     "s / epoch",
     "median over the epochs, with evaluation",
-    log=True,
+    axis="log",
 )
 OVER = Column("time_over_baseline", "over {baseline}", "times", "wall time over that of {baseline}")
-TICKS = Column("ticks_per_step", "ticks", "per step", "inference steps of one batch", log=True)
-WAKES = Column("wakes_per_step", "wakes", "per step", "wakes of dyads for one batch", log=True)
+TICKS = Column("ticks_per_step", "ticks", "per step", "inference steps of one batch", axis="log")
+WAKES = Column("wakes_per_step", "wakes", "per step", "wakes of dyads for one batch", axis="log")
 MESSAGES = Column(
-    "messages_per_sample", "messages", "per sample", "messages sent for one sample", log=True
+    "messages_per_sample", "messages", "per sample", "messages sent for one sample", axis="log"
 )
 MEMORY = Column(
     "peak_memory_bytes",
@@ -125,7 +127,7 @@ RESIDUAL = Column(
     "",
     "‖s − T(s)‖ / ‖s‖, the larger one of mean and difference, at the end of that inference: "
     "0 at a fixed point",
-    log=True,
+    axis="log",
 )
 NORMS = Column(
     "largest_norm",
@@ -134,7 +136,7 @@ NORMS = Column(
     "the largest spectral norm of a projection; the JSON file has all",
 )
 LIPSCHITZ = Column(
-    "lipschitz_bound", "Lipschitz bound", "", "the product of the spectral norms", log=True
+    "lipschitz_bound", "Lipschitz bound", "", "the product of the spectral norms", axis="log"
 )
 ATTACK = Column(
     "attack_accuracy",
@@ -153,7 +155,7 @@ MNIST = Setting(
         "data={name: digits, batch_size: 50}",
         "network={input: [64], layers: [{name: h1, dense: 100}, {name: h2, dense: 100}, "
         "{name: h3, dense: 100}, {name: output, dense: 10}]}",
-        "training.epochs=4",
+        "training.epochs=3",
         "training.validation=0.1",
         "plasticity.optimizer.lr=1e-3",
     ),
@@ -164,7 +166,7 @@ SMALL_MNIST = Setting(
         "data={name: digits, batch_size: 50}",
         "network={input: [64], layers: [{name: h1, dense: 64}, {name: h2, dense: 64}, "
         "{name: output, dense: 10}]}",
-        "training.epochs=4",
+        "training.epochs=3",
         "training.validation=0.1",
         "plasticity.optimizer.lr=1e-3",
     ),
@@ -175,7 +177,7 @@ CIFAR10 = Setting(
         "data={name: digits, batch_size: 50}",
         "network={input: [1, 8, 8], layers: [{name: conv1, conv: 16, pool: max}, "
         "{name: conv2, conv: 32, pool: max}, {name: output, dense: 10}]}",
-        "training.epochs=4",
+        "training.epochs=3",
     ),
 )
 
@@ -195,7 +197,7 @@ def _mnist(
 
 
 def _delayed(delay: int) -> TableRow:
-    """P-DP with late messages: activity needs 3 delays up, the error as many down; P-DP has 8 ticks."""
+    """P-DP with late messages: 3 delays up for the activity, 3 down for the error, and two more."""
     return _mnist(
         f"P-DP, delay {delay}",
         "mnist_p_dp",

@@ -288,7 +288,7 @@ def _row_charts(planned: PlannedTable, column: Column) -> list[str]:
             [_cell(one, column) for one in some],
             # Of other data: a published figure would only squeeze what was measured.
             [None] * len(some) if planned.choice.quick else references,
-            column.log,
+            column.axis,
         )
         parts.append(_figure(quantity.title, ", ".join(rest), chart))
     return parts

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from neurosim.plots.canvas import Canvas, Chart, Line, Ticks, colours, style
 from neurosim.plots.sweeps import LOG_RATIO, WORDS, Cell, Quantity, cut, seeds_of
 
+Scale = Literal["linear", "log", "focus"]
+FAR = 12.0  # median deviations from the median, which rows out of the axis exceed
 Reference = tuple[float, float] | None  # a mean and its standard deviation
 
 
@@ -19,12 +22,13 @@ def row_chart(
     labels: Sequence[str],
     cells: Sequence[Cell],
     published: Sequence[Reference],
-    log: bool = False,
+    scale: Scale = "linear",
 ) -> Chart | None:
     """Mean and range of the seeds of every row, the first row on top; None without a value.
 
-    ``published`` has mean and standard deviation of those rows that have them. ``log`` allows a
-    logarithmic axis, which is taken if the values are far apart.
+    ``published`` has mean and standard deviation of those rows that have them. ``log`` takes a
+    logarithmic axis if the values are far apart; ``focus`` leaves rows that are far off all others
+    out of the axis and writes their value at its end, or small differences could not be seen.
     """
     if not any(cell.values for cell in cells):
         return None
@@ -34,6 +38,7 @@ def row_chart(
     notes = ["Bars: from the least to the greatest seed."] if several else []
     with style():
         canvas = Canvas(key, quantity.label, "", height=0.8 + 0.27 * len(labels))
+        outside = _far_off(cells) if scale == "focus" else {}
         for row, (label, cell, reference) in enumerate(zip(labels, cells, published, strict=True)):
             if reference is not None:
                 mean, std = reference
@@ -49,6 +54,18 @@ def row_chart(
                     markersize=4,
                 )
             if cell.mean is None:
+                continue
+            if row in outside:
+                left = outside[row]
+                canvas.axes.text(
+                    0.01 if left else 0.99,
+                    row,
+                    f"← {quantity.show(cell.mean)}" if left else f"{quantity.show(cell.mean)} →",
+                    transform=canvas.axes.get_yaxis_transform(),
+                    ha="left" if left else "right",
+                    va="center",
+                    fontsize=9,
+                )
                 continue
             ends = np.array([min(cell.values), max(cell.values)])
             place = np.array([row, row], dtype=np.float64)
@@ -77,11 +94,26 @@ def row_chart(
         if any(reference is not None for reference in published):
             legend.append(Line("published, ± standard deviation", colour=theirs))
         values = [value for cell in cells for value in cell.values]
-        if log and min(values) > 0 and max(values) / min(values) > LOG_RATIO:
+        if scale == "log" and min(values) > 0 and max(values) / min(values) > LOG_RATIO:
             canvas.axes.set_xscale("log")
             canvas.axes.xaxis.set_minor_formatter(NullFormatter())
             canvas.axes.xaxis.set_major_formatter(Ticks())
             notes.append("The axis is logarithmic.")
+        else:  # steps of 25 would need another digit
+            canvas.axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
         canvas.axes.set_yticks(range(len(labels)), [cut(label, 30) for label in labels])
         canvas.axes.set_ylim(len(labels) - 0.4, -0.6)
         return Chart(canvas.svg(), tuple(legend), " ".join(notes))
+
+
+def _far_off(cells: Sequence[Cell]) -> dict[int, bool]:
+    """The rows that are far off the others, and whether they are below them."""
+    means = {row: mean for row, cell in enumerate(cells) if (mean := cell.mean) is not None}
+    values = np.array(list(means.values()))
+    middle = float(np.median(values))
+    deviation = float(np.median(np.abs(values - middle)))
+    if not deviation:  # most are alike, so that anything else would be far off
+        return {}
+    return {
+        row: mean < middle for row, mean in means.items() if abs(mean - middle) > FAR * deviation
+    }
