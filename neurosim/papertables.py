@@ -140,7 +140,7 @@ LIPSCHITZ = Column(
 )
 ATTACK = Column(
     "attack_accuracy",
-    "under attack",
+    "accuracy under attack",
     "%",
     "test accuracy after FGSM moved every pixel by robustness.eps (0.1) of their range",
     100.0,

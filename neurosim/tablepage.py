@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -189,7 +189,7 @@ def _markdown(planned: PlannedTable, found: dict[str, Any], pictures: Sequence[s
             ]
         ),
         _legend(planned, found),
-        *(f"![{name}]({name}.svg)" for name in pictures),
+        *(f"![{name.replace('-', ' ')}]({name}.svg)" for name in pictures),
         _machines(found),
     ]
     return "\n\n".join(parts) + "\n"
@@ -236,7 +236,7 @@ def _machines(found: dict[str, Any]) -> str:
         about = ", ".join(
             str(machine[key]) for key in ("processor", "system", "device") if machine.get(key)
         )
-        tools = f"{machine.get('cores')} cores, {machine.get('threads')} threads per run, "
+        tools = f"{machine.get('cores')} cores, threads per run: {machine.get('threads')}, "
         tools += f"torch {machine.get('torch')}, neurosim {machine.get('neurosim')}"
         lines.append(f"- {count} runs: {about}, {tools}.")
     head = f"All runs together took {page.duration(found['seconds'])} of wall time, on"
@@ -255,7 +255,9 @@ def _figures(planned: PlannedTable) -> list[plots.Figure]:
 
 def _quantity(planned: PlannedTable, column: Column) -> Quantity:
     title = _named(column.title, planned.table.baseline)
-    return Quantity(title, column.unit, lambda value: plus_minus([value], 1))
+    brief = column.axis == "log"  # such a value is looked at for its order
+    show: Callable[[float], str] = lambda v: f"{v:.2g}" if brief else plus_minus([v], 1)  # noqa: E731
+    return Quantity(title, column.unit, show)
 
 
 def _cell(one: Measured, column: Column) -> Cell:
@@ -320,5 +322,6 @@ def _maps(planned: PlannedTable, column: Column) -> list[str]:
 
 
 def _figure(title: str, where: str, chart: plots.Chart | None) -> str:
-    whole = f"{title.capitalize()} <small>{where}</small>" if where else title.capitalize()
+    title = title[0].upper() + title[1:]
+    whole = f"{title}, <small>{where}</small>" if where else title
     return page.figure(whole, chart, "no run has it")

@@ -147,7 +147,7 @@ FLOORS: list[list[str]] = [
         "tables",
     ],
     ["runfolder", "progress", "study", "runner", "workers", "sweep", "tableruns", "tablepage"],
-    ["cli"],
+    ["clisweeps", "cli"],
     ["__main__"],
 ]
 ORDER = [f"neurosim.{name}" for floor in FLOORS for name in floor]
