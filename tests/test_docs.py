@@ -90,6 +90,8 @@ def test_commands(
     monkeypatch.chdir(tmp_path)
     if arguments[0] == "run":
         arguments += SMALL
+        if "scenarios/mnist" in arguments[1]:
+            arguments += ["training.validation=50"]  # of the few images that are left
     if arguments[0] == "bench":
         for name in ("FULL", "QUICK"):
             monkeypatch.setattr(bench, name, TINY)
