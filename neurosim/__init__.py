@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from neurosim.outcome import Outcome, Stop
     from neurosim.populations import Population, Projection
     from neurosim.probes import Probe, Trace
-    from neurosim.rules import LPOM, BackPropagation, DualPropagation
+    from neurosim.rules import (
+        LPOM,
+        BackPropagation,
+        DifferenceTargetPropagation,
+        DualPropagation,
+        LocalJacobian,
+    )
     from neurosim.simulation import Simulation
     from neurosim.units import Unit
 
@@ -41,6 +47,7 @@ _HOMES = {
     "ConfigurationError": "errors",
     "Convergence": "convergence",
     "DataError": "errors",
+    "DifferenceTargetPropagation": "rules",
     "DivergenceError": "errors",
     "DocumentError": "errors",
     "DualPropagation": "rules",
@@ -49,6 +56,7 @@ _HOMES = {
     "FixedPoint": "fixedpoint",
     "InputError": "errors",
     "LPOM": "rules",
+    "LocalJacobian": "rules",
     "Model": "model",
     "Network": "network",
     "NetworkError": "errors",
@@ -77,6 +85,7 @@ __all__ = [
     "ConfigurationError",
     "Convergence",
     "DataError",
+    "DifferenceTargetPropagation",
     "DivergenceError",
     "DocumentError",
     "DualPropagation",
@@ -84,6 +93,7 @@ __all__ = [
     "Faults",
     "FixedPoint",
     "InputError",
+    "LocalJacobian",
     "Model",
     "Network",
     "NetworkError",

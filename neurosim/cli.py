@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from neurosim._version import __version__
-from neurosim.clisweeps import FILE, INTERRUPTED, OVERRIDES, console, sweep, table
+from neurosim.clisweeps import (
+    DEVICE,
+    FILE,
+    INTERRUPTED,
+    OVERRIDES,
+    console,
+    sweep,
+    table,
+    with_device,
+)
 from neurosim.errors import DivergenceError, DocumentError, NeurosimError
 
 
@@ -52,13 +61,21 @@ def main() -> None:
     "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for run folders."
 )
 @click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
+@DEVICE
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
-def run(file: Path, overrides: Sequence[str], out: Path, run_id: str | None, quiet: bool) -> None:
+def run(
+    file: Path,
+    overrides: Sequence[str],
+    out: Path,
+    run_id: str | None,
+    device: str | None,
+    quiet: bool,
+) -> None:
     """Run the scenario FILE; KEY=VALUE overrides single values (training.epochs=3)."""
     from neurosim import runner
     from neurosim.scenario import Scenario
 
-    scenario = Scenario.load(file, overrides)
+    scenario = Scenario.load(file, with_device(overrides, device))
     _finish(runner.run(scenario, out, console(quiet), run_id))
 
 
@@ -74,6 +91,7 @@ def run(file: Path, overrides: Sequence[str], out: Path, run_id: str | None, qui
     "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for run folders."
 )
 @click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
+@DEVICE
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def converge(
     file: Path,
@@ -81,6 +99,7 @@ def converge(
     weights: Path | None,
     out: Path,
     run_id: str | None,
+    device: str | None,
     quiet: bool,
 ) -> None:
     """Measure how one inference of the scenario FILE converges; KEY=VALUE overrides values.
@@ -92,7 +111,7 @@ def converge(
     from neurosim import documents, runner
     from neurosim.scenario import Scenario
 
-    document = documents.apply_overrides(documents.load(file), overrides)
+    document = documents.apply_overrides(documents.load(file), with_device(overrides, device))
     study = document.value.get("study") if isinstance(document.value, dict) else {}
     more = []
     if study is None or (isinstance(study, dict) and "kind" not in study):

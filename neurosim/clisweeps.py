@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+DEVICE = click.option(
+    "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the same as device=NAME."
+)
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 
@@ -34,6 +37,7 @@ INTERRUPTED = 130  # what a shell expects after Ctrl-C
 )
 @click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep).")
 @click.option("--retry", is_flag=True, help="Run again what has failed.")
+@DEVICE
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def sweep(
     file: Path,
@@ -43,6 +47,7 @@ def sweep(
     out: Path,
     name: str | None,
     retry: bool,
+    device: str | None,
     quiet: bool,
 ) -> None:
     """Run the scenario FILE with every combination of values (rule.beta=0.1,1 seed=0,1,2).
@@ -51,7 +56,7 @@ def sweep(
     """
     from neurosim import sweep
 
-    planned = sweep.plan(file, assignments, seeds)
+    planned = sweep.plan(file, with_device(assignments, device), seeds)
     folder = out / sweep.folder_name(name or planned.name)
     results = run_sweep(planned, folder, jobs, retry, quiet)
     click.echo(_ended(results))
@@ -93,6 +98,7 @@ def sweep(
     help="Folder of the scenarios that the rows name.",
 )
 @click.option("--retry", is_flag=True, help="Run again what has failed or diverged.")
+@DEVICE
 @click.option("--quiet", is_flag=True, help="Print only the table.")
 def table(
     name: str,
@@ -106,6 +112,7 @@ def table(
     results: Path | None,
     scenarios: Path,
     retry: bool,
+    device: str | None,
     quiet: bool,
 ) -> None:
     """Rerun a table of the papers, and print it beside the published figures.
@@ -117,7 +124,8 @@ def table(
 
     from neurosim import tablepage, tableruns
 
-    choice = tableruns.Choice(quick, seeds, epochs, tuple(only), tuple(overrides))
+    given = tuple(with_device(overrides, device))
+    choice = tableruns.Choice(quick, seeds, epochs, tuple(only), given)
     planned = tableruns.plan_table(tableruns.find(name), scenarios, choice)
     folder = out / f"table-{planned.stem}"
     ended = run_sweep(planned.sweep, folder, jobs, retry, quiet)
@@ -161,6 +169,11 @@ def _exit_as(results: Results, failed: int) -> None:
         sys.exit(INTERRUPTED)
     if failed:
         sys.exit(1)
+
+
+def with_device(overrides: Sequence[str], device: str | None) -> list[str]:
+    """The overrides, and the device where one is named."""
+    return [*overrides, *([] if device is None else [f"device={device}"])]
 
 
 def console(quiet: bool) -> Console:

@@ -76,16 +76,19 @@ def difference(
 
 
 def backward(
-    activation: ActivationName, potential: Tensor, state: Tensor, apical: Tensor
+    activation: ActivationName, potential: Tensor | None, state: Tensor, apical: Tensor
 ) -> Tensor:
     """f'(a) Δ of states s = f(a): the error of a neuron that has no second state. At the kinks f'
-    is what autograd takes it for."""
+    is what autograd takes it for; without the ``potential`` a it is 0 at those of hard_sigmoid,
+    which s alone does not tell from saturation."""
     match activation:
         case "identity":
             return apical
         case "relu":
             return torch.where(state > 0.0, apical, 0.0)
         case "hard_sigmoid":
+            if potential is None:
+                return torch.where((state > 0.0) & (state < 1.0), apical, 0.0)
             return torch.where((potential >= 0.0) & (potential <= 1.0), apical, 0.0)
         case "tanh":
             return apical * (1.0 - state * state)

@@ -18,7 +18,7 @@ class Parcel:
     """What one population sends over one line in one tick, or shows at the start.
 
     ``values`` and ``sent`` (which of them are messages, per sample) are of the ``selection``, of an
-    array of ``shape`` (B, *population).
+    array of ``shape`` (B, *population). ``sure``: there is a message among them for certain.
     """
 
     moment: Moment
@@ -26,10 +26,11 @@ class Parcel:
     selection: Selection | None
     values: Tensor
     sent: Tensor
+    sure: bool = True
 
     def some(self, array: Tensor) -> Tensor:
         """The selected part of an array over ``shape``, on the values' device."""
-        array = array.to(self.values.device)
+        array = array.to(self.values.device, non_blocking=True)  # see `devices.upload`
         return array if self.selection is None else self.selection.take(array)
 
 
@@ -95,7 +96,7 @@ class Losing(Effect):
 
     def act(self, parcel: Parcel, draws: Draws) -> None:
         drawn = draws.uniform("loss", parcel.moment, parcel.shape, torch.float32)
-        parcel.sent = parcel.sent & (parcel.some(drawn) >= self.loss)
+        parcel.sent, parcel.sure = parcel.sent & (parcel.some(drawn) >= self.loss), False
 
 
 def effects_of(channel: Channel) -> tuple[Effect, ...]:

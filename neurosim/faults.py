@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,6 +104,12 @@ class Held:
         self._index = torch.from_numpy(self.dyads)
         self._values = torch.from_numpy(values[self.dyads])
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Held:
+        """The same with its arrays there."""
+        moved = copy.copy(self)
+        moved._index, moved._values = self._index.to(device), self._values.to(device, dtype)
+        return moved
+
     def hold(self, array: Tensor, *, at_zero: bool = False) -> Tensor:
         """A copy of an array (B, *shape) in which these dyads have their states (or zeros)."""
         values = self._values.to(array.device, array.dtype)
@@ -121,6 +128,16 @@ class Damage:
     forward_factors: Mapping[str, Tensor] = field(default_factory=dict)
     feedback_factors: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Damage:
+        """The same with its arrays there, so that no product has to bring them."""
+        held = {name: held.to(device, dtype) for name, held in self.held.items()}
+        forward, feedback = (
+            {name: factor.to(device, dtype) for name, factor in factors.items()}
+            for factors in (self.forward_factors, self.feedback_factors)
+        )
+        shared = self.feedback_factors is self.forward_factors
+        return Damage(held, forward, forward if shared else feedback)
+
     def hold(self, population: str, array: Tensor) -> Tensor:
         """Dyads that never wake have their values in an array of the population's states."""
         held = self.held.get(population)
@@ -133,6 +150,11 @@ class Damage:
     def feedback_weight(self, projection: str, weight: Tensor) -> Tensor:
         """What it multiplies differences by, transposed."""
         return _times(weight, self.feedback_factors.get(projection))
+
+    def is_alike(self, projection: str) -> bool:
+        """Whether the way back through the projection has the weights of the way up."""
+        forward, feedback = self.forward_factors, self.feedback_factors
+        return forward.get(projection) is feedback.get(projection)
 
     def summary(self) -> dict[str, Any]:
         """How many dyads are broken, by population."""

@@ -1,11 +1,10 @@
-"""What comes from outside into a simulation, checked: tensors, a device, and what goes together."""
+"""What comes from outside into a simulation, checked: tensors, and what goes together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from neurosim.errors import ConfigurationError, InputError, NetworkError
@@ -15,7 +14,6 @@ from neurosim.operators import Shape
 from neurosim.probes import Probe
 from neurosim.rules import Rule
 
-Device = Literal["auto", "cpu", "cuda"]
 Init = Literal["zero", "feedforward", "carry"]
 
 
@@ -48,21 +46,10 @@ def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor
     return x, target
 
 
-def resolve_device(device: str) -> torch.device:
-    """The torch device of a name; ``auto`` is cuda where there is one."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise ConfigurationError(f"device is {device!r}; it must be auto, cpu or cuda") from None
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError("device is 'cuda', but torch finds no CUDA device here")
-    return resolved
-
-
 def check_start(init: Init, rule: Rule, network: Network) -> None:
-    """Raises ConfigurationError or NetworkError where inferences cannot start in this way."""
+    """Raises ConfigurationError or NetworkError where inferences cannot start in this way, or where
+    the rule is not defined for the network."""
+    rule.check_feedback(network)
     if rule.needs_prediction and init != "feedforward":
         raise ConfigurationError(
             f"the nudge 'prediction' needs init 'feedforward', not {init!r}; or use the nudge "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neurosim.channels import Channel, MessageKind
+from neurosim.devices import Flags
 from neurosim.draws import Draws, Moment
 from neurosim.effects import Parcel, effects_of
 from neurosim.errors import StateError
@@ -154,9 +155,9 @@ class Line:
         for transit in self.transits:
             transit.send(parcel, (self._carried, self._carried_stamps), share)
 
-    def deliver(self, tick: int) -> list[Arrival]:
-        """Shows what arrives at ``tick``, and says from whom."""
-        return [arrival for transit in self.transits for arrival in transit.deliver(tick)]
+    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Arrival]:
+        """Shows what arrives at ``tick``, and says from whom; see `Transit.deliver`."""
+        return [found for transit in self.transits for found in transit.deliver(tick, flags, asked)]
 
     # ---- measures ------------------------------------------------------------------------------
 

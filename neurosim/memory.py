@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Literal
 
 from neurosim.convolution import Conv2d
 from neurosim.errors import ConfigurationError
+from neurosim.precision import ROUNDED
 from neurosim.simulation import Simulation
 from neurosim.training import EVALUATION_BATCH
 
@@ -19,9 +21,10 @@ Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
 class Memory:
     """Bytes by what they are for.
 
-    ``weights`` with biases and feedback, ``gradients``, ``optimizer``; ``states``: s⁺, s⁻,
-    difference and what was last sent; ``caches``: potentials and max-pool winners; ``rings``:
-    messages on their way; ``work``: what a tick (or the evaluation) makes and drops again.
+    ``weights`` with biases, feedback and rounded copies, ``gradients``, ``optimizer``; ``states``:
+    s⁺, s⁻, difference and what was last sent; ``caches``: potentials and max-pool winners;
+    ``rings``: messages on their way; ``work``: what a tick (or the evaluation) makes and drops
+    again.
     """
 
     weights: int
@@ -52,7 +55,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     def array(size: int) -> int:
         return batch * size * element
 
-    states = caches = wakes = 0
+    states = caches = wakes = copies = momentum = 0
     for cell in [state.input, *state.cells]:
         size = cell.population.size
         own = [o for o in cell.difference_outlets if o.sent is not cell.difference]
@@ -65,10 +68,18 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
         caches += array(post) + (0 if link.pre is state.input else array(pre))
         if link.operator.has_winners:
             caches += batch * post * INDEX
-        inner = link.operator.unpooled
+        inner, middle = link.operator.unpooled, post
         if isinstance(inner, Conv2d):
-            channels, height, width = inner.middle
-            largest = max(largest, array(channels * height * width) + array(pre))
+            middle = prod(inner.middle)
+            largest = max(largest, array(middle) + array(pre))
+        if link.projection.feedback == "local_jacobian" and optimizer is not None:
+            assert link.weight is not None
+            momentum += 2 * link.weight.numel() * element  # and a gradient
+            largest = max(largest, 3 * array(pre) + 6 * array(post))
+        if link.copies is not None and link.weight is not None:
+            copies += link.copied_bytes
+            passed = batch * (pre + post + middle) + link.weight.numel()
+            largest = max(largest, passed * ROUNDED.itemsize + array(max(pre, post)))
     # The input sends nothing on its way: what is seen of it is there from the start.
     rings = sum(
         line.memory(batch, 0 if line.kind == "mean" and link.pre is state.input else ticks)
@@ -77,9 +88,9 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     evaluated = sum(p.size for p in model.network.populations)
     evaluation = EVALUATION_BATCH * evaluated * element if optimizer is not None else 0
     return Memory(
-        weights=parameters + constants,
+        weights=parameters + constants + copies,
         gradients=parameters if optimizer is not None else 0,
-        optimizer=COPIES[optimizer] * parameters if optimizer is not None else 0,
+        optimizer=momentum + (COPIES[optimizer] * parameters if optimizer is not None else 0),
         states=states,
         caches=caches,
         rings=rings,

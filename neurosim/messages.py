@@ -12,12 +12,14 @@ from torch import Tensor
 
 from neurosim.changes import any_nonzero, per_dyad, unequal
 from neurosim.changes import count as count_of
+from neurosim.devices import Flags
 from neurosim.draws import Moment
 from neurosim.effects import Parcel
 from neurosim.lines import Line
+from neurosim.link import Cell, Link, Outlet
 from neurosim.operators import Selection
 from neurosim.rules import Wake
-from neurosim.state import Cell, Link, Outlet
+from neurosim.transit import NOTHING, Arrival
 
 Marks = npt.NDArray[np.bool_]
 
@@ -46,39 +48,45 @@ class Counts:
 
 
 class News:
-    """Which dyads something has reached, by cell index."""
+    """Which dyads something has reached, by cell index. What is known on a device is read when it
+    is asked for, at once."""
 
     def __init__(self) -> None:
-        self.marks: dict[int, Marks] = {}
+        self._here: dict[int, Marks] = {}
+        self._away: dict[int, Tensor] = {}
 
     def add(self, cell: Cell, reached: Tensor) -> None:
         if cell.index < 0:
             return  # the input never wakes
-        marks = reached.reshape(-1).cpu().numpy()
-        known = self.marks.get(cell.index)
-        self.marks[cell.index] = marks.copy() if known is None else known | marks
+        marks = reached.reshape(-1)
+        if marks.is_cpu:
+            self._add_here(cell.index, marks.numpy())
+        else:
+            known = self._away.get(cell.index)
+            self._away[cell.index] = marks if known is None else known | marks
 
+    def _add_here(self, index: int, marks: Marks) -> None:
+        known = self._here.get(index)
+        self._here[index] = marks.copy() if known is None else known | marks
 
-class Flags:
-    """Numbers that are needed on the host: those on a device are collected, and read at once."""
-
-    def __init__(self) -> None:
-        self._values: list[Tensor | int] = []
-
-    def add(self, value: Tensor | int) -> int:
-        """Registers a number, a truth or a scalar tensor; the index at which `read` returns it."""
-        self._values.append(int(value) if isinstance(value, int) or value.is_cpu else value)
-        return len(self._values) - 1
-
-    def read(self) -> list[int]:
-        away = [value.long() for value in self._values if isinstance(value, Tensor)]
-        there = iter(torch.stack(away).tolist() if away else ())
-        return [next(there) if isinstance(v, Tensor) else v for v in self._values]
+    @property
+    def marks(self) -> dict[int, Marks]:
+        """By cell index, over the flat population."""
+        if self._away:
+            ends = np.cumsum([len(marks) for marks in self._away.values()])
+            read = torch.cat(list(self._away.values())).cpu().numpy()
+            for index, marks in zip(self._away, np.split(read, ends[:-1]), strict=True):
+                self._add_here(index, marks)
+            self._away.clear()
+        return self._here
 
 
 @dataclass
 class Sending:
-    """What one outlet is about to send: values of the selected dyads, and where they changed."""
+    """What one outlet is about to send: values of the selected dyads, and where they changed.
+
+    The numbers are places in `Flags`; ``rest`` is not 0 if another dyad's last value is not.
+    """
 
     outlet: Outlet
     cell: Cell
@@ -88,6 +96,7 @@ class Sending:
     count: int
     operations: int | None
     nonzero: int | None
+    rest: int | None = None
 
 
 class Outbox:
@@ -122,7 +131,8 @@ class Outbox:
             new = torch.zeros_like(cell.plus.some(selection) if old is None else old)
         if not outlet.links:  # only kept, so it does not matter what of it has changed
             flag = flags.add(any_nonzero(new))
-            return Sending(outlet, cell, selection, new, new, flags.add(1), None, flag)
+            rest = _rest(outlet, selection, old, flags)
+            return Sending(outlet, cell, selection, new, new, flags.add(1), None, flag, rest)
         due = outlet.due(selection, new)
         if outlet.threshold:
             changed = (new if old is None else new - old).abs() > outlet.threshold
@@ -135,16 +145,17 @@ class Outbox:
         operations = None
         if isinstance(outlet.fan_out, Tensor):
             by_dyad = per_dyad(changed)
-            synapses = _spread(cell, selection, outlet.fan_out.to(new.device))
+            synapses = _spread(cell, selection, outlet.fan_out)
             operations = flags.add((by_dyad * synapses).sum())
             count = flags.add(by_dyad.sum())
         else:
             count = flags.add(count_of(changed))
-        nonzero = None
+        nonzero = rest = None
         if outlet.kind == "difference":
             # What differs from zeros is what is not zero.
             nonzero = count if old is None and due is None else flags.add(any_nonzero(new))
-        return Sending(outlet, cell, selection, new, changed, count, operations, nonzero)
+            rest = _rest(outlet, selection, old, flags)
+        return Sending(outlet, cell, selection, new, changed, count, operations, nonzero, rest)
 
     def send(
         self, sendings: Sequence[Sending], values: Sequence[int], moment: Moment, news: News
@@ -189,8 +200,10 @@ class Outbox:
         else:
             slot.put(selection, sending.values)
         zero = sending.nonzero is not None and not values[sending.nonzero]
-        if zero and (selection is None or not slot.value.any()):
-            slot.set(None)  # what was sent last has become zero, and nothing else is left
+        if zero:
+            rest = sending.rest
+            if selection is None or not (slot.value.any() if rest is None else values[rest]):
+                slot.set(None)  # what was sent last has become zero, and nothing else is left
         outlet.last_tick, outlet.last_count = moment.tick, count
         self._count(sending, count, values)
         return True
@@ -218,24 +231,46 @@ class Outbox:
 
     def deliver(self, lines: Sequence[tuple[Link, Line]], tick: int, news: News) -> None:
         """What arrives at ``tick`` over lines is seen from now on."""
+        if not lines:
+            return
+        flags = Flags()
+        arrivals: list[tuple[Link, bool, Arrival]] = []
         for link, line in lines:
-            arrivals = line.deliver(tick)
-            if not arrivals:
-                continue
             mean = line.kind == "mean"
+            asked = not mean and not link.heard and link.post.reached_at is not None
+            arrivals += [(link, mean, found) for found in line.deliver(tick, flags, asked)]
+        values = flags.read()
+        for link, mean, arrival in arrivals:
+            latest = None if arrival.latest is None else values[arrival.latest]
+            if arrival.show is not None:
+                if latest == NOTHING:
+                    continue
+                arrival.show()
             (link.basal_stale if mean else link.apical_stale).touch()
             since = None if mean or link.heard else link.post.reached_at
-            if since is not None:
-                link.heard = any(arrival.latest() >= since for arrival in arrivals)
+            if since is not None and latest is not None:
+                link.heard = latest >= since
             if self.listens:
-                for arrival in arrivals:
-                    reached = link.reach(arrival.view, arrival.counts > 0)
-                    news.add(link.post if mean else link.pre, reached)
+                reached = link.reach(arrival.view, arrival.senders())
+                news.add(link.post if mean else link.pre, reached)
 
     def touch(self, outlet: Outlet) -> None:
         """What directly depends on what an outlet sent is out of date."""
         for link in outlet.direct:
             (link.basal_stale if outlet.kind == "mean" else link.apical_stale).touch()
+
+
+def _rest(
+    outlet: Outlet, selection: Selection | None, old: Tensor | None, flags: Flags
+) -> int | None:
+    """How many values of the other dyads are not zero, where that is asked with all the rest: on
+    the CPU it can wait until it matters."""
+    sent = outlet.sent.tensor
+    if selection is None or (sent is not None and sent.is_cpu):
+        return None
+    if sent is None or old is None:
+        return flags.add(0)
+    return flags.add(sent.count_nonzero() - old.count_nonzero())
 
 
 def marks_of(cell: Cell, selection: Selection | None, changed: Tensor) -> Tensor:

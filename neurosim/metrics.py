@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from neurosim.faults import Damage
 from neurosim.lines import Line
+from neurosim.link import Cell
 from neurosim.losses import Loss
 from neurosim.model import Model
 from neurosim.rules import Nudge, Rule, Wake
-from neurosim.state import Cell, State
+from neurosim.state import State
 from neurosim.transit import View
 
 
@@ -70,7 +71,7 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
             if difference is None:
                 continue
             winners = link.winners.tensor
-            part = link.operator.adjoint(difference, link.feedback_weight, winners, None)
+            part = link.products.adjoint(difference, link.feedback_weight, winners, None)
             apical = part if apical is None else apical + part
         wake = rule.wake(
             cell.population.activation,
@@ -87,7 +88,7 @@ def basal_potential(cell: Cell, means: dict[str, Tensor]) -> Tensor:
     basal: Tensor | None = None
     for link in cell.incoming:
         mean = means[link.pre.name]
-        part, _ = link.operator.forward(mean, link.forward_weight, link.bias, None)
+        part, _ = link.products.forward(mean, link.forward_weight, link.bias, None)
         basal = part if basal is None else basal + part
     assert basal is not None
     return basal
@@ -256,8 +257,10 @@ def contrastive_objective(state: State, rule: Rule) -> float:
     means = {name: current_mean(cell, rule) for name, cell in state.by_name.items()}
     total = 0.0
     for cell in state.cells:
-        if cell.difference.tensor is not None:
-            total += float((cell.difference.value * basal_potential(cell, means)).sum())
+        states = (cell.plus.value, cell.minus.value, cell.difference.tensor)
+        error = rule.error(cell.population.activation, *states)
+        if error is not None:
+            total += float((error * basal_potential(cell, means)).sum())
     return total * rule.gradient_scale / state.batch
 
 

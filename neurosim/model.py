@@ -23,9 +23,9 @@ class Model(nn.Module):
 
     A weight belongs to a projection (``<projection>.weight``), a bias to a population
     (``<population>.bias``). A separate feedback weight (``<projection>.feedback``) is a parameter
-    if it learns, and a buffer if it is random. What ``network.parameters`` does not give is drawn
-    from ``seed``, one named stream per parameter, independently of dtype and device. On the device
-    "meta" parameters have shapes but no values.
+    if it learns from the gradient, and a buffer if not. What ``network.parameters`` does not give
+    is drawn from ``seed``, one named stream per parameter, independently of dtype and device. On
+    the device "meta" parameters have shapes but no values.
     """
 
     def __init__(
@@ -39,7 +39,8 @@ class Model(nn.Module):
         super().__init__()
         self.network = network
         fans = {p.name: p.operator.fans for p in network.projections}
-        fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback == "random"}
+        # What no optimizer of the model is to touch.
+        fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback != "kolen_pollack"}
         for key, shape in network.parameter_shapes().items():
             owner, kind = key.rsplit(".", 1)
             if device == "meta":

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from neurosim.devices import upload
 from neurosim.errors import NetworkError
 
 Shape = tuple[int, ...]
@@ -46,18 +47,20 @@ class Selection:
         self, shape: Shape, dyads: Ints, device: torch.device, channels: Ints | None = None
     ) -> None:
         self.shape, self.dyads, self.device = shape, dyads, device
-        self.flat = torch.from_numpy(dyads).to(device)
-        self.channels = None if channels is None else torch.from_numpy(channels).to(device)
+        self.flat = upload(dyads, device)
+        self._planes = channels
+        self.channels = None if channels is None else upload(channels, device)
         self.count = len(dyads)
         self._index = self.flat if self.channels is None else self.channels
 
     def narrow(self, mask: npt.NDArray[np.bool_]) -> Selection:
         """The part where ``mask`` (over ``dyads``) is set; whole channels if these are selected."""
-        if self.channels is None:
+        planes = self._planes
+        if planes is None:
             return Selection(self.shape, self.dyads[mask], self.device)
-        by_channel = mask.reshape(self.channels.numel(), -1).any(1)
-        dyads = self.dyads.reshape(self.channels.numel(), -1)[by_channel].reshape(-1)
-        return Selection(self.shape, dyads, self.device, self.channels.cpu().numpy()[by_channel])
+        by_channel = mask.reshape(len(planes), -1).any(1)
+        dyads = self.dyads.reshape(len(planes), -1)[by_channel].reshape(-1)
+        return Selection(self.shape, dyads, self.device, planes[by_channel])
 
     @cached_property
     def box(self) -> tuple[Ints, Ints]:
@@ -81,7 +84,7 @@ class Selection:
             channel, position = np.divmod(self.dyads, area)
             places = np.searchsorted(channels, channel) * len(positions)
             places += np.searchsorted(positions, position)
-            flat = flat.index_select(1, torch.from_numpy(places).to(values.device))
+            flat = flat.index_select(1, upload(places, values.device))
         return shaped(flat, self)
 
     def _view(self, array: Tensor) -> Tensor:
@@ -120,7 +123,7 @@ def rows(array: Tensor, chosen: Ints, dimension: int = 0) -> Tensor:
     """These rows of an array along a dimension; the array itself where they are all of them."""
     if len(chosen) == array.shape[dimension]:
         return array
-    return array.index_select(dimension, torch.from_numpy(chosen).to(array.device))
+    return array.index_select(dimension, upload(chosen, array.device))
 
 
 @dataclass(frozen=True)

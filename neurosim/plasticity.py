@@ -20,7 +20,9 @@ def contrastive_hebbian(state: State, rule: Rule) -> tuple[dict[str, Tensor], in
     result: dict[str, Tensor] = {}
     operations = 0
     for cell in state.cells:
-        difference = cell.difference.tensor
+        difference = rule.error(
+            cell.population.activation, cell.plus.value, cell.minus.value, cell.difference.tensor
+        )
         if difference is not None:
             difference = difference * scale  # smaller than the weights
         for link in cell.incoming:

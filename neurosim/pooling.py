@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn import grad
 
+from neurosim.devices import upload
 from neurosim.errors import NetworkError
 from neurosim.operators import (
     POOL_GATHER_COST,
@@ -124,7 +125,7 @@ class Pool:
         )
         # torch's own pooling, so that ties are decided as it does.
         best, won = F.max_pool2d(at(known, where), (1, taps.shape[1]), return_indices=True)
-        positions = torch.from_numpy(taps.reshape(-1)).to(known.device)
+        positions = upload(taps.reshape(-1), known.device)
         return best.squeeze(-1), positions[won.squeeze(-1)]
 
     def some_adjoint(
@@ -136,7 +137,7 @@ class Pool:
         if self.kind == "avg":
             return back.sum(-1) / prod(self.kernel)
         assert winners is not None
-        own = torch.from_numpy(positions).to(array.device)
+        own = upload(positions, array.device)
         lost = at(winners.flatten(2), holders) != own[:, None]
         return back.masked_fill_(lost, 0).sum(-1)
 

@@ -15,7 +15,7 @@ from neurosim.operators import Operator, Shape
 
 MAX_DYADS = 10**8  # what a simulation can number and keep clocks for
 Role = Literal["input", "hidden", "output"]
-Feedback = Literal["symmetric", "kolen_pollack", "random"]
+Feedback = Literal["symmetric", "kolen_pollack", "random", "local_jacobian"]
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
@@ -91,7 +91,8 @@ class Projection:
     ``feedback`` says through which weight differences go back: through that of the operator itself
     (``symmetric``: Wᵀδ), or through a separate one of the same shape, Bᵀδ. A ``random`` one stays
     as it was drawn; a ``kolen_pollack`` one gets the same local gradient as W, so that with weight
-    decay the two become one.
+    decay the two become one; a ``local_jacobian`` one learns by itself what its layer does
+    (`DifferenceTargetPropagation`).
     """
 
     name: str

@@ -3,13 +3,20 @@ its union."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from neurosim.rules import LPOM, BackPropagation, DualPropagation, Rule
+from neurosim.rules import (
+    LPOM,
+    BackPropagation,
+    DifferenceTargetPropagation,
+    DualPropagation,
+    LocalJacobian,
+    Rule,
+)
 from neurosim.rules.dual_propagation import DampingName, NudgeName, Variant
-from neurosim.sectionbase import Fraction, Maker, Positive
+from neurosim.sectionbase import BelowOne, Count, Fraction, Maker, Positive
 
 
 class RuleSection(Maker):
@@ -48,6 +55,34 @@ class LPOMSection(RuleSection):
     beta: Positive = 1.0
 
 
+class LocalJacobianSection(Maker):
+    """How feedback weights learn what their layer does; each but the momentum may be given by
+    projection."""
+
+    makes = LocalJacobian
+    steps: Count | dict[str, Count] = 20
+    std: Positive | dict[str, Positive] = 0.2
+    rate: Positive | dict[str, Positive] = 1e-2
+    momentum: BelowOne = 0.9
+
+
+class DifferenceTargetPropagationSection(RuleSection):
+    """Difference target propagation."""
+
+    makes = DifferenceTargetPropagation
+    kind: Literal["difference_target_propagation"]
+    beta: Positive = 0.7
+    jacobian: LocalJacobianSection | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        jacobian = None if self.jacobian is None else self.jacobian.make()
+        return super().arguments() | {"jacobian": jacobian}
+
+
 AnyRule = Annotated[
-    DualPropagationSection | BackPropagationSection | LPOMSection, Field(discriminator="kind")
+    DualPropagationSection
+    | BackPropagationSection
+    | LPOMSection
+    | DifferenceTargetPropagationSection,
+    Field(discriminator="kind"),
 ]

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from neurosim.checkpoint import load_state, save_state
+from neurosim.devices import repeatable
 from neurosim.errors import DataError, DivergenceError, NeurosimError
 from neurosim.files import finite, write_atomic, write_json
 from neurosim.machine import device_bytes, peak_memory, reset_peak_memory
@@ -43,8 +44,7 @@ def run(scenario: Scenario, out: Path, console: Console, run_id: str | None = No
     Raises DocumentError for data that does not fit, DataError where the folder exists, and
     DivergenceError where a state is no longer finite; the folder is valid all the same.
     """
-    if scenario.file.threads is not None:
-        torch.set_num_threads(scenario.file.threads)
+    _set_up_torch(scenario)
     data = scenario.data()
     if scenario.file.study is not None:
         return run_study(prepare(scenario, data), out, console, run_id)
@@ -60,6 +60,12 @@ def run(scenario: Scenario, out: Path, console: Console, run_id: str | None = No
     return _train(scenario, trainer, folder, console, 0.0, [])
 
 
+def _set_up_torch(scenario: Scenario) -> None:
+    repeatable()
+    if scenario.file.threads is not None:
+        torch.set_num_threads(scenario.file.threads)
+
+
 def resume(folder: Path, console: Console) -> Path:
     """Continues an interrupted run from its last checkpoint, bit for bit.
 
@@ -68,8 +74,7 @@ def resume(folder: Path, console: Console) -> Path:
     if not (folder / "scenario.yaml").is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no scenario.yaml)")
     scenario = Scenario.load(folder / "scenario.yaml")
-    if scenario.file.threads is not None:
-        torch.set_num_threads(scenario.file.threads)
+    _set_up_torch(scenario)
     if scenario.file.study is not None:
         raise DataError(f"{folder}: a study is not resumed; run its scenario.yaml anew")
     saved = load_state(folder / LAST)

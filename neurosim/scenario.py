@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from neurosim import documents
 from neurosim.channelsections import ChannelsSection, FaultsSection
+from neurosim.devices import PATTERN, check_device
 from neurosim.documents import COMMAND_LINE, Document, NodePath
 from neurosim.engine import Processes
 from neurosim.errors import ConfigurationError, DocumentError, NetworkError, NeurosimError
-from neurosim.inputs import Device, Init
+from neurosim.inputs import Init
 from neurosim.losses import LOSSES, LossName
 from neurosim.memory import Memory, Optimizer, estimate
 from neurosim.model import Model
 from neurosim.network import Network
 from neurosim.populations import Feedback
+from neurosim.precision import Precision
 from neurosim.random import stream
 from neurosim.rulesections import AnyRule, DualPropagationSection
 from neurosim.schedules import Schedule
@@ -50,9 +52,12 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("nudge_after",): ("nudge_after",),
     ("learn_every",): ("plasticity", "every"),
     ("probes",): ("probes",),
+    ("device",): ("device",),
+    ("precision",): ("precision",),
 }
 EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Device = Annotated[str, AfterValidator(check_device), Field(json_schema_extra={"pattern": PATTERN})]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=100)]
 
 
@@ -87,6 +92,9 @@ class ScenarioFile(Section):
     seed: int = Field(0, ge=0, lt=2**63)
     device: Device = "auto"
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Precision | None = Field(
+        None, description="bf16-mixed: products in bfloat16; default: as dtype"
+    )
     compute: Compute = "auto"
     processes: Processes = "population"
     threads: int | None = Field(None, ge=1, le=4096, description="threads of torch")
@@ -263,6 +271,7 @@ class Scenario:
             stop=None if file.stop is None else file.stop.make(),
             device=device,
             compute=file.compute,
+            precision=file.precision,
             processes=file.processes,
             seed=file.seed,
         )

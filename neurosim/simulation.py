@@ -13,6 +13,7 @@ from torch import Tensor
 from neurosim import metrics
 from neurosim.channels import Channels
 from neurosim.checks import check_choices, check_counts
+from neurosim.devices import resolve_device
 from neurosim.draws import Moment
 from neurosim.engine import Engine, Processes
 from neurosim.errors import InputError, StateError
@@ -23,8 +24,8 @@ from neurosim.inputs import (
     check_length,
     check_probes,
     check_start,
-    resolve_device,
 )
+from neurosim.jacobian import learn_feedback
 from neurosim.living import Living
 from neurosim.losses import LOSSES, LossName
 from neurosim.messages import Counts, News
@@ -32,6 +33,7 @@ from neurosim.model import Model
 from neurosim.operators import Ints
 from neurosim.outcome import Outcome, Stop
 from neurosim.plasticity import contrastive_hebbian
+from neurosim.precision import Precision, check_precision
 from neurosim.probes import Probe, ProbeKind, Recorder, Trace
 from neurosim.random import generator_state, restore_generator, stream
 from neurosim.rules import DualPropagation, Nudge, Rule
@@ -49,8 +51,9 @@ class Simulation:
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
     states, messages and time over (L-DP). ``nudge_after``: the tick from which the target acts.
     ``learn_every``: with an optimizer, update the weights after every so many ticks; None leaves it
-    to `learn`. ``compute``: "dense" forces dense operations. ``processes``: one SimPy process per
-    "population", or per unit ("neuron"); traces are identical.
+    to `learn`. ``compute``: "dense" forces dense operations. ``precision``: "bf16-mixed" computes
+    the products of projections in bfloat16, all else stays float32; None is the model's own dtype.
+    ``processes``: one SimPy process per "population", or per unit ("neuron"); traces are identical.
 
     Raises ConfigurationError for parts that do not go together.
     """
@@ -69,8 +72,9 @@ class Simulation:
         learn_every: int | None = None,
         probes: Sequence[Probe | ProbeKind] = (),
         stop: Stop | None = None,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         compute: Compute = "auto",
+        precision: Precision | None = None,
         processes: Processes = "population",
         seed: int = 0,
     ) -> None:
@@ -79,17 +83,17 @@ class Simulation:
         check_choices(processes=(processes, Processes))
         check_counts(learn_every=learn_every)
         check_counts(0, nudge_after=nudge_after)
+        check_precision(precision, model.dtype)
         network = model.network
         self.probes = tuple(p if isinstance(p, Probe) else Probe(p) for p in probes)
         check_start(init, self.rule, network)
         check_probes(self.probes, network)
         self.loss = LOSSES[loss]
         self.rule.check_loss(self.loss)
-        self.rule.check_network(network)
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop
-        self.learn_every, self.processes = learn_every, processes
+        self.learn_every, self.processes, self.precision = learn_every, processes, precision
         self.nudge_after = (
             schedule.nudge_after(network.depth) if nudge_after is None else nudge_after
         )
@@ -103,6 +107,7 @@ class Simulation:
             seed=seed,
             tracked=any(probe.kind == "staleness" for probe in self.probes),
             damage=self.faults.damage(network, seed),
+            precision=precision,
         )
         self._living = Living(self.layout, self.state)
         self.seed, self.random = seed, stream(seed, "schedule")
@@ -266,15 +271,15 @@ class Simulation:
         return self._ticker.counts
 
     def predict(self, x: Tensor) -> Tensor:
-        """The feed-forward prediction (B, *output) of the network, faults and all."""
+        """The feed-forward prediction (B, *output) of the network, faults and all, in the model's
+        own dtype whatever the ``precision``."""
         return self.model.predict(x, self.state.damage)
 
     # ---- learning ------------------------------------------------------------------------------
 
     @torch.no_grad()
     def gradients(self) -> dict[str, Tensor]:
-        """The local gradient of every parameter, batch mean, by the keys of ``model.state_dict()``
-        (a constant, as random feedback is, has none).
+        """The local gradient of every parameter, batch mean, by the keys of ``model.state_dict()``.
 
         ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now.
         """
@@ -295,6 +300,7 @@ class Simulation:
         gradients = self.gradients()
         for name, parameter in self.model.named_parameters():
             parameter.grad = gradients[name]
+        learn_feedback(self.state, self.rule, self.counts, self.seed, self.inferences, self._tick)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self._check_weights(written=True)

@@ -18,13 +18,15 @@ import torch
 from torch import Tensor
 
 from neurosim.changes import count, unequal
+from neurosim.devices import Flags
 from neurosim.draws import Moment
 from neurosim.errors import DivergenceError
 from neurosim.lines import Line
-from neurosim.messages import Counts, Flags, News, Outbox, Sending, marks_of
+from neurosim.link import Cell, Link
+from neurosim.messages import Counts, News, Outbox, Sending, marks_of
 from neurosim.operators import Selection
 from neurosim.rules import Nudge, Rule, Wake
-from neurosim.state import Cell, Link, State
+from neurosim.state import State
 
 Compute = Literal["auto", "dense"]
 
@@ -108,6 +110,7 @@ class Ticker:
     def feed_forward(self, moment: Moment) -> None:
         """One pass from the input up, after `reset`: s⁺ = s⁻ = the plain prediction, as far as
         what is seen of the layers below is what they sent."""
+        flags = Flags()
         for cell in self.state.cells:
             commit = Commit()
             for link in cell.incoming:
@@ -119,14 +122,16 @@ class Ticker:
             wake = cell.hold(wake)
             cell.plus.set(wake.plus)
             cell.minus.set(wake.minus)
-            if not isfinite(wake.plus.sum().item()):
-                check_finite(cell, 0)
+            flags.add(wake.plus.sum().isfinite())
             cell.stale.clear(None)
             for outlet in cell.mean_outlets:
                 outlet.sent.set(wake.mean)
                 self.outbox.touch(outlet)
                 for line in outlet.lines:
                     self._show(line, cell, moment)
+        for cell, finite in zip(self.state.cells, flags.read(), strict=True):
+            if not finite:
+                check_finite(cell, 0)
         for link in self.state.links:
             link.basal_stale.clear(None)
 

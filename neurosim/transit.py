@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from neurosim.channels import Ordering
+from neurosim.devices import Flags
 from neurosim.distributions import Distribution
 from neurosim.effects import Parcel
 from neurosim.errors import ConfigurationError
@@ -44,15 +45,21 @@ class View:
         return self.value, self.stamps
 
 
-class Arrival(NamedTuple):
-    """Messages that reach one view: how many samples' of each dyad, over the population's shape.
+NOTHING = -1  # in place of the tick in which the last message was sent, where there is none
 
-    ``latest()`` is the tick in which the last of them was sent.
+
+class Arrival(NamedTuple):
+    """Messages that reach one view.
+
+    ``senders()`` are the dyads, over the population's shape, that sent any of them. ``latest`` is
+    where the `Flags` have the tick in which the last of them was sent, or NOTHING. ``show()`` has
+    to be called then if there is anything; without it, all is shown.
     """
 
     view: View
-    counts: Tensor
-    latest: Callable[[], int]
+    senders: Callable[[], Tensor]
+    latest: int | None
+    show: Callable[[], None] | None = None
 
 
 class Transit(ABC):
@@ -70,8 +77,8 @@ class Transit(ABC):
         once all has arrived; ``share`` is uniform in [0, 1) and decides the jitter."""
 
     @abstractmethod
-    def deliver(self, tick: int) -> list[Arrival]:
-        """Shows what arrives at ``tick``."""
+    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Arrival]:
+        """Shows what arrives at ``tick``. ``asked``: the latest of it has to be known."""
 
     @abstractmethod
     def in_flight(self, tick: int) -> int:
@@ -112,6 +119,7 @@ class _Entry:
 
     carried: tuple[Tensor | None, ...]
     counts: Tensor
+    sure: bool = False  # that there is a message at all
 
 
 class Steady(Transit):
@@ -141,10 +149,9 @@ class Steady(Transit):
             parcel.selection.put(counts, some[None])
             counts = counts[0]
         arrays = tuple(slot.take(None) for slot in carried)
-        self._entries[parcel.moment.tick] = _Entry(arrays, counts)
+        self._entries[parcel.moment.tick] = _Entry(arrays, counts, parcel.sure)
 
-    def deliver(self, tick: int) -> list[Arrival]:
-        arrivals: dict[View, Tensor] = {}
+    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Arrival]:
         parts: dict[View, list[_Part]] = {}
         for ticks, selection, view in self.routes:
             entry = self._entries.get(tick - ticks)
@@ -152,16 +159,14 @@ class Steady(Transit):
                 continue
             for slot, array in zip(view.slots, entry.carried, strict=True):
                 _show(slot, selection, array)
-            known = arrivals.get(view)
-            arrivals[view] = _add_part(known, entry.counts, selection)
-            parts.setdefault(view, []).append((tick - ticks, entry.counts, selection))
+            parts.setdefault(view, []).append(_Part(tick - ticks, entry, selection))
         over = self._entries.get(tick - self._latest)
         if over is not None:
             over.carried = (None,) * len(over.carried)  # seen by all; its count is still needed
         self._entries.pop(tick - 1 - self._latest, None)
         return [
-            Arrival(view, counts, partial(_latest, parts[view]))
-            for view, counts in arrivals.items()
+            Arrival(view, partial(_senders, found), flags.add(_latest(found)) if asked else None)
+            for view, found in parts.items()
         ]
 
     def in_flight(self, tick: int) -> int:
@@ -207,26 +212,35 @@ def _show(slot: Slot, selection: Selection | None, array: Tensor | None) -> None
         slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
 
 
-_Part = tuple[int, Tensor, Selection | None]  # sent in this tick, so many, of these dyads
+class _Part(NamedTuple):
+    """What these dyads (None for all) sent in one tick."""
+
+    sent: int
+    entry: _Entry
+    selection: Selection | None
+
+    def some(self) -> Tensor:
+        """How many samples' messages each of the dyads sent."""
+        counts = self.entry.counts
+        return counts if self.selection is None else self.selection.take(counts[None])
 
 
-def _latest(parts: Sequence[_Part]) -> int:
-    """The last tick in which any of these messages was sent; 0 if there are none."""
-    return max(
-        (
-            sent
-            for sent, counts, selection in parts
-            if (counts if selection is None else selection.take(counts[None])).any()
-        ),
-        default=0,
-    )
+def _latest(parts: Sequence[_Part]) -> Tensor | int:
+    """The last tick in which any of these messages was sent, or NOTHING."""
+    if all(part.entry.sure and part.selection is None for part in parts):
+        return max(part.sent for part in parts)
+    found = [part.some().any() * (part.sent - NOTHING) + NOTHING for part in parts]
+    return torch.stack(found).max()
 
 
-def _add_part(known: Tensor | None, counts: Tensor, selection: Selection | None) -> Tensor:
-    if selection is None:
-        return counts if known is None else known + counts
-    total = torch.zeros_like(counts) if known is None else known
-    selection.put(total[None], selection.take(counts[None]))
+def _senders(parts: Sequence[_Part]) -> Tensor:
+    """Which dyads sent any of these messages, over the population's shape."""
+    total = torch.zeros_like(parts[0].entry.counts, dtype=torch.bool)
+    for part in parts:
+        if part.selection is None:
+            total |= part.some() > 0
+        else:
+            part.selection.put(total[None], part.some() > 0)
     return total
 
 
@@ -270,7 +284,7 @@ class Jittered(Transit):
         slots = self._horizon + 2
         try:
             self._ring = parcel.values.new_zeros(slots, *parcel.shape)
-            self._stamps = parcel.values.new_full(self._ring.shape, -1, dtype=torch.int64)
+            self._stamps = parcel.values.new_full(self._ring.shape, NOTHING, dtype=torch.int64)
         except (MemoryError, RuntimeError) as error:
             size = slots * parcel.sent.nelement() * (8 + parcel.values.element_size())
             raise ConfigurationError(
@@ -305,34 +319,35 @@ class Jittered(Transit):
         # Later messages overwrite: of those that arrive together the latest sent wins.
         self._ring.flatten(2)[slot, rows, dyads] = parcel.values.flatten(1)
         self._stamps.flatten(2)[slot, rows, dyads] = now
-        self._stamps[slots] = -1
+        self._stamps[slots] = NOTHING
         counted = sent if self._counted is None else sent & parcel.some(self._counted[None])
         self._waiting.scatter_add_(0, slot.flatten(), counted.flatten().long())
         self._until = max(self._until, now + self._horizon)
 
-    def deliver(self, tick: int) -> list[Arrival]:
+    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Arrival]:
         if self._stamps is None or tick > self._until + 1:
             return []
         assert self._ring is not None
         assert self._waiting is not None
         slots = self._horizon + 1
-        self._stamps[(tick - 1) % slots] = -1
+        self._stamps[(tick - 1) % slots] = NOTHING
         self._waiting[(tick - 1) % slots] = 0
-        stamps = self._stamps[tick % slots]
-        arrived = stamps >= 0
+        stamps, values = self._stamps[tick % slots], self._ring[tick % slots]
         if self._ordering == "newest":
             assert self._seen is not None
-            arrived &= stamps > self._seen
-            self._seen = torch.where(arrived, stamps, self._seen)
-        if not arrived.any():
-            return []
-        seen, values = self._view.value.tensor, self._ring[tick % slots]
+            newer = stamps > self._seen
+            stamps = torch.where(newer, stamps, NOTHING)
+            self._seen = torch.maximum(stamps, self._seen)
+        arrived = stamps != NOTHING
+        show = partial(self._show, arrived, values, stamps)
+        return [Arrival(self._view, partial(arrived.any, 0), flags.add(stamps.max()), show)]
+
+    def _show(self, arrived: Tensor, values: Tensor, stamps: Tensor) -> None:
+        seen = self._view.value.tensor
         seen = torch.zeros_like(values) if seen is None else seen
         self._view.value.set(torch.where(arrived, values, seen))
         if self._view.stamps.tensor is not None:  # they are tracked
             self._view.stamps.set(torch.where(arrived, stamps, self._view.stamps.tensor))
-        latest = stamps[arrived].max()
-        return [Arrival(self._view, arrived.sum(0), lambda: int(latest))]
 
     def in_flight(self, tick: int) -> int:
         if self._waiting is None:

@@ -214,6 +214,33 @@ def test_equal_weights_are_symmetric_bit_for_bit(
     assert asdict(found.counts) == asdict(expected.counts)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_rounded_copies_are_of_the_feedback_weight(noise: float) -> None:
+    """In bfloat16: equal weights are symmetric bit for bit, also after both have learned, and other
+    ones are other ones."""
+    gradients = []
+    for kind in ("symmetric", "kolen_pollack", "other"):
+        model = build(CHAIN, feedback="kolen_pollack" if kind == "other" else kind).float()
+        if kind != "other":
+            made_equal(model)
+        sim = ns.Simulation(
+            model,
+            rule=DP,
+            schedule=DOWN,
+            precision="bf16-mixed",
+            faults=ns.Faults(weight_noise=noise),
+        )
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5, weight_decay=0.1)
+        for x, y in make_data(model, 3):
+            sim.infer(x, y)
+            sim.learn(optimizer)
+        gradients.append(sim.gradients())
+    symmetric, equal, other = gradients
+    for name, gradient in symmetric.items():
+        assert torch.equal(equal[name], gradient), name
+    assert not torch.equal(other["h1.weight"], symmetric["h1.weight"])
+
+
 def test_random_feedback_changes_the_gradient_but_not_that_of_the_output() -> None:
     gradients = []
     for kind in ("symmetric", "random"):

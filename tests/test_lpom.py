@@ -281,6 +281,7 @@ def test_refused() -> None:
         ns.LPOM(beta=0.0)
     own = ns.Model(model.network.with_feedback("random"), dtype=torch.float64)
     with pytest.raises(
-        ns.ConfigurationError, match=r"LPOM .* feedback of the projection 'h2' is ran"
+        ns.ConfigurationError,
+        match="LPOM needs the feedback 'symmetric', but that of the projection 'h2' is 'random'",
     ):
         ns.Simulation(own, rule=ns.LPOM(), schedule=schedule)

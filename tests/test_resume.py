@@ -63,6 +63,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "every effect, event-driven and carried": ("lazy", EFFECTS),
     "every effect, learning within": ("odd_even", [*EFFECTS, "plasticity.every=3", "init=carry"]),
     "every effect, convolutions": ("sweep", [MEAN, DIFFERENCE, PROBES]),
+    "bfloat16": ("sweep", ["precision=bf16-mixed", "plasticity.every=4", "init=carry"]),
     "thresholds": ("poisson", ["channels.mean.threshold=0.01", "processes=population"]),
 }
 

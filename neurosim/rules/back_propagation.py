@@ -11,6 +11,7 @@ from torch import Tensor
 from neurosim import dyad
 from neurosim.dyad import ActivationName
 from neurosim.losses import Loss
+from neurosim.populations import Feedback
 from neurosim.rules.base import Nudge, Rule, Upward, Wake
 
 
@@ -26,7 +27,7 @@ class BackPropagation(Rule):
     random `Projection.feedback` it is feedback alignment (Lillicrap et al. 2016).
     """
 
-    separate_feedback: ClassVar[bool] = True
+    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric", "kolen_pollack", "random")
 
     @property
     def gradient_scale(self) -> float:

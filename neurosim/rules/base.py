@@ -14,6 +14,7 @@ from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
 from neurosim.network import Network
 from neurosim.operators import Operator
+from neurosim.populations import Feedback
 
 
 class Wake(NamedTuple):
@@ -50,11 +51,11 @@ class Nudge:
 class Rule(ABC):
     """A frozen description; the arrays that a wake reads and writes are passed in and out.
 
-    ``separate_feedback`` says whether differences may come back through weights of their own
-    (`Projection.feedback`).
+    ``feedbacks`` are the feedback weights (`Projection.feedback`) that messages may come back
+    through.
     """
 
-    separate_feedback: ClassVar[bool] = False
+    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric",)
 
     @property
     @abstractmethod
@@ -75,21 +76,29 @@ class Rule(ABC):
     def check_loss(self, loss: Loss) -> None:
         """Raises ConfigurationError where the rule's nudge cannot use this loss."""
 
-    def check_network(self, network: Network) -> None:
-        """Raises ConfigurationError where the rule is not defined for this network."""
-        separate = [p for p in network.projections if p.feedback != "symmetric"]
-        if separate and not self.separate_feedback:
-            name, kind = separate[0].name, separate[0].feedback
-            raise ConfigurationError(
-                f"{type(self).__name__} sends its messages back through the transposed weights, "
-                f"but the feedback of the projection {name!r} is {kind}; use feedback 'symmetric', "
-                "or another rule such as dual_propagation",
-                "rule",
-            )
+    def check_feedback(self, network: Network) -> None:
+        """Raises ConfigurationError where a projection has feedback that the rule has not."""
+        for projection in network.projections:
+            if projection.feedback not in self.feedbacks:
+                possible = " or ".join(map(repr, self.feedbacks))
+                raise ConfigurationError(
+                    f"{type(self).__name__} needs the feedback {possible}, but that of the "
+                    f"projection {projection.name!r} is {projection.feedback!r}; change it, or use "
+                    "another rule",
+                    "rule",
+                )
 
     @abstractmethod
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
         """What dyads in these states send forward."""
+
+    def error(
+        self, activation: ActivationName, plus: Tensor, minus: Tensor, difference: Tensor | None
+    ) -> Tensor | None:
+        """What the weights into dyads in these states learn from, δ in the local gradient: the
+        ``difference`` that was sent, in rules that send nothing else back. None is exactly zero."""
+        del activation, plus, minus
+        return difference
 
     @abstractmethod
     def damping_of(self, upward: Sequence[Upward]) -> float:

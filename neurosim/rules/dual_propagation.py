@@ -13,6 +13,7 @@ from neurosim.checks import check_choices, check_positive
 from neurosim.dyad import ActivationName
 from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
+from neurosim.populations import Feedback
 from neurosim.rules.base import Nudge, Rule, Upward, Wake
 from neurosim.spectrum import loop_gain
 
@@ -43,7 +44,7 @@ class DualPropagation(Rule):
     Raises ConfigurationError unless 0 ≤ α ≤ 1 and β > 0.
     """
 
-    separate_feedback: ClassVar[bool] = True
+    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric", "kolen_pollack", "random")
 
     alpha: float = 0.5
     beta: float = 1.0

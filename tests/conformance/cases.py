@@ -68,6 +68,9 @@ FEEDBACK: dict[str, dict[str, Any]] = {
     },
 }
 
+# Those of difference target propagation, which learn by themselves.
+FEEDBACK["jacobian"] = FEEDBACK["feedback"] | {"feedback": "local_jacobian"}
+
 RULES: dict[str, Rule] = {
     "aro": ns.DualPropagation(alpha=0.5, beta=0.6, variant="aro", nudge="potential"),
     "proximal": ns.DualPropagation(alpha=0.3, beta=0.5, variant="aro", nudge="proximal"),
@@ -76,10 +79,17 @@ RULES: dict[str, Rule] = {
     "damped": ns.DualPropagation(alpha=0.8, beta=0.4, variant="damped", nudge="potential"),
     "backprop": ns.BackPropagation(),
     "lpom": ns.LPOM(beta=0.7),
+    "dtp": ns.DifferenceTargetPropagation(beta=0.5),
 }
 
 # The rule with which a network runs where a test does not go through the rules.
-RULE_OF = {"mlp": "aro", "conv": "lagrangian", "skip": "damped", "feedback": "aro"}
+RULE_OF = {
+    "mlp": "aro",
+    "conv": "lagrangian",
+    "skip": "damped",
+    "feedback": "aro",
+    "jacobian": "dtp",
+}
 
 
 def loss_of(rule: Rule) -> LossName:

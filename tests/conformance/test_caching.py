@@ -22,7 +22,7 @@ from cases import (
 )
 
 UNITS_OF = {"mlp": ("neuron", "block"), "conv": ("neuron", "channel", "tile"), "skip": ("neuron",)}
-UNITS_OF["feedback"] = UNITS_OF["conv"]
+UNITS_OF["feedback"] = UNITS_OF["jacobian"] = UNITS_OF["conv"]
 STARTS = [("feedforward", None), ("zero", 3), ("carry", 2)]
 
 
@@ -35,7 +35,7 @@ def cases(schedules: list[str], networks: Iterable[str] = NETWORKS) -> list[Case
         for rule in RULES
         for init, learn_every in STARTS
         if init == "feedforward" or rule != "prediction"
-        if network not in FEEDBACK or RULES[rule].separate_feedback
+        if all(p.feedback in RULES[rule].feedbacks for p in make_model(network).network.projections)
     ]
 
 

@@ -1,0 +1,253 @@
+"""Cells and links: the populations and projections of a network that is simulated, and what they
+hold: states, what was last sent and is seen of it, cached potentials.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from neurosim.channels import MessageKind
+from neurosim.devices import upload
+from neurosim.faults import Damage, Held
+from neurosim.lines import Line
+from neurosim.model import Model
+from neurosim.operators import Ints, Operator, Selection, add_bias, shaped
+from neurosim.populations import Population, Projection
+from neurosim.precision import ROUNDED, Copies, Mixed, Precision
+from neurosim.rules import Wake
+from neurosim.slots import Slot, Stale
+from neurosim.transit import View
+
+
+class Outlet:
+    """What a population last sent of one kind, for all its channels with one ``threshold`` and
+    ``refresh``.
+    """
+
+    def __init__(
+        self, kind: MessageKind, threshold: float, refresh: int | None, sent: Slot, size: int
+    ) -> None:
+        self.kind, self.threshold, self.refresh, self.sent = kind, threshold, refresh, sent
+        self.links: list[Link] = []
+        self.lines: list[Line] = []
+        self.direct: list[Link] = []  # the links whose ends see ``sent`` itself
+        self.fan_out: int | Tensor = 0
+        self.wakes: Ints | None = None if refresh is None else np.zeros(size, dtype=np.int64)
+        # The messages of the last tick in which there were any.
+        self.last_tick, self.last_count = 0, 0
+
+    def count_wakes(self, selection: Selection | None) -> bool:
+        """Takes note that dyads wake; whether any of them has to send in any case."""
+        if self.wakes is None:
+            return False
+        self.wakes[slice(None) if selection is None else selection.dyads] += 1
+        return bool(self._due(selection).any())
+
+    def _due(self, selection: Selection | None) -> npt.NDArray[np.bool_]:
+        assert self.wakes is not None
+        assert self.refresh is not None
+        wakes = self.wakes if selection is None else self.wakes[selection.dyads]
+        due: npt.NDArray[np.bool_] = (wakes % self.refresh == 0) & (wakes > 0)
+        return due
+
+    def due(self, selection: Selection | None, like: Tensor) -> Tensor | None:
+        """Which of the dyads that wake now have to send, over the shape of ``like`` (B, …)."""
+        if self.wakes is None:
+            return None
+        return upload(self._due(selection), like.device).view(1, *like.shape[1:])
+
+
+class Link:
+    """A projection in simulation: what both of its ends see, and the potentials made of it."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        pre: Cell,
+        post: Cell,
+        model: Model,
+        damage: Damage,
+        precision: Precision | None = None,
+    ) -> None:
+        self._damage = damage
+        self.projection, self.pre, self.post = projection, pre, post
+        self.name = projection.name
+        self.operator: Operator = projection.operator
+        self.weight = model.parameter(projection.name, "weight")
+        self.feedback = model.feedback(projection.name)
+        self.feedback_speed: Tensor | None = None  # the momentum of one that learns by itself
+        # Without a weight nothing is multiplied, so nothing is rounded.
+        mixed = precision == "bf16-mixed" and self.weight is not None
+        self.products = Mixed(self.operator) if mixed else self.operator
+        self.copies = Copies() if mixed else None
+        self.bias: nn.Parameter | None = None
+        # What the ends see of each other; over ideal channels, what was last sent. Several views
+        # are those of synapses with different delays. The input is sent nothing.
+        self.means: list[View] = []
+        self.differences: list[View] = []
+        self.basal, self.apical = Slot(), Slot()
+        self.basal_stale = Stale(post.population)
+        self.apical_stale = Stale(pre.population)
+        self.winners = Slot()
+        self.unwired = Stale(post.population)  # dyads of which no winner is known yet
+        self.weight_version = -1
+        self.heard = False  # whether a difference that the target made has come down
+
+    def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
+        """W s̄ + b of the means as they are seen, and winners; see `Operator.forward`."""
+        weight, bias = self.forward_weight, self.bias
+        total: Tensor | None = None
+        winners: Tensor | None = None
+        for view in self.heard_means:
+            seen = view.value.value
+            part, won = self.products.forward(seen, _through(view, weight), bias, selection)
+            total, winners, bias = part if total is None else total + part, won, None
+        if total is None:
+            total = add_bias(self._zeros(selection), bias, selection)
+        return total, winners
+
+    @property
+    def heard_means(self) -> list[View]:
+        """The views that are not all zero: only these cost an operation."""
+        return [view for view in self.means if view.value.tensor is not None]
+
+    def _zeros(self, selection: Selection | None) -> Tensor:
+        like = self.pre.plus.value
+        if selection is None:
+            return like.new_zeros(len(like), *self.post.population.shape)
+        return shaped(like.new_zeros(len(like), selection.count), selection)
+
+    def adjoint(self, selection: Selection | None) -> Tensor | None:
+        """Wᵀ δ of the differences as they are seen; None where all of them are zero."""
+        total: Tensor | None = None
+        weight, winners = self.feedback_weight, self.winners.tensor
+        for view in self.differences:
+            seen = self._routed(view.value.tensor)
+            if seen is not None:
+                part = self.products.adjoint(seen, _through(view, weight), winners, selection)
+                total = part if total is None else total + part
+        return total
+
+    def unwired_part(self, selection: Selection | None, like: Tensor) -> Tensor:
+        """Which of the selected dyads have not pooled yet, over the shape of ``like`` (B, …)."""
+        mask = self.unwired.mask
+        if isinstance(mask, bool):
+            return torch.full_like(like[:1], mask, dtype=torch.bool)
+        some = mask if selection is None else mask[selection.dyads]
+        return upload(some, like.device).view(1, *like.shape[1:])
+
+    def _routed(self, difference: Tensor | None) -> Tensor | None:
+        """Noise can make a difference of a dyad that has not pooled yet: it has no way back."""
+        if difference is None or not self.operator.has_winners or self.unwired.mask is False:
+            return difference
+        if self.unwired.mask is True:
+            return None
+        wired = upload(~self.unwired.mask, difference.device)
+        return difference * wired.view(self.post.population.shape)
+
+    def weight_gradient(self, difference: Tensor) -> Tensor:
+        """Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
+        winners = self.winners.tensor
+        total: Tensor | None = None
+        for view in self.heard_means:
+            part = self.products.weight_gradient(difference, view.value.value, winners)
+            part = part if view.mask is None else part * view.mask
+            total = part if total is None else total + part
+        assert self.weight is not None
+        return torch.zeros_like(self.weight) if total is None else total
+
+    @property
+    def forward_weight(self) -> Tensor | None:
+        """What means are multiplied by: the weight, as far as the synapses have no mismatch."""
+        weight = self.weight
+        if weight is None or self.copies is None:
+            return None if weight is None else self._damage.forward_weight(self.name, weight)
+        damaged = partial(self._damage.forward_weight, self.name, weight)
+        return self.copies.of(weight, "up", damaged)
+
+    @property
+    def feedback_weight(self) -> Tensor | None:
+        """What differences are multiplied by, transposed: the weight or a separate one."""
+        weight = self.weight if self.feedback is None else self.feedback
+        if weight is None or self.copies is None:
+            return None if weight is None else self._damage.feedback_weight(self.name, weight)
+        if self.feedback is None and self._damage.is_alike(self.name):
+            return self.forward_weight
+        damaged = partial(self._damage.feedback_weight, self.name, weight)
+        return self.copies.of(weight, "down", damaged)
+
+    @property
+    def copied_bytes(self) -> int:
+        """Of the rounded copies of the weight."""
+        if self.copies is None or self.weight is None:
+            return 0
+        ways = 1 if self.feedback is None and self._damage.is_alike(self.name) else 2
+        return ways * self.weight.numel() * ROUNDED.itemsize
+
+    @property
+    def present_version(self) -> int:
+        """How often the weights were written in place, as torch counts it: what this says of the
+        cached potentials is compared with what it said when they were computed."""
+        version = 0 if self.weight is None else self.weight._version
+        if self.feedback is not None:
+            version += self.feedback._version
+        return version if self.bias is None else version + self.bias._version
+
+    @property
+    def difference(self) -> Slot:
+        """The difference as it is seen, where it is the same for all synapses."""
+        (view,) = self.differences
+        return view.value
+
+    def reach(self, view: View, marks: Tensor) -> Tensor:
+        """Which dyads at the other end see a marked one in this view."""
+        forward = view in self.means
+        if view.mask is None:
+            operator = self.operator
+            return operator.forward_reach(marks) if forward else operator.backward_reach(marks)
+        if forward:
+            return (view.mask & marks.flatten()).any(1).view(self.post.population.shape)
+        return (view.mask & marks.flatten()[:, None]).any(0).view(self.pre.population.shape)
+
+
+def _through(view: View, weight: Tensor | None) -> Tensor | None:
+    """The weight of the synapses that see this view."""
+    return weight if view.mask is None or weight is None else weight * view.mask
+
+
+class Cell:
+    """A population in simulation. ``held`` are its dyads that never wake."""
+
+    def __init__(self, population: Population, index: int, held: Held | None = None) -> None:
+        self.held = held
+        self.population, self.name, self.index = population, population.name, index
+        self.plus, self.minus, self.difference = Slot(), Slot(), Slot()
+        self.incoming: list[Link] = []
+        self.outgoing: list[Link] = []
+        self.mean_outlets: list[Outlet] = []
+        self.difference_outlets: list[Outlet] = []
+        self.stale = Stale(population)  # for what is not a message: target, bias, damping
+        self.damping = 0.0
+        # The tick of the first wake that the target of this inference had to do with. A difference
+        # alone says little: noise makes one too.
+        self.reached_at: int | None = None
+
+    @property
+    def alive(self) -> npt.NDArray[np.bool_] | None:
+        """Which dyads can wake; None for all."""
+        return None if self.held is None else self.held.alive
+
+    def hold(self, wake: Wake) -> Wake:
+        """A wake of the whole population, but for the dyads that never do."""
+        if self.held is None:
+            return wake
+        plus, minus, mean = (self.held.hold(array) for array in (wake.plus, wake.minus, wake.mean))
+        difference = wake.difference
+        if difference is not None:
+            difference = self.held.hold(difference, at_zero=True)
+        return Wake(plus, minus, mean, difference)
