@@ -293,7 +293,9 @@ def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
 
     from neurosim import bench as measurements
     from neurosim.files import write_json
+    from neurosim.machine import keep_memory
 
+    keep_memory()
     progress: Callable[[str], None] = lambda text: click.echo(text, err=True)  # noqa: E731
     found = measurements.run_benchmarks(list(only) or None, quick, progress)
     Console().print(measurements.table(found))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import platform
 import re
@@ -11,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import simpy
 import torch
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # the numbers of these settings in malloc.h
 
 
 def machine() -> dict[str, str | int]:
@@ -47,11 +51,30 @@ def memory_bytes() -> int:
         return 0
 
 
+def keep_memory() -> None:
+    """From now on the process keeps the memory of arrays that are dropped for those that come.
+
+    By itself the C library hands large arrays back to the system, which clears the pages anew for
+    the next ones: a tenth of a step of VGG16. A setting of glibc; elsewhere nothing happens.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def reset_peak_memory(device: torch.device) -> None:
-    """Lets `peak_memory` count from now on, where the system can."""
+    """Lets `peak_memory` count from now on, where the system can.
+
+    What the process keeps of arrays that are gone (`keep_memory`) is handed back first: a run
+    would be charged with the one before it.
+    """
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

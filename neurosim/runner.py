@@ -16,7 +16,7 @@ from neurosim.checkpoint import load_state, save_state
 from neurosim.devices import repeatable
 from neurosim.errors import DataError, DivergenceError, NeurosimError
 from neurosim.files import finite, write_atomic, write_json
-from neurosim.machine import device_bytes, peak_memory, reset_peak_memory
+from neurosim.machine import device_bytes, keep_memory, peak_memory, reset_peak_memory
 from neurosim.memory import check_memory
 from neurosim.metrics import parameters_of
 from neurosim.progress import Display
@@ -62,6 +62,7 @@ def run(scenario: Scenario, out: Path, console: Console, run_id: str | None = No
 
 def _set_up_torch(scenario: Scenario) -> None:
     repeatable()
+    keep_memory()
     if scenario.file.threads is not None:
         torch.set_num_threads(scenario.file.threads)
 

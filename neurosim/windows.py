@@ -164,7 +164,7 @@ def correlate(
     patches = seen.reshape(batch * len(squares), channels, *windows.patch(edge))
     found = F.conv2d(patches, weight, None, windows.stride)
     found = found.view(batch, len(squares), len(weight), edge * edge).transpose(1, 2).flatten(2)
-    return found.index_select(2, torch.from_numpy(places).to(values.device))
+    return found.index_select(2, upload(places, values.device))
 
 
 def correlate_at(weight: Tensor, values: Tensor, index: Ints) -> Tensor:

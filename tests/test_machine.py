@@ -1,0 +1,43 @@
+"""What is done to the process, in one of its own."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+import torch
+from neurosim.machine import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.zeros(20_000_000)  # 80 MB, 20,000 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+{call}
+faults()
+print(faults())
+"""
+
+
+def faults_with(call: str) -> int:
+    command = [sys.executable, "-c", FAULTS.format(call=call)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_memory_that_is_kept_is_used_again() -> None:
+    assert faults_with("keep_memory()") < 1000
+
+
+def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from neurosim import machine
+
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: pytest.fail("loaded a library"))
+    machine.keep_memory()
