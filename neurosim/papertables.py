@@ -333,6 +333,13 @@ SYSTEMS_TABLE = Table(
             "loss=squared_error",
             "schedule={kind: sweep, order: forward, passes: 12}",
         ),
+        *_systems(
+            "DTP",
+            "rule={kind: difference_target_propagation, beta: 0.7, "
+            "jacobian: {steps: 10, std: 0.1, rate: 0.05, momentum: 0.9}}",
+            "feedback=local_jacobian",
+            "loss=cross_entropy",
+        ),
     ),
     columns=(ACCURACY, DIFFERENCE, SECONDS, OVER, TICKS, WAKES, MESSAGES, MEMORY),
     pictures=(ACCURACY, OVER, MESSAGES),

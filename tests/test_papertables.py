@@ -227,7 +227,7 @@ def test_the_table_on_the_terminal(made: tuple[Path, str]) -> None:
     assert cells[0][-1] == "98.45\u00a0±\u00a00.04"
     assert cells[1][-1] == "–"
     assert re.fullmatch(r"[+-]\d+\.\d\d", cells[2][4])
-    assert "runs           16: 16 finished, 0 failed" in output
+    assert "runs           20: 20 finished, 0 failed" in output
 
 
 def test_the_files_of_a_table(made: tuple[Path, str]) -> None:
@@ -271,7 +271,7 @@ def test_it_runs_nothing_twice(made: tuple[Path, str]) -> None:
     folder, first = made
     runs = sorted((folder / "table-systems-quick").glob("*/*/summary.json"))
     before = [path.stat().st_mtime_ns for path in runs]
-    assert len(before) == 16
+    assert len(before) == 20
     values = ["systems", *TINY, "--quick", "--epochs", "1", "--seeds", "2", "--out", folder]
     again = table(*values, "--results", folder / "results", "--quiet").output
     assert [path.stat().st_mtime_ns for path in runs] == before
