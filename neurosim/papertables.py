@@ -102,7 +102,9 @@ SECONDS = Column(
     "median over the epochs, with evaluation",
     axis="log",
 )
-OVER = Column("time_over_baseline", "over {baseline}", "times", "wall time over that of {baseline}")
+OVER = Column(
+    "time_over_baseline", "time over {baseline}", "times", "wall time over that of {baseline}"
+)
 TICKS = Column("ticks_per_step", "ticks", "per step", "inference steps of one batch", axis="log")
 WAKES = Column("wakes_per_step", "wakes", "per step", "wakes of dyads for one batch", axis="log")
 MESSAGES = Column(
@@ -304,8 +306,8 @@ def _systems(
 ) -> tuple[TableRow, ...]:
     """A system on both networks, by what it overrides of dual propagation."""
     return (
-        TableRow((system, "MNIST"), "mnist_dp", (*overrides, *mnist), MNIST, published),
-        TableRow((system, "CIFAR-10"), "cifar10_dp", (*overrides, *cifar10), CIFAR10),
+        TableRow((system, "perceptron"), "mnist_dp", (*overrides, *mnist), MNIST, published),
+        TableRow((system, "conv net"), "cifar10_dp", (*overrides, *cifar10), CIFAR10),
     )
 
 

@@ -56,7 +56,8 @@ _KEPT = (
 def terminal_table(planned: PlannedTable) -> Shown:
     """The table beside the published figures, for the terminal."""
     header, rows = _cells(planned)
-    shown = Shown(title=planned.table.title)
+    quick = ", a quick look at the digits" if planned.choice.quick else ""
+    shown = Shown(title=planned.table.title + quick)
     for place, title in enumerate(header):
         first = place < len(planned.table.axes)
         shown.add_column(title, justify="left" if first else "right")

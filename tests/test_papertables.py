@@ -55,7 +55,7 @@ def test_every_row_is_another_run_of_a_shipped_scenario(found: Table) -> None:
 
 
 def test_the_published_figures() -> None:
-    """DP23, table 1: test accuracy on MNIST."""
+    """DP23: test accuracy on MNIST."""
     published = {r.label: r.published for r in TABLES["mnist"].rows if r.published is not None}
     assert {label: (p.accuracy, p.std) for label, p in published.items()} == {
         "BP": (98.45, 0.04),
@@ -105,9 +105,9 @@ def test_what_is_said_last_holds() -> None:
 def test_rows_by_name() -> None:
     systems = find("systems")
     assert chosen(systems, ()) == systems.rows
-    found = [row.label for row in chosen(systems, ["DP, MNIST"])]
-    assert found == ["BP, MNIST", "DP, MNIST"]  # what it is compared with
-    assert {row.values[1] for row in chosen(systems, ["CIFAR-10"])} == {"CIFAR-10"}
+    found = [row.label for row in chosen(systems, ["DP, perceptron"])]
+    assert found == ["BP, perceptron", "DP, perceptron"]  # what it is compared with
+    assert {row.values[1] for row in chosen(systems, ["conv net"])} == {"conv net"}
     assert len(chosen(find("alpha"), ["aro"])) == 15
 
 
@@ -193,18 +193,22 @@ def summary_of(seed: int, accuracy: float | None, seconds: float) -> dict[str, A
 
 def test_rows_are_compared_with_their_baseline() -> None:
     planned = plan_table(find("systems"), FOLDER, quick(seeds=2, only=("DP",)))
-    given = {"BP, MNIST": (0.9, 2.0), "DP, MNIST": (0.85, 3.0), "DP, CIFAR-10": (None, 0.0)}
+    given = {
+        "BP, perceptron": (0.9, 2.0),
+        "DP, perceptron": (0.85, 3.0),
+        "DP, conv net": (None, 0.0),
+    }
     for row in planned.sweep.results.rows:
         accuracy, seconds = given.get(", ".join(row.values), (0.4, 5.0))
         row.summary = summary_of(row.seed, accuracy, seconds)
     found = {one.row.label: one for one in measured(planned)}
-    assert found["DP, MNIST"].values["difference"] == (pytest.approx(-5.0),)
-    assert found["DP, MNIST"].values["time_over_baseline"] == (1.5,)
-    assert "difference" not in found["BP, MNIST"].values
-    assert spread(found["DP, MNIST"].values["test_accuracy"]) == pytest.approx(
+    assert found["DP, perceptron"].values["difference"] == (pytest.approx(-5.0),)
+    assert found["DP, perceptron"].values["time_over_baseline"] == (1.5,)
+    assert "difference" not in found["BP, perceptron"].values
+    assert spread(found["DP, perceptron"].values["test_accuracy"]) == pytest.approx(
         (0.855, 0.5**0.5 / 100)
     )
-    assert (found["DP, CIFAR-10"].values, found["DP, CIFAR-10"].state) == ({}, "0 of 2, 2 diverged")
+    assert (found["DP, conv net"].values, found["DP, conv net"].state) == ({}, "0 of 2, 2 diverged")
 
 
 # ---- the command, end to end -------------------------------------------------------------------
@@ -223,7 +227,7 @@ def test_the_table_on_the_terminal(made: tuple[Path, str]) -> None:
     _, output = made
     lines = [line for line in output.splitlines() if re.match(r"│ (BP|DP) ", line)]
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
-    assert [row[:3] for row in cells[:2]] == [["BP", "MNIST", "2"], ["BP", "CIFAR-10", "2"]]
+    assert [row[:3] for row in cells[:2]] == [["BP", "perceptron", "2"], ["BP", "conv net", "2"]]
     assert cells[0][-1] == "98.45\u00a0±\u00a00.04"
     assert cells[1][-1] == "–"
     assert re.fullmatch(r"[+-]\d+\.\d\d", cells[2][4])
@@ -234,7 +238,7 @@ def test_the_files_of_a_table(made: tuple[Path, str]) -> None:
     folder, _ = made
     names = sorted(path.name for path in (folder / "results").iterdir())
     assert "systems-quick.json" in names
-    assert "systems-quick-test-accuracy-mnist.svg" in names
+    assert "systems-quick-test-accuracy-perceptron.svg" in names
     text = (folder / "results/systems-quick.md").read_text(encoding="utf-8")
     assert "$ neurosim table systems" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
@@ -253,7 +257,7 @@ def test_the_json_of_a_table(made: tuple[Path, str]) -> None:
     assert (found["table"], found["quick"], found["baseline"]) == ("systems", True, "BP")
     (machine,) = found["machines"]
     assert machine["threads"] == 1
-    row = next(r for r in found["rows"] if (r["system"], r["network"]) == ("DP", "MNIST"))
+    row = next(r for r in found["rows"] if (r["system"], r["network"]) == ("DP", "perceptron"))
     assert row["published"]["accuracy"] == 98.43
     values = [run["test_accuracy"] for run in row["runs"]]
     assert [run["seed"] for run in row["runs"]] == [0, 1]
