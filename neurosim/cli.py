@@ -5,22 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from neurosim._version import __version__
-from neurosim.errors import DivergenceError, DocumentError, NeurosimError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-FILE = click.argument("file", type=click.Path(path_type=Path))
-OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-DEVICE = click.option(
-    "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the same as device=NAME."
+from neurosim.clisweeps import (
+    DEVICE,
+    FILE,
+    INTERRUPTED,
+    OVERRIDES,
+    console,
+    sweep,
+    table,
+    with_device,
 )
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
+from neurosim.errors import DivergenceError, DocumentError, NeurosimError
 
 
 class _Group(click.Group):
@@ -75,8 +75,8 @@ def run(
     from neurosim import runner
     from neurosim.scenario import Scenario
 
-    scenario = Scenario.load(file, _with_device(overrides, device))
-    _finish(runner.run(scenario, out, _console(quiet), run_id))
+    scenario = Scenario.load(file, with_device(overrides, device))
+    _finish(runner.run(scenario, out, console(quiet), run_id))
 
 
 @main.command()
@@ -111,7 +111,7 @@ def converge(
     from neurosim import documents, runner
     from neurosim.scenario import Scenario
 
-    document = documents.apply_overrides(documents.load(file), _with_device(overrides, device))
+    document = documents.apply_overrides(documents.load(file), with_device(overrides, device))
     study = document.value.get("study") if isinstance(document.value, dict) else {}
     more = []
     if study is None or (isinstance(study, dict) and "kind" not in study):
@@ -119,7 +119,7 @@ def converge(
     if weights is not None:
         more.append(f"study.weights={json.dumps(str(weights))}")
     scenario = Scenario.of(documents.apply_overrides(document, more))
-    _finish(runner.run(scenario, out, _console(quiet), run_id))
+    _finish(runner.run(scenario, out, console(quiet), run_id))
 
 
 @main.command()
@@ -129,64 +129,11 @@ def resume(folder: Path, quiet: bool) -> None:
     """Continue the interrupted run in FOLDER."""
     from neurosim import runner
 
-    _finish(runner.resume(folder, _console(quiet)))
+    _finish(runner.resume(folder, console(quiet)))
 
 
-@main.command()
-@FILE
-@click.argument("assignments", nargs=-1, metavar="[KEY=VALUE1,VALUE2...]...")
-@click.option("--seeds", type=click.IntRange(1, 10_000), default=1, help="Runs per combination.")
-@click.option(
-    "--jobs",
-    type=click.IntRange(0, 1024),
-    help="Processes (default: as the cores allow; 0: run in this one).",
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for the sweep's."
-)
-@click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep).")
-@click.option("--retry", is_flag=True, help="Run again what has failed.")
-@DEVICE
-@click.option("--quiet", is_flag=True, help="Print only the summary.")
-def sweep(
-    file: Path,
-    assignments: Sequence[str],
-    seeds: int,
-    jobs: int | None,
-    out: Path,
-    name: str | None,
-    retry: bool,
-    device: str | None,
-    quiet: bool,
-) -> None:
-    """Run the scenario FILE with every combination of values (rule.beta=0.1,1 seed=0,1,2).
-
-    The same command again runs only what is not there yet.
-    """
-    from neurosim import sweep
-    from neurosim.progress import SweepDisplay
-    from neurosim.runfolder import interruptible
-
-    planned = sweep.plan(file, _with_device(assignments, device), seeds)
-    folder = out / sweep.folder_name(name or planned.name)
-    jobs = sweep.default_jobs(planned.threads) if jobs is None else jobs
-    console = _console(quiet)
-    with (
-        interruptible() as interrupted,
-        SweepDisplay(console, planned.results) as display,
-    ):
-        results = sweep.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
-    total, finished, failed = len(results.rows), results.count("finished"), results.count("failed")
-    left = total - finished - failed
-    rest = f", {left} to be continued" if left else ""
-    click.echo(f"runs           {total}: {finished} finished, {failed} failed{rest}")
-    click.echo(f"results        {folder / 'results.csv'}")
-    click.echo(f"report         {folder / 'report.html'}")
-    if finished + failed < total:
-        click.echo("continue with  the same command")
-        sys.exit(INTERRUPTED)
-    if failed:
-        sys.exit(1)
+main.add_command(sweep)
+main.add_command(table)
 
 
 @main.command()
@@ -231,7 +178,7 @@ def download(name: str, root: Path, quiet: bool) -> None:
     from neurosim.progress import DownloadDisplay
 
     source = downloads.find(name)
-    with DownloadDisplay(_console(quiet)) as display:
+    with DownloadDisplay(console(quiet)) as display:
         fetched = downloads.fetch(source, root, display.received)
     data, size = fetched.data, sum(remote.size for remote in fetched.downloaded)
     click.echo(f"images         {len(data.train):,} for training, {len(data.test):,} for the test")
@@ -355,16 +302,6 @@ def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
     if json_file is not None:
         write_json(json_file, measurements.to_json(found))
         click.echo(f"json: {json_file}")
-
-
-def _with_device(overrides: Sequence[str], device: str | None) -> list[str]:
-    return [*overrides, *([] if device is None else [f"device={device}"])]
-
-
-def _console(quiet: bool) -> Console:
-    from rich.console import Console
-
-    return Console(quiet=quiet, highlight=False)
 
 
 def _finish(folder: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +61,35 @@ def keep_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_MMAP_MAX, 0)
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Lets `peak_memory` count from now on, where the system can.
+
+    What the process keeps of arrays that are gone (`keep_memory`) is handed back first: a run
+    would be charged with the one before it.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes since: of tensors on a GPU, on the CPU of the whole process with program and
+    data. None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
 
 
 def device_bytes(device: torch.device) -> int:

@@ -41,6 +41,11 @@ class Row:
         """``finished``, ``failed``, ``interrupted`` or ``not run``."""
         return str(self.summary.get("status", NOT_RUN))
 
+    @property
+    def diverged(self) -> bool:
+        """Whether it failed because a state was no longer finite: a result like any other."""
+        return self.summary.get("diverged") is True
+
     def read(self, sweep: Path) -> Row:
         """Takes what the run's summary says now. One of another scenario says nothing of it."""
         folder = sweep / self.folder

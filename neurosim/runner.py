@@ -14,9 +14,9 @@ from rich.console import Console
 
 from neurosim.checkpoint import load_state, save_state
 from neurosim.devices import repeatable
-from neurosim.errors import DataError, NeurosimError
+from neurosim.errors import DataError, DivergenceError, NeurosimError
 from neurosim.files import finite, write_atomic, write_json
-from neurosim.machine import device_bytes, keep_memory
+from neurosim.machine import device_bytes, keep_memory, peak_memory, reset_peak_memory
 from neurosim.memory import check_memory
 from neurosim.metrics import parameters_of
 from neurosim.progress import Display
@@ -105,6 +105,7 @@ def _train(
 ) -> Path:
     console.print(f"run folder {folder}", soft_wrap=True)
     began = time.perf_counter() - seconds
+    reset_peak_memory(trainer.model.device)
     with interruptible() as interrupted:  # until everything is written
         status, problem = _learn(trainer, folder, console, began, epoch_seconds, interrupted)
         best = trainer.best() if status == "finished" else None
@@ -112,11 +113,15 @@ def _train(
         write_atomic(folder / MODEL, safetensors.torch.save(weights))
         summary = _summary(scenario, trainer, folder, status, time.perf_counter() - began)
         summary |= {"epoch_seconds": epoch_seconds, "best_epoch": best}
+        summary["peak_memory_bytes"] = peak_memory(trainer.model.device)
         if best is not None:
             summary["validation_accuracy"] = trainer.best_accuracy
             summary["test_accuracy"], summary["test_loss"] = trainer.evaluate(trainer.test)
+        if status == "finished" and scenario.file.robustness is not None:
+            summary |= trainer.robustness(scenario.file.robustness.eps)
         if problem is not None:
             summary["error"] = str(problem)
+            summary["diverged"] = isinstance(problem, DivergenceError)
         write_json(folder / "summary.json", summary)
         write_report(folder, scenario.network)
     if problem is not None:
@@ -171,14 +176,17 @@ def _summary(
     scenario: Scenario, trainer: Trainer, folder: Path, status: str, seconds: float
 ) -> dict[str, Any]:
     last: dict[str, Any] = {}
-    angle: dict[str, Any] = {}
+    ends: dict[str, Any] = {}  # of the last inference that a probe looked into
     with (folder / "metrics.jsonl").open("rb") as file:
         for line in file:
             event = json.loads(line)
             if event["event"] == "epoch":
                 last = event
             elif event.get("probe") in ("gradient_angle", "feedback_angle"):
-                angle[event["probe"]] = event["total_angle"]
+                ends[event["probe"]] = event["total_angle"]
+            elif event.get("probe") == "residual":
+                for kind in ("mean", "difference"):
+                    ends[f"residual_{kind}"] = event[f"total_{kind}"]
     totals = trainer.totals
     return {
         "name": scenario.file.name,
@@ -187,7 +195,7 @@ def _summary(
         "test_loss": last.get("test_loss"),
         "validation_accuracy": last.get("validation_accuracy"),
         "train_loss": last.get("train_loss"),
-        **angle,
+        **ends,
         "epochs": trainer.step // len(trainer.batches),
         "steps": trainer.step,
         "seconds": seconds,

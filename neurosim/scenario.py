@@ -33,6 +33,7 @@ from neurosim.sections import (
     AnyProbe,
     AnySchedule,
     PlasticitySection,
+    RobustnessSection,
     StopSection,
     TrainingSection,
     probe_intervals,
@@ -84,6 +85,9 @@ class ScenarioFile(Section):
     plasticity: PlasticitySection = PlasticitySection()
     training: TrainingSection = TrainingSection()
     probes: list[AnyProbe] = Field(default=["accuracy"])
+    robustness: RobustnessSection | None = Field(
+        None, description="also measure this of the trained network"
+    )
     study: ConvergenceSection | None = Field(None, description="measure this instead of training")
     seed: int = Field(0, ge=0, lt=2**63)
     device: Device = "auto"
@@ -203,6 +207,14 @@ class Scenario:
                     ("training", "evaluation"),
                     "the network has a cycle, so it has no feed-forward prediction; use "
                     "evaluation 'settled'",
+                )
+            )
+        if self.file.robustness is not None:
+            problems.append(
+                self.document.problem(
+                    ("robustness",),
+                    "attacks and Lipschitz bounds are those of a feed-forward prediction, which a "
+                    "network with a cycle does not have; leave it out",
                 )
             )
         if "gradient_angle" in intervals:

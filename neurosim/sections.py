@@ -240,6 +240,14 @@ class TrainingSection(Section):
         return self.validation or 0
 
 
+class RobustnessSection(Section):
+    """After training: spectral norms, their Lipschitz bound, and the accuracy under attack."""
+
+    eps: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="how far FGSM moves every value of an image, as a part of their range"
+    )
+
+
 # ---- data --------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,16 @@ class Split:
             return images
         return self.standard.of(images).reshape(-1, *self.shape)
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest value that the images can have, float32: of bytes per conv
+        channel, as (*shape); of numbers those that occur, as ()."""
+        if self.standard is None:
+            return self.images.min().float(), self.images.max().float()
+        extremes = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None]
+        low, high = self.finish(extremes.expand(-1, *self.images.shape[1:]))
+        return low, high
+
     def __len__(self) -> int:
         return len(self.images)
 

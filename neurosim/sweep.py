@@ -67,11 +67,17 @@ class Watcher(Protocol):
 # ---- what is to be run -------------------------------------------------------------------------
 
 
-def plan(file: Path, assignments: Sequence[str], seeds: int = 1) -> Sweep:
+Checked = dict[str, DocumentError | None]  # what is wrong with data, by what is asked of them
+
+
+def plan(
+    file: Path, assignments: Sequence[str], seeds: int = 1, checked: Checked | None = None
+) -> Sweep:
     """All runs of a sweep, checked: the scenarios and that the data fit them.
 
     Every combination is run with ``seeds`` seeds from the scenario's own one on; values given for
-    ``seed`` itself are seeds too, not an axis. A run without ``threads`` gets one thread.
+    ``seed`` itself are seeds too, not an axis. A run without ``threads`` gets one thread. Plans
+    that share ``checked`` read the same data only once.
 
     Raises:
         DocumentError: everything that is wrong with any combination, each problem once.
@@ -96,7 +102,7 @@ def plan(file: Path, assignments: Sequence[str], seeds: int = 1) -> Sweep:
     swept = [axis for axis in axes if axis.swept and axis is not given]
     rows, texts = [], []
     threads = 1
-    for values, resolved in _resolved(document, axes, seeds):
+    for values, resolved in _resolved(document, axes, seeds, {} if checked is None else checked):
         chosen = tuple(values[axes.index(axis)] for axis in swept)
         for name, seed, wanted, text in resolved:
             digest = hashlib.sha256(text.encode()).hexdigest()
@@ -125,12 +131,11 @@ class _Resolved(NamedTuple):
 
 
 def _resolved(
-    document: Document, axes: Sequence[Axis], seeds: int
+    document: Document, axes: Sequence[Axis], seeds: int, read: Checked
 ) -> list[tuple[tuple[str, ...], list[_Resolved]]]:
     """The scenarios of every combination, all of them checked."""
     found = []
     wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
-    read: dict[str, DocumentError | None] = {}
     total = 0
     for values in combinations(axes):
         total += 1
@@ -163,7 +168,7 @@ def _seeded(scenario: Scenario, seeds: int) -> list[_Resolved]:
     return found
 
 
-def _check_data(scenario: Scenario, read: dict[str, DocumentError | None]) -> None:
+def _check_data(scenario: Scenario, read: Checked) -> None:
     """That the data are there and fit: read once for all scenarios that ask the same of them."""
     file, network = scenario.file, scenario.network
     asked = [file.data.model_dump(mode="json"), file.training.validation]

@@ -42,6 +42,12 @@ _METRICS = (
     _Metric("feedback_angle", Quantity("final feedback angle", "°", _degrees)),
     _Metric("time_to_tolerance", Quantity("time to tolerance", "simulated time", _brief)),
     _Metric("test_accuracy", Quantity("test accuracy", "%", lambda v: f"{v:.1f}"), 100.0),
+    _Metric(
+        "attack_accuracy",
+        Quantity("accuracy under attack", "%", lambda v: f"{v:.1f}"),
+        100.0,
+    ),
+    _Metric("lipschitz_bound", Quantity("Lipschitz bound", "product of norms", _brief)),
     _Metric("wakes_to_tolerance", Quantity("wakes to tolerance", "count", _brief)),
     _Metric("messages_to_tolerance", Quantity("messages to tolerance", "count", _brief)),
     _Metric("test_loss", Quantity("test loss", "mean per sample", _brief), drawn=False),
@@ -171,7 +177,7 @@ def _cell(rows: Sequence[Row], metric: _Metric) -> Cell:
         if value is not None:
             values.append(metric.factor * value)
         elif row.status == "failed":
-            lacking.append("failed")
+            lacking.append("diverged" if row.diverged else "failed")
         elif row.status != "finished":
             lacking.append("missing")
         else:
@@ -252,7 +258,7 @@ def _means(results: Results, metrics: Sequence[_Metric]) -> str:
         ]
         for metric in metrics:
             found = [v * metric.factor for r in members if (v := r.number(metric.key)) is not None]
-            cells.append(_plus_minus(found, len(members)))
+            cells.append(plus_minus(found, len(members)))
         rows.append(cells)
     header = [*(axis_label(key) for key, _ in results.axes), "finished"]
     header += [metric.quantity.label for metric in metrics]
@@ -261,7 +267,7 @@ def _means(results: Results, metrics: Sequence[_Metric]) -> str:
     return page.table(caption, header, rows) + _cut_note(len(groups))
 
 
-def _plus_minus(values: Sequence[float], seeds: int) -> str:
+def plus_minus(values: Sequence[float], seeds: int) -> str:
     """The mean to the second digit of the deviation: more would say nothing."""
     if not values:
         return "–"

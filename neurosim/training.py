@@ -24,6 +24,7 @@ from neurosim.messages import Counts
 from neurosim.model import Model
 from neurosim.outcome import Outcome
 from neurosim.random import stream
+from neurosim.robustness import fgsm, lipschitz_bound, spectral_norms
 from neurosim.simulation import Simulation
 from neurosim.splits import Split, one_hot
 
@@ -227,9 +228,14 @@ class Trainer:
         """The best validation accuracy so far, or None without validation."""
         return None if self._best is None else float(self._best["accuracy"])
 
-    def evaluate(self, split: Split) -> tuple[float, float]:
-        """Accuracy and mean loss on a split, feed-forward or by the settled network."""
+    def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
+        """Accuracy and mean loss on a split, feed-forward or by the settled network.
+
+        With ``eps`` of the images after an attack by `fgsm`, which follows the gradient of the
+        feed-forward prediction.
+        """
         predict = self._predictor()
+        low, high = (b.to(self.model.device, self.model.dtype) for b in split.bounds)
         correct = loss = 0.0
         size = EVALUATION_BATCH
         with torch.no_grad():
@@ -237,11 +243,30 @@ class Trainer:
                 which = slice(start, start + size)
                 images = split.take(which).to(self.model.device, self.model.dtype)
                 labels = split.labels[which].to(self.model.device)
+                target = one_hot(labels, self.classes, self.model.dtype)
+                target = target.view(-1, *self.model.network.output.shape)
+                if eps:
+                    simulation = self.simulation
+                    images = fgsm(
+                        simulation.predict, simulation.loss, images, target, eps, low, high
+                    )
                 prediction = predict(images)
-                target = one_hot(labels, self.classes, self.model.dtype).view_as(prediction)
                 correct += metrics.accuracy(prediction, labels) * len(labels)
                 loss += float(self.simulation.loss.value(prediction, target).sum())
         return correct / len(split), loss / len(split)
+
+    def robustness(self, eps: float) -> dict[str, Any]:
+        """Of the present weights: spectral norms, the Lipschitz bound that they give, and accuracy
+        and loss on the test images after an attack of ``eps``."""
+        norms = spectral_norms(self.model)
+        accuracy, loss = self.evaluate(self.test, eps)
+        return {
+            "attack_eps": eps,
+            "attack_accuracy": accuracy,
+            "attack_loss": loss,
+            "lipschitz_bound": lipschitz_bound(self.model.network, norms),
+            "spectral_norms": norms,
+        }
 
     def _predictor(self) -> Callable[[Tensor], Tensor]:
         if self.plan.evaluation == "feedforward":

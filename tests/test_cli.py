@@ -26,7 +26,7 @@ from neurosim.scenario import Scenario
 ROOT = Path(__file__).parents[1]
 NETWORKS = sorted((ROOT / "networks").glob("*.yaml"))
 COMMANDS = (
-    *("run", "converge", "resume", "sweep", "validate", "download", "schema", "networks"),
+    *("run", "converge", "resume", "sweep", "table", "validate", "download", "schema", "networks"),
     *("report", "bench"),
 )
 SHORT = ["training.max_steps=2", "data.limit=100", "probes=[accuracy, loss]"]

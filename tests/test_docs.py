@@ -19,6 +19,7 @@ from neurosim.cli import main
 from neurosim.combinations import split_values
 from neurosim.network import Network
 from neurosim.scenario import Scenario, ScenarioFile
+from neurosim.tableruns import find
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -89,6 +90,8 @@ def test_commands(
     monkeypatch.chdir(tmp_path)
     if arguments[0] == "run":
         arguments += SMALL
+        if "scenarios/mnist" in arguments[1]:
+            arguments += ["training.validation=50"]  # of the few images that are left
     if arguments[0] == "bench":
         for name in ("FULL", "QUICK"):
             monkeypatch.setattr(bench, name, TINY)
@@ -96,6 +99,10 @@ def test_commands(
         request.getfixturevalue("mirror")  # in full, but small files from this machine
     elif any("mnist" in argument for argument in arguments):
         (tmp_path / "mnist").symlink_to(request.getfixturevalue("shared_data"))
+    if arguments[0] == "table":  # few rows, of the data that are here
+        first = find(arguments[1]).rows[0].label
+        arguments += ["--quick", "--row", first, "--seeds", "1", "--epochs", "1", "--jobs", "0"]
+        arguments = [a for a in arguments if not a.startswith("data.root=")] + SMALL
     if arguments[0] == "sweep":
         arguments = [few(argument) for argument in arguments]
         arguments += [*SMALL[:1], "--jobs", "0", "--quiet"]  # the pool is another test's business

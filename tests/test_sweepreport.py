@@ -167,12 +167,12 @@ def test_nothing_in_a_map_overlaps(
     columns: list[str], rows: list[str], values: list[float], name: str
 ) -> None:
     """By the width that letters have at most in a sans-serif font, on average."""
-    states: list[plots.State] = ["failed", "never", "absent", "missing"]
+    states: list[plots.State] = ["failed", "diverged", "never", "absent", "missing"]
     places = list(product(range(len(columns)), range(len(rows))))
     cells = {
-        place: Cell((values[i],), (states[i % 4],))
+        place: Cell((values[i],), (states[i % 5],))
         if i < len(values)
-        else Cell((), (states[i % 4],))
+        else Cell((), (states[i % 5],))
         for i, place in enumerate(places)
     }
     name = re.sub(r"[^\x20-\x7e]", "?", name)

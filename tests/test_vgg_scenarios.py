@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from shipped import DIGITS, SCENARIOS
+from shipped import CIFAR10, DIGITS, MNIST, SCENARIOS
 from test_cifar import write_cifar10
 from test_shipped_networks import narrow_description
 
@@ -19,7 +19,7 @@ from neurosim.cifar import cifar10
 from neurosim.cli import main
 from neurosim.scenario import Scenario
 
-OTHERS = [path for path in SCENARIOS if path not in DIGITS]
+OTHERS = [path for path in CIFAR10 if path.stem.startswith("vgg")]
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_they_are_the_ones() -> None:
     assert [path.stem for path in OTHERS] == ["vgg16_async", "vgg16_cifar10", "vgg16_cifar10_dpt"]
+    assert sorted([*DIGITS, *MNIST, *CIFAR10]) == SCENARIOS
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)

@@ -19,14 +19,17 @@ from neurosim.plots.charts import (
 from neurosim.plots.drawing import draw_network
 from neurosim.plots.heat import heat_css, heat_map
 from neurosim.plots.records import Run, Traces, group, moment_text, names_in, number, time_of
-from neurosim.plots.standalone import figures_of
+from neurosim.plots.rows import Reference, row_chart
+from neurosim.plots.standalone import Figure, figures_of
 from neurosim.plots.sweeps import Cell, Quantity, State, seed_chart
 
 __all__ = [
     "Cell",
     "Chart",
+    "Figure",
     "Line",
     "Quantity",
+    "Reference",
     "Run",
     "State",
     "Traces",
@@ -47,6 +50,7 @@ __all__ = [
     "number",
     "palette_css",
     "residual_chart",
+    "row_chart",
     "seed_chart",
     "staleness_chart",
     "time_of",

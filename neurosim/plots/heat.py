@@ -146,8 +146,9 @@ def _hatched(key: str, state: State) -> str:
 
 
 def _patterns(key: str) -> str:
-    strokes = {"failed": "M0 8L8 0M-2 2L2 -2M6 10L10 6", "never": "M0 4H8"}
-    ink = {"failed": "var(--bad)", "never": "currentColor"}
+    slashes, backslashes = "M0 8L8 0M-2 2L2 -2M6 10L10 6", "M0 0L8 8M-2 6L2 10M6 -2L10 2"
+    strokes = {"failed": slashes, "diverged": slashes + backslashes, "never": "M0 4H8"}
+    ink = {"failed": "var(--bad)", "diverged": "var(--bad)", "never": "currentColor"}
     return "".join(
         f'<pattern id="{key}-{state}" width="8" height="8" patternUnits="userSpaceOnUse">'
         f'<path d="{path}" stroke="{ink[state]}" stroke-width="1.6" stroke-opacity="0.8"/>'

@@ -22,9 +22,10 @@ from neurosim.plots.canvas import (
 from neurosim.plots.records import number
 
 LOG_RATIO = 30.0  # values that differ by more are on a logarithmic axis
-State = Literal["failed", "never", "absent", "missing"]
+State = Literal["failed", "diverged", "never", "absent", "missing"]
 WORDS: dict[State, str] = {
     "failed": "failed",
+    "diverged": "diverged",
     "never": "never reached",
     "absent": "not measured",
     "missing": "not run",
@@ -33,6 +34,7 @@ WORDS: dict[State, str] = {
 # Of matplotlib, and as the note writes it.
 _SIGNS: dict[State, tuple[str, str]] = {
     "failed": ("x", "×"),
+    "diverged": ("D", "◆"),
     "never": ("^", "▲"),
     "absent": ("_", "–"),
     "missing": ("|", "|"),
@@ -131,7 +133,7 @@ def seed_chart(
             top = np.full(len(lacking), 0.97 - 0.07 * row)  # in one place there may be several
             canvas.plot(
                 WORDS[state],
-                bad if state == "failed" else "currentColor",
+                bad if state in ("failed", "diverged") else "currentColor",
                 at[lacking],
                 top,
                 transform=canvas.axes.get_xaxis_transform(),

@@ -1,0 +1,352 @@
+"""The tables of the papers as data: which runs a table is made of, and what was published.
+
+To add a row is one `TableRow` here: a scenario, what it overrides, and the published figure if
+there is one. Nothing here is computed, and nothing measured is written here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DP23 = "Høier, Staudt & Zach, ICML 2023"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published test accuracy in percent: mean and standard deviation over ``seeds`` seeds."""
+
+    accuracy: float
+    std: float
+    seeds: int
+    epochs: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Data and budget that rows share: overrides of their scenarios, in full and for a quick look.
+
+    The quick ones take the digits that ship with the package, and a network that fits them.
+    """
+
+    full: tuple[str, ...]
+    quick: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row: its name on each axis of the table, a scenario by file name, and its overrides."""
+
+    values: tuple[str, ...]
+    scenario: str
+    overrides: tuple[str, ...]
+    setting: Setting
+    published: Published | None = None
+
+    @property
+    def label(self) -> str:
+        return ", ".join(self.values)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of a row: its key, and what a reader has to know of it."""
+
+    key: str
+    title: str
+    unit: str
+    meaning: str
+    scale: float = 1.0  # from the number to the unit
+    axis: Literal["linear", "log", "focus"] = "linear"  # of pictures, see `plots.row_chart`
+
+    @property
+    def label(self) -> str:
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+@dataclass(frozen=True)
+class Table:
+    """``baseline`` is the first value of the rows that those like them otherwise are compared with.
+
+    ``pictures`` are the columns that are drawn.
+    """
+
+    name: str
+    title: str
+    text: str
+    axes: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    columns: tuple[Column, ...]
+    pictures: tuple[Column, ...]
+    seeds: int
+    baseline: str | None = None
+
+
+# ---- columns -----------------------------------------------------------------------------------
+
+ACCURACY = Column(
+    "test_accuracy",
+    "test accuracy",
+    "%",
+    "on the test images, of the feed-forward prediction at the epoch that was best on the "
+    "validation images",
+    100.0,
+    "focus",
+)
+DIFFERENCE = Column("difference", "difference", "%", "mean test accuracy minus that of {baseline}")
+SECONDS = Column(
+    "seconds_per_epoch",
+    "wall time",
+    "s / epoch",
+    "median over the epochs, with evaluation",
+    axis="log",
+)
+OVER = Column(
+    "time_over_baseline", "time over {baseline}", "times", "wall time over that of {baseline}"
+)
+TICKS = Column("ticks_per_step", "ticks", "per step", "inference steps of one batch", axis="log")
+WAKES = Column("wakes_per_step", "wakes", "per step", "wakes of dyads for one batch", axis="log")
+MESSAGES = Column(
+    "messages_per_sample", "messages", "per sample", "messages sent for one sample", axis="log"
+)
+MEMORY = Column(
+    "peak_memory_bytes",
+    "memory",
+    "MB",
+    "peak of the process with program and data, or of the tensors on a GPU",
+    1e-6,
+)
+ANGLE = Column(
+    "gradient_angle",
+    "angle",
+    "°",
+    "of the local gradient to back-propagation at the end of the last epoch",
+)
+RESIDUAL = Column(
+    "residual",
+    "residual",
+    "",
+    "‖s − T(s)‖ / ‖s‖, the larger one of mean and difference, at the end of that inference: "
+    "0 at a fixed point",
+    axis="log",
+)
+NORMS = Column(
+    "largest_norm",
+    "largest σ",
+    "",
+    "the largest spectral norm of a projection; the JSON file has all",
+)
+LIPSCHITZ = Column(
+    "lipschitz_bound", "Lipschitz bound", "", "the product of the spectral norms", axis="log"
+)
+ATTACK = Column(
+    "attack_accuracy",
+    "accuracy under attack",
+    "%",
+    "test accuracy after FGSM moved every pixel by robustness.eps (0.1) of their range",
+    100.0,
+)
+
+# ---- settings ----------------------------------------------------------------------------------
+
+# The paper's Adam 3e-5 is for 100 epochs; a tenth of the epochs takes ten times the rate.
+MNIST = Setting(
+    full=("training.epochs=10", "plasticity.optimizer.lr=3e-4"),
+    quick=(
+        "data={name: digits, batch_size: 50}",
+        "network={input: [64], layers: [{name: h1, dense: 100}, {name: h2, dense: 100}, "
+        "{name: h3, dense: 100}, {name: output, dense: 10}]}",
+        "training.epochs=3",
+        "training.validation=0.1",
+        "plasticity.optimizer.lr=1e-3",
+    ),
+)
+SMALL_MNIST = Setting(
+    full=("training.epochs=5",),
+    quick=(
+        "data={name: digits, batch_size: 50}",
+        "network={input: [64], layers: [{name: h1, dense: 64}, {name: h2, dense: 64}, "
+        "{name: output, dense: 10}]}",
+        "training.epochs=3",
+        "training.validation=0.1",
+        "plasticity.optimizer.lr=1e-3",
+    ),
+)
+CIFAR10 = Setting(
+    full=("training.epochs=10",),
+    quick=(
+        "data={name: digits, batch_size: 50}",
+        "network={input: [1, 8, 8], layers: [{name: conv1, conv: 16, pool: max}, "
+        "{name: conv2, conv: 32, pool: max}, {name: output, dense: 10}]}",
+        "training.epochs=3",
+    ),
+)
+
+# ---- the table of DP23 -------------------------------------------------------------------------
+
+BACKPROP = ("rule={kind: backprop}",)
+
+
+def _dp23(accuracy: float, std: float) -> Published:
+    return Published(accuracy, std, seeds=5, epochs=100, source=f"{DP23}, MNIST")
+
+
+def _mnist(
+    label: str, scenario: str, *overrides: str, published: Published | None = None
+) -> TableRow:
+    return TableRow((label,), scenario, overrides, MNIST, published)
+
+
+def _delayed(delay: int) -> TableRow:
+    """P-DP with late messages: 3 delays up for the activity, 3 down for the error, and two more."""
+    return _mnist(
+        f"P-DP, delay {delay}",
+        "mnist_p_dp",
+        f"channels.mean.delay={delay}",
+        f"channels.difference.delay={delay}",
+        f"nudge_after={3 * delay + 1}",
+        f"schedule.ticks={8 * delay}",
+    )
+
+
+def _random(updates: int) -> TableRow:
+    published = _dp23(98.48, 0.11) if updates == 100 else None
+    more = () if updates == 100 else (f"schedule.updates={updates}",)
+    return _mnist(f"R-DP-{updates}", "mnist_r_dp_100", *more, published=published)
+
+
+MNIST_TABLE = Table(
+    name="mnist",
+    title="Schedules on MNIST",
+    text=(
+        "Dual propagation under the schedules of its first paper, and under others that it did not "
+        "try: clocks of single neurons, blocks whose clocks differ by 10 %, waking by messages "
+        "alone, late messages, and too few random updates. All learn the same weights of the same "
+        "network, 784-1000-1000-1000-10, with squared error, α = ½, β = 1, Adam, batches of 100, "
+        "54,000 training and 6,000 validation images."
+    ),
+    axes=("system",),
+    rows=(
+        _mnist("BP", "mnist_dp", *BACKPROP, published=_dp23(98.45, 0.04)),
+        _mnist("DP", "mnist_dp", published=_dp23(98.43, 0.03)),
+        _mnist("MS-DP", "mnist_ms_dp", published=_dp23(98.40, 0.02)),
+        _mnist("L-DP", "mnist_l_dp", published=_dp23(98.42, 0.07)),
+        _mnist("P-DP", "mnist_p_dp", published=_dp23(98.47, 0.04)),
+        *(_random(updates) for updates in (20, 50, 100, 200)),
+        *(_delayed(delay) for delay in (1, 4, 16)),
+        _mnist(
+            "Poisson neurons",
+            "mnist_p_dp",
+            "schedule={kind: poisson, unit: neuron, rate: 1.0, tick: 0.25, duration: 24}",
+            "nudge_after=0",
+        ),
+        _mnist(
+            "Periodic blocks, 10 % spread",
+            "mnist_p_dp",
+            "schedule={kind: periodic, unit: block, period: 1.0, spread: 0.1, tick: 0.25, "
+            "duration: 12}",
+            "nudge_after=0",
+        ),
+        _mnist(
+            "Lazy neurons, threshold 1e-3",
+            "mnist_p_dp",
+            "schedule={kind: lazy, unit: neuron, duration: 24}",
+            "channels={mean: {threshold: 1e-3}, difference: {threshold: 1e-3}}",
+            "nudge_after=0",
+        ),
+    ),
+    columns=(ACCURACY, DIFFERENCE, ANGLE, SECONDS, OVER, TICKS, WAKES, MESSAGES),
+    pictures=(ACCURACY, ANGLE, SECONDS, MESSAGES),
+    seeds=3,
+    baseline="BP",
+)
+
+# ---- variants by α and β -----------------------------------------------------------------------
+
+ALPHAS = ("0", "0.25", "0.5", "0.75", "1")
+BETAS = ("0.01", "0.1", "1")
+VARIANTS = ("aro", "damped", "lagrangian")
+
+ALPHA_TABLE = Table(
+    name="alpha",
+    title="Variants by alpha and beta",
+    text=(
+        "Where the mean of a dyad lies (α), how strong the nudge is (β), and what a variant makes "
+        "of it: a network 784-256-256-10 on MNIST with squared error, the nudge at the "
+        "feed-forward prediction and 16 upward sweeps. A run that diverges is a result, and shown "
+        "as such. At α = ½ the three variants are one."
+    ),
+    axes=("alpha", "beta", "variant"),
+    rows=tuple(
+        TableRow(
+            (alpha, beta, variant),
+            "mnist_dpt",
+            (f"rule.alpha={alpha}", f"rule.beta={beta}", f"rule.variant={variant}"),
+            SMALL_MNIST,
+        )
+        for variant in VARIANTS
+        for beta in BETAS
+        for alpha in ALPHAS
+    ),
+    columns=(ANGLE, RESIDUAL, ACCURACY, NORMS, LIPSCHITZ, ATTACK, SECONDS),
+    pictures=(ANGLE, RESIDUAL, ACCURACY, LIPSCHITZ, ATTACK),
+    seeds=1,
+)
+
+# ---- learning systems --------------------------------------------------------------------------
+
+
+def _systems(
+    system: str,
+    *overrides: str,
+    mnist: tuple[str, ...] = (),
+    cifar10: tuple[str, ...] = (),
+    published: Published | None = None,
+) -> tuple[TableRow, ...]:
+    """A system on both networks, by what it overrides of dual propagation."""
+    return (
+        TableRow((system, "perceptron"), "mnist_dp", (*overrides, *mnist), MNIST, published),
+        TableRow((system, "conv net"), "cifar10_dp", (*overrides, *cifar10), CIFAR10),
+    )
+
+
+SYSTEMS_TABLE = Table(
+    name="systems",
+    title="Learning systems",
+    text=(
+        "Systems that learn by local rules, on the same networks, data and simulator: the "
+        "perceptron 784-1000-1000-1000-10 on MNIST, and four convolutions of 128, 256, 512 and "
+        "512 conv channels on CIFAR-10."
+    ),
+    axes=("system", "network"),
+    rows=(
+        *_systems("BP", *BACKPROP, published=_dp23(98.45, 0.04)),
+        *_systems("DP", published=_dp23(98.43, 0.03)),
+        # Without weight decay the feedback weights would not turn into the forward ones.
+        *_systems(
+            "KP-DP",
+            "feedback=kolen_pollack",
+            mnist=("plasticity.optimizer.kind=adamw", "plasticity.optimizer.weight_decay=0.1"),
+        ),
+        *_systems(
+            "LPOM",
+            "rule={kind: lpom, beta: 1.0}",
+            "loss=squared_error",
+            "schedule={kind: sweep, order: forward, passes: 12}",
+        ),
+        *_systems(
+            "DTP",
+            "rule={kind: difference_target_propagation, beta: 0.7, "
+            "jacobian: {steps: 10, std: 0.1, rate: 0.05, momentum: 0.9}}",
+            "feedback=local_jacobian",
+            "loss=cross_entropy",
+        ),
+    ),
+    columns=(ACCURACY, DIFFERENCE, SECONDS, OVER, TICKS, WAKES, MESSAGES, MEMORY),
+    pictures=(ACCURACY, OVER, MESSAGES),
+    seeds=1,
+    baseline="BP",
+)
+
+TABLES = {table.name: table for table in (MNIST_TABLE, ALPHA_TABLE, SYSTEMS_TABLE)}
