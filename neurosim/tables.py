@@ -17,7 +17,9 @@ from neurosim.populations import Projection
 
 def network_table(network: Network) -> Table:
     """Populations with their projections, parameters and dyads."""
-    shapes = network.parameter_shapes()
+    # Feedback weights that follow no gradient are constants of the model.
+    fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback != "kolen_pollack"}
+    shapes = {key: s for key, s in network.parameter_shapes().items() if key not in fixed}
     total = sum(prod(shape) for shape in shapes.values())
     weights = sum(prod(shape) for key, shape in shapes.items() if key.endswith(".weight"))
     table = Table(
