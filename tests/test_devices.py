@@ -24,6 +24,8 @@ from neurosim.devices import Flags, resolve_device, upload
 from neurosim.random import stream
 from tests.conformance.cases import SCHEDULES, Case, Setup
 
+pytestmark = pytest.mark.slow
+
 # ---- names ---------------------------------------------------------------------------------------
 
 

@@ -64,13 +64,17 @@ COMMANDS = [
     for page, text in blocks("console")
     for line in text.splitlines()
 ]
+CASES = [
+    pytest.param(*case, marks=pytest.mark.slow if case[0].parent.name == "studies" else ())
+    for case in COMMANDS
+]
 
 
 def test_there_are_commands() -> None:
     assert [command for _, command in COMMANDS[:2]] == ["make run", "make test"]
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=name_of)
+@pytest.mark.parametrize(("page", "command"), CASES, ids=name_of)
 def test_commands(
     page: Path,
     command: str,

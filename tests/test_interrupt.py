@@ -118,7 +118,7 @@ def test_resume_gives_what_an_uninterrupted_run_gives(
     whole = tmp_path / name / "two"
     check_folder(folder, "finished")
     assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    times = {"seconds", "epoch_seconds"}
+    times = {"seconds", "epoch_seconds", "peak_memory_bytes"}
     one, two = summary(folder), summary(whole)
     assert len(one["epoch_seconds"]) == len(two["epoch_seconds"])
     assert {k: v for k, v in one.items() if k not in times} == {

@@ -22,6 +22,8 @@ from neurosim.plots.rows import Scale
 from neurosim.results import Row, spread
 from neurosim.tableruns import Choice, chosen, find, measured, numbers_of, overrides_of, plan_table
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "scenarios"
 TINY = ("training.max_steps=2", "data.limit=150")

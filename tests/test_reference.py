@@ -21,7 +21,7 @@ import neurosim as ns
 from neurosim.channels import Given
 from neurosim.distributions import Distribution
 from neurosim.draws import Draws, Moment
-from neurosim.rules.dual_propagation import spectral_norm
+from neurosim.spectrum import spectral_norm
 
 TOLERANCE = 1e-12
 ACTIVATIONS = ["relu", "identity", "hard_sigmoid", "tanh"]
