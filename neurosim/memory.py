@@ -23,9 +23,8 @@ class Memory:
 
     ``weights`` with biases, feedback and rounded copies, ``gradients``, ``optimizer``; ``states``:
     s⁺, s⁻, difference and what was last sent, with what phases keep of them; ``caches``:
-    potentials and max-pool winners;
-    ``rings``: messages on their way; ``work``: what a tick (or the evaluation) makes and drops
-    again.
+    potentials and max-pool winners; ``rings``: messages on their way; ``work``: what a tick (or the
+    evaluation) makes and drops again.
     """
 
     weights: int

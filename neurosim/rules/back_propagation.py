@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,9 +9,8 @@ from torch import Tensor
 
 from neurosim import dyad
 from neurosim.dyad import ActivationName
-from neurosim.losses import Loss
 from neurosim.populations import Feedback
-from neurosim.rules.base import Nudge, Rule, Upward, Wake
+from neurosim.rules.base import Nudge, Rule, Wake
 
 
 @dataclass(frozen=True)
@@ -34,22 +32,12 @@ class BackPropagation(Rule):
         return -1.0
 
     @property
-    def needs_prediction(self) -> bool:
-        return False
-
-    @property
     def nudges_at_potential(self) -> bool:
         return True
-
-    def check_loss(self, loss: Loss) -> None:
-        """Every loss has a gradient."""
 
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
         """s, the only state."""
         return plus
-
-    def damping_of(self, upward: Sequence[Upward]) -> float:
-        return 0.0
 
     def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
         """−∇ℓ(a)."""

@@ -114,9 +114,9 @@ class Rule(ABC):
         a rule with phases, by the share of each)."""
 
     @property
-    @abstractmethod
     def needs_prediction(self) -> bool:
         """Whether the nudge needs the feed-forward prediction."""
+        return False
 
     @property
     @abstractmethod
@@ -128,9 +128,9 @@ class Rule(ABC):
         """Whether output dyads send nothing back unless they are nudged."""
         return self.paired
 
-    @abstractmethod
     def check_loss(self, loss: Loss) -> None:
         """Raises ConfigurationError where the rule's nudge cannot use this loss."""
+        del loss
 
     def check_feedback(self, network: Network) -> None:
         """Raises ConfigurationError where a projection has feedback that the rule has not."""
@@ -156,9 +156,10 @@ class Rule(ABC):
         del activation, plus, minus
         return difference
 
-    @abstractmethod
     def damping_of(self, upward: Sequence[Upward]) -> float:
         """The damping D of a population with these projections upward."""
+        del upward
+        return 0.0
 
     @abstractmethod
     def force(self, nudge: Nudge, basal: Tensor) -> Tensor:

@@ -13,10 +13,9 @@ from neurosim import dyad
 from neurosim.checks import check_counts, check_not_negative, check_positive
 from neurosim.dyad import ActivationName
 from neurosim.errors import ConfigurationError
-from neurosim.losses import Loss
 from neurosim.network import Network
 from neurosim.populations import Feedback, unknown
-from neurosim.rules.base import Nudge, Rule, Upward, Wake
+from neurosim.rules.base import Nudge, Rule, Wake
 
 Value = TypeVar("Value", int, float)
 
@@ -107,15 +106,8 @@ class DifferenceTargetPropagation(Rule):
         return -1.0 / self.beta
 
     @property
-    def needs_prediction(self) -> bool:
-        return False
-
-    @property
     def nudges_at_potential(self) -> bool:
         return True
-
-    def check_loss(self, loss: Loss) -> None:
-        """Every loss has a gradient."""
 
     def check_feedback(self, network: Network) -> None:
         super().check_feedback(network)
@@ -140,9 +132,6 @@ class DifferenceTargetPropagation(Rule):
         if minus is plus:
             return None
         return dyad.backward(activation, None, plus, minus - plus)
-
-    def damping_of(self, upward: Sequence[Upward]) -> float:
-        return 0.0
 
     def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
         """−β∇ℓ(a)."""

@@ -14,7 +14,6 @@ least of a bound on E from above which touches it at the present state, wherever
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -40,17 +39,9 @@ class EnergyRule(Rule):
         """What the apical potential is multiplied by."""
         return 1.0
 
-    @property
-    def needs_prediction(self) -> bool:
-        return False
-
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
         del minus
         return plus
-
-    def damping_of(self, upward: Sequence[object]) -> float:
-        del upward
-        return 0.0
 
     @abstractmethod
     def wake_output(

@@ -43,10 +43,6 @@ class LPOM(Rule):
         return -1.0 / self.beta
 
     @property
-    def needs_prediction(self) -> bool:
-        return False
-
-    @property
     def nudges_at_potential(self) -> bool:
         return False
 
