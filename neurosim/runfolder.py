@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -104,3 +105,40 @@ def faults_summary(simulation: Simulation) -> dict[str, Any]:
     found["clock_spread"] = schedule.spread if isinstance(schedule, Periodic) else 0.0
     faults = {name: value for name, value in found.items() if value}
     return {"faults": faults} if faults else {}
+
+
+class Stopwatch:
+    """What a run takes, in seconds, interruptions left out: wall time, and the processor time of
+    all threads of the process, which other programs on the machine hardly change.
+
+    ``state`` continues a stopwatch from its `state`.
+    """
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        before = state["now"] if state is not None else (0.0, 0.0)
+        self._laps = [tuple(lap) for lap in state["laps"]] if state is not None else []
+        self._began = tuple(now - then for now, then in zip(self._clocks(), before, strict=True))
+
+    @staticmethod
+    def _clocks() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
+
+    def _now(self) -> tuple[float, ...]:
+        return tuple(now - began for now, began in zip(self._clocks(), self._began, strict=True))
+
+    def lap(self) -> None:
+        """An epoch ends."""
+        self._laps.append(self._now())
+
+    def state(self) -> dict[str, Any]:
+        return {"now": list(self._now()), "laps": [list(lap) for lap in self._laps]}
+
+    def summary(self) -> dict[str, Any]:
+        """Both times since the beginning, until now and until each lap."""
+        wall, cpu = self._now()
+        return {
+            "seconds": wall,
+            "cpu_seconds": cpu,
+            "epoch_seconds": [lap[0] for lap in self._laps],
+            "epoch_cpu_seconds": [lap[1] for lap in self._laps],
+        }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from neurosim.progress import Display
 from neurosim.report import write_report
 from neurosim.runfolder import (
     Interrupted,
+    Stopwatch,
     environment,
     faults_summary,
     file_digest,
@@ -57,7 +57,7 @@ def run(scenario: Scenario, out: Path, console: Console, run_id: str | None = No
     (folder / "checkpoints").mkdir()
     write_json(folder / "environment.json", environment(trainer.model.device))
     (folder / "metrics.jsonl").touch()
-    return _train(scenario, trainer, folder, console, 0.0, [])
+    return _train(scenario, trainer, folder, console, Stopwatch())
 
 
 def _set_up_torch(scenario: Scenario) -> None:
@@ -92,7 +92,7 @@ def resume(folder: Path, console: Console) -> Path:
     if trainer.done:
         raise DataError(f"{folder}: this run is finished; there is nothing to resume")
     os.truncate(metrics, saved["metrics_bytes"])
-    return _train(scenario, trainer, folder, console, saved["seconds"], saved["epoch_seconds"])
+    return _train(scenario, trainer, folder, console, Stopwatch(saved["times"]))
 
 
 def _train(
@@ -100,19 +100,17 @@ def _train(
     trainer: Trainer,
     folder: Path,
     console: Console,
-    seconds: float,
-    epoch_seconds: list[float],
+    times: Stopwatch,
 ) -> Path:
     console.print(f"run folder {folder}", soft_wrap=True)
-    began = time.perf_counter() - seconds
     reset_peak_memory(trainer.model.device)
     with interruptible() as interrupted:  # until everything is written
-        status, problem = _learn(trainer, folder, console, began, epoch_seconds, interrupted)
+        status, problem = _learn(trainer, folder, console, times, interrupted)
         best = trainer.best() if status == "finished" else None
         weights = {name: v.contiguous() for name, v in trainer.model.state_dict().items()}
         write_atomic(folder / MODEL, safetensors.torch.save(weights))
-        summary = _summary(scenario, trainer, folder, status, time.perf_counter() - began)
-        summary |= {"epoch_seconds": epoch_seconds, "best_epoch": best}
+        summary = _summary(scenario, trainer, folder, status) | times.summary()
+        summary["best_epoch"] = best
         summary["peak_memory_bytes"] = peak_memory(trainer.model.device)
         if best is not None:
             summary["validation_accuracy"] = trainer.best_accuracy
@@ -133,8 +131,7 @@ def _learn(
     trainer: Trainer,
     folder: Path,
     console: Console,
-    began: float,
-    epoch_seconds: list[float],
+    times: Stopwatch,
     interrupted: Interrupted,
 ) -> tuple[str, NeurosimError | None]:
     """Trains to the end or an interruption; the status of the run, and why it failed if so.
@@ -152,8 +149,7 @@ def _learn(
                 "trainer": trainer.state_dict(),
                 "metrics_bytes": metrics.tell(),
                 "scenario_sha256": file_digest(folder / "scenario.yaml"),
-                "seconds": time.perf_counter() - began,
-                "epoch_seconds": epoch_seconds,
+                "times": times.state(),
             }
             save_state(folder / LAST, state)
 
@@ -162,7 +158,7 @@ def _learn(
                 metrics.write(json.dumps(finite(event), allow_nan=False) + "\n")
                 display.event(event)
                 if event["event"] == "epoch":
-                    epoch_seconds.append(time.perf_counter() - began)
+                    times.lap()
                     save()
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             return "failed", error
@@ -172,9 +168,7 @@ def _learn(
         return "interrupted", None
 
 
-def _summary(
-    scenario: Scenario, trainer: Trainer, folder: Path, status: str, seconds: float
-) -> dict[str, Any]:
+def _summary(scenario: Scenario, trainer: Trainer, folder: Path, status: str) -> dict[str, Any]:
     last: dict[str, Any] = {}
     ends: dict[str, Any] = {}  # of the last inference that a probe looked into
     with (folder / "metrics.jsonl").open("rb") as file:
@@ -198,7 +192,6 @@ def _summary(
         **ends,
         "epochs": trainer.step // len(trainer.batches),
         "steps": trainer.step,
-        "seconds": seconds,
         **totals,
         "messages": totals["mean_messages"] + totals["difference_messages"],
         "dyads": scenario.network.dyads,

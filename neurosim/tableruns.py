@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -230,8 +231,6 @@ def numbers_of(run: Row, batch: int) -> dict[str, float]:
     """What the columns show of one finished run; what it has not measured is left out."""
     summary = run.summary
     steps = number(summary.get("steps")) or 1.0
-    ends = [n for n in map(number, summary.get("epoch_seconds") or ()) if n is not None]
-    epochs = [end - begin for begin, end in zip([0.0, *ends], ends, strict=False)]
     residuals = [number(summary.get(f"residual_{kind}")) for kind in ("mean", "difference")]
     norms = summary.get("spectral_norms") or {}
     found = {
@@ -244,7 +243,8 @@ def numbers_of(run: Row, batch: int) -> dict[str, float]:
             "peak_memory_bytes",
         )
     }
-    found["seconds_per_epoch"] = median(epochs) if epochs else None
+    for key in ("seconds", "cpu_seconds"):
+        found[f"{key}_per_epoch"] = _per_epoch(summary.get(f"epoch_{key}") or ())
     found["residual"] = None if None in residuals else max(r for r in residuals if r is not None)
     found["largest_norm"] = max(map(float, norms.values()), default=None)
     for key, what, share in (
@@ -257,6 +257,12 @@ def numbers_of(run: Row, batch: int) -> dict[str, float]:
     return {key: value for key, value in found.items() if value is not None}
 
 
+def _per_epoch(ends: Sequence[object]) -> float | None:
+    """The median duration of the epochs that ended then."""
+    times = [n for n in map(number, ends) if n is not None]
+    return median([b - a for a, b in pairwise([0.0, *times])]) if times else None
+
+
 def _is_baseline(table: Table, other: Measured, of: Measured) -> bool:
     same = other.row.values[1:] == of.row.values[1:]
     return other.row.values[0] == table.baseline and same
@@ -267,7 +273,7 @@ def _compare(one: Measured, base: Measured) -> None:
     accuracy, reference = one.mean("test_accuracy"), base.mean("test_accuracy")
     if accuracy is not None and reference is not None and one is not base:
         one.values["difference"] = (100.0 * (accuracy - reference),)
-    seconds, theirs = one.mean("seconds_per_epoch"), base.mean("seconds_per_epoch")
+    seconds, theirs = (row.mean("cpu_seconds_per_epoch") for row in (one, base))
     if seconds is not None and theirs:
         one.values["time_over_baseline"] = (seconds / theirs,)
 

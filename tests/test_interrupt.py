@@ -118,9 +118,19 @@ def test_resume_gives_what_an_uninterrupted_run_gives(
     whole = tmp_path / name / "two"
     check_folder(folder, "finished")
     assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    times = {"seconds", "epoch_seconds", "peak_memory_bytes"}
+    times = {
+        "seconds",
+        "cpu_seconds",
+        "epoch_seconds",
+        "epoch_cpu_seconds",
+        "peak_memory_bytes",
+    }
     one, two = summary(folder), summary(whole)
-    assert len(one["epoch_seconds"]) == len(two["epoch_seconds"])
+    for key in ("epoch_seconds", "epoch_cpu_seconds"):
+        assert len(one[key]) == len(two[key]) == two["epochs"]
+        assert one[key] == sorted(one[key])
+    for key in ("seconds", "cpu_seconds"):
+        assert one[f"epoch_{key}"][-1] < one[key]
     assert {k: v for k, v in one.items() if k not in times} == {
         k: v for k, v in two.items() if k not in times
     }
