@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosim.storage import as_stored
+
 _ROWS = 255  # as many as one byte can count
 
 
@@ -27,13 +29,15 @@ def count(mask: Tensor) -> Tensor | int:
 
 def per_dyad(mask: Tensor) -> Tensor:
     """(B, …) → (…): of how many samples each value is set."""
-    flat = mask.flatten(1)
+    stored = as_stored(mask)
+    flat = stored.flatten(1)
     if not mask.is_cpu or flat.shape[1] % 8:
         return mask.sum(0)
     # Eight bytes are added at once: none of them overflows within `_ROWS` samples.
     words = flat.contiguous().view(torch.int64)
     parts = [words[row : row + _ROWS].sum(0) for row in range(0, len(words), _ROWS)]
-    return torch.stack(parts).view(torch.uint8).sum(0).view(mask.shape[1:])
+    total = torch.stack(parts).view(torch.uint8).sum(0).view(stored.shape[1:])
+    return total if stored is mask else total.movedim(-1, 0)
 
 
 def any_nonzero(values: Tensor) -> Tensor | bool:

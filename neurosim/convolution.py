@@ -22,7 +22,7 @@ from neurosim.operators import (
     rows,
 )
 from neurosim.pooling import Pool, input_gradient, window_output, window_transpose
-from neurosim.windows import Windows, correlate, correlate_at, needed
+from neurosim.windows import Windows, correlate, needed
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Conv2d(Operator):
         before, where = needed(taps)
         if not self._gathers(len(before), len(weight)):
             return None
-        values = self._correlate(weight, mean, self.windows, before)
+        values = correlate(weight, mean.flatten(2), self.windows.covered(before))
         if bias is not None and not self._late:
             values = values + bias[:, None]
         if self.pool is None:
@@ -174,20 +174,8 @@ class Conv2d(Operator):
             before, places = needed(index)
             if self.pool.gathers(len(before), self.middle):
                 middle = self.pool.some_adjoint(difference, self.middle, winners, before)
-                return correlate_at(turned, middle, places)
-        middle = self._unpooled(difference, winners)
-        if self.stride != (1, 1):
-            return correlate_at(turned, middle.flatten(2), index)
-        # Of windows that move by one the adjoint is a convolution too, with the kernel turned.
-        margin = self.kernel[0] - 1 - self.padding[0], self.kernel[1] - 1 - self.padding[1]
-        windows = Windows(self.windows.output, self.kernel, (1, 1), margin)
-        return self._correlate(turned.flip(2, 3), middle, windows, positions)
-
-    def _correlate(
-        self, weight: Tensor, array: Tensor, windows: Windows, positions: Ints
-    ) -> Tensor:
-        edge = windows.cheapest_edge(positions, len(weight), PATCH_GATHER_COST)
-        return correlate(weight, array.flatten(2), windows, positions, edge)
+                return correlate(turned, middle, places)
+        return correlate(turned, self._unpooled(difference, winners).flatten(2), index)
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
         middle = self._unpooled(difference, winners)

@@ -22,6 +22,7 @@ from neurosim.populations import Population, Projection
 from neurosim.precision import ROUNDED, Copies, Mixed, Precision
 from neurosim.rules import Wake
 from neurosim.slots import Slot, Stale
+from neurosim.storage import by_position
 from neurosim.transit import View
 
 
@@ -111,7 +112,7 @@ class Link:
             total, winners, bias = part if total is None else total + part, won, None
         if total is None:
             total = add_bias(self._zeros(selection), bias, selection)
-        return total, winners
+        return self.post.stored(total), winners
 
     @property
     def heard_means(self) -> list[View]:
@@ -134,7 +135,7 @@ class Link:
                 through = _through(view, weight)
                 part = crossing.adjoint(self.products, seen, through, winners, selection)
                 total = part if total is None else total + part
-        return total
+        return None if total is None else self.pre.stored(total)
 
     def unwired_part(self, selection: Selection | None, like: Tensor) -> Tensor:
         """Which of the selected dyads have not pooled yet, over the shape of ``like`` (B, …)."""
@@ -224,10 +225,18 @@ def _through(view: View, weight: Tensor | None) -> Tensor | None:
 
 
 class Cell:
-    """A population in simulation. ``held`` are its dyads that never wake."""
+    """A population in simulation. ``held`` are its dyads that never wake; ``by_position`` says in
+    which order the values of all of them are stored (see `storage`)."""
 
-    def __init__(self, population: Population, index: int, held: Held | None = None) -> None:
-        self.held = held
+    def __init__(
+        self,
+        population: Population,
+        index: int,
+        held: Held | None = None,
+        *,
+        by_position: bool = False,
+    ) -> None:
+        self.held, self.by_position = held, by_position
         self.population, self.name, self.index = population, population.name, index
         self.plus, self.minus, self.difference = Slot(), Slot(), Slot()
         self.paired = True  # or the dyads have one state, that of both names
@@ -241,6 +250,10 @@ class Cell:
         # alone says little: noise makes one too.
         self.reached_at: int | None = None
 
+    def stored(self, array: Tensor) -> Tensor:
+        """Values of the whole population in its order; others as they are."""
+        return by_position(array) if self.by_position else array
+
     @property
     def alive(self) -> npt.NDArray[np.bool_] | None:
         """Which dyads can wake; None for all."""
@@ -250,8 +263,10 @@ class Cell:
         """A wake of the whole population, but for the dyads that never do."""
         if self.held is None:
             return wake
-        plus, minus, mean = (self.held.hold(array) for array in (wake.plus, wake.minus, wake.mean))
+        plus, minus, mean = (
+            self.stored(self.held.hold(array)) for array in (wake.plus, wake.minus, wake.mean)
+        )
         difference = wake.difference
         if difference is not None:
-            difference = self.held.hold(difference, at_zero=self.paired)
+            difference = self.stored(self.held.hold(difference, at_zero=self.paired))
         return Wake(plus, minus, mean, difference)

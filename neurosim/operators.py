@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,11 @@ from torch import Tensor
 
 from neurosim.devices import upload
 from neurosim.errors import NetworkError
+from neurosim.storage import as_stored, positions_of, write_positions
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
+Whole = Literal["channels", "positions"]
 Ints = npt.NDArray[np.int64]
 
 # How many multiply-adds the copying of one gathered value costs. Rows of a weight are contiguous,
@@ -39,28 +42,25 @@ POOL_GATHER_COST = 2
 class Selection:
     """Some of the dyads of one population, as an index along dimension 1 of its (B, *shape) arrays.
 
-    ``dyads`` holds flat indices, ascending. ``channels`` is given instead where whole conv
-    channels are selected, so that conv operators can compute just these.
+    ``dyads`` holds flat indices, ascending. ``whole`` says that they are whole conv channels, or
+    all channels at some positions, so that conv operators can compute just these.
     """
 
     def __init__(
-        self, shape: Shape, dyads: Ints, device: torch.device, channels: Ints | None = None
+        self, shape: Shape, dyads: Ints, device: torch.device, whole: Whole | None = None
     ) -> None:
-        self.shape, self.dyads, self.device = shape, dyads, device
+        self.shape, self.dyads, self.device, self.whole = shape, dyads, device, whole
         self.flat = upload(dyads, device)
-        self._planes = channels
-        self.channels = None if channels is None else upload(channels, device)
         self.count = len(dyads)
-        self._index = self.flat if self.channels is None else self.channels
 
     def narrow(self, mask: npt.NDArray[np.bool_]) -> Selection:
-        """The part where ``mask`` (over ``dyads``) is set; whole channels if these are selected."""
-        planes = self._planes
-        if planes is None:
-            return Selection(self.shape, self.dyads[mask], self.device)
-        by_channel = mask.reshape(len(planes), -1).any(1)
-        dyads = self.dyads.reshape(len(planes), -1)[by_channel].reshape(-1)
-        return Selection(self.shape, dyads, self.device, planes[by_channel])
+        """The part where ``mask`` (over ``dyads``) is set; whole channels, or positions, if these
+        are selected."""
+        if self.whole is not None:
+            grid = mask.reshape(-1, len(self.box[1]))
+            axis = 1 if self.whole == "channels" else 0
+            mask = np.broadcast_to(grid.any(axis, keepdims=True), grid.shape).reshape(-1)
+        return Selection(self.shape, self.dyads[mask], self.device, self.whole)
 
     @cached_property
     def box(self) -> tuple[Ints, Ints]:
@@ -68,13 +68,33 @@ class Selection:
 
         Whole channels and whole columns fill their box; of others the rest of it is not selected.
         """
-        channels, positions = np.divmod(self.dyads, prod(self.shape[1:]))
-        return _distinct(channels, self.shape[0]), _distinct(positions, prod(self.shape[1:]))
+        area = prod(self.shape[1:])
+        if self.whole == "channels":
+            return self.dyads[::area] // area, np.arange(area)
+        if self.whole == "positions":
+            return np.arange(self.shape[0]), self.dyads[: self.count // self.shape[0]]
+        channels, positions = np.divmod(self.dyads, area)
+        return _distinct(channels, self.shape[0]), _distinct(positions, area)
+
+    @cached_property
+    def _index(self) -> Tensor:
+        """The channels or positions, where these are whole."""
+        return upload(self.box[0 if self.whole == "channels" else 1], self.device)
+
+    def _flat(self, array: Tensor) -> tuple[Tensor, Tensor]:
+        """An array as (B, all values as they lie in memory), and where the dyads are in that."""
+        stored = as_stored(array)
+        if stored is array:
+            return array.flatten(1), self.flat
+        area = prod(self.shape[1:])
+        return stored.flatten(1), self.flat % area * self.shape[0] + self.flat // area
 
     def cut(self, values: Tensor) -> Tensor:
         """What `take` would return, from all values of the box: (B, channels, positions), or
         (B, channels, H, W) with the planes as a whole.
         """
+        if self.whole == "positions":
+            return values if values.dim() == 3 else self.take(values)
         channels, positions = self.box
         area = prod(self.shape[1:])
         if values.dim() == 4:
@@ -87,19 +107,25 @@ class Selection:
             flat = flat.index_select(1, upload(places, values.device))
         return shaped(flat, self)
 
-    def _view(self, array: Tensor) -> Tensor:
-        return array if self.channels is not None or array.dim() == 2 else array.flatten(1)
-
     def take(self, array: Tensor) -> Tensor:
-        """The selected values: (B, count), or (B, channels, H, W) for conv channels."""
-        return self._view(array).index_select(1, self._index)
+        """The selected values: (B, count), or (B, channels, H, W) and (B, C, positions) of whole
+        ones."""
+        if self.whole == "channels":
+            return array.index_select(1, self._index)
+        if self.whole == "positions":
+            return positions_of(array.flatten(2), self.box[1])
+        flat, index = self._flat(array)
+        return flat.index_select(1, index)
 
     def put(self, array: Tensor, values: Tensor) -> None:
         """Writes values of the shape that `take` returns into ``array`` in place."""
-        if self.channels is not None:
+        if self.whole == "channels":
             array.index_copy_(1, self._index, values)
+        elif self.whole == "positions":
+            write_positions(array.flatten(2), self._index, values)
         else:  # twice as fast as index_copy_
-            self._view(array).scatter_(1, self.flat.expand(len(array), -1), values)
+            flat, index = self._flat(array)
+            flat.scatter_(1, index.expand(len(array), -1), values)
 
 
 def _distinct(values: Ints, bound: int) -> Ints:
@@ -270,9 +296,10 @@ class Dense(Operator):
 
 def shaped(values: Tensor, selection: Selection) -> Tensor:
     """(B, count) in the shape that `Selection.take` returns."""
-    if selection.channels is None:
+    if selection.whole is None:
         return values
-    return values.view(values.shape[0], selection.channels.numel(), *selection.shape[1:])
+    planes = selection.shape[1:] if selection.whole == "channels" else selection.box[1].shape
+    return values.view(len(values), -1, *planes)
 
 
 def add_bias(values: Tensor, bias: Tensor | None, selection: Selection | None) -> Tensor:
@@ -281,8 +308,10 @@ def add_bias(values: Tensor, bias: Tensor | None, selection: Selection | None) -
         return values
     if selection is None:
         return values + (bias[:, None, None] if values.dim() == 4 else bias)
-    if selection.channels is not None:
-        return values + bias[selection.channels][:, None, None]
+    if selection.whole == "channels":
+        return values + rows(bias, selection.box[0])[:, None, None]
+    if selection.whole == "positions":
+        return values + bias[:, None]
     if len(selection.shape) == 1:
         return values + bias[selection.flat]
     return values + bias[selection.flat // prod(selection.shape[1:])]

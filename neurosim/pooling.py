@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torch.nn import grad
 
 from neurosim.devices import upload
 from neurosim.errors import NetworkError
@@ -25,6 +24,7 @@ from neurosim.operators import (
     gather_pays,
     rows,
 )
+from neurosim.storage import blank
 from neurosim.windows import NOWHERE, Windows, at, packed
 
 
@@ -56,7 +56,11 @@ def input_gradient(
     size: Shape, weight: Tensor, output: Tensor, stride: Pair, padding: Pair
 ) -> Tensor:
     """The adjoint of a convolution: from (B, C', H', W') to ``size`` = (B, C, H, W)."""
-    back: Tensor = grad.conv2d_input(size, weight, output, stride, padding)  # type: ignore[no-untyped-call]
+    back: Tensor
+    back, *_ = torch.ops.aten.convolution_backward(
+        *(output, blank(size, output), weight, None, stride, padding, (1, 1), False, (0, 0), 1),
+        (True, False, False),
+    )
     return back
 
 
@@ -88,7 +92,7 @@ class Pool:
 
     def adjoint(self, array: Tensor, shape: Shape, winners: Tensor | None) -> Tensor:
         """Sends (B, C, H', W') back to (B, *shape): to the winners, or evenly over the window."""
-        like = array.new_empty(1).expand(array.shape[0], *shape)  # the kernels read its shape only
+        like = blank((len(array), *shape), array)
         back: Tensor
         if self.kind == "max":
             assert winners is not None

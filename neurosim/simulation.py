@@ -112,6 +112,7 @@ class Simulation(Resumable):
             damage=self.faults.damage(network, seed),
             precision=precision,
             paired=self.rule.paired,
+            by_position=self.layout.unit.has_positions,
         )
         self._living = Living(self.layout, self.state)
         self.seed, self.random = seed, stream(seed, "schedule")

@@ -39,14 +39,19 @@ class State:
         damage: Damage | None = None,
         precision: Precision | None = None,
         paired: bool = True,
+        by_position: bool = False,
     ) -> None:
+        """``by_position``: the order of conv populations in memory, see `storage`."""
         network = model.network
         self.model, self.device = model, model.device  # asked for once: it walks the modules
         self.batch = 0
         self._wiring = Wiring(seed, tick, tracked, model.dtype, self.device)
-        self.input = Cell(network.input, -1)
+        self.input = Cell(network.input, -1, by_position=by_position)
         self.damage = damage = (damage or Damage()).to(self.device, model.dtype)
-        self.cells = [Cell(p, i, damage.held.get(p.name)) for i, p in enumerate(network.dyadic)]
+        self.cells = [
+            Cell(p, i, damage.held.get(p.name), by_position=by_position)
+            for i, p in enumerate(network.dyadic)
+        ]
         for cell in () if paired else self.cells:
             cell.minus, cell.paired = cell.plus, False
         self.by_name = {cell.name: cell for cell in [self.input, *self.cells]}
@@ -171,7 +176,7 @@ class State:
             if tensor is None:
                 return None
             if id(tensor) not in copies:
-                copies[id(tensor)] = tensor.detach().clone().to(self.device)
+                copies[id(tensor)] = self.input.stored(tensor.detach().clone().to(self.device))
             return copies[id(tensor)]
 
         def load(slot: Slot, tensor: Tensor | None, population: Population) -> None:

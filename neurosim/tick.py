@@ -27,6 +27,7 @@ from neurosim.messages import Counts, News, Outbox, Sending, marks_of
 from neurosim.operators import Selection
 from neurosim.rules import Nudge, Rule, Wake
 from neurosim.state import State
+from neurosim.storage import as_stored
 
 Compute = Literal["auto", "dense"]
 
@@ -70,6 +71,7 @@ class Ticker:
             zeros = x.new_zeros(state.batch, *cell.population.shape)
             if cell.held is not None:
                 zeros = cell.held.hold(zeros)
+            zeros = cell.stored(zeros)
             cell.plus.set(zeros)
             cell.minus.set(zeros)
             cell.stale.touch()
@@ -81,7 +83,7 @@ class Ticker:
             back = zeros if cell.held is not None and not cell.paired else None
             for outlet in cell.difference_outlets:
                 outlet.sent.set(back)
-        self._set_input(x)
+        x = self._set_input(x)
         for outlet in state.input.mean_outlets:
             outlet.sent.set(x)
         for outlet in state.outlets:
@@ -104,9 +106,11 @@ class Ticker:
         shape = (self.state.batch, *sender.population.shape)
         line.show(line.sent.tensor, moment, shape)
 
-    def _set_input(self, x: Tensor) -> None:
+    def _set_input(self, x: Tensor) -> Tensor:
+        x = self.state.input.stored(x)
         self.state.input.plus.set(x)
         self.state.input.minus.set(x)
+        return x
 
     def feed_forward(self, moment: Moment) -> None:
         """One pass from the input up, after `reset`: s⁺ = s⁻ = the plain prediction, as far as
@@ -145,7 +149,7 @@ class Ticker:
         """Carried states: a new input arrives as messages, at once."""
         flags = Flags()
         cell = self.state.input
-        self._set_input(x)
+        x = self._set_input(x)
         found = [self.outbox.prepare(o, cell, None, x, flags) for o in cell.mean_outlets]
         sendings = [sending for sending in found if sending is not None]
         self.outbox.show(sendings, flags.read(), moment, news)
@@ -227,7 +231,7 @@ class Ticker:
         those of the others as they last computed them."""
         if cell is not self.state.output or not self.nudge.active:
             return None
-        force = self.rule.force(self.nudge, self._basal(cell, None))
+        force = cell.stored(self.rule.force(self.nudge, self._basal(cell, None)))
         return force if selection is None else selection.take(force)
 
     def _basal(self, cell: Cell, selection: Selection | None) -> Tensor:
@@ -354,10 +358,12 @@ class Ticker:
 def is_finite(wake: Wake) -> Tensor | bool:
     """Whether s⁺ᵀs⁻ is finite: it is not if any state is not. A difference that is not between
     two states is asked too."""
-    product = wake.plus.flatten().dot(wake.minus.flatten())
+    plus, minus = as_stored(wake.plus).flatten(), as_stored(wake.minus).flatten()
+    product = plus.dot(minus)
     difference = wake.difference
     if wake.minus is wake.plus and difference is not None and difference is not wake.plus:
-        product = product + difference.flatten().dot(difference.flatten())
+        flat = as_stored(difference).flatten()
+        product = product + flat.dot(flat)
     # On the CPU python looks at one number faster than torch does.
     return isfinite(product.item()) if product.is_cpu else product.isfinite()
 

@@ -15,11 +15,13 @@ import torch
 from neurosim.checks import check_choices
 from neurosim.errors import ConfigurationError, NetworkError
 from neurosim.network import Network
-from neurosim.operators import Ints, Selection
+from neurosim.operators import Ints, Selection, Whole
 from neurosim.populations import MAX_DYADS, Population
 
 UnitKind = Literal["neuron", "channel", "column", "tile", "block", "population"]
 DEFAULT_SIZES = {"tile": 4, "block": 64}
+# What of a conv population these have, or are.
+WHOLE: dict[str, Whole] = {"channel": "channels", "column": "positions", "tile": "positions"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Unit:
     def of(cls, unit: Unit | UnitKind) -> Unit:
         """A unit, or the unit of that kind with its default size."""
         return unit if isinstance(unit, Unit) else cls(unit)
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether it is all channels of a conv population at some positions."""
+        return WHOLE.get(self.kind) == "positions"
 
     def on(self, population: Population) -> Unit:
         """The kind of unit that this one is on a population: resolves the flat cases and sizes."""
@@ -155,10 +162,7 @@ class Layout:
         alive: npt.NDArray[np.bool_] | None,
         device: torch.device,
     ) -> Selection | None:
-        """The dyads of these units as far as they are alive; None for all of the population.
-
-        By channels where the units are conv channels.
-        """
+        """The dyads of these units as far as they are alive; None for all of the population."""
         target = self.populations[population]
         dyads = self.dyads(population, units)
         if alive is not None:
@@ -166,5 +170,4 @@ class Layout:
             return Selection(target.shape, some, device)
         if dyads is None:
             return None
-        by_channel = self._kinds[population] == "channel"
-        return Selection(target.shape, dyads, device, units if by_channel else None)
+        return Selection(target.shape, dyads, device, WHOLE.get(self._kinds[population]))

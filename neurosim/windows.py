@@ -7,15 +7,13 @@ of what is needed are made on the host, and one gather brings the values togethe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from neurosim.devices import upload
+from neurosim.storage import as_stored, positions_of
 
 Pair = tuple[int, int]
 Ints = npt.NDArray[np.int64]
@@ -23,7 +21,6 @@ Ints = npt.NDArray[np.int64]
 NOWHERE = -1  # in place of a position: in the padding, or in no window
 # A matrix product with fewer columns than this is worth a copy that merges those of the batch.
 MERGED_BELOW = 32
-EDGES = 1, 2, 4, 8  # of squares of windows
 
 
 @dataclass(frozen=True)
@@ -54,43 +51,6 @@ class Windows:
         y = rows[:, None] * self.stride[0] - self.padding[0] + np.arange(self.kernel[0])
         x = columns[:, None] * self.stride[1] - self.padding[1] + np.arange(self.kernel[1])
         return _flat(y, x, self.plane)
-
-    def patch(self, edge: int) -> Pair:
-        """What a square of edge × edge windows covers."""
-        height, width = ((edge - 1) * s + k for s, k in zip(self.stride, self.kernel, strict=True))
-        return height, width
-
-    def squares(self, positions: Ints, edge: int) -> tuple[Ints, Ints]:
-        """The squares of edge × edge windows, numbered row by row, that hold any of these windows;
-        and where in the squares, one after the other, these are."""
-        rows, columns = np.divmod(positions, self.output[1])
-        across = -(-self.output[1] // edge)
-        square = rows // edge * across + columns // edge
-        squares: Ints = np.flatnonzero(np.bincount(square))
-        within = rows % edge * edge + columns % edge
-        return squares, np.searchsorted(squares, square) * edge * edge + within
-
-    def under(self, squares: Ints, edge: int) -> Ints:
-        """(squares, patch): the positions that each square of windows covers, or NOWHERE."""
-        corner = np.divmod(squares, -(-self.output[1] // edge))
-        y, x = (
-            at[:, None] * edge * s - p + np.arange(size)
-            for at, s, p, size in zip(
-                corner, self.stride, self.padding, self.patch(edge), strict=True
-            )
-        )
-        return _flat(y, x, self.plane)
-
-    def cheapest_edge(self, positions: Ints, uses: int, cost: int) -> int:
-        """The edge of squares with which `correlate` costs least, if copying a value costs ``cost``
-        multiply-adds and each copied value takes part in ``uses`` for every window that sees it."""
-        work = uses * prod(self.kernel)
-
-        def total(edge: int) -> int:
-            squares = len(self.squares(positions, edge)[0])
-            return squares * (prod(self.patch(edge)) * cost + edge * edge * work)
-
-        return min(EDGES, key=total)
 
     def covering(self, positions: Ints) -> Ints:
         """(positions, kh·kw): the window that has the position under each tap, or NOWHERE."""
@@ -135,40 +95,19 @@ def packed(index: Ints) -> Ints:
 def at(values: Tensor, index: Ints) -> Tensor:
     """(B, C, P) → (B, C, *index): the values there, zeros at NOWHERE."""
     flat = index.reshape(-1)
-    inside = flat.clip(min=0)
-    if values.is_cpu:  # numpy gathers along the last dimension several times as fast as torch
-        # It has no bfloat16, but numbers are not looked at here.
-        bits = values.view(torch.int16) if values.dtype == torch.bfloat16 else values
-        found = torch.from_numpy(np.take(bits.numpy(), inside, axis=2)).view(values.dtype)
-    else:
-        found = values.index_select(2, upload(inside, values.device))
+    found = positions_of(values, flat.clip(min=0))
     outside = np.flatnonzero(flat == NOWHERE)
     if len(outside):
         found.index_fill_(2, upload(outside, values.device), 0)
     return found.view(*values.shape[:2], *index.shape)
 
 
-def correlate(
-    weight: Tensor, values: Tensor, windows: Windows, positions: Ints, edge: int
-) -> Tensor:
-    """(C', C, kh, kw) and (B, C, P) → (B, C', n): the kernel in n of the windows over P positions.
-
-    What kernels see is copied window by window with an ``edge`` of 1, else once for every square of
-    edge × edge windows that holds any of them (see `Windows.squares`).
-    """
-    if edge == 1:
-        return correlate_at(weight, values, windows.covered(positions))
-    squares, places = windows.squares(positions, edge)
-    batch, channels = values.shape[:2]
-    seen = at(values, windows.under(squares, edge)).transpose(1, 2)
-    patches = seen.reshape(batch * len(squares), channels, *windows.patch(edge))
-    found = F.conv2d(patches, weight, None, windows.stride)
-    found = found.view(batch, len(squares), len(weight), edge * edge).transpose(1, 2).flatten(2)
-    return found.index_select(2, upload(places, values.device))
-
-
-def correlate_at(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
+def correlate(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
     """(C', C, kh, kw) and (B, C, P) → (B, C', n): a kernel at each row of the index (n, kh·kw)."""
+    if as_stored(values) is not values:  # what a kernel sees comes tap by tap
+        seen = at(values, index).permute(0, 2, 3, 1).flatten(2).flatten(0, 1)  # (B·n, t·C)
+        found = seen @ weight.flatten(2).transpose(1, 2).flatten(1).T
+        return found.view(len(values), len(index), -1).transpose(1, 2)
     seen, flat = at(values, index.T).flatten(1, 2), weight.flatten(1)  # (B, C·t, n) and (C', C·t)
     if len(index) >= MERGED_BELOW:
         # Expanded here: torch would merge the batch on its own for a weight that needs gradients.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from neurosim.operators import (
 )
 from neurosim.pooling import Pool, Pool2d
 from neurosim.spectrum import spectral_norm
+from neurosim.storage import by_position
 
 CPU = torch.device("cpu")
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
@@ -229,7 +231,13 @@ def some_of(size: int, seed: int) -> np.ndarray:
 def channel_selection(shape: Shape, channels: np.ndarray) -> Selection:
     area = prod(shape[1:])
     dyads = (channels[:, None] * area + np.arange(area)).reshape(-1)
-    return Selection(shape, dyads, CPU, channels)
+    return Selection(shape, dyads, CPU, "channels")
+
+
+def position_selection(shape: Shape, positions: np.ndarray) -> Selection:
+    area = prod(shape[1:])
+    dyads = (np.arange(shape[0])[:, None] * area + positions).reshape(-1)
+    return Selection(shape, dyads, CPU, "positions")
 
 
 def check_selection(
@@ -271,9 +279,21 @@ def test_channel_selections(operator: Operator, batch: int, seed: int) -> None:
     check_selection(operator, post, pre, batch, seed)
 
 
-@given(shape=SHAPES, seed=SEEDS, batch=BATCHES)
-def test_take_put_and_narrow(shape: Shape, seed: int, batch: int) -> None:
-    array = random(seed, batch, *shape)
+@given(
+    operator=st.one_of(convolutions(), pool_projections(), DENSE, IDENTITY),
+    batch=BATCHES,
+    seed=SEEDS,
+)
+def test_position_selections(operator: Operator, batch: int, seed: int) -> None:
+    assume(len(operator.pre) == len(operator.post) == 3)
+    post = position_selection(operator.post, some_of(prod(operator.post[1:]), seed))
+    pre = position_selection(operator.pre, some_of(prod(operator.pre[1:]), seed + 1))
+    check_selection(operator, post, pre, batch, seed)
+
+
+@given(shape=SHAPES, seed=SEEDS, batch=BATCHES, order=st.sampled_from([torch.clone, by_position]))
+def test_take_put_and_narrow(shape: Shape, seed: int, batch: int, order: Any) -> None:
+    array = order(random(seed, batch, *shape))
     flat = Selection(shape, some_of(prod(shape), seed), CPU)
     assert torch.equal(flat.take(array), array.flatten(1)[:, flat.dyads])
     values = random(seed + 1, *flat.take(array).shape)
@@ -284,17 +304,39 @@ def test_take_put_and_narrow(shape: Shape, seed: int, batch: int) -> None:
     mask = np.random.default_rng(seed).random(flat.count) < 0.5
     assert flat.narrow(mask).dyads.tolist() == flat.dyads[mask].tolist()
     if len(shape) == 3:
-        chosen = channel_selection(shape, some_of(shape[0], seed))
-        assert torch.equal(chosen.take(array), array[:, chosen.channels])
+        channels = some_of(shape[0], seed)
+        chosen = channel_selection(shape, channels)
+        assert torch.equal(chosen.take(array), array[:, channels])
         values = random(seed + 2, *chosen.take(array).shape)
         chosen.put(array, values)
-        assert torch.equal(array[:, chosen.channels], values)
+        assert torch.equal(array[:, channels], values)
         mask = np.zeros(chosen.count, dtype=bool)
         mask[-1] = True  # one dyad of the last channel asks for the whole of it
         narrow = chosen.narrow(mask)
-        assert narrow.channels is not None
-        assert narrow.channels.tolist() == chosen.channels.tolist()[-1:]
+        assert narrow.whole == "channels"
         assert narrow.dyads.tolist() == chosen.dyads.tolist()[-prod(shape[1:]) :]
+
+
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)),
+    seed=SEEDS,
+    batch=BATCHES,
+    order=st.sampled_from([torch.clone, by_position]),
+)
+def test_positions(shape: Shape, seed: int, batch: int, order: Any) -> None:
+    array, positions = order(random(seed, batch, *shape)), some_of(prod(shape[1:]), seed)
+    chosen = position_selection(shape, positions)
+    assert torch.equal(chosen.take(array), array.flatten(2)[:, :, positions])
+    values = random(seed + 2, *chosen.take(array).shape)
+    expected = array.flatten(2).clone()
+    expected[:, :, positions] = values
+    chosen.put(array, values)
+    assert torch.equal(array.flatten(2), expected)
+    mask = np.zeros(chosen.count, dtype=bool)
+    mask[-1] = True  # one dyad of the last position asks for the whole of it
+    narrow = chosen.narrow(mask)
+    assert narrow.whole == "positions"
+    assert narrow.dyads.tolist() == position_selection(shape, positions[-1:]).dyads.tolist()
 
 
 def test_the_cost_model() -> None:

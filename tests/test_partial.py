@@ -21,6 +21,7 @@ from neurosim.convolution import Conv2d
 from neurosim.errors import NetworkError
 from neurosim.operators import PATCH_GATHER_COST, Operator, Selection, gather_pays
 from neurosim.pooling import Pool, Pool2d
+from neurosim.storage import by_position
 from neurosim.units import Layout, UnitKind
 from neurosim.windows import NOWHERE, Windows, needed, packed
 
@@ -32,6 +33,7 @@ UNITS = st.builds(
 ) | st.builds(ns.Unit, st.sampled_from(["tile", "block"]), st.integers(1, 6))
 GEOMETRIES = st.one_of(convolutions(pooled=False), convolutions(pooled=True), pool_projections())
 SEEDS = st.integers(0, 2**16)
+ORDERS = st.sampled_from([torch.clone, by_position])
 
 
 @contextmanager
@@ -95,9 +97,16 @@ def check(
 # ---- operators -----------------------------------------------------------------------------------
 
 
-@given(operator=GEOMETRIES, unit=UNITS, route=ROUTES, batch=st.integers(1, 3), seed=SEEDS)
+@given(
+    operator=GEOMETRIES,
+    unit=UNITS,
+    route=ROUTES,
+    batch=st.integers(1, 3),
+    seed=SEEDS,
+    order=ORDERS,
+)
 def test_every_unit_kind_and_geometry(
-    operator: Operator, unit: ns.Unit, route: Any, batch: int, seed: int
+    operator: Operator, unit: ns.Unit, route: Any, batch: int, seed: int, order: Any
 ) -> None:
     post, pre = woken(operator.post, unit, seed), woken(operator.pre, unit, seed + 1)
     mean, weight = random(seed, batch, *operator.pre), weight_of(operator, seed + 1)
@@ -105,7 +114,7 @@ def test_every_unit_kind_and_geometry(
     assert operator.forward_selects(post, batch)
     assert operator.adjoint_selects(pre, batch)
     with costs(route):
-        check(operator, mean, weight, bias, difference, post, pre)
+        check(operator, order(mean), weight, bias, order(difference), post, pre)
 
 
 @given(
@@ -113,8 +122,11 @@ def test_every_unit_kind_and_geometry(
     unit=UNITS,
     route=ROUTES,
     seed=SEEDS,
+    order=ORDERS,
 )
-def test_ties_are_decided_alike(operator: Operator, unit: ns.Unit, route: Any, seed: int) -> None:
+def test_ties_are_decided_alike(
+    operator: Operator, unit: ns.Unit, route: Any, seed: int, order: Any
+) -> None:
     """Small whole numbers are added without round-off, so that equal values are exactly equal."""
     post, pre = woken(operator.post, unit, seed), woken(operator.pre, unit, seed + 1)
     generator = np.random.default_rng(seed)
@@ -125,7 +137,7 @@ def test_ties_are_decided_alike(operator: Operator, unit: ns.Unit, route: Any, s
     weight = None if operator.weight_shape is None else few(*operator.weight_shape)
     mean, bias, difference = few(2, *operator.pre), few(operator.post[0]), few(2, *operator.post)
     with costs(route):
-        check(operator, mean, weight, bias, difference, post, pre)
+        check(operator, order(mean), weight, bias, order(difference), post, pre)
 
 
 @pytest.mark.parametrize("width", [5, 40])

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import neurosim as ns
-from neurosim.units import Layout, Unit
+from neurosim.units import WHOLE, Layout, Unit
 
 KINDS = ["neuron", "channel", "column", "tile", "block", "population"]
 SHAPES = st.tuples(st.integers(1, 150)) | st.tuples(
@@ -161,8 +161,8 @@ def test_split_dyads_units_and_selection(layout: Layout, data: st.DataObject) ->
         assert selection is not None
         array = torch.arange(population.size).view(1, *population.shape)
         assert sorted(selection.take(array).flatten().tolist()) == union
-        by_channel = layout.unit.kind == "channel" and len(population.shape) == 3
-        assert (selection.channels is not None) == by_channel
+        whole = WHOLE.get(layout.unit.kind) if len(population.shape) == 3 else None
+        assert selection.whole == whole
         marks = np.zeros(population.size, dtype=bool)
         marks[union] = True
         assert layout.units(index, marks).tolist() == numbers.tolist()
