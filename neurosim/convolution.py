@@ -22,7 +22,7 @@ from neurosim.operators import (
     rows,
 )
 from neurosim.pooling import Pool, input_gradient, window_output, window_transpose
-from neurosim.windows import Windows, correlate, needed
+from neurosim.windows import Windows, correlate, correlate_few, few_pay, needed
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,11 @@ class Conv2d(Operator):
     ) -> tuple[Tensor, Tensor | None]:
         """All positions of the channels whose weights and biases are given."""
         early = None if self._late else bias
-        middle = F.conv2d(mean, weight, early, self.stride, self.padding)
+        if self.stride == (1, 1) and few_pay(weight, mean):
+            middle = correlate_few(weight, mean, self.windows)
+            middle = middle if early is None else middle.add_(early[:, None, None])
+        else:
+            middle = F.conv2d(mean, weight, early, self.stride, self.padding)
         if self.pool is None:
             return middle, None
         pooled, winners = self.pool.forward(middle)
@@ -159,6 +163,12 @@ class Conv2d(Operator):
         """All positions of the pre-synaptic channels whose weights are given."""
         size = (len(difference), weight.shape[1], *self.pre[1:])
         middle = self._unpooled(difference, winners)
+        turned = weight.transpose(0, 1)
+        if self.stride == (1, 1) and few_pay(turned, middle):
+            # Of windows that move by one the adjoint is a convolution too, with the kernel turned.
+            margin = self.kernel[0] - 1 - self.padding[0], self.kernel[1] - 1 - self.padding[1]
+            windows = Windows(self.windows.output, self.kernel, (1, 1), margin)
+            return correlate_few(turned.flip(2, 3), middle, windows)
         return input_gradient(size, weight, middle, self.stride, self.padding)
 
     def _some_adjoint(
@@ -182,7 +192,7 @@ class Conv2d(Operator):
         back: Tensor = grad.conv2d_weight(  # type: ignore[no-untyped-call]
             mean, self.weight_shape, middle, self.stride, self.padding
         )
-        return back
+        return back.contiguous()  # as the weight is, whatever the order of the states
 
     def _positions(self) -> Tensor:
         ones = torch.ones(1, 1, *self.pre[1:], dtype=torch.float64)

@@ -106,7 +106,7 @@ class Link:
         total: Tensor | None = None
         winners: Tensor | None = None
         for view in self.heard_means:
-            seen = view.value.value
+            seen = self.pre.stored(view.value.value)
             through = _through(view, weight)
             part, won = crossing.forward(self.products, seen, through, bias, selection)
             total, winners, bias = part if total is None else total + part, won, None
@@ -132,7 +132,7 @@ class Link:
         for view in self.differences:
             seen = self._routed(view.value.tensor)
             if seen is not None:
-                through = _through(view, weight)
+                seen, through = self.post.stored(seen), _through(view, weight)
                 part = crossing.adjoint(self.products, seen, through, winners, selection)
                 total = part if total is None else total + part
         return None if total is None else self.pre.stored(total)
@@ -156,10 +156,11 @@ class Link:
 
     def weight_gradient(self, difference: Tensor) -> Tensor:
         """Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
-        winners = self.winners.tensor
+        winners, difference = self.winners.tensor, self.post.stored(difference)
         total: Tensor | None = None
         for view in self.heard_means:
-            part = crossing.weight_gradient(self.products, difference, view.value.value, winners)
+            seen = self.pre.stored(view.value.value)
+            part = crossing.weight_gradient(self.products, difference, seen, winners)
             part = part if view.mask is None else part * view.mask
             total = part if total is None else total + part
         assert self.weight is not None
@@ -251,7 +252,8 @@ class Cell:
         self.reached_at: int | None = None
 
     def stored(self, array: Tensor) -> Tensor:
-        """Values of the whole population in its order; others as they are."""
+        """Values of the whole population in its order: products in the other would round in another
+        way. Other arrays as they are."""
         return by_position(array) if self.by_position else array
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neurosim.operators import Selection
 from neurosim.populations import Population
+from neurosim.storage import by_position
 
 
 class Slot:
@@ -37,7 +38,9 @@ class Slot:
     def put(self, selection: Selection, values: Tensor) -> None:
         """Writes the selected values, as `Selection.take` would return them."""
         if self.tensor is None:
-            self.tensor, self._own = values.new_zeros(len(values), *selection.shape), True
+            zeros = values.new_zeros(len(values), *selection.shape)
+            self.tensor = by_position(zeros) if selection.whole == "positions" else zeros
+            self._own = True
         elif not self._own:
             self.tensor, self._own = self.tensor.clone(), True
         selection.put(self.tensor, values)
