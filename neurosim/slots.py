@@ -18,14 +18,16 @@ class Slot:
     """One array that is replaced as a whole or written in part.
 
     Whole replacement keeps a reference, so two slots may hold one tensor; a slot makes its own copy
-    before it writes in place. An empty slot stands for all zeros.
+    before it writes in place. An empty slot stands for all zeros. What was written last is not
+    gathered again for who takes it next: that would be as dear as the writing.
     """
 
-    __slots__ = ("_own", "tensor")
+    __slots__ = ("_fresh", "_own", "tensor")
 
     def __init__(self) -> None:
         self.tensor: Tensor | None = None
         self._own = False
+        self._fresh: tuple[Selection, Tensor] | None = None
 
     @property
     def value(self) -> Tensor:
@@ -33,7 +35,7 @@ class Slot:
         return self.tensor
 
     def set(self, tensor: Tensor | None) -> None:
-        self.tensor, self._own = tensor, False
+        self.tensor, self._own, self._fresh = tensor, False, None
 
     def put(self, selection: Selection, values: Tensor) -> None:
         """Writes the selected values, as `Selection.take` would return them."""
@@ -44,6 +46,7 @@ class Slot:
         elif not self._own:
             self.tensor, self._own = self.tensor.clone(), True
         selection.put(self.tensor, values)
+        self._fresh = selection, values
 
     def take(self, selection: Selection | None) -> Tensor | None:
         """The whole array, or the selected values; None for zeros."""
@@ -52,6 +55,9 @@ class Slot:
         if selection is None:
             self._own = False  # the caller may keep it, so the next write in place copies
             return self.tensor
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None and fresh[0] is selection:
+            return fresh[1]
         return selection.take(self.tensor)
 
     def some(self, selection: Selection | None) -> Tensor:
