@@ -285,7 +285,12 @@ def report(folder: Path, figures: Path | None) -> None:
 
 @main.command()
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
-@click.option("--only", multiple=True, metavar="NAME", help="Only this measurement (repeatable).")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Only this measurement, or those like law_* (repeatable).",
+)
 @click.option("--quick", is_flag=True, help="Smaller sizes: seconds instead of minutes.")
 def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
     """Measure speed, side by side in one process."""

@@ -28,8 +28,9 @@ class Measurement:
 @dataclass(frozen=True)
 class Sizes:
     """How much is measured. ``dyads`` of None stands for VGG16; ``planes`` is the batch of conv
-    layers, ``images`` that of VGG16, whose widths are divided by ``thinner``. ``span`` are the
-    multiples of the smallest size at which a law is measured."""
+    layers, ``images`` that of networks of images, whose widths are divided by ``thinner``, and of
+    the learning systems. ``span`` are the multiples of the smallest size at which a law is
+    measured."""
 
     dyads: int | None = None
     neuron_ticks: int = 5
@@ -48,6 +49,11 @@ class Sizes:
     def slow(self) -> int:
         """Repeats of what takes seconds."""
         return max(1, self.repeats // 2)
+
+    @property
+    def slowest(self) -> int:
+        """Repeats of what takes ten seconds."""
+        return max(1, self.repeats // 3)
 
 
 FULL = Sizes()
