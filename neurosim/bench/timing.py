@@ -100,12 +100,22 @@ def alternate(functions: Mapping[str, Callable[[], object]], repeats: int) -> di
 
 
 def ratio(
-    ours: Callable[[], object], other: Callable[[], object], repeats: int, target: str, what: str
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    repeats: int,
+    target: str,
+    what: str,
+    calls: int = 1,
 ) -> Result:
-    """How much longer ours takes."""
-    seconds = alternate({"ours": ours, "other": other}, repeats)
-    against = f"{target}; {what}: {1e3 * seconds['other']:,.1f} ms"
-    return seconds["ours"] / seconds["other"], "times", against
+    """How much longer ours takes; in a turn of the other it is called so many times."""
+
+    def turn() -> None:
+        for _ in range(calls):
+            other()
+
+    seconds = alternate({"ours": ours, "other": turn}, repeats)
+    once = seconds["other"] / calls
+    return seconds["ours"] / once, "times", f"{target}; {what}: {1e3 * once:,.1f} ms"
 
 
 def peak_bytes(function: Callable[[], object]) -> int:
