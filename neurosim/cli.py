@@ -109,16 +109,16 @@ def converge(
     import json
 
     from neurosim import documents, runner
-    from neurosim.scenario import Scenario
+    from neurosim.scenario import Scenario, overridden
 
-    document = documents.apply_overrides(documents.load(file), with_device(overrides, device))
+    document = overridden(documents.load(file), with_device(overrides, device))
     study = document.value.get("study") if isinstance(document.value, dict) else {}
     more = []
     if study is None or (isinstance(study, dict) and "kind" not in study):
         more.append("study.kind=convergence")
     if weights is not None:
         more.append(f"study.weights={json.dumps(str(weights))}")
-    scenario = Scenario.of(documents.apply_overrides(document, more))
+    scenario = Scenario.of(overridden(document, more))
     _finish(runner.run(scenario, out, console(quiet), run_id))
 
 
