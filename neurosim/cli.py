@@ -109,16 +109,16 @@ def converge(
     import json
 
     from neurosim import documents, runner
-    from neurosim.scenario import Scenario
+    from neurosim.scenario import Scenario, overridden
 
-    document = documents.apply_overrides(documents.load(file), with_device(overrides, device))
+    document = overridden(documents.load(file), with_device(overrides, device))
     study = document.value.get("study") if isinstance(document.value, dict) else {}
     more = []
     if study is None or (isinstance(study, dict) and "kind" not in study):
         more.append("study.kind=convergence")
     if weights is not None:
         more.append(f"study.weights={json.dumps(str(weights))}")
-    scenario = Scenario.of(documents.apply_overrides(document, more))
+    scenario = Scenario.of(overridden(document, more))
     _finish(runner.run(scenario, out, console(quiet), run_id))
 
 
@@ -285,7 +285,12 @@ def report(folder: Path, figures: Path | None) -> None:
 
 @main.command()
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
-@click.option("--only", multiple=True, metavar="NAME", help="Only this measurement (repeatable).")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Only this measurement, or those like law_* (repeatable).",
+)
 @click.option("--quick", is_flag=True, help="Smaller sizes: seconds instead of minutes.")
 def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
     """Measure speed, side by side in one process."""

@@ -13,7 +13,7 @@ import copy
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,9 @@ __all__ = [
     "apply_overrides",
     "did_you_mean",
     "dumps",
+    "folder",
     "load",
+    "load_part",
     "loads",
     "parse",
     "show_path",
@@ -84,28 +86,59 @@ def load(path: str | os.PathLike[str]) -> Document:
     return loads(text, file)
 
 
-def apply_overrides(document: Document, assignments: Sequence[str]) -> Document:
+def load_part(document: Document, path: NodePath) -> Document:
+    """The document in the file that the string at ``path`` names, as seen from the file that says
+    so, or from here for the command line.
+
+    Raises:
+        DocumentError: what `load` says; where there is no such file, at the string.
+    """
+    name = document.part(path).value
+    file = folder(document, path) / Path(name).expanduser()
+    try:
+        return load(file)
+    except DocumentError as error:
+        if file.is_file():
+            raise
+        said = f"{name!r}: {error.problems[0].message}"
+        raise DocumentError([document.problem(path, said)]) from None
+
+
+def folder(document: Document, path: NodePath) -> Path:
+    """What a file name in a document is relative to: its file, or here for the command line."""
+    file = document.position(path).file
+    return Path() if file in (COMMAND_LINE, "<dict>") else Path(file).parent
+
+
+def apply_overrides(
+    document: Document, assignments: Sequence[str], files: Collection[NodePath] = ()
+) -> Document:
     """A copy of ``document`` in which each of the ``assignments`` (``key.path=value``) holds.
 
     The value is read as YAML. Items of a list are named ``layers[0]`` or ``layers.0``; mappings
     that are missing on the way are created. Later assignments see earlier ones. Problems with an
     overridden value are reported in the file ``<command line>``, at the ordinal of its assignment.
+    A string at one of the paths ``files`` names a file: a key that goes on inside of it changes
+    what that file says, and the result stands there in place of the name.
 
     Raises:
         DocumentError: with one problem for each assignment that cannot be applied.
     """
-    value, marks = copy.deepcopy(document.value), dict(document.marks)
+    marks = dict(document.marks)
+    document = replace(document, value=copy.deepcopy(document.value), marks=marks)
     problems = []
     for ordinal, assignment in enumerate(assignments, 1):
         mark = Mark(COMMAND_LINE, ordinal, 1)
         try:
-            value = _assign(value, marks, assignment, mark)
+            document = replace(document, value=_assign(document, marks, assignment, mark, files))
         except _RefusedError as error:
             message = f"in the argument {shorten(assignment, 100)}: {error}"
             problems.append(Problem(*mark, "", message))
+        except DocumentError as error:  # of a file
+            problems += error.problems
     if problems:
         raise DocumentError(problems)
-    return replace(document, value=value, marks=marks)
+    return document
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
@@ -147,10 +180,16 @@ def _read(assignment: str) -> tuple[list[tuple[str, bool]], Document]:
 
 
 def _assign(
-    root: Any, marks: dict[NodePath, tuple[Mark, Mark]], assignment: str, mark: Mark
+    document: Document,
+    marks: dict[NodePath, tuple[Mark, Mark]],
+    assignment: str,
+    mark: Mark,
+    files: Collection[NodePath],
 ) -> Any:
-    """Apply one assignment to ``root`` and ``marks``, in place; returns the root."""
+    """Apply one assignment to the value of the document and its ``marks``, in place; returns the
+    value."""
     steps, new = _read(assignment)
+    root = document.value
     if len(steps) + max(map(len, new.marks)) > MAX_DEPTH:
         raise _RefusedError(f"nested more than {MAX_DEPTH} deep; make the document flatter")
     if root is None:
@@ -167,6 +206,10 @@ def _assign(
         elif (node.get(key) if isinstance(node, dict) else node[key]) is None:
             node[key] = {}
             marks[path] = (mark, mark)
+        elif path in files and isinstance(node[key], str):
+            found = load_part(document, path)
+            node[key] = found.value
+            marks.update({(*path, *inner): pair for inner, pair in found.marks.items()})
         node = node[key]
     for old in [old for old in marks if old[: len(path)] == path]:
         del marks[old]

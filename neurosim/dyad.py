@@ -26,16 +26,34 @@ def hard_sigmoid(potential: Tensor) -> Tensor:
     return potential.clamp(0.0, 1.0)
 
 
+def tanh(potential: Tensor) -> Tensor:
+    """f(a) = tanh a, of real or complex potentials.
+
+    tanh(x + iy) = (t + i (1 − t²) sin y cos y) / (cos² y + t² sin² y), t = tanh x: real operations,
+    which take a fraction of the time of torch's complex one. Its poles are at x = 0, cos y = 0.
+    """
+    if not potential.is_complex():
+        return torch.tanh(potential)
+    t, y = torch.tanh(potential.real), potential.imag
+    sin, cos = torch.sin(y), torch.cos(y)
+    scale = torch.reciprocal(cos * cos + (t * sin).square())
+    return torch.complex(t * scale, (1.0 - t) * (1.0 + t) * sin * cos * scale)
+
+
+def _tanh_in_place(potential: Tensor) -> Tensor:
+    return tanh(potential) if potential.is_complex() else potential.tanh_()
+
+
 ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "identity": identity,
     "hard_sigmoid": hard_sigmoid,
-    "tanh": torch.tanh,
+    "tanh": tanh,
 }
 # The same for an array that nobody else holds.
 _IN_PLACE: dict[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = {
     torch.relu: torch.relu_,
-    torch.tanh: torch.tanh_,
+    tanh: _tanh_in_place,
 }
 
 
@@ -72,7 +90,7 @@ def difference(
             least = torch.maximum(minus.neg(), plus - 1.0)
             return torch.clamp(apical, least, torch.minimum(plus, 1.0 - minus))
         case "tanh":
-            return torch.tanh(apical) * (1.0 - plus * minus)
+            return tanh(apical) * (1.0 - plus * minus)
 
 
 def backward(

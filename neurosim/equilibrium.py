@@ -8,8 +8,8 @@ may oscillate where the network settles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import hypot, isfinite
+from collections.abc import Callable, Iterable
+from math import hypot, inf, isfinite
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from neurosim.state import State
 
 STEPS = 5000
 RESIDUAL = 1e-12
+PATIENCE = 125  # steps in which the residual has to halve: 40 times that is 5000 steps and 1e-12
 
 
 def true_gradient(state: State, rule: Rule, nudge: Nudge) -> dict[str, Tensor] | None:
@@ -44,17 +45,16 @@ def _implicit(
     }
     x = state.input.plus.value.real.double()
     states = {cell.name: cell.plus.value.real.double() for cell in state.cells}
+
+    def half_step() -> tuple[float, float]:
+        nonlocal states
+        moved = free_wake(state, rule, states, x, parameters)
+        steps = {name: 0.5 * (moved[name] - value) for name, value in states.items()}
+        states = {name: value + steps[name] for name, value in states.items()}
+        return _norm(steps.values()), _norm(states.values())
+
     with torch.no_grad():
-        for _ in range(STEPS):
-            moved = free_wake(state, rule, states, x, parameters)
-            steps = {name: 0.5 * (moved[name] - value) for name, value in states.items()}
-            states = {name: value + steps[name] for name, value in states.items()}
-            size = _norm(states)
-            if not isfinite(size):
-                return None
-            if _norm(steps) <= RESIDUAL * max(size, 1e-30):
-                break
-        else:
+        if not _settles(half_step):
             return None
     names = list(states)
     leaves = [states[name].requires_grad_() for name in names]
@@ -64,26 +64,40 @@ def _implicit(
     (slope,) = torch.autograd.grad(loss(output, target.double()), [output])
     pull = [slope if leaf is output else torch.zeros_like(leaf) for leaf in leaves]
     adjoint = pull
-    for _ in range(STEPS):
+
+    def half_step_back() -> tuple[float, float]:
+        nonlocal adjoint
         back = torch.autograd.grad(
             outputs, leaves, adjoint, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        steps = {
-            name: 0.5 * (p + b - a)
-            for name, p, b, a in zip(names, pull, back, adjoint, strict=True)
-        }
-        adjoint = [a + steps[name] for name, a in zip(names, adjoint, strict=True)]
-        size = hypot(*(float(a.norm()) for a in adjoint))
-        if not isfinite(size):
-            return None
-        if _norm(steps) <= RESIDUAL * max(size, 1e-30):
-            break
-    else:
+        steps = [0.5 * (p + b - a) for p, b, a in zip(pull, back, adjoint, strict=True)]
+        adjoint = [a + step for a, step in zip(adjoint, steps, strict=True)]
+        return _norm(steps), _norm(adjoint)
+
+    if not _settles(half_step_back):
         return None
     found = torch.autograd.grad(
         outputs, list(parameters.values()), adjoint, allow_unused=True, materialize_grads=True
     )
     return dict(zip(parameters, found, strict=True))
+
+
+def _settles(step: Callable[[], tuple[float, float]]) -> bool:
+    """Whether an iteration comes to rest; ``step`` makes one step and returns the norms of it and
+    of where it leads. Given up as soon as it is too slow, or not on its way at all."""
+    best, since = inf, 0
+    for _ in range(STEPS):
+        length, size = step()
+        if not isfinite(size):
+            return False
+        if length <= RESIDUAL * max(size, 1e-30):
+            return True
+        since += 1
+        if length <= 0.5 * best:
+            best, since = length, 0
+        elif since == PATIENCE:
+            return False
+    return False
 
 
 def free_wake(
@@ -127,5 +141,5 @@ def free_wake(
     return result
 
 
-def _norm(tensors: dict[str, Tensor]) -> float:
-    return hypot(*(float(tensor.norm()) for tensor in tensors.values()))
+def _norm(tensors: Iterable[Tensor]) -> float:
+    return hypot(*(float(tensor.norm()) for tensor in tensors))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import acos, degrees, hypot, sqrt
+from math import acos, degrees, hypot, isfinite, sqrt
 from typing import NamedTuple
 
 import torch
@@ -127,7 +127,9 @@ def norm(values: Tensor) -> float:
 def _ratio(part: float, whole: float) -> float:
     if part == 0.0:
         return 0.0
-    return part / whole if whole else float("inf")
+    # A norm past what a float64 can hold must not make a ratio of 0: states that grow for ever
+    # would be at rest.
+    return part / whole if whole and isfinite(whole) else float("inf")
 
 
 def reach(state: State) -> dict[str, bool]:

@@ -27,6 +27,10 @@ from neurosim.operators import (
 from neurosim.storage import blank
 from neurosim.windows import NOWHERE, Windows, at, packed
 
+# From so many channels on torch's max-pooling on the CPU is faster with the channels last, although
+# what is pooled has to be reordered before and after; gradients would stay reordered.
+WIDE = 8
+
 
 def window_output(shape: Shape, kernel: Pair, stride: Pair, padding: Pair, what: str) -> Pair:
     """Positions that a sliding window has on (C, H, W). Raises NetworkError where there is none."""
@@ -84,10 +88,13 @@ class Pool:
     def forward(self, array: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pooled array, and for max the winners: indices into the H·W plane before pooling."""
         if self.kind == "max":
+            swift = array.is_cpu and array.shape[1] >= WIDE and not array.requires_grad
+            if swift:
+                array = array.contiguous(memory_format=torch.channels_last)
             pooled, winners = F.max_pool2d(
                 array, self.kernel, self.stride, self.padding, return_indices=True
             )
-            return pooled, winners
+            return pooled.contiguous(), winners.contiguous()
         return F.avg_pool2d(array, self.kernel, self.stride, self.padding), None
 
     def adjoint(self, array: Tensor, shape: Shape, winners: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from neurosim import documents
 from neurosim.channelsections import ChannelsSection, FaultsSection
 from neurosim.devices import PATTERN, check_device
-from neurosim.documents import COMMAND_LINE, Document, NodePath
+from neurosim.documents import Document, NodePath
 from neurosim.engine import Processes
 from neurosim.errors import ConfigurationError, DocumentError, NetworkError, NeurosimError
 from neurosim.inputs import Init
@@ -100,6 +100,12 @@ class ScenarioFile(Section):
     threads: int | None = Field(None, ge=1, le=4096, description="threads of torch")
 
 
+def overridden(document: Document, assignments: Sequence[str]) -> Document:
+    """`documents.apply_overrides` for scenarios: ``network.activation=tanh`` changes the network
+    that the scenario names."""
+    return documents.apply_overrides(document, assignments, files=[("network",)])
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A scenario that has been checked as far as it can be without reading data."""
@@ -113,14 +119,14 @@ class Scenario:
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Scenario:
         """Reads a scenario file. Raises DocumentError that lists what is wrong, with lines."""
-        return cls.of(documents.apply_overrides(documents.load(path), overrides))
+        return cls.of(overridden(documents.load(path), overrides))
 
     @classmethod
     def of(cls, document: Document) -> Scenario:
         """The same from a document."""
         file = documents.parse(ScenarioFile, document)
         if isinstance(file.network, str):
-            network_document = _load_network(document, file.network)
+            network_document = documents.load_part(document, ("network",))
         else:
             network_document = document.part(("network",))
         network = Network.from_document(network_document)
@@ -240,7 +246,7 @@ class Scenario:
         batch, limit = file.data.batch_size, file.data.limit
         where: NodePath = ("data", "root") if "root" in type(file.data).model_fields else ("data",)
         with located(document, where):
-            data = file.data.read(_folder(document, where))
+            data = file.data.read(documents.folder(document, where))
         with located(document, ("network",)):
             train = data.train.reshaped(self.network.input.shape)
             test = data.test.reshaped(self.network.input.shape)
@@ -351,25 +357,7 @@ class Scenario:
         name = self.document.value
         for key in where:
             name = name[key]
-        return _folder(self.document, where) / Path(name).expanduser()
-
-
-def _load_network(document: Document, name: str) -> Document:
-    """The network file that a scenario names; one that cannot be read is the scenario's error."""
-    path = _folder(document, ("network",)) / Path(name).expanduser()
-    try:
-        return documents.load(path)
-    except DocumentError as error:
-        if path.is_file():
-            raise
-        said = f"{name!r}: {error.problems[0].message}"
-        raise DocumentError([document.problem(("network",), said)]) from None
-
-
-def _folder(document: Document, path: NodePath) -> Path:
-    """What a path in a document is relative to: its file, or here for the command line."""
-    file = document.position(path).file
-    return Path() if file in (COMMAND_LINE, "<dict>") else Path(file).parent
+        return documents.folder(self.document, where) / Path(name).expanduser()
 
 
 @contextmanager

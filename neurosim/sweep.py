@@ -34,7 +34,7 @@ from neurosim.errors import (
 from neurosim.files import write_atomic, write_json
 from neurosim.report import write_report
 from neurosim.results import Results, Row, read_object
-from neurosim.scenario import Scenario
+from neurosim.scenario import Scenario, overridden
 from neurosim.sweepreport import write_sweep_report
 from neurosim.workers import News, run_all
 
@@ -141,7 +141,7 @@ def _resolved(
         total += 1
         overrides = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
         try:
-            scenario = Scenario.of(documents.apply_overrides(document, overrides))
+            scenario = Scenario.of(overridden(document, overrides))
             _check_data(scenario, read)
             found.append((values, _seeded(scenario, seeds)))
         except DocumentError as error:

@@ -190,9 +190,13 @@ class Trainer:
         self.totals["time"] += outcome.ticks * self.simulation.schedule.tick
         self.step += 1
         where = {"epoch": epoch + 1, "step": self.step}
+        began, unit = self.simulation.tick - outcome.ticks, self.simulation.schedule.tick
         for kind in outcome.trace.kinds():
             for record in outcome.trace[kind]:
-                yield {"event": "trace", "probe": kind} | where | record
+                # From the beginning of this inference: a carried one goes on where others ended.
+                tick = record["tick"] - began
+                when = {"tick": tick, "time": tick * unit}
+                yield {"event": "trace", "probe": kind} | where | record | when
         if self.step % plan.loss_every == 0 or last:
             rate = self.optimizer.param_groups[0]["lr"]
             yield {"event": "step", "loss": loss, "lr": rate} | where

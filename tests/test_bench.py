@@ -14,12 +14,15 @@ import pytest
 import torch
 from rich.console import Console
 from sizes import TINY
+from torch import Tensor
 
 from neurosim import Network, bench
-from neurosim.bench import layers, scheduling, timing, work
+from neurosim.bench import layers, scheduling, steps, systems, timing, work
 from neurosim.engine import Processes
+from neurosim.equilibrium import true_gradient
 from neurosim.errors import ConfigurationError
 from neurosim.machine import machine as describe
+from neurosim.simulation import Simulation
 from neurosim.units import UnitKind
 
 RESULTS = [
@@ -161,6 +164,49 @@ def test_a_tenth_of_a_layer_wakes_and_computes(kind: UnitKind, layer: layers.Con
     assert simulation.state.by_name["part"].difference.value.any()
 
 
+WAKES = {"dpt": 16, "lpom": 16, "chl": 10 + 10, "ep": 60 + 2 * 20, "hep": 200 + 10 * 50}
+
+
+@pytest.mark.parametrize("name", systems.SYSTEMS)
+def test_every_system_iterates_as_often_as_it_says(name: str) -> None:
+    simulation, x, target = systems.given(name, TINY)
+    steps.step_of(simulation, x, target)()
+    counts, dyads = simulation.counts, sum(p.size for p in simulation.model.network.dyadic)
+    if name == "dtp":  # all but the feedback weights into the input learn
+        assert counts.weight_gradient == 4 + 3 * 2 * 20
+    else:
+        assert counts.wakes == WAKES.get(name, 1) * dyads
+
+
+@pytest.mark.parametrize("name", ["backprop", "dp", "dpt", "chl", "ep", "hep"])
+def test_what_the_systems_compute_is_the_gradient(name: str) -> None:
+    """That of the network's own prediction: feed-forward, or where it settles."""
+    simulation, x, target = systems.given(name, TINY)
+    found = steps.step_of(simulation, x, target)()
+    work.check_angle(found, true_gradient_of(simulation))
+
+
+def test_equilibrium_propagation_of_images() -> None:
+    """Its first layer sees the same input at all times, and needs it once."""
+    simulation, x, target = systems.given_images(TINY)
+    found = steps.step_of(simulation, x, target)()
+    counts, dyads = simulation.counts, sum(p.size for p in simulation.model.network.dyadic)
+    assert counts.wakes == 100 * dyads
+    assert 300 < counts.forward <= 1 + 4 * 100
+    assert 300 < counts.adjoint <= 4 * 100
+    work.check_angle(found, true_gradient_of(simulation))
+    assert [p.shape for p in work.convnet().dyadic] == [
+        *((128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2)),
+        (10,),
+    ]
+
+
+def true_gradient_of(simulation: Simulation) -> dict[str, Tensor]:
+    found = true_gradient(simulation.state, simulation.rule, simulation.nudge)
+    assert found is not None
+    return found
+
+
 def test_run_benchmarks_takes_the_named_ones_and_tells_of_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -170,6 +216,18 @@ def test_run_benchmarks_takes_the_named_ones_and_tells_of_each(
     found = bench.run_benchmarks(names, True, told.append)
     assert [m.name for m in found] == ["engine_over_bare_loop", "random_order_tick_milliseconds"]
     assert [text.partition(":")[0] for text in told] == [m.name for m in found]
+
+
+def test_a_pattern_names_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes = tuple(
+        bench.Benchmark(b.name, b.description, lambda sizes: (1.0, "s", "nothing"))
+        for b in bench.BENCHMARKS
+    )
+    monkeypatch.setattr(bench, "BENCHMARKS", fakes)
+    found = bench.run_benchmarks(["system_*", "law_depth"], True, lambda text: None)
+    assert [m.name for m in found] == [*(f"system_{name}" for name in systems.SYSTEMS), "law_depth"]
+    with pytest.raises(ConfigurationError, match="law_x"):
+        bench.run_benchmarks(["law_x*"], True, lambda text: None)
 
 
 def test_run_benchmarks_runs_all_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

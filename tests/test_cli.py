@@ -197,6 +197,26 @@ def test_paths_of_overrides_are_relative_to_here(
     assert "17 dyads" in invoke("validate", path, "network=mine.yaml").stdout
 
 
+def test_overrides_reach_into_the_network_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("{input: 64, layers: [{dense: 7}, {dense: 10}]}")
+    path = ROOT / "scenarios/parallel.yaml"
+    changes = ["network.layers[0].dense=30", "network.activation=tanh"]
+    invoke("run", path, *SHORT, *changes, "--out", tmp_path, "--id", "x", "--quiet")
+    found = load(tmp_path / "parallel/x/scenario.yaml").value["network"]
+    wanted = load(ROOT / "networks/digits_mlp.yaml").value
+    wanted["layers"][0]["dense"], wanted["activation"] = 30, "tanh"
+    assert found == wanted
+    said = invoke("validate", path, "network=mine.yaml", "network.layers.0.dense=12").stdout
+    assert "22 dyads" in said
+    said = invoke("validate", path, "network=yours.yaml", "network.a=1", code=2).stderr
+    assert "<command line>:1:1: network: 'yours.yaml': no such file" in said
+    said = invoke("validate", path, "network.activation=relo", code=2).stderr
+    assert "<command line>:1:1: network.activation: expected 'relu'" in said
+
+
 def test_folders_by_time_do_not_collide(tmp_path: Path) -> None:
     path = ROOT / "scenarios/parallel.yaml"
     for _ in range(2):

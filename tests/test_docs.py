@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from sizes import TINY
+from test_cifar import write_cifar10
+from test_shipped_networks import narrow_description
 
-from neurosim import bench, documents
+from neurosim import bench, cifar, documents
 from neurosim.cli import main
 from neurosim.combinations import split_values
 from neurosim.network import Network
@@ -40,12 +42,31 @@ def name_of(value: Any) -> str:
     return value.name if isinstance(value, Path) else ""
 
 
+# Of what the script of a study goes through, a part that takes seconds.
+FEW = {
+    "BETAS": "[1e-4, 1e-3]",
+    "ALPHAS": "(0, 1)",
+    "NORMS": "(1,)",
+    "SEEDS": "range(2)",
+    "SWEEPS": "100",
+}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_python_examples(page: Path) -> None:
+def test_python_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of their own, where they leave the pictures of their page."""
+    for folder in ("scenarios", "networks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
     for found, text in blocks("python"):
         if found == page:
+            for name, value in FEW.items():
+                text = re.sub(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
             exec(compile(text, str(page), "exec"), namespace)
+    for picture in tmp_path.glob("*.svg"):
+        assert picture.name in page.read_text(encoding="utf-8")
+        assert (page.parent / picture.name).exists()
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"), ids=name_of)
@@ -94,6 +115,11 @@ def test_commands(
     monkeypatch.chdir(tmp_path)
     if arguments[0] == "run":
         arguments += SMALL
+        if "scenarios/vgg16" in arguments[1]:
+            monkeypatch.setattr(cifar, "CIFAR10_IMAGES", 4)
+            write_cifar10(tmp_path / "data")
+            narrow = json.dumps(narrow_description(ROOT, "vgg16", 16))
+            arguments += [f"network={narrow}", "data.batch_size=4"]
         if "scenarios/mnist" in arguments[1]:
             arguments += ["training.validation=50"]  # of the few images that are left
     if arguments[0] == "bench":

@@ -130,6 +130,27 @@ def test_overrides_without_a_document() -> None:
     assert apply_overrides(loads("[null]", "f"), ["[0].b=1"]).value == [{"b": 1}]
 
 
+def test_overrides_of_what_is_in_another_file(tmp_path: Path) -> None:
+    """The line of what was not overridden is that of the other file."""
+    (tmp_path / "net.yaml").write_text("a: 1\nb:\n  - {c: 2}\n")
+    (tmp_path / "run.yaml").write_text("seed: 0\nnetwork: net.yaml\nname: net.yaml\n")
+    whole = load(tmp_path / "run.yaml")
+    changes = ["seed=1", "network.b[0].c=3", "network.d=4"]
+    found = apply_overrides(whole, changes, files=[("network",)])
+    network = {"a": 1, "b": [{"c": 3}], "d": 4}
+    assert found.value == {"seed": 1, "network": network, "name": "net.yaml"}
+    assert found.position(("network", "b")) == (str(tmp_path / "net.yaml"), 3, 3)
+    assert found.position(("network", "b", 0, "c")) == (COMMAND_LINE, 2, 1)
+    assert whole.value["network"] == "net.yaml"
+    for files in ((), [("network",)]):
+        with pytest.raises(DocumentError, match="nothing can be set inside"):
+            apply_overrides(whole, ["name.x=1"], files)
+    (tmp_path / "net.yaml").write_text("a: [1\n")
+    with pytest.raises(DocumentError) as caught:
+        apply_overrides(whole, ["seed.x=1", "network.a=1"], files=[("network",)])
+    assert [Path(p.file).name for p in caught.value.problems] == [COMMAND_LINE, "net.yaml"]
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [

@@ -55,6 +55,15 @@ def test_activation(name: dyad.ActivationName, values: list[float]) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-15)
 
 
+@given(x=st.floats(-50, 50), y=st.floats(-1.5, 1.5))
+def test_tanh_of_complex_potentials(x: float, y: float) -> None:
+    z = torch.tensor([complex(x, y), complex(0.0, y), complex(x, 0.0)], dtype=torch.complex128)
+    expected = torch.tanh(z)
+    torch.testing.assert_close(dyad.tanh(z), expected, rtol=1e-14, atol=1e-15)
+    torch.testing.assert_close(dyad.tanh(z).real, expected.real, rtol=1e-14, atol=1e-15)
+    assert dyad.tanh(z[2:]).imag == 0
+
+
 def test_activations_at_their_corners() -> None:
     corners = tensor(-1.0, 0.0, 0.5, 1.0, 2.0)
     assert dyad.ACTIVATIONS["relu"](corners).tolist() == [0.0, 0.0, 0.5, 1.0, 2.0]

@@ -119,6 +119,17 @@ def test_number_of_parameters() -> None:
 # ---- residual and fixed points -----------------------------------------------------------------
 
 
+def test_states_too_large_to_measure_are_not_at_rest() -> None:
+    """Their norm overflows; divided by it, every step would be nothing."""
+    model, x, y = make([3, 5, 2], "identity")
+    with torch.no_grad():
+        model.get_parameter("out.weight").mul_(1e-20)
+    sim = ns.Simulation(model, schedule=ns.schedules.Parallel(9), init="zero")
+    sim.start(1e160 * x, y)
+    sim.advance(1)
+    assert metrics.residual(sim.state, sim.rule, sim.nudge).mean[""] == float("inf")
+
+
 @pytest.mark.parametrize("variant", ["aro", "lagrangian", "damped"])
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_residual_falls_to_round_off(variant: str, alpha: float) -> None:

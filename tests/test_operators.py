@@ -111,6 +111,40 @@ def torch_pool(pool: Pool, array: Tensor) -> Tensor:
     return function(array, pool.kernel, pool.stride, pool.padding)
 
 
+@given(
+    channels=st.integers(1, 20),
+    size=st.tuples(st.integers(2, 7), st.integers(2, 7)),
+    padded=st.booleans(),
+    kind=st.sampled_from(["normal", "ties", "lost"]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    seed=st.integers(0, 2**16),
+)
+def test_max_pooling_is_that_of_torch_bit_for_bit(
+    channels: int, size: tuple[int, int], padded: bool, kind: str, dtype: torch.dtype, seed: int
+) -> None:
+    """However the array is laid out meanwhile: the first of equals wins, what is lost spreads."""
+    generator = torch.Generator().manual_seed(seed)
+    array = torch.randn(3, channels, *size, generator=generator).to(dtype)
+    if kind == "ties":
+        array = array.round()
+    elif kind == "lost":
+        array[array > 1] = torch.nan
+        array[array < -1] = -torch.inf
+    pool = Pool("max", padding=(1, 1) if padded else (0, 0))
+    expected, places = F.max_pool2d(
+        array, pool.kernel, pool.stride, pool.padding, return_indices=True
+    )
+    pooled, winners = pool.forward(array)
+    assert winners is not None
+    assert pooled.is_contiguous()
+    assert winners.is_contiguous()
+    assert torch.equal(winners, places)
+    torch.testing.assert_close(pooled, expected, rtol=0, atol=0, equal_nan=True)
+    pooled, winners = pool.forward(array.requires_grad_())  # as autograd has it
+    assert winners is not None
+    assert torch.equal(winners, places)
+
+
 def torch_forward(operator: Operator, mean: Tensor, weight: Tensor | None) -> Tensor:
     """What torch's own functions make of it, without a bias."""
     match operator:

@@ -35,6 +35,7 @@ def make(
     optimizer: OptimizerChoice = OptimizerChoice("sgd", lr=0.1),  # noqa: B008
     learn_every: int | None = None,
     probes: Any = (),
+    init: Any = "feedforward",
 ) -> Trainer:
     """A trainer of a small network on the first images of the digits."""
     model = ns.Model(ns.Network.from_dict(NETWORK), dtype=torch.float64)
@@ -42,6 +43,7 @@ def make(
     train, held = data.validation(validation) if validation else (data.train, None)
     simulation = Simulation(
         model,
+        init=init,
         schedule=schedules.Sweep("forward_backward", 2),
         learn_every=learn_every,
         probes=probes,
@@ -217,11 +219,17 @@ def test_a_sweep_trains_as_back_propagation_does() -> None:
 # ---- events ------------------------------------------------------------------------------------
 
 
-def test_which_events_there_are_and_when() -> None:
+# A carried inference goes up first: nothing was computed for this batch.
+@pytest.mark.parametrize(("init", "due"), [("feedforward", [2, 4]), ("carry", [2, 4, 5])])
+def test_which_events_there_are_and_when(init: str, due: list[int]) -> None:
     plan = TrainingPlan(5, batch_size=10, loss_every=4, accuracy_every=2, trace_epochs=3)
     probes = [ns.Probe("residual", every=2), ns.Probe("messages", every=100)]
-    found = events(make(plan, probes=probes))
-    assert Counter(event["event"] for event in found) == {"trace": 6, "step": 10, "epoch": 5}
+    found = events(make(plan, probes=probes, init=init))
+    assert Counter(event["event"] for event in found) == {
+        "trace": 2 * len(due) + 2,
+        "step": 10,
+        "epoch": 5,
+    }
     steps = [event["step"] for event in found if event["event"] == "step"]
     # Every fourth, and the last of every epoch (of 6 steps), once.
     assert steps == [4, 6, 8, 12, 16, 18, 20, 24, 28, 30]
@@ -231,11 +239,13 @@ def test_which_events_there_are_and_when() -> None:
     # Every second epoch, and the last.
     assert ["test_accuracy" in event for event in epochs] == [False, True, False, True, True]
     traces = [event for event in found if event["event"] == "trace"]
-    # Of the first and of the fourth epoch, the last inference: 4 ticks.
+    # Of the first and of the fourth epoch, the last inference.
     assert {event["step"] for event in traces} == {6, 24}
     ticks = [event["tick"] for event in traces if event["probe"] == "residual"]
-    assert ticks == [2, 4] * 2
-    assert [event["tick"] for event in traces if event["probe"] == "messages"] == [4, 4]
+    assert ticks == due * 2
+    ends = [event["tick"] for event in traces if event["probe"] == "messages"]
+    assert ends == [due[-1]] * 2
+    assert all(event["time"] == event["tick"] for event in traces)
 
 
 def test_an_epoch_has_one_number_in_all_of_its_events() -> None:

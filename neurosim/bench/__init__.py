@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from neurosim._version import __version__
 from neurosim.bench import arithmetic, laws, laziness, scale, scheduling
 from neurosim.bench.layers import TENTHS, tenth_over_dense
+from neurosim.bench.systems import SYSTEMS, ep_of_images, over_bp
 from neurosim.bench.timing import FULL, QUICK, Benchmark, Measurement, Sizes
 from neurosim.errors import ConfigurationError
 from neurosim.machine import machine
@@ -73,6 +75,13 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark("vgg16_dp_peak_memory_over_bp", "VGG16: memory of a sweep", scale.peak_memory),
     Benchmark("lazy_wakes_fraction", "send-on-delta on real digits", laziness.wakes_fraction),
+    *(
+        Benchmark(f"system_{name}", f"{system.title}: a step over autograd", partial(over_bp, name))
+        for name, system in SYSTEMS.items()
+    ),
+    Benchmark(
+        "ep_step_over_bp", "equilibrium propagation of images: a step over autograd", ep_of_images
+    ),
     Benchmark("law_batch", "a step by its batch", laws.batch),
     Benchmark("law_depth", "a step by the depth", laws.depth),
     Benchmark("law_width", "a step by the width", laws.width),
@@ -86,15 +95,16 @@ def run_benchmarks(
 ) -> list[Measurement]:
     """The named measurements, or all, in their own order; ``progress`` is told of each.
 
-    ``quick`` takes smaller sizes. Raises ConfigurationError for an unknown name.
+    A name may be a pattern, as ``law_*``. ``quick`` takes smaller sizes. Raises ConfigurationError
+    for an unknown name.
     """
     known = [benchmark.name for benchmark in BENCHMARKS]
     for name in names or ():
-        if name not in known:
+        if not any(fnmatchcase(benchmark, name) for benchmark in known):
             raise ConfigurationError(unknown("benchmark", name, known))
     found = []
     for benchmark in BENCHMARKS:
-        if names is None or benchmark.name in names:
+        if names is None or any(fnmatchcase(benchmark.name, name) for name in names):
             progress(f"{benchmark.name}: {benchmark.description}")
             found.append(benchmark.measure(QUICK if quick else FULL))
     return found

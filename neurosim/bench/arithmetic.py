@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from neurosim import metrics
+from neurosim.bench.steps import autograd_of, step_of
 from neurosim.bench.timing import Result, Sizes, alternate, ratio
 from neurosim.bench.work import bare_parallel, check_angle, mlp, random_batch
 from neurosim.channels import Channel, Channels
-from neurosim.losses import LOSSES
 from neurosim.model import Model
 from neurosim.network import Network
 from neurosim.rules import DualPropagation
@@ -52,13 +52,7 @@ def dp_step_over_bp(sizes: Sizes) -> Result:
         init="feedforward",
     )
 
-    def ours() -> dict[str, Tensor]:
-        simulation.infer(x, target)
-        return simulation.gradients()
-
-    def bare() -> dict[str, Tensor]:
-        return metrics.back_propagation(model, LOSSES["cross_entropy"], x, target)
-
+    ours, bare = step_of(simulation, x, target), autograd_of(simulation, x, target)
     check_angle(ours(), bare())
     return ratio(ours, bare, sizes.repeats, "at most 1.25", "autograd")
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from neurosim import metrics
+from neurosim.bench.steps import autograd_of, step_of, step_over_bp
 from neurosim.bench.timing import Result, Sizes, peak_bytes, ratio
 from neurosim.bench.work import RATE, TICK, check_angle, random_batch, vgg16
-from neurosim.losses import LOSSES
 from neurosim.model import Model
 from neurosim.rules import DualPropagation
 from neurosim.schedules import Parallel, Poisson, Schedule, Sweep
@@ -21,43 +21,26 @@ from neurosim.simulation import Simulation
 BETA = 1e-3
 _DP = DualPropagation(0.5, BETA, "aro", "prediction")
 _SWEEP, _SWEEPS = Sweep("backward", passes=1), Sweep("forward", passes=16)
-Step = Callable[[], dict[str, Tensor]]
 
 
 def _simulation(model: Model, rule: DualPropagation, schedule: Schedule) -> Simulation:
     return Simulation(model, rule=rule, loss="cross_entropy", schedule=schedule)
 
 
-def _step(simulation: Simulation, x: Tensor, target: Tensor) -> Step:
-    def step() -> dict[str, Tensor]:
-        simulation.infer(x, target)
-        return simulation.gradients()
-
-    return step
-
-
-def _steps(
+def _given(
     sizes: Sizes, rule: DualPropagation, schedule: Schedule
-) -> tuple[Step, Step, Simulation]:
-    """A step of the simulation, one of back-propagation, and the simulation."""
+) -> tuple[Simulation, Tensor, Tensor]:
+    """A simulation and its batch."""
     model = Model(vgg16(sizes.thinner))
-    x, target = random_batch(sizes.images, 3, 32, 32)
-    simulation = _simulation(model, rule, schedule)
-
-    def bare() -> dict[str, Tensor]:
-        return metrics.back_propagation(model, LOSSES["cross_entropy"], x, target)
-
-    return _step(simulation, x, target), bare, simulation
+    return _simulation(model, rule, schedule), *random_batch(sizes.images, 3, 32, 32)
 
 
 def _over_bp(
     sizes: Sizes, rule: DualPropagation, schedule: Schedule, repeats: int, target: str
 ) -> Result:
-    ours, bare, simulation = _steps(sizes, rule, schedule)
-    check_angle(ours(), bare())
-    counts = simulation.counts
-    value, unit, against = ratio(ours, bare, repeats, target, "autograd")
-    return value, unit, f"{against}; {counts.forward} forward, {counts.adjoint} adjoint operations"
+    given = _given(sizes, rule, schedule)
+    check_angle(step_of(*given)(), autograd_of(*given)())
+    return step_over_bp(*given, repeats, target)
 
 
 def dp_step(sizes: Sizes) -> Result:
@@ -100,11 +83,11 @@ def async_tick(sizes: Sizes) -> Result:
 
 def peak_memory(sizes: Sizes) -> Result:
     """Weights and all, of two steps: the second has the states of the first to replace."""
-    _, bare, simulation = _steps(sizes, _DP, _SWEEP)
-    model, (x, target) = simulation.model, random_batch(sizes.images, 3, 32, 32)
+    simulation, x, target = _given(sizes, _DP, _SWEEP)
+    model, bare = simulation.model, autograd_of(simulation, x, target)
 
     def ours() -> None:
-        step = _step(_simulation(model, _DP, _SWEEP), x, target)
+        step = step_of(_simulation(model, _DP, _SWEEP), x, target)
         for _ in range(2):
             step()
 

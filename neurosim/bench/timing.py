@@ -28,8 +28,9 @@ class Measurement:
 @dataclass(frozen=True)
 class Sizes:
     """How much is measured. ``dyads`` of None stands for VGG16; ``planes`` is the batch of conv
-    layers, ``images`` that of VGG16, whose widths are divided by ``thinner``. ``span`` are the
-    multiples of the smallest size at which a law is measured."""
+    layers, ``images`` that of networks of images, whose widths are divided by ``thinner``, and of
+    the learning systems. ``span`` are the multiples of the smallest size at which a law is
+    measured."""
 
     dyads: int | None = None
     neuron_ticks: int = 5
@@ -48,6 +49,11 @@ class Sizes:
     def slow(self) -> int:
         """Repeats of what takes seconds."""
         return max(1, self.repeats // 2)
+
+    @property
+    def slowest(self) -> int:
+        """Repeats of what takes ten seconds."""
+        return max(1, self.repeats // 3)
 
 
 FULL = Sizes()
@@ -94,12 +100,22 @@ def alternate(functions: Mapping[str, Callable[[], object]], repeats: int) -> di
 
 
 def ratio(
-    ours: Callable[[], object], other: Callable[[], object], repeats: int, target: str, what: str
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    repeats: int,
+    target: str,
+    what: str,
+    calls: int = 1,
 ) -> Result:
-    """How much longer ours takes."""
-    seconds = alternate({"ours": ours, "other": other}, repeats)
-    against = f"{target}; {what}: {1e3 * seconds['other']:,.1f} ms"
-    return seconds["ours"] / seconds["other"], "times", against
+    """How much longer ours takes; in a turn of the other it is called so many times."""
+
+    def turn() -> None:
+        for _ in range(calls):
+            other()
+
+    seconds = alternate({"ours": ours, "other": turn}, repeats)
+    once = seconds["other"] / calls
+    return seconds["ours"] / once, "times", f"{target}; {what}: {1e3 * once:,.1f} ms"
 
 
 def peak_bytes(function: Callable[[], object]) -> int:

@@ -20,11 +20,11 @@ VGG16_DYADS = 190_986
 RATE, TICK = 1.0, 0.1  # of the Poisson clocks: a unit wakes in one of ten ticks, or so
 
 
-def mlp(width: int, batch: int, depth: int = 3) -> tuple[Model, Tensor, Tensor]:
+def mlp(width: int, batch: int, depth: int = 3, **options: Any) -> tuple[Model, Tensor, Tensor]:
     """784-W-…-W-10 in float32 with ``depth`` hidden populations, with a batch of random images and
-    one-hot targets."""
+    one-hot targets; ``options`` of the network are as in its file."""
     layers = [{"dense": width}] * depth + [{"dense": 10}]
-    model = Model(Network.from_dict({"input": [784], "layers": layers}))
+    model = Model(Network.from_dict({"input": [784], "layers": layers} | options))
     return model, *random_batch(batch, 784)
 
 
@@ -38,6 +38,14 @@ def vgg16(thinner: int = 1) -> Network:
     return Network.from_dict(
         {"input": [3, 32, 32], "initialization": "lecun_normal", "layers": layers}
     )
+
+
+def convnet(thinner: int = 1) -> Network:
+    """128-256-512-512 convolutions with max-pools and a dense layer, at 32×32 inputs, as in the
+    papers on equilibrium propagation: states in [0, 1] and weak weights."""
+    layers = [{"conv": channels // thinner, "pool": "max"} for channels in (128, 256, 512, 512)]
+    options = {"activation": "hard_sigmoid", "initialization": "weak_uniform"}
+    return Network.from_dict({"input": [3, 32, 32], "layers": [*layers, {"dense": 10}]} | options)
 
 
 def random_batch(batch: int, *shape: int) -> tuple[Tensor, Tensor]:

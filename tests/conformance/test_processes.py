@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from inspect import isabstract
 from itertools import product
+from typing import Any, get_args
 
 import pytest
 import torch
 from cases import (
     FEEDBACK,
     NETWORKS,
+    PHASED,
     RULES,
     SCHEDULES,
     UNITS,
@@ -18,6 +21,10 @@ from cases import (
     differing,
     phased_cases,
 )
+
+import neurosim as ns
+from neurosim.rules import Rule
+from neurosim.rules.dual_propagation import DampingName, NudgeName, Variant
 
 STARTS = [("zero", None), ("feedforward", 2), ("carry", None), ("carry", 3)]
 CASES = [
@@ -84,3 +91,28 @@ def test_processes_in_steps(schedule: str) -> None:
         assert not differing(found.minus, expected.minus)
         assert found.trace.wakes == expected.trace.wakes
         assert asdict(found.counts) == asdict(expected.counts)
+
+
+def test_every_rule_is_among_them() -> None:
+    tested = [*RULES.values(), *(phased.rule for phased in PHASED.values())]
+    assert {type(rule) for rule in tested} == {
+        found
+        for found in (getattr(ns, name) for name in ns.__all__)
+        if isinstance(found, type) and issubclass(found, Rule) and not isabstract(found)
+    }
+
+
+@pytest.mark.parametrize("nudge", get_args(NudgeName))
+@pytest.mark.parametrize("variant", [*get_args(Variant), *get_args(DampingName)])
+@pytest.mark.parametrize("schedule", ["poisson", "lazy"])
+def test_every_variant_with_every_nudge(schedule: str, variant: str, nudge: Any) -> None:
+    """`strong` and `published` are the two dampings of `damped`."""
+    damping = {"variant": "damped", "damping": variant}
+    options: Any = damping if variant in get_args(DampingName) else {"variant": variant}
+    rule = ns.DualPropagation(alpha=0.7, beta=0.5, nudge=nudge, **options)
+    case = Case("conv", schedule, "tile", "feedforward", learn_every=3)
+    setups = (
+        case.build(processes=mode, rule=rule, loss="squared_error")
+        for mode in ("population", "neuron")
+    )
+    compare(*setups, inferences=1)

@@ -1,0 +1,92 @@
+"""How the gradient's error falls with β, and where damping lets inference come to rest."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import log
+from typing import Any
+
+import pytest
+import torch
+from test_fixedpoint import chain, random
+
+import neurosim as ns
+from neurosim import metrics
+from neurosim.losses import LOSSES
+
+X, Y = random(4, 5, seed=50), random(4, 3, seed=51)
+
+
+def error(activation: str, **rule: Any) -> float:
+    """‖g − BP‖ / ‖BP‖ at the fixed point."""
+    model = chain(activation)
+    exact = metrics.back_propagation(model, LOSSES["squared_error"], X, Y)
+    found = ns.fixed_point(model, X, Y, rule=ns.DualPropagation(**rule)).gradients
+    assert found is not None
+    flat = [torch.cat([g[name].flatten() for name in exact]) for g in (found, exact)]
+    return float((flat[0] - flat[1]).norm() / flat[1].norm())
+
+
+@pytest.mark.parametrize("nudge", ["prediction", "potential", "proximal"])
+@pytest.mark.parametrize("variant", ["aro", "lagrangian"])
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 0.75, 1.0])
+def test_the_order_of_the_error(variant: str, nudge: str, alpha: float) -> None:
+    rule = {"variant": variant, "nudge": nudge, "alpha": alpha}
+    errors = [error("tanh", beta=beta, **rule) for beta in (0.02, 0.01, 0.005)]
+    for larger, smaller in pairwise(errors):
+        assert log(larger / smaller, 2) == pytest.approx(2 if alpha == 0.5 else 1, rel=0.1)
+
+
+@pytest.mark.parametrize(("variant", "alpha"), [("aro", 0.5), ("lagrangian", 0.0)])
+def test_kinks_hide_it(variant: str, alpha: float) -> None:
+    """Exact below the first kink that is crossed, of no order beyond."""
+    rule = {"variant": variant, "alpha": alpha, "nudge": "prediction"}
+    assert error("relu", beta=1e-3, **rule) < 1e-14
+    beyond = [error("relu", beta=beta, **rule) for beta in (0.1, 0.05, 0.025)]
+    for larger, smaller in pairwise(beyond):
+        assert 0 < log(larger / smaller, 2) < 0.9
+
+
+def rests(norm: float, hidden: int = 3, **rule: Any) -> tuple[bool, float]:
+    """Whether a random ReLU network whose weights have this norm comes to rest, and its residual
+    then."""
+    layers = [*({"name": f"h{k}", "dense": 20} for k in range(hidden)), {"name": "o", "dense": 8}]
+    model = ns.Model(ns.Network.from_dict({"input": 10, "layers": layers}), dtype=torch.float64)
+    draws = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draws, dtype=torch.float64))
+            of = torch.linalg.matrix_norm(parameter, 2) if parameter.dim() == 2 else 1 / 0.3
+            parameter.mul_((norm if parameter.dim() == 2 else 1.0) / of)
+    x = torch.randn(4, 10, generator=draws, dtype=torch.float64)
+    simulation = ns.Simulation(
+        model,
+        rule=ns.DualPropagation(beta=1.0, nudge="prediction", **rule),
+        schedule=ns.schedules.Sweep("forward", 1600),
+        stop=ns.Stop(1e-8, every=10 * (hidden + 1)),
+    )
+    outcome = simulation.infer(x, torch.eye(8, dtype=torch.float64)[:4])
+    found = metrics.residual(simulation.state, simulation.rule, simulation.nudge)
+    return outcome.stopped, max(found.mean[""], found.difference[""])
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "alpha",
+    [
+        pytest.param(0.0, marks=SLOW),
+        0.25,
+        pytest.param(0.75, marks=SLOW),
+        pytest.param(1.0, marks=SLOW),
+    ],
+)
+def test_damping_brings_to_rest_what_never_was(alpha: float) -> None:
+    """At the spectral norm 3."""
+    rested, residual = rests(3.0, variant="damped", alpha=alpha)
+    assert rested
+    assert residual <= 1e-8
+    rested, residual = rests(3.0, variant="aro", alpha=alpha)
+    assert not rested
+    assert residual > 1e-3
