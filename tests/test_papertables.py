@@ -98,6 +98,7 @@ def test_what_is_said_last_holds() -> None:
     assert overrides_of(found, row, choice) == (
         "name=mnist-r-dp-20",
         "plasticity.optimizer.lr=3e-4",
+        "plasticity.learning_rate={kind: cosine}",
         "training.epochs=7",
         "schedule.updates=30",
         "data.root=here",
