@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from neurosim import metrics
-from neurosim.rules import Nudge, Rule
+from neurosim.rules import Nudge, Rule, Woken
 from neurosim.state import State
 
 STEPS = 5000
@@ -131,13 +131,9 @@ def free_wake(
             weight = None if weight is None else damage.feedback_weight(link.name, weight)
             back = link.operator.adjoint(states[link.post.name], weight, winners[link.name], None)
             apical = back if apical is None else apical + back
-        wake = rule.wake(
-            cell.population.activation,
-            basal[cell.name],
-            apical,
-            strength=0.0 if cell is state.output else None,
-        )
-        result[cell.name] = damage.hold(cell.name, wake.plus)
+        strength = 0.0 if cell is state.output else None
+        woken = Woken(cell.population.activation, basal[cell.name], apical, strength=strength)
+        result[cell.name] = damage.hold(cell.name, rule.wake(woken).plus)
     return result
 
 

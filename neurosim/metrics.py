@@ -14,7 +14,7 @@ from neurosim.lines import Line
 from neurosim.link import Cell
 from neurosim.losses import Loss
 from neurosim.model import Model
-from neurosim.rules import Nudge, Rule, Wake
+from neurosim.rules import Nudge, Rule, Wake, Woken
 from neurosim.state import State
 from neurosim.transit import View
 
@@ -75,14 +75,14 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
             weight = link.feedback_weight
             part = crossing.adjoint(link.products, difference, weight, winners, None)
             apical = part if apical is None else apical + part
-        wake = rule.wake(
+        woken = Woken(
             cell.population.activation,
             basal,
             apical,
             force=rule.force(nudge, basal) if nudge.active and cell is state.output else None,
             strength=nudge.strength if cell is state.output else None,
         )
-        result[cell.name] = cell.hold(wake)
+        result[cell.name] = cell.hold(rule.wake(woken))
     return result
 
 

@@ -25,7 +25,7 @@ from neurosim.lines import Line
 from neurosim.link import Cell, Link
 from neurosim.messages import Counts, News, Outbox, Sending, marks_of
 from neurosim.operators import Selection
-from neurosim.rules import Nudge, Rule, Wake
+from neurosim.rules import Nudge, Rule, Wake, Woken
 from neurosim.state import State
 from neurosim.storage import as_stored
 
@@ -125,8 +125,8 @@ class Ticker:
                 link.unwired.clear(None)
             strength = self.nudge.strength if cell is self.state.output else None
             basal = self._basal(cell, None)
-            wake = self.rule.wake(cell.population.activation, basal, None, strength=strength)
-            wake = cell.hold(wake)
+            woken = Woken(cell.population.activation, basal, strength=strength)
+            wake = cell.hold(self.rule.wake(woken))
             cell.plus.set(wake.plus)
             cell.minus.set(wake.minus)
             flags.add(wake.plus.sum().isfinite())
@@ -215,7 +215,7 @@ class Ticker:
             part = link.apical.take(selection)
             if part is not None:
                 apical = part if apical is None else apical + part
-        return self.rule.wake(
+        woken = Woken(
             cell.population.activation,
             self._basal(cell, selection),
             apical,
@@ -225,6 +225,7 @@ class Ticker:
             force=self._force(cell, selection),
             strength=self.nudge.strength if cell is self.state.output else None,
         )
+        return self.rule.wake(woken)
 
     def _force(self, cell: Cell, selection: Selection | None) -> Tensor | None:
         """The nudge of the selected output dyads. A softmax needs the potentials of all of them:

@@ -20,6 +20,7 @@ from neurosim.memory import estimate
 from neurosim.operators import Dense, Operator
 from neurosim.pooling import Pool
 from neurosim.precision import Mixed
+from neurosim.rules import Woken
 from neurosim.scenario import Scenario
 from tests.conformance.cases import RULES, SCHEDULES, UNITS, differing, make_data, make_model
 
@@ -101,13 +102,13 @@ def test_a_step_written_out() -> None:
         basal[name] = product.float() + bias[name]
         below = basal[name] if name == "out" else basal[name].relu()
         mean[name] = below
-    wake = rule.wake("identity", basal["out"], None, force=y - basal["out"])
+    wake = rule.wake(Woken("identity", basal["out"], force=y - basal["out"]))
     difference = {"out": wake.difference}
     for name, above in (("h2", "out"), ("h1", "h2")):
         sent = difference[above]
         assert sent is not None
         apical = (sent.to(BF16) @ weight[above].to(BF16)).float()
-        wake = rule.wake("relu", basal[name], apical)
+        wake = rule.wake(Woken("relu", basal[name], apical))
         difference[name], mean[name] = wake.difference, wake.mean
     found = sim.gradients()
     for name, pre in zip(names, ("input", "h1", "h2"), strict=True):

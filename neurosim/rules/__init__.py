@@ -1,7 +1,7 @@
 """Rules: what a neuron is and does when it wakes."""
 
 from neurosim.rules.back_propagation import BackPropagation
-from neurosim.rules.base import Nudge, Phase, Rule, Upward, Wake
+from neurosim.rules.base import Nudge, Phase, Rule, Upward, Wake, Woken
 from neurosim.rules.contrastive_hebbian import ContrastiveHebbian
 from neurosim.rules.difference_target_propagation import (
     DifferenceTargetPropagation,
@@ -26,4 +26,5 @@ __all__ = [
     "Rule",
     "Upward",
     "Wake",
+    "Woken",
 ]

@@ -8,9 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from neurosim import dyad
-from neurosim.dyad import ActivationName
 from neurosim.populations import Feedback
-from neurosim.rules.base import Nudge, Rule, Wake
+from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 
 @dataclass(frozen=True)
@@ -44,20 +43,8 @@ class BackPropagation(Rule):
         assert nudge.target is not None
         return nudge.loss.gradient(basal, nudge.target).neg()
 
-    def wake(
-        self,
-        activation: ActivationName,
-        basal: Tensor,
-        apical: Tensor | None,
-        *,
-        plus: Tensor | None = None,
-        minus: Tensor | None = None,
-        damping: float = 0.0,
-        force: Tensor | None = None,
-        strength: complex | None = None,
-    ) -> Wake:
+    def wake(self, woken: Woken) -> Wake:
+        activation, basal, apical = woken.activation, woken.basal, woken.pull
         state = dyad.ACTIVATIONS[activation](basal)
-        if force is not None:
-            apical = force if apical is None else apical + force
         error = None if apical is None else dyad.backward(activation, basal, state, apical)
         return Wake(state, state, state, error)

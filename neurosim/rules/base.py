@@ -31,6 +31,30 @@ class Wake(NamedTuple):
     difference: Tensor | None
 
 
+class Woken(NamedTuple):
+    """Dyads of one population that wake, with what they find: arrays of shape (B, …).
+
+    An apical potential of None is zero. The states ``plus`` and ``minus`` are given under damping
+    alone, ``force`` for output dyads under an active nudge, and ``strength`` for all output dyads:
+    that of the present phase.
+    """
+
+    activation: ActivationName
+    basal: Tensor
+    apical: Tensor | None = None
+    plus: Tensor | None = None
+    minus: Tensor | None = None
+    damping: float = 0.0
+    force: Tensor | None = None
+    strength: complex | None = None
+
+    @property
+    def pull(self) -> Tensor | None:
+        """The apical potential with the force of the nudge."""
+        apical, force = self.apical, self.force
+        return apical if force is None else force if apical is None else apical + force
+
+
 class Upward(NamedTuple):
     """A projection upward, as far as damping depends on it: its weights, those that differences
     come back through only where they are separate."""
@@ -166,20 +190,5 @@ class Rule(ABC):
         """What an active nudge adds to the apical potential of all output dyads (B, *output)."""
 
     @abstractmethod
-    def wake(
-        self,
-        activation: ActivationName,
-        basal: Tensor,
-        apical: Tensor | None,
-        *,
-        plus: Tensor | None = None,
-        minus: Tensor | None = None,
-        damping: float = 0.0,
-        force: Tensor | None = None,
-        strength: complex | None = None,
-    ) -> Wake:
-        """One wake of dyads with these potentials (B, …); an apical potential of None is zero.
-
-        ``force`` is given for output dyads under an active nudge, ``strength`` for all output
-        dyads: that of the present phase.
-        """
+    def wake(self, woken: Woken) -> Wake:
+        """One wake of these dyads."""

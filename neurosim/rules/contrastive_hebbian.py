@@ -8,11 +8,10 @@ from torch import Tensor
 
 from neurosim import dyad
 from neurosim.checks import check_counts
-from neurosim.dyad import ActivationName
 from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
 from neurosim.network import Network
-from neurosim.rules.base import Nudge, Phase, Wake
+from neurosim.rules.base import Nudge, Phase, Wake, Woken
 from neurosim.rules.energy import EnergyRule, one
 
 
@@ -87,16 +86,10 @@ class ContrastiveHebbian(EnergyRule):
         assert nudge.target is not None
         return nudge.target
 
-    def wake_output(
-        self,
-        activation: ActivationName,
-        basal: Tensor,
-        apical: Tensor | None,
-        force: Tensor | None,
-        strength: complex,
-    ) -> Wake:
-        del strength, apical  # nothing lies above the output
-        return one(dyad.ACTIVATIONS[activation](basal) if force is None else force)
+    def wake_output(self, woken: Woken, strength: complex) -> Wake:
+        del strength  # and nothing lies above the output
+        clamped = woken.force
+        return one(dyad.ACTIVATIONS[woken.activation](woken.basal) if clamped is None else clamped)
 
 
 def hops_to_output(network: Network) -> dict[str, int]:

@@ -15,7 +15,7 @@ from neurosim.dyad import ActivationName
 from neurosim.errors import ConfigurationError
 from neurosim.network import Network
 from neurosim.populations import Feedback, unknown
-from neurosim.rules.base import Nudge, Rule, Wake
+from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 Value = TypeVar("Value", int, float)
 
@@ -138,22 +138,10 @@ class DifferenceTargetPropagation(Rule):
         assert nudge.target is not None
         return nudge.loss.gradient(basal, nudge.target) * -self.beta
 
-    def wake(
-        self,
-        activation: ActivationName,
-        basal: Tensor,
-        apical: Tensor | None,
-        *,
-        plus: Tensor | None = None,
-        minus: Tensor | None = None,
-        damping: float = 0.0,
-        force: Tensor | None = None,
-        strength: complex | None = None,
-    ) -> Wake:
+    def wake(self, woken: Woken) -> Wake:
+        activation, apical = woken.activation, woken.pull
         f = dyad.ACTIVATIONS[activation]
-        state = f(basal)
-        if force is not None:
-            apical = force if apical is None else apical + force
+        state = f(woken.basal)
         if apical is None:
             return Wake(state, state, state, None)
         target = state + apical

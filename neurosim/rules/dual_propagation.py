@@ -10,11 +10,10 @@ from torch import Tensor
 
 from neurosim import dyad
 from neurosim.checks import check_choices, check_positive
-from neurosim.dyad import ActivationName
 from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
 from neurosim.populations import Feedback
-from neurosim.rules.base import Nudge, Rule, Upward, Wake
+from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
 from neurosim.spectrum import loop_gain
 
 Variant = Literal["aro", "lagrangian", "damped"]
@@ -131,42 +130,30 @@ class DualPropagation(Rule):
             case "proximal":
                 return nudge.target * self.beta
 
-    def wake(
-        self,
-        activation: ActivationName,
-        basal: Tensor,
-        apical: Tensor | None,
-        *,
-        plus: Tensor | None = None,
-        minus: Tensor | None = None,
-        damping: float = 0.0,
-        force: Tensor | None = None,
-        strength: complex | None = None,
-    ) -> Wake:
+    def wake(self, woken: Woken) -> Wake:
+        activation, damping = woken.activation, woken.damping
+        basal, apical = woken.basal, woken.pull
         w_plus, w_minus = self.weights
         stiff_plus = stiff_minus = 0.0
-        if force is not None:
-            apical = force if apical is None else apical + force
-            if self.nudge == "proximal":
-                stiff_plus, stiff_minus = w_plus * self.beta, -w_minus * self.beta
+        if woken.force is not None and self.nudge == "proximal":
+            stiff_plus, stiff_minus = w_plus * self.beta, -w_minus * self.beta
         f = dyad.ACTIVATIONS[activation]
-        new_plus = dyad.relax(
-            f, basal, apical, w_plus, state=plus, damping=damping, stiffness=stiff_plus
+        plus = dyad.relax(
+            f, basal, apical, w_plus, state=woken.plus, damping=damping, stiffness=stiff_plus
         )
         if apical is None and not damping:
-            return Wake(new_plus, new_plus, new_plus, None)
-        new_minus = dyad.relax(
-            f, basal, apical, -w_minus, state=minus, damping=damping, stiffness=stiff_minus
+            return Wake(plus, plus, plus, None)
+        minus = dyad.relax(
+            f, basal, apical, -w_minus, state=woken.minus, damping=damping, stiffness=stiff_minus
         )
         if damping or stiff_plus or stiff_minus:
-            mean, difference = self.mean(new_plus, new_minus), dyad.difference(new_plus, new_minus)
-            return Wake(new_plus, new_minus, mean, difference)
-        difference = dyad.difference(new_plus, new_minus, activation, apical)
+            return Wake(plus, minus, self.mean(plus, minus), dyad.difference(plus, minus))
+        difference = dyad.difference(plus, minus, activation, apical)
         if activation == "identity":
             # A linear dyad's mean is a + (αw⁺ − (1−α)w⁻)Δ. Taking it from the states would round,
             # and the rounding would look like news.
             tilt = self.alpha * w_plus - (1.0 - self.alpha) * w_minus
             mean = dyad.relax(dyad.identity, basal, apical, tilt)
         else:
-            mean = self.mean(new_plus, new_minus)
-        return Wake(new_plus, new_minus, mean, difference)
+            mean = self.mean(plus, minus)
+        return Wake(plus, minus, mean, difference)

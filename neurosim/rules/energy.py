@@ -19,11 +19,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from neurosim import dyad
-from neurosim.dyad import ActivationName
 from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
 from neurosim.network import Network
-from neurosim.rules.base import Nudge, Rule, Wake
+from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 Readout = Literal["state", "static"]
 
@@ -44,31 +43,14 @@ class EnergyRule(Rule):
         return plus
 
     @abstractmethod
-    def wake_output(
-        self,
-        activation: ActivationName,
-        basal: Tensor,
-        apical: Tensor | None,
-        force: Tensor | None,
-        strength: complex,
-    ) -> Wake:
+    def wake_output(self, woken: Woken, strength: complex) -> Wake:
         """One wake of output dyads under a nudge of this strength; see `Rule.wake`."""
 
-    def wake(
-        self,
-        activation: ActivationName,
-        basal: Tensor,
-        apical: Tensor | None,
-        *,
-        plus: Tensor | None = None,
-        minus: Tensor | None = None,
-        damping: float = 0.0,
-        force: Tensor | None = None,
-        strength: complex | None = None,
-    ) -> Wake:
-        if strength is not None:
-            return self.wake_output(activation, basal, apical, force, strength)
-        return one(dyad.relax(dyad.ACTIVATIONS[activation], basal, apical, self.feedback_gain))
+    def wake(self, woken: Woken) -> Wake:
+        if woken.strength is not None:
+            return self.wake_output(woken, woken.strength)
+        f = dyad.ACTIVATIONS[woken.activation]
+        return one(dyad.relax(f, woken.basal, woken.apical, self.feedback_gain))
 
 
 class NudgedEnergyRule(EnergyRule):
@@ -114,21 +96,13 @@ class NudgedEnergyRule(EnergyRule):
             return nudge.loss.gradient(basal, nudge.target) * -nudge.strength
         return nudge.target * nudge.strength
 
-    def wake_output(
-        self,
-        activation: ActivationName,
-        basal: Tensor,
-        apical: Tensor | None,
-        force: Tensor | None,
-        strength: complex,
-    ) -> Wake:
+    def wake_output(self, woken: Woken, strength: complex) -> Wake:
+        basal = woken.basal
         if self.readout == "static":
-            return Wake(basal, basal, basal, force)
-        stiffness: complex = 0.0
-        if force is not None:
-            apical, stiffness = force if apical is None else apical + force, strength
-        f = dyad.ACTIVATIONS[activation]
-        return one(dyad.relax(f, basal, apical, 1.0, stiffness=stiffness))
+            return Wake(basal, basal, basal, woken.force)
+        stiffness = 0.0 if woken.force is None else strength
+        f = dyad.ACTIVATIONS[woken.activation]
+        return one(dyad.relax(f, basal, woken.pull, 1.0, stiffness=stiffness))
 
 
 def one(state: Tensor) -> Wake:

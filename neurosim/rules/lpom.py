@@ -9,10 +9,9 @@ from torch import Tensor
 
 from neurosim import dyad
 from neurosim.checks import check_positive
-from neurosim.dyad import ActivationName
 from neurosim.errors import ConfigurationError
 from neurosim.losses import Loss
-from neurosim.rules.base import Nudge, Rule, Upward, Wake
+from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
 from neurosim.spectrum import loop_gain
 
 
@@ -66,27 +65,17 @@ class LPOM(Rule):
         assert nudge.target is not None
         return nudge.target * self.beta
 
-    def wake(
-        self,
-        activation: ActivationName,
-        basal: Tensor,
-        apical: Tensor | None,
-        *,
-        plus: Tensor | None = None,
-        minus: Tensor | None = None,
-        damping: float = 0.0,
-        force: Tensor | None = None,
-        strength: complex | None = None,
-    ) -> Wake:
+    def wake(self, woken: Woken) -> Wake:
+        activation, damping = woken.activation, woken.damping
+        basal, apical = woken.basal, woken.pull
+        stiffness = 0.0 if woken.force is None else self.beta
         f = dyad.ACTIVATIONS[activation]
         predicted = f(basal)
-        stiffness = 0.0
-        if force is not None:
-            apical = force if apical is None else apical + force
-            stiffness = self.beta
         if apical is None and not damping:
             return Wake(predicted, predicted, predicted, None)
-        state = dyad.relax(f, basal, apical, 1.0, state=plus, damping=damping, stiffness=stiffness)
+        state = dyad.relax(
+            f, basal, apical, 1.0, state=woken.plus, damping=damping, stiffness=stiffness
+        )
         if damping:
             difference = dyad.difference(state, predicted)
         elif stiffness:
