@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -32,7 +33,8 @@ class Stop:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an inference came to. States are copies of shape (B, *shape), by population name.
+    """What an inference came to. ``plus`` and ``minus`` are copies of the states, (B, *shape), by
+    population name.
 
     ``prediction`` is the basal potential of the output dyads (B, *output): the output without the
     nudge. In a rule with phases it is that at the end of the free one, and the states are those at
@@ -41,14 +43,15 @@ class Outcome:
     ``stopped`` tells whether the stopping condition ended it.
     """
 
-    plus: dict[str, Tensor]
-    minus: dict[str, Tensor]
     prediction: Tensor
     time: float
     ticks: int
     counts: Counts
     trace: Trace
     stopped: bool
+    # By reference: whoever writes into one makes a copy of its own first. Most are never asked for.
+    _plus: dict[str, Tensor] = field(repr=False)
+    _minus: dict[str, Tensor] = field(repr=False)
 
     @classmethod
     def of(
@@ -62,12 +65,20 @@ class Outcome:
         stopped: bool,
     ) -> Outcome:
         """The outcome of an inference that leaves this state."""
-        plus = {cell.name: cell.plus.value.clone() for cell in state.cells}
-        minus = {cell.name: cell.minus.value.clone() for cell in state.cells}
+        plus = {cell.name: cell.plus.some(None) for cell in state.cells}
+        minus = {cell.name: cell.minus.some(None) for cell in state.cells}
         prediction = phases.free_prediction
         if prediction is None:
             prediction = output_potential(state.output)
-        return cls(plus, minus, prediction, time, ticks, counts, trace, stopped)
+        return cls(prediction, time, ticks, counts, trace, stopped, plus, minus)
+
+    @cached_property
+    def plus(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._plus.items()}
+
+    @cached_property
+    def minus(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._minus.items()}
 
     @property
     def wakes(self) -> int:

@@ -168,6 +168,17 @@ def test_an_outcome_is_a_copy(name: str) -> None:
     assert all(not torch.equal(kept[k], v) for k, v in second.plus.items())
 
 
+@EVERY
+def test_an_outcome_stays_what_it_was(name: str) -> None:
+    """Its states are copied when they are asked for, and nobody writes into them before."""
+    one, two = (build(SCHEDULES[name], init="carry") for _ in range(2))
+    first, expected = one.infer(X, Y), two.infer(X, Y)
+    assert expected.plus.keys() == expected.minus.keys()  # asked for at once
+    for x in (-X, 2 * X):
+        one.infer(x, Y)
+    assert same(first, expected)
+
+
 def test_gradients_of_the_input_are_not_asked_for() -> None:
     x = X.clone().requires_grad_()
     outcome = build(Parallel(4)).infer(x, Y)
