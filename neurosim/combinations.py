@@ -102,7 +102,8 @@ class _RefusedError(Exception):
 def _read_axis(assignment: str) -> Axis:
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
-        raise _RefusedError("write it as key.path=value1,value2")
+        hint = documents.quotes_hint(assignment)
+        raise _RefusedError(f"write it as key.path=value1,value2{hint}")
     texts = split_values(text)
     if texts == [""]:
         raise _RefusedError("there is no value after '='; write key.path=value1,value2")

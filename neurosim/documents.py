@@ -160,12 +160,18 @@ class _RefusedError(Exception):
     """Why an assignment cannot be applied; `apply_overrides` adds which one it is."""
 
 
+def quotes_hint(assignment: str) -> str:
+    """What to do about a piece that a shell has cut off at a space of a mapping or a list."""
+    cut = assignment.endswith(("}", "]", ","))
+    return ", and in quotes where it has spaces: 'key.path={a: 1, b: 2}'" if cut else ""
+
+
 def _read(assignment: str) -> tuple[list[tuple[str, bool]], Document]:
     """The steps of the key, each with whether it stands in brackets, and the value."""
     key, equals, text = assignment.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise _RefusedError("write it as key.path=value")
+        raise _RefusedError("write it as key.path=value" + quotes_hint(assignment))
     if found := FORBIDDEN.search(key):
         raise _RefusedError(forbidden(found[0]))
     if not _KEY.fullmatch(key):

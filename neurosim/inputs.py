@@ -80,9 +80,9 @@ def check_phases(
         )
     if learn_every is not None:
         raise ConfigurationError(
-            f"learn_every is {learn_every}, but {type(rule).__name__} contrasts the ends of its "
-            f"phases ({names}), between which the weights must not change; leave it out to learn "
-            "at the end of an inference",
+            f"a weight update after every {learn_every} ticks does not go with "
+            f"{type(rule).__name__}, which contrasts the ends of its phases ({names}), between "
+            "which the weights must not change; leave it out to learn at the end of an inference",
             "learn_every",
         )
     for (projection, kind), channel in channels.items():
@@ -101,9 +101,11 @@ def effect_of(channel: Channel, name: str) -> bool:
     return effect is not None and getattr(effect, "std", effect) != 0
 
 
-def check_probes(probes: Sequence[Probe], network: Network) -> None:
+def check_probes(probes: Sequence[Probe], network: Network, rule: Rule) -> None:
     """Raises ConfigurationError for a probe that cannot measure this network."""
-    if network.cycle is not None and any(p.kind == "gradient_angle" for p in probes):
+    if network.cycle is None or rule.prediction == "settled":
+        return
+    if any(p.kind == "gradient_angle" for p in probes):
         raise ConfigurationError(
             "the probe gradient_angle compares with back-propagation, which needs a network "
             "without cycles",
@@ -121,7 +123,7 @@ def check_length(ticks: int, nudge_after: int, learn_every: int | None) -> None:
         )
     if learn_every is not None and learn_every > ticks:
         raise ConfigurationError(
-            f"learn_every is {learn_every}, but the schedule ends after {ticks} ticks: the weights "
-            "would never change",
+            f"a weight update after every {learn_every} ticks, but the schedule ends after {ticks} "
+            "ticks: the weights would never change",
             "learn_every",
         )

@@ -89,8 +89,8 @@ ACCURACY = Column(
     "test_accuracy",
     "test accuracy",
     "%",
-    "on the test images, of the feed-forward prediction at the epoch that was best on the "
-    "validation images",
+    "on the test images, of the feed-forward prediction (rules with phases, EP, H-EP and CHL: of "
+    "their free phase) at the epoch that was best on the validation images",
     100.0,
     "focus",
 )

@@ -33,7 +33,8 @@ class Probe:
 
     ``residual``: per population and in total, for the mean and the difference.
     ``gradient_angle``: angle (degrees) and norm ratio per parameter against the true gradient:
-    back-propagation's, or that of the settled network for a rule that predicts so. A rule with
+    back-propagation's, or that of the settled network for a rule that predicts so (the record then
+    says ``reference``: settled, and there is none where no free fixed point is found). A rule with
     phases has a gradient in the last one only.
     ``reach``: which populations have a difference of the target's making. ``messages``: messages
     by kind, synaptic operations and wakes so far. ``wakes``: the wakes of the tick, as `Replay`
@@ -146,7 +147,9 @@ class Recorder:
                 if reference is None:
                     return None
                 local, _ = self._phases.gradients()
-                return _alignment_record(metrics.alignment(local, reference))
+                compared = _alignment_record(metrics.alignment(local, reference))
+                settled = self._rule.prediction == "settled"
+                return compared | ({"reference": "settled"} if settled else {})
             case "reach":
                 return {"reached": metrics.reach(self._state)}
             case "messages":

@@ -166,7 +166,7 @@ def _inference(run: Run, network: Network | None) -> str:
         chart = plots.residual_chart(residuals, kind, populations)
         parts.append(page.figure(f"Residual of the {kind}", chart, why_not))
     angle = plots.angle_chart(angles, parameters)
-    parts.append(page.figure("Angle to back-propagation", angle, none("gradient_angle")))
+    parts.append(page.figure(f"Angle to {_true(angles)}", angle, none("gradient_angle")))
     if turned := run.of("feedback_angle"):
         chart = plots.feedback_chart(turned, projections)
         parts.append(page.figure("Feedback weights", chart, "no value was finite"))
@@ -197,6 +197,12 @@ def _messages(run: Run, populations: Sequence[str], projections: Sequence[str]) 
     return parts
 
 
+def _true(traces: Traces) -> str:
+    """The gradient that the probe ``gradient_angle`` compared with."""
+    settled = plots.of_settled(traces)
+    return "the gradient of the settled network" if settled else "back-propagation"
+
+
 def _last_angles(traces: Traces) -> str:
     if not traces:
         return ""
@@ -204,7 +210,8 @@ def _last_angles(traces: Traces) -> str:
     angles, ratios = (plots.group(last, key) for key in ("angle", "norm_ratio"))
     rows = [(name, angle, ratios.get(name)) for name, angle in angles.items()]
     rows.append(("all parameters", last.get("total_angle"), last.get("total_norm_ratio")))
-    caption = f"Local gradient against back-propagation, end of {plots.moment_text(max(traces))}"
+    against = f"Local gradient against {_true(traces)}"
+    caption = f"{against}, end of {plots.moment_text(max(traces))}"
     table = page.table(caption, ("parameter", "angle (°)", "ratio of norms"), rows)
     return page.details("Gradients at the end of the inference", table)
 

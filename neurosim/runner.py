@@ -170,10 +170,13 @@ def _learn(
 
 def _summary(scenario: Scenario, trainer: Trainer, folder: Path, status: str) -> dict[str, Any]:
     last: dict[str, Any] = {}
-    ends: dict[str, Any] = {}  # of the last inference that a probe looked into
+    ends: dict[str, Any] = {}  # of the last inference that probes looked into
+    looked = None
     with (folder / "metrics.jsonl").open("rb") as file:
         for line in file:
             event = json.loads(line)
+            if event["event"] == "trace" and event["step"] != looked:
+                ends, looked = {}, event["step"]
             if event["event"] == "epoch":
                 last = event
             elif event.get("probe") in ("gradient_angle", "feedback_angle"):

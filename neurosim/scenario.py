@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,9 +142,9 @@ class Scenario:
         file, document = self.file, self.document
         with located(document, ("probes",)):
             intervals = probe_intervals(file.probes)
-        self._check_cycle(intervals)
         with located(document, ("rule",)):
             rule = file.rule.make()
+        self._check_cycle([] if rule.prediction == "settled" else intervals)
         with located(document, ()):
             rule.check_loss(LOSSES[file.loss])
         if rule.prediction == "settled":
@@ -185,6 +185,12 @@ class Scenario:
         elif self.file.training.evaluation == "feedforward":
             message = f"{rule} predicts by its free phase; use evaluation 'settled'"
             problems.append(self.document.problem(("training", "evaluation"), message))
+        if self.file.robustness is not None:
+            message = (
+                "attacks and Lipschitz bounds are those of a feed-forward prediction, but "
+                f"{rule} predicts by its free phase; leave it out"
+            )
+            problems.append(self.document.problem(("robustness",), message))
         if problems:
             raise DocumentError(problems)
 
@@ -202,7 +208,7 @@ class Scenario:
         section = self.file.plasticity.optimizer
         return "momentum" if getattr(section, "momentum", 0.0) else section.kind
 
-    def _check_cycle(self, intervals: dict[str, int]) -> None:
+    def _check_cycle(self, probes: Collection[str]) -> None:
         """What a network with a cycle cannot be asked for."""
         if self.network.cycle is None:
             return
@@ -223,7 +229,7 @@ class Scenario:
                     "network with a cycle does not have; leave it out",
                 )
             )
-        if "gradient_angle" in intervals:
+        if "gradient_angle" in probes:
             problems.append(
                 self.document.problem(
                     ("probes",),

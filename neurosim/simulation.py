@@ -87,7 +87,7 @@ class Simulation(Resumable):
         network = model.network
         self.probes = tuple(p if isinstance(p, Probe) else Probe(p) for p in probes)
         check_start(init, self.rule, network)
-        check_probes(self.probes, network)
+        check_probes(self.probes, network, self.rule)
         self.loss = LOSSES[loss]
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)

@@ -69,6 +69,7 @@ def test_the_product_in_the_order_given() -> None:
     ("assignments", "said"),
     [
         (["seed"], "in the argument 'seed': write it as key.path=value1,value2"),
+        (["0.5},"], "write it as key.path=value1,value2, and in quotes where it has spaces"),
         (["=1,2"], "write it as key.path=value1,value2"),
         (["seed="], "there is no value after '='"),
         (["seed=  "], "there is no value after '='"),

@@ -157,6 +157,7 @@ def test_overrides_of_what_is_in_another_file(tmp_path: Path) -> None:
         ("seed", "in the argument 'seed': write it as key.path=value"),
         ("", "in the argument '': write it as"),
         ("=1", "in the argument '=1': write it as key.path=value"),
+        ("lpom}", "write it as key.path=value, and in quotes where it has spaces"),
         ("seed=", "there is no value after '='"),
         ("seed=# x", "the document is empty"),
         ("a..b=1", "'a..b' is no key"),

@@ -175,8 +175,13 @@ def staleness_chart(traces: Traces, kind: str, measure: str, order: Sequence[str
     )
 
 
+def of_settled(traces: Traces) -> bool:
+    """Whether these angles are to the gradient of the settled network."""
+    return any(r.get("reference") == "settled" for records in traces.values() for r in records)
+
+
 def angle_chart(traces: Traces, order: Sequence[str]) -> Chart | None:
-    """The angle of the local gradient to back-propagation in degrees, by parameter.
+    """The angle of the local gradient to the true one in degrees, by parameter.
 
     Parameters of the same population or projection share a colour; the dash tells them apart.
     """
@@ -190,7 +195,7 @@ def angle_chart(traces: Traces, order: Sequence[str]) -> Chart | None:
         line = Line(name, colour=hues[owner], dash=dashes.get(kind, "dotted"))
         series.append((line, _within("angle", name)))
     lines, note = _traced(traces, series)
-    label = "angle to back-propagation (°)"
+    label = f"angle to {'the true gradient' if of_settled(traces) else 'back-propagation'} (°)"
     chart = line_chart("angle", lines, TIME, label, note, scale="degrees")
     if chart is None:
         return None
