@@ -24,20 +24,24 @@ def unequal(new: Tensor, old: Tensor | None) -> Tensor:
 
 def count(mask: Tensor) -> Tensor | int:
     """How many values are set."""
-    return int(np.count_nonzero(mask.numpy())) if mask.is_cpu else mask.count_nonzero()
+    return int(np.count_nonzero(as_stored(mask).numpy())) if mask.is_cpu else mask.count_nonzero()
 
 
 def per_dyad(mask: Tensor) -> Tensor:
     """(B, …) → (…): of how many samples each value is set."""
     stored = as_stored(mask)
-    flat = stored.flatten(1)
-    if not mask.is_cpu or flat.shape[1] % 8:
+    flat = stored.flatten(1) if stored is mask else stored
+    if not mask.is_cpu or flat.shape[-1] % 8:
         return mask.sum(0)
     # Eight bytes are added at once: none of them overflows within `_ROWS` samples.
-    words = flat.contiguous().view(torch.int64)
-    parts = [words[row : row + _ROWS].sum(0) for row in range(0, len(words), _ROWS)]
-    total = torch.stack(parts).view(torch.uint8).sum(0).view(stored.shape[1:])
-    return total if stored is mask else total.movedim(-1, 0)
+    words = flat.reshape(-1).view(torch.int64).view(*flat.shape[:-1], -1)
+    samples = 0 if stored is mask else -2
+    parts = [
+        words.narrow(samples, row, min(_ROWS, len(mask) - row)).sum(samples)
+        for row in range(0, len(mask), _ROWS)
+    ]
+    total = torch.stack(parts).view(torch.uint8).sum(0)
+    return total.view(mask.shape[1:]) if stored is mask else total.movedim(-1, 0)
 
 
 def any_nonzero(values: Tensor) -> Tensor | bool:

@@ -13,6 +13,7 @@ from torch.nn import grad
 from neurosim.errors import NetworkError
 from neurosim.operators import (
     PATCH_GATHER_COST,
+    POSITION_GATHER_COST,
     Ints,
     Operator,
     Pair,
@@ -22,6 +23,7 @@ from neurosim.operators import (
     rows,
 )
 from neurosim.pooling import Pool, input_gradient, window_output, window_transpose
+from neurosim.storage import by_position, for_library, lies_by_position
 from neurosim.windows import Windows, correlate, correlate_few, few_pay, needed
 
 
@@ -70,9 +72,10 @@ class Conv2d(Operator):
         """What the kernels see of (C, H, W)."""
         return Windows((self.pre[1], self.pre[2]), self.kernel, self.stride, self.padding)
 
-    def _gathers(self, positions: int, channels: int) -> bool:
-        """Whether to gather patches at so many positions, for so many channels each."""
-        return gather_pays(positions, prod(self.middle[1:]), channels, PATCH_GATHER_COST)
+    def _gathers(self, positions: int, channels: int, array: Tensor) -> bool:
+        """Whether to gather patches of an array at so many positions, for so many channels each."""
+        cost = POSITION_GATHER_COST if lies_by_position(array) else PATCH_GATHER_COST
+        return gather_pays(positions, prod(self.middle[1:]), channels, cost)
 
     def forward_selects(self, selection: Selection, batch: int) -> bool:
         """At worst all positions of some channels are computed."""
@@ -109,6 +112,7 @@ class Conv2d(Operator):
             middle = correlate_few(weight, mean, self.windows)
             middle = middle if early is None else middle.add_(early[:, None, None])
         else:
+            mean = for_library(mean)
             middle = F.conv2d(mean, weight, early, self.stride, self.padding)
         if self.pool is None:
             return middle, None
@@ -126,7 +130,7 @@ class Conv2d(Operator):
         """
         taps = positions if self.pool is None else self.pool.windows(self.middle).covered(positions)
         before, where = needed(taps)
-        if not self._gathers(len(before), len(weight)):
+        if not self._gathers(len(before), len(weight), mean):
             return None
         values = correlate(weight, mean.flatten(2), self.windows.covered(before))
         if bias is not None and not self._late:
@@ -155,7 +159,7 @@ class Conv2d(Operator):
             return self._whole_adjoint(difference, weight, winners)
         channels, positions = selection.box
         weight = rows(weight, channels, 1)
-        if self._gathers(len(positions), len(channels)):
+        if self._gathers(len(positions), len(channels), difference):
             return selection.cut(self._some_adjoint(difference, weight, winners, positions))
         return selection.cut(self._whole_adjoint(difference, weight, winners))
 
@@ -185,12 +189,14 @@ class Conv2d(Operator):
             if self.pool.gathers(len(before), self.middle):
                 middle = self.pool.some_adjoint(difference, self.middle, winners, before)
                 return correlate(turned, middle, places)
-        return correlate(turned, self._unpooled(difference, winners).flatten(2), index)
+        middle = self._unpooled(difference, winners)
+        middle = by_position(middle) if lies_by_position(difference) else middle
+        return correlate(turned, middle.flatten(2), index)
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
         middle = self._unpooled(difference, winners)
         back: Tensor = grad.conv2d_weight(  # type: ignore[no-untyped-call]
-            mean, self.weight_shape, middle, self.stride, self.padding
+            for_library(mean), self.weight_shape, for_library(middle), self.stride, self.padding
         )
         return back.contiguous()  # as the weight is, whatever the order of the states
 

@@ -4,7 +4,7 @@ hold: states, what was last sent and is seen of it, cached potentials.
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ from neurosim.rules import Wake
 from neurosim.slots import Slot, Stale
 from neurosim.storage import by_position
 from neurosim.transit import View
+
+Way = Literal["up", "down"]
 
 
 class Outlet:
@@ -86,7 +88,10 @@ class Link:
         # Without a weight nothing is multiplied, so nothing is rounded.
         mixed = precision == "bf16-mixed" and self.weight is not None
         self.products = Mixed(self.operator) if mixed else self.operator
-        self.copies = Copies() if mixed else None
+        self.rounded = mixed
+        # Of a convolution some positions are computed tap by tap, see `windows.correlate`.
+        self.has_taps = pre.by_position and self.weight is not None and self.weight.dim() == 4
+        self.copies = Copies()
         self.bias: nn.Parameter | None = None
         # What the ends see of each other; over ideal channels, what was last sent. Several views
         # are those of synapses with different delays. The input is sent nothing.
@@ -102,7 +107,8 @@ class Link:
 
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
         """W s̄ + b of the means as they are seen, and winners; see `Operator.forward`."""
-        weight, bias = self.forward_weight, self.bias
+        weight = self._multiplied("up", by_tap=selection is not None)
+        bias = self.bias
         total: Tensor | None = None
         winners: Tensor | None = None
         for view in self.heard_means:
@@ -128,7 +134,8 @@ class Link:
     def adjoint(self, selection: Selection | None) -> Tensor | None:
         """Wᵀ δ of the differences as they are seen; None where all of them are zero."""
         total: Tensor | None = None
-        weight, winners = self.feedback_weight, self.winners.tensor
+        weight = self._multiplied("down", by_tap=selection is not None)
+        winners = self.winners.tensor
         for view in self.differences:
             seen = self._routed(view.value.tensor)
             if seen is not None:
@@ -169,30 +176,46 @@ class Link:
     @property
     def forward_weight(self) -> Tensor | None:
         """What means are multiplied by: the weight, as far as the synapses have no mismatch."""
-        weight = self.weight
-        if weight is None or self.copies is None:
-            return None if weight is None else self._damage.forward_weight(self.name, weight)
-        damaged = partial(self._damage.forward_weight, self.name, weight)
-        return self.copies.of(weight, "up", damaged)
+        return self._multiplied("up")
 
     @property
     def feedback_weight(self) -> Tensor | None:
         """What differences are multiplied by, transposed: the weight or a separate one."""
-        weight = self.weight if self.feedback is None else self.feedback
-        if weight is None or self.copies is None:
-            return None if weight is None else self._damage.feedback_weight(self.name, weight)
-        if self.feedback is None and self._damage.is_alike(self.name):
-            return self.forward_weight
-        damaged = partial(self._damage.feedback_weight, self.name, weight)
-        return self.copies.of(weight, "down", damaged)
+        return self._multiplied("down")
+
+    def _multiplied(self, way: Way, *, by_tap: bool = False) -> Tensor | None:
+        """What is multiplied by on the way up or down; ``by_tap`` the values of a tap together,
+        if there are taps."""
+        if way == "down" and self._alike:
+            way = "up"
+        weight = self.weight if way == "up" or self.feedback is None else self.feedback
+        if weight is None:
+            return None
+        damaged = self._damage.forward_weight if way == "up" else self._damage.feedback_weight
+        by_tap = by_tap and self.has_taps
+        if not self.rounded and not by_tap:
+            return damaged(self.name, weight)
+
+        def made() -> Tensor:
+            found = damaged(self.name, weight).detach()
+            found = found.to(ROUNDED) if self.rounded else found
+            return by_position(found) if by_tap else found
+
+        return self.copies.of(weight, (way, by_tap), made)
+
+    @property
+    def _alike(self) -> bool:
+        """Whether differences are multiplied by what means are."""
+        return self.feedback is None and self._damage.is_alike(self.name)
 
     @property
     def copied_bytes(self) -> int:
-        """Of the rounded copies of the weight."""
-        if self.copies is None or self.weight is None:
+        """Of the copies of the weight, rounded or in another order."""
+        if self.weight is None:
             return 0
-        ways = 1 if self.feedback is None and self._damage.is_alike(self.name) else 2
-        return ways * self.weight.numel() * ROUNDED.itemsize
+        copies = (1 if self._alike else 2) * (int(self.rounded) + int(self.has_taps))
+        itemsize = ROUNDED.itemsize if self.rounded else self.weight.itemsize
+        return copies * self.weight.numel() * itemsize
 
     @property
     def present_version(self) -> int:

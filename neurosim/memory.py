@@ -21,10 +21,10 @@ Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
 class Memory:
     """Bytes by what they are for.
 
-    ``weights`` with biases, feedback and rounded copies, ``gradients``, ``optimizer``; ``states``:
-    s⁺, s⁻, difference and what was last sent, with what phases keep of them; ``caches``:
-    potentials and max-pool winners; ``rings``: messages on their way; ``work``: what a tick (or the
-    evaluation) makes and drops again.
+    ``weights`` with biases, feedback, and copies that are rounded or in another order;
+    ``gradients``, ``optimizer``; ``states``: s⁺, s⁻, difference and what was last sent, with what
+    phases keep of them; ``caches``: potentials and max-pool winners; ``rings``: messages on their
+    way; ``work``: what a tick (or the evaluation) makes and drops again.
     """
 
     weights: int
@@ -80,8 +80,8 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
             assert link.weight is not None
             momentum += 2 * link.weight.numel() * element  # and a gradient
             largest = max(largest, 3 * array(pre) + 6 * array(post))
-        if link.copies is not None and link.weight is not None:
-            copies += link.copied_bytes
+        copies += link.copied_bytes
+        if link.rounded and link.weight is not None:
             passed = batch * (pre + post + middle) + link.weight.numel()
             largest = max(largest, passed * ROUNDED.itemsize + array(max(pre, post)))
     # The input sends nothing on its way: what is seen of it is there from the start.

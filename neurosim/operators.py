@@ -31,11 +31,13 @@ Whole = Literal["channels", "positions"]
 Ints = npt.NDArray[np.int64]
 
 # How many multiply-adds the copying of one gathered value costs. Rows of a weight are contiguous,
-# columns are not; patches are what kernels see of a plane; in pooling, a multiply-add is one look
-# at a value. Constants, not measurements of this run: the choice must not depend on timing.
+# columns are not; patches are what kernels see of a plane, which comes in larger pieces where the
+# values of a position lie together; in pooling, a multiply-add is one look at a value. Constants,
+# not measurements of this run: the choice must not depend on timing.
 ROW_GATHER_COST = 16
 COLUMN_GATHER_COST = 48
 PATCH_GATHER_COST = 64
+POSITION_GATHER_COST = 16
 POOL_GATHER_COST = 2
 
 
@@ -81,13 +83,12 @@ class Selection:
         """The channels or positions, where these are whole."""
         return upload(self.box[0 if self.whole == "channels" else 1], self.device)
 
-    def _flat(self, array: Tensor) -> tuple[Tensor, Tensor]:
-        """An array as (B, all values as they lie in memory), and where the dyads are in that."""
-        stored = as_stored(array)
-        if stored is array:
-            return array.flatten(1), self.flat
+    def _places(self, array: Tensor) -> Tensor:
+        """(B, count): where the dyads are in all values of an array that lies by position."""
+        batch, channels = array.shape[:2]
         area = prod(self.shape[1:])
-        return stored.flatten(1), self.flat % area * self.shape[0] + self.flat // area
+        samples = torch.arange(batch, device=array.device)[:, None]
+        return (self.flat % area * batch + samples) * channels + self.flat // area
 
     def cut(self, values: Tensor) -> Tensor:
         """What `take` would return, from all values of the box: (B, channels, positions), or
@@ -114,18 +115,21 @@ class Selection:
             return array.index_select(1, self._index)
         if self.whole == "positions":
             return positions_of(array.flatten(2), self.box[1])
-        flat, index = self._flat(array)
-        return flat.index_select(1, index)
+        stored = as_stored(array)
+        if stored is array:
+            return array.flatten(1).index_select(1, self.flat)
+        return stored.flatten().take(self._places(array))
 
     def put(self, array: Tensor, values: Tensor) -> None:
         """Writes values of the shape that `take` returns into ``array`` in place."""
         if self.whole == "channels":
-            array.index_copy_(1, self._index, values)
+            array[:, self._index] = values  # twice as fast as index_copy_
         elif self.whole == "positions":
             write_positions(array.flatten(2), self._index, values)
-        else:  # twice as fast as index_copy_
-            flat, index = self._flat(array)
-            flat.scatter_(1, index.expand(len(array), -1), values)
+        elif (stored := as_stored(array)) is array:
+            array.flatten(1).scatter_(1, self.flat.expand(len(array), -1), values)
+        else:
+            stored.flatten().put_(self._places(array), values)
 
 
 def _distinct(values: Ints, bound: int) -> Ints:

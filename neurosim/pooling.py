@@ -24,7 +24,7 @@ from neurosim.operators import (
     gather_pays,
     rows,
 )
-from neurosim.storage import blank
+from neurosim.storage import blank, for_library
 from neurosim.windows import NOWHERE, Windows, at, packed
 
 # From so many channels on torch's max-pooling on the CPU is faster with the channels last, although
@@ -60,6 +60,7 @@ def input_gradient(
     size: Shape, weight: Tensor, output: Tensor, stride: Pair, padding: Pair
 ) -> Tensor:
     """The adjoint of a convolution: from (B, C', H', W') to ``size`` = (B, C, H, W)."""
+    output = for_library(output)
     back: Tensor
     back, *_ = torch.ops.aten.convolution_backward(
         *(output, blank(size, output), weight, None, stride, padding, (1, 1), False, (0, 0), 1),
@@ -87,6 +88,7 @@ class Pool:
 
     def forward(self, array: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pooled array, and for max the winners: indices into the H·W plane before pooling."""
+        array = for_library(array)
         if self.kind == "max":
             swift = array.is_cpu and array.shape[1] >= WIDE and not array.requires_grad
             if swift:
@@ -99,6 +101,7 @@ class Pool:
 
     def adjoint(self, array: Tensor, shape: Shape, winners: Tensor | None) -> Tensor:
         """Sends (B, C, H', W') back to (B, *shape): to the winners, or evenly over the window."""
+        array = for_library(array)
         like = blank((len(array), *shape), array)
         back: Tensor
         if self.kind == "max":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Literal
 
 import torch
@@ -76,20 +76,19 @@ class Mixed:
 
 
 class Copies:
-    """What a projection multiplies by, in bfloat16: made once for each version of its weights."""
+    """What a projection multiplies by where that is not the weight itself: made once for each
+    version of its weights."""
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[int, Tensor]] = {}
+        self._made: dict[Hashable, tuple[int, Tensor]] = {}
 
     def clear(self) -> None:
         """The weights may have changed."""
         self._made.clear()
 
-    def of(self, weight: Tensor, way: str, make: Callable[[], Tensor]) -> Tensor:
-        """The copy for one ``way`` through the projection, of what ``make`` returns; it is made
-        of ``weight``."""
-        known = self._made.get(way)
+    def of(self, weight: Tensor, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """The copy of that key, which ``make`` makes of ``weight``."""
+        known = self._made.get(key)
         if known is None or known[0] != weight._version:
-            known = weight._version, make().detach().to(ROUNDED)
-            self._made[way] = known
+            known = self._made[key] = weight._version, make()
         return known[1]

@@ -18,8 +18,7 @@ class Slot:
     """One array that is replaced as a whole or written in part.
 
     Whole replacement keeps a reference, so two slots may hold one tensor; a slot makes its own copy
-    before it writes in place. An empty slot stands for all zeros. What was written last is not
-    gathered again for who takes it next: that would be as dear as the writing.
+    before it writes in place. An empty slot stands for all zeros.
     """
 
     __slots__ = ("_fresh", "_own", "tensor")
@@ -37,8 +36,9 @@ class Slot:
     def set(self, tensor: Tensor | None) -> None:
         self.tensor, self._own, self._fresh = tensor, False, None
 
-    def put(self, selection: Selection, values: Tensor) -> None:
-        """Writes the selected values, as `Selection.take` would return them."""
+    def put(self, selection: Selection, values: Tensor, *, taken_next: bool = False) -> None:
+        """Writes the selected values, as `Selection.take` would return them. What is ``taken_next``
+        is then not gathered again, which would be as dear as the writing."""
         if self.tensor is None:
             zeros = values.new_zeros(len(values), *selection.shape)
             self.tensor = by_position(zeros) if selection.whole == "positions" else zeros
@@ -46,7 +46,7 @@ class Slot:
         elif not self._own:
             self.tensor, self._own = self.tensor.clone(), True
         selection.put(self.tensor, values)
-        self._fresh = selection, values
+        self._fresh = (selection, values) if taken_next else None
 
     def take(self, selection: Selection | None) -> Tensor | None:
         """The whole array, or the selected values; None for zeros."""

@@ -220,8 +220,7 @@ class State:
         """Takes the present weights as those that the cached potentials were computed with."""
         for link in self.links:
             link.weight_version = link.present_version
-            if link.copies is not None:
-                link.copies.clear()
+            link.copies.clear()
 
     def forget_target(self) -> None:
         """A new target has reached nothing yet."""
@@ -252,8 +251,7 @@ class State:
                 link.weight_version = version
                 link.basal_stale.touch()
                 link.apical_stale.touch()
-                if link.copies is not None:
-                    link.copies.clear()
+                link.copies.clear()
                 changed = True
         return changed
 

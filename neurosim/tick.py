@@ -264,7 +264,8 @@ class Ticker:
         if part is None:
             link.basal.set(value)
         else:
-            link.basal.put(part, value if rows is not None else part.take(value))
+            some = value if rows is not None else part.take(value)
+            link.basal.put(part, some, taken_next=True)
         if winners is not None:
             whole = rows is None and part is not None
             commit.winners.append((link, part, part.take(winners) if whole and part else winners))
@@ -291,11 +292,12 @@ class Ticker:
             if part is None:
                 link.apical.set(None)
             else:
-                link.apical.put(part, torch.zeros_like(part.take(known)))
+                link.apical.put(part, torch.zeros_like(part.take(known)), taken_next=True)
         elif part is None:
             link.apical.set(value)
         else:
-            link.apical.put(part, value if columns is not None else part.take(value))
+            some = value if columns is not None else part.take(value)
+            link.apical.put(part, some, taken_next=True)
         return True
 
     def _part(

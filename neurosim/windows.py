@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from neurosim.devices import upload
-from neurosim.storage import as_stored, positions_of
+from neurosim.storage import as_stored, lies_by_position, positions_of
 
 Pair = tuple[int, int]
 Ints = npt.NDArray[np.int64]
@@ -107,16 +107,29 @@ def at(values: Tensor, index: Ints) -> Tensor:
 
 def correlate(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
     """(C', C, kh, kw) and (B, C, P) → (B, C', n): a kernel at each row of the index (n, kh·kw)."""
-    if as_stored(values) is not values:  # what a kernel sees comes tap by tap
-        seen = at(values, index).permute(0, 2, 3, 1).flatten(2).flatten(0, 1)  # (B·n, t·C)
-        found = seen @ weight.flatten(2).transpose(1, 2).flatten(1).T
-        return found.view(len(values), len(index), -1).transpose(1, 2)
+    if lies_by_position(values):
+        return _correlate_taps(weight, values, index)
     seen, flat = at(values, index.T).flatten(1, 2), weight.flatten(1)  # (B, C·t, n) and (C', C·t)
     if len(index) >= MERGED_BELOW:
         # Expanded here: torch would merge the batch on its own for a weight that needs gradients.
         return flat.expand(len(values), -1, -1) @ seen
     merged = seen.transpose(1, 2).flatten(0, 1) @ flat.T  # (B·n, C')
     return merged.view(len(values), len(index), -1).transpose(1, 2)
+
+
+def _correlate_taps(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
+    """The same, a product for every tap: all that it sees is then gathered in large pieces, and
+    used before it has left the processor's cache."""
+    stored = as_stored(values)  # (P, B, C)
+    taps = weight.flatten(2).movedim(-1, 0)  # (t, C', C)
+    places = upload(index.T.clip(min=0), values.device)
+    total = stored.new_zeros(len(index) * len(values), len(weight))
+    for tap, place, outside in zip(taps, places, index.T == NOWHERE, strict=True):
+        seen = stored.index_select(0, place)
+        if outside.any():
+            seen.index_fill_(0, upload(np.flatnonzero(outside), values.device), 0)
+        total.addmm_(seen.flatten(0, 1), tap.T)
+    return total.view(len(index), len(values), -1).movedim(0, -1)
 
 
 def few_pay(weight: Tensor, values: Tensor) -> bool:
@@ -135,11 +148,19 @@ def correlate_few(weight: Tensor, values: Tensor, windows: Windows) -> Tensor:
     flat = weight.permute(2, 3, 0, 1).flatten(0, 2)  # (t·C', C)
     products = flat.expand(len(values), -1, -1) @ values.flatten(2)
     planes = products.view(len(values), -1, len(weight), *windows.plane)
-    total = values.new_zeros(len(values), len(weight), *windows.output)
-    sizes = windows.padding, windows.plane, windows.output
+    parts = []
     for number, tap in enumerate(np.ndindex(*windows.kernel)):
-        (y, from_y), (x, from_x) = map(_overlap, tap, *sizes)
-        total[:, :, y, x] += planes[:, number, :, from_y, from_x]
+        axes = zip(tap, windows.padding, windows.plane, windows.output, strict=True)
+        (y, from_y), (x, from_x) = (_overlap(*axis) for axis in axes)
+        parts.append(((y, x), planes[:, number, :, from_y, from_x]))
+    everywhere = tuple(slice(0, size) for size in windows.output)
+    begin = next((i for i, (where, _) in enumerate(parts) if where == everywhere), None)
+    if begin is None:
+        total = values.new_zeros(len(values), len(weight), *windows.output)
+    else:
+        total = parts.pop(begin)[1].contiguous()
+    for (y, x), part in parts:
+        total[:, :, y, x] += part
     return total
 
 

@@ -151,16 +151,19 @@ def test_the_bare_loop_skips_only_what_cannot_change() -> None:
 @pytest.mark.parametrize("layer", layers.CONV_LAYERS, ids=lambda layer: layer.name)
 @pytest.mark.parametrize("kind", layers.TENTHS)
 def test_a_tenth_of_a_layer_wakes_and_computes(kind: UnitKind, layer: layers.ConvLayer) -> None:
-    """Both potentials at every call, for a tenth as nearly as units allow."""
+    """Both potentials in every tick, for a tenth of the units over all of them."""
     waking = layers.ConvWakes(layer, kind, 0.1, 1, 2)
     simulation = waking.simulation
     dyads = simulation.model.network.dyadic[0].size
     before = replace(simulation.counts)
     waking()
     after = simulation.counts
-    assert (after.forward - before.forward, after.adjoint - before.adjoint) == (1, 1)
-    assert after.unit_wakes - before.unit_wakes == waking.units
-    assert (after.wakes - before.wakes) / dyads == pytest.approx(0.1, abs=0.03)
+    ticks = layers.TICKS
+    assert (after.forward - before.forward, after.adjoint - before.adjoint) == (ticks, ticks)
+    units = int((simulation.layout.population_of == 0).sum())
+    woken = after.unit_wakes - before.unit_wakes
+    assert woken == math.floor(0.1 * ticks * units)
+    assert after.wakes - before.wakes == woken * dyads // units
     assert simulation.state.by_name["part"].difference.value.any()
 
 

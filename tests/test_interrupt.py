@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,12 +85,12 @@ def check_folder(folder: Path, status: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides", "wait", "inside"),
+    ("name", "overrides", "inside"),
     [
-        ("random_order", SHORT, 0.0, False),
-        ("lazy", [*SHORT, "training.epochs=6"], 0.0, False),
-        ("poisson", LONG, 0.2, True),
-        ("poisson", [*LONG, "init=carry", *MESSAGES], 0.2, True),
+        ("random_order", SHORT, False),
+        ("lazy", [*SHORT, "training.epochs=6"], False),
+        ("poisson", LONG, True),
+        ("poisson", [*LONG, "init=carry", *MESSAGES], True),
     ],
     ids=[
         "random_order",
@@ -99,18 +100,24 @@ def check_folder(folder: Path, status: str) -> None:
     ],
 )
 def test_resume_gives_what_an_uninterrupted_run_gives(
-    root: Path, tmp_path: Path, name: str, overrides: list[str], wait: float, inside: bool
+    root: Path, tmp_path: Path, name: str, overrides: list[str], inside: bool
 ) -> None:
     scenario = str(root / "scenarios" / f"{name}.yaml")
     arguments = ["run", scenario, *overrides, "--out", str(tmp_path)]
     folder = tmp_path / name / "one"
-    code, output = interrupted([*arguments, "--id", "one"], "epoch 1", wait)
-    assert code == 130, output
-    assert "Traceback" not in output
-    assert f"resume with    neurosim resume {folder}" in output
-    check_folder(folder, "interrupted")
-    if inside:
-        assert load_state(folder / "checkpoints/last.safetensors")["trainer"]["labels"] is not None
+    # When the next inference begins, and whether it is over by then, is up to the machine.
+    for wait in (0.2, 0.4, 0.1, 0.8, 1.6) if inside else (0.0,):
+        shutil.rmtree(folder, ignore_errors=True)
+        code, output = interrupted([*arguments, "--id", "one"], "epoch 1", wait)
+        assert code == 130, output
+        assert "Traceback" not in output
+        assert f"resume with    neurosim resume {folder}" in output
+        check_folder(folder, "interrupted")
+        trainer = load_state(folder / "checkpoints/last.safetensors")["trainer"]
+        if (trainer["labels"] is not None) == inside:
+            break
+    else:
+        pytest.fail("never stopped where it was meant to")
     before = summary(folder)
 
     neurosim("resume", folder)

@@ -42,7 +42,8 @@ def costs(route: tuple[int, int] | None) -> Iterator[None]:
     channels where the latter never pays; None for the real ones."""
     with pytest.MonkeyPatch.context() as patch:
         if route is not None:
-            patch.setattr(convolution, "PATCH_GATHER_COST", route[0])
+            for name in ("PATCH_GATHER_COST", "POSITION_GATHER_COST"):
+                patch.setattr(convolution, name, route[0])
             patch.setattr(pooling, "POOL_GATHER_COST", route[1])
             few = route[1] == NEVER
             patch.setattr(convolution, "few_pay", lambda *_: few)

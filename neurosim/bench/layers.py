@@ -18,6 +18,7 @@ from neurosim.schedules.planned import Planned, planned
 from neurosim.simulation import Simulation
 from neurosim.units import Layout, Unit, UnitKind
 
+TICKS = 5  # at a call
 TENTHS: tuple[UnitKind, ...] = ("column", "channel", "tile")
 
 
@@ -55,7 +56,8 @@ class _Plan(Planned):
 
 
 class ConvWakes:
-    """Ticks in each of which a ``share`` of a layer's units wakes, drawn anew, and nothing else.
+    """`TICKS` ticks at a call, in each of which a ``share`` of a layer's units wakes, drawn anew,
+    and nothing else; of few units one more or less, so that it is the share over five.
 
     Every wake computes both of its potentials, as it would where all around it has changed.
     """
@@ -73,10 +75,10 @@ class ConvWakes:
         everyone = np.arange(layout.total)
         part, above, out = (layout.population_of == index for index in range(3))
         draws = stream(0, "bench")
-        self.units = max(1, round(share * int(part.sum())))
+        ends = np.floor(share * int(part.sum()) * np.arange(calls * TICKS + 1)).astype(int)
         # After a feed-forward start the difference goes down to the layer above in two ticks.
         wakes = [everyone[out], everyone[above]]
-        wakes += [np.sort(draws.permutation(everyone[part])[: self.units]) for _ in range(calls)]
+        wakes += [np.sort(draws.permutation(everyone[part])[:units]) for units in np.diff(ends)]
         self.simulation = Simulation(
             Model(network),
             rule=DualPropagation(alpha=0.5, beta=1.0, variant="aro", nudge="potential"),
@@ -90,18 +92,17 @@ class ConvWakes:
         self.simulation.advance(2)
 
     def __call__(self) -> None:
-        self.simulation.advance(1)
+        self.simulation.advance(TICKS)
 
 
 def tenth_over_dense(kind: UnitKind, sizes: Sizes) -> Result:
-    """The larger ratio of two layers: the one has large weights, the other large planes.
-
-    A tenth of 16 tiles is two of them.
-    """
+    """The larger ratio of two layers: the one has large weights, the other large planes. All of a
+    layer wakes as one population, in the order of memory that suits that."""
     ratios = {}
     for layer in CONV_LAYERS:
         tenth, dense = (
-            ConvWakes(layer, kind, share, sizes.planes, sizes.repeats + 1) for share in (0.1, 1.0)
+            ConvWakes(layer, woken, share, sizes.planes, sizes.repeats + 1)
+            for woken, share in ((kind, 0.1), ("population", 1.0))
         )
         seconds = alternate({"tenth": tenth, "all": dense}, sizes.repeats)
         ratios[layer.name] = seconds["tenth"] / seconds["all"]
