@@ -54,7 +54,7 @@ def _implicit(
         return _norm(steps.values()), _norm(states.values())
 
     with torch.no_grad():
-        if not _settles(half_step):
+        if not settles(half_step):
             return None
     names = list(states)
     leaves = [states[name].requires_grad_() for name in names]
@@ -74,7 +74,7 @@ def _implicit(
         adjoint = [a + step for a, step in zip(adjoint, steps, strict=True)]
         return _norm(steps), _norm(adjoint)
 
-    if not _settles(half_step_back):
+    if not settles(half_step_back):
         return None
     found = torch.autograd.grad(
         outputs, list(parameters.values()), adjoint, allow_unused=True, materialize_grads=True
@@ -82,7 +82,7 @@ def _implicit(
     return dict(zip(parameters, found, strict=True))
 
 
-def _settles(step: Callable[[], tuple[float, float]]) -> bool:
+def settles(step: Callable[[], tuple[float, float]]) -> bool:
     """Whether an iteration comes to rest; ``step`` makes one step and returns the norms of it and
     of where it leads. Given up as soon as it is too slow, or not on its way at all."""
     best, since = inf, 0

@@ -13,10 +13,10 @@ from rich.table import Table as Shown
 from neurosim import page, plots
 from neurosim._version import __version__
 from neurosim.files import write_atomic, write_json
-from neurosim.papertables import Column, Published
 from neurosim.plots import Cell, Quantity, figures_of, number
 from neurosim.results import Row, read_object, spread
 from neurosim.sweepreport import plus_minus
+from neurosim.tableform import Column, Published
 from neurosim.tableruns import HIDDEN, Measured, PlannedTable, measured
 
 FORMAT = "neurosim-table-1"

@@ -12,11 +12,12 @@ from statistics import median
 from neurosim import documents
 from neurosim._version import __version__
 from neurosim.errors import ConfigurationError, DocumentError, Problem
-from neurosim.papertables import TABLES, Table, TableRow
+from neurosim.papertables import TABLES
 from neurosim.plots import number
 from neurosim.populations import unknown
 from neurosim.results import Results, Row, spread
 from neurosim.sweep import Checked, Sweep, plan
+from neurosim.tableform import Table, TableRow
 
 HIDDEN = ("data.root",)  # where the data are says nothing about a result
 

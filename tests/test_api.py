@@ -160,6 +160,7 @@ FLOORS: list[list[str]] = [
         "studyreport",
         "results",
         "sweepreport",
+        "tableform",
         "papertables",
         "bench.timing",
         "bench.work",

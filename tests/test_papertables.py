@@ -16,10 +16,11 @@ from shipped import SCENARIOS
 from neurosim import sweep
 from neurosim.cli import main
 from neurosim.errors import ConfigurationError, DocumentError
-from neurosim.papertables import TABLES, Table
+from neurosim.papertables import TABLES
 from neurosim.plots import Cell, Chart, Quantity, heat_map, row_chart
 from neurosim.plots.rows import Scale
 from neurosim.results import Row, spread
+from neurosim.tableform import Table
 from neurosim.tableruns import Choice, chosen, find, measured, numbers_of, overrides_of, plan_table
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from math import log
+from math import inf, log, nan
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from test_fixedpoint import chain, random
 
 import neurosim as ns
 from neurosim import metrics
+from neurosim.equilibrium import PATIENCE, STEPS, settles
 from neurosim.losses import LOSSES
 
 X, Y = random(4, 5, seed=50), random(4, 3, seed=51)
@@ -90,3 +91,31 @@ def test_damping_brings_to_rest_what_never_was(alpha: float) -> None:
     rested, residual = rests(3.0, variant="aro", alpha=alpha)
     assert not rested
     assert residual > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("decay", "size", "expected", "steps"),
+    [
+        (0.5, 1.0, True, 41),
+        (0.5 ** (1 / (PATIENCE - 1)), 1.0, True, 4945),
+        (0.5 ** (1 / (PATIENCE + 1)), 1.0, False, PATIENCE + 1),
+        (1.0, 1.0, False, PATIENCE + 1),
+        (1.01, 1.0, False, PATIENCE + 1),
+        (0.5, inf, False, 1),
+        (0.5, nan, False, 1),
+        (0.0, 0.0, True, 2),
+    ],
+    ids=["quick", "slow", "too slow", "cycle", "diverges", "inf", "nan", "all zero"],
+)
+def test_whether_an_iteration_settles(
+    decay: float, size: float, expected: bool, steps: int
+) -> None:
+    """Steps that shrink to 1e-12 of where they lead; hopeless ones are not waited for."""
+    made: list[float] = []
+
+    def step() -> tuple[float, float]:
+        made.append(decay ** len(made))
+        return made[-1], size
+
+    assert settles(step) == expected
+    assert len(made) == steps <= STEPS
