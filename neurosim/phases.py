@@ -35,6 +35,7 @@ class Phases:
         self.all = rule.phases
         self.index = self.run = 0  # of the present phase, and of the schedule within it
         self.began = 0  # the tick before the first of this run
+        self.begins: list[int] = []  # the same of each phase so far
         self.free_prediction: Tensor | None = None  # the output at the end of the first phase
         self._kept: Tree | None = None
         self._gradients: dict[str, Tensor] = {}
@@ -42,7 +43,7 @@ class Phases:
     def begin(self, tick: int) -> None:
         """An inference begins, in the first phase."""
         self.index = self.run = 0
-        self.began = tick
+        self.began, self.begins = tick, []
         self.free_prediction = self._kept = None
         self._gradients = {}
         if self.all:
@@ -50,6 +51,7 @@ class Phases:
 
     def _enter(self) -> Phase:
         phase, nudge = self.all[self.index], self._nudge
+        self.begins.append(self.began)
         nudge.strength = phase.strength
         nudge.active = nudge.target is not None and phase.strength != 0
         return phase
@@ -132,6 +134,7 @@ class Phases:
             "index": self.index,
             "run": self.run,
             "began": self.began,
+            "begins": list(self.begins),
             "free_prediction": _mapped(self.free_prediction, torch.clone),
             "kept": _mapped(self._kept, torch.clone),
             "gradients": _mapped(self._gradients, torch.clone),
@@ -144,7 +147,7 @@ class Phases:
             raise StateError(
                 f"the saved state is in phase {self.index + 1}, which the rule has not"
             )
-        self.began = int(state["began"])
+        self.began, self.begins = int(state["began"]), [int(tick) for tick in state["begins"]]
         self._nudge.strength = self.all[self.index].strength if self.all else 0.0
 
         def there(tensor: Tensor) -> Tensor:

@@ -59,7 +59,8 @@ class Trace:
     """What the probes of one inference recorded: a list of records per kind, each with its time.
 
     ``trace["residual"][-1]["total_mean"]`` is the last residual of the means; ``trace.wakes`` is a
-    list of wakes, as `Replay` takes it.
+    list of wakes, as `Replay` takes it. With any probe and a rule with phases ``trace["phase"]``
+    says when each began, at the end of which tick; it is there once the inference has ended.
     """
 
     def __init__(self, records: Mapping[str, Sequence[Record]] | None = None) -> None:
@@ -122,7 +123,10 @@ class Recorder:
                 self._add(trace, probe.kind, counts, tick)
 
     def close(self, trace: Trace, counts: Counts, tick: int) -> None:
-        """At the end of an inference, what was not due at its last tick."""
+        """At the end of an inference, its phases, and what was not due at its last tick."""
+        begins = self._phases.begins if self._probes else ()
+        for began, phase in zip(begins, self._phases.all, strict=False):
+            trace.add("phase", self._when(began) | {"phase": phase.name})
         for probe in self._probes:
             known = trace[probe.kind]
             if probe.kind != "wakes" and (not known or known[-1]["tick"] != tick):

@@ -158,12 +158,14 @@ def _inference(run: Run, network: Network | None) -> str:
     def none(probe: str) -> str:
         return f"the probe {probe} recorded nothing"
 
+    phases = plots.phases_of(run.of("phase"))
+    begins = [time for _, time in phases[1:]]
     parts = []
     for kind in ("mean", "difference"):
         why_not = (
             none("residual") if not residuals else "every recorded value is zero or not finite"
         )
-        chart = plots.residual_chart(residuals, kind, populations)
+        chart = plots.residual_chart(residuals, kind, populations, begins)
         parts.append(page.figure(f"Residual of the {kind}", chart, why_not))
     angle = plots.angle_chart(angles, parameters)
     parts.append(page.figure(f"Angle to {_true(angles)}", angle, none("gradient_angle")))
@@ -171,14 +173,21 @@ def _inference(run: Run, network: Network | None) -> str:
         chart = plots.feedback_chart(turned, projections)
         parts.append(page.figure("Feedback weights", chart, "no value was finite"))
     for title, series in counts.items():
-        chart = plots.count_chart(run.of("messages"), title.lower(), series)
+        chart = plots.count_chart(run.of("messages"), title.lower(), series, begins)
         parts.append(page.figure(title, chart, none("messages")))
     parts += _messages(run, populations, projections)
     sizes = {p.name: p.size for p in network.dyadic} if network else None
-    raster = plots.wake_chart(run.of("wakes"), sizes)
+    raster = plots.wake_chart(run.of("wakes"), sizes, begins)
     parts.append(page.figure("Wakes", raster, none("wakes")))
     parts.append(_reach(run.of("reach"), populations))
-    return page.grid(parts) + _last_angles(angles)
+    return _phases(phases) + page.grid(parts) + _last_angles(angles)
+
+
+def _phases(phases: Sequence[tuple[str, float]]) -> str:
+    if not phases:
+        return ""
+    told = ", ".join(f"{escape(name)} from {time:g}" for name, time in phases)
+    return f"<p>Phases: {told} time units on; dotted lines where one follows another.</p>\n"
 
 
 def _messages(run: Run, populations: Sequence[str], projections: Sequence[str]) -> list[str]:

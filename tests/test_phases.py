@@ -55,7 +55,7 @@ def now(simulation: ns.Simulation) -> dict[str, Tensor]:
 
 def test_the_phases_of_an_inference() -> None:
     """Two runs of the schedule, then one under each nudge; wakes, messages and time go on."""
-    simulation = build()
+    simulation = build(probes=["messages"])
     simulation.start(*batch())
     phases, wakes, messages = [], [], []
     while not simulation.done:
@@ -70,6 +70,9 @@ def test_the_phases_of_an_inference() -> None:
     assert simulation.tick == simulation.last_tick == simulation.ticks == 24
     outcome = simulation.finish()
     assert (outcome.ticks, outcome.time, outcome.wakes) == (24, 24.0, 16 * 24)
+    begun = [(record["phase"], record["time"]) for record in outcome.trace["phase"]]
+    assert begun == [("free", 0.0), ("plus", 12.0), ("minus", 18.0)]
+    assert "phase" not in build().infer(*batch()).trace
 
 
 def test_without_a_target_there_is_the_free_phase() -> None:
@@ -119,6 +122,7 @@ def test_a_stopping_condition_ends_a_phase() -> None:
     assert outcome.ticks < 4 * 600 / 4
     small = [r["tick"] for r in outcome.trace["residual"] if r["total_mean"] <= 1e-8]
     assert len(small) == 3
+    assert [r["tick"] for r in outcome.trace["phase"]] == [0, *small[:2]]
     exact = build(schedule=ns.schedules.Sweep("odd_even", 300))
     exact.infer(*batch())
     for name, gradient in exact.gradients().items():
@@ -164,6 +168,7 @@ def test_saved_in_every_tick_of_every_phase(rule: str, tmp_path: Any) -> None:
         "rule": phased.rule,
         "loss": phased.loss,
         "schedule": ns.schedules.Poisson("neuron", rate=0.5, duration=5.0),
+        "probes": ["messages"],
     }
     if not phased.rule.holomorphic:
         options["channels"] = every_effect(model.network, 0.0)
@@ -183,6 +188,7 @@ def test_saved_in_every_tick_of_every_phase(rule: str, tmp_path: Any) -> None:
     assert all(torch.equal(found.plus[name], value) for name, value in expected.plus.items())
     assert torch.equal(found.prediction, expected.prediction)
     assert found.counts == expected.counts
+    assert found.trace["phase"] == expected.trace["phase"]
     gradients = part.gradients()
     assert all(torch.equal(gradients[name], g) for name, g in whole.gradients().items())
 
@@ -402,6 +408,7 @@ def test_a_run_says_what_its_angle_is_to(tmp_path: Path, monkeypatch: pytest.Mon
     assert "gradient_angle" in summary
     assert "Angle to the gradient of the settled network" in report
     assert "back-propagation" not in report.split("<h2>Scenario")[0]
+    assert "Phases: free from 0, plus from 30, minus from 40 time units on" in report
 
     true_gradient, calls = equilibrium.true_gradient, []
 

@@ -130,6 +130,11 @@ class Canvas:
         """The area between two lines, faintly."""
         self.axes.fill_between(x, low, high, color=self._sentinel(colour), alpha=0.2, linewidth=0)
 
+    def mark(self, begins: Sequence[float]) -> None:
+        """Where something begins."""
+        for x in begins:
+            self.axes.axvline(x, color=INK, alpha=0.5, linewidth=0.8, linestyle="dotted")
+
     def _sentinel(self, colour: str) -> str:
         """A colour for matplotlib that nothing else has, to be replaced by the CSS ``colour``."""
         sentinel = f"#fe{len(self._css):04x}"
@@ -171,8 +176,10 @@ def line_chart(
     note: str = "",
     scale: Literal["linear", "log", "degrees"] = "linear",
     whole: bool = False,
+    begins: Sequence[float] = (),
 ) -> Chart | None:
-    """None if there is nothing to draw. ``whole``: x is marked at whole numbers only."""
+    """None if there is nothing to draw. ``whole``: x is marked at whole numbers only. ``begins``
+    are places on x where something begins."""
     lines = [line for line in lines if len(line.x)]
     if not lines:
         return None
@@ -198,6 +205,7 @@ def line_chart(
                 marker="o" if line.marked or len(line.x) == 1 else "",
                 markersize=3.5,
             )
+        canvas.mark(begins)
         if whole:
             canvas.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if scale == "degrees":

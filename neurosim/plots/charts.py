@@ -132,12 +132,21 @@ def _with_total(
     return _traced(traces, series)
 
 
-def residual_chart(traces: Traces, kind: str, order: Sequence[str]) -> Chart | None:
-    """The residual of the ``kind`` (mean or difference) on a log axis, by population."""
+def phases_of(traces: Traces) -> list[tuple[str, float]]:
+    """The phases of the last inference by name, and when each began."""
+    records = traces[max(traces)] if traces else ()
+    return [(str(r.get("phase")), time) for r in records if (time := time_of(r)) is not None]
+
+
+def residual_chart(
+    traces: Traces, kind: str, order: Sequence[str], begins: Sequence[float] = ()
+) -> Chart | None:
+    """The residual of the ``kind`` (mean or difference) on a log axis, by population; ``begins``
+    are the times at which phases do."""
     lines, note = _with_total(traces, kind, order, "all populations")
     note = f"‖s − T(s)‖ / ‖s‖, where T is one parallel wake of all dyads. {note}"
     label = f"residual of the {kind} (relative)"
-    return line_chart(f"residual-{kind}", lines, TIME, label, note, scale="log")
+    return line_chart(f"residual-{kind}", lines, TIME, label, note, scale="log", begins=begins)
 
 
 def flight_chart(traces: Traces, kind: str, order: Sequence[str]) -> Chart | None:
@@ -223,8 +232,11 @@ def feedback_chart(traces: Traces, order: Sequence[str]) -> Chart | None:
     return line_chart("feedback", lines, EPOCHS, label, scale="degrees", whole=True)
 
 
-def count_chart(traces: Traces, title: str, series: Mapping[str, str]) -> Chart | None:
-    """Counts since the start of the inference; ``series`` maps keys of the records to labels."""
+def count_chart(
+    traces: Traces, title: str, series: Mapping[str, str], begins: Sequence[float] = ()
+) -> Chart | None:
+    """Counts since the start of the inference; ``series`` maps keys of the records to labels,
+    ``begins`` are the times at which phases do."""
     hues = colours(len(series))
     wanted = [
         (Line(label, colour=hue), _value(key))
@@ -232,12 +244,15 @@ def count_chart(traces: Traces, title: str, series: Mapping[str, str]) -> Chart 
     ]
     lines, note = _traced(traces, wanted)
     key = title.replace(" ", "-")
-    chart = line_chart(key, lines, TIME, f"{title} (count since start)", note)
+    chart = line_chart(key, lines, TIME, f"{title} (count since start)", note, begins=begins)
     return chart if chart is None or len(series) > 1 else chart._replace(legend=())
 
 
-def wake_chart(traces: Traces, sizes: Mapping[str, int] | None) -> Chart | None:
-    """A raster of the last inference: time × neuron, populations stacked in the order of ``sizes``.
+def wake_chart(
+    traces: Traces, sizes: Mapping[str, int] | None, begins: Sequence[float] = ()
+) -> Chart | None:
+    """A raster of the last inference: time × neuron, populations stacked in the order of ``sizes``;
+    ``begins`` are the times at which phases do.
 
     Neighbours that wake together are one stroke; of more than `MAX_SEGMENTS` strokes a fixed
     random choice is drawn. Where sizes are not given they are as large as the largest index.
@@ -276,6 +291,7 @@ def wake_chart(traces: Traces, sizes: Mapping[str, int] | None) -> Chart | None:
             x = np.column_stack([time, time, gap]).ravel()
             y = np.column_stack([low, np.maximum(high, low + tall), gap]).ravel()
             canvas.plot(name, hue, x, y, linewidth=wide, solid_capstyle="butt")
+        canvas.mark(begins)
         labels = [f"{_plain(name)} ({size:,})" for name, size in counted.items()]
         canvas.axes.set_yticks((edges[1:] + edges[:-1]) / 2, labels)
         canvas.axes.tick_params(axis="y", length=0)
