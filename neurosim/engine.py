@@ -38,14 +38,19 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-class _Closing(simpy.Event):
-    """Ends the next tick: a timeout of one tick with a priority below that of the wakes."""
+class _Sleep(simpy.Event):
+    """What a process waits for again and again: a timeout that is not made anew for every wake."""
 
     def __init__(self, env: simpy.Environment) -> None:
         super().__init__(env)
         self._ok = True
         self._value = None
-        env.schedule(self, priority=_CLOSING, delay=1)
+
+    def over(self, delay: int, priority: Any = simpy.events.NORMAL) -> _Sleep:
+        """It ends after so many ticks; it must have ended since the last call."""
+        self.callbacks = []
+        self.env.schedule(self, priority, delay)
+        return self
 
 
 class Engine:
@@ -114,7 +119,7 @@ class Engine:
 
     def _unit(self, unit: int, ticks: memoryview) -> _Process:
         env, woken, listens = self._env, self._woken, self._listens
-        timeout, wake = env.timeout, woken.append
+        sleep, wake = _Sleep(env).over, woken.append
         now = self._completed
         while True:
             tick = ticks[unit]
@@ -122,7 +127,7 @@ class Engine:
                 self._asleep[unit] = env.event()
                 yield self._asleep[unit]
                 tick, now = ticks[unit], int(env.now)
-            yield timeout(tick - now)
+            yield sleep(tick - now)
             now = tick
             if not woken:
                 self._open(tick)
@@ -130,6 +135,7 @@ class Engine:
 
     def _population(self, population: int) -> _Process:
         env = self._env
+        sleep = _Sleep(env).over
         low, high = self._offsets[population : population + 2]
         ticks = self.clock.next[low:high]
         earliest = ticks.item if len(ticks) == 1 else ticks.min
@@ -139,15 +145,16 @@ class Engine:
                 self._asleep[population] = env.event()
                 yield self._asleep[population]
                 tick = int(earliest())
-            yield env.timeout(tick - env.now)
+            yield sleep(tick - int(env.now))
             if not self._woken_arrays:
                 self._open(tick)
             self._woken_arrays.append(self._due[population])
 
     def _coordinator(self) -> _Process:
         env = self._env
+        closing = _Sleep(env).over
         while True:
-            yield _Closing(env)
+            yield closing(1, _CLOSING)
             if self._per_unit:
                 units = np.sort(np.array(self._woken, dtype=np.int64))
                 self._woken.clear()
