@@ -248,7 +248,7 @@ SYSTEMS_TABLE = Table(
                 "plasticity={optimizer: {kind: sgd, lr: 0.1, momentum: 0.9, weight_decay: 1e-3}}",
             ),
             conv_net=(
-                "plasticity={optimizer: {kind: sgd, lr: 0.025, momentum: 0.9, weight_decay: 1e-3}}",
+                "plasticity={optimizer: {kind: sgd, lr: 0.01, momentum: 0.9, weight_decay: 1e-3}}",
             ),
         ),
         *_systems(

@@ -40,13 +40,16 @@ class Interrupted:
 
 @contextmanager
 def interruptible() -> Iterator[Interrupted]:
-    """Turns Ctrl-C and a request to terminate into a flag for as long as the block runs."""
+    """Turns Ctrl-C and a request to terminate into a flag for as long as the block runs. Within
+    another such block, what has come there already counts."""
     interrupted = Interrupted()
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield interrupted
         return
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, interrupted.handle) for number in signals]
+    around = (getattr(handler, "__self__", None) for handler in before)
+    interrupted.seen |= any(outer.seen for outer in around if isinstance(outer, Interrupted))
     try:
         yield interrupted
     finally:

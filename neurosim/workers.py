@@ -21,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from typing import Literal, NamedTuple
 
 from neurosim.errors import NeurosimError
+from neurosim.runfolder import interruptible
 
 Task = tuple[str, ...]
 Work = Callable[[Task], str | None]
@@ -50,8 +51,8 @@ def run_all(
     """Does ``work(task)`` for all tasks in ``jobs`` processes; what it returns is the message.
 
     ``work`` is a function at the top of a module, and a task a tuple of text. Once ``stop()``, no
-    task begins, and those under way get one Ctrl-C. Processes that still work when the iterator
-    is closed are killed.
+    task begins, and those under way get one Ctrl-C, which `interruptible` sees. Processes that
+    still work when the iterator is closed are killed.
     """
     waiting = deque(range(len(tasks)))
     workers: list[_Worker] = []
@@ -161,9 +162,10 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 
 def _serve(connection: Connection, work: Work) -> None:
-    """Works until the pipe is closed."""
+    """Works until the pipe is closed. Ctrl-C is a flag for the work to look at: an exception from
+    nowhere may be raised where Python does not let it out, and would be lost."""
     threading.Thread(target=_outlive_nobody, daemon=True).start()
-    with suppress(KeyboardInterrupt, EOFError, OSError):
+    with interruptible(), suppress(KeyboardInterrupt, EOFError, OSError):
         if sys.platform != "win32":
             os.setpgrp()  # Ctrl-C reaches the parent, which passes it on, once
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from neurosim import runner
 from neurosim.checkpoint import load_state
 from neurosim.cli import main
+from neurosim.runfolder import interruptible
 
 SHORT = ["data.limit=200", "training.epochs=3"]
 # Inferences of most of a second, so that a signal is sure to arrive within one.
@@ -146,6 +147,22 @@ def test_resume_gives_what_an_uninterrupted_run_gives(
     assert one["weights_sha256"] != before["weights_sha256"]
     (again,) = neurosim("resume", folder, code=2).output.splitlines()
     assert "finished" in again
+
+
+def test_one_block_within_another() -> None:
+    """Ctrl-C before the inner one counts there, Ctrl-C within it stays there."""
+    with interruptible() as outer:
+        with interruptible() as inner:
+            assert not inner()
+            os.kill(os.getpid(), signal.SIGINT)
+            assert inner()
+        assert not outer()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert outer()
+        with interruptible() as inner:
+            assert inner()
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_resume_in_a_process_of_its_own(root: Path, tmp_path: Path) -> None:

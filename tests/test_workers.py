@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from neurosim.errors import NeurosimError
+from neurosim.runfolder import interruptible
 from neurosim.workers import News, Task, run_all
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
@@ -31,11 +32,10 @@ def work(task: Task) -> str | None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "wait":  # until Ctrl-C, of which it leaves a note
             Path(rest[0]).touch()
-            try:
-                time.sleep(60)
-            except KeyboardInterrupt:
-                Path(rest[0]).write_text("interrupted")
-                raise
+            with interruptible() as interrupted:
+                while not interrupted():
+                    time.sleep(0.02)
+            Path(rest[0]).write_text("interrupted")
         case "group":
             return str(os.getpgrp())
     return None
@@ -79,7 +79,7 @@ def test_stopping_interrupts_what_is_under_way(tmp_path: Path) -> None:
     notes = [tmp_path / name for name in "abc"]
     tasks: list[Task] = [("wait", str(note)) for note in notes]
     news = ended(tasks, 2, lambda: sum(note.exists() for note in notes) == 2)
-    assert sorted(n.kind for n in news) == ["died", "died"]
+    assert sorted(n.kind for n in news) == ["ended", "ended"]
     assert [note.read_text() for note in notes if note.exists()] == ["interrupted"] * 2
     assert not notes[2].exists()
 
