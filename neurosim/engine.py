@@ -166,7 +166,7 @@ class Engine:
             except Exception as error:  # SimPy would raise a copy without its attributes
                 self._failure = error
             self._completed = tick
-            if self._asleep:
+            if self._listens and self._asleep:
                 self.alarm(tick)
 
     def _gather(self) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -295,7 +295,7 @@ class Simulation(Resumable):
             self._recorder.close(self.trace, self.counts, self._tick)
         self._learn_if_due(self._tick + 1)
         self._running = False
-        ticks, counts = self._tick - self._began, Counts(**asdict(self.counts))
+        ticks, counts = self._tick - self._began, replace(self.counts)
         return Outcome.of(
             self.state, self._phases, self.time, ticks, counts, self.trace, self._stopped
         )
