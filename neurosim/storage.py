@@ -34,6 +34,7 @@ def as_stored(array: Tensor) -> Tensor:
 
 
 def lies_by_position(array: Tensor) -> bool:
+    """Whether the values of a position are one piece (and those of a channel are not)."""
     return as_stored(array) is not array
 
 

@@ -108,13 +108,22 @@ def at(values: Tensor, index: Ints) -> Tensor:
 def correlate(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
     """(C', C, kh, kw) and (B, C, P) → (B, C', n): a kernel at each row of the index (n, kh·kw)."""
     if lies_by_position(values):
-        return _correlate_taps(weight, values, index)
+        # In bfloat16 every sum of taps would be rounded, and not just the last.
+        whole = values.dtype == torch.bfloat16
+        return (_correlate_rows if whole else _correlate_taps)(weight, values, index)
     seen, flat = at(values, index.T).flatten(1, 2), weight.flatten(1)  # (B, C·t, n) and (C', C·t)
     if len(index) >= MERGED_BELOW:
         # Expanded here: torch would merge the batch on its own for a weight that needs gradients.
         return flat.expand(len(values), -1, -1) @ seen
     merged = seen.transpose(1, 2).flatten(0, 1) @ flat.T  # (B·n, C')
     return merged.view(len(values), len(index), -1).transpose(1, 2)
+
+
+def _correlate_rows(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
+    """The same, one product of all that the kernels see, tap by tap."""
+    seen = at(values, index).permute(2, 0, 3, 1)  # (n, B, t, C)
+    found = seen.flatten(2) @ weight.flatten(2).transpose(1, 2).flatten(1).T
+    return found.permute(1, 2, 0)
 
 
 def _correlate_taps(weight: Tensor, values: Tensor, index: Ints) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import assume, given, settings
@@ -32,6 +35,19 @@ def test_correlate(data: st.DataObject) -> None:
     for order in (torch.clone, by_position):
         found = correlate(weight, order(values).flatten(2), windows.covered(positions))
         torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("order", [torch.clone, by_position])
+def test_correlate_rounds_once(order: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """In bfloat16 too, where half a unit in the last place is 2⁻⁸."""
+    draws = torch.Generator().manual_seed(0)
+    values = torch.randn(4, 64, 6, 6, generator=draws).bfloat16()
+    weight = torch.randn(8, 64, 3, 3, generator=draws).bfloat16()
+    expected = F.conv2d(values.double(), weight.double(), None, 1, 1).flatten(2)
+    windows = Windows((6, 6), (3, 3), (1, 1), (1, 1))
+    found = correlate(weight, order(values).flatten(2), windows.covered(np.arange(36)))
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=2.0**-8, atol=1e-4)
 
 
 @settings(max_examples=150)
