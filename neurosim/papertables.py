@@ -232,7 +232,8 @@ SYSTEMS_TABLE = Table(
         "same layers, with the activation that each needs: a perceptron 784-256-256-10 on MNIST, "
         "and three convolutions of 32, 64 and 128 conv channels, each with pooling, on 3,000 "
         "images of CIFAR-10. BP, DP, KP-DP, LPOM and CHL are relu networks; EP is bounded (hard "
-        "sigmoid), H-EP and DTP smooth (tanh), H-EP pools averages. The optimizer is Adam 1e-3; "
+        "sigmoid), H-EP and DTP smooth (tanh), H-EP pools averages; EP and H-EP, and CHL on the "
+        "convolutions, begin with small weights. The optimizer is Adam 1e-3; "
         "for KP-DP it is SGD, as with steps of one size for all weights (Adam) those of the lower "
         "layers have moved before feedback and forward weights have turned to each other."
     ),
