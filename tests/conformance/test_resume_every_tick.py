@@ -67,7 +67,11 @@ def handed_over(setup: Setup, case: Case, path: Path, **options: Any) -> Setup:
 PHASED = [replace(case, effects=True) for case in phased_cases(1, 3)]
 
 
-@pytest.mark.parametrize("case", [*make_cases(), *PHASED], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [*make_cases(), *(pytest.param(case, marks=pytest.mark.slow) for case in PHASED)],
+    ids=str,
+)
 def test_every_tick(case: Case, tmp_path: Path) -> None:
     whole, part = case.build(), case.build()
     modes = ("neuron", "population")
