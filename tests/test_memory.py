@@ -101,6 +101,19 @@ def test_it_grows_with_the_batch_and_the_ticks() -> None:
     assert estimate(simulate("mlp", "ideal", 2), 10).rings == 0
 
 
+def test_columns_multiply_by_a_copy() -> None:
+    """By the kernels of a convolution, in another order: as many bytes, and no more are held."""
+    by_unit = {
+        unit: ns.Simulation(make_model("conv"), schedule=ns.schedules.Parallel(1, unit))
+        for unit in ("population", "column")
+    }
+    plain, ordered = (estimate(sim, 2).weights for sim in by_unit.values())
+    kernels = [link.weight for link in by_unit["column"].state.links if link.operator.weight_shape]
+    copied = sum(w.numel() * w.element_size() for w in kernels if w is not None and w.dim() == 4)
+    assert copied > 0
+    assert ordered - plain == copied
+
+
 def test_learning_needs_more() -> None:
     sim = simulate("mlp", "ideal", 2)
     size = sum(p.numel() * p.element_size() for p in sim.model.parameters())
