@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import simpy
 
+from neurosim.agenda import Agenda
 from neurosim.operators import Ints
 from neurosim.schedules.base import NEVER, Clock
 
@@ -71,7 +72,7 @@ class Engine:
         self.clock = clock
         self._offsets = offsets
         self._on_tick = on_tick
-        self._env = env = simpy.Environment(initial_time=now)
+        self._env = env = Agenda(now)
         self._completed = self._began = now
         self._all_due: Ints = np.empty(0, dtype=np.int64)
         self._due: list[Ints] = []  # the same by population

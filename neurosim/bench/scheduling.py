@@ -40,7 +40,7 @@ class Waking:
 
 
 class BareWaking:
-    """As many SimPy processes that sleep for drawn times, and nothing else: the upper bound."""
+    """As many SimPy processes that sleep for drawn times, in SimPy's own environment."""
 
     def __init__(self, units: int, ticks: int, calls: int) -> None:
         wakes_in_a_tick = 1.0 - exp(-RATE * TICK)
@@ -85,7 +85,7 @@ def neurons(sizes: Sizes) -> Result:
 def bare_simpy(sizes: Sizes) -> Result:
     bare = BareWaking(sizes.dyads or VGG16_DYADS, sizes.neuron_ticks, sizes.repeats + 1)
     seconds = alternate({"bare": bare}, sizes.repeats)["bare"]
-    return _rate(bare, seconds), "wakes/s", "upper bound of neuron processes"
+    return _rate(bare, seconds), "wakes/s", "SimPy's own environment, timeouts alone"
 
 
 def populations(sizes: Sizes) -> Result:
