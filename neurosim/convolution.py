@@ -109,7 +109,7 @@ class Conv2d(Operator):
         """All positions of the channels whose weights and biases are given."""
         early = None if self._late else bias
         if self.stride == (1, 1) and few_pay(weight, mean):
-            middle = correlate_few(weight, mean, self.windows)
+            middle = correlate_few(weight, mean, self.windows, kept=len(weight) == self.post[0])
             middle = middle if early is None else middle.add_(early[:, None, None])
         else:
             mean = for_library(mean)
@@ -172,7 +172,8 @@ class Conv2d(Operator):
             # Of windows that move by one the adjoint is a convolution too, with the kernel turned.
             margin = self.kernel[0] - 1 - self.padding[0], self.kernel[1] - 1 - self.padding[1]
             windows = Windows(self.windows.output, self.kernel, (1, 1), margin)
-            return correlate_few(turned.flip(2, 3), middle, windows)
+            kept = len(turned) == self.pre[0]
+            return correlate_few(turned.flip(2, 3), middle, windows, kept=kept)
         return input_gradient(size, weight, middle, self.stride, self.padding)
 
     def _some_adjoint(

@@ -149,10 +149,13 @@ def few_pay(weight: Tensor, values: Tensor) -> bool:
     return pays and values.is_cpu and values.dtype != torch.bfloat16
 
 
-def correlate_few(weight: Tensor, values: Tensor, windows: Windows) -> Tensor:
+def correlate_few(
+    weight: Tensor, values: Tensor, windows: Windows, *, kept: bool = False
+) -> Tensor:
     """(C', C, kh, kw) and (B, C, H, W) → (B, C', H', W'), where windows move by one.
 
-    All that a tap is multiplied by are whole planes, which are shifted when they are added.
+    All that a tap is multiplied by are whole planes, which are shifted when they are added. What is
+    not to be ``kept`` may be a part of the array of all these.
     """
     flat = weight.permute(2, 3, 0, 1).flatten(0, 2)  # (t·C', C)
     products = flat.expand(len(values), -1, -1) @ values.flatten(2)
@@ -167,7 +170,8 @@ def correlate_few(weight: Tensor, values: Tensor, windows: Windows) -> Tensor:
     if begin is None:
         total = values.new_zeros(len(values), len(weight), *windows.output)
     else:
-        total = parts.pop(begin)[1].contiguous()
+        total = parts.pop(begin)[1]
+        total = total.contiguous() if kept else total
     for (y, x), part in parts:
         total[:, :, y, x] += part
     return total

@@ -62,5 +62,8 @@ def test_few_channels(
     values = torch.randn(2, 3, *plane, dtype=torch.float64, generator=draws)
     weight = torch.randn(4, 3, *kernel, dtype=torch.float64, generator=draws)
     expected = F.conv2d(values, weight, None, 1, padding)
-    found = correlate_few(weight, values, windows)
-    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+    for kept in (False, True):
+        found = correlate_few(weight, values, windows, kept=kept)
+        torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+        if kept:
+            assert found.untyped_storage().nbytes() == found.nbytes
