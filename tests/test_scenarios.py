@@ -149,7 +149,7 @@ def test_its_report_can_be_written_anew(folder: Path) -> None:
 # ---- identical runs ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["random_order", "poisson"])
+@pytest.mark.parametrize("name", ["random_order", pytest.param("poisson", marks=pytest.mark.slow)])
 def test_the_same_in_processes_of_their_own(tmp_path: Path, name: str) -> None:
     """Nothing depends on the order of sets and hashes, or on what ran before."""
     scenario = ROOT / f"scenarios/{name}.yaml"

@@ -319,7 +319,12 @@ def started(arguments: list[str]) -> subprocess.Popen[str]:
 
 @POSIX
 @pytest.mark.parametrize(
-    ("number", "jobs"), [(signal.SIGINT, 2), (signal.SIGTERM, 2), (signal.SIGINT, 0)]
+    ("number", "jobs"),
+    [
+        (signal.SIGINT, 2),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_sweep_goes_on(number: int, jobs: int, tmp_path: Path) -> None:
     """The same command continues the runs that were under way, and leads to the same results."""
