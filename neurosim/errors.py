@@ -53,13 +53,15 @@ class DivergenceError(NeurosimError, ArithmeticError):
     batch) and ``sample`` (index within the batch) of the first bad value.
     """
 
-    def __init__(self, population: str, tick: int, neuron: tuple[int, ...], sample: int) -> None:
+    def __init__(
+        self, population: str, tick: int, neuron: tuple[int, ...], sample: int, remedy: str
+    ) -> None:
         self.population, self.tick, self.neuron, self.sample = population, tick, neuron, sample
         where = ", ".join(str(i) for i in neuron)
         super().__init__(
             f"population {population!r} is no longer finite at tick {tick}: first at neuron "
             f"[{where}] of sample {sample}. Inference diverges with these weights and this rule; "
-            "try a smaller learning rate or beta, or another variant."
+            f"{remedy}."
         )
 
 

@@ -141,7 +141,7 @@ class Ticker:
                     self._show(line, cell, moment)
         for cell, finite in zip(self.state.cells, flags.read(), strict=True):
             if not finite:
-                check_finite(cell, 0)
+                check_finite(cell, 0, self.rule.remedy)
         for link in self.state.links:
             link.basal_stale.clear(None)
 
@@ -180,7 +180,7 @@ class Ticker:
         values = flags.read()
         for (cell, selection, wake), answer in zip(commit.wakes, finite, strict=True):
             if not values[answer]:
-                check_finite(cell, moment.tick, selection, wake.difference)
+                check_finite(cell, moment.tick, self.rule.remedy, selection, wake.difference)
         for (link, selection, winners), changed in zip(commit.winners, rewired, strict=True):
             self._rewire(link, selection, winners, changed, values, news)
         self.outbox.send(sendings, values, moment, news)
@@ -372,7 +372,11 @@ def is_finite(wake: Wake) -> Tensor | bool:
 
 
 def check_finite(
-    cell: Cell, tick: int, selection: Selection | None = None, difference: Tensor | None = None
+    cell: Cell,
+    tick: int,
+    remedy: str,
+    selection: Selection | None = None,
+    difference: Tensor | None = None,
 ) -> None:
     """Raises DivergenceError for the first value that is not finite, of all states and of the
     ``difference`` of those selected."""
@@ -392,4 +396,4 @@ def check_finite(
     neuron = int(by_neuron.nonzero()[0])
     sample = int(bad.flatten(1)[:, neuron].nonzero()[0])
     where = np.unravel_index(neuron, cell.population.shape)
-    raise DivergenceError(cell.name, tick, tuple(int(i) for i in where), sample)
+    raise DivergenceError(cell.name, tick, tuple(int(i) for i in where), sample, remedy)

@@ -323,3 +323,18 @@ def test_divergence_of_the_feed_forward_start() -> None:
         simulation(model, Sweep("forward"), init="zero").infer(x, y)
     with pytest.raises(ns.DivergenceError, match="population 'h1'"):
         simulation(model, Sweep("backward"), init="feedforward").infer(x, y)
+
+
+@pytest.mark.parametrize(
+    ("rule", "help_"),
+    [
+        (ns.DualPropagation(), "beta, or another variant"),
+        (ns.EquilibriumPropagation(), "weak_uniform"),
+        (ns.BackPropagation(), "try a smaller learning rate."),
+    ],
+)
+def test_what_helps_against_divergence(rule: ns.Rule, help_: str) -> None:
+    model = set_weights(chain(1, 1, 1), h1=[[1e200]], out=[[1.0]])
+    x, y = torch.tensor([[1e200]], **DOUBLE), torch.zeros(1, 1, **DOUBLE)
+    with pytest.raises(ns.DivergenceError, match=help_):
+        simulation(model, Parallel(4), rule=rule, init="zero").infer(x, y)

@@ -103,11 +103,13 @@ class Rule(ABC):
     ``paired``: whether a neuron has two states s⁺ and s⁻, or one, for which both names stand.
     ``holomorphic``: whether its states are complex. ``prediction``: whether the network predicts
     by one pass from the input up, or by where it settles without a target; that is also what the
-    true gradient, with which the local one is compared, differentiates.
+    true gradient, with which the local one is compared, differentiates. ``remedy``: what helps
+    where states are no longer finite.
     """
 
     feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric",)
     paired: ClassVar[bool] = True
+    remedy: ClassVar[str] = "try a smaller learning rate"
     holomorphic: ClassVar[bool] = False
     prediction: ClassVar[Literal["feedforward", "settled"]] = "feedforward"
 

@@ -44,6 +44,7 @@ class DualPropagation(Rule):
     """
 
     feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric", "kolen_pollack", "random")
+    remedy: ClassVar[str] = "try a smaller learning rate or beta, or another variant"
 
     alpha: float = 0.5
     beta: float = 1.0

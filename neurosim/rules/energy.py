@@ -31,6 +31,10 @@ class EnergyRule(Rule):
     """A neuron with one state s, which it sends forward and back. ``feedback_gain`` is c."""
 
     paired: ClassVar[bool] = False
+    remedy: ClassVar[str] = (
+        "its energy may have no least value: try the initialization weak_uniform, an activation "
+        "with bounds (hard_sigmoid or tanh), or a smaller learning rate"
+    )
     prediction: ClassVar[Literal["feedforward", "settled"]] = "settled"
 
     @property

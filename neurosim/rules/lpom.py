@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -31,6 +32,8 @@ class LPOM(Rule):
 
     Raises ConfigurationError unless β > 0.
     """
+
+    remedy: ClassVar[str] = "try a smaller learning rate or beta"
 
     beta: float = 1.0
 
