@@ -88,9 +88,9 @@ def check_folder(folder: Path, status: str) -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "inside"),
     [
-        ("random_order", SHORT, False),
+        pytest.param("random_order", SHORT, False, marks=pytest.mark.slow),
         ("lazy", [*SHORT, "training.epochs=6"], False),
-        ("poisson", LONG, True),
+        pytest.param("poisson", LONG, True, marks=pytest.mark.slow),
         ("poisson", [*LONG, "init=carry", *MESSAGES], True),
     ],
     ids=[

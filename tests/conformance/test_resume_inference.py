@@ -64,7 +64,7 @@ def save(path: Path, case: Case, before: str, after: str, seed: int) -> str:
     return digest_of_rest(whole, number)
 
 
-@pytest.mark.parametrize("before", MODES)
+@pytest.mark.parametrize("before", ["population", pytest.param("neuron", marks=pytest.mark.slow)])
 def test_resume(before: str, tmp_path: Path) -> None:
     """All cases go through one other process, each in both process modes."""
     expected = {}
