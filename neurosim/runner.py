@@ -31,6 +31,7 @@ from neurosim.runfolder import (
     weights_digest,
 )
 from neurosim.scenario import Scenario, located
+from neurosim.snapshot import complete
 from neurosim.study import prepare, run_study
 from neurosim.training import Trainer
 
@@ -70,7 +71,8 @@ def _set_up_torch(scenario: Scenario) -> None:
 def resume(folder: Path, console: Console) -> Path:
     """Continues an interrupted run from its last checkpoint, bit for bit.
 
-    Raises DataError where there is no checkpoint, or the run is finished.
+    Raises DataError where there is no checkpoint, or the run is finished; StateError where it is of
+    another version.
     """
     if not (folder / "scenario.yaml").is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no scenario.yaml)")
@@ -79,20 +81,24 @@ def resume(folder: Path, console: Console) -> Path:
     if scenario.file.study is not None:
         raise DataError(f"{folder}: a study is not resumed; run its scenario.yaml anew")
     saved = load_state(folder / LAST)
-    if saved["scenario_sha256"] != file_digest(folder / "scenario.yaml"):
+    with complete("checkpoint"):
+        digest, written, training, times = (
+            saved[key] for key in ("scenario_sha256", "metrics_bytes", "trainer", "times")
+        )
+    if digest != file_digest(folder / "scenario.yaml"):
         raise DataError(
             f"{folder / 'scenario.yaml'}: changed since the run was interrupted; put it back, or "
             "run it anew"
         )
     metrics = folder / "metrics.jsonl"
-    if not metrics.is_file() or metrics.stat().st_size < saved["metrics_bytes"]:
+    if not metrics.is_file() or metrics.stat().st_size < written:
         raise DataError(f"{metrics}: lacks records that the checkpoint was saved after")
     trainer = scenario.trainer(scenario.data())
-    trainer.load_state_dict(saved["trainer"])
+    trainer.load_state_dict(training)
     if trainer.done:
         raise DataError(f"{folder}: this run is finished; there is nothing to resume")
-    os.truncate(metrics, saved["metrics_bytes"])
-    return _train(scenario, trainer, folder, console, Stopwatch(saved["times"]))
+    os.truncate(metrics, written)
+    return _train(scenario, trainer, folder, console, Stopwatch(times))
 
 
 def _train(

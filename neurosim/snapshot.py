@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neurosim.engine import Engine
-from neurosim.errors import StateError
+from neurosim.errors import NeurosimError, StateError
 from neurosim.messages import Counts
 from neurosim.phases import Phases
 from neurosim.probes import Trace
@@ -22,7 +24,7 @@ from neurosim.state import State
 from neurosim.tick import Ticker
 from neurosim.units import Layout
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 class Resumable(ABC):
@@ -105,8 +107,18 @@ class Resumable(ABC):
     ) -> None:
         """Continues where `state_dict` was taken; ``optimizer`` is for ``learn_every``.
 
-        Raises StateError where the state is of another version, network, rule or schedule.
+        Raises StateError where the state is of another version, network, rule or schedule, or not
+        complete.
         """
+        with complete("state"):
+            self._load(state, optimizer)
+
+    def _load(self, state: dict[str, Any], optimizer: torch.optim.Optimizer | None) -> None:
+        if state["version"] != STATE_VERSION:
+            raise StateError(
+                f"the saved state is in format {state['version']} of another version of neurosim; "
+                f"this one reads {STATE_VERSION}: continue with the other, or start anew"
+            )
         mine = self._identity()
         saved = tuple(state.get(key) for key in ("version", "schedule", "rule", "units"))
         if saved != mine:
@@ -132,6 +144,21 @@ class Resumable(ABC):
             self._clock = self.schedule.restore(self._start(self.random), state["clock"])
             self._ticker = self._new_ticker(Counts(**state["counts"]))
             self._new_engine()
+
+
+@contextmanager
+def complete(what: str) -> Iterator[None]:
+    """Raises StateError where something that is looked up in saved data is not there, or not what
+    it has to be."""
+    try:
+        yield
+    except NeurosimError:
+        raise
+    except (KeyError, ValueError) as error:
+        found = f"has no {error}" if isinstance(error, KeyError) else f"does not fit ({error})"
+        raise StateError(
+            f"the saved {what} {found}: it is damaged, or of another version of neurosim"
+        ) from None
 
 
 def _copied(tensor: Tensor | None) -> Tensor | None:

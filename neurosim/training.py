@@ -26,6 +26,7 @@ from neurosim.outcome import Outcome
 from neurosim.random import stream
 from neurosim.robustness import fgsm, lipschitz_bound, spectral_norms
 from neurosim.simulation import Simulation
+from neurosim.snapshot import complete
 from neurosim.splits import Split, one_hot
 
 Evaluation = Literal["feedforward", "settled"]
@@ -298,6 +299,10 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken. Raises StateError where it does not fit."""
+        with complete("training"):
+            self._load(state)
+
+    def _load(self, state: dict[str, Any]) -> None:
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurosim.checkpoint import load_state, save_state
-from neurosim.errors import NeurosimError
+from neurosim.errors import NeurosimError, StateError
 from neurosim.scenario import Scenario
+from neurosim.snapshot import STATE_VERSION
 from neurosim.training import Trainer
 
 SHORT = ["data.limit=120", "data.batch_size=30", "training.epochs=2", "training.max_steps=6"]
@@ -69,6 +70,8 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     ),
     "thresholds": ("poisson", ["channels.mean.threshold=0.01", "processes=population"]),
 }
+PHASES = "every effect, phases"
+VARIANTS[PHASES] = ("equilibrium_propagation", [*EFFECTS, "schedule.passes=2"])
 
 
 def trainer_of(root: Path, variant: str) -> Trainer:
@@ -170,3 +173,92 @@ def test_refuses_a_state_that_is_not_its_own(root: Path, variant: str) -> None:
     list(trainer.run(After(5)))
     with pytest.raises(NeurosimError):
         trainer_of(root, "parallel").load_state_dict(trainer.state_dict())
+
+
+# ---- what a saved state is made of ---------------------------------------------------------------
+
+# Whoever adds, removes or renames one of these raises `STATE_VERSION`: a state that was saved
+# before is then refused as one of another version.
+FORMAT = 4
+KEYS = """
+active adjoint apical apical_stale basal basal_stale batch batch_size batches began begins best
+bit_generator carried cells clock counts damping difference difference_messages edges end epoch
+epoch_loss feedback_speed forward free_prediction generator gradient gradients has_uint32 heard
+inc index inferences kept labels last lines links mean_messages minus model next nudge order
+phases place plus position random reached_at recording ring row_of rule run running schedule
+seen sent sent_differences sent_means shuffle simulation slots stale stamps state step stopped
+synaptic_operations target tick ticks time totals trace transits uinteger unit_wakes units until
+unwired version waiting wakes weight_gradient winners
+"""
+
+
+def entries(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all entries of all mappings in a tree."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield (*path, key)
+            yield from entries(value, (*path, key))
+    elif isinstance(node, list | tuple):
+        for number, value in enumerate(node):
+            yield from entries(value, (*path, number))
+
+
+def without(node: Any, path: tuple[Any, ...]) -> Any:
+    """The tree without one entry."""
+    first, *rest = path
+    if isinstance(node, dict):
+        kept = {key: value for key, value in node.items() if rest or key != first}
+    else:
+        kept = list(node)
+    if rest:
+        kept[first] = without(node[first], tuple(rest))
+    return kept
+
+
+def saved_within(root: Path, variant: str, asked: int) -> dict[str, Any]:
+    """A state in the middle of an inference that has a trace."""
+    trainer = trainer_of(root, variant)
+    list(trainer.run(After(asked)))
+    state = trainer.state_dict()
+    assert state["labels"] is not None
+    return state
+
+
+def test_a_new_format_has_a_new_version(root: Path) -> None:
+    trainer = trainer_of(root, PHASES)
+    list(trainer.run(After(50)))
+    state = trainer.state_dict()
+    names = {
+        p.name for p in [*trainer.model.network.populations, *trainer.model.network.projections]
+    }
+    names |= {f"{name} {kind}" for name in names for kind in ("mean", "difference")}
+    names |= set(dict(trainer.model.named_parameters()))
+    del state["optimizer"]  # torch's
+    found = {str(path[-1]) for path in entries(state) if path[-1] not in names}
+    assert (STATE_VERSION, sorted(found)) == (FORMAT, KEYS.split())
+
+
+def test_a_state_that_is_not_complete(root: Path) -> None:
+    """Every entry in turn is left out: the state is refused, or it was of no consequence."""
+    trainer = trainer_of(root, PHASES)
+    list(trainer.run(After(50)))
+    state, refused = trainer.state_dict(), 0
+    paths = [path for path in entries(state) if path[0] != "optimizer"]
+    for path in paths:
+        try:
+            trainer.load_state_dict(without(state, path))
+        except StateError:
+            refused += 1
+    assert refused > 0.8 * len(paths)
+    trainer.load_state_dict(state)
+    list(trainer.run())
+    assert trainer.done
+
+
+def test_a_state_of_another_version(root: Path) -> None:
+    trainer = trainer_of(root, "parallel")
+    list(trainer.run(After(5)))
+    state = trainer.state_dict()
+    state["simulation"]["version"] = 3
+    with pytest.raises(StateError, match="format 3 of another version of neurosim"):
+        trainer.load_state_dict(state)
