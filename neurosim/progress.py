@@ -72,6 +72,9 @@ class Display(_Barred):
         """Takes note of an event of the trainer."""
         if event["event"] == "trace":
             return
+        if event["event"] == "evaluation":
+            self._evaluation(event)
+            return
         if event["event"] == "step":
             self._loss = f"{event['loss']:.4f}"
         elif event.get("test_accuracy") is not None:
@@ -86,6 +89,14 @@ class Display(_Barred):
             epochs = f"epoch {event['epoch']}"
             line = f"{epochs}  {steps}  {self._news()}  {self._left(now)}"
             self._console.print(line, soft_wrap=True)
+
+    def _evaluation(self, event: Event) -> None:
+        told = f"evaluating  {event['split']} images {event['images']:,}/{event['of']:,}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._trainer.step, news=told)
+        elif time.perf_counter() - self._said >= PLAIN_SECONDS:
+            self._said = time.perf_counter()
+            self._console.print(f"epoch {event['epoch']}  {told}", soft_wrap=True)
 
     def _news(self) -> str:
         ticks = self._trainer.totals["ticks"] - self._first_tick

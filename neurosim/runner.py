@@ -120,9 +120,11 @@ def _train(
         summary["peak_memory_bytes"] = peak_memory(trainer.model.device)
         if best is not None:
             summary["validation_accuracy"] = trainer.best_accuracy
-            summary["test_accuracy"], summary["test_loss"] = trainer.evaluate(trainer.test)
+            with console.status("evaluating the best epoch"):
+                summary["test_accuracy"], summary["test_loss"] = trainer.evaluate(trainer.test)
         if status == "finished" and scenario.file.robustness is not None:
-            summary |= trainer.robustness(scenario.file.robustness.eps)
+            with console.status("attacking the test images"):
+                summary |= trainer.robustness(scenario.file.robustness.eps)
         if problem is not None:
             summary["error"] = str(problem)
             summary["diverged"] = isinstance(problem, DivergenceError)
@@ -161,8 +163,9 @@ def _learn(
 
         try:
             for event in trainer.run(interrupted):
-                metrics.write(json.dumps(finite(event), allow_nan=False) + "\n")
                 display.event(event)
+                if event["event"] != "evaluation":
+                    metrics.write(json.dumps(finite(event), allow_nan=False) + "\n")
                 if event["event"] == "epoch":
                     times.lap()
                     save()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import count
 from math import cos, pi
 from typing import Any, Literal
 
@@ -129,6 +128,7 @@ class Trainer:
         self.totals = _zero_totals()
         self._epoch_loss = 0.0
         self._labels: Tensor | None = None  # of the inference under way
+        self._ending: int | None = None  # the epoch that is over but for its evaluation
         self._best: dict[str, Any] | None = None
 
     @property
@@ -144,14 +144,24 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        return self.step >= self.steps
+        return self.step >= self.steps and self._ending is None
 
     def run(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-        """Trains to the end, tick by tick; stops at a tick boundary once ``interrupted()``."""
+        """Trains to the end; stops at a tick, or between batches of an evaluation, once
+        ``interrupted()``. Whoever gets an event may save the state.
+
+        An ``event`` is a ``trace`` (a record of a probe), a ``step``, an ``epoch``, or the progress
+        of an ``evaluation``, which is no result.
+        """
         while not self.done:
-            yield from self._one_step(interrupted)
-            if self._labels is not None:
-                return  # interrupted within an inference
+            if self._ending is None:
+                yield from self._one_step(interrupted)
+                if self._labels is not None:
+                    return  # interrupted within an inference
+            if self._ending is not None:
+                yield from self._end_of_epoch(self._ending, interrupted)
+                if self._ending is not None:
+                    return  # interrupted within an evaluation, which then begins anew
             if interrupted():
                 return
 
@@ -190,6 +200,7 @@ class Trainer:
         self.totals["ticks"] += outcome.ticks
         self.totals["time"] += outcome.ticks * self.simulation.schedule.tick
         self.step += 1
+        self._ending = epoch if last else None
         where = {"epoch": epoch + 1, "step": self.step}
         began, unit = self.simulation.tick - outcome.ticks, self.simulation.schedule.tick
         for kind in outcome.trace.kinds():
@@ -201,23 +212,30 @@ class Trainer:
         if self.step % plan.loss_every == 0 or last:
             rate = self.optimizer.param_groups[0]["lr"]
             yield {"event": "step", "loss": loss, "lr": rate} | where
-        if last:
-            yield from self._end_of_epoch(epoch)
 
-    def _end_of_epoch(self, epoch: int) -> Iterator[Event]:
+    def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[Event]:
         steps = (self.step - 1) % len(self.batches) + 1
-        event: Event = {"event": "epoch", "epoch": epoch + 1, "step": self.step}
-        event |= {"train_loss": self._epoch_loss / steps} | self.totals
-        self._epoch_loss = 0.0
-        if (epoch + 1) % self.plan.accuracy_every == 0 or self.done:
-            event["test_accuracy"], event["test_loss"] = self.evaluate(self.test)
-        if self.validation is not None:  # every epoch may be the best
-            accuracy, loss = self.evaluate(self.validation)
-            event |= {"validation_accuracy": accuracy, "validation_loss": loss}
-            if self._best is None or accuracy > self._best["accuracy"]:
-                weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-                self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": weights}
-        yield event
+        where: Event = {"epoch": epoch + 1, "step": self.step}
+        found: Event = {}
+        due = (epoch + 1) % self.plan.accuracy_every == 0 or self.step >= self.steps
+        # Of validation every epoch may be the best.
+        for name, split in (("test", self.test if due else None), ("validation", self.validation)):
+            if split is None:
+                continue
+            for so_far in self._evaluation(split):
+                images = {"split": name, "images": so_far[0], "of": len(split)}
+                yield {"event": "evaluation"} | where | images
+                if interrupted():
+                    return
+            _, correct, loss = so_far
+            found |= {f"{name}_accuracy": correct / len(split), f"{name}_loss": loss / len(split)}
+        accuracy = found.get("validation_accuracy")
+        if accuracy is not None and (self._best is None or accuracy > self._best["accuracy"]):
+            weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": weights}
+        event = {"event": "epoch"} | where | {"train_loss": self._epoch_loss / steps}
+        self._epoch_loss, self._ending = 0.0, None
+        yield event | self.totals | found
 
     # ---- evaluation ----------------------------------------------------------------------------
 
@@ -239,26 +257,38 @@ class Trainer:
         With ``eps`` of the images after an attack by `fgsm`, which follows the gradient of the
         feed-forward prediction.
         """
-        predict = self._predictor()
+        *_, (_, correct, loss) = self._evaluation(split, eps)
+        return correct / len(split), loss / len(split)
+
+    @torch.no_grad()
+    def _evaluation(self, split: Split, eps: float = 0.0) -> Iterator[tuple[int, float, float]]:
+        """How many images are done, how many of them are right, and their summed loss: as often as
+        somebody may want to look up or to stop."""
         low, high = (b.to(self.model.device, self.model.dtype) for b in split.bounds)
         correct = loss = 0.0
-        size = EVALUATION_BATCH
-        with torch.no_grad():
-            for start in range(0, len(split), size):
-                which = slice(start, start + size)
-                images = split.take(which).to(self.model.device, self.model.dtype)
-                labels = split.labels[which].to(self.model.device)
-                target = one_hot(labels, self.classes, self.model.dtype)
-                target = target.view(-1, *self.model.network.output.shape)
-                if eps:
-                    simulation = self.simulation
-                    images = fgsm(
-                        simulation.predict, simulation.loss, images, target, eps, low, high
-                    )
+        predict, measured = self.simulation.predict, self.simulation.loss
+        for number, start in enumerate(range(0, len(split), EVALUATION_BATCH)):
+            which = slice(start, start + EVALUATION_BATCH)
+            images = split.take(which).to(self.model.device, self.model.dtype)
+            labels = split.labels[which].to(self.model.device)
+            target = one_hot(labels, self.classes, self.model.dtype)
+            target = target.view(-1, *self.model.network.output.shape)
+            if eps:
+                images = fgsm(predict, measured, images, target, eps, low, high)
+            if self.plan.evaluation == "feedforward":
                 prediction = predict(images)
-                correct += metrics.accuracy(prediction, labels) * len(labels)
-                loss += float(self.simulation.loss.value(prediction, target).sum())
-        return correct / len(split), loss / len(split)
+            else:
+                assert self._settled is not None
+                # A state of its own per batch: what is evaluated must not depend on training.
+                settling = self._settled(number)
+                settling.start(images, record=False)
+                while not settling.done:
+                    settling.advance(1)
+                    yield start, correct, loss
+                prediction = settling.finish().prediction
+            correct += metrics.accuracy(prediction, labels) * len(labels)
+            loss += float(measured.value(prediction, target).sum())
+            yield start + len(labels), correct, loss
 
     def robustness(self, eps: float) -> dict[str, Any]:
         """Of the present weights: spectral norms, the Lipschitz bound that they give, and accuracy
@@ -273,14 +303,6 @@ class Trainer:
             "spectral_norms": norms,
         }
 
-    def _predictor(self) -> Callable[[Tensor], Tensor]:
-        if self.plan.evaluation == "feedforward":
-            return self.simulation.predict
-        assert self._settled is not None
-        make, batches = self._settled, count()
-        # A state of its own per batch: what is evaluated must not depend on training.
-        return lambda images: make(next(batches)).infer(images, record=False).prediction
-
     # ---- state as data -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -294,6 +316,7 @@ class Trainer:
             "totals": dict(self.totals),
             "epoch_loss": self._epoch_loss,
             "labels": self._labels,
+            "ending": self._ending,
             "best": self._best,
         }
 
@@ -314,6 +337,7 @@ class Trainer:
         self.step, self._epoch_loss = state["step"], state["epoch_loss"]
         self.totals = dict(state["totals"])
         self._labels, self._best = state["labels"], state["best"]
+        self._ending = state["ending"]
 
 
 def _zero_totals() -> dict[str, float]:

@@ -278,6 +278,26 @@ def test_the_time_left_after_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_long_evaluation_shows_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    trainer: Any = SimpleNamespace(step=5, steps=10, totals={"ticks": 9})
+    console = Console(file=io.StringIO(), width=120, force_terminal=terminal)
+    with console.capture() as capture, Display(console, trainer) as display:
+        for done in (500, 1500, 2000):
+            now += 9.0
+            progress = {"split": "test", "images": done, "of": 10_000}
+            display.event({"event": "evaluation", "epoch": 2, "step": 5} | progress)
+    told = capture.get()
+    if terminal:
+        assert "evaluating  test images 2,000/10,000" in told
+    else:
+        assert told == "epoch 2  evaluating  test images 1,500/10,000\n"
+
+
 @pytest.fixture
 def diverging(tmp_path: Path) -> list[str]:
     return [str(ROOT / "scenarios/parallel.yaml"), *SHORT, "--out", str(tmp_path), "--id", "x"]

@@ -99,6 +99,8 @@ def result(trainer: Trainer, events: list[dict[str, Any]]) -> tuple[Any, ...]:
         cell.name: (cell.plus.value.tolist(), cell.minus.value.tolist())
         for cell in trainer.simulation.state.cells
     }
+    # An evaluation that was interrupted begins anew, so its progress is seen again.
+    events = [event for event in events if event["event"] != "evaluation"]
     return json.dumps(events), weights, states, trainer.totals, trainer.step
 
 
@@ -155,6 +157,19 @@ def test_the_middle_of_an_inference_is_met(
     assert inside >= 5
 
 
+def test_the_middle_of_an_evaluation_is_met(
+    root: Path, uninterrupted: Callable[[str], tuple[Any, ...]]
+) -> None:
+    """By the settled network it takes longer than the training."""
+    _, asked = uninterrupted(PHASES)
+    inside = 0
+    for part in range(1, 8):
+        trainer = trainer_of(root, PHASES)
+        list(trainer.run(After(part * asked // 8)))
+        inside += trainer.state_dict()["ending"] is not None
+    assert inside
+
+
 def test_a_state_is_a_snapshot(root: Path) -> None:
     """What happens after `state_dict` does not reach into it once it is saved."""
     trainer = trainer_of(root, "parallel")
@@ -182,13 +197,13 @@ def test_refuses_a_state_that_is_not_its_own(root: Path, variant: str) -> None:
 FORMAT = 4
 KEYS = """
 active adjoint apical apical_stale basal basal_stale batch batch_size batches began begins best
-bit_generator carried cells clock counts damping difference difference_messages edges end epoch
-epoch_loss feedback_speed forward free_prediction generator gradient gradients has_uint32 heard
-inc index inferences kept labels last lines links mean_messages minus model next nudge order
-phases place plus position random reached_at recording ring row_of rule run running schedule
-seen sent sent_differences sent_means shuffle simulation slots stale stamps state step stopped
-synaptic_operations target tick ticks time totals trace transits uinteger unit_wakes units until
-unwired version waiting wakes weight_gradient winners
+bit_generator carried cells clock counts damping difference difference_messages edges end ending
+epoch epoch_loss feedback_speed forward free_prediction generator gradient gradients has_uint32
+heard inc index inferences kept labels last lines links mean_messages minus model next nudge
+order phases place plus position random reached_at recording ring row_of rule run running
+schedule seen sent sent_differences sent_means shuffle simulation slots stale stamps state step
+stopped synaptic_operations target tick ticks time totals trace transits uinteger unit_wakes
+units until unwired version waiting wakes weight_gradient winners
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import cos, pi
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import neurosim as ns
-from neurosim import schedules
+from neurosim import schedules, training
 from neurosim.datasets import digits
 from neurosim.errors import ConfigurationError
 from neurosim.losses import LOSSES
@@ -53,8 +53,11 @@ def make(
 
 
 def events(trainer: Trainer, kind: str | None = None) -> list[dict[str, Any]]:
+    """Those of one kind, or all results."""
     found = list(trainer.run())
-    return found if kind is None else [event for event in found if event["event"] == kind]
+    if kind is None:
+        return [event for event in found if event["event"] != "evaluation"]
+    return [event for event in found if event["event"] == kind]
 
 
 # ---- the learning rate -------------------------------------------------------------------------
@@ -257,6 +260,43 @@ def test_an_epoch_has_one_number_in_all_of_its_events() -> None:
             assert event["epoch"] == number[event["step"]], event["event"]
 
 
+def test_the_progress_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "EVALUATION_BATCH", 8)
+    trainer = make(TrainingPlan(2, batch_size=30, accuracy_every=2), images=60, validation=10)
+    found = events(trainer, "evaluation")
+    assert all(event["of"] == len(getattr(trainer, event["split"])) for event in found)
+    seen = [(event["epoch"], event["split"], event["images"]) for event in found]
+    size = len(trainer.test)
+    batches = [*range(8, size, 8), size]
+    tested = [(2, "test", images) for images in batches]
+
+    def held(epoch: int) -> list[tuple[int, str, int]]:
+        return [(epoch, "validation", images) for images in (8, 10)]
+
+    assert seen == [*held(1), *tested, *held(2)]
+
+
+def test_an_evaluation_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins anew, and nothing is lost or told twice."""
+    monkeypatch.setattr(training, "EVALUATION_BATCH", 8)
+    plan = TrainingPlan(1, batch_size=30)
+    expected = events(make(plan, images=60))
+    trainer, found = make(plan, images=60), list[dict[str, Any]]()
+
+    def begun() -> int:
+        return sum(event["event"] == "evaluation" for event in found)
+
+    for event in trainer.run(lambda: begun() == 2):
+        found.append(event)
+    assert (begun(), trainer.done) == (2, False)
+    assert trainer.step == trainer.steps
+    other = make(plan, images=60)
+    other.load_state_dict(trainer.state_dict())
+    found += events(other)
+    assert other.done
+    assert [event for event in found if event["event"] != "evaluation"] == expected
+
+
 def test_max_steps_ends_within_an_epoch() -> None:
     trainer = make(TrainingPlan(3, max_steps=8, batch_size=10, loss_every=100))
     assert (trainer.steps, len(trainer.batches)) == (8, 6)
@@ -317,20 +357,21 @@ def test_validation_chooses_the_best_epoch(
     trainer = make(TrainingPlan(3, batch_size=10, accuracy_every=3), images=60, validation=20)
     assert len(trainer.batches) == 4  # 20 of the 60 are held out
     given, weights = iter(accuracies), []
-    evaluate = Trainer.evaluate
+    evaluation = Trainer._evaluation
 
-    def scripted(self: Trainer, split: Split) -> tuple[float, float]:
+    def scripted(self: Trainer, split: Split) -> Iterator[tuple[int, float, float]]:
         if split is not self.validation:
-            return evaluate(self, split)
+            yield from evaluation(self, split)
+            return
         weights.append({k: v.clone() for k, v in self.model.state_dict().items()})
-        return next(given), 1.0
+        yield len(split), next(given) * len(split), 1.0
 
-    monkeypatch.setattr(Trainer, "evaluate", scripted)
+    monkeypatch.setattr(Trainer, "_evaluation", scripted)
     found = events(trainer, "epoch")
-    assert tuple(event["validation_accuracy"] for event in found) == accuracies
+    assert [event["validation_accuracy"] for event in found] == pytest.approx(accuracies)
     assert ["test_accuracy" in event for event in found] == [False, False, True]
     assert trainer.best() == best
-    assert trainer.best_accuracy == max(accuracies)
+    assert trainer.best_accuracy == pytest.approx(max(accuracies))
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(value, weights[best - 1][name])
 
