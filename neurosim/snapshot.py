@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -63,10 +63,9 @@ class Resumable(ABC):
     @abstractmethod
     def _new_engine(self) -> None: ...
 
-    def _identity(self) -> tuple[int, str, str, int]:
-        """(version, schedule, rule, units): what a saved state and a simulation have to share."""
-        kinds = type(self.schedule).__name__, type(self.rule).__name__
-        return STATE_VERSION, *kinds, self.layout.total
+    def _identity(self) -> tuple[str, str, int]:
+        """(schedule, rule, units): what a saved state and a simulation have to share."""
+        return type(self.schedule).__name__, type(self.rule).__name__, self.layout.total
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on but the parameters, as tensors and numbers.
@@ -76,10 +75,10 @@ class Resumable(ABC):
         """
         if self._clock is not None:
             self._check_weights()  # who loads this takes the weights as seen
-        version, schedule, rule, units = self._identity()
+        schedule, rule, units = self._identity()
         started = self._clock is not None and self._ticker is not None
         return {
-            "version": version,
+            "version": STATE_VERSION,
             "schedule": schedule,
             "rule": rule,
             "units": units,
@@ -120,11 +119,10 @@ class Resumable(ABC):
                 f"this one reads {STATE_VERSION}: continue with the other, or start anew"
             )
         mine = self._identity()
-        saved = tuple(state.get(key) for key in ("version", "schedule", "rule", "units"))
+        saved = tuple(state[key] for key in ("schedule", "rule", "units"))
         if saved != mine:
             raise StateError(
-                f"the saved state is of (version, schedule, rule, units) {saved}; this simulation "
-                f"has {mine}"
+                f"the saved state is of (schedule, rule, units) {saved}; this simulation has {mine}"
             )
         self._running, self._stopped = bool(state["running"]), bool(state["stopped"])
         self._recording = bool(state["recording"])
@@ -142,7 +140,8 @@ class Resumable(ABC):
             self.state.load_state_dict(state["state"])
             self._phases.load_state_dict(state["phases"])
             self._clock = self.schedule.restore(self._start(self.random), state["clock"])
-            self._ticker = self._new_ticker(Counts(**state["counts"]))
+            counts = {field.name: state["counts"][field.name] for field in fields(Counts)}
+            self._ticker = self._new_ticker(Counts(**counts))
             self._new_engine()
 
 

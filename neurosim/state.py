@@ -207,7 +207,7 @@ class State:
             load(link.winners, saved["winners"], link.post.population)
             link.unwired.load(saved["unwired"])
             link.heard = bool(saved["heard"])
-            link.feedback_speed = copied(saved.get("feedback_speed"))
+            link.feedback_speed = copied(saved["feedback_speed"])
             link.basal_stale.load(saved["basal_stale"])
             link.apical_stale.load(saved["apical_stale"])
         for key, line in lines.items():

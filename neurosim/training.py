@@ -335,7 +335,7 @@ class Trainer:
         self.simulation.load_state_dict(state["simulation"], optimizer=within)
         self.batches.load_state_dict(state["batches"])
         self.step, self._epoch_loss = state["step"], state["epoch_loss"]
-        self.totals = dict(state["totals"])
+        self.totals = {key: state["totals"][key] for key in _zero_totals()}
         self._labels, self._best = state["labels"], state["best"]
         self._ending = state["ending"]
 

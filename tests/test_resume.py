@@ -143,31 +143,31 @@ def test_goes_on_bit_for_bit(
     assert result(trainer, events) == expected
 
 
-@pytest.mark.parametrize("variant", ["lazy", "odd_even, learning within", "poisson"])
-def test_the_middle_of_an_inference_is_met(
-    root: Path, uninterrupted: Callable[[str], tuple[Any, ...]], variant: str
+@pytest.mark.parametrize(
+    ("variant", "sign", "least"),
+    [
+        ("lazy", "labels", 5),
+        ("odd_even, learning within", "labels", 5),
+        ("poisson", "labels", 5),
+        (PHASES, "ending", 1),  # evaluated by the settled network
+    ],
+)
+def test_the_middle_is_met(
+    root: Path,
+    uninterrupted: Callable[[str], tuple[Any, ...]],
+    variant: str,
+    sign: str,
+    least: int,
 ) -> None:
-    """The test above would be worth little if it always stopped between inferences."""
+    """The test above would be worth little if it always stopped between inferences, or never
+    within an evaluation."""
     _, asked = uninterrupted(variant)
     inside = 0
     for part in range(1, 8):
         trainer = trainer_of(root, variant)
         list(trainer.run(After(part * asked // 8)))
-        inside += trainer.state_dict()["labels"] is not None
-    assert inside >= 5
-
-
-def test_the_middle_of_an_evaluation_is_met(
-    root: Path, uninterrupted: Callable[[str], tuple[Any, ...]]
-) -> None:
-    """By the settled network it takes longer than the training."""
-    _, asked = uninterrupted(PHASES)
-    inside = 0
-    for part in range(1, 8):
-        trainer = trainer_of(root, PHASES)
-        list(trainer.run(After(part * asked // 8)))
-        inside += trainer.state_dict()["ending"] is not None
-    assert inside
+        inside += trainer.state_dict()[sign] is not None
+    assert inside >= least
 
 
 def test_a_state_is_a_snapshot(root: Path) -> None:
@@ -218,6 +218,12 @@ def entries(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from entries(value, (*path, number))
 
 
+def value_at(node: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        node = node[key]
+    return node
+
+
 def without(node: Any, path: tuple[Any, ...]) -> Any:
     """The tree without one entry."""
     first, *rest = path
@@ -228,15 +234,6 @@ def without(node: Any, path: tuple[Any, ...]) -> Any:
     if rest:
         kept[first] = without(node[first], tuple(rest))
     return kept
-
-
-def saved_within(root: Path, variant: str, asked: int) -> dict[str, Any]:
-    """A state in the middle of an inference that has a trace."""
-    trainer = trainer_of(root, variant)
-    list(trainer.run(After(asked)))
-    state = trainer.state_dict()
-    assert state["labels"] is not None
-    return state
 
 
 def test_a_new_format_has_a_new_version(root: Path) -> None:
@@ -254,17 +251,16 @@ def test_a_new_format_has_a_new_version(root: Path) -> None:
 
 
 def test_a_state_that_is_not_complete(root: Path) -> None:
-    """Every entry in turn is left out: the state is refused, or it was of no consequence."""
+    """Every entry in turn is left out, and the state is refused."""
     trainer = trainer_of(root, PHASES)
     list(trainer.run(After(50)))
-    state, refused = trainer.state_dict(), 0
-    paths = [path for path in entries(state) if path[0] != "optimizer"]
-    for path in paths:
-        try:
-            trainer.load_state_dict(without(state, path))
-        except StateError:
-            refused += 1
-    assert refused > 0.8 * len(paths)
+    state = trainer.state_dict()
+    for path in entries(state):
+        # How often dyads have woken is asked where they have to send now and then.
+        unread = path[-1] == "wakes" and value_at(state, path) is None
+        if path[0] != "optimizer" and not unread:
+            with pytest.raises(StateError):
+                trainer.load_state_dict(without(state, path))
     trainer.load_state_dict(state)
     list(trainer.run())
     assert trainer.done
