@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 from neurosim._version import __version__
 
 if TYPE_CHECKING:
-    from neurosim import metrics, schedules
-    from neurosim.channels import Channel, Channels, Noise, Quantize
-    from neurosim.convergence import Convergence, measure_convergence
-    from neurosim.distributions import Exponential, Uniform
-    from neurosim.errors import (
+    from neurosim import measures as metrics
+    from neurosim import schedules
+    from neurosim.base import (
         ConfigurationError,
         DataError,
         DivergenceError,
@@ -22,13 +20,10 @@ if TYPE_CHECKING:
         NeurosimError,
         StateError,
     )
-    from neurosim.faults import Faults
-    from neurosim.fixedpoint import FixedPoint, fixed_point
-    from neurosim.model import Model
-    from neurosim.network import Network
-    from neurosim.outcome import Outcome, Stop
-    from neurosim.populations import Population, Projection
-    from neurosim.probes import Probe, Trace
+    from neurosim.channels import Channel, Channels, Exponential, Noise, Quantize, Uniform
+    from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
+    from neurosim.measures import Probe, Trace
+    from neurosim.network import Faults, Model, Network, Population, Projection
     from neurosim.rules import (
         LPOM,
         BackPropagation,
@@ -39,49 +34,52 @@ if TYPE_CHECKING:
         HolomorphicEP,
         LocalJacobian,
     )
-    from neurosim.simulation import Simulation
-    from neurosim.units import Unit
+    from neurosim.schedules import Unit
+    from neurosim.simulation import Outcome, Simulation, Stop
 
 # Where each name is: imported at first use, so that `neurosim --help` does not wait for torch.
 _HOMES = {
     "BackPropagation": "rules",
     "Channel": "channels",
     "Channels": "channels",
-    "ConfigurationError": "errors",
+    "ConfigurationError": "base",
     "Convergence": "convergence",
-    "DataError": "errors",
+    "DataError": "base",
     "DifferenceTargetPropagation": "rules",
-    "DivergenceError": "errors",
-    "DocumentError": "errors",
+    "DivergenceError": "base",
+    "DocumentError": "base",
     "ContrastiveHebbian": "rules",
     "DualPropagation": "rules",
     "HolomorphicEP": "rules",
     "EquilibriumPropagation": "rules",
-    "Exponential": "distributions",
-    "Faults": "faults",
-    "FixedPoint": "fixedpoint",
-    "InputError": "errors",
+    "Exponential": "channels",
+    "Faults": "network",
+    "FixedPoint": "convergence",
+    "InputError": "base",
     "LPOM": "rules",
     "LocalJacobian": "rules",
-    "Model": "model",
+    "Model": "network",
     "Network": "network",
-    "NetworkError": "errors",
-    "NeurosimError": "errors",
+    "NetworkError": "base",
+    "NeurosimError": "base",
     "Noise": "channels",
-    "Outcome": "outcome",
-    "Population": "populations",
-    "Probe": "probes",
-    "Projection": "populations",
+    "Outcome": "simulation",
+    "Population": "network",
+    "Probe": "measures",
+    "Projection": "network",
     "Quantize": "channels",
     "Simulation": "simulation",
-    "StateError": "errors",
-    "Stop": "outcome",
-    "Trace": "probes",
-    "Uniform": "distributions",
-    "Unit": "units",
-    "fixed_point": "fixedpoint",
+    "StateError": "base",
+    "Stop": "simulation",
+    "Trace": "measures",
+    "Uniform": "channels",
+    "Unit": "schedules",
+    "fixed_point": "convergence",
     "measure_convergence": "convergence",
 }
+
+# Folders that are public under a name.
+_FOLDERS = {"metrics": "measures", "schedules": "schedules"}
 
 __all__ = [
     "LPOM",
@@ -128,8 +126,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("metrics", "schedules"):
-        return import_module(f"neurosim.{name}")
+    if name in _FOLDERS:
+        return import_module(f"neurosim.{_FOLDERS[name]}")
     if name in _HOMES:
         return getattr(import_module(f"neurosim.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'neurosim' has no attribute {name!r}")

@@ -1,5 +1,5 @@
 """`python -m neurosim` is the command line."""
 
-from neurosim.cli import main
+from neurosim.cli.main import main
 
 main()

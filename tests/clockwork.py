@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import neurosim as ns
-from neurosim.random import stream
+from neurosim.base.random import stream
 from neurosim.schedules import Clock, Schedule, Start
-from neurosim.units import Layout, Unit
+from neurosim.schedules.units import Layout, Unit
 
 Wakes = list[list[int]]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from neurosim.cli import main
+from neurosim.cli.main import main
 
 FOLDER = Path(__file__).parent / "data" / "malformed"
 SCENARIO, CHAIN, GRAPH = (

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurosim import cifar, downloads
-from neurosim.downloads import Remote, Source
+from neurosim.data import cifar, downloads
+from neurosim.data.downloads import Remote, Source
 
 CIFAR10_IMAGES, CIFAR100_IMAGES = 4, {"train": 6, "test": 5}
 Members = list[tuple[tarfile.TarInfo, bytes]]

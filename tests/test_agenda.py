@@ -8,7 +8,7 @@ import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosim.engine import Agenda
+from neurosim.simulation.engine import Agenda
 
 # Ticks, and times that are none; few, so that many events meet.
 DELAYS = st.sampled_from([0, 0, 1, 2, 3, 0.5, 1.25])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.losses import LOSSES, LossName
-from neurosim.metrics import back_propagation
+from neurosim.maths.losses import LOSSES, LossName
+from neurosim.measures.gradients import back_propagation
 from tests.conformance.cases import NETWORKS, make_data, make_model
 
 ROOT = Path(__file__).parents[1]

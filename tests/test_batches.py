@@ -10,14 +10,14 @@ import torch
 from click.testing import CliRunner
 from test_cifar import write_cifar10
 
-from neurosim import cifar
-from neurosim.batches import Batches, crop_flip
-from neurosim.cifar import CIFAR10
-from neurosim.cli import main
-from neurosim.errors import DataError, StateError
-from neurosim.random import stream
-from neurosim.scenario import Scenario
-from neurosim.splits import Split
+from neurosim.base.errors import DataError, StateError
+from neurosim.base.random import stream
+from neurosim.cli.main import main
+from neurosim.data import cifar
+from neurosim.data.batches import Batches, crop_flip
+from neurosim.data.cifar import CIFAR10
+from neurosim.data.dataset import Split
+from neurosim.scenario.scenario import Scenario
 
 SCENARIO = """
 name: tiny

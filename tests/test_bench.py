@@ -17,13 +17,13 @@ from sizes import TINY
 from torch import Tensor
 
 from neurosim import Network, bench
+from neurosim.base.errors import ConfigurationError
 from neurosim.bench import layers, scheduling, steps, systems, timing, work
-from neurosim.engine import Processes
-from neurosim.equilibrium import true_gradient
-from neurosim.errors import ConfigurationError
-from neurosim.machine import machine as describe
-from neurosim.simulation import Simulation
-from neurosim.units import UnitKind
+from neurosim.measures.gradients import true_gradient
+from neurosim.schedules.units import UnitKind
+from neurosim.simulation.engine import Processes
+from neurosim.simulation.simulation import Simulation
+from neurosim.tensors.machine import describe_machine as describe
 
 RESULTS = [
     bench.Measurement("engine_over_bare_loop", 1.0625, "times", "at most 1.10"),

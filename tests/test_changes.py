@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosim import changes
+from neurosim.tensors import changes
 
 SHAPES = [(1, 1), (3, 7), (100, 8), (300, 16), (2, 3, 4, 4), (260, 8, 2, 2), (5, 3, 5, 5)]
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.draws import Draws, Moment
-from neurosim.effects import Parcel, Quantizing
+from neurosim.channels.draws import Draws, Moment
+from neurosim.channels.effects import Parcel, Quantizing
 
 N, BATCH, TICKS = 200, 5, 40
 VALUE = 1.5

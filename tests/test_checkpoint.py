@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neurosim.checkpoint import load_state, save_state
-from neurosim.errors import DataError
+from neurosim.base.errors import DataError
+from neurosim.learning.checkpoint import load_state, save_state
 
 DTYPES = (
     torch.float32,

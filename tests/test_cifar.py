@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from neurosim import cifar
-from neurosim.cifar import cifar10, cifar100, imagenet32
-from neurosim.errors import DataError
-from neurosim.splits import Split
+from neurosim.base.errors import DataError
+from neurosim.data import cifar
+from neurosim.data.cifar import cifar10, cifar100, imagenet32
+from neurosim.data.dataset import Split
 
 Bytes = npt.NDArray[np.uint8]
 TRAIN, TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin"

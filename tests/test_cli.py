@@ -18,10 +18,10 @@ from rich.console import Console
 from shipped import DIGITS, SCENARIOS
 
 import neurosim
-from neurosim.cli import main
-from neurosim.documents import load
-from neurosim.progress import Display
-from neurosim.scenario import Scenario
+from neurosim.cli.main import main
+from neurosim.documents.document import load
+from neurosim.runs.listeners.display import Display
+from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 NETWORKS = sorted((ROOT / "networks").glob("*.yaml"))

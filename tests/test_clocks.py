@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neurosim as ns
+from neurosim.base.ticks import NEVER
 from neurosim.schedules import Lazy, Periodic, Poisson, Schedule
-from neurosim.schedules.base import NEVER
 
 MANY = chain(2000)
 NETWORK = chain(5, 3, 4)

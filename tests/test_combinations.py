@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosim.combinations import combinations, read_axes, split_values
-from neurosim.errors import DocumentError
+from neurosim.base.errors import DocumentError
+from neurosim.runs.axes import combinations, read_axes, split_values
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12)
 PLAIN = st.recursive(

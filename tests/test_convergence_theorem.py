@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neurosim as ns
-from neurosim.schedules.base import ticks_of
+from neurosim.base.ticks import ticks_of
 
 # ---- what the theorem runs over ------------------------------------------------------------------
 

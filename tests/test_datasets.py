@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from neurosim import datasets
-from neurosim.batches import Batches
-from neurosim.datasets import digits, mnist, read_idx
-from neurosim.errors import ConfigurationError, DataError, StateError
-from neurosim.splits import Dataset, Split, one_hot
+from neurosim.base.errors import ConfigurationError, DataError, StateError
+from neurosim.data import idx as datasets
+from neurosim.data.batches import Batches
+from neurosim.data.dataset import Dataset, Split, one_hot
+from neurosim.data.idx import digits, mnist, read_idx
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -19,9 +19,9 @@ from click.testing import CliRunner
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.cli import main
-from neurosim.devices import Flags, resolve_device, upload
-from neurosim.random import stream
+from neurosim.base.random import stream
+from neurosim.cli.main import main
+from neurosim.tensors.devices import Flags, resolve_device, upload
 from tests.conformance.cases import SCHEDULES, Case, Setup
 
 pytestmark = pytest.mark.slow

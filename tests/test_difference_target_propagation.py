@@ -13,10 +13,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.checkpoint import load_state, save_state
-from neurosim.memory import estimate
-from neurosim.metrics import back_propagation
-from neurosim.random import stream
+from neurosim.base.random import stream
+from neurosim.learning.checkpoint import load_state, save_state
+from neurosim.learning.memory import estimate
+from neurosim.measures.gradients import back_propagation
 from tests.conformance.cases import make_data
 
 DOWN = ns.schedules.Sweep("backward", passes=1)

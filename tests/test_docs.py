@@ -16,12 +16,15 @@ from sizes import TINY
 from test_cifar import write_cifar10
 from test_shipped_networks import narrow_description
 
-from neurosim import bench, cifar, documents
-from neurosim.cli import main
-from neurosim.combinations import split_values
-from neurosim.network import Network
-from neurosim.scenario import Scenario, ScenarioFile
-from neurosim.tableruns import find
+from neurosim import bench
+from neurosim.cli.main import main
+from neurosim.data import cifar
+from neurosim.documents import document as documents
+from neurosim.network.network import Network
+from neurosim.runs.axes import split_values
+from neurosim.scenario.file import ScenarioFile
+from neurosim.scenario.scenario import Scenario
+from neurosim.tables.runs import find
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

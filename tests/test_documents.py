@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosim import documents
-from neurosim.documents import COMMAND_LINE, Document, apply_overrides, load, loads
-from neurosim.errors import DocumentError, Problem
+from neurosim.base.errors import DocumentError, Problem
+from neurosim.documents import document as documents
+from neurosim.documents.document import COMMAND_LINE, Document, apply_overrides, load, loads
 
 
 def problem_of(path: Path | str) -> Problem:

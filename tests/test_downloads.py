@@ -19,11 +19,11 @@ from click.testing import CliRunner, Result
 from mirror import Mirror, archive, below, cifar10_members, regular
 from rich.console import Console
 
-from neurosim import cifar, downloads
-from neurosim.cli import main
-from neurosim.downloads import SOURCES, Remote, fetch, find
-from neurosim.errors import ConfigurationError, DataError
-from neurosim.progress import DownloadDisplay
+from neurosim.base.errors import ConfigurationError, DataError
+from neurosim.cli.main import main
+from neurosim.data import cifar, downloads
+from neurosim.data.downloads import SOURCES, Remote, fetch, find
+from neurosim.runs.listeners.display import DownloadDisplay
 
 MNIST = [f"{p}-{k}-ubyte.gz" for p in ("t10k", "train") for k in ("images-idx3", "labels-idx1")]
 CIFAR10 = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neurosim import dyad
+from neurosim.maths import dyad
 
 SCALARS: dict[str, Callable[[float], float]] = {
     "relu": lambda a: a if a > 0.0 else 0.0,

@@ -350,7 +350,7 @@ def test_chl_approaches_back_propagation() -> None:
 
 
 def _squared_error() -> Any:
-    from neurosim.losses import LOSSES
+    from neurosim.maths.losses import LOSSES
 
     return LOSSES["squared_error"]
 

@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.checkpoint import load_state, save_state
-from neurosim.cli import main
-from neurosim.datasets import digits
-from neurosim.memory import estimate
-from neurosim.metrics import alignment, back_propagation, feedback_alignment
-from neurosim.scenario import Scenario
-from neurosim.spectrum import loop_gain, spectral_norm
+from neurosim.cli.main import main
+from neurosim.data.idx import digits
+from neurosim.learning.checkpoint import load_state, save_state
+from neurosim.learning.memory import estimate
+from neurosim.maths.spectrum import loop_gain, spectral_norm
+from neurosim.measures.gradients import alignment, back_propagation, feedback_alignment
+from neurosim.scenario.scenario import Scenario
 from tests.conformance.cases import NETWORKS, RULES, make_data
 
 ROOT = Path(__file__).parents[1]

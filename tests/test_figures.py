@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from neurosim import page
-from neurosim.cli import main
-from neurosim.plots import Line, figures_of
-from neurosim.plots.canvas import line_chart
+from neurosim.cli.main import main
+from neurosim.reports import page
+from neurosim.reports.plots import Line, figures_of
+from neurosim.reports.plots.canvas import line_chart
 
 ROOT = Path(__file__).parents[1]
 X = np.arange(5.0)

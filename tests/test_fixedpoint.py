@@ -12,7 +12,8 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim import metrics
-from neurosim.fixedpoint import exact_copy
+from neurosim.convergence.fixedpoint import exact_copy
+from neurosim.dynamics import current_mean
 
 F64 = torch.float64
 SIZES = [5, 7, 6, 3]
@@ -139,7 +140,7 @@ def test_nothing_moves_there_whatever_the_schedule(activation: str) -> None:
     )
     simulation.infer(x, y)
     for cell in simulation.state.cells:
-        mean = metrics.current_mean(cell, simulation.rule)
+        mean = current_mean(cell, simulation.rule)
         torch.testing.assert_close(mean, found.mean[cell.name], rtol=0, atol=1e-10)
 
 

@@ -11,7 +11,7 @@ import torch
 
 import neurosim as ns
 from neurosim import metrics
-from neurosim.losses import LOSSES
+from neurosim.maths.losses import LOSSES
 
 NETWORK = Path(__file__).parent.parent / "networks" / "vgg16.yaml"
 BATCH = 4

@@ -13,11 +13,12 @@ from rich.console import Console
 from torch import Tensor
 
 import neurosim as ns
-from neurosim import metrics, runner
-from neurosim.checkpoint import load_state, save_state
-from neurosim.devices import repeatable
-from neurosim.memory import estimate
-from neurosim.scenario import Scenario
+from neurosim import metrics
+from neurosim.learning.checkpoint import load_state, save_state
+from neurosim.learning.memory import estimate
+from neurosim.runs import run as runner
+from neurosim.scenario.scenario import Scenario
+from neurosim.tensors.devices import repeatable
 from tests.conformance.cases import Case, Setup
 
 pytestmark = [

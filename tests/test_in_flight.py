@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import neurosim as ns
-from neurosim.lines import Line
+from neurosim.channels.line import Line
 
 BATCH = 4
 CONV = {

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from neurosim import runner
-from neurosim.checkpoint import load_state
-from neurosim.cli import main
-from neurosim.runfolder import interruptible
+from neurosim.base.interrupts import interruptible
+from neurosim.cli.main import main
+from neurosim.learning.checkpoint import load_state
+from neurosim.runs import run as runner
 
 SHORT = ["data.limit=200", "training.epochs=3"]
 # Inferences of most of a second, so that a signal is sure to arrive within one.

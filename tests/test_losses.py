@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neurosim.losses import LOSSES, CrossEntropy, Loss, SquaredError
+from neurosim.maths.losses import LOSSES, CrossEntropy, Loss, SquaredError
 
 SHAPES = [(1,), (7,), (3, 2, 4), (1, 1, 1)]
 TOLERANCE = {"rtol": 1e-13, "atol": 1e-13}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.fixedpoint import fixed_point
-from neurosim.metrics import alignment, back_propagation
+from neurosim.convergence.fixedpoint import fixed_point
+from neurosim.measures.gradients import alignment, back_propagation
 from tests.conformance.cases import make_data
 
 SKIP: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 FAULTS = """
 import resource
 import torch
-from neurosim.machine import keep_memory
+from neurosim.tensors import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -37,7 +37,7 @@ def test_memory_that_is_kept_is_used_again() -> None:
 
 
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    from neurosim import machine
+    from neurosim.tensors import machine
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: pytest.fail("loaded a library"))

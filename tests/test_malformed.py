@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from malformed import CHAIN, FOLDER, GRAPH, MARK, SCENARIO, bounded_memory, check, refused
 
-from neurosim.cli import main
+from neurosim.cli.main import main
 
 LINES = SCENARIO.splitlines()
 

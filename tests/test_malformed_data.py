@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from malformed import CHAIN, SCENARIO, refused
 
-from neurosim.cli import main
+from neurosim.cli.main import main
 
 
 @pytest.fixture(autouse=True)

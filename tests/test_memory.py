@@ -10,10 +10,11 @@ import torch
 from click.testing import CliRunner
 
 import neurosim as ns
-from neurosim import runner
-from neurosim.cli import main
-from neurosim.memory import check_memory, estimate, gigabytes, largest_batch
-from neurosim.slots import Slot
+from neurosim.base.words import gigabytes
+from neurosim.cli.main import main
+from neurosim.learning.memory import check_memory, estimate, largest_batch
+from neurosim.runs import run as runner
+from neurosim.tensors.slots import Slot
 from tests.conformance.cases import RULE_OF, RULES, make_data, make_model
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim import metrics
-from neurosim.losses import LOSSES
+from neurosim.maths.losses import LOSSES
 
 KINDS = {"dtype": torch.float64}
 

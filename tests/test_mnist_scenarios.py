@@ -10,12 +10,12 @@ import torch
 from click.testing import CliRunner
 from shipped import MNIST
 
-from neurosim.cli import main
-from neurosim.model import Model
-from neurosim.random import stream
-from neurosim.scenario import Scenario
+from neurosim.base.random import stream
+from neurosim.cli.main import main
+from neurosim.network.model import Model
+from neurosim.scenario.scenario import Scenario
 from neurosim.schedules import Start
-from neurosim.units import Layout, Unit
+from neurosim.schedules.units import Layout, Unit
 
 SCHEDULES = ["mnist_dp", "mnist_l_dp", "mnist_ms_dp", "mnist_p_dp", "mnist_r_dp_100"]
 PUBLISHED = [path for path in MNIST if path.stem in SCHEDULES]

@@ -15,9 +15,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from malformed import MARK, bounded_memory
 
-from neurosim.cli import main
-from neurosim.errors import DivergenceError, DocumentError
-from neurosim.scenario import Scenario
+from neurosim.base.errors import DivergenceError, DocumentError
+from neurosim.cli.main import main
+from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {

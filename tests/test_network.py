@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neurosim as ns
-from neurosim.convolution import Conv2d
-from neurosim.operators import Dense, Identity
-from neurosim.pooling import Pool, Pool2d
+from neurosim.maths.operators.convolution import Conv2d
+from neurosim.maths.operators.dense import Dense, Identity
+from neurosim.maths.operators.pooling import Pool, Pool2d
 
 CHAIN: dict[str, Any] = {
     "input": [2, 8, 9],

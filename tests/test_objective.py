@@ -9,7 +9,7 @@ import torch
 from test_fixedpoint import chain, random
 
 import neurosim as ns
-from neurosim.objective import alpha_objective, convex
+from neurosim.measures.objective import alpha_objective, convex
 
 
 def settled(activation: str, **rule: Any) -> ns.Simulation:

@@ -15,21 +15,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neurosim.convolution import Conv2d
-from neurosim.errors import NetworkError
-from neurosim.operators import (
-    COLUMN_GATHER_COST,
-    ROW_GATHER_COST,
-    Dense,
-    Identity,
-    Operator,
-    Selection,
-    Shape,
-    gather_pays,
-)
-from neurosim.pooling import Pool, Pool2d
-from neurosim.spectrum import spectral_norm
-from neurosim.storage import by_position
+from neurosim.base.errors import NetworkError
+from neurosim.maths.operators.base import COLUMN_GATHER_COST, ROW_GATHER_COST, Operator, gather_pays
+from neurosim.maths.operators.convolution import Conv2d
+from neurosim.maths.operators.dense import Dense, Identity
+from neurosim.maths.operators.pooling import Pool, Pool2d
+from neurosim.maths.spectrum import spectral_norm
+from neurosim.tensors.order import by_position
+from neurosim.tensors.selection import Selection, Shape
 
 CPU = torch.device("cpu")
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}

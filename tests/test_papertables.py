@@ -13,15 +13,24 @@ import pytest
 from click.testing import CliRunner, Result
 from shipped import SCENARIOS
 
-from neurosim import sweep
-from neurosim.cli import main
-from neurosim.errors import ConfigurationError, DocumentError
-from neurosim.papertables import TABLES
-from neurosim.plots import Cell, Chart, Quantity, heat_map, row_chart
-from neurosim.plots.rows import Scale
-from neurosim.results import Row, spread
-from neurosim.tableform import Table
-from neurosim.tableruns import Choice, chosen, find, measured, numbers_of, overrides_of, plan_table
+from neurosim.base.errors import ConfigurationError, DocumentError
+from neurosim.base.words import spread
+from neurosim.cli.main import main
+from neurosim.records.sweep import Row
+from neurosim.reports.plots import Cell, Chart, Quantity, heat_map, row_chart
+from neurosim.reports.plots.rows import Scale
+from neurosim.runs import sweep
+from neurosim.tables.form import Table
+from neurosim.tables.papers import TABLES
+from neurosim.tables.runs import (
+    Choice,
+    chosen,
+    find,
+    measured,
+    numbers_of,
+    overrides_of,
+    plan_table,
+)
 
 pytestmark = pytest.mark.slow
 

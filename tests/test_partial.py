@@ -16,14 +16,15 @@ from test_operators import convolutions, pool_projections, random, weight_of
 from torch import Tensor
 
 import neurosim as ns
-from neurosim import convolution, pooling
-from neurosim.convolution import Conv2d
-from neurosim.errors import NetworkError
-from neurosim.operators import PATCH_GATHER_COST, Operator, Selection, gather_pays
-from neurosim.pooling import Pool, Pool2d
-from neurosim.storage import by_position
-from neurosim.units import Layout, UnitKind
-from neurosim.windows import NOWHERE, Windows, needed, packed
+from neurosim.base.errors import NetworkError
+from neurosim.maths.operators import convolution, pooling
+from neurosim.maths.operators.base import PATCH_GATHER_COST, Operator, gather_pays
+from neurosim.maths.operators.convolution import Conv2d
+from neurosim.maths.operators.pooling import Pool, Pool2d
+from neurosim.maths.operators.windows import NOWHERE, Windows, needed, packed
+from neurosim.schedules.units import Layout, UnitKind
+from neurosim.tensors.order import by_position
+from neurosim.tensors.selection import Selection
 
 CPU = torch.device("cpu")
 ALWAYS, NEVER = -1, 10**9  # costs with which gathering always or never pays

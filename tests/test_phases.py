@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from torch import Tensor
 
 import neurosim as ns
-from neurosim import equilibrium
-from neurosim.checkpoint import load_state, save_state
-from neurosim.cli import main
-from neurosim.memory import estimate
-from neurosim.scenario import Scenario
+from neurosim.cli.main import main
+from neurosim.learning.checkpoint import load_state, save_state
+from neurosim.learning.memory import estimate
+from neurosim.measures import gradients as equilibrium
+from neurosim.scenario.scenario import Scenario
 from tests.conformance.cases import PHASED, every_effect, make_data, make_model
 from tests.shipped import ROOT
 

@@ -15,13 +15,14 @@ from torch.nn import grad
 
 import neurosim as ns
 from neurosim import metrics
-from neurosim.convolution import Conv2d
-from neurosim.memory import estimate
-from neurosim.operators import Dense, Operator
-from neurosim.pooling import Pool
-from neurosim.precision import Mixed
+from neurosim.learning.memory import estimate
+from neurosim.maths.operators.base import Operator
+from neurosim.maths.operators.convolution import Conv2d
+from neurosim.maths.operators.dense import Dense
+from neurosim.maths.operators.pooling import Pool
+from neurosim.maths.precision import Mixed
 from neurosim.rules import Woken
-from neurosim.scenario import Scenario
+from neurosim.scenario.scenario import Scenario
 from tests.conformance.cases import RULES, SCHEDULES, UNITS, differing, make_data, make_model
 
 ROOT = Path(__file__).parents[1]

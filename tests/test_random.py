@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosim.random import generator_state, restore_generator, stream
+from neurosim.base.random import generator_state, restore_generator, stream
 
 SEEDS = st.integers(0, 2**128)
 NAMES = st.lists(st.text(max_size=8), min_size=1, max_size=3).map(tuple)

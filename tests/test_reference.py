@@ -18,10 +18,10 @@ from reference import Network, Rule, result_shape, structure
 from reference_channel import Channel
 
 import neurosim as ns
-from neurosim.channels import Given
-from neurosim.distributions import Distribution
-from neurosim.draws import Draws, Moment
-from neurosim.spectrum import spectral_norm
+from neurosim.channels.channel import Given
+from neurosim.channels.distributions import Distribution
+from neurosim.channels.draws import Draws, Moment
+from neurosim.maths.spectrum import spectral_norm
 
 TOLERANCE = 1e-12
 ACTIVATIONS = ["relu", "identity", "hard_sigmoid", "tanh"]

@@ -31,9 +31,9 @@ from test_reference import (
 )
 
 import neurosim as ns
-from neurosim.distributions import Distribution
-from neurosim.draws import Draws, Moment
-from neurosim.operators import Dense
+from neurosim.channels.distributions import Distribution
+from neurosim.channels.draws import Draws, Moment
+from neurosim.maths.operators.dense import Dense
 
 KINDS = ("mean", "difference")
 

@@ -16,10 +16,10 @@ import matplotlib
 import numpy as np
 import pytest
 
-from neurosim.errors import DataError
-from neurosim.network import Network
-from neurosim.plots import compact, number
-from neurosim.report import draw_network, write_report
+from neurosim.base.errors import DataError
+from neurosim.network.network import Network
+from neurosim.reports.plots import compact, number
+from neurosim.reports.run import draw_network, write_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "link", "br", "hr", "img", "input"}

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosim.checkpoint import load_state, save_state
-from neurosim.errors import NeurosimError, StateError
-from neurosim.scenario import Scenario
-from neurosim.snapshot import STATE_VERSION
-from neurosim.training import Trainer
+from neurosim.base.errors import NeurosimError, StateError
+from neurosim.learning.checkpoint import load_state, save_state
+from neurosim.learning.trainer import Trainer
+from neurosim.scenario.scenario import Scenario
+from neurosim.simulation.snapshot import STATE_VERSION
 
 SHORT = ["data.limit=120", "data.batch_size=30", "training.epochs=2", "training.max_steps=6"]
 

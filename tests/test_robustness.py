@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.cli import main
-from neurosim.datasets import digits
-from neurosim.errors import DocumentError, NetworkError
-from neurosim.losses import LOSSES
-from neurosim.robustness import fgsm, lipschitz_bound, spectral_norms
-from neurosim.scenario import Scenario
-from neurosim.splits import Split, Standard
+from neurosim.base.errors import DocumentError, NetworkError
+from neurosim.cli.main import main
+from neurosim.data.dataset import Split, Standard
+from neurosim.data.idx import digits
+from neurosim.maths.losses import LOSSES
+from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
+from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 CHAIN: dict[str, Any] = {

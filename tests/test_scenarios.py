@@ -15,13 +15,13 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from shipped import DIGITS
 
-from neurosim.batches import Batches
-from neurosim.checkpoint import load_state
-from neurosim.cli import main
-from neurosim.model import Model
-from neurosim.network import Network
-from neurosim.random import stream
-from neurosim.scenario import Scenario
+from neurosim.base.random import stream
+from neurosim.cli.main import main
+from neurosim.data.batches import Batches
+from neurosim.learning.checkpoint import load_state
+from neurosim.network.model import Model
+from neurosim.network.network import Network
+from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 NAMES = [path.stem for path in DIGITS]

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neurosim as ns
-from neurosim.random import generator_state, restore_generator, stream
+from neurosim.base.random import generator_state, restore_generator, stream
+from neurosim.base.ticks import ticks_of
 from neurosim.schedules import (
     Lazy,
     Parallel,
@@ -25,7 +26,6 @@ from neurosim.schedules import (
     Schedule,
     Sweep,
 )
-from neurosim.schedules.base import ticks_of
 
 NETWORK = chain(5, 3, 4)
 SKIP = graph(

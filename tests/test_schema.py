@@ -11,9 +11,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from neurosim.cli import main
-from neurosim.documents import load
-from neurosim.scenario import Scenario
+from neurosim.cli.main import main
+from neurosim.documents.document import load
+from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.yaml"))

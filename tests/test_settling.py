@@ -12,8 +12,8 @@ from test_fixedpoint import chain, random
 
 import neurosim as ns
 from neurosim import metrics
-from neurosim.equilibrium import PATIENCE, STEPS, settles
-from neurosim.losses import LOSSES
+from neurosim.maths.losses import LOSSES
+from neurosim.measures.gradients import PATIENCE, STEPS, settles
 
 X, Y = random(4, 5, seed=50), random(4, 3, seed=51)
 

@@ -12,8 +12,8 @@ import yaml
 from torch import Tensor, nn
 
 import neurosim as ns
-from neurosim.datasets import digits
-from neurosim.losses import LOSSES
+from neurosim.data.idx import digits
+from neurosim.maths.losses import LOSSES
 
 NAMES = ["vgg16", "vgg11", "convnet", "resnet20"]
 # Per network: dyads, weights without biases, biases, depth.

@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from shipped import DIGITS
 
 import neurosim as ns
-from neurosim.cli import main
-from neurosim.documents import load
-from neurosim.progress import StudyDisplay
-from neurosim.report import write_report
-from neurosim.scenario import Scenario
-from neurosim.splits import one_hot
+from neurosim.cli.main import main
+from neurosim.data.dataset import one_hot
+from neurosim.documents.document import load
+from neurosim.reports.run import write_report
+from neurosim.runs.listeners.display import StudyDisplay
+from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 PARALLEL = ROOT / "scenarios/parallel.yaml"

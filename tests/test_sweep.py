@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from neurosim import runner, sweep
-from neurosim.cli import main
-from neurosim.errors import ConfigurationError, DataError, DocumentError
-from neurosim.results import Results, Row
-from neurosim.workers import Task
+from neurosim.base.errors import ConfigurationError, DataError, DocumentError
+from neurosim.cli.main import main
+from neurosim.records.sweep import Results, Row
+from neurosim.runs import run as runner
+from neurosim.runs import sweep
+from neurosim.runs.executors.processes import Task
 
 ROOT = Path(__file__).parents[1]
 PARALLEL = ROOT / "scenarios/parallel.yaml"

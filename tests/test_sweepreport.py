@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_report import HOSTILE, SVG, Page
 
-from neurosim import plots
-from neurosim.plots import Cell, Quantity
-from neurosim.results import Results, Row, spread
-from neurosim.sweepreport import axis_label, write_sweep_report
+from neurosim.base.words import spread
+from neurosim.records.sweep import Results, Row
+from neurosim.reports import plots
+from neurosim.reports.plots import Cell, Quantity
+from neurosim.reports.sweep import axis_label, write_sweep_report
 
 DELAY, NOISE = "channels.difference.delay", "channels.mean.noise.std"
 Summary = dict[str, Any] | None

@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import neurosim as ns
-from neurosim import schedules, training
-from neurosim.datasets import digits
-from neurosim.errors import ConfigurationError
-from neurosim.losses import LOSSES
-from neurosim.scenario import Scenario
-from neurosim.simulation import Simulation
-from neurosim.splits import Split
-from neurosim.training import LearningRate, OptimizerChoice, Trainer, TrainingPlan
+from neurosim import schedules
+from neurosim.base.errors import ConfigurationError
+from neurosim.data.dataset import Split
+from neurosim.data.idx import digits
+from neurosim.learning import trainer as training
+from neurosim.learning.optimizers import LearningRate, OptimizerChoice
+from neurosim.learning.trainer import Trainer, TrainingPlan
+from neurosim.maths.losses import LOSSES
+from neurosim.scenario.scenario import Scenario
+from neurosim.simulation.simulation import Simulation
 
 NETWORK = {"input": [1, 8, 8], "layers": [{"name": "h", "dense": 12}, {"dense": 10}]}
 

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import neurosim as ns
-from neurosim.units import WHOLE, Layout, Unit
+from neurosim.schedules.units import WHOLE, Layout, Unit
 
 KINDS = ["neuron", "channel", "column", "tile", "block", "population"]
 SHAPES = st.tuples(st.integers(1, 150)) | st.tuples(

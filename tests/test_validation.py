@@ -17,8 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from neurosim.documents import Document, apply_overrides, loads, parse
-from neurosim.errors import DocumentError, Problem
+from neurosim.base.errors import DocumentError, Problem
+from neurosim.documents.document import Document, apply_overrides, loads, parse
 
 
 class Section(BaseModel):

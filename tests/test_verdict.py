@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurosim import verdict
+from neurosim.convergence import verdict
 
 RNG = np.random.default_rng(0)
 TIME = np.arange(60.0)[:, None]

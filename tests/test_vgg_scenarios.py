@@ -14,10 +14,10 @@ from shipped import CIFAR10, DIGITS, MNIST, SCENARIOS
 from test_cifar import write_cifar10
 from test_shipped_networks import narrow_description
 
-from neurosim import cifar
-from neurosim.cifar import cifar10
-from neurosim.cli import main
-from neurosim.scenario import Scenario
+from neurosim.cli.main import main
+from neurosim.data import cifar
+from neurosim.data.cifar import cifar10
+from neurosim.scenario.scenario import Scenario
 
 OTHERS = [path for path in CIFAR10 if path.stem.startswith("vgg")]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from neurosim.errors import NeurosimError
-from neurosim.runfolder import interruptible
-from neurosim.workers import News, Task, run_all
+from neurosim.base.errors import NeurosimError
+from neurosim.base.interrupts import interruptible
+from neurosim.runs.executors.processes import News, Task, run_all
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from neurosim import yamltext
-from neurosim.errors import DocumentError, Problem
-from neurosim.yamltext import Document, dumps, loads
+from neurosim.base.errors import DocumentError, Problem
+from neurosim.documents import yaml as yamltext
+from neurosim.documents.yaml import Document, dumps, loads
 
 SCENARIO = """\
 # the default

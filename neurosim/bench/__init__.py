@@ -15,13 +15,12 @@ from typing import Any
 from rich.table import Table
 
 from neurosim._version import __version__
+from neurosim.base import ConfigurationError, unknown
 from neurosim.bench import arithmetic, laws, laziness, scale, scheduling
 from neurosim.bench.layers import TENTHS, tenth_over_dense
 from neurosim.bench.systems import SYSTEMS, ep_of_images, over_bp
 from neurosim.bench.timing import FULL, QUICK, Benchmark, Measurement, Sizes
-from neurosim.errors import ConfigurationError
-from neurosim.machine import machine
-from neurosim.populations import unknown
+from neurosim.tensors import describe_machine
 
 __all__ = [
     "BENCHMARKS",
@@ -117,7 +116,7 @@ def to_json(measurements: Sequence[Measurement]) -> dict[str, Any]:
     """The measurements with the machine they were taken on, fit for JSON."""
     return {
         "neurosim": __version__,
-        "machine": machine(),
+        "machine": describe_machine(),
         "measurements": [asdict(measurement) for measurement in measurements],
     }
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neurosim import metrics
 from neurosim.bench.steps import autograd_of, step_of
 from neurosim.bench.timing import Result, Sizes, alternate, ratio
 from neurosim.bench.work import bare_parallel, check_angle, mlp, random_batch
 from neurosim.channels import Channel, Channels
-from neurosim.model import Model
-from neurosim.network import Network
+from neurosim.measures import metrics
+from neurosim.network import Model, Network
 from neurosim.rules import DualPropagation
 from neurosim.schedules import Parallel, RandomOrder, Sweep
 from neurosim.simulation import Simulation

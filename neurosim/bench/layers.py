@@ -7,16 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from neurosim.base import stream
 from neurosim.bench.timing import Result, Sizes, alternate
-from neurosim.model import Model
-from neurosim.network import Network
-from neurosim.operators import Ints
-from neurosim.random import stream
+from neurosim.network import Model, Network
 from neurosim.rules import DualPropagation
-from neurosim.schedules.base import Clock, Start
-from neurosim.schedules.planned import Planned, planned
+from neurosim.schedules import Clock, Layout, Planned, Start, Unit, UnitKind, planned
 from neurosim.simulation import Simulation
-from neurosim.units import Layout, Unit, UnitKind
+from neurosim.tensors import Ints
 
 TICKS = 5  # at a call
 TENTHS: tuple[UnitKind, ...] = ("column", "channel", "tile")

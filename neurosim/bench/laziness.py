@@ -7,13 +7,12 @@ from statistics import median
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from neurosim import metrics
 from neurosim.bench.timing import Result, Sizes
 from neurosim.channels import Channel, Channels
-from neurosim.datasets import digits
-from neurosim.losses import LOSSES
-from neurosim.model import Model
-from neurosim.network import Network
+from neurosim.data import digits
+from neurosim.maths import LOSSES
+from neurosim.measures import gradients
+from neurosim.network import Model, Network
 from neurosim.rules import DualPropagation
 from neurosim.schedules import Lazy, Parallel, Schedule
 from neurosim.simulation import Simulation
@@ -36,7 +35,7 @@ def wakes_fraction(sizes: Sizes) -> Result:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for first in range(0, len(images), 50):
         some = slice(first, first + 50)
-        found = metrics.back_propagation(model, loss, images[some], labels[some])
+        found = gradients.back_propagation(model, loss, images[some], labels[some])
         for name, parameter in model.named_parameters():
             parameter.grad = found[name]
         optimizer.step()
@@ -56,8 +55,8 @@ def wakes_fraction(sizes: Sizes) -> Result:
         for index in range(sizes.digits):
             x, y = images[index : index + 1], labels[index : index + 1]
             total += simulation.infer(x, y).wakes
-            reference = metrics.back_propagation(model, loss, x, y)
-            angles.append(metrics.alignment(simulation.gradients(), reference)[""].angle)
+            reference = gradients.back_propagation(model, loss, x, y)
+            angles.append(gradients.alignment(simulation.gradients(), reference)[""].angle)
         return total, median(angles)
 
     lazy, angle = wakes(Lazy(TICKS, "neuron"), THRESHOLD)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from neurosim import metrics
 from neurosim.bench.steps import autograd_of, step_of, step_over_bp
 from neurosim.bench.timing import Result, Sizes, peak_bytes, ratio
 from neurosim.bench.work import RATE, TICK, check_angle, random_batch, vgg16
-from neurosim.model import Model
+from neurosim.measures import metrics
+from neurosim.network import Model
 from neurosim.rules import DualPropagation
 from neurosim.schedules import Parallel, Poisson, Schedule, Sweep
 from neurosim.simulation import Simulation

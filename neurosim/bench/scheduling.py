@@ -9,14 +9,13 @@ from operator import length_hint
 import numpy as np
 import simpy
 
+from neurosim.base import stream
 from neurosim.bench.timing import Result, Sizes, alternate
 from neurosim.bench.work import RATE, TICK, VGG16_DYADS, vgg16
-from neurosim.engine import Engine, Processes
 from neurosim.network import Network
-from neurosim.operators import Ints
-from neurosim.random import stream
-from neurosim.schedules import Poisson, Start
-from neurosim.units import Layout, Unit
+from neurosim.schedules import Layout, Poisson, Start, Unit
+from neurosim.simulation import Engine, Processes
+from neurosim.tensors import Ints
 
 
 class Waking:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from neurosim import metrics
 from neurosim.bench.timing import Result, ratio
-from neurosim.jacobian import learn_feedback
+from neurosim.dynamics import learn_feedback
+from neurosim.measures import gradients
 from neurosim.simulation import Simulation
 
 Step = Callable[[], dict[str, Tensor]]
@@ -30,7 +30,7 @@ def step_of(simulation: Simulation, x: Tensor, target: Tensor) -> Step:
 def autograd_of(simulation: Simulation, x: Tensor, target: Tensor) -> Step:
     """The gradients of the same network and loss."""
     model, loss = simulation.model, simulation.loss
-    return lambda: metrics.back_propagation(model, loss, x, target)
+    return lambda: gradients.back_propagation(model, loss, x, target)
 
 
 def step_over_bp(

@@ -13,10 +13,8 @@ from torch import Tensor
 from neurosim.bench.steps import step_over_bp
 from neurosim.bench.timing import Result, Sizes
 from neurosim.bench.work import convnet, mlp, random_batch
-from neurosim.inputs import Init
-from neurosim.losses import LossName
-from neurosim.model import Model
-from neurosim.populations import Feedback
+from neurosim.maths import LossName
+from neurosim.network import Feedback, Model
 from neurosim.rules import (
     LPOM,
     BackPropagation,
@@ -29,7 +27,7 @@ from neurosim.rules import (
     Rule,
 )
 from neurosim.schedules import Parallel, Schedule, Sweep
-from neurosim.simulation import Simulation
+from neurosim.simulation import Init, Simulation
 
 _DP = DualPropagation(0.5, 0.1, "aro", "prediction")
 _DPT = DualPropagation(0.5, 0.1, "lagrangian", "prediction")

@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from neurosim import metrics
-from neurosim.model import Model
-from neurosim.network import Network
-from neurosim.random import stream
+from neurosim.base import stream
+from neurosim.measures import gradients
+from neurosim.network import Model, Network
 
 VGG16_DYADS = 190_986
 RATE, TICK = 1.0, 0.1  # of the Poisson clocks: a unit wakes in one of ten ticks, or so
@@ -57,7 +56,7 @@ def random_batch(batch: int, *shape: int) -> tuple[Tensor, Tensor]:
 
 def check_angle(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """That what is compared is the same gradient."""
-    angle = metrics.alignment(dict(found), dict(expected))[""].angle
+    angle = gradients.alignment(dict(found), dict(expected))[""].angle
     assert cos(radians(angle)) > 0.99, f"the gradients are {angle:.1f} degrees apart"
 
 

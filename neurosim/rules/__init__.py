@@ -3,12 +3,10 @@
 from neurosim.rules.back_propagation import BackPropagation
 from neurosim.rules.base import Nudge, Phase, Rule, Upward, Wake, Woken
 from neurosim.rules.contrastive_hebbian import ContrastiveHebbian
-from neurosim.rules.difference_target_propagation import (
-    DifferenceTargetPropagation,
-    LocalJacobian,
-)
-from neurosim.rules.dual_propagation import DualPropagation
-from neurosim.rules.equilibrium_propagation import EquilibriumPropagation
+from neurosim.rules.difference_target_propagation import DifferenceTargetPropagation, LocalJacobian
+from neurosim.rules.dual_propagation import DampingName, DualPropagation, NudgeName, Variant
+from neurosim.rules.energy import Readout
+from neurosim.rules.equilibrium_propagation import EPVariant, EquilibriumPropagation
 from neurosim.rules.holomorphic_ep import HolomorphicEP
 from neurosim.rules.lpom import LPOM
 
@@ -16,15 +14,20 @@ __all__ = [
     "LPOM",
     "BackPropagation",
     "ContrastiveHebbian",
+    "DampingName",
     "DifferenceTargetPropagation",
     "DualPropagation",
+    "EPVariant",
     "EquilibriumPropagation",
     "HolomorphicEP",
     "LocalJacobian",
     "Nudge",
+    "NudgeName",
     "Phase",
+    "Readout",
     "Rule",
     "Upward",
+    "Variant",
     "Wake",
     "Woken",
 ]

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from neurosim import dyad
-from neurosim.populations import Feedback
+from neurosim.maths import dyad
+from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 

@@ -10,12 +10,9 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosim.dyad import ActivationName
-from neurosim.errors import ConfigurationError
-from neurosim.losses import Loss
-from neurosim.network import Network
-from neurosim.operators import Operator
-from neurosim.populations import Feedback
+from neurosim.base import ConfigurationError
+from neurosim.maths import ActivationName, Loss, Operator
+from neurosim.network import Feedback, Network
 
 
 class Wake(NamedTuple):

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from neurosim import dyad
-from neurosim.checks import check_counts
-from neurosim.errors import ConfigurationError
-from neurosim.losses import Loss
+from neurosim.base import ConfigurationError, check_counts
+from neurosim.maths import Loss, dyad
 from neurosim.network import Network
 from neurosim.rules.base import Nudge, Phase, Wake, Woken
 from neurosim.rules.energy import EnergyRule, one

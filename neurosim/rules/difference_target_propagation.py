@@ -9,12 +9,15 @@ from typing import ClassVar, TypeVar
 
 from torch import Tensor
 
-from neurosim import dyad
-from neurosim.checks import check_counts, check_not_negative, check_positive
-from neurosim.dyad import ActivationName
-from neurosim.errors import ConfigurationError
-from neurosim.network import Network
-from neurosim.populations import Feedback, unknown
+from neurosim.base import (
+    ConfigurationError,
+    check_counts,
+    check_not_negative,
+    check_positive,
+    unknown,
+)
+from neurosim.maths import ActivationName, dyad
+from neurosim.network import Feedback, Network
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 Value = TypeVar("Value", int, float)

@@ -8,13 +8,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from neurosim import dyad
-from neurosim.checks import check_choices, check_positive
-from neurosim.errors import ConfigurationError
-from neurosim.losses import Loss
-from neurosim.populations import Feedback
+from neurosim.base import ConfigurationError, check_choices, check_positive
+from neurosim.maths import Loss, dyad, loop_gain
+from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
-from neurosim.spectrum import loop_gain
 
 Variant = Literal["aro", "lagrangian", "damped"]
 NudgeName = Literal["prediction", "potential", "proximal"]

@@ -18,9 +18,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from neurosim import dyad
-from neurosim.errors import ConfigurationError
-from neurosim.losses import Loss
+from neurosim.base import ConfigurationError
+from neurosim.maths import Loss, dyad
 from neurosim.network import Network
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 

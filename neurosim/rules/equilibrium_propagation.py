@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from neurosim.checks import check_choices, check_counts, check_positive
-from neurosim.errors import ConfigurationError
+from neurosim.base import ConfigurationError, check_choices, check_counts, check_positive
 from neurosim.rules.base import Phase
 from neurosim.rules.energy import NudgedEnergyRule, Readout
 

@@ -6,8 +6,7 @@ from cmath import exp, pi
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neurosim.checks import check_choices, check_counts, check_positive
-from neurosim.errors import ConfigurationError
+from neurosim.base import ConfigurationError, check_choices, check_counts, check_positive
 from neurosim.network import Network
 from neurosim.rules.base import Phase
 from neurosim.rules.energy import NudgedEnergyRule, Readout

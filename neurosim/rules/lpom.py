@@ -8,12 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from neurosim import dyad
-from neurosim.checks import check_positive
-from neurosim.errors import ConfigurationError
-from neurosim.losses import Loss
+from neurosim.base import ConfigurationError, check_positive
+from neurosim.maths import Loss, dyad, loop_gain
 from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
-from neurosim.spectrum import loop_gain
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,27 @@
-"""Schedules: when each unit wakes. One file per family, all behind `Schedule`."""
+"""Schedules: when each unit wakes."""
 
 from neurosim.schedules.base import Clock, Schedule, Start
-from neurosim.schedules.clocks import Periodic, Poisson
+from neurosim.schedules.clocks import Periodic, Phase, Poisson
 from neurosim.schedules.lazy import Lazy
-from neurosim.schedules.planned import Parallel, RandomOrder, Replay, Sweep
+from neurosim.schedules.planned import Order, Parallel, Planned, RandomOrder, Replay, Sweep, planned
+from neurosim.schedules.units import Layout, Unit, UnitKind
 
 __all__ = [
     "Clock",
+    "Layout",
     "Lazy",
+    "Order",
     "Parallel",
     "Periodic",
+    "Phase",
+    "Planned",
     "Poisson",
     "RandomOrder",
     "Replay",
     "Schedule",
     "Start",
     "Sweep",
+    "Unit",
+    "UnitKind",
+    "planned",
 ]

@@ -9,35 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import numpy as np
-import torch
 
-from neurosim.errors import ConfigurationError
-from neurosim.operators import Ints
-from neurosim.units import Layout, Unit
-
-NEVER = np.iinfo(np.int64).max
-
-
-LAST_TICK = 10**15  # no inference gets there; far from what an int64 or a float64 cannot hold
-
-
-def ticks_of(time: float, tick: float) -> int:
-    """⌈time/tick⌉, forgiving round-off just above a whole number."""
-    return ceil(time / tick - 1e-9)
-
-
-def duration_ticks(duration: float, tick: float) -> int:
-    """Ticks of a duration, at least 1. Raises ConfigurationError for more than can be counted."""
-    if duration / tick > LAST_TICK:
-        raise ConfigurationError(
-            f"duration is {duration:g}, which is more than {LAST_TICK:,} ticks of {tick:g}",
-            "duration",
-        )
-    return max(1, ticks_of(duration, tick))
+from neurosim.base import ConfigurationError
+from neurosim.schedules.units import Layout, Unit
+from neurosim.tensors import Ints, as_tensors
 
 
 @dataclass(frozen=True)
@@ -81,16 +59,6 @@ class Clock(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Arrays as tensors (copies), numbers as they are."""
         return as_tensors(next=self.next) | {"end": self.end}
-
-
-def as_tensors(**arrays: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Copies of arrays as tensors, the form in which states are saved."""
-    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-
-
-def as_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """A copy of a saved tensor as the array that it was."""
-    return tensor.cpu().numpy().copy()
 
 
 class Schedule(ABC):

@@ -9,21 +9,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.checks import check_choices, check_positive
-from neurosim.errors import ConfigurationError
-from neurosim.operators import Ints
-from neurosim.populations import unknown
-from neurosim.schedules.base import (
+from neurosim.base import (
     LAST_TICK,
-    Clock,
-    Schedule,
-    Start,
-    as_array,
-    as_tensors,
-    check_all_wake,
+    ConfigurationError,
+    check_choices,
+    check_positive,
     duration_ticks,
+    unknown,
 )
-from neurosim.units import Unit, UnitKind
+from neurosim.schedules.base import Clock, Schedule, Start, check_all_wake
+from neurosim.schedules.units import Unit, UnitKind
+from neurosim.tensors import Ints, as_array, as_tensors
 
 Phase = Literal["random", "aligned"]
 Floats = npt.NDArray[np.float64]

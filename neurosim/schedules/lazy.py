@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.checks import check_positive
-from neurosim.operators import Ints
-from neurosim.schedules.base import NEVER, Clock, Schedule, Start, as_array, duration_ticks
-from neurosim.units import Unit, UnitKind
+from neurosim.base import NEVER, check_positive, duration_ticks
+from neurosim.schedules.base import Clock, Schedule, Start
+from neurosim.schedules.units import Unit, UnitKind
+from neurosim.tensors import Ints, as_array
 
 
 class LazyClock(Clock):

@@ -8,21 +8,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from neurosim.checks import check_choices, check_counts, check_positive
-from neurosim.errors import ConfigurationError
-from neurosim.operators import Ints
-from neurosim.populations import unknown
-from neurosim.schedules.base import (
+from neurosim.base import (
     NEVER,
-    Clock,
-    Schedule,
-    Start,
-    as_array,
-    as_tensors,
-    check_all_wake,
+    ConfigurationError,
+    check_choices,
+    check_counts,
+    check_positive,
     ticks_of,
+    unknown,
 )
-from neurosim.units import Layout, Unit, UnitKind
+from neurosim.schedules.base import Clock, Schedule, Start, check_all_wake
+from neurosim.schedules.units import Layout, Unit, UnitKind
+from neurosim.tensors import Ints, as_array, as_tensors
 
 Order = Literal["forward", "backward", "forward_backward", "odd_even", "even_odd"]
 

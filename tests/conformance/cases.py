@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.losses import LOSSES, LossName
+from neurosim.maths.losses import LOSSES, LossName
 from neurosim.rules import Rule
 
 # ---- networks ------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from cases import (
 )
 
 import neurosim as ns
-from neurosim.checkpoint import load_state, save_state
+from neurosim.learning.checkpoint import load_state, save_state
 
 STARTS = [("carry", None), ("zero", 3), ("feedforward", None), ("carry", 2)]
 

@@ -1,0 +1,105 @@
+"""The exceptions that a user can see. Every one of them names what the user wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+class NeurosimError(Exception):
+    """Base of everything that neurosim raises on purpose."""
+
+
+class ConfigurationError(NeurosimError, ValueError):
+    """A rule, schedule, channel or option has a value that it cannot have.
+
+    ``option`` is the argument at fault, where it is one, or the path to an item of it: a scenario
+    then points to its line.
+    """
+
+    def __init__(self, message: str, option: str | tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.option = ((option,) if option else ()) if isinstance(option, str) else option
+
+
+class NetworkError(NeurosimError, ValueError):
+    """A network description that does not fit together.
+
+    ``place`` is where in a network file the part at fault stands, as far as that is known.
+    """
+
+    def __init__(self, message: str, place: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class PluginError(NeurosimError):
+    """A plugin that cannot be used. The message begins with the file and line at fault."""
+
+
+class InputError(NeurosimError, ValueError):
+    """An input or target of the wrong shape, or with values that are not finite."""
+
+
+class DataError(NeurosimError):
+    """A data file that is missing, damaged or not what it says it is."""
+
+
+class StateError(NeurosimError, ValueError):
+    """A saved state that does not belong to this simulation, or a call out of turn."""
+
+
+class DivergenceError(NeurosimError, ArithmeticError):
+    """A state stopped being finite.
+
+    Attributes: ``population``, ``tick``, ``neuron`` (index within the population, without the
+    batch) and ``sample`` (index within the batch) of the first bad value.
+    """
+
+    def __init__(
+        self, population: str, tick: int, neuron: tuple[int, ...], sample: int, remedy: str
+    ) -> None:
+        self.population, self.tick, self.neuron, self.sample = population, tick, neuron, sample
+        where = ", ".join(str(i) for i in neuron)
+        super().__init__(
+            f"population {population!r} is no longer finite at tick {tick}: first at neuron "
+            f"[{where}] of sample {sample}. Inference diverges with these weights and this rule; "
+            f"{remedy}."
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a document, and where. Lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}"
+        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+
+
+class DocumentError(NeurosimError, ValueError):
+    """A YAML document (scenario or network) that cannot be used; lists every problem found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@contextmanager
+def inside(*path: str | int) -> Iterator[None]:
+    """Says of an option at fault within the block that it is in this part of a larger whole."""
+    try:
+        yield
+    except ConfigurationError as error:
+        error.option = (*path, *error.option)
+        raise
+    except NetworkError as error:
+        error.place = (*path, *error.place)
+        raise

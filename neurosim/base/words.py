@@ -1,0 +1,67 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor, isfinite, log10, sqrt
+
+
+def gigabytes(size: float) -> str:
+    """Bytes for a reader: ``1.2 GB``, ``340 MB``."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 1:
+        return f"{seconds:.3g} s"
+    if minutes < 60:
+        return f"{minutes:.0f} min {rest:.0f} s"
+    return f"{minutes // 60:,.0f} h {minutes % 60:.0f} min"
+
+
+def compact(value: float, _: object = None) -> str:
+    """``589824`` → ``589.8 k``; small numbers as they are. Also a tick formatter."""
+    for least, unit, suffix in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M")):
+        if least <= abs(value) < 1e15:
+            return f"{value / unit:.4g} {suffix}"
+    return f"{value / 1e3:.4g} k" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
+def number(value: object) -> float | None:
+    """The value of a finite number; anything else, and what no axis could hold, is None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e300 and isfinite(value) else None
+
+
+def cut(text: str, length: int) -> str:
+    """The text, with an ellipsis in the place of what is too long."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation, which one value does not have."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def plus_minus(values: Sequence[float], seeds: int) -> str:
+    """The mean to the second digit of the deviation: more would say nothing."""
+    if not values:
+        return "–"
+    mean, deviation = spread(values)
+    if not deviation:  # one seed, or all the same
+        text = f"{mean:,.0f}" if 1e4 <= abs(mean) < 1e15 else f"{mean:.4g}"
+        text += "" if deviation is None else "\u00a0±\u00a00"
+    elif 1e-4 <= deviation < 1e15 > abs(mean):
+        digits = max(0, 1 - floor(log10(deviation)))
+        text = f"{mean:,.{digits}f}\u00a0±\u00a0{deviation:,.{digits}f}"
+    else:
+        text = f"{mean:.4g}\u00a0±\u00a0{deviation:.2g}"
+    return text if len(values) == seeds else f"{text} ({len(values)})"

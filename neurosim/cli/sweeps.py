@@ -1,0 +1,183 @@
+"""The commands that run many scenarios: ``neurosim sweep`` and ``neurosim table``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from neurosim.records import Results
+    from neurosim.runs import Sweep
+
+FILE = click.argument("file", type=click.Path(path_type=Path))
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+DEVICE = click.option(
+    "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the same as device=NAME."
+)
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+
+
+@click.command()
+@FILE
+@click.argument("assignments", nargs=-1, metavar="[KEY=VALUE1,VALUE2...]...")
+@click.option("--seeds", type=click.IntRange(1, 10_000), default=1, help="Runs per combination.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(0, 1024),
+    help="Processes (default: as the cores allow; 0: run in this one).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for the sweep's."
+)
+@click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep).")
+@click.option("--retry", is_flag=True, help="Run again what has failed.")
+@DEVICE
+@click.option("--quiet", is_flag=True, help="Print only the summary.")
+def sweep(
+    file: Path,
+    assignments: Sequence[str],
+    seeds: int,
+    jobs: int | None,
+    out: Path,
+    name: str | None,
+    retry: bool,
+    device: str | None,
+    quiet: bool,
+) -> None:
+    """Run the scenario FILE with every combination of values (rule.beta=0.1,1 seed=0,1,2).
+
+    The same command again runs only what is not there yet.
+    """
+    from neurosim.runs import sweep
+
+    planned = sweep.plan(file, with_device(assignments, device), seeds)
+    folder = out / sweep.folder_name(name or planned.name)
+    results = run_sweep(planned, folder, jobs, retry, quiet)
+    click.echo(_ended(results))
+    click.echo(f"results        {folder / 'results.csv'}")
+    click.echo(f"report         {folder / 'report.html'}")
+    _exit_as(results, results.count("failed"))
+
+
+@click.command()
+@click.argument("name", metavar="mnist|alpha|systems")
+@OVERRIDES
+@click.option("--quick", is_flag=True, help="The digits that ship with it: a minute or two.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 10_000), help="Runs per row (default: the table's)."
+)
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the table's own.")
+@click.option("--row", "only", multiple=True, metavar="NAME", help="Only this row (repeatable).")
+@click.option(
+    "--jobs",
+    type=click.IntRange(0, 1024),
+    help="Processes (default: as the cores allow; 0: run in this one).",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    help="Folder for the folder of the runs, table-NAME.",
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the JSON file, the page and its pictures (default: that of the runs).",
+)
+@click.option(
+    "--scenarios",
+    type=click.Path(path_type=Path),
+    default=Path("scenarios"),
+    show_default=True,
+    help="Folder of the scenarios that the rows name.",
+)
+@click.option("--retry", is_flag=True, help="Run again what has failed or diverged.")
+@DEVICE
+@click.option("--quiet", is_flag=True, help="Print only the table.")
+def table(
+    name: str,
+    overrides: Sequence[str],
+    quick: bool,
+    seeds: int | None,
+    epochs: int | None,
+    only: Sequence[str],
+    jobs: int | None,
+    out: Path,
+    results: Path | None,
+    scenarios: Path,
+    retry: bool,
+    device: str | None,
+    quiet: bool,
+) -> None:
+    """Rerun a table of the papers, and print it beside the published figures.
+
+    KEY=VALUE overrides values of all rows (data.root=FOLDER). The same command again runs only
+    what is not there yet, and continues what was interrupted. A run that diverges is a result.
+    """
+    from rich.console import Console
+
+    from neurosim.tables import page as tablepage
+    from neurosim.tables import runs as tableruns
+
+    given = tuple(with_device(overrides, device))
+    choice = tableruns.Choice(quick, seeds, epochs, tuple(only), given)
+    planned = tableruns.plan_table(tableruns.find(name), scenarios, choice)
+    folder = out / f"table-{planned.stem}"
+    ended = run_sweep(planned.sweep, folder, jobs, retry, quiet)
+    terminal = Console()
+    # A file or a pipe has no width that a table would have to fit.
+    wide = terminal if terminal.is_terminal else Console(width=250)
+    wide.print(tablepage.terminal_table(planned))
+    for path in tablepage.write_table(planned, folder, results or folder):
+        click.echo(f"written        {path}")
+    click.echo(f"report         {folder / 'report.html'}")
+    click.echo(_ended(ended))
+    _exit_as(ended, sum(row.status == "failed" and not row.diverged for row in ended.rows))
+
+
+def run_sweep(planned: Sweep, folder: Path, jobs: int | None, retry: bool, quiet: bool) -> Results:
+    """Runs what is not there yet, with a display."""
+    from neurosim.base import interruptible
+    from neurosim.runs import SweepDisplay, sweep
+
+    jobs = sweep.default_jobs(planned.threads) if jobs is None else jobs
+    with (
+        interruptible() as interrupted,
+        SweepDisplay(console(quiet), planned.results) as display,
+    ):
+        return sweep.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
+
+
+def _ended(results: Results) -> str:
+    """How many runs there are, and what became of them."""
+    total, finished, failed = len(results.rows), results.count("finished"), results.count("failed")
+    left = total - finished - failed
+    rest = f", {left} to be continued" if left else ""
+    return f"runs           {total}: {finished} finished, {failed} failed{rest}"
+
+
+def _exit_as(results: Results, failed: int) -> None:
+    """Ends with the status that a shell expects where not all runs have finished."""
+    if results.count("finished") + results.count("failed") < len(results.rows):
+        click.echo("continue with  the same command")
+        sys.exit(INTERRUPTED)
+    if failed:
+        sys.exit(1)
+
+
+def with_device(overrides: Sequence[str], device: str | None) -> list[str]:
+    """The overrides, and the device where one is named."""
+    return [*overrides, *([] if device is None else [f"device={device}"])]
+
+
+def console(quiet: bool) -> Console:
+    """Where a command tells what it does, unless it is to be quiet."""
+    from rich.console import Console
+
+    return Console(quiet=quiet, highlight=False)

@@ -1,0 +1,230 @@
+"""The exact fixed point of a network under a target, to measure a simulation against.
+
+Nothing of the simulation acts here but its rule, loss, weights, input and target: channels are
+ideal, everything is float64 on the CPU, the target acts from the start, and populations wake in a
+fixed order until nothing moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import hypot, isfinite
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosim.base import ConfigurationError, DivergenceError, check_counts, check_positive
+from neurosim.dynamics import current_mean
+from neurosim.maths import LossName
+from neurosim.network import Faults, Model
+from neurosim.rules import Rule
+from neurosim.schedules import Parallel, Schedule, Sweep
+from neurosim.simulation import Init, Simulation
+
+SWEEPS = 5000
+RESIDUAL = 1e-12
+STALL = 500  # sweeps within which the residual must fall by a hundredth
+ROUNDING = 8 * torch.finfo(torch.float64).eps
+
+Order = Literal["parallel", "forward"]
+Watch = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Where the states no longer move: s = T(s), found by ``sweeps`` synchronous sweeps.
+
+    ``mean`` and ``difference`` are by population name, (B, *shape), ``gradients`` the local
+    gradient there by parameter (None without a target); all are float64, on the CPU.
+    ``residual_mean`` and ``residual_difference`` are ‖s − s'‖ / ‖s'‖ of the whole network, s' the
+    states one sweep before. ``order`` is how they were iterated: all populations at once
+    (``parallel``, tried first) or one after the other (``forward``). ``problem`` says why no fixed
+    point was reached: then there are no states and no gradients, that nothing be measured against
+    them.
+    """
+
+    mean: dict[str, Tensor]
+    difference: dict[str, Tensor]
+    gradients: dict[str, Tensor] | None
+    residual_mean: float
+    residual_difference: float
+    sweeps: int
+    order: Order
+    problem: str | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether there is a fixed point to measure against."""
+        return self.problem is None
+
+    @property
+    def residual(self) -> float:
+        """The larger one of the two residuals."""
+        return max(self.residual_mean, self.residual_difference)
+
+
+def fixed_point(
+    model: Model,
+    x: Tensor,
+    target: Tensor | None = None,
+    *,
+    rule: Rule | None = None,
+    loss: LossName = "squared_error",
+    faults: Faults | None = None,
+    seed: int = 0,
+    sweeps: int = SWEEPS,
+    residual: float = RESIDUAL,
+    watch: Watch | None = None,
+) -> FixedPoint:
+    """Iterates a float64 copy of ``model`` on inputs x (B, *input) with targets (B, *output).
+
+    The rule acts as it does in a simulation, damping and ``faults`` (drawn from ``seed``) included.
+    A fixed point is reached when one sweep moves neither the means nor the differences by more
+    than ``residual``, relative to their norms; a difference s⁺ − s⁻ may move by 8 ε‖s̄‖ in any
+    case, which is its rounding. No more than
+    ``sweeps`` are made in either order. ``watch`` is called with the number of each sweep and its
+    residual. Where there are several fixed points (a network with a cycle, or strong feedback) it
+    is the one that this iteration finds.
+
+    Raises InputError for wrong shapes, ConfigurationError for a rule and loss that do not go
+    together and for a rule with phases. That no fixed point is reached is no error: see
+    `FixedPoint.problem`.
+    """
+    check_counts(sweeps=sweeps)
+    check_positive(residual=residual)
+    if rule is not None and rule.phases:
+        raise ConfigurationError(
+            f"{type(rule).__name__} has a fixed point in every phase, not one under the target; "
+            "the probe 'residual' tells how far the present phase is from its own",
+            "rule",
+        )
+    exact = exact_copy(model)
+    orders: dict[Order, tuple[Schedule, int]] = {
+        "parallel": (Parallel(ticks=sweeps), 1),
+        # One population after the other often settles where all at once oscillate.
+        "forward": (Sweep("forward", passes=sweeps), len(model.network.dyadic)),
+    }
+    problems = []
+    for order, (schedule, ticks) in orders.items():
+        init: Init = "zero" if model.network.cycle else "feedforward"
+        simulation = Simulation(
+            exact,
+            rule=rule,
+            loss=loss,
+            schedule=schedule,
+            faults=faults,
+            init=init,
+            nudge_after=0,
+            seed=seed,
+        )
+        simulation.start(x, target)
+        found = _iterate(simulation, order, ticks, sweeps, residual, watch)
+        if found.reached:
+            break
+        problems.append(f"{order}: {found.problem}")
+    return replace(found, problem=None if found.reached else "; ".join(problems))
+
+
+def exact_copy(model: Model) -> Model:
+    """The same network and weights in float64 on the CPU."""
+    copy = Model(model.network, dtype=torch.float64, device="meta")
+    weights = {
+        name: value.detach().to("cpu", torch.float64, copy=True)
+        for name, value in model.state_dict().items()
+    }
+    copy.load_state_dict(weights, assign=True)
+    return copy
+
+
+class _States(NamedTuple):
+    """Means and differences of all dyads, by population name."""
+
+    mean: dict[str, Tensor]
+    difference: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, simulation: Simulation) -> _States:
+        states = cls({}, {})
+        for cell in simulation.state.cells:
+            mean = current_mean(cell, simulation.rule)
+            difference = cell.difference.tensor
+            states.mean[cell.name] = mean
+            # A copy, because the simulation may write into its own.
+            states.difference[cell.name] = (
+                torch.zeros_like(mean) if difference is None else difference.clone()
+            )
+        return states
+
+
+def _norm(tensors: dict[str, Tensor]) -> float:
+    return hypot(*(float(tensor.norm()) for tensor in tensors.values()))
+
+
+def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
+    return _norm({name: after[name] - before[name] for name in before})
+
+
+def _moving(before: _States, after: _States, residual: float) -> str:
+    """How many samples the last sweep moved: one alone is enough to leave no fixed point."""
+    squares = sum(
+        (new[name] - old[name]).square().flatten(1).sum(1)
+        for old, new in zip(before, after, strict=True)
+        for name in old
+    )
+    sizes = sum(mean.square().flatten(1).sum(1) for mean in after.mean.values())
+    assert isinstance(squares, Tensor)
+    assert isinstance(sizes, Tensor)
+    count = int((squares.sqrt() > residual * sizes.sqrt()).sum())
+    return f"{count} of {len(squares)} samples still {'moves' if count == 1 else 'move'}"
+
+
+def _iterate(
+    simulation: Simulation,
+    order: Order,
+    ticks: int,
+    sweeps: int,
+    residual: float,
+    watch: Watch | None,
+) -> FixedPoint:
+    """Sweeps of so many ``ticks`` until nothing moves, or until it is clear why not."""
+    before = _States.of(simulation)
+    reach = len(before.mean)  # after as many sweeps the target has acted on everything
+    best = earlier = float("inf")
+    moved = [float("inf"), float("inf")]
+
+    def failed(why: str) -> FixedPoint:
+        return FixedPoint({}, {}, None, moved[0], moved[1], sweep, order, why)
+
+    sweep = 0
+    for sweep in range(1, sweeps + 1):
+        try:
+            simulation.advance(ticks)
+            states = _States.of(simulation)
+            sizes = [_norm(old) for old in before]
+        except DivergenceError:
+            sizes = [float("inf")]
+        if not all(map(isfinite, sizes)):
+            moved = [float("inf"), float("inf")]
+            return failed(f"the states overflow in sweep {sweep}")
+        steps = [_moved(old, new) for old, new in zip(before, states, strict=True)]
+        moved = [
+            step / size if size else step and float("inf")
+            for step, size in zip(steps, sizes, strict=True)
+        ]
+        if watch is not None:
+            watch(sweep, max(moved))
+        rounding = ROUNDING * sizes[0]
+        exact = steps[0] <= residual * sizes[0]
+        if exact and steps[1] <= max(residual * sizes[1], rounding) and sweep >= reach:
+            gradients = None if simulation.nudge.target is None else simulation.gradients()
+            return FixedPoint(*states, gradients, moved[0], moved[1], sweep, order)
+        best = min(best, max(moved))
+        if sweep % STALL == 0:
+            if best > 0.99 * earlier:
+                stays = f"after {sweep} sweeps the residual stays at {max(moved):.2g}"
+                return failed(f"{stays}, {_moving(before, states, residual)}")
+            best, earlier = float("inf"), best
+        before = states
+    return failed(f"{sweeps} sweeps leave a residual of {max(moved):.2g}; allow more sweeps")

@@ -1,0 +1,16 @@
+"""Data sets and batches of them."""
+
+from neurosim.data.batches import Augmentation, Batches
+from neurosim.data.dataset import Dataset, Split, one_hot
+from neurosim.data.downloads import Remote
+from neurosim.data.idx import digits
+
+__all__ = [
+    "Augmentation",
+    "Batches",
+    "Dataset",
+    "Remote",
+    "Split",
+    "digits",
+    "one_hot",
+]

@@ -1,0 +1,147 @@
+"""Batches: shuffled epochs with a position that can be saved, and images cropped and flipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosim.base import (
+    ConfigurationError,
+    DataError,
+    StateError,
+    generator_state,
+    restore_generator,
+)
+from neurosim.data.dataset import Split
+
+Augmentation = Literal["crop_flip"]
+CROP_PAD = 4
+
+
+def crop_flip(images: Tensor, generator: np.random.Generator) -> Tensor:
+    """Random crops of (B, C, H, W) padded with 4 zeros on each side, half of them mirrored.
+
+    The papers' augmentation. Each image has a top and a left edge in 0 … 8 and a flip of its own,
+    drawn in this order for the whole batch; the result has the shape and dtype of ``images``.
+    """
+    count, channels, height, width = images.shape
+    edges = generator.integers(0, 2 * CROP_PAD + 1, (2, count), dtype=np.int64)
+    mirrored = generator.integers(0, 2, count, dtype=np.int64)
+    top, left, flip = torch.from_numpy(np.stack([*edges, mirrored])).to(images.device)[..., None]
+    padded = images.new_zeros(count, channels, height + 2 * CROP_PAD, width + 2 * CROP_PAD)
+    padded[:, :, CROP_PAD : CROP_PAD + height, CROP_PAD : CROP_PAD + width] = images
+    across = torch.arange(width, device=images.device)
+    rows = top + torch.arange(height, device=images.device)
+    columns = left + torch.where(flip == 1, width - 1 - across, across)
+    sample = torch.arange(count, device=images.device)
+    found = padded.permute(0, 2, 3, 1)[sample[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return found.permute(0, 3, 1, 2).contiguous()
+
+
+class Batches:
+    """An endless stream of shuffled epochs over a split, with a position that can be saved.
+
+    Each epoch is a new permutation; what does not fill the last batch is left out of that
+    epoch. ``epoch`` counts from 0 and ``position`` is the number of batches taken from it, so
+    after the last batch ``position == len(batches)`` and the next one starts a new epoch.
+    ``shuffle=False`` keeps the order of the split and draws nothing from ``generator``. With a
+    generator ``crops`` each batch goes through `crop_flip`, before bytes become numbers. Raises
+    ConfigurationError if ``batch_size`` < 1, DataError if it exceeds the split or images that
+    shall be cropped are not stored as (C, H, W).
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        generator: np.random.Generator,
+        shuffle: bool = True,
+        crops: np.random.Generator | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}")
+        if batch_size > len(split):
+            remedy = "choose a smaller batch_size or more images"
+            raise DataError(f"batch_size {batch_size} exceeds the {len(split)} images; {remedy}")
+        if crops is not None and split.images.ndim != 4:
+            shape = tuple(split.images.shape[1:])
+            raise DataError(f"images of shape {shape} cannot be cropped; that needs (C, H, W)")
+        self._split, self._size = split, batch_size
+        self._generator, self._shuffle, self._crops = generator, shuffle, crops
+        self.epoch, self.position = 0, 0
+        self._order = self._permutation()
+
+    def __len__(self) -> int:
+        """The number of batches per epoch."""
+        return len(self._split) // self._size
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """The next images (B, *shape) and labels (B,), both copies."""
+        if self.position == len(self):
+            self.epoch, self.position = self.epoch + 1, 0
+            self._order = self._permutation()
+        start = self.position * self._size
+        index = self._order[start : start + self._size].to(self._split.images.device)
+        self.position += 1
+        images = self._split.images[index]
+        if self._crops is not None:
+            images = crop_flip(images, self._crops)
+        return self._split.finish(images), self._split.labels[index]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands: plain numbers, and ``order`` as an int64 tensor (N,)."""
+        state: dict[str, Any] = {
+            "epoch": self.epoch,
+            "position": self.position,
+            "batch_size": self._size,
+            "shuffle": self._shuffle,
+            "order": self._order.clone(),
+            "generator": generator_state(self._generator),
+        }
+        if self._crops is not None:
+            state["crops"] = generator_state(self._crops)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes back to where `state_dict` was taken; the batches that follow are identical.
+
+        Raises StateError, and changes nothing, if the state belongs to another split size, batch
+        size, shuffling, cropping or kind of generator, or is incomplete.
+        """
+        if missing := self.state_dict().keys() - state.keys():
+            raise StateError(f"saved batches lack {', '.join(sorted(missing))}")
+        if self._crops is None and "crops" in state:
+            raise StateError("saved batches are cropped, these are not")
+        for key, own in (("batch_size", self._size), ("shuffle", self._shuffle)):
+            if state[key] != own:
+                raise StateError(f"saved batches have {key} {state[key]}, these have {own}")
+        order, count = torch.as_tensor(state["order"]).cpu(), len(self._split)
+        if order.dtype != torch.int64 or not torch.equal(order.sort().values, torch.arange(count)):
+            raise StateError(f"saved batches hold no permutation of these {count} images")
+        epoch, position = int(state["epoch"]), int(state["position"])
+        if epoch < 0 or not 0 <= position <= len(self):
+            raise StateError(
+                f"saved position {position} of epoch {epoch} is not in 0 … {len(self)}"
+            )
+        generators = {"generator": self._generator}
+        if self._crops is not None:
+            generators["crops"] = self._crops
+        before = {key: generator_state(drawn) for key, drawn in generators.items()}
+        try:
+            for key, drawn in generators.items():
+                restore_generator(drawn, state[key])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            for key, drawn in generators.items():  # NumPy may have set a part of it
+                restore_generator(drawn, before[key])
+            raise StateError(f"saved batches hold another kind of generator: {error}") from error
+        self.epoch, self.position, self._order = epoch, position, order.clone()
+
+    def _permutation(self) -> Tensor:
+        if not self._shuffle:
+            return torch.arange(len(self._split))
+        # NumPy 1 permutes 32-bit numbers on Windows.
+        return torch.from_numpy(self._generator.permutation(len(self._split)).astype(np.int64))

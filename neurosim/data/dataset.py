@@ -1,0 +1,182 @@
+"""Labelled images in memory: splits, data sets, and what makes numbers of bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from neurosim.base import ConfigurationError, DataError
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Standardization of bytes: (byte / 255 − ``mean``) / ``std``, one of each per conv channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def of(self, images: Tensor) -> Tensor:
+        """Bytes (B, C, H, W) as float32 of the same shape."""
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=images.device)[:, None, None]
+            for values in (self.mean, self.std)
+        )
+        return (images.to(torch.float32) / 255 - mean) / std
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no single answer to ==
+class Split:
+    """Images with their labels.
+
+    ``images`` is a floating-point tensor (N, *shape) and ``labels`` an int64 tensor (N,), N ≥ 1.
+    With a ``standard``, ``images`` are bytes (N, C, H, W) instead, which become numbers only as
+    they are taken; ``view`` is the shape that they are then given, (C, H, W) if None.
+    Raises DataError if they do not fit together or an image is not finite.
+    """
+
+    images: Tensor
+    labels: Tensor
+    standard: Standard | None = None
+    view: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        images, labels, standard = self.images, self.labels, self.standard
+        fits = images.ndim >= 2 and images.numel() > 0 and labels.shape == images.shape[:1]
+        if standard is None:
+            what, right = "floating-point images (N, *shape)", images.is_floating_point()
+            right = right and self.view is None
+        else:
+            what = f"uint8 images (N, {len(standard.mean)}, H, W)"
+            right = images.dtype == torch.uint8 and images.ndim == 4
+            right = right and images.shape[1] == len(standard.mean)
+        if not (fits and right and labels.dtype == torch.int64):
+            raise DataError(
+                f"a split needs {what} and int64 labels (N,) with N ≥ 1, "
+                f"not {images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
+            )
+        if standard is None:
+            check_finite(images)
+
+    def take(self, which: slice | Tensor) -> Tensor:
+        """The images of a slice or of indices (B,), floating-point (B, *shape)."""
+        return self.finish(self.images[which])
+
+    def finish(self, images: Tensor) -> Tensor:
+        """Numbers of stored images (B, …), as (B, *shape): `Standard` for bytes."""
+        if self.standard is None:
+            return images
+        return self.standard.of(images).reshape(-1, *self.shape)
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest value that the images can have, float32: of bytes per conv
+        channel, as (*shape); of numbers those that occur, as ()."""
+        if self.standard is None:
+            return self.images.min().float(), self.images.max().float()
+        extremes = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None]
+        low, high = self.finish(extremes.expand(-1, *self.images.shape[1:]))
+        return low, high
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return tuple(self.images.shape[1:]) if self.view is None else self.view
+
+    def reshaped(self, shape: Sequence[int]) -> Split:
+        """The same images as (N, *shape); DataError if an image has another number of values."""
+        wanted = tuple(shape)
+        if not wanted or min(wanted) < 1 or math.prod(wanted) != math.prod(self.shape):
+            raise DataError(
+                f"images of shape {self.shape} ({math.prod(self.shape)} values) cannot be given "
+                f"the shape {wanted}; use a network whose input has as many values as an image"
+            )
+        if self.standard is not None:
+            return replace(self, view=wanted)
+        return Split(self.images.reshape(-1, *wanted), self.labels)
+
+    def limit(self, count: int) -> Split:
+        """The first ``count`` images, or all if fewer; ConfigurationError if ``count`` < 1."""
+        if count < 1:
+            raise ConfigurationError(f"limit must be at least 1 image, not {count}")
+        return self._part(slice(count))
+
+    def _part(self, which: slice) -> Split:
+        return replace(self, images=self.images[which], labels=self.labels[which])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training and a test split with labels 0 … ``classes`` − 1.
+
+    Raises DataError if the splits differ in image shape or a label is out of range.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+
+    def __post_init__(self) -> None:
+        if self.train.shape != self.test.shape:
+            shapes = f"{self.train.shape} but test images {self.test.shape}"
+            raise DataError(f"{self.name}: training images have shape {shapes}")
+        for part, split in (("training", self.train), ("test", self.test)):
+            check_labels(split.labels, self.classes, f"{self.name}, {part} split")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one image, without the batch."""
+        return self.train.shape
+
+    def limit(self, train: int | None = None, test: int | None = None) -> Dataset:
+        """The first ``train`` and ``test`` images (see `Split.limit`); None keeps all."""
+        return replace(
+            self,
+            train=self.train if train is None else self.train.limit(train),
+            test=self.test if test is None else self.test.limit(test),
+        )
+
+    def validation(self, count: int) -> tuple[Split, Split]:
+        """(training, validation): the last ``count`` training images are set aside.
+
+        The papers use 54,000 and 6,000 of MNIST's training images. Raises ConfigurationError if
+        ``count`` < 1 and DataError if no training image would be left.
+        """
+        if count < 1:
+            raise ConfigurationError(f"validation must be at least 1 image, not {count}")
+        kept = len(self.train) - count
+        if kept < 1:
+            images = f"{count} validation images of {len(self.train)} training images"
+            raise DataError(f"{self.name}: {images} leave none to train on; set aside fewer")
+        return self.train.limit(kept), self.train._part(slice(kept, None))
+
+
+def check_finite(images: Tensor) -> None:
+    """Raises DataError with the index of the first image of (N, *shape) that is not finite."""
+    bad = ~torch.isfinite(images).flatten(1).all(dim=1)
+    if bool(bad.any()):
+        first = int(bad.nonzero()[0])
+        extent = f"as have {int(bad.sum())} of {len(images)} images; remove or repair them"
+        raise DataError(f"image {first} (counting from 0) has a value that is not finite, {extent}")
+
+
+def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Labels (N,) as targets (N, classes) of 0 and 1; DataError if a label is out of range."""
+    check_labels(labels, classes, "one_hot")
+    return torch.nn.functional.one_hot(labels, classes).to(dtype)
+
+
+def check_labels(labels: Tensor, classes: int, what: str) -> None:
+    """Raises DataError, starting with ``what``, for a label that is not in 0 … classes − 1."""
+    bad = (labels < 0) | (labels >= classes)
+    if bool(bad.any()):
+        first = int(bad.nonzero()[0])
+        wrong = f"label {int(labels[first])} at index {first} (counting from 0)"
+        raise DataError(f"{what}: {wrong} is not in 0 … {classes - 1}")

@@ -1,0 +1,240 @@
+"""Documents a user writes: read a YAML file, override parts of it, check it against a model.
+
+    document = documents.apply_overrides(documents.load(path), ["training.epochs=3"])
+    scenario = documents.parse(Scenario, document)
+
+Whatever is wrong with a document is a `DocumentError` with the file, line and column of each
+problem. The YAML itself is in `yamltext`, the checking in `validation`.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from neurosim.base import DocumentError, Problem, did_you_mean, shorten
+from neurosim.documents.validation import parse
+from neurosim.documents.yaml import (
+    FORBIDDEN,
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_NODES,
+    Document,
+    Mark,
+    NodePath,
+    describe,
+    dumps,
+    fail,
+    forbidden,
+    loads,
+    mark_at,
+    show_path,
+)
+
+__all__ = [
+    "COMMAND_LINE",
+    "Document",
+    "Mark",
+    "NodePath",
+    "apply_overrides",
+    "did_you_mean",
+    "dumps",
+    "folder",
+    "load",
+    "load_part",
+    "loads",
+    "parse",
+    "show_path",
+]
+
+COMMAND_LINE = "<command line>"
+
+# An index of more than six digits is out of range in any document we read.
+_KEY = re.compile(r"(?:[^.\[\]]+|\[[0-9]{1,6}\])(?:\.[^.\[\]]+|\[[0-9]{1,6}\])*")
+_STEP = re.compile(r"\[([0-9]+)\]|([^.\[\]]+)")
+
+
+def load(path: str | os.PathLike[str]) -> Document:
+    """Read the YAML document in the file ``path``.
+
+    Raises:
+        DocumentError: the file cannot be read, or `loads` refuses what is in it.
+    """
+    file = os.fspath(path)
+    try:
+        with Path(file).open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        fail(Mark(file, 1, 1), _why_unreadable(Path(file), error))
+    if len(data) > MAX_BYTES:
+        fail(Mark(file, 1, 1), f"larger than {MAX_BYTES} bytes; that is no document of ours")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        fail(Mark(file, 1, 1), "this is UTF-16; save the file as UTF-8")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        mark = mark_at(data[: error.start].decode("utf-8"), file)
+        fail(mark, f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8")
+    return loads(text, file)
+
+
+def load_part(document: Document, path: NodePath) -> Document:
+    """The document in the file that the string at ``path`` names, as seen from the file that says
+    so, or from here for the command line.
+
+    Raises:
+        DocumentError: what `load` says; where there is no such file, at the string.
+    """
+    name = document.part(path).value
+    file = folder(document, path) / Path(name).expanduser()
+    try:
+        return load(file)
+    except DocumentError as error:
+        if file.is_file():
+            raise
+        said = f"{name!r}: {error.problems[0].message}"
+        raise DocumentError([document.problem(path, said)]) from None
+
+
+def folder(document: Document, path: NodePath) -> Path:
+    """What a file name in a document is relative to: its file, or here for the command line."""
+    file = document.position(path).file
+    return Path() if file in (COMMAND_LINE, "<dict>") else Path(file).parent
+
+
+def apply_overrides(
+    document: Document, assignments: Sequence[str], files: Collection[NodePath] = ()
+) -> Document:
+    """A copy of ``document`` in which each of the ``assignments`` (``key.path=value``) holds.
+
+    The value is read as YAML. Items of a list are named ``layers[0]`` or ``layers.0``; mappings
+    that are missing on the way are created. Later assignments see earlier ones. Problems with an
+    overridden value are reported in the file ``<command line>``, at the ordinal of its assignment.
+    A string at one of the paths ``files`` names a file: a key that goes on inside of it changes
+    what that file says, and the result stands there in place of the name.
+
+    Raises:
+        DocumentError: with one problem for each assignment that cannot be applied.
+    """
+    marks = dict(document.marks)
+    document = replace(document, value=copy.deepcopy(document.value), marks=marks)
+    problems = []
+    for ordinal, assignment in enumerate(assignments, 1):
+        mark = Mark(COMMAND_LINE, ordinal, 1)
+        try:
+            document = replace(document, value=_assign(document, marks, assignment, mark, files))
+        except _RefusedError as error:
+            message = f"in the argument {shorten(assignment, 100)}: {error}"
+            problems.append(Problem(*mark, "", message))
+        except DocumentError as error:  # of a file
+            problems += error.problems
+    if problems:
+        raise DocumentError(problems)
+    return document
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """Plain words for a file that cannot be opened, with the names that come close."""
+    if isinstance(error, FileNotFoundError):
+        try:
+            # A bound: the folder may be the root of a data set with a million files.
+            names = sorted(entry.name for entry in itertools.islice(path.parent.iterdir(), 2000))
+        except OSError:
+            return f"no such file; the folder {str(path.parent)!r} cannot be read either"
+        return "no such file" + (did_you_mean(path.name, names) or "; check the path")
+    if isinstance(error, IsADirectoryError):
+        return "is a folder; name a YAML file in it"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"cannot be read: {reason}; check the path and its permissions"
+
+
+class _RefusedError(Exception):
+    """Why an assignment cannot be applied; `apply_overrides` adds which one it is."""
+
+
+def quotes_hint(assignment: str) -> str:
+    """What to do about a piece that a shell has cut off at a space of a mapping or a list."""
+    cut = assignment.endswith(("}", "]", ","))
+    return ", and in quotes where it has spaces: 'key.path={a: 1, b: 2}'" if cut else ""
+
+
+def _read(assignment: str) -> tuple[list[tuple[str, bool]], Document]:
+    """The steps of the key, each with whether it stands in brackets, and the value."""
+    key, equals, text = assignment.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise _RefusedError("write it as key.path=value" + quotes_hint(assignment))
+    if found := FORBIDDEN.search(key):
+        raise _RefusedError(forbidden(found[0]))
+    if not _KEY.fullmatch(key):
+        raise _RefusedError(f"{shorten(key)} is no key; write it like layers[0].conv")
+    if not text.strip():
+        raise _RefusedError("there is no value after '='; write null or '\"\"' if that is meant")
+    try:
+        new = loads(text.strip(), COMMAND_LINE)
+    except DocumentError as error:
+        raise _RefusedError(error.problems[0].message) from None
+    return [(index or name, bool(index)) for index, name in _STEP.findall(key)], new
+
+
+def _assign(
+    document: Document,
+    marks: dict[NodePath, tuple[Mark, Mark]],
+    assignment: str,
+    mark: Mark,
+    files: Collection[NodePath],
+) -> Any:
+    """Apply one assignment to the value of the document and its ``marks``, in place; returns the
+    value."""
+    steps, new = _read(assignment)
+    root = document.value
+    if len(steps) + max(map(len, new.marks)) > MAX_DEPTH:
+        raise _RefusedError(f"nested more than {MAX_DEPTH} deep; make the document flatter")
+    if root is None:
+        root = {}
+        marks[()] = (mark, mark)
+    path: NodePath = ()
+    node = root
+    for number, (step, bracketed) in enumerate(steps, 1):
+        last = number == len(steps)
+        key = _slot(node, path, step, bracketed)
+        path = (*path, key)
+        if last:
+            node[key] = new.value
+        elif (node.get(key) if isinstance(node, dict) else node[key]) is None:
+            node[key] = {}
+            marks[path] = (mark, mark)
+        elif path in files and isinstance(node[key], str):
+            found = load_part(document, path)
+            node[key] = found.value
+            marks.update({(*path, *inner): pair for inner, pair in found.marks.items()})
+        node = node[key]
+    for old in [old for old in marks if old[: len(path)] == path]:
+        del marks[old]
+    marks.update({(*path, *inner): (mark, mark) for inner in new.marks})
+    if len(marks) > MAX_NODES:
+        raise _RefusedError(f"more than {MAX_NODES} values; make the document smaller")
+    return root
+
+
+def _slot(node: Any, path: NodePath, step: str, bracketed: bool) -> str | int:
+    """The key or index in ``node``, which is at ``path``, that ``step`` stands for."""
+    where = f"{show_path(path)!r}" if path else "the document"
+    if isinstance(node, dict):
+        if bracketed:
+            raise _RefusedError(f"{where} is no list, so it has no item [{step}]")
+        return step
+    if isinstance(node, list):
+        if not re.fullmatch("[0-9]{1,6}", step):
+            raise _RefusedError(f"{where} is a list; name one of its items, like [0]")
+        if int(step) >= len(node):
+            has = f"items 0 to {len(node) - 1}" if node else "no items"
+            raise _RefusedError(f"there is no item {step} in {where}, which has {has}")
+        return int(step)
+    raise _RefusedError(f"{where} is {describe(node)}; nothing can be set inside of it")

@@ -1,0 +1,377 @@
+"""YAML documents as plain data in which every node knows its line and column.
+
+The dialect is small on purpose: YAML 1.2 scalars (``1e-3`` is a number, ``no`` is text), text
+keys, one document per file, no anchors, tags or merge keys. What is not in it is refused with a
+`DocumentError` that says where and what to write instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NoReturn
+
+import yaml
+
+from neurosim.base import DocumentError, Problem, shorten
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+MAX_NODES = 100_000
+MAX_INTEGER_BITS = 256
+
+NodePath = tuple[str | int, ...]
+
+# Outside of this are control characters, surrogates, byte order marks, and the line breaks that
+# only YAML 1.1 knows (they would make our line numbers differ from every editor's).
+FORBIDDEN = re.compile(
+    r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_LINE_BREAK = re.compile(r"\r\n|\n|\r")
+_INTEGER = re.compile(r"([-+]?[0-9]+)|0o([0-7]+)|0x([0-9a-fA-F]+)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_CONSTANTS = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
+    word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
+}
+_INFINITY_NAN = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+
+# What PyYAML says (its context and its problem), whether to point to the context, and what helps.
+_ADVICE = (
+    ("mapping values are not allowed", False,
+     "a ':' cannot stand here; put text that holds ': ' into quotes, and check the indentation"),
+    ("found character '\\t'", False, "a tab cannot stand here; indent with spaces"),
+    ("that cannot start any token", False,
+     "text cannot start with this character; put it into quotes"),
+    ("could not find expected ':'", True,
+     "this is neither 'key: value' nor a '- ' list item; add the ':', or check the indentation"),
+    ("quoted scalar found unexpected", True, "this quoted text is not closed; add the other quote"),
+    ("unknown escape character", False,
+     "unknown escape; put text with backslashes into single quotes"),
+    ("scanning an a", True, "anchors '&' and aliases '*' are not supported; put text into quotes"),
+    ("expected ',' or '}'", False, "add ',' or '}': the '{' of line {} is not closed"),
+    ("expected ',' or ']'", False, "add ',' or ']': the '[' of line {} is not closed"),
+    ("expected <block end>", False,
+     "this does not continue what is above; check the indentation, the '- ' of lists and quotes"),
+    ("expected '<document start>'", False,
+     "this does not continue what is above; check the indentation, the '- ' of lists and quotes"),
+    ("expected the node content", False, "a value is missing here; write one, or null"),
+    ("incompatible YAML document", False, "this %YAML version is unknown; remove the line"),
+    ("tag", True, "explicit tags are not supported; remove the '!...'"),
+)  # fmt: skip
+
+
+class Mark(NamedTuple):
+    """Where something is written. Lines and columns count from 1.
+
+    For a command-line override, ``file`` is `documents.COMMAND_LINE` and ``line`` the ordinal of
+    the assignment.
+    """
+
+    file: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain data and where each part of it is written.
+
+    Attributes: ``file``, as the user wrote it; ``value``, made of dict, list, str, int, float,
+    bool and None; ``marks``, for each node the marks of its key (or list item) and of its value;
+    ``prefix``, for a part of a document, where in it that is (shown in problems). A document made
+    in Python needs no marks: all its problems are then reported at line 1.
+    """
+
+    file: str
+    value: Any
+    marks: Mapping[NodePath, tuple[Mark, Mark]] = field(default_factory=dict, repr=False)
+    prefix: NodePath = ()
+
+    def position(self, path: NodePath, *, key: bool = False) -> Mark:
+        """Where the value at ``path`` is written, or its key if ``key`` is set.
+
+        A path that is not in the document gives the position of its nearest parent's value.
+        """
+        for end in range(len(path), -1, -1):
+            if marks := self.marks.get(path[:end]):
+                return marks[0 if key and end == len(path) else 1]
+        return Mark(self.file, 1, 1)
+
+    def problem(self, path: NodePath, message: str, *, key: bool = False) -> Problem:
+        """A `Problem` with the node at ``path`` (of its key if ``key`` is set)."""
+        return Problem(*self.position(path, key=key), show_path((*self.prefix, *path)), message)
+
+    def part(self, path: NodePath) -> Document:
+        """The node at ``path`` as a document, whose problems name the place in the whole.
+
+        Raises:
+            LookupError: there is no such node.
+        """
+        value = self.value
+        for step in path:
+            value = value[step]
+        count = len(path)
+        marks = {at[count:]: pair for at, pair in self.marks.items() if at[:count] == path}
+        return Document(self.file, value, marks, (*self.prefix, *path))
+
+
+def loads(text: str, file: str) -> Document:
+    """Read the YAML document ``text``; ``file`` is what its problems are reported under.
+
+    Raises:
+        DocumentError: ``text`` is not YAML, uses what is not in our dialect (see the module), is
+            empty or exceeds a bound on size, nesting, nodes or numbers.
+    """
+    text = text.removeprefix("\ufeff")
+    if len(text) > MAX_BYTES:
+        fail(Mark(file, 1, 1), f"larger than {MAX_BYTES} bytes; that is no document of ours")
+    if found := FORBIDDEN.search(text):
+        fail(mark_at(text[: found.start()], file), forbidden(found[0]))
+    composer = _Composer(text, file)
+    try:
+        value = composer.document()
+    except DocumentError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        fail(*_explain(error, file))
+    except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF" and on absurd %YAML versions
+        fail(composer.here(), "a number in an escape or directive is out of range; correct it")
+    return Document(file, value, composer.marks)
+
+
+class _Composer:
+    """Builds plain data from PyYAML's events.
+
+    From events, not from PyYAML's nodes, so that bounds act before anything is built, and so that
+    anchors and tags are seen as the user wrote them.
+    """
+
+    def __init__(self, text: str, file: str) -> None:
+        self._events: Any = yaml.SafeLoader(text)  # the pure Python one: its marks are complete
+        self._file = file
+        self.marks: dict[NodePath, tuple[Mark, Mark]] = {}
+
+    def here(self) -> Mark:
+        """How far the text has been read."""
+        return Mark(self._file, self._events.line + 1, self._events.column + 1)
+
+    def document(self) -> Any:
+        self._events.get_event()  # the start of the stream
+        if self._events.check_event(yaml.StreamEndEvent):
+            fail(Mark(self._file, 1, 1), "the document is empty; write 'key: value' lines")
+        self._events.get_event()  # the start of the document
+        first = self._events.peek_event()
+        plain = isinstance(first, yaml.ScalarEvent) and not (first.style or first.tag)
+        if plain and not (first.value or first.anchor):
+            fail(Mark(self._file, 1, 1), "the document is empty; write 'key: value' lines")
+        value = self._node(())
+        self._events.get_event()  # the end of the document
+        if not self._events.check_event(yaml.StreamEndEvent):
+            mark = self._mark(self._events.peek_event())
+            fail(mark, "a second document starts here; keep one document per file")
+        return value
+
+    def _node(self, path: NodePath, key: Mark | None = None) -> Any:
+        event = self._events.get_event()
+        mark = self._mark(event)
+        self._refuse_extras(event, mark)
+        if len(self.marks) >= MAX_NODES:
+            fail(mark, f"more than {MAX_NODES} values; make the document smaller")
+        if len(path) > MAX_DEPTH:
+            fail(mark, f"nested more than {MAX_DEPTH} deep; make the document flatter")
+        self.marks[path] = (key or mark, mark)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, mark)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items: list[Any] = []
+            while not self._events.check_event(yaml.SequenceEndEvent):
+                items.append(self._node((*path, len(items))))
+            self._events.get_event()
+            return items
+        mapping: dict[str, Any] = {}
+        while not self._events.check_event(yaml.MappingEndEvent):
+            name, key = self._key()
+            if name in mapping:
+                first = self.marks[(*path, name)][0]
+                fail(key, f"the key {shorten(name)} is already in line {first.line}; remove one")
+            mapping[name] = self._node((*path, name), key)
+        self._events.get_event()
+        return mapping
+
+    def _key(self) -> tuple[str, Mark]:
+        event = self._events.get_event()
+        mark = self._mark(event)
+        self._refuse_extras(event, mark)
+        if not isinstance(event, yaml.ScalarEvent):
+            fail(mark, "a key must be text, not a list or a mapping; put '{...}' into quotes")
+        if event.value == "<<" and not event.style:
+            fail(mark, "merge keys '<<' are not supported; write the keys out")
+        name = self._scalar(event, mark)
+        if not isinstance(name, str):
+            shown = shorten(event.value) if event.value else "without a name"
+            fail(mark, f"the key {shown} would be read as {describe(name)}; put it into quotes")
+        return name, mark
+
+    def _scalar(self, event: Any, mark: Mark) -> Any:
+        text: str = event.value
+        if event.style:
+            if found := FORBIDDEN.search(text):  # by an escape; raw ones are refused earlier
+                fail(mark, forbidden(found[0]))
+            return text
+        timestamp = "tag:yaml.org,2002:timestamp"
+        if self._events.resolve(yaml.ScalarNode, text, (True, False)) == timestamp:
+            fail(mark, f"{shorten(text)} is a date for other programs; put it into quotes")
+        try:
+            return resolve_plain(text)
+        except ValueError as error:
+            fail(mark, str(error))
+
+    def _refuse_extras(self, event: Any, mark: Mark) -> None:
+        if isinstance(event, yaml.AliasEvent):
+            fail(mark, f"aliases are not supported; write out what *{event.anchor!s:.40} is")
+        if getattr(event, "anchor", None) is not None:
+            fail(mark, f"anchors are not supported; remove '&{event.anchor!s:.40}'")
+        if getattr(event, "tag", None) is not None:
+            fail(mark, "explicit tags are not supported; remove the '!...'")
+
+    def _mark(self, event: Any) -> Mark:
+        return Mark(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def resolve_plain(text: str) -> Any:
+    """What the unquoted scalar ``text`` stands for in the YAML 1.2 core schema.
+
+    Raises:
+        ValueError: a number beyond our bounds.
+    """
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if found := _INTEGER.fullmatch(text):
+        decimal, octal, hexadecimal = found.groups()
+        # The length first: int() itself refuses very long literals, with an error of its own.
+        if len(text) <= MAX_INTEGER_BITS:
+            number = int(decimal or octal or hexadecimal, 10 if decimal else 8 if octal else 16)
+            if number.bit_length() <= MAX_INTEGER_BITS:
+                return number
+        raise ValueError(f"the number {shorten(text)} has more than {MAX_INTEGER_BITS} bits")
+    if _FLOAT.fullmatch(text):
+        value = float(text)
+        if value in (float("inf"), float("-inf")):
+            raise ValueError(f"the number {shorten(text)} is too large; infinity is written .inf")
+        return value
+    if found := _INFINITY_NAN.fullmatch(text):
+        return float("nan") if found[1] is None else float(found[1] + "inf")
+    return text
+
+
+def dumps(value: Any) -> str:
+    """Write plain data as YAML, so that `loads` gives the same data back.
+
+    Raises:
+        TypeError: ``value`` holds something other than dict (with text keys), list, tuple, str,
+            int, float, bool and None.
+        ValueError: a text holds control characters, which `loads` would refuse.
+    """
+    try:
+        text = yaml.dump(
+            value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 30
+        )  # a width beyond every line: nothing is folded
+    except yaml.representer.RepresenterError as error:
+        raise TypeError(f"{type(error.args[-1]).__name__} is not plain data") from None
+    return str(text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever our loader, or a loader of YAML 1.1, would not read as text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        if found := FORBIDDEN.search(text):
+            raise ValueError(forbidden(found[0]))
+        style = '"' if "\n" in text else None
+        if style is None and (_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text)):
+            style = "'"  # YAML 1.1 words and numbers are quoted by PyYAML; these may be ours only
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+    def represent_mapping_of_text(self, mapping: dict[Any, Any]) -> yaml.MappingNode:
+        for key in mapping:
+            if not isinstance(key, str):
+                raise yaml.representer.RepresenterError("a key is not text", key)
+        return self.represent_dict(mapping)
+
+
+# None stands for every other type: those are refused.
+_PLAIN: tuple[Any, ...] = (dict, list, tuple, str, int, float, bool, type(None), None)
+_Dumper.yaml_representers = {t: yaml.SafeDumper.yaml_representers[t] for t in _PLAIN}
+_Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.add_representer(dict, _Dumper.represent_mapping_of_text)
+
+
+def forbidden(character: str) -> str:
+    """Why a character that `FORBIDDEN` finds is refused."""
+    return f"the character U+{ord(character):04X} cannot be used; remove it, or save as UTF-8 text"
+
+
+def describe(value: Any) -> str:
+    """A value as it is shown in messages: what was written, and what it was read as."""
+    match value:
+        case None:
+            return "nothing (null)"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f"{shorten(value)} (text)"
+        case int():
+            if value.bit_length() > MAX_INTEGER_BITS:  # str() refuses very long ones
+                return f"a whole number of {value.bit_length()} bits"
+            return f"{value} (a whole number)"
+        case float():
+            written = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
+            return f"{written.get(repr(value), repr(value))} (a number)"
+        case dict():
+            return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+
+
+def show_path(path: NodePath) -> str:
+    """A path as the user would write it: ``layers[2].conv``."""
+    shown = ""
+    for step in path:
+        if isinstance(step, int):
+            shown += f"[{step}]"
+        elif re.fullmatch(r"[^\s.\[\]'\"]+", step):
+            shown += f".{step}" if shown else step
+        else:
+            shown += f"[{shorten(step)}]"
+    return shown
+
+
+def fail(mark: Mark, message: str) -> NoReturn:
+    """Raises a DocumentError with one problem."""
+    raise DocumentError([Problem(*mark, "", message)])
+
+
+def mark_at(before: str, file: str) -> Mark:
+    """The mark of the character that follows the text ``before``."""
+    breaks = [found.end() for found in _LINE_BREAK.finditer(before)]
+    return Mark(file, len(breaks) + 1, len(before) - (breaks[-1] if breaks else 0) + 1)
+
+
+def _explain(error: yaml.MarkedYAMLError, file: str) -> tuple[Mark, str]:
+    """What PyYAML could not read, in words that say what to do, and where."""
+    said = f"{error.context or ''} {error.problem or ''}"
+    start, place = error.context_mark, error.problem_mark or error.context_mark
+    for fragment, at_start, advice in _ADVICE:
+        if fragment in said:
+            place = (start if at_start else None) or place
+            message = advice.replace(
+                "line {}", f"line {start.line + 1}" if start else "a line above"
+            )
+            break
+    else:
+        message = f"not valid YAML here ({error.problem}); put text with special signs into quotes"
+    line, column = (place.line + 1, place.column + 1) if place else (1, 1)
+    return Mark(file, line, column), message

@@ -1,0 +1,106 @@
+"""Feedback weights that learn what their layer does: local-Jacobian learning (Ernoult et al. 2022).
+
+A population sends what it sends forward once more, with noise; the one above answers with what
+has become of it, and with noise of its own. These are exchanges of two neighbours, in their own
+order; they take no simulated time, but count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from neurosim.base import stream
+from neurosim.dynamics.cells import Cell, Link
+from neurosim.dynamics.counts import Counts
+from neurosim.dynamics.state import State
+from neurosim.maths import ACTIVATIONS
+from neurosim.rules import DifferenceTargetPropagation, LocalJacobian, Rule
+
+Draw = Callable[[tuple[int, ...]], npt.NDArray[np.float64]]
+
+
+@torch.no_grad()
+def learn_feedback(state: State, rule: Rule, counts: Counts, seed: int, *moment: int) -> None:
+    """Some steps of every feedback weight that learns by itself, with the present states.
+
+    ``moment`` names the noise. ``counts`` takes note of wakes (not by units), messages and
+    operations.
+    """
+    if not isinstance(rule, DifferenceTargetPropagation):
+        return
+    options = rule.jacobian or LocalJacobian()
+    for link in state.links:
+        if link.projection.feedback == "local_jacobian":
+            noise = stream(seed, "local jacobian", link.name, *map(str, moment))
+            _learn(link, options, counts, noise.standard_normal)
+
+
+def _learn(link: Link, options: LocalJacobian, counts: Counts, draw: Draw) -> None:
+    """∇ = (2/B) [Σ w (Vᵀw)ᵀ − Σ u εᵀ] with u = f(F(x + ε)) − f(y) and w = f(y + η) − f(y).
+
+    As G is linear in f(t), ⟨ε, G(F(x + ε)) − G(y)⟩ = ⟨u, V ε⟩ and ‖G(y + η) − G(y)‖² = ‖Vᵀw‖², and
+    both gradients are local sums.
+    """
+    steps, std, rate = options.of(link.name)
+    weight, feedback, operator = link.forward_weight, link.feedback, link.products
+    assert feedback is not None
+    f = ACTIVATIONS[link.post.population.activation]
+    x = link.pre.plus.value
+    own, winners = operator.forward(x, weight, link.bias, None)
+    rest = _from_others(link, own)
+    y = f(own + rest)
+    known = f(y)
+    speed = link.feedback_speed
+    for _ in range(steps):
+        epsilon = _noise(link.pre, x, std, draw)
+        moved, _ = operator.forward(x + epsilon, weight, link.bias, None)
+        heard = _alive(link.post, f(f(moved + rest)) - known)
+        own_noise = _alive(link.post, f(y + _noise(link.post, y, std, draw)) - known)
+        back = operator.adjoint(own_noise, link.feedback_weight, winners, None)
+        gradient = operator.weight_gradient(own_noise, back, winners)
+        gradient = gradient - operator.weight_gradient(heard, epsilon, winners)
+        gradient = gradient * (2.0 / len(x))
+        speed = gradient if speed is None else options.momentum * speed + gradient
+        feedback.sub_(speed, alpha=rate)
+    link.feedback_speed = speed
+    counts.forward += 1 + steps
+    counts.adjoint += steps
+    counts.weight_gradient += 2 * steps
+    _count(link, counts, steps * len(x), steps)
+
+
+def _from_others(link: Link, like: Tensor) -> Tensor:
+    """What all other projections add to the potential."""
+    rest = torch.zeros_like(like)
+    for other in link.post.incoming:
+        if other is not link:
+            mean = other.pre.plus.value
+            rest = rest + other.products.forward(mean, other.forward_weight, other.bias, None)[0]
+    return rest
+
+
+def _noise(cell: Cell, like: Tensor, std: float, draw: Draw) -> Tensor:
+    drawn = torch.from_numpy(draw(tuple(like.shape))).to(like.device, like.dtype)
+    return _alive(cell, drawn * std)
+
+
+def _alive(cell: Cell, values: Tensor) -> Tensor:
+    """Dyads that never wake send no change."""
+    return values if cell.held is None else cell.held.hold(values, at_zero=True)
+
+
+def _count(link: Link, counts: Counts, samples: int, steps: int) -> None:
+    """Of each step: one message up from all below, and two down from all above."""
+    below, above = link.pre.population, link.post.population
+    counts.wakes += steps * (below.size + 2 * above.size)
+    counts.mean_messages += samples * below.size
+    counts.difference_messages += 2 * samples * above.size
+    up, down = link.operator.forward_fan_out(), link.operator.backward_fan_out()
+    for fan_out, population, times in ((up, below, 1), (down, above, 2)):
+        of_one = torch.as_tensor(fan_out).expand(population.shape)
+        counts.synaptic_operations += times * samples * int(of_one.sum())

@@ -1,0 +1,131 @@
+"""State trees (dicts, lists, tensors, numbers, text) as one file: safetensors, no pickle.
+
+The tensors are stored as they are; the tree around them is JSON in the file's metadata. The weights
+of a model alone are a plain safetensors file, as any other program reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from neurosim.base import DataError, write_atomic
+from neurosim.network import Model
+
+_FORMAT = "neurosim-state-1"
+
+
+def save_state(path: Path, tree: Any) -> None:
+    """Writes a state tree atomically. A tensor that occurs twice is stored once.
+
+    Raises TypeError for anything but dict, list, tuple, Tensor, str, int, float, bool and None.
+    """
+    tensors: dict[str, Tensor] = {}
+    names: dict[int, str] = {}
+
+    def encode(node: Any) -> Any:
+        match node:
+            case Tensor():
+                if id(node) not in names:
+                    names[id(node)] = f"t{len(names)}"
+                    # The format has no complex128: complex numbers are stored as pairs.
+                    plain = torch.view_as_real(node) if node.is_complex() else node
+                    tensors[names[id(node)]] = plain.detach().cpu().contiguous().clone()
+                return {"complex" if node.is_complex() else "tensor": names[id(node)]}
+            case dict():
+                return {"dict": [[encode(key), encode(value)] for key, value in node.items()]}
+            case list():
+                return {"list": [encode(value) for value in node]}
+            case tuple():
+                return {"tuple": [encode(value) for value in node]}
+            case None | bool() | int() | float() | str():
+                return node
+            case _:
+                raise TypeError(f"a state cannot hold a {type(node).__name__}")
+
+    text = json.dumps(encode(tree))
+    digest = _digest(text, tensors)
+    write_atomic(path, save(tensors, {"format": _FORMAT, "tree": text, "sha256": digest}))
+
+
+def load_state(path: Path) -> Any:
+    """The tree that `save_state` wrote. Raises DataError for a missing or damaged file."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != _FORMAT:
+            raise DataError(f"{path}: not a state of this program ({_FORMAT})")
+        if metadata["sha256"] != _digest(metadata["tree"], tensors):
+            raise ValueError("its content does not have its checksum")
+        return _decode(json.loads(metadata["tree"]), tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: damaged ({error}); start again from another checkpoint") from None
+
+
+def load_weights(model: Model, path: Path) -> None:
+    """Puts the weights of a safetensors file, like a run's model.safetensors, into the model.
+
+    Raises DataError where it cannot be read, or does not hold exactly the model's parameters.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name the checkpoints/model.safetensors of a run")
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a safetensors file ({error})") from None
+    own = model.state_dict()
+    problems = [f"lacks {name}" for name in sorted(own.keys() - found.keys())]
+    problems += [f"has {name}, which the network has not" for name in sorted(found.keys() - own)]
+    for name in sorted(found.keys() & own):
+        value, shape = found[name], list(own[name].shape)
+        if list(value.shape) != shape:
+            problems.append(f"{name} has shape {list(value.shape)}, the network's is {shape}")
+        elif not value.is_floating_point():
+            problems.append(f"{name} holds {str(value.dtype).removeprefix('torch.')}, not weights")
+        elif not value.isfinite().all():
+            problems.append(f"{name} is not finite")
+    if problems:
+        more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise DataError(f"{path}: not the weights of this network: {'; '.join(problems[:4])}{more}")
+    model.load_state_dict(found)
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over the tree and all tensors in it, by name."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(node, dict):
+        return node
+    ((kind, content),) = node.items()
+    match kind:
+        case "tensor":
+            return tensors[content]
+        case "complex":
+            # A copy: arithmetic with complex numbers needs them aligned, as the file is not.
+            return torch.view_as_complex(tensors[content].clone())
+        case "dict":
+            return {_decode(key, tensors): _decode(value, tensors) for key, value in content}
+        case "list":
+            return [_decode(value, tensors) for value in content]
+        case "tuple":
+            return tuple(_decode(value, tensors) for value in content)
+        case _:
+            raise ValueError(f"unknown node {kind!r}")

@@ -1,0 +1,137 @@
+"""How much memory a run will need, before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Literal
+
+from neurosim.base import ConfigurationError, gigabytes
+from neurosim.learning.trainer import EVALUATION_BATCH
+from neurosim.maths import ROUNDED, Conv2d
+from neurosim.simulation import Simulation
+
+INDEX = 8  # bytes of a max-pool winner, or of a tick
+COPIES: dict[str, int] = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
+Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by what they are for.
+
+    ``weights`` with biases, feedback, and copies that are rounded or in another order;
+    ``gradients``, ``optimizer``; ``states``: s⁺, s⁻, difference and what was last sent, with what
+    phases keep of them; ``caches``: potentials and max-pool winners; ``rings``: messages on their
+    way; ``work``: what a tick (or the evaluation) makes and drops again.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    states: int
+    caches: int
+    rings: int
+    work: int
+
+    @property
+    def total(self) -> int:
+        return sum(asdict(self).values())
+
+
+def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = None) -> Memory:
+    """What inferences of ``batch`` samples need, and learning if there is an ``optimizer``.
+
+    Read off the simulation's own arrays, one by one, as they are when everything is in use; an
+    upper bound, as arrays that are equal are shared. The simulation may be on the device "meta".
+    """
+    model, state = simulation.model, simulation.state
+    element = model.dtype.itemsize
+    parameters = sum(p.numel() for p in model.parameters()) * element
+    constants = sum(b.numel() for b in model.buffers()) * element
+    ticks = simulation.ticks
+
+    def array(size: int) -> int:
+        return batch * size * element
+
+    rule = simulation.rule
+    parts = 2 if rule.holomorphic else 1  # of a number
+    single = 0 if rule.paired else 1  # two names for one state
+    states = caches = wakes = copies = momentum = 0
+    for cell in [state.input, *state.cells]:
+        size = cell.population.size
+        own = [o for o in cell.difference_outlets if o.sent is not cell.difference]
+        sent = len(cell.mean_outlets) + len(own)
+        states += array(size) * (sent + (0 if cell is state.input else 3 - single))
+        # All commit before any is written.
+        wakes += 0 if cell is state.input else (4 - 3 * single) * array(size)
+    largest = 0  # what an operation needs for itself
+    for link in state.links:
+        pre, post = link.operator.pre_size, link.post.population.size
+        caches += array(post) + (0 if link.pre is state.input else array(pre))
+        if link.operator.has_winners:
+            caches += batch * post * INDEX
+        inner, middle = link.operator.unpooled, post
+        if isinstance(inner, Conv2d):
+            middle = prod(inner.middle)
+            largest = max(largest, array(middle) + array(pre))
+        if link.projection.feedback == "local_jacobian" and optimizer is not None:
+            assert link.weight is not None
+            momentum += 2 * link.weight.numel() * element  # and a gradient
+            largest = max(largest, 3 * array(pre) + 6 * array(post))
+        copies += link.copied_bytes
+        if link.rounded and link.weight is not None:
+            passed = batch * (pre + post + middle) + link.weight.numel()
+            largest = max(largest, passed * ROUNDED.itemsize + array(max(pre, post)))
+    # The input sends nothing on its way: what is seen of it is there from the start.
+    rings = sum(
+        line.memory(batch, 0 if line.kind == "mean" and link.pre is state.input else ticks)
+        for link, line in state.lines
+    )
+    kept = 0  # what a phase begins with, what others left to learn
+    if rule.phases:
+        kept = states + caches + (parameters if any(p.share for p in rule.phases[:-1]) else 0)
+    evaluated = sum(p.size for p in model.network.populations)
+    evaluation = EVALUATION_BATCH * evaluated * element if optimizer is not None else 0
+    return Memory(
+        weights=parameters + constants + copies,
+        gradients=parameters if optimizer is not None else 0,
+        optimizer=momentum + (COPIES[optimizer] * parameters if optimizer is not None else 0),
+        states=parts * (states + kept),
+        caches=parts * caches,
+        rings=parts * rings,
+        work=max(parts * (wakes + largest), evaluation),
+    )
+
+
+def largest_batch(simulation: Simulation, available: int, optimizer: Optimizer | None) -> int:
+    """The largest batch that fits into so many bytes; 0 if not even one sample does."""
+    low, high = 0, 1
+    while estimate(simulation, high, optimizer).total <= available and high < 2**40:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = estimate(simulation, middle, optimizer).total <= available
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+def check_memory(
+    simulation: Simulation, batch: int, available: int, optimizer: Optimizer | None = None
+) -> None:
+    """Raises ConfigurationError where a run needs more than the ``available`` bytes.
+
+    0 bytes stand for an unknown amount.
+    """
+    needed = estimate(simulation, batch, optimizer)
+    if not available or needed.total <= available:
+        return
+    most = largest_batch(simulation, available, optimizer)
+    parts = sorted(asdict(needed).items(), key=lambda part: -part[1])[:3]
+    listed = ", ".join(f"{name} {gigabytes(size)}" for name, size in parts)
+    hint = f"the largest batch that fits is {most}" if most else "not even one sample fits"
+    raise ConfigurationError(
+        f"a batch of {batch} needs {gigabytes(needed.total)} of memory ({listed}), and the device "
+        f"has {gigabytes(available)}; {hint}",
+        "batch_size",
+    )

@@ -1,0 +1,1 @@
+"""What a projection does to the messages that cross it."""

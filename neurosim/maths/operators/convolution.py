@@ -1,0 +1,234 @@
+"""Convolution, with or without pooling, as an operator of projections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.nn import grad
+
+from neurosim.base import NetworkError
+from neurosim.maths.operators.base import (
+    PATCH_GATHER_COST,
+    POSITION_GATHER_COST,
+    Operator,
+    gather_pays,
+)
+from neurosim.maths.operators.pooling import Pool, input_gradient, window_output, window_transpose
+from neurosim.maths.operators.windows import Windows, correlate, correlate_few, few_pay, needed
+from neurosim.tensors import (
+    Ints,
+    Pair,
+    Selection,
+    Shape,
+    by_position,
+    for_library,
+    lies_by_position,
+    rows,
+)
+
+
+@dataclass(frozen=True)
+class Conv2d(Operator):
+    """Convolution (cross-correlation, as torch has it), then pooling if ``pool`` is given.
+
+    ``kernel``, ``stride`` and ``padding`` (zeros) are (height, width).
+    """
+
+    kernel: Pair = (3, 3)
+    stride: Pair = (1, 1)
+    padding: Pair = (1, 1)
+    pool: Pool | None = None
+
+    @property
+    def output_shape(self) -> Shape:
+        if len(self.post) != 3:
+            raise NetworkError(f"conv needs a target of shape [C, H, W], not {list(self.post)}")
+        return self.middle if self.pool is None else self.pool.output(self.middle)
+
+    @property
+    def unpooled(self) -> Conv2d:
+        return replace(self, post=self.middle, pool=None)
+
+    @property
+    def middle(self) -> Shape:
+        """(C, H, W) after the convolution, before pooling."""
+        size = window_output(self.pre, self.kernel, self.stride, self.padding, "conv")
+        return (self.post[0], *size)
+
+    @property
+    def weight_shape(self) -> Shape:
+        return (self.post[0], self.pre[0], *self.kernel)
+
+    @property
+    def fans(self) -> Pair:
+        return self.pre[0] * prod(self.kernel), self.post[0] * prod(self.kernel)
+
+    @property
+    def has_winners(self) -> bool:
+        return self.pool is not None and self.pool.kind == "max"
+
+    @property
+    def windows(self) -> Windows:
+        """What the kernels see of (C, H, W)."""
+        return Windows((self.pre[1], self.pre[2]), self.kernel, self.stride, self.padding)
+
+    def _gathers(self, positions: int, channels: int, array: Tensor) -> bool:
+        """Whether to gather patches of an array at so many positions, for so many channels each."""
+        cost = POSITION_GATHER_COST if lies_by_position(array) else PATCH_GATHER_COST
+        return gather_pays(positions, prod(self.middle[1:]), channels, cost)
+
+    def forward_selects(self, selection: Selection, batch: int) -> bool:
+        """At worst all positions of some channels are computed."""
+        del selection, batch
+        return True
+
+    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
+        del selection, batch
+        return True
+
+    def forward(
+        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
+    ) -> tuple[Tensor, Tensor | None]:
+        assert weight is not None
+        if selection is None:
+            return self._whole_forward(mean, weight, bias)
+        channels, positions = selection.box
+        weight, bias = rows(weight, channels), None if bias is None else rows(bias, channels)
+        found = self._some_forward(mean, weight, bias, positions)
+        values, winners = found or self._whole_forward(mean, weight, bias)
+        return selection.cut(values), None if winners is None else selection.cut(winners)
+
+    @property
+    def _late(self) -> bool:
+        """An average over padded windows would average the bias with zeros: it is added after."""
+        return self.pool is not None and self.pool.kind == "avg"
+
+    def _whole_forward(
+        self, mean: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """All positions of the channels whose weights and biases are given."""
+        early = None if self._late else bias
+        if self.stride == (1, 1) and few_pay(weight, mean):
+            middle = correlate_few(weight, mean, self.windows, kept=len(weight) == self.post[0])
+            middle = middle if early is None else middle.add_(early[:, None, None])
+        else:
+            mean = for_library(mean)
+            middle = F.conv2d(mean, weight, early, self.stride, self.padding)
+        if self.pool is None:
+            return middle, None
+        pooled, winners = self.pool.forward(middle)
+        if self._late and bias is not None:
+            pooled = pooled + bias[:, None, None]
+        return pooled, winners
+
+    def _some_forward(
+        self, mean: Tensor, weight: Tensor, bias: Tensor | None, positions: Ints
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """The same at n positions: (B, C, n) each; None where it does not pay.
+
+        Before pooling those under the windows are computed: Σ over c, t of W[c', c, t] x[c, at t].
+        """
+        taps = positions if self.pool is None else self.pool.windows(self.middle).covered(positions)
+        before, where = needed(taps)
+        if not self._gathers(len(before), len(weight), mean):
+            return None
+        values = correlate(weight, mean.flatten(2), self.windows.covered(before))
+        if bias is not None and not self._late:
+            values = values + bias[:, None]
+        if self.pool is None:
+            return values, None
+        pooled, winners = self.pool.some_forward(values, where, taps)
+        if bias is not None and self._late:
+            pooled = pooled + bias[:, None]
+        return pooled, winners
+
+    def _unpooled(self, difference: Tensor, winners: Tensor | None) -> Tensor:
+        if self.pool is None:
+            return difference
+        return self.pool.adjoint(difference, self.middle, winners)
+
+    def adjoint(
+        self,
+        difference: Tensor,
+        weight: Tensor | None,
+        winners: Tensor | None,
+        selection: Selection | None,
+    ) -> Tensor:
+        assert weight is not None
+        if selection is None:
+            return self._whole_adjoint(difference, weight, winners)
+        channels, positions = selection.box
+        weight = rows(weight, channels, 1)
+        if self._gathers(len(positions), len(channels), difference):
+            return selection.cut(self._some_adjoint(difference, weight, winners, positions))
+        return selection.cut(self._whole_adjoint(difference, weight, winners))
+
+    def _whole_adjoint(self, difference: Tensor, weight: Tensor, winners: Tensor | None) -> Tensor:
+        """All positions of the pre-synaptic channels whose weights are given."""
+        size = (len(difference), weight.shape[1], *self.pre[1:])
+        middle = self._unpooled(difference, winners)
+        turned = weight.transpose(0, 1)
+        if self.stride == (1, 1) and few_pay(turned, middle):
+            # Of windows that move by one the adjoint is a convolution too, with the kernel turned.
+            margin = self.kernel[0] - 1 - self.padding[0], self.kernel[1] - 1 - self.padding[1]
+            windows = Windows(self.windows.output, self.kernel, (1, 1), margin)
+            kept = len(turned) == self.pre[0]
+            return correlate_few(turned.flip(2, 3), middle, windows, kept=kept)
+        return input_gradient(size, weight, middle, self.stride, self.padding)
+
+    def _some_adjoint(
+        self, difference: Tensor, weight: Tensor, winners: Tensor | None, positions: Ints
+    ) -> Tensor:
+        """The same at n positions, (B, C, n): Σ over c', t of W[c', c, t] δ[c', that has it at t].
+
+        Of a pooled difference only what these positions need is sent back.
+        """
+        turned = weight.transpose(0, 1)  # (C, C', kh, kw)
+        index = self.windows.covering(positions)
+        if self.pool is not None:
+            before, places = needed(index)
+            if self.pool.gathers(len(before), self.middle):
+                middle = self.pool.some_adjoint(difference, self.middle, winners, before)
+                return correlate(turned, middle, places)
+        middle = self._unpooled(difference, winners)
+        middle = by_position(middle) if lies_by_position(difference) else middle
+        return correlate(turned, middle.flatten(2), index)
+
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
+        middle = self._unpooled(difference, winners)
+        back: Tensor = grad.conv2d_weight(  # type: ignore[no-untyped-call]
+            for_library(mean), self.weight_shape, for_library(middle), self.stride, self.padding
+        )
+        return back.contiguous()  # as the weight is, whatever the order of the states
+
+    def _positions(self) -> Tensor:
+        ones = torch.ones(1, 1, *self.pre[1:], dtype=torch.float64)
+        return F.conv2d(ones, ones.new_ones(1, 1, *self.kernel), None, self.stride, self.padding)[0]
+
+    def forward_reach(self, sent: Tensor) -> Tensor:
+        plane = sent.any(0, keepdim=True).float()
+        ones = plane.new_ones(1, 1, *self.kernel)
+        middle = F.conv2d(plane[None], ones, None, self.stride, self.padding)[0]
+        reach = middle if self.pool is None else self.pool.gather(middle)
+        return (reach > 0.5).expand(self.post)
+
+    def backward_reach(self, sent: Tensor) -> Tensor:
+        plane = sent.any(0, keepdim=True).float()
+        middle = plane if self.pool is None else self.pool.spread(plane, self.middle).clamp(max=1)
+        reach = window_transpose(middle, self.pre[1:], self.kernel, self.stride, self.padding)
+        return (reach > 0.5).expand(self.pre)
+
+    def forward_fan_out(self) -> Tensor:
+        middle = torch.ones(1, *self.middle[1:], dtype=torch.float64)
+        synapses = window_transpose(middle, self.pre[1:], self.kernel, self.stride, self.padding)
+        return (synapses[0] * self.post[0]).round().long()
+
+    def backward_fan_out(self) -> Tensor:
+        taps = self._positions()
+        if self.pool is not None:
+            taps = self.pool.gather(taps)
+        return (taps[0] * self.pre[0]).round().long()

@@ -1,0 +1,64 @@
+"""The spectral norm of an operator, which damping needs."""
+
+from __future__ import annotations
+
+from math import isfinite, sqrt
+
+import torch
+from torch import Tensor
+
+from neurosim.base import stream
+from neurosim.maths.operators.base import Operator
+
+MAX_STEPS = 100
+
+
+@torch.no_grad()
+def spectral_norm(operator: Operator, weight: Tensor | None) -> float:
+    """σ = max ‖W v‖ / ‖v‖ of the operator without its pooling.
+
+    The Lanczos iteration on WᵀW from a fixed start, with full orthogonalization; it ends when the
+    largest Ritz value no longer grows. Where singular values lie close together it needs far fewer
+    products than the power iteration. A pure function of the weight, so that a resumed run damps
+    as it did. An operator without a weight counts as 1: identity and max-pooling over windows that
+    do not overlap have just that, averaging has less.
+    """
+    if weight is None:
+        return 1.0
+    operator = operator.unpooled
+    start = stream(0, "spectral norm").standard_normal((1, *operator.pre))
+    vector = torch.from_numpy(start).to(weight.device, weight.dtype)
+    vector = vector / vector.norm()
+    basis = [vector]
+    diagonal: list[float] = []
+    beside: list[float] = []
+    largest = 0.0
+    tolerance = 16 * torch.finfo(weight.dtype).eps
+    for _ in range(min(MAX_STEPS, operator.pre_size)):
+        image, _ = operator.forward(basis[-1], weight, None, None)
+        vector = operator.adjoint(image, weight, None, None)
+        diagonal.append(float((basis[-1] * vector).sum()))
+        if not isfinite(diagonal[-1]):
+            return float("inf")  # the weights have diverged; so will what is damped by them
+        known = torch.cat(basis).flatten(1)
+        for _ in range(2):  # once leaves what rounding brings back
+            vector = vector - (known.T @ (known @ vector.flatten())).view_as(vector)
+        matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+        if beside:
+            off = torch.tensor(beside, dtype=torch.float64)
+            matrix += torch.diag(off, 1) + torch.diag(off, -1)
+        ritz = float(torch.linalg.eigvalsh(matrix)[-1])
+        length = float(vector.norm())
+        if ritz - largest <= tolerance * ritz or length <= tolerance * ritz:
+            largest = max(largest, ritz)
+            break
+        largest = ritz
+        beside.append(length)
+        basis.append(vector / length)
+    return sqrt(max(0.0, largest))
+
+
+def loop_gain(operator: Operator, weight: Tensor | None, feedback: Tensor | None) -> float:
+    """σ², or σ(W) σ(B) where a separate weight B leads back: what a round trip gains at most."""
+    gain = spectral_norm(operator, weight)
+    return gain * (gain if feedback is None else spectral_norm(operator, feedback))

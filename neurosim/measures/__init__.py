@@ -1,0 +1,50 @@
+"""What can be read off a simulation."""
+
+from neurosim.measures.gradients import (
+    Alignment,
+    alignment,
+    back_propagation,
+    feedback_alignment,
+    true_gradient,
+)
+from neurosim.measures.metrics import (
+    Residual,
+    Staleness,
+    accuracy,
+    contrastive_objective,
+    in_flight,
+    parallel_wake,
+    parameters_of,
+    reach,
+    residual,
+    staleness,
+)
+from neurosim.measures.objective import alpha_objective
+from neurosim.measures.probes import Probe, ProbeKind, Recorder, Trace
+from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
+
+__all__ = [
+    "Alignment",
+    "Probe",
+    "ProbeKind",
+    "Recorder",
+    "Residual",
+    "Staleness",
+    "Trace",
+    "accuracy",
+    "alignment",
+    "alpha_objective",
+    "back_propagation",
+    "contrastive_objective",
+    "feedback_alignment",
+    "fgsm",
+    "in_flight",
+    "lipschitz_bound",
+    "parallel_wake",
+    "parameters_of",
+    "reach",
+    "residual",
+    "spectral_norms",
+    "staleness",
+    "true_gradient",
+]

@@ -1,0 +1,75 @@
+"""How much a trained network's output moves with its input: Lipschitz bounds and attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import ceil, sqrt
+
+import torch
+from torch import Tensor
+
+from neurosim.base import NetworkError
+from neurosim.maths import Loss, Operator, spectral_norm
+from neurosim.network import Model, Network, Projection
+
+
+def spectral_norms(model: Model) -> dict[str, float]:
+    """σ = max ‖W v‖ / ‖v‖ by projection, pooling left out; see `spectrum.spectral_norm`."""
+    return {
+        projection.name: spectral_norm(
+            projection.operator, model.parameter(projection.name, "weight")
+        )
+        for projection in model.network.projections
+    }
+
+
+def lipschitz_bound(network: Network, norms: Mapping[str, float]) -> float:
+    """What ‖ŷ(x) − ŷ(x')‖ / ‖x − x'‖ cannot exceed, from the norms of all projections.
+
+    L(p) = Σ σ_q L(pre of q) over the projections q into p, L(input) = 1: activations have slopes of
+    at most 1, so that in a chain it is the product of the norms (Szegedy et al. 2014).
+    Max-pooling over windows that overlap adds its own factor: an input counts in all of them.
+
+    Raises NetworkError for a network with a cycle, which has no feed-forward prediction.
+    """
+    if network.cycle is not None:
+        raise NetworkError("a network with a cycle has no feed-forward prediction to bound")
+    bounds = {network.input.name: 1.0}
+    for population in network.dyadic:
+        bounds[population.name] = sum(
+            norms[q.name] * _overlap(q) * bounds[q.pre] for q in network.incoming(population.name)
+        )
+    return bounds[network.output.name]
+
+
+def _overlap(projection: Projection) -> float:
+    """√(the number of windows of its max-pooling that a position can be in)."""
+    operator: Operator = projection.operator
+    pool = getattr(operator, "pool", None)
+    if pool is None or pool.kind != "max":
+        return 1.0
+    pairs = zip(pool.kernel, pool.stride, strict=True)
+    high, wide = (ceil(kernel / stride) for kernel, stride in pairs)
+    return sqrt(high * wide)
+
+
+def fgsm(
+    predict: Callable[[Tensor], Tensor],
+    loss: Loss,
+    x: Tensor,
+    target: Tensor,
+    eps: float,
+    low: Tensor,
+    high: Tensor,
+) -> Tensor:
+    """x + eps·(high − low)·sign(∇ₓ ℓ(ŷ(x), y)), clipped to low … high (Goodfellow et al. 2015).
+
+    ``predict`` gives ŷ (B, *output) of x (B, *input); ``low`` and ``high`` are the range of the
+    data, each a number or of a shape that fits one input, so that ``eps`` is a part of that range.
+    """
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        # The sum: the sign of a sample's gradient does not depend on the others.
+        (gradient,) = torch.autograd.grad(loss.value(predict(leaf), target).sum(), leaf)
+    moved = x + eps * (high - low) * gradient.sign()
+    return torch.minimum(torch.maximum(moved, low), high)

@@ -1,0 +1,166 @@
+"""Neuron faults: what is broken in a network, from the start and for good."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from neurosim.base import ConfigurationError, check_finite, check_not_negative, stream, unknown
+from neurosim.network.network import Network
+from neurosim.network.parts import Population
+from neurosim.tensors import Ints
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Fractions of broken dyads, and the mismatch of synapses.
+
+    ``dead`` dyads never wake: their states stay 0. ``stuck`` ones never wake either: s⁺ = s⁻ =
+    ``stuck_at``. Both are drawn once from every population in ``populations`` (default: all hidden
+    ones). ``weight_noise`` is static mismatch: every synapse multiplies by W·(1 + weight_noise·ε),
+    ε standard normal, drawn once; the way back through the same synapse has an ε of its own unless
+    ``weight_noise_shared``. Learning changes W and knows nothing of the mismatch. (Clocks drift
+    with the ``spread`` of `Periodic`.)
+
+    Raises ConfigurationError for values out of range.
+    """
+
+    dead: float = 0.0
+    stuck: float = 0.0
+    stuck_at: float = 0.0
+    weight_noise: float = 0.0
+    weight_noise_shared: bool = False
+    populations: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("dead", "stuck"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ConfigurationError(
+                    f"{name} is {value:g}; it is a fraction of the dyads, from 0 to 1", name
+                )
+        if self.dead + self.stuck > 1.0:
+            raise ConfigurationError(
+                f"dead is {self.dead:g} and stuck is {self.stuck:g}: together more than all dyads",
+                "stuck",
+            )
+        check_finite(stuck_at=self.stuck_at)
+        check_not_negative(weight_noise=self.weight_noise)
+
+    def damage(self, network: Network, seed: int) -> Damage:
+        """What these faults do to a network. Raises ConfigurationError for unknown populations."""
+        held: dict[str, Held] = {}
+        for population in self._afflicted(network):
+            order = stream(seed, "faults", population.name).permutation(population.size)
+            # From both ends, so that neither kind depends on how many there are of the other.
+            dead = order[: round(self.dead * population.size)]
+            rest = population.size - len(dead)
+            stuck = order[::-1][: min(rest, round(self.stuck * population.size))]
+            if len(dead) + len(stuck):
+                held[population.name] = Held(population, dead, stuck, self.stuck_at)
+        forward: dict[str, Tensor] = {}
+        backward: dict[str, Tensor] = {}
+        if self.weight_noise:
+            for projection in network.projections:
+                shape = projection.operator.weight_shape
+                if shape is None:
+                    continue
+                for factors, way in ((forward, "forward"), (backward, "feedback")):
+                    draws = stream(seed, "faults", projection.name, way).standard_normal(shape)
+                    factors[projection.name] = torch.from_numpy(1.0 + self.weight_noise * draws)
+        return Damage(held, forward, forward if self.weight_noise_shared else backward)
+
+    def _afflicted(self, network: Network) -> list[Population]:
+        if self.populations is None:
+            return [p for p in network.dyadic if p.role == "hidden"]
+        names = [p.name for p in network.dyadic]
+        for number, name in enumerate(self.populations):
+            if name not in names:
+                raise ConfigurationError(
+                    unknown("population", name, names), ("populations", number)
+                )
+        return [p for p in network.dyadic if p.name in self.populations]
+
+
+class Held:
+    """The dyads of one population whose states never change."""
+
+    def __init__(self, population: Population, dead: Ints, stuck: Ints, stuck_at: float) -> None:
+        self.dead, self.stuck = len(dead), len(stuck)
+        values = np.zeros(population.size)
+        values[stuck] = stuck_at
+        self.dyads: Ints = np.sort(np.concatenate([dead, stuck])).astype(np.int64)
+        self.alive: npt.NDArray[np.bool_] = np.ones(population.size, dtype=bool)
+        self.alive[self.dyads] = False
+        self._index = torch.from_numpy(self.dyads)
+        self._values = torch.from_numpy(values[self.dyads])
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Held:
+        """The same with its arrays there."""
+        moved = copy.copy(self)
+        moved._index, moved._values = self._index.to(device), self._values.to(device, dtype)
+        return moved
+
+    def hold(self, array: Tensor, *, at_zero: bool = False) -> Tensor:
+        """A copy of an array (B, *shape) in which these dyads have their states (or zeros)."""
+        values = self._values.to(array.device, array.dtype)
+        if at_zero:
+            values = torch.zeros_like(values)
+        index = self._index.to(array.device)
+        held = array.flatten(1).index_copy(1, index, values.expand(len(array), -1))
+        return held.view(array.shape)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """The faults of one network, drawn. Without any it changes nothing."""
+
+    held: Mapping[str, Held] = field(default_factory=dict)
+    forward_factors: Mapping[str, Tensor] = field(default_factory=dict)
+    feedback_factors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Damage:
+        """The same with its arrays there, so that no product has to bring them."""
+        held = {name: held.to(device, dtype) for name, held in self.held.items()}
+        forward, feedback = (
+            {name: factor.to(device, dtype) for name, factor in factors.items()}
+            for factors in (self.forward_factors, self.feedback_factors)
+        )
+        shared = self.feedback_factors is self.forward_factors
+        return Damage(held, forward, forward if shared else feedback)
+
+    def hold(self, population: str, array: Tensor) -> Tensor:
+        """Dyads that never wake have their values in an array of the population's states."""
+        held = self.held.get(population)
+        return array if held is None else held.hold(array)
+
+    def forward_weight(self, projection: str, weight: Tensor) -> Tensor:
+        """What the projection multiplies means by."""
+        return _times(weight, self.forward_factors.get(projection))
+
+    def feedback_weight(self, projection: str, weight: Tensor) -> Tensor:
+        """What it multiplies differences by, transposed."""
+        return _times(weight, self.feedback_factors.get(projection))
+
+    def is_alike(self, projection: str) -> bool:
+        """Whether the way back through the projection has the weights of the way up."""
+        forward, feedback = self.forward_factors, self.feedback_factors
+        return forward.get(projection) is feedback.get(projection)
+
+    def summary(self) -> dict[str, Any]:
+        """How many dyads are broken, by population."""
+        return {
+            "dead": {name: held.dead for name, held in self.held.items() if held.dead},
+            "stuck": {name: held.stuck for name, held in self.held.items() if held.stuck},
+        }
+
+
+def _times(weight: Tensor, factor: Tensor | None) -> Tensor:
+    return weight if factor is None else weight * factor.to(weight.device, weight.dtype)

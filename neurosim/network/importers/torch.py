@@ -1,0 +1,145 @@
+"""A `torch.nn.Sequential` as the parts of a network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from neurosim.base import NetworkError
+from neurosim.maths import Conv2d, Dense, Operator, Pool, Pool2d
+from neurosim.network.parts import Population, Projection
+from neurosim.tensors import Pair, Shape
+
+TorchParts = tuple[tuple[Population, ...], tuple[Projection, ...], dict[str, Tensor]]
+
+
+def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchParts:
+    """Populations, projections and parameters of a Sequential. Raises NetworkError.
+
+    A ReLU becomes the activation of the population before it. Max-pooling goes into the
+    convolution before it, before or after the ReLU (the two commute); average pooling only if no
+    ReLU stands between and no padding averages a bias away, else it becomes a population of its
+    own.
+    """
+    if not isinstance(module, nn.Sequential):
+        raise NetworkError(f"expected a torch.nn.Sequential, not {type(module).__name__}")
+    layers = [layer for layer in module if not isinstance(layer, nn.Flatten)]
+    weighted = [layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)]
+    if len({id(layer) for layer in weighted}) < len(weighted):
+        raise NetworkError("a module is used twice: projections do not share weights")
+    populations = [
+        Population("input", _input_shape(layers, input_shape), "identity", "input", False)
+    ]
+    projections: list[Projection] = []
+    parameters: dict[str, Tensor] = {}
+    for index, layer in enumerate(layers):
+        try:
+            _add(layer, populations, projections, parameters)
+        except NetworkError as error:
+            raise NetworkError(f"module {index} ({type(layer).__name__}): {error}") from None
+    if not parameters:
+        raise NetworkError("the Sequential has no layer with weights")
+    last = populations[-1]
+    if last.activation != "identity":
+        raise NetworkError("the last layer must be linear: leave out the activation after it")
+    old, new = last.name, "output"
+    populations[-1] = replace(last, name=new, role="output")
+    projections[-1] = replace(projections[-1], name=new, post=new)
+    renamed = {
+        (new + key[len(old) :] if key.split(".")[0] == old else key): value
+        for key, value in parameters.items()
+    }
+    return tuple(populations), tuple(projections), renamed
+
+
+def _input_shape(layers: list[nn.Module], given: Shape | None) -> Shape:
+    if given is not None:
+        return tuple(given)
+    if layers and isinstance(layers[0], nn.Linear):
+        return (layers[0].in_features,)
+    raise NetworkError("give input_shape=(C, H, W): the first module does not tell it")
+
+
+def _add(
+    layer: nn.Module,
+    populations: list[Population],
+    projections: list[Projection],
+    parameters: dict[str, Tensor],
+) -> None:
+    pre = populations[-1]
+    match layer:
+        case nn.ReLU():
+            if pre.role == "input":
+                raise NetworkError("an activation of the input is not possible")
+            populations[-1] = replace(pre, activation="relu")
+            return
+        case nn.Linear():
+            operator: Operator = Dense(pre.shape, (layer.out_features,))
+        case nn.Conv2d():
+            operator = _conv(pre.shape, layer)
+        case nn.MaxPool2d() | nn.AvgPool2d():
+            pool = _pool(layer)
+            before = projections[-1].operator if projections else None
+            # Averages over padded windows average the bias with zeros; ours is added after.
+            unbiased = not pre.bias or pool.padding == (0, 0)
+            commutes = pool.kind == "max" or (pre.activation == "identity" and unbiased)
+            if isinstance(before, Conv2d) and before.pool is None and commutes:
+                pooled = replace(before, pool=pool)
+                pooled = replace(pooled, post=pooled.output_shape)
+                populations[-1] = replace(pre, shape=pooled.post)
+                projections[-1] = replace(projections[-1], operator=pooled)
+                return
+            operator = Pool2d(pre.shape, pool.output(pre.shape), pool)
+        case _:
+            raise NetworkError(
+                "only Linear, Conv2d, MaxPool2d, AvgPool2d, ReLU and Flatten can be taken over"
+            )
+    if operator.weight_shape is not None and pre.shape != operator.pre:
+        raise NetworkError(f"it needs {list(operator.pre)}, but {pre.name!r} is {list(pre.shape)}")
+    name = f"layer{len(projections) + 1}"
+    bias = getattr(layer, "bias", None) is not None
+    populations.append(Population(name, operator.post, "identity", "hidden", bias))
+    projections.append(Projection(name, pre.name, name, operator))
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        if tuple(layer.weight.shape) != operator.weight_shape:
+            raise NetworkError(
+                f"its weight {list(layer.weight.shape)} does not fit {pre.name!r} before it, which "
+                f"has shape {list(pre.shape)}"
+            )
+        parameters[f"{name}.weight"] = layer.weight.detach().clone()
+        if layer.bias is not None:
+            parameters[f"{name}.bias"] = layer.bias.detach().clone()
+
+
+def _pair(value: int | tuple[int, ...]) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _conv(pre: Shape, layer: nn.Conv2d) -> Conv2d:
+    kernel = _pair(layer.kernel_size)
+    if layer.groups != 1 or _pair(layer.dilation) != (1, 1) or layer.padding_mode != "zeros":
+        raise NetworkError("groups, dilation and padding modes other than zeros are not supported")
+    if layer.padding == "same" and (kernel[0] % 2 == 0 or kernel[1] % 2 == 0):
+        raise NetworkError(f"padding 'same' needs an odd kernel, not {list(kernel)}")
+    if isinstance(layer.padding, str):
+        padding = (kernel[0] // 2, kernel[1] // 2) if layer.padding == "same" else (0, 0)
+    else:
+        padding = _pair(layer.padding)
+    conv = Conv2d(pre, (layer.out_channels, 1, 1), kernel, _pair(layer.stride), padding)
+    return replace(conv, post=conv.output_shape)
+
+
+def _pool(layer: nn.MaxPool2d | nn.AvgPool2d) -> Pool:
+    kernel = _pair(layer.kernel_size)
+    stride = kernel if layer.stride is None else _pair(layer.stride)
+    padding = _pair(layer.padding)
+    if layer.ceil_mode:
+        raise NetworkError("ceil_mode is not supported")
+    if isinstance(layer, nn.MaxPool2d):
+        if _pair(layer.dilation) != (1, 1):
+            raise NetworkError("dilation is not supported")
+        return Pool("max", kernel, stride, padding)
+    if layer.divisor_override is not None or (padding != (0, 0) and not layer.count_include_pad):
+        raise NetworkError("divisor_override and count_include_pad=False are not supported")
+    return Pool("avg", kernel, stride, padding)

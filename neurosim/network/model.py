@@ -1,0 +1,151 @@
+"""The parameters of a network, and its plain feed-forward prediction."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neurosim.base import InputError, NetworkError, stream
+from neurosim.maths import ACTIVATIONS
+from neurosim.network.faults import Damage
+from neurosim.network.file import Initialization
+from neurosim.network.network import Network
+from neurosim.network.parts import Population, Projection
+from neurosim.tensors import Shape
+
+
+class Model(nn.Module):
+    """A network's parameters as a torch module.
+
+    A weight belongs to a projection (``<projection>.weight``), a bias to a population
+    (``<population>.bias``). A separate feedback weight (``<projection>.feedback``) is a parameter
+    if it learns from the gradient, and a buffer if not. What ``network.parameters`` does not give
+    is drawn from ``seed``, one named stream per parameter, independently of dtype and device. On
+    the device "meta" parameters have shapes but no values.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        fans = {p.name: p.operator.fans for p in network.projections}
+        # What no optimizer of the model is to touch.
+        fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback != "kolen_pollack"}
+        for key, shape in network.parameter_shapes().items():
+            owner, kind = key.rsplit(".", 1)
+            if device == "meta":
+                value = torch.empty(shape, dtype=dtype, device=device)
+            elif key in network.parameters:
+                value = network.parameters[key].detach().clone().to(dtype)
+            elif kind == "bias":
+                value = torch.zeros(shape, dtype=dtype)
+            else:
+                generator = stream(seed, "weights" if kind == "weight" else kind, owner)
+                value = torch.from_numpy(
+                    draw_weight(network.initialization, shape, fans[owner], generator)
+                ).to(dtype)
+            # The names are the user's: `add_module` refuses those that are attributes of Module.
+            module = self._modules.setdefault(owner, nn.Module())
+            assert module is not None
+            if key in fixed:
+                module.register_buffer(kind, value.to(device))
+            else:
+                module.register_parameter(kind, nn.Parameter(value.to(device)))
+
+    def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
+        """The parameter ``<owner>.<kind>``, or None where the network has none of that name."""
+        module = self._modules.get(owner)
+        return None if module is None else module._parameters.get(kind)
+
+    def feedback(self, projection: str) -> Tensor | None:
+        """The separate weight that differences go back through, or None where it is W itself."""
+        module = self._modules.get(projection)
+        if module is None:
+            return None
+        return {**module._parameters, **module._buffers}.get("feedback")
+
+    def bias_carrier(self, population: Population) -> Projection | None:
+        """The projection whose operator adds the population's bias: its first with a weight, where
+        that costs nothing, or its first."""
+        if not population.bias:
+            return None
+        incoming = self.network.incoming(population.name)
+        return next((p for p in incoming if p.operator.weight_shape is not None), incoming[0])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
+
+        Raises InputError for a wrong shape, NetworkError where the network has a cycle.
+        """
+        return self.predict(x, Damage())
+
+    def predict(self, x: Tensor, damage: Damage) -> Tensor:
+        """The same of a network with faults."""
+        network = self.network
+        if network.cycle is not None:
+            raise NetworkError(
+                f"a feed-forward prediction needs a network without cycles; this one has "
+                f"{' -> '.join([*network.cycle, network.cycle[0]])}"
+            )
+        check_shape("input", x, network.input.shape)
+        values = {network.input.name: x}
+        for population in network.dyadic:
+            carrier = self.bias_carrier(population)
+            bias = self.parameter(population.name, "bias")
+            total: Tensor | None = None
+            for projection in network.incoming(population.name):
+                weight = self.parameter(projection.name, "weight")
+                used = None if weight is None else damage.forward_weight(projection.name, weight)
+                own = bias if projection is carrier else None
+                part, _ = projection.operator.forward(values[projection.pre], used, own, None)
+                total = part if total is None else total + part
+            assert total is not None
+            states = ACTIVATIONS[population.activation](total)
+            values[population.name] = damage.hold(population.name, states)
+        return values[network.output.name]
+
+
+def check_shape(what: str, array: Tensor, shape: Shape) -> None:
+    """Raises InputError unless ``array`` is (B, *shape) with B ≥ 1."""
+    if array.dim() != len(shape) + 1 or tuple(array.shape[1:]) != shape or not array.shape[0]:
+        expected = ", ".join(["B", *map(str, shape)])
+        raise InputError(f"the {what} has shape {list(array.shape)}; it must be [{expected}]")
+
+
+def draw_weight(
+    initialization: Initialization,
+    shape: Shape,
+    fans: tuple[int, int],
+    generator: np.random.Generator,
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Initial weights in float64: Glorot-uniform, normal of variance 1/fan-in or 2/fan-in, or
+    uniform in ±½/√fan-in, so weak that an energy of such weights has a single minimum."""
+    fan_in, fan_out = fans
+    match initialization:
+        case "glorot_uniform":
+            bound = sqrt(6.0 / (fan_in + fan_out))
+            return generator.uniform(-bound, bound, shape)
+        case "lecun_normal":
+            return generator.normal(0.0, sqrt(1.0 / fan_in), shape)
+        case "he_normal":
+            return generator.normal(0.0, sqrt(2.0 / fan_in), shape)
+        case "weak_uniform":
+            bound = 0.5 / sqrt(fan_in)
+            return generator.uniform(-bound, bound, shape)

@@ -1,0 +1,15 @@
+"""Runs, sweeps and studies, and their folders."""
+
+from neurosim.runs.listeners.display import DownloadDisplay, SweepDisplay, summary_lines
+from neurosim.runs.study import prepare
+from neurosim.runs.sweep import Checked, Sweep, plan
+
+__all__ = [
+    "Checked",
+    "DownloadDisplay",
+    "Sweep",
+    "SweepDisplay",
+    "plan",
+    "prepare",
+    "summary_lines",
+]

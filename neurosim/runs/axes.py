@@ -1,0 +1,126 @@
+"""What a sweep is over: ``key.path=v1,v2`` on the command line, and all combinations of values."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neurosim.base import DocumentError, Problem, finite
+from neurosim.documents import COMMAND_LINE
+from neurosim.documents import document as documents
+
+_OPENING, _CLOSING = "[{", "]}"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key of the scenario and the values it takes: as they were written, and as data."""
+
+    key: str
+    texts: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    @property
+    def swept(self) -> bool:
+        """Whether it takes more than one value; one alone is an override like any other."""
+        return len(self.texts) > 1
+
+
+def read_axes(assignments: Sequence[str]) -> list[Axis]:
+    """The axes in the order given.
+
+    Raises:
+        DocumentError: with every assignment that is not ``key.path=v1,v2,…``, names a key or a
+            value twice, or has a value that is no YAML.
+    """
+    axes: list[Axis] = []
+    problems = []
+    first: dict[str, int] = {}
+    for ordinal, assignment in enumerate(assignments, 1):
+        try:
+            axis = _read_axis(assignment)
+            # layers[0] and layers.0 are the same key.
+            name = re.sub(r"\[([0-9]+)\]", r".\1", axis.key)
+            if name in first:
+                raise _RefusedError(
+                    f"argument {first[name]} gives {axis.key!r} already; write all values in one "
+                    "argument, separated by commas"
+                )
+            first[name] = ordinal
+            axes.append(axis)
+        except _RefusedError as error:
+            shown = assignment if len(assignment) <= 100 else assignment[:99] + "…"
+            message = f"in the argument {shown!r}: {error}"
+            problems.append(Problem(COMMAND_LINE, ordinal, 1, "", message))
+    if problems:
+        raise DocumentError(problems)
+    return axes
+
+
+def combinations(axes: Sequence[Axis]) -> Iterator[tuple[str, ...]]:
+    """Every combination of values (as written), the last axis changing fastest."""
+    return itertools.product(*(axis.texts for axis in axes))
+
+
+def split_values(text: str) -> list[str]:
+    """Splits at the commas that stand outside of brackets and quotes, as YAML has them."""
+    parts, depth, quote, start = [], 0, "", 0
+    before = ","  # the last sign that is no space: a quote opens only where a value can begin
+    skip = False
+    for place, sign in enumerate(text):
+        if skip:
+            skip = False
+        elif quote:
+            skip = quote == '"' and sign == "\\"
+            # Doubled single quotes stand for one: the value closes and opens again at once.
+            quote = "" if sign == quote else quote
+            if not quote and sign == "'" and text[place + 1 : place + 2] == "'":
+                quote, skip = "'", True
+        elif sign in "'\"" and (before in ",:" or before in _OPENING):
+            quote = sign
+        elif sign in _OPENING:
+            depth += 1
+        elif sign in _CLOSING:
+            depth = max(0, depth - 1)
+        elif sign == "," and not depth:
+            parts.append(text[start:place].strip())
+            start = place + 1
+        if not sign.isspace():
+            before = sign
+    return [*parts, text[start:].strip()]
+
+
+class _RefusedError(Exception):
+    """Why an assignment cannot be used; `read_axes` adds which one it is."""
+
+
+def _read_axis(assignment: str) -> Axis:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        hint = documents.quotes_hint(assignment)
+        raise _RefusedError(f"write it as key.path=value1,value2{hint}")
+    texts = split_values(text)
+    if texts == [""]:
+        raise _RefusedError("there is no value after '='; write key.path=value1,value2")
+    values: list[Any] = []
+    seen: dict[str, str] = {}
+    for part in texts:
+        if not part:
+            raise _RefusedError(
+                "a value is missing between two commas or at the end; leave out the comma, or "
+                "write null or '\"\"' if that is meant"
+            )
+        try:
+            value = documents.loads(part, COMMAND_LINE).value
+        except DocumentError as error:
+            raise _RefusedError(f"{part!r}: {error.problems[0].message}") from None
+        same = json.dumps(finite(value), sort_keys=True)
+        if same in seen:
+            raise _RefusedError(f"the value {part} is there twice; leave one out")
+        seen[same] = part
+        values.append(value)
+    return Axis(key.strip(), tuple(texts), tuple(values))

@@ -1,0 +1,181 @@
+"""A pool of processes in which one that dies takes nothing with it but its own task.
+
+The standard library's pool gives up all its tasks when one worker is killed, and cannot say which
+task that was. Here every worker has a pipe of its own, so that the one at fault is known, another
+one takes its place, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Literal, NamedTuple
+
+from neurosim.base import NeurosimError, interruptible
+
+Task = tuple[str, ...]
+Work = Callable[[Task], str | None]
+POLL = 0.2  # seconds until a request to stop is seen
+PATIENCE = 10.0  # seconds that a process may take to end
+
+
+class News(NamedTuple):
+    """What became of a task: it began, or ended, or its process did before it (``message``)."""
+
+    task: int
+    kind: Literal["began", "ended", "died"]
+    message: str | None = None
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: int | None = None
+    ready: bool = False
+
+
+def run_all(
+    work: Work, tasks: Sequence[Task], jobs: int, stop: Callable[[], bool]
+) -> Generator[News, None, None]:
+    """Does ``work(task)`` for all tasks in ``jobs`` processes; what it returns is the message.
+
+    ``work`` is a function at the top of a module, and a task a tuple of text. Once ``stop()``, no
+    task begins, and those under way get one Ctrl-C, which `interruptible` sees. Processes that
+    still work when the iterator is closed are killed.
+    """
+    waiting = deque(range(len(tasks)))
+    workers: list[_Worker] = []
+    told = False
+    try:
+        while True:
+            busy = [worker for worker in workers if worker.task is not None]
+            if stop():
+                waiting.clear()
+                for worker in busy if not told else ():
+                    _interrupt(worker.process)
+                told = True
+            if not waiting and not busy:
+                return
+            while len(workers) < min(jobs, len(waiting) + len(busy)):
+                workers.append(_start(work))
+            wait([w.connection for w in workers], POLL)  # one that dies closes its end
+            for worker in list(workers):
+                yield from _attend(worker, workers, waiting, tasks)
+    finally:
+        _end(workers)
+
+
+def _attend(
+    worker: _Worker, workers: list[_Worker], waiting: deque[int], tasks: Sequence[Task]
+) -> Iterator[News]:
+    """Takes what a worker says, and gives it the next task."""
+    try:
+        if not worker.connection.poll():
+            return
+        message = worker.connection.recv()
+    except (EOFError, OSError):
+        yield from _dead(worker, workers)
+        return
+    worker.ready = True
+    task, worker.task = worker.task, None
+    if task is not None:
+        yield News(task, "ended", message)
+    if waiting:
+        worker.task = waiting.popleft()
+        try:
+            worker.connection.send(tasks[worker.task])
+        except OSError:  # it died while it had nothing to do; the task is not to blame
+            waiting.appendleft(worker.task)
+            worker.task = None
+            return
+        yield News(worker.task, "began")
+
+
+def _dead(worker: _Worker, workers: list[_Worker]) -> Iterator[News]:
+    workers.remove(worker)
+    worker.connection.close()
+    worker.process.join(PATIENCE)
+    worker.process.kill()  # one that closed its pipe and is still there
+    worker.process.join()
+    code = worker.process.exitcode
+    how = f"ended with exit code {code}"
+    if code is not None and code < 0:
+        how = f"was killed by {signal.Signals(-code).name}"
+        how += " (is there enough memory?)" if code == -signal.SIGKILL else ""
+    if worker.task is not None:
+        yield News(worker.task, "died", f"its process {how}")
+    elif not worker.ready:  # a new one would fare no better
+        raise NeurosimError(f"a process of the pool {how} before it could begin")
+
+
+def _start(work: Work) -> _Worker:
+    context = get_context("spawn")  # forking a process in which torch has threads may hang
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+    with _undisturbed():
+        process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits, here and in the processes that are started, until they can deal with it."""
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # started by the first process, it would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _interrupt(process: BaseProcess) -> None:
+    if process.pid is not None and process.is_alive():
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGINT)
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    """Kills them all. Those that have no task hold nothing that could be lost."""
+    for worker in workers:
+        worker.connection.close()
+        worker.process.kill()
+    for worker in workers:
+        worker.process.join()
+
+
+# ---- in the worker -----------------------------------------------------------------------------
+
+
+def _serve(connection: Connection, work: Work) -> None:
+    """Works until the pipe is closed. Ctrl-C is a flag for the work to look at: an exception from
+    nowhere may be raised where Python does not let it out, and would be lost."""
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+    with interruptible(), suppress(KeyboardInterrupt, EOFError, OSError):
+        if sys.platform != "win32":
+            os.setpgrp()  # Ctrl-C reaches the parent, which passes it on, once
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        connection.send(None)
+        while True:
+            connection.send(work(connection.recv()))
+
+
+def _outlive_nobody() -> None:
+    """Ends the process, like a request to terminate, when its parent is no more."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,230 @@
+"""A scenario's study: one inference, measured, in a run folder of its own. Nothing is learned."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from neurosim.base import (
+    ConfigurationError,
+    DocumentError,
+    Interrupted,
+    finite,
+    interruptible,
+    write_atomic,
+    write_json,
+)
+from neurosim.convergence import Arrival, Convergence, Measurement, fixed_point
+from neurosim.data import Dataset, one_hot
+from neurosim.dynamics import Counts
+from neurosim.learning import check_memory, load_weights
+from neurosim.measures import parameters_of
+from neurosim.reports import write_report_of
+from neurosim.runs.folder import (
+    environment,
+    faults_summary,
+    file_digest,
+    new_folder,
+    weights_digest,
+)
+from neurosim.runs.listeners.display import StudyDisplay
+from neurosim.scenario import ConvergenceSection, Scenario, located
+from neurosim.simulation import Simulation
+from neurosim.tensors import device_bytes
+
+METRICS = "metrics.jsonl"
+# What a summary takes over from the last record.
+MEASURES = (
+    "residual_mean",
+    "residual_difference",
+    "distance_mean",
+    "distance_difference",
+    "gradient_angle",
+    "gradient_norm_ratio",
+    "fixed_point_angle",
+    "fixed_point_norm_ratio",
+    "objective",
+    "objective_alpha",
+    "reached",
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that is ready to be made: a simulation, and a batch of real samples."""
+
+    scenario: Scenario
+    section: ConvergenceSection
+    simulation: Simulation
+    x: Tensor
+    target: Tensor
+
+
+def prepare(scenario: Scenario, data: Dataset) -> Study:
+    """Puts a scenario's study together. Raises DocumentError where data or weights do not fit."""
+    section, document = scenario.file.study, scenario.document
+    assert section is not None
+    split = data.test if section.split == "test" else data.train
+    if section.samples > len(split):
+        message = f"{section.samples} samples, but the {section.split} split has {len(split)}"
+        raise DocumentError([document.problem(("study", "samples"), message)])
+    model = scenario.model()
+    if section.weights is not None:
+        with located(document, ("study", "weights")):
+            load_weights(model, scenario.path(("study", "weights")))
+    simulation = scenario.simulation(model)
+    with located(document, ("study",)):
+        try:
+            check_memory(simulation, section.samples, device_bytes(model.device))
+        except ConfigurationError as error:
+            error.option = ("samples",)
+            raise
+    some = slice(section.samples)
+    images, labels = split.take(some), split.labels[some]
+    target = one_hot(labels, data.classes, model.dtype).view(-1, *model.network.output.shape)
+    return Study(scenario, section, simulation, images.to(model.dtype), target)
+
+
+def run_study(study: Study, out: Path, console: Console, run_id: str | None = None) -> Path:
+    """Makes a study; the folder ``out/<name>/<id>``.
+
+    Raises DataError where the folder exists, DivergenceError where a state is no longer finite;
+    the folder is valid all the same. Ctrl-C ends it with what was recorded so far.
+    """
+    folder = new_folder(out / study.scenario.file.name, run_id)
+    write_atomic(folder / "scenario.yaml", study.scenario.resolved())
+    write_json(folder / "environment.json", environment(study.simulation.model.device))
+    (folder / METRICS).touch()
+    console.print(f"run folder {folder}", soft_wrap=True)
+    began = time.perf_counter()
+    with interruptible() as interrupted:  # until everything is written
+        result = _measure(study, folder / METRICS, console, interrupted)
+        summary = _summary(study, folder, result, time.perf_counter() - began)
+        write_json(folder / "summary.json", summary)
+        write_report_of(folder, study.scenario.network)
+    if result is not None and result.error is not None:
+        raise result.error
+    return folder
+
+
+class _StoppedError(Exception):
+    """Ctrl-C while the fixed point was computed."""
+
+
+def _measure(
+    study: Study, metrics: Path, console: Console, interrupted: Interrupted
+) -> Convergence | None:
+    """Computes the fixed point and runs the inference; None if it came to no record."""
+    section, simulation = study.section, study.simulation
+    with StudyDisplay(console) as display:
+
+        def watch(sweep: int, residual: float) -> None:
+            display.sweep(sweep, residual)
+            if interrupted():
+                raise _StoppedError
+
+        try:
+            reference = fixed_point(
+                simulation.model,
+                study.x,
+                study.target,
+                rule=simulation.rule,
+                loss=simulation.loss.name,
+                faults=simulation.faults,
+                seed=simulation.seed,
+                sweeps=section.reference.sweeps,
+                residual=section.reference.residual,
+                watch=watch,
+            )
+        except _StoppedError:
+            return None
+        display.reference(reference.sweeps, reference.residual, reference.problem)
+        measurement = Measurement(
+            simulation,
+            study.x,
+            study.target,
+            reference=reference,
+            every=section.every,
+            tolerance=section.tolerance,
+        )
+        with metrics.open("a", encoding="utf-8") as file:
+            for record in measurement.run(interrupted):
+                event = {"event": "convergence"} | record
+                file.write(json.dumps(finite(event), allow_nan=False) + "\n")
+                display.record(record, simulation.last_tick)
+        return measurement.result()
+
+
+def _status(study: Study, result: Convergence | None) -> str:
+    if result is not None and result.error is not None:
+        return "failed"
+    return "finished" if result is not None and study.simulation.done else "interrupted"
+
+
+def _summary(
+    study: Study, folder: Path, result: Convergence | None, seconds: float
+) -> dict[str, Any]:
+    model, status = study.simulation.model, _status(study, result)
+    summary: dict[str, Any] = {
+        "name": study.scenario.file.name,
+        "kind": study.section.kind,
+        "status": status,
+        "verdict": None,
+        "samples": study.section.samples,
+        "tolerance": study.section.tolerance,
+    }
+    if result is not None:
+        summary |= _found(result, whole=status != "interrupted")
+        if result.error is not None:
+            summary["error"] = str(result.error)
+    return summary | {
+        "seconds": seconds,
+        "dyads": study.scenario.network.dyads,
+        "parameters": parameters_of(model),
+        **faults_summary(study.simulation),
+        "weights_sha256": weights_digest(model),
+        "metrics_sha256": file_digest(folder / METRICS),
+    }
+
+
+def _found(result: Convergence, whole: bool) -> dict[str, Any]:
+    """What a summary says of a measurement; of one that was interrupted no times and no verdict,
+    which are about the record as a whole."""
+    last, reference = result.records[-1], result.reference
+    summary: dict[str, Any] = {}
+    if whole:
+        summary |= {"verdict": result.verdict, "reason": result.reason}
+        summary["residual_floor"] = result.residual_floor
+    summary |= _times(result, "", whole)
+    summary |= {key: last[key] for key in MEASURES} | {"ticks": last["tick"]}
+    summary |= {key: last[key] for key in ("time", "messages", *asdict(Counts()))}
+    angle, ratio = result.reference_alignment or (None, None)
+    summary |= {
+        "reference_gradient_angle": angle,
+        "reference_gradient_norm_ratio": ratio,
+        "reference_residual": reference.residual,
+        "reference_sweeps": reference.sweeps,
+        "reference_order": reference.order,
+        "reference_problem": reference.problem,
+    }
+    return summary | {"populations": {n: _times(result, n, whole) for n in last["populations"]}}
+
+
+def _times(result: Convergence, name: str, whole: bool) -> dict[str, float | None]:
+    """When the difference reached a population, and from when on it was within the tolerance."""
+    times = _arrival("to_reach", result.reach[name])
+    if whole:
+        times |= _arrival("to_tolerance", result.arrivals[name])
+        times["mean_time_to_tolerance"] = result.mean_arrivals[name].time
+        times["difference_time_to_tolerance"] = result.difference_arrivals[name].time
+    return times
+
+
+def _arrival(what: str, arrival: Arrival) -> dict[str, float | None]:
+    return {f"{unit}_{what}": value for unit, value in arrival._asdict().items()}

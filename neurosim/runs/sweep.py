@@ -1,0 +1,385 @@
+"""Sweeps: every combination of some values of a scenario, each in a run folder of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from rich.console import Console
+
+from neurosim._version import __version__
+from neurosim.base import (
+    ConfigurationError,
+    DataError,
+    DivergenceError,
+    DocumentError,
+    NeurosimError,
+    Problem,
+    StateError,
+    write_atomic,
+    write_json,
+)
+from neurosim.documents import COMMAND_LINE, Document
+from neurosim.documents import document as documents
+from neurosim.records import Results, Row, read_object
+from neurosim.reports import write_report, write_sweep_report
+from neurosim.runs import folder as runfolder
+from neurosim.runs import run as runner
+from neurosim.runs.axes import Axis, combinations, read_axes
+from neurosim.runs.executors.processes import News, run_all
+from neurosim.scenario import Scenario, overridden
+
+MAX_RUNS = 10_000
+MAX_PROBLEMS = 20  # shown; a sweep can be wrong in as many ways as it has combinations
+TABLE_SECONDS = 2.0  # between two versions of the table while runs end
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is to be run: the rows of the results, and for each its resolved scenario."""
+
+    results: Results
+    scenarios: list[str]
+    threads: int  # of the run that takes most
+
+    @property
+    def name(self) -> str:
+        return self.results.name
+
+
+class Watcher(Protocol):
+    """Who is told what happens: the display."""
+
+    def began(self, row: Row) -> None: ...
+
+    def ended(self, row: Row) -> None: ...
+
+
+# ---- what is to be run -------------------------------------------------------------------------
+
+
+Checked = dict[str, DocumentError | None]  # what is wrong with data, by what is asked of them
+
+
+def plan(
+    file: Path, assignments: Sequence[str], seeds: int = 1, checked: Checked | None = None
+) -> Sweep:
+    """All runs of a sweep, checked: the scenarios and that the data fit them.
+
+    Every combination is run with ``seeds`` seeds from the scenario's own one on; values given for
+    ``seed`` itself are seeds too, not an axis. A run without ``threads`` gets one thread. Plans
+    that share ``checked`` read the same data only once.
+
+    Raises:
+        DocumentError: everything that is wrong with any combination, each problem once.
+        ConfigurationError: there are too many runs, or two of them are the same.
+    """
+    axes = read_axes(assignments)
+    if seeds < 1:
+        raise ConfigurationError(f"seeds must be at least 1, got {seeds}")
+    given = next((axis for axis in axes if axis.key == "seed" and axis.swept), None)
+    if given is not None and seeds > 1:
+        raise ConfigurationError("the seeds are listed in 'seed=…' already; leave out --seeds")
+    count = seeds
+    for axis in axes:
+        count *= len(axis.texts)
+    if count > MAX_RUNS:
+        sizes = " × ".join(f"{len(axis.texts)} ({axis.key})" for axis in axes if axis.swept)
+        raise ConfigurationError(
+            f"the sweep would have {count:,} runs ({sizes} × {seeds} seeds), and {MAX_RUNS:,} are "
+            "allowed; leave out some of the values"
+        )
+    document = documents.load(file)
+    swept = [axis for axis in axes if axis.swept and axis is not given]
+    rows, texts = [], []
+    threads = 1
+    for values, resolved in _resolved(document, axes, seeds, {} if checked is None else checked):
+        chosen = tuple(values[axes.index(axis)] for axis in swept)
+        for name, seed, wanted, text in resolved:
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            folder = f"{name}/{_folder_name(swept, chosen, seed, digest)}"
+            rows.append(Row(chosen, seed, folder, digest))
+            texts.append(text)
+            threads = max(threads, wanted)
+    _check_distinct(swept, rows)
+    about = {
+        "neurosim": __version__,
+        "scenario": str(file),
+        "scenario_sha256": runfolder.file_digest(file),
+        "arguments": list(assignments),
+        "seeds": list(dict.fromkeys(row.seed for row in rows)),
+    }
+    name = f"{Path(rows[0].folder).parent}-sweep"
+    results = Results(name, [(axis.key, list(axis.values)) for axis in swept], rows, about)
+    return Sweep(results, texts, threads)
+
+
+class _Resolved(NamedTuple):
+    name: str
+    seed: int
+    threads: int
+    text: str
+
+
+def _resolved(
+    document: Document, axes: Sequence[Axis], seeds: int, read: Checked
+) -> list[tuple[tuple[str, ...], list[_Resolved]]]:
+    """The scenarios of every combination, all of them checked."""
+    found = []
+    wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
+    total = 0
+    for values in combinations(axes):
+        total += 1
+        overrides = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
+        try:
+            scenario = Scenario.of(overridden(document, overrides))
+            _check_data(scenario, read)
+            found.append((values, _seeded(scenario, seeds)))
+        except DocumentError as error:
+            label = " ".join(o for axis, o in zip(axes, overrides, strict=True) if axis.swept)
+            for problem in error.problems:
+                wrong.setdefault(problem, []).append(label)
+    if wrong:
+        raise DocumentError(_reported(wrong, total))
+    return found
+
+
+def _seeded(scenario: Scenario, seeds: int) -> list[_Resolved]:
+    """The scenario with each seed, as text: ten thousand networks would fill the memory."""
+    file = scenario.file
+    if file.seed + seeds > 2**63:
+        raise ConfigurationError(f"{seeds} seeds from {file.seed} on: seeds are below 2**63")
+    threads = file.threads or 1
+    found = []
+    for seed in range(file.seed, file.seed + seeds):
+        settled = file.model_copy(update={"seed": seed, "threads": threads})
+        found.append(
+            _Resolved(file.name, seed, threads, replace(scenario, file=settled).resolved())
+        )
+    return found
+
+
+def _check_data(scenario: Scenario, read: Checked) -> None:
+    """That the data are there and fit: read once for all scenarios that ask the same of them."""
+    file, network = scenario.file, scenario.network
+    asked = [file.data.model_dump(mode="json"), file.training.validation]
+    key = json.dumps([asked, network.input.shape, network.output.size])
+    if key not in read:
+        read[key] = None
+        try:
+            scenario.data()
+        except DocumentError as error:
+            read[key] = error
+    if (error_before := read[key]) is not None:
+        raise error_before
+
+
+def _reported(wrong: dict[Problem, list[str]], total: int) -> list[Problem]:
+    problems = []
+    for problem, labels in list(wrong.items())[:MAX_PROBLEMS]:
+        message = problem.message
+        if total > 1:
+            message += f" (in {len(labels)} of {total} combinations, first {labels[0]})"
+        problems.append(replace(problem, message=message))
+    if (left := len(wrong) - len(problems)) > 0:
+        problems.append(Problem(COMMAND_LINE, 1, 1, "", f"and {left} more problems"))
+    return problems
+
+
+def _check_distinct(swept: Sequence[Axis], rows: Sequence[Row]) -> None:
+    seen: dict[str, Row] = {}
+    for row in rows:
+        same = seen.setdefault(row.digest, row)
+        if same is not row:
+            one, other = (
+                " ".join(f"{axis.key}={v}" for axis, v in zip(swept, r.values, strict=True))
+                for r in (same, row)
+            )
+            raise ConfigurationError(
+                f"{one} and {other} are the same scenario: one of the arguments undoes another, or "
+                "two of its values are the same; leave one out"
+            )
+
+
+def _folder_name(swept: Sequence[Axis], values: Sequence[str], seed: int, digest: str) -> str:
+    """Readable, good for any file system, and one for each scenario."""
+    bare = [value.strip("{[ '\"]}") for value in values]
+    parts = [f"{axis.key.split('.')[-1]}-{v}" for axis, v in zip(swept, bare, strict=True)]
+    names = [re.sub(r"[^A-Za-z0-9.+-]+", "-", part).strip("-.")[:36] for part in parts]
+    # The end tells apart what is cut off, or written in other signs.
+    return "_".join([*names, f"seed-{seed}"])[:110] + f"_{digest[:10]}"
+
+
+def folder_name(name: str) -> str:
+    """The name of a sweep's folder, if it is a plain one. Raises ConfigurationError otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", name):
+        raise ConfigurationError(
+            f"the name {name!r} must be a plain folder name: letters, digits, '.', '_' and '-'"
+        )
+    return name
+
+
+# ---- running it --------------------------------------------------------------------------------
+
+
+def default_jobs(threads: int) -> int:
+    """As many processes as have cores for their threads."""
+    available = getattr(os, "sched_getaffinity", None)  # what a container or a queue leaves us
+    cores = len(available(0)) if available else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+def run(
+    sweep: Sweep,
+    folder: Path,
+    watcher: Watcher,
+    *,
+    jobs: int = 1,
+    retry: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Results:
+    """Runs what is not there yet, and writes sweep.json, results.csv and report.html.
+
+    A run is there if it has finished, or failed (unless ``retry``). One that was interrupted is
+    continued from its last checkpoint; what cannot be continued is set aside and run anew.
+    ``jobs`` 0 runs in this process.
+
+    Raises DataError where another sweep is at work in the folder.
+    """
+    results = sweep.results
+    results.name = folder.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        for row in results.rows:
+            row.read(folder)
+        results.write(folder)
+        results.write_csv(folder)
+        there = ("finished",) if retry else ("finished", "failed")
+        left = [n for n, row in enumerate(results.rows) if row.status not in there]
+        tasks = [(str(folder / results.rows[n].folder), sweep.scenarios[n]) for n in left]
+        written = time.monotonic()
+        with closing(_all(tasks, jobs, stop)) as news:
+            for task, kind, message in news:
+                row = results.rows[left[task]]
+                if kind == "began":
+                    watcher.began(row)
+                    continue
+                if message is not None and not (kind == "died" and stop()):
+                    _note_failure(folder / row.folder, tasks[task][1], message)
+                watcher.ended(row.read(folder))
+                if time.monotonic() - written > TABLE_SECONDS:
+                    results.write_csv(folder)
+                    written = time.monotonic()
+        results.write_csv(folder)
+        write_sweep_report(folder)
+    return results
+
+
+def _all(
+    tasks: Sequence[tuple[str, str]], jobs: int, stop: Callable[[], bool]
+) -> Generator[News, None, None]:
+    if jobs:
+        yield from run_all(carry_out, tasks, jobs, stop)
+        return
+    threads = torch.get_num_threads()
+    try:
+        for number, task in enumerate(tasks):
+            if stop():
+                return
+            yield News(number, "began")
+            message = carry_out(task)
+            yield News(number, "ended", message)
+            if (read_object(Path(task[0]) / "summary.json") or {}).get("status") == "interrupted":
+                return  # Ctrl-C went to the run
+    finally:
+        torch.set_num_threads(threads)
+
+
+def carry_out(task: tuple[str, ...]) -> str | None:
+    """Runs a resolved scenario (``task``: folder, text), or continues it; why it failed, if so."""
+    name, text = task
+    folder = Path(name)
+    quiet = Console(quiet=True)
+    try:
+        if folder.exists():
+            if _continued(folder, text, quiet):
+                return None
+            _set_aside(folder)
+        scenario = Scenario.of(documents.loads(text, str(folder / "scenario.yaml")))
+        runner.run(scenario, folder.parent.parent, quiet, folder.name)
+    except DivergenceError:
+        return None  # the run's own summary says so
+    except NeurosimError as error:
+        return str(error)
+    except Exception as error:  # whatever it is, the other runs go on
+        return "".join(traceback.format_exception(error)).strip()
+    return None
+
+
+def _continued(folder: Path, text: str, console: Console) -> bool:
+    """Continues an interrupted run if that is possible."""
+    status = (read_object(folder / "summary.json") or {}).get("status")
+    if status == "failed" or not _same(folder, text) or not (folder / runner.LAST).is_file():
+        return False
+    try:
+        runner.resume(folder, console)
+    except (DataError, StateError, DocumentError):
+        return False
+    return True
+
+
+def _same(folder: Path, text: str) -> bool:
+    try:
+        return (folder / "scenario.yaml").read_text(encoding="utf-8") == text
+    except (OSError, ValueError):
+        return False
+
+
+def _set_aside(folder: Path) -> None:
+    """Makes room for a run without deleting anything: ``NAME.1``, ``NAME.2``, …"""
+    number = 1
+    while (other := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    folder.rename(other)
+
+
+def _note_failure(folder: Path, text: str, message: str) -> None:
+    """A summary and a report for a run that could not write its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "scenario.yaml").is_file():
+        write_atomic(folder / "scenario.yaml", text)
+    lines = message.splitlines() or ["no reason is known"]
+    summary: dict[str, Any] = {"name": folder.parent.name, "status": "failed", "error": lines[-1]}
+    if len(lines) > 1:
+        summary["details"] = lines
+    write_json(folder / "summary.json", summary)
+    write_report(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two sweeps in one folder would continue each other's runs while they are under way."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(
+                f"{folder}: another sweep is at work here; choose another --name"
+            ) from None
+        yield

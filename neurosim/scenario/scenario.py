@@ -1,0 +1,284 @@
+"""A scenario: one YAML file that names everything of a run. Every error has its line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from neurosim.base import ConfigurationError, DocumentError, NetworkError, stream
+from neurosim.data import Dataset, Split
+from neurosim.documents import Document, NodePath
+from neurosim.documents import document as documents
+from neurosim.learning import Memory, Optimizer, Trainer, TrainingPlan, estimate
+from neurosim.maths import LOSSES
+from neurosim.network import Model, Network
+from neurosim.scenario.file import DTYPES, ScenarioFile, overridden
+from neurosim.scenario.located import located
+from neurosim.scenario.sections.schedules import probe_intervals, tick_probes
+from neurosim.schedules import Schedule
+from neurosim.simulation import Simulation
+
+EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario that has been checked as far as it can be without reading data."""
+
+    file: ScenarioFile
+    document: Document
+    network_document: Document
+    network: Network
+    schedule: Schedule
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Scenario:
+        """Reads a scenario file. Raises DocumentError that lists what is wrong, with lines."""
+        return cls.of(overridden(documents.load(path), overrides))
+
+    @classmethod
+    def of(cls, document: Document) -> Scenario:
+        """The same from a document."""
+        file = documents.parse(ScenarioFile, document)
+        if isinstance(file.network, str):
+            network_document = documents.load_part(document, ("network",))
+        else:
+            network_document = document.part(("network",))
+        network = Network.from_document(network_document)
+        if file.feedback is not None:
+            network = network.with_feedback(file.feedback)
+        with located(document, ("schedule",)):
+            schedule = file.schedule.make()
+        scenario = cls(file, document, network_document, network, schedule)
+        scenario._check()
+        return scenario
+
+    def _check(self) -> None:
+        file, document = self.file, self.document
+        with located(document, ("probes",)):
+            intervals = probe_intervals(file.probes)
+        with located(document, ("rule",)):
+            rule = file.rule.make()
+        self._check_cycle([] if rule.prediction == "settled" else intervals)
+        with located(document, ()):
+            rule.check_loss(LOSSES[file.loss])
+        if rule.prediction == "settled":
+            self._check_settled(file.rule.kind)
+        with located(document, ("stop",)):
+            _ = file.stop and file.stop.make()
+        for key in ("optimizer", "learning_rate"):
+            with located(document, ("plasticity", key)):
+                getattr(file.plasticity, key).make()
+        warmup = getattr(file.plasticity.learning_rate, "warmup_epochs", 0.0)
+        if warmup and warmup >= file.training.epochs:
+            message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
+            path = ("plasticity", "learning_rate", "warmup_epochs")
+            raise DocumentError([document.problem(path, message)])
+        with located(document, ("faults",)):
+            file.faults.make().damage(self.network, file.seed)
+        with located(document, ("channels",)):
+            file.channels.make().resolve(self.network, self.schedule.tick)
+        if file.nudge_after is None and not rule.phases:
+            with located(document, ("schedule",)):
+                self.schedule.nudge_after(self.network.depth)
+        with located(document, ()):
+            simulation = self._hollow()
+        with located(document, ("schedule",)):
+            try:
+                simulation.check_schedule()
+            except ConfigurationError as error:
+                if error.option == ("nudge_after",) and file.nudge_after is None:
+                    error.option = ("ticks",)  # it is parallel's default that does not fit
+                raise
+
+    def _check_settled(self, rule: str) -> None:
+        """What a rule that predicts by where the network settles cannot be asked for."""
+        problems = []
+        if self.file.study is not None:
+            message = f"a study measures against one fixed point; {rule} has one in every phase"
+            problems.append(self.document.problem(("study",), message))
+        elif self.file.training.evaluation == "feedforward":
+            message = f"{rule} predicts by its free phase; use evaluation 'settled'"
+            problems.append(self.document.problem(("training", "evaluation"), message))
+        if self.file.robustness is not None:
+            message = (
+                "attacks and Lipschitz bounds are those of a feed-forward prediction, but "
+                f"{rule} predicts by its free phase; leave it out"
+            )
+            problems.append(self.document.problem(("robustness",), message))
+        if problems:
+            raise DocumentError(problems)
+
+    def _hollow(self) -> Simulation:
+        """The simulation on "meta", where tensors have shapes but no memory: enough to check."""
+        return self._simulation(Model(self.network, dtype=self.dtype, device="meta"), "meta")
+
+    def memory(self, batch: int) -> Memory:
+        """The bytes that training with batches of that size needs, or the scenario's study."""
+        return estimate(self._hollow(), batch, None if self.file.study else self.optimizer)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The kind of optimizer, as far as it matters for memory."""
+        section = self.file.plasticity.optimizer
+        return "momentum" if getattr(section, "momentum", 0.0) else section.kind
+
+    def _check_cycle(self, probes: Collection[str]) -> None:
+        """What a network with a cycle cannot be asked for."""
+        if self.network.cycle is None:
+            return
+        problems = []
+        if self.file.training.evaluation == "feedforward":
+            problems.append(
+                self.document.problem(
+                    ("training", "evaluation"),
+                    "the network has a cycle, so it has no feed-forward prediction; use "
+                    "evaluation 'settled'",
+                )
+            )
+        if self.file.robustness is not None:
+            problems.append(
+                self.document.problem(
+                    ("robustness",),
+                    "attacks and Lipschitz bounds are those of a feed-forward prediction, which a "
+                    "network with a cycle does not have; leave it out",
+                )
+            )
+        if "gradient_angle" in probes:
+            problems.append(
+                self.document.problem(
+                    ("probes",),
+                    "gradient_angle compares with back-propagation, which needs a network without "
+                    "cycles",
+                )
+            )
+        if problems:
+            raise DocumentError(problems)
+
+    # ---- what it makes -------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.file.dtype]
+
+    def data(self) -> Dataset:
+        """The data set, checked against the network. Raises DocumentError."""
+        file, document = self.file, self.document
+        batch, limit = file.data.batch_size, file.data.limit
+        where: NodePath = ("data", "root") if "root" in type(file.data).model_fields else ("data",)
+        with located(document, where):
+            data = file.data.read(documents.folder(document, where))
+        with located(document, ("network",)):
+            train = data.train.reshaped(self.network.input.shape)
+            test = data.test.reshaped(self.network.input.shape)
+            output = self.network.output
+            if output.size != data.classes:
+                raise NetworkError(
+                    f"{data.name} has {data.classes} classes, but the output population "
+                    f"{output.name!r} has {output.size} dyads"
+                )
+        data = Dataset(data.name, train, test, data.classes).limit(limit, limit)
+        held = file.training.held_out(len(data.train))
+        if held + batch > len(data.train):
+            message = f"there are {len(data.train)} training images"
+            if held:
+                message += f", {held} of them held out for validation"
+            raise DocumentError(
+                [
+                    document.problem(
+                        ("data", "batch_size"), f"{message}: no batch of {batch} is left"
+                    )
+                ]
+            )
+        return data
+
+    def model(self) -> Model:
+        """The model with its initial weights."""
+        return Model(self.network, seed=self.file.seed, dtype=self.dtype)
+
+    def _simulation(self, model: Model, device: str) -> Simulation:
+        file = self.file
+        return Simulation(
+            model,
+            rule=file.rule.make(),
+            loss=file.loss,
+            schedule=self.schedule,
+            channels=file.channels.make(),
+            faults=file.faults.make(),
+            init=file.init,
+            nudge_after=file.nudge_after,
+            learn_every=file.plasticity.every,
+            probes=tick_probes(probe_intervals(file.probes)),
+            stop=None if file.stop is None else file.stop.make(),
+            device=device,
+            compute=file.compute,
+            precision=file.precision,
+            processes=file.processes,
+            seed=file.seed,
+        )
+
+    def simulation(self, model: Model) -> Simulation:
+        """The simulation of a model, on the scenario's device. Raises DocumentError."""
+        with located(self.document, ("device",)):
+            return self._simulation(model, self.file.device)
+
+    def trainer(self, data: Dataset) -> Trainer:
+        """Everything put together, ready to train on ``data``."""
+        file = self.file
+        model = self.model()
+        simulation = self.simulation(model)
+        intervals = probe_intervals(file.probes)
+        plan = TrainingPlan(
+            epochs=file.training.epochs,
+            max_steps=file.training.max_steps,
+            batch_size=file.data.batch_size,
+            evaluation=file.training.evaluation,
+            learning_rate=file.plasticity.learning_rate.make(),
+            loss_every=intervals.get("loss", 10),
+            accuracy_every=intervals.get("accuracy", file.training.epochs),
+            augment=file.data.augmentation,
+        )
+        train, validation = self._held_out(data)
+
+        def settled(number: int) -> Simulation:
+            simulation = self._simulation(model, self.file.device)
+            simulation.random = stream(file.seed, "evaluation")
+            simulation.inferences = EVALUATIONS + number  # the noise of no other inference
+            return simulation
+
+        return Trainer(
+            simulation,
+            file.plasticity.optimizer.make().make(model),
+            train,
+            data.test,
+            plan,
+            classes=data.classes,
+            validation=validation,
+            settled=settled,
+            seed=file.seed,
+        )
+
+    def _held_out(self, data: Dataset) -> tuple[Split, Split | None]:
+        count = self.file.training.held_out(len(data.train))
+        return data.validation(count) if count else (data.train, None)
+
+    def resolved(self) -> str:
+        """The scenario as YAML that runs anywhere: network inline, every default written out."""
+        value = self.file.model_dump(mode="json", by_alias=True)
+        value["network"] = self.network_document.value
+        value["threads"] = self.file.threads or torch.get_num_threads()
+        if "root" in value["data"]:
+            value["data"]["root"] = str(self.path(("data", "root")).resolve())
+        if self.file.study is not None and self.file.study.weights is not None:
+            value["study"]["weights"] = str(self.path(("study", "weights")).resolve())
+        return documents.dumps(value)
+
+    def path(self, where: NodePath) -> Path:
+        """The file or folder that a value of the scenario names, from where we are."""
+        name = self.document.value
+        for key in where:
+            name = name[key]
+        return documents.folder(self.document, where) / Path(name).expanduser()

@@ -1,0 +1,171 @@
+"""Units: the dyads that wake together, and their numbering over a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neurosim.base import ConfigurationError, NetworkError, check_choices
+from neurosim.network import MAX_DYADS, Network, Population
+from neurosim.tensors import Ints, Selection, Whole
+
+UnitKind = Literal["neuron", "channel", "column", "tile", "block", "population"]
+DEFAULT_SIZES = {"tile": 4, "block": 64}
+# What of a conv population these have, or are.
+WHOLE: dict[str, Whole] = {"channel": "channels", "column": "positions", "tile": "positions"}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A kind of unit; ``size`` is the edge of a tile in positions, or the dyads of a block.
+
+    On a population (N,): channel = neuron, column = population, tile = block.
+    """
+
+    kind: UnitKind = "population"
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choices(unit=(self.kind, UnitKind))
+        if self.size is not None and (self.kind not in DEFAULT_SIZES or self.size < 1):
+            raise ConfigurationError(
+                f"unit {self.kind!r} with size {self.size}: only a tile or a block has one, from 1"
+            )
+
+    @classmethod
+    def of(cls, unit: Unit | UnitKind) -> Unit:
+        """A unit, or the unit of that kind with its default size."""
+        return unit if isinstance(unit, Unit) else cls(unit)
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether it is all channels of a conv population at some positions."""
+        return WHOLE.get(self.kind) == "positions"
+
+    def on(self, population: Population) -> Unit:
+        """The kind of unit that this one is on a population: resolves the flat cases and sizes."""
+        kind, size = self.kind, self.size
+        if len(population.shape) == 1:
+            kind = {"channel": "neuron", "column": "population", "tile": "block"}.get(kind, kind)  # type: ignore[assignment]
+            # A tile's edge does not say how many dyads a block has.
+            size = size if self.kind == kind else None
+        return Unit(kind, size if size is not None else DEFAULT_SIZES.get(kind))
+
+    def membership(self, population: Population) -> Ints:
+        """The unit of each dyad, by flat index."""
+        flat = np.arange(population.size, dtype=np.int64)
+        unit = self.on(population)
+        match unit.kind:
+            case "neuron":
+                return flat
+            case "population":
+                return np.zeros_like(flat)
+            case "block":
+                assert unit.size is not None
+                return flat // unit.size
+            case _:
+                return _conv_membership(unit, population, flat)
+
+
+def _conv_membership(unit: Unit, population: Population, flat: Ints) -> Ints:
+    _, height, width = population.shape
+    channel: Ints
+    position: Ints
+    channel, position = np.divmod(flat, height * width)
+    if unit.kind == "channel":
+        return channel
+    if unit.kind == "column":
+        return position
+    assert unit.size is not None
+    row, column = np.divmod(position, width)
+    tiles: Ints = (row // unit.size) * -(-width // unit.size) + column // unit.size
+    return tiles
+
+
+class Layout:
+    """All units of a network, numbered from 0 in the order of its dyadic populations."""
+
+    def __init__(self, network: Network, unit: Unit) -> None:
+        if network.dyads > MAX_DYADS:
+            raise NetworkError(
+                f"the network has {network.dyads:,} dyads; a simulation holds at most {MAX_DYADS:,}"
+            )
+        self.network, self.unit = network, unit
+        self.populations = network.dyadic
+        self.names = [p.name for p in self.populations]
+        self._kinds = [unit.on(p).kind for p in self.populations]
+        self._membership = [unit.membership(p) for p in self.populations]
+        counts = [int(m[-1]) + 1 for m in self._membership]
+        self.counts: Ints = np.array(counts, dtype=np.int64)
+        self.offsets: Ints = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+        self._offsets = self.offsets.tolist()  # plain numbers are faster than those of numpy
+        self.total = self._offsets[-1]
+
+    @cached_property
+    def population_of(self) -> Ints:
+        """The population index of each unit."""
+        populations: Ints = np.arange(len(self.populations), dtype=np.int64)
+        return np.repeat(populations, self.counts)
+
+    def split(self, units: Ints) -> list[tuple[int, Ints]]:
+        """Ascending unit numbers as (population index, units within it), populations in order."""
+        edges = units.searchsorted(self.offsets).tolist()
+        return [
+            (p, units[low:high] - self._offsets[p])
+            for p, (low, high) in enumerate(pairwise(edges))
+            if high > low
+        ]
+
+    def dyads(self, population: int, units: Ints) -> Ints | None:
+        """Flat indices of the dyads of these units, ascending; None for all of the population."""
+        if len(units) == self.counts[population]:
+            return None
+        if self._kinds[population] == "neuron":
+            return units
+        woken = np.zeros(self.counts[population], dtype=bool)
+        woken[units] = True
+        dyads: Ints = np.flatnonzero(woken[self._membership[population]])
+        return dyads
+
+    def units(self, population: int, dyads: npt.NDArray[np.bool_]) -> Ints:
+        """Unit numbers (over the network) that hold any of the marked dyads, ascending."""
+        if not dyads.any():
+            return np.empty(0, dtype=np.int64)
+        found: Ints = np.unique(self._membership[population][dyads]) + self.offsets[population]
+        return found
+
+    def alive(self, dyads: Mapping[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_] | None:
+        """Which units hold a dyad that is alive (marks by population); None for all of them."""
+        if not dyads:
+            return None
+        units = np.ones(self.total, dtype=bool)
+        for index, name in enumerate(self.names):
+            if name in dyads:
+                own = np.zeros(self.counts[index], dtype=bool)
+                own[self._membership[index][dyads[name]]] = True
+                units[self.offsets[index] : self.offsets[index + 1]] = own
+        return units
+
+    def selection(
+        self,
+        population: int,
+        units: Ints,
+        alive: npt.NDArray[np.bool_] | None,
+        device: torch.device,
+    ) -> Selection | None:
+        """The dyads of these units as far as they are alive; None for all of the population."""
+        target = self.populations[population]
+        dyads = self.dyads(population, units)
+        if alive is not None:
+            some = np.flatnonzero(alive) if dyads is None else dyads[alive[dyads]]
+            return Selection(target.shape, some, device)
+        if dyads is None:
+            return None
+        return Selection(target.shape, dyads, device, WHOLE.get(self._kinds[population]))

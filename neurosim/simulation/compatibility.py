@@ -1,0 +1,128 @@
+"""What comes from outside into a simulation, checked: tensors, and what goes together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from neurosim.base import ConfigurationError, InputError, NetworkError
+from neurosim.channels import Channel
+from neurosim.measures import Probe
+from neurosim.network import Model, Network, check_shape
+from neurosim.rules import Rule
+from neurosim.tensors import Shape
+
+Init = Literal["zero", "feedforward", "carry"]
+
+
+def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
+    """A copy of ``array`` (B, *shape) with the model's device and dtype.
+
+    A copy, because what the caller does to the tensor later must not reach into the simulation.
+    Raises InputError for a wrong shape or values that are not finite.
+    """
+    if not isinstance(array, Tensor):
+        raise InputError(f"the {what} must be a torch tensor, not {type(array).__name__}")
+    check_shape(what, array, shape)
+    if array.is_complex():
+        raise InputError(f"the {what} must be real, not {array.dtype}")
+    array = array.detach().to(model.device, model.dtype, copy=True)
+    finite = array.isfinite()
+    if not finite.all():
+        sample, *index = (~finite).nonzero()[0].tolist()
+        raise InputError(f"the {what} is not finite: first at sample {sample}, index {index}")
+    return array
+
+
+def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor, Tensor | None]:
+    """`accept` of inputs and, if there are any, as many targets."""
+    x = accept("input", x, model.network.input.shape, model)
+    if target is not None:
+        target = accept("target", target, model.network.output.shape, model)
+        if len(target) != len(x):
+            raise InputError(f"there are {len(x)} inputs but {len(target)} targets")
+    return x, target
+
+
+def check_start(init: Init, rule: Rule, network: Network) -> None:
+    """Raises ConfigurationError or NetworkError where inferences cannot start in this way, or where
+    the rule is not defined for the network."""
+    rule.check_feedback(network)
+    if rule.needs_prediction and init != "feedforward":
+        raise ConfigurationError(
+            f"the nudge 'prediction' needs init 'feedforward', not {init!r}; or use the nudge "
+            "'potential' or 'proximal'",
+            "init",
+        )
+    if init == "feedforward" and network.cycle is not None:
+        raise NetworkError(
+            "init 'feedforward' needs a network without cycles; this one has "
+            f"{' -> '.join([*network.cycle, network.cycle[0]])}; use init 'zero'",
+            ("init",),
+        )
+
+
+def check_phases(
+    rule: Rule, channels: Mapping[Any, Channel], nudge_after: int | None, learn_every: int | None
+) -> None:
+    """Raises ConfigurationError for what does not go with a rule that has phases."""
+    if not rule.phases:
+        return
+    names = ", ".join(phase.name for phase in rule.phases)
+    if nudge_after is not None:
+        raise ConfigurationError(
+            f"nudge_after is {nudge_after}, but {type(rule).__name__} says itself when the target "
+            f"acts: in its phases ({names}); leave nudge_after out",
+            "nudge_after",
+        )
+    if learn_every is not None:
+        raise ConfigurationError(
+            f"a weight update after every {learn_every} ticks does not go with "
+            f"{type(rule).__name__}, which contrasts the ends of its phases ({names}), between "
+            "which the weights must not change; leave it out to learn at the end of an inference",
+            "learn_every",
+        )
+    for (projection, kind), channel in channels.items():
+        rough = [name for name in ("quantize", "noise") if effect_of(channel, name)]
+        if rule.holomorphic and rough:
+            raise ConfigurationError(
+                f"the {kind} channel of {projection!r} has {rough[0]}, which is defined for real "
+                f"messages, but those of {type(rule).__name__} are complex; leave it out",
+                "channels",
+            )
+
+
+def effect_of(channel: Channel, name: str) -> bool:
+    """Whether a channel changes values in this way."""
+    effect = getattr(channel, name)
+    return effect is not None and getattr(effect, "std", effect) != 0
+
+
+def check_probes(probes: Sequence[Probe], network: Network, rule: Rule) -> None:
+    """Raises ConfigurationError for a probe that cannot measure this network."""
+    if network.cycle is None or rule.prediction == "settled":
+        return
+    if any(p.kind == "gradient_angle" for p in probes):
+        raise ConfigurationError(
+            "the probe gradient_angle compares with back-propagation, which needs a network "
+            "without cycles",
+            "probes",
+        )
+
+
+def check_length(ticks: int, nudge_after: int, learn_every: int | None) -> None:
+    """Raises ConfigurationError for what would never happen in an inference of so many ticks."""
+    if ticks < nudge_after:
+        raise ConfigurationError(
+            f"nudge_after is {nudge_after}, but the schedule ends after {ticks} ticks: the target "
+            "would never act",
+            "nudge_after",
+        )
+    if learn_every is not None and learn_every > ticks:
+        raise ConfigurationError(
+            f"a weight update after every {learn_every} ticks, but the schedule ends after {ticks} "
+            "ticks: the weights would never change",
+            "learn_every",
+        )

@@ -1,0 +1,243 @@
+"""The simulated processes: every unit of dyads sleeps until its next wake (SimPy).
+
+Time is counted in whole ticks. In each tick the units whose time has come put themselves on the
+tick's list; one coordinator event of lower priority then runs the tick. Two ways to run the units,
+with identical traces: one process per unit (``neuron``: the definition), or one per population that
+holds its units' clocks as arrays (``population``). The schedule's `Clock` owns the next wakes in
+both, so processes hold nothing that cannot be rebuilt from data.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
+from heapq import heappop, heappush
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import simpy
+from simpy.core import EmptySchedule, Infinity
+
+from neurosim.base import NEVER
+from neurosim.schedules import Clock
+from neurosim.tensors import Ints
+
+Processes = Literal["population", "neuron"]
+_CLOSING: Any = 2  # after SimPy's URGENT (0) and NORMAL (1): all wakes of a tick come first
+_Process = Generator[simpy.Event, Any, None]
+_Moment = tuple[float, Any]  # time and priority
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Starting a process per dyad leaves no garbage, but collections would walk them all often."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class Agenda(simpy.Environment):
+    """Processes events in the order of SimPy's own environment: by time, then by priority, then as
+    they were scheduled.
+
+    That one keeps all events in a heap, where an event among N takes log N comparisons and as many
+    accesses to memory. Here each pair of time and priority has a queue, and only these pairs are in
+    a heap: in simulations whose time is whole ticks an event costs the same however many there are.
+    """
+
+    def __init__(self, initial_time: float = 0) -> None:
+        super().__init__(initial_time)
+        self._moments: list[_Moment] = []  # a heap of the keys of `_events`
+        self._events: dict[_Moment, deque[simpy.Event]] = {}
+
+    def schedule(
+        self,
+        event: simpy.Event,
+        priority: Any = simpy.events.NORMAL,
+        delay: float = 0,
+    ) -> None:
+        """Schedules an event with this priority (lower ones come first) after a delay."""
+        moment = self._now + delay, priority
+        events = self._events.get(moment)
+        if events is None:
+            self._events[moment] = deque((event,))
+            heappush(self._moments, moment)
+        else:
+            events.append(event)
+
+    def peek(self) -> float:
+        """The time of the next event; infinity if there is none."""
+        return self._moments[0][0] if self._moments else Infinity
+
+    def step(self) -> None:
+        """Processes the next event. Raises EmptySchedule if there is none."""
+        if not self._moments:
+            raise EmptySchedule
+        moment = self._moments[0]
+        events = self._events[moment]
+        event = events.popleft()
+        if not events:
+            heappop(self._moments)
+            del self._events[moment]
+        self._queue.append((moment[0], moment[1], 0, event))  # SimPy's own, which holds no other
+        super().step()
+
+
+class _Sleep(simpy.Event):
+    """What a process waits for again and again: a timeout that is not made anew for every wake."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        super().__init__(env)
+        self._ok = True
+        self._value = None
+
+    def over(self, delay: int, priority: Any = simpy.events.NORMAL) -> _Sleep:
+        """It ends after so many ticks; it must have ended since the last call."""
+        self.callbacks = []
+        self.env.schedule(self, priority, delay)
+        return self
+
+
+class Engine:
+    """Runs the processes of one inference from tick ``now`` on.
+
+    ``offsets`` are the unit numbers at which populations begin. ``on_tick(tick, units)`` is called
+    once per tick with the ascending numbers of the woken units; it may report news to the clock.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        offsets: Ints,
+        now: int,
+        processes: Processes,
+        on_tick: Callable[[int, Ints], None],
+    ) -> None:
+        self.clock = clock
+        self._offsets = offsets
+        self._on_tick = on_tick
+        self._env = env = Agenda(now)
+        self._completed = self._began = now
+        self._all_due: Ints = np.empty(0, dtype=np.int64)
+        self._due: list[Ints] = []  # the same by population
+        self._woken: list[int] = []
+        self._woken_arrays: list[Ints] = []
+        self._asleep: dict[int, simpy.Event] = {}  # by unit, or by population
+        self._per_unit = processes == "neuron"
+        # News may bring a wake forward, and a timeout cannot be moved: then units sleep on events
+        # of their own until the tick before.
+        self._listens = clock.listens
+        self._failure: Exception | None = None
+        if self._per_unit:
+            # A memoryview reads one tick of the array as a plain int, faster than numpy does.
+            ticks = clock.next.data
+            with _without_collection():
+                for unit in range(int(offsets[-1])):
+                    env.process(self._unit(unit, ticks))
+        else:
+            for population in range(len(offsets) - 1):
+                env.process(self._population(population))
+        env.process(self._coordinator())
+
+    @property
+    def completed(self) -> int:
+        """The last tick that was completed."""
+        return self._completed
+
+    def run_until(self, tick: int, stop: Callable[[], bool]) -> None:
+        """Completes ticks up to ``tick``, or until ``stop()`` is true at the end of one."""
+        step = self._env.step
+        while self._completed < tick and not stop():
+            target = self._completed + 1
+            # In the first tick all processes start.
+            with _without_collection() if self._completed == self._began else nullcontext():
+                while self._completed < target:  # the coordinator's event is always scheduled
+                    step()
+            if self._failure is not None:
+                raise self._failure
+
+    def _open(self, tick: int) -> None:
+        """The first wake of a tick: the clock sets the next wake of all units due in it."""
+        self._all_due = due = self.clock.advance(tick)
+        edges = due.searchsorted(self._offsets).tolist()
+        self._due = [due[low:high] for low, high in pairwise(edges)]
+
+    def _unit(self, unit: int, ticks: memoryview) -> _Process:
+        env, woken, listens = self._env, self._woken, self._listens
+        sleep, wake = _Sleep(env).over, woken.append
+        now = self._completed
+        while True:
+            tick = ticks[unit]
+            while tick == NEVER or (listens and tick > now + 1):
+                self._asleep[unit] = env.event()
+                yield self._asleep[unit]
+                tick, now = ticks[unit], int(env.now)
+            yield sleep(tick - now)
+            now = tick
+            if not woken:
+                self._open(tick)
+            wake(unit)
+
+    def _population(self, population: int) -> _Process:
+        env = self._env
+        sleep = _Sleep(env).over
+        low, high = self._offsets[population : population + 2]
+        ticks = self.clock.next[low:high]
+        earliest = ticks.item if len(ticks) == 1 else ticks.min
+        while True:
+            tick = int(earliest())
+            while tick == NEVER or (self._listens and tick > env.now + 1):
+                self._asleep[population] = env.event()
+                yield self._asleep[population]
+                tick = int(earliest())
+            yield sleep(tick - int(env.now))
+            if not self._woken_arrays:
+                self._open(tick)
+            self._woken_arrays.append(self._due[population])
+
+    def _coordinator(self) -> _Process:
+        env = self._env
+        closing = _Sleep(env).over
+        while True:
+            yield closing(1, _CLOSING)
+            if self._per_unit:
+                units = np.sort(np.array(self._woken, dtype=np.int64))
+                self._woken.clear()
+            else:
+                units = self._gather()
+            tick = int(env.now)
+            try:
+                self._on_tick(tick, units)
+            except Exception as error:  # SimPy would raise a copy without its attributes
+                self._failure = error
+            self._completed = tick
+            if self._listens and self._asleep:
+                self.alarm(tick)
+
+    def _gather(self) -> Ints:
+        """The units of the populations that have woken, ascending."""
+        arrays = self._woken_arrays
+        if len(arrays) == len(self._due):
+            units = self._all_due
+        else:
+            units = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
+            # Populations come in any order, each with its units ascending: a few long runs.
+            units.sort(kind="stable")
+        arrays.clear()
+        return units
+
+    def alarm(self, tick: int) -> None:
+        """Wakes the processes of units that are due in the next tick, by news."""
+        due = np.flatnonzero(self.clock.next == tick + 1)
+        sleepers = due if self._per_unit else np.searchsorted(self._offsets, due, "right") - 1
+        for sleeper in np.unique(sleepers).tolist():
+            event = self._asleep.pop(sleeper, None)
+            if event is not None:
+                event.succeed()

@@ -1,0 +1,90 @@
+"""When an inference ends, and what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import Tensor
+
+from neurosim.base import check_counts, check_positive
+from neurosim.dynamics import Counts, Phases, State, output_potential
+from neurosim.measures import Trace
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ends an inference once both total residuals are at most ``residual``.
+
+    Looked at every ``every`` ticks, and never before the difference has reached every population:
+    a residual can be small because the nudge has not arrived yet.
+    """
+
+    residual: float
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        check_positive(residual=self.residual)
+        check_counts(every=self.every)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an inference came to. ``plus`` and ``minus`` are copies of the states, (B, *shape), by
+    population name.
+
+    ``prediction`` is the basal potential of the output dyads (B, *output): the output without the
+    nudge. In a rule with phases it is that at the end of the free one, and the states are those at
+    the end of the last; a neuron with one state has it in both. ``time`` is simulated time;
+    ``wakes`` counts dyads; ``messages`` counts both kinds; ``counts`` holds these and more.
+    ``stopped`` tells whether the stopping condition ended it.
+    """
+
+    prediction: Tensor
+    time: float
+    ticks: int
+    counts: Counts
+    trace: Trace
+    stopped: bool
+    # By reference: whoever writes into one makes a copy of its own first. Most are never asked for.
+    _plus: dict[str, Tensor] = field(repr=False)
+    _minus: dict[str, Tensor] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        state: State,
+        phases: Phases,
+        time: float,
+        ticks: int,
+        counts: Counts,
+        trace: Trace,
+        stopped: bool,
+    ) -> Outcome:
+        """The outcome of an inference that leaves this state."""
+        plus = {cell.name: cell.plus.some(None) for cell in state.cells}
+        minus = {cell.name: cell.minus.some(None) for cell in state.cells}
+        prediction = phases.free_prediction
+        if prediction is None:
+            prediction = output_potential(state.output)
+        return cls(prediction, time, ticks, counts, trace, stopped, plus, minus)
+
+    @cached_property
+    def plus(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._plus.items()}
+
+    @cached_property
+    def minus(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._minus.items()}
+
+    @property
+    def wakes(self) -> int:
+        return self.counts.wakes
+
+    @property
+    def unit_wakes(self) -> int:
+        return self.counts.unit_wakes
+
+    @property
+    def messages(self) -> int:
+        return self.counts.messages

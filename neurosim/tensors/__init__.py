@@ -1,0 +1,65 @@
+"""Arrays: selections, slots, their order in memory, devices."""
+
+from neurosim.tensors.changes import any_nonzero, count, per_dyad, unequal
+from neurosim.tensors.devices import (
+    PATTERN,
+    Flags,
+    check_device,
+    repeatable,
+    resolve_device,
+    upload,
+)
+from neurosim.tensors.machine import (
+    describe_machine,
+    device_bytes,
+    keep_memory,
+    peak_memory,
+    reset_peak_memory,
+)
+from neurosim.tensors.order import (
+    as_stored,
+    blank,
+    by_position,
+    for_library,
+    lies_by_position,
+    positions_of,
+)
+from neurosim.tensors.saved import as_array, as_tensors, complete
+from neurosim.tensors.selection import Ints, Pair, Selection, Shape, Whole, rows, shaped
+from neurosim.tensors.slots import Slot, Stale
+
+__all__ = [
+    "PATTERN",
+    "Flags",
+    "Ints",
+    "Pair",
+    "Selection",
+    "Shape",
+    "Slot",
+    "Stale",
+    "Whole",
+    "any_nonzero",
+    "as_array",
+    "as_stored",
+    "as_tensors",
+    "blank",
+    "by_position",
+    "check_device",
+    "complete",
+    "count",
+    "describe_machine",
+    "device_bytes",
+    "for_library",
+    "keep_memory",
+    "lies_by_position",
+    "peak_memory",
+    "per_dyad",
+    "positions_of",
+    "repeatable",
+    "reset_peak_memory",
+    "resolve_device",
+    "rows",
+    "shaped",
+    "unequal",
+    "upload",
+]

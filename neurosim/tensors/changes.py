@@ -1,0 +1,52 @@
+"""What has changed in an array, and how often: asked of every array in every tick.
+
+On the CPU numpy compares and counts, several times as fast as torch does; what is returned there
+are numbers. On another device they stay tensors, so that all of a tick are read at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosim.tensors.order import as_stored
+
+_ROWS = 255  # as many as one byte can count
+
+
+def unequal(new: Tensor, old: Tensor | None) -> Tensor:
+    """Where two arrays differ (boolean); None stands for zeros."""
+    if new.is_cpu:
+        return torch.from_numpy(new.numpy() != (0 if old is None else old.numpy()))
+    return new != (0 if old is None else old)
+
+
+def count(mask: Tensor) -> Tensor | int:
+    """How many values are set."""
+    return int(np.count_nonzero(as_stored(mask).numpy())) if mask.is_cpu else mask.count_nonzero()
+
+
+def per_dyad(mask: Tensor) -> Tensor:
+    """(B, …) → (…): of how many samples each value is set."""
+    stored = as_stored(mask)
+    flat = stored.flatten(1) if stored is mask else stored
+    if not mask.is_cpu or flat.shape[-1] % 8:
+        return mask.sum(0)
+    # Eight bytes are added at once: none of them overflows within `_ROWS` samples.
+    words = flat.reshape(-1).view(torch.int64).view(*flat.shape[:-1], -1)
+    samples = 0 if stored is mask else -2
+    parts = [
+        words.narrow(samples, row, min(_ROWS, len(mask) - row)).sum(samples)
+        for row in range(0, len(mask), _ROWS)
+    ]
+    total = torch.stack(parts).view(torch.uint8).sum(0)
+    return total.view(mask.shape[1:]) if stored is mask else total.movedim(-1, 0)
+
+
+def any_nonzero(values: Tensor) -> Tensor | bool:
+    """Whether there is a value other than zero."""
+    if not values.is_cpu:
+        return values.any()
+    array = values.numpy()
+    return bool(array[:1].any()) or bool(array.any())  # the first sample tells as a rule

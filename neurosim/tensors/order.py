@@ -1,0 +1,76 @@
+"""In which order the values of a conv population lie in memory: those of a channel together, or
+those of a position.
+
+The order is in the strides alone: an array (B, C, H, W) has the same shape in both. By channel is
+torch's own order; by position is (H, W, B, C), where the values of all samples at a position are
+one piece, for whoever asks for some positions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from neurosim.tensors.devices import upload
+
+Ints = npt.NDArray[np.int64]
+
+
+def by_position(array: Tensor) -> Tensor:
+    """The same values, those of a position together; other arrays than (B, C, H, W) as they are."""
+    if array.dim() != 4:
+        return array
+    return array.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)
+
+
+def as_stored(array: Tensor) -> Tensor:
+    """A view with the dimensions as they follow each other in memory: (B, C, …) or (…, B, C)."""
+    if array.dim() < 3 or array.is_contiguous():
+        return array
+    moved = array.movedim((0, 1), (-2, -1))
+    return moved if moved.is_contiguous() else array
+
+
+def lies_by_position(array: Tensor) -> bool:
+    """Whether the values of a position are one piece (and those of a channel are not)."""
+    return as_stored(array) is not array
+
+
+def for_library(array: Tensor) -> Tensor:
+    """The same values in an order that torch's convolution and pooling take without a detour."""
+    if not lies_by_position(array):
+        return array
+    return array.contiguous(memory_format=torch.channels_last)
+
+
+def blank(size: tuple[int, ...], like: Tensor) -> Tensor:
+    """Of this size and in the order of another array, for those who ask for no more than that."""
+    if not like.is_contiguous(memory_format=torch.channels_last) or like.is_contiguous():
+        return like.new_empty(1).expand(size)
+    order = torch.channels_last
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=order)
+
+
+def positions_of(array: Tensor, index: Ints) -> Tensor:
+    """(B, C, P) → (B, C, n): the values at these positions, in the order of the array."""
+    stored = as_stored(array)
+    if stored is not array:
+        found = stored.index_select(0, upload(index, array.device))
+        return found.movedim((-2, -1), (0, 1))
+    if not array.is_cpu:
+        return array.index_select(2, upload(index, array.device))
+    # Along the last dimension numpy gathers several times as fast as torch. It has no bfloat16, but
+    # numbers are not looked at here.
+    bits = array.view(torch.int16) if array.dtype == torch.bfloat16 else array
+    return torch.from_numpy(np.take(bits.numpy(), index, axis=2)).view(array.dtype)
+
+
+def write_positions(array: Tensor, index: Tensor, values: Tensor) -> None:
+    """Writes (B, C, n) to these positions of (B, C, P), in place."""
+    stored = as_stored(array)
+    if stored is array:
+        array.index_copy_(2, index, values)
+    else:
+        stored.index_copy_(0, index, values.movedim((0, 1), (-2, -1)))
