@@ -1,0 +1,382 @@
+"""Families of kinds: what a scenario can name, described once and open from outside.
+
+A family is a base class (`Rule`, `Schedule`, …) and its members in the order in which they were
+registered. A member is a frozen dataclass. Its fields, with their annotations, are all that
+describes it: Python checks the arguments by them, a document is parsed by them, the JSON Schema and
+the tables of the docs are made of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+
+from neurosim.base.errors import ConfigurationError, PluginError, inside
+from neurosim.base.suggest import did_you_mean
+
+T = TypeVar("T", bound=type)
+FAMILIES: dict[str, Family] = {}
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Says what a document may hold in place of a value that only Python can hold.
+
+    ``Annotated[float | Tensor, Written(float | list[Any])]``.
+    """
+
+    annotation: Any
+
+
+class Family(Mapping[str, type[Any]]):
+    """The members of a family by name, in the order in which they were registered.
+
+    ``title`` is what messages call a member, ``key`` the key that names one in a document. A member
+    without required fields may stand there as its bare name where ``bare`` is set.
+    """
+
+    def __init__(self, title: str, base: type[Kind], key: str, *, bare: bool) -> None:
+        self.title, self.base, self.key, self.bare = title, base, key, bare
+        self._members: dict[str, type[Any]] = {}
+
+    def __getitem__(self, name: str) -> type[Any]:
+        try:
+            return self._members[name]
+        except KeyError:
+            hint = did_you_mean(name, self) or f"; it is one of {', '.join(self)}"
+            raise ConfigurationError(f"unknown {self.title} {name!r}{hint}", self.title) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def add(self, name: str, member: type[Any]) -> None:
+        """Adds a member.
+
+        Raises:
+            PluginError: where the name is taken or the class cannot be a member, with the file and
+                line of the class.
+        """
+        if not _NAME.fullmatch(name):
+            raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
+        if name in self._members:
+            other = self._members[name]
+            raise _broken(member, f"the {self.title} {name!r} exists already ({_where(other)})")
+        missing = sorted(getattr(member, "__abstractmethods__", ()))
+        if missing:
+            raise _broken(member, f"the {self.title} {name!r} lacks {', '.join(missing)}")
+        parameters: Any = vars(member).get("__dataclass_params__")
+        if parameters is None or not parameters.frozen:
+            raise _broken(member, f"the {self.title} {name!r} must be a frozen dataclass")
+        self._members[name] = member
+        member.kind = name
+        model_of.cache_clear()
+        if member.__module__.split(".")[0] != "neurosim":  # ours are described when they are used
+            try:
+                model_of(_hashed(member))
+            except PluginError:
+                self.remove(name)
+                raise
+
+    def remove(self, name: str) -> None:
+        """Takes a member out again, as a test of a plugin does."""
+        del self._members[name]
+        model_of.cache_clear()
+
+
+class Described:
+    """Base of frozen dataclasses whose arguments are checked by the annotations of their fields."""
+
+    def __post_init__(self) -> None:
+        for name, adapter in _adapters(_hashed(type(self))).items():
+            value = getattr(self, name)
+            try:
+                checked = adapter.validate_python(_plain(value))
+            except ValidationError as error:
+                raise _refusal(name, value, error) from None
+            if checked is not value:
+                object.__setattr__(self, name, checked)
+
+
+class Kind(Described):
+    """Base of the base classes of families: ``class Rule(Kind, family="rule")``."""
+
+    family: ClassVar[Family]
+    kind: ClassVar[str]
+
+    def __init_subclass__(
+        cls, *, family: str | None = None, key: str = "kind", bare: bool = False, **options: Any
+    ) -> None:
+        super().__init_subclass__(**options)
+        if family is not None:
+            cls.family = FAMILIES[family] = Family(family, cls, key, bare=bare)
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """Makes a member of its name, with the defaults, or returns a member as it is.
+
+        Raises:
+            ConfigurationError: for anything else.
+        """
+        if isinstance(value, str):
+            value = cls.family[value]()
+        if not isinstance(value, cls):
+            title = cls.family.title
+            said = f"the {title} must be a {cls.__name__} or one of {', '.join(cls.family)}"
+            raise ConfigurationError(f"{said}, not {value!r}", title)
+        return value
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Decorates a frozen dataclass that becomes the member ``name`` of its base class's family.
+
+    Raises:
+        PluginError: see `Family.add`.
+    """
+
+    def add(member: T) -> T:
+        family = getattr(member, "family", None)
+        if not isinstance(family, Family):
+            bases = ", ".join(family.base.__name__ for family in FAMILIES.values())
+            raise _broken(member, f"{member.__name__} derives from none of {bases}")
+        family.add(name, member)
+        return member
+
+    return add
+
+
+def described(value: Any) -> Any:
+    """Returns what a document says to make this object: mappings, lists, numbers and text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        said = {field.name: described(getattr(value, field.name)) for field in fields(value)}
+        if isinstance(value, Kind):
+            if value.family.bare and not said:
+                return value.kind
+            return {value.family.key: value.kind, **said}
+        return said
+    if isinstance(value, Mapping):
+        return {key: described(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [described(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _hashed(cls: Any) -> Hashable:
+    """A class as a key of a cache: type checkers take the hash of its instances for its own."""
+    key: Hashable = cls
+    return key
+
+
+# ---- checks in Python ----------------------------------------------------------------------------
+
+
+@cache
+def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
+    """Makes what checks each field of a dataclass."""
+    hints = get_type_hints(cls, include_extras=True)
+    config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+    found: dict[str, TypeAdapter[Any]] = {}
+    for field in fields(cls):
+        annotation: Any = Annotated[hints[field.name], Field()]  # bare, a dataclass takes no config
+        found[field.name] = TypeAdapter(annotation, config=config)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as those of Python, and a list as a tuple, which strict checks ask for."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
+
+
+_MUST = {
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "finite_number": "finite",
+    "literal_error": "one of {expected}",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+}
+
+
+def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationError:
+    """Says what a field must be, of the first thing that is wrong with it."""
+    found = error.errors()[0]
+    place = tuple(part for part in found["loc"] if isinstance(part, int))
+    context = dict(found.get("ctx", {}))
+    if "expected" in context:
+        context["expected"] = str(context["expected"]).replace(" or ", ", ")
+    must = _MUST.get(found["type"])
+    said = f"it must be {must.format_map(context)}" if must else found["msg"]
+    shown = found["input"] if place else value
+    return ConfigurationError(f"{name} is {shown!r}; {said}", (name, *place))
+
+
+# ---- models of documents -------------------------------------------------------------------------
+
+
+class Section(BaseModel):
+    """A part of a document. Unknown keys are errors, and text is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+    makes: ClassVar[type[Any]]
+
+
+@cache
+def model_of(cls: Any) -> type[Section]:
+    """Makes the pydantic model of what a document may say in place of an object of a dataclass.
+
+    Raises:
+        PluginError: for an annotation that no document can hold, naming the field.
+    """
+    try:
+        hints = get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise _broken(cls, f"an annotation of {cls.__name__} is not known: {error}") from None
+    parts: dict[str, Any] = {}
+    family = getattr(cls, "family", None)
+    if isinstance(family, Family):
+        parts[family.key] = (Literal[cls.kind], ...)
+    for field in fields(cls):
+        try:
+            annotation = _written(hints[field.name])
+            TypeAdapter[Any](annotation)
+        except PydanticSchemaGenerationError:
+            said = f"no document can hold {field.name}: {hints[field.name]} of {cls.__name__}"
+            raise _broken(cls, f"{said}; annotate it with what stands there") from None
+        parts[field.name] = annotation, _default(field)
+    made = create_model(cls.__name__, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
+    made.makes = cls
+    return made
+
+
+def _default(field: Any) -> Any:
+    """The default of a field as a document would say it; ``...`` without one."""
+    if field.default is not MISSING:
+        return described(field.default)
+    return ... if field.default_factory is MISSING else described(field.default_factory())
+
+
+def _written(annotation: Any) -> Any:
+    """The annotation with models in the place of dataclasses and families."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner, *extra = arguments
+        for written in (data for data in extra if isinstance(data, Written)):
+            inner = written.annotation
+        kept = tuple(data for data in extra if not isinstance(data, Written))
+        return Annotated[_written(inner), *kept] if kept else _written(inner)
+    if origin in (Union, UnionType):
+        return Union[*(_written(member) for member in arguments)]
+    if origin is Literal or annotation in (None, NoneType):
+        return annotation
+    if origin is not None and arguments:
+        changed = tuple(a if a is Ellipsis else _written(a) for a in arguments)
+        origin = {Mapping: dict}.get(origin, origin)
+        return origin[changed]
+    if isinstance(annotation, type) and annotation in {f.base for f in FAMILIES.values()}:
+        return _any_of(annotation.family)
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        return model_of(_hashed(annotation))
+    return annotation
+
+
+def _any_of(family: Family) -> Any:
+    """Any member of a family: a mapping that names it, or where ``bare`` is set a name alone."""
+    models = {name: model_of(_hashed(member)) for name, member in family.items()}
+    found: Any = Union[*models.values()]
+    if len(models) > 1:  # pydantic asks for a choice where one is told by a key
+        found = Annotated[found, Field(discriminator=family.key)]
+    fields_of = {name: model.model_fields.items() for name, model in models.items()}
+    names = [
+        name
+        for name, parts in fields_of.items()
+        if not any(part.is_required() for key, part in parts if key != family.key)
+    ]
+    if not family.bare or not names:
+        return found
+
+    def named(name: str) -> Section:
+        return models[name].model_validate({family.key: name})
+
+    return Union[Annotated[Literal[*names], AfterValidator(named)], found]  # noqa: UP007
+
+
+def build(said: Any) -> Any:
+    """Makes the objects that a parsed document describes.
+
+    Raises:
+        ConfigurationError: of an object that cannot be made, with the path to it as its option.
+    """
+    if isinstance(said, Section):
+        arguments = {}
+        for name in said.model_fields_set & {field.name for field in fields(said.makes)}:
+            with inside(name):
+                arguments[name] = build(getattr(said, name))
+        return said.makes(**arguments)
+    if isinstance(said, dict):
+        made = {}
+        for key, item in said.items():
+            with inside(key):
+                made[key] = build(item)
+        return made
+    if isinstance(said, list | tuple):
+        items = []
+        for index, item in enumerate(said):
+            with inside(index):
+                items.append(build(item))
+        return type(said)(items)
+    return said
+
+
+# ---- what is wrong with a plugin -----------------------------------------------------------------
+
+
+def _where(member: type[Any]) -> str:
+    """The file and line of a class."""
+    try:
+        return f"{inspect.getsourcefile(member)}:{inspect.getsourcelines(member)[1]}"
+    except (OSError, TypeError):  # typed into a session of Python
+        return member.__module__
+
+
+def _broken(member: type[Any], message: str) -> PluginError:
+    return PluginError(f"{_where(member)}: {message}")
