@@ -25,6 +25,7 @@ PUBLIC = [
     "ContrastiveHebbian",
     "Convergence",
     "DataError",
+    "DataSource",
     "DifferenceTargetPropagation",
     "DivergenceError",
     "DocumentError",

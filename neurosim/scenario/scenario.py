@@ -171,7 +171,7 @@ class Scenario:
         """The data set, checked against the network. Raises DocumentError."""
         file, document = self.file, self.document
         batch, limit = file.data.batch_size, file.data.limit
-        where: NodePath = ("data", "root") if "root" in type(file.data).model_fields else ("data",)
+        where: NodePath = ("data", "root") if hasattr(file.data, "root") else ("data",)
         with located(document, where):
             data = file.data.read(documents.folder(document, where))
         with located(document, ("network",)):
