@@ -16,6 +16,7 @@ from neurosim.cli.sweeps import (
     FILE,
     INTERRUPTED,
     OVERRIDES,
+    PLUGIN,
     console,
     sweep,
     table,
@@ -62,6 +63,7 @@ def main() -> None:
 )
 @click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
 @DEVICE
+@PLUGIN
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def run(
     file: Path,
@@ -92,6 +94,7 @@ def run(
 )
 @click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
 @DEVICE
+@PLUGIN
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def converge(
     file: Path,
@@ -125,6 +128,7 @@ def converge(
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@PLUGIN
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def resume(folder: Path, quiet: bool) -> None:
     """Continue the interrupted run in FOLDER."""
@@ -140,6 +144,7 @@ main.add_command(table)
 @main.command()
 @FILE
 @OVERRIDES
+@PLUGIN
 def validate(file: Path, overrides: Sequence[str]) -> None:
     """Check the scenario FILE and its data without running it."""
     from neurosim.runs import prepare
@@ -190,6 +195,7 @@ def download(name: str, root: Path, quiet: bool) -> None:
 
 @main.command()
 @click.option("--network", is_flag=True, help="The schema of network files instead.")
+@PLUGIN
 def schema(network: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""
     import json
@@ -214,6 +220,7 @@ def schema(network: bool) -> None:
     "--drawing", type=click.Path(path_type=Path), help="Write a drawing of the network (SVG)."
 )
 @click.option("--batch", type=click.IntRange(1), help="Also the memory for so many samples.")
+@PLUGIN
 def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     """Show the network FILE (or the network of a scenario): populations, parameters, dyads.
 
@@ -253,6 +260,7 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@PLUGIN
 @click.option(
     "--figures",
     type=click.Path(path_type=Path, file_okay=False),
