@@ -297,7 +297,7 @@ def test_ticks_count_from_where_an_inference_begins(schedule: Schedule) -> None:
 
 BAD: list[tuple[Any, dict[str, Any], str]] = [
     (Sweep, {"order": "up"}, "order is 'up'; it must be one of 'forward', 'backward'"),
-    (Sweep, {"passes": 0}, "passes is 0; it must be a whole number, at least 1"),
+    (Sweep, {"passes": 0}, "passes is 0; it must be at least 1"),
     (Sweep, {"passes": 1.5}, "passes is 1.5"),
     (Sweep, {"passes": True}, "passes is True"),
     (Parallel, {"ticks": 0}, "ticks is 0"),
@@ -308,7 +308,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (RandomOrder, {"passes": 1}, "unit 'neuron' needs 'groups'"),
     (RandomOrder, {"groups": 1}, "unit 'neuron' needs 'passes'"),
     (RandomOrder, {"groups": 0, "passes": 1}, "groups is 0"),
-    (Poisson, {"rate": 0.0}, "rate is 0.0; it must be finite and greater than 0"),
+    (Poisson, {"rate": 0.0}, "rate is 0.0; it must be greater than 0"),
     (Poisson, {"rate": {"a": 1.0, "b": -1.0}}, "rate of 'b' is -1.0"),
     (Poisson, {"duration": 0.0}, "duration is 0.0"),
     (Periodic, {"period": 0.0}, "period is 0.0"),
@@ -351,7 +351,6 @@ def test_options_that_cannot_be(kind: Any, options: dict[str, Any], message: str
         (Poisson(rate={"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0}), "unknown population 'd'"),
         (Poisson(rate=1e-9, duration=2.0), "never wakes the population 'a': .* wakes of it are"),
         (Periodic(period=20.0, phase="aligned"), "never wakes the population 'a': its first wake"),
-        (Replay(), "never wakes the population 'a'"),
         (Replay(((1.0, "a", None), (1.0, "c", None))), "never wakes the population 'b'"),
         (Replay(((1.0, "a", None), (1.0, "b", []), (1.0, "c", None))), "never wakes .* 'b'"),
         (Replay(((0.0, "a", None),)), r"wake 0 of the replay, \(0.0, 'a', …\): the time must be"),

@@ -86,11 +86,11 @@ def test_default_sizes() -> None:
 @pytest.mark.parametrize(
     ("kind", "size", "message"),
     [
-        ("neurons", None, "unit is 'neurons'; it must be one of 'neuron', 'channel', 'column'"),
+        ("neurons", None, "kind is 'neurons'; it must be one of 'neuron', 'channel', 'column'"),
         ("neuron", 2, "unit 'neuron' with size 2: only a tile or a block has one"),
         ("population", 64, "unit 'population' with size 64"),
-        ("tile", 0, "unit 'tile' with size 0"),
-        ("block", -1, "unit 'block' with size -1"),
+        ("tile", 0, "size is 0; it must be at least 1"),
+        ("block", -1, "size is -1; it must be at least 1"),
     ],
 )
 def test_units_that_cannot_be(kind: Any, size: int | None, message: str) -> None:

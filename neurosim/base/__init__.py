@@ -22,7 +22,18 @@ from neurosim.base.errors import (
 )
 from neurosim.base.files import finite, write_atomic, write_json
 from neurosim.base.interrupts import Interrupted, interruptible
+from neurosim.base.kinds import (
+    Described,
+    Family,
+    Kind,
+    Written,
+    build,
+    described,
+    model_of,
+    register,
+)
 from neurosim.base.random import generator_state, restore_generator, seed_sequence, stream
+from neurosim.base.ranges import BelowOne, Bounded, Count, Fraction, NotNegative, Portion, Positive
 from neurosim.base.suggest import did_you_mean, nearest, shorten, unknown
 from neurosim.base.ticks import LAST_TICK, NEVER, duration_ticks, ticks_of
 from neurosim.base.words import compact, cut, duration, gigabytes, number, plus_minus, spread
@@ -30,17 +41,29 @@ from neurosim.base.words import compact, cut, duration, gigabytes, number, plus_
 __all__ = [
     "LAST_TICK",
     "NEVER",
+    "BelowOne",
+    "Bounded",
     "ConfigurationError",
+    "Count",
     "DataError",
+    "Described",
     "DivergenceError",
     "DocumentError",
+    "Family",
+    "Fraction",
     "InputError",
     "Interrupted",
+    "Kind",
     "NetworkError",
     "NeurosimError",
+    "NotNegative",
     "PluginError",
+    "Portion",
+    "Positive",
     "Problem",
     "StateError",
+    "Written",
+    "build",
     "check_choices",
     "check_counts",
     "check_finite",
@@ -48,6 +71,7 @@ __all__ = [
     "check_positive",
     "compact",
     "cut",
+    "described",
     "did_you_mean",
     "duration",
     "duration_ticks",
@@ -56,9 +80,11 @@ __all__ = [
     "gigabytes",
     "inside",
     "interruptible",
+    "model_of",
     "nearest",
     "number",
     "plus_minus",
+    "register",
     "restore_generator",
     "seed_sequence",
     "shorten",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -211,12 +212,15 @@ def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
     found: dict[str, TypeAdapter[Any]] = {}
     for field in fields(cls):
         annotation: Any = Annotated[hints[field.name], Field()]  # bare, a dataclass takes no config
-        found[field.name] = TypeAdapter(annotation, config=config)
+        with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
+            found[field.name] = TypeAdapter(annotation, config=config)
     return found
 
 
 def _plain(value: Any) -> Any:
     """Numbers of numpy as those of Python, and a list as a tuple, which strict checks ask for."""
+    if isinstance(value, list):
+        return tuple(_plain(item) for item in value)
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
@@ -239,15 +243,16 @@ _MUST = {
 
 def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationError:
     """Says what a field must be, of the first thing that is wrong with it."""
-    found = error.errors()[0]
-    place = tuple(part for part in found["loc"] if isinstance(part, int))
+    found = max(error.errors(), key=lambda e: len(e["loc"]))  # of a union what got furthest
+    keys = value if isinstance(value, Mapping) else ()
+    place = tuple(part for part in found["loc"] if isinstance(part, int) or part in keys)
     context = dict(found.get("ctx", {}))
     if "expected" in context:
         context["expected"] = str(context["expected"]).replace(" or ", ", ")
     must = _MUST.get(found["type"])
     said = f"it must be {must.format_map(context)}" if must else found["msg"]
-    shown = found["input"] if place else value
-    return ConfigurationError(f"{name} is {shown!r}; {said}", (name, *place))
+    shown, whose = (found["input"], f" of {place[-1]!r}") if place else (value, "")
+    return ConfigurationError(f"{name}{whose} is {shown!r}; {said}", (name, *place))
 
 
 # ---- models of documents -------------------------------------------------------------------------

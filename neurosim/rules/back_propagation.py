@@ -7,11 +7,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from neurosim.base import register
 from neurosim.maths import dyad
 from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 
+@register("backprop")
 @dataclass(frozen=True)
 class BackPropagation(Rule):
     """s = f(a), sent forward; δ = f'(a) Δ, sent back: both are the messages of one neuron.

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError
+from neurosim.base import ConfigurationError, Kind
 from neurosim.maths import ActivationName, Loss, Operator
 from neurosim.network import Feedback, Network
 
@@ -92,7 +92,7 @@ class Phase:
     restored: bool = False
 
 
-class Rule(ABC):
+class Rule(Kind, ABC, family="rule"):
     """A frozen description; the arrays that a wake reads and writes are passed in and out.
 
     ``feedbacks`` are the feedback weights (`Projection.feedback`) that messages may come back

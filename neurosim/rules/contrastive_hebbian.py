@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, check_counts
+from neurosim.base import ConfigurationError, Count, register
 from neurosim.maths import Loss, dyad
 from neurosim.network import Network
 from neurosim.rules.base import Nudge, Phase, Wake, Woken
-from neurosim.rules.energy import EnergyRule, one
+from neurosim.rules.energy import FREE_RUNS, EnergyRule, one
 
 
+@register("chl")
 @dataclass(frozen=True)
 class ContrastiveHebbian(EnergyRule):
     """s_k ← f(a_k + c W_{k+1}ᵀ s_{k+1}) in a free phase, then with the output clamped to s_L = y.
@@ -22,19 +25,10 @@ class ContrastiveHebbian(EnergyRule):
     error of order c. ``free`` says how often the schedule runs in the free phase. Feedback gets
     fainter by c in every layer, and the gradient is a small difference of products of order 1: in
     float32 c^(L−1) must be far above 1e-7.
-
-    Raises ConfigurationError unless 0 < c ≤ 1.
     """
 
-    discount: float = 0.1
-    free: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.discount <= 1.0:
-            raise ConfigurationError(
-                f"discount is {self.discount:g}; it must be above 0, and at most 1", "discount"
-            )
-        check_counts(free=self.free)
+    discount: Annotated[float, Field(gt=0, le=1, description="gain c of the feedback")] = 0.1
+    free: Annotated[Count, Field(description=FREE_RUNS)] = 1
 
     @property
     def feedback_gain(self) -> float:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
+from pydantic import Field
 from torch import Tensor
 
 from neurosim.base import (
+    BelowOne,
     ConfigurationError,
-    check_counts,
-    check_not_negative,
-    check_positive,
+    Count,
+    Described,
+    Positive,
+    register,
     unknown,
 )
 from neurosim.maths import ActivationName, dyad
@@ -24,34 +27,19 @@ Value = TypeVar("Value", int, float)
 
 
 @dataclass(frozen=True)
-class LocalJacobian:
+class LocalJacobian(Described):
     """How feedback weights learn: ``steps`` of gradient descent at ``rate`` with ``momentum`` on
 
         −2⟨ε, G(F(x + ε)) − G(y)⟩ + ‖G(y + η) − G(y)‖²,    y = F(x),
 
     ε and η normal with standard deviation ``std`` (the same, as otherwise G would learn a multiple
     of the transposed Jacobian). Each but the momentum may be given by projection.
-
-    Raises ConfigurationError for values out of range.
     """
 
-    steps: int | Mapping[str, int] = 20
-    std: float | Mapping[str, float] = 0.2
-    rate: float | Mapping[str, float] = 1e-2
-    momentum: float = 0.9
-
-    def __post_init__(self) -> None:
-        for steps in _values(self.steps):
-            check_counts(steps=steps)
-        for std in _values(self.std):
-            check_positive(std=std)
-        for rate in _values(self.rate):
-            check_positive(rate=rate)
-        check_not_negative(momentum=self.momentum)
-        if self.momentum >= 1.0:
-            raise ConfigurationError(
-                f"momentum is {self.momentum:g}; it must be less than 1", "momentum"
-            )
+    steps: Count | Mapping[str, Count] = 20
+    std: Positive | Mapping[str, Positive] = 0.2
+    rate: Positive | Mapping[str, Positive] = 1e-2
+    momentum: BelowOne = 0.9
 
     def of(self, projection: str) -> tuple[int, float, float]:
         """Steps, standard deviation and rate of a projection."""
@@ -75,6 +63,7 @@ class LocalJacobian:
                 )
 
 
+@register("difference_target_propagation")
 @dataclass(frozen=True)
 class DifferenceTargetPropagation(Rule):
     """s = f(a) and the target t = s + Δ; s goes forward, f(t) − f(s) goes back.
@@ -87,8 +76,6 @@ class DifferenceTargetPropagation(Rule):
 
     ``jacobian`` is how the feedback weights of projections with `Projection.feedback`
     ``local_jacobian`` learn; None stands for its defaults, and is all there is without them.
-
-    Raises ConfigurationError unless β > 0.
     """
 
     feedbacks: ClassVar[tuple[Feedback, ...]] = (
@@ -98,11 +85,8 @@ class DifferenceTargetPropagation(Rule):
         "local_jacobian",
     )
 
-    beta: float = 0.7
+    beta: Annotated[Positive, Field(description="step of the output's target")] = 0.7
     jacobian: LocalJacobian | None = None
-
-    def __post_init__(self) -> None:
-        check_positive(beta=self.beta)
 
     @property
     def gradient_scale(self) -> float:
@@ -150,10 +134,6 @@ class DifferenceTargetPropagation(Rule):
         target = state + apical
         sent = dyad.difference(f(target), f(state), activation, apical)
         return Wake(state, target, state, sent)
-
-
-def _values(option: Value | Mapping[str, Value]) -> list[Value]:
-    return list(option.values()) if isinstance(option, Mapping) else [option]
 
 
 def _of(option: Value | Mapping[str, Value], projection: str) -> Value:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, check_choices, check_positive
+from neurosim.base import ConfigurationError, Fraction, Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
 from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
@@ -18,6 +19,7 @@ NudgeName = Literal["prediction", "potential", "proximal"]
 DampingName = Literal["strong", "published"]
 
 
+@register("dual_propagation")
 @dataclass(frozen=True)
 class DualPropagation(Rule):
     """s± ← f((a ± w± Δ + D s±) / (1 + D)), with the weights (w⁺, w⁻) and damping D of a variant.
@@ -36,28 +38,19 @@ class DualPropagation(Rule):
     gradient: at the feed-forward ``prediction``, at their own ``potential`` at each wake, or, for
     the squared error, in closed form (``proximal``: s⁺ = (a + w⁺βy)/(1 + w⁺β),
     s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs w⁻β < 1).
-
-    Raises ConfigurationError unless 0 ≤ α ≤ 1 and β > 0.
     """
 
     feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric", "kolen_pollack", "random")
     remedy: ClassVar[str] = "try a smaller learning rate or beta, or another variant"
 
-    alpha: float = 0.5
-    beta: float = 1.0
+    alpha: Annotated[Fraction, Field(description="share of s⁺ in the mean")] = 0.5
+    beta: Annotated[Positive, Field(description="strength of the nudge")] = 1.0
     variant: Variant = "aro"
     nudge: NudgeName = "potential"
     damping: DampingName = "strong"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ConfigurationError(f"alpha is {self.alpha}; it must lie between 0 and 1", "alpha")
-        check_positive(beta=self.beta)
-        check_choices(
-            variant=(self.variant, Variant),
-            nudge=(self.nudge, NudgeName),
-            damping=(self.damping, DampingName),
-        )
+        super().__post_init__()
         if self.damping != "strong" and self.variant != "damped":
             raise ConfigurationError(
                 f"damping is {self.damping!r}, but the variant {self.variant!r} has none; use the "
@@ -92,12 +85,6 @@ class DualPropagation(Rule):
         return self.nudge == "potential"
 
     def check_loss(self, loss: Loss) -> None:
-        if self.damping != "strong" and self.variant != "damped":
-            raise ConfigurationError(
-                f"damping is {self.damping!r}, but the variant {self.variant!r} has none; use the "
-                "variant 'damped'",
-                "damping",
-            )
         if self.nudge == "proximal" and loss.name != "squared_error":
             raise ConfigurationError(
                 f"the nudge 'proximal' is the closed form of squared_error, not of {loss.name}; "

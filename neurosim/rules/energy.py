@@ -24,6 +24,7 @@ from neurosim.network import Network
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 Readout = Literal["state", "static"]
+FREE_RUNS = "how often the schedule runs in the free phase"
 
 
 class EnergyRule(Rule):

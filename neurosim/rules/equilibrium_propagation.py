@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from neurosim.base import ConfigurationError, check_choices, check_counts, check_positive
+from pydantic import Field
+
+from neurosim.base import ConfigurationError, Count, Positive, register
 from neurosim.rules.base import Phase
-from neurosim.rules.energy import NudgedEnergyRule, Readout
+from neurosim.rules.energy import FREE_RUNS, NudgedEnergyRule, Readout
 
 EPVariant = Literal["centered", "one_sided"]
 
 
+@register("equilibrium_propagation")
 @dataclass(frozen=True)
 class EquilibriumPropagation(NudgedEnergyRule):
     """s_k ← f(a_k + W_{k+1}ᵀ s_{k+1}) in a free phase, then nudged by β, and by −β.
@@ -22,18 +25,16 @@ class EquilibriumPropagation(NudgedEnergyRule):
     at the free fixed point with an error of order β² or β. ``readout`` is explained in
     `NudgedEnergyRule`; ``free`` says how often the schedule runs in the free phase.
 
-    Raises ConfigurationError unless β > 0, and β < 1 where −β acts on a readout ``state``.
+    Raises ConfigurationError unless β < 1 where −β acts on a readout ``state``.
     """
 
-    beta: float = 0.25
+    beta: Annotated[Positive, Field(description="strength of the nudge")] = 0.25
     variant: EPVariant = "centered"
     readout: Readout = "state"
-    free: int = 3
+    free: Annotated[Count, Field(description=FREE_RUNS)] = 3
 
     def __post_init__(self) -> None:
-        check_positive(beta=self.beta)
-        check_choices(variant=(self.variant, EPVariant), readout=(self.readout, Readout))
-        check_counts(free=self.free)
+        super().__post_init__()
         if self.centered and self.readout == "state" and self.beta >= 1.0:
             raise ConfigurationError(
                 f"beta is {self.beta:g}; in the phase 'minus' the output (a - beta y)/(1 - beta) "

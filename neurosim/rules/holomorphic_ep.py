@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from cmath import exp, pi
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from neurosim.base import ConfigurationError, check_choices, check_counts, check_positive
+from pydantic import Field
+
+from neurosim.base import ConfigurationError, Count, Positive, register
 from neurosim.network import Network
 from neurosim.rules.base import Phase
-from neurosim.rules.energy import NudgedEnergyRule, Readout
+from neurosim.rules.energy import FREE_RUNS, NudgedEnergyRule, Readout
 
 HOLOMORPHIC = ("identity", "tanh")
 
 
+@register("holomorphic_ep")
 @dataclass(frozen=True)
 class HolomorphicEP(NudgedEnergyRule):
     """Equilibrium propagation with complex states and N nudges β_j = |β| e^(2πij/N), j = 0 … N−1.
@@ -24,21 +27,18 @@ class HolomorphicEP(NudgedEnergyRule):
     N = 2 it is that of centered `EquilibriumPropagation`. ``readout`` is explained in
     `NudgedEnergyRule`; ``free`` says how often the schedule runs in the free phase.
 
-    Raises ConfigurationError unless |β| > 0 and N ≥ 2, and |β| < 1 for a readout ``state``.
+    Raises ConfigurationError unless |β| < 1 for a readout ``state``.
     """
 
     holomorphic: ClassVar[bool] = True
 
-    beta: float = 0.4
-    points: int = 4
+    beta: Annotated[Positive, Field(description="absolute value of every nudge")] = 0.4
+    points: Annotated[int, Field(ge=2, le=10**6, description="number N of nudges")] = 4
     readout: Readout = "static"
-    free: int = 3
+    free: Annotated[Count, Field(description=FREE_RUNS)] = 3
 
     def __post_init__(self) -> None:
-        check_positive(beta=self.beta)
-        check_choices(readout=(self.readout, Readout))
-        check_counts(free=self.free)
-        check_counts(2, points=self.points)
+        super().__post_init__()
         if self.readout == "state" and self.beta >= 1.0:
             raise ConfigurationError(
                 f"beta is {self.beta:g}; the output (a + beta y)/(1 + beta) needs |beta| < 1: take "

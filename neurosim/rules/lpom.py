@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, check_positive
+from neurosim.base import ConfigurationError, Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
 from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
 
 
+@register("lpom")
 @dataclass(frozen=True)
 class LPOM(Rule):
     """s ← f((a + Δ + D s) / (1 + D)), the mean message s, the difference message s − f(a).
@@ -26,16 +28,11 @@ class LPOM(Rule):
     `DualPropagation`). Output dyads take s = (a + βy)/(1 + β), so the loss is the squared error.
     s⁺ is s and s⁻ is f(a), which is not damped: the dyad of α = 1, with one of its compartments.
     The local gradient −(1/βB) Σ (s − f(a)) s̄ᵀ is that of E/β.
-
-    Raises ConfigurationError unless β > 0.
     """
 
     remedy: ClassVar[str] = "try a smaller learning rate or beta"
 
-    beta: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_positive(beta=self.beta)
+    beta: Annotated[Positive, Field(description="strength of the nudge")] = 1.0
 
     @property
     def gradient_scale(self) -> float:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from neurosim.base import ConfigurationError
-from neurosim.schedules.units import Layout, Unit
+from neurosim.base import ConfigurationError, Kind, Positive
+from neurosim.schedules.units import Layout, Unit, UnitKind
 from neurosim.tensors import Ints, as_tensors
 
 
@@ -61,10 +62,17 @@ class Clock(ABC):
         return as_tensors(next=self.next) | {"end": self.end}
 
 
-class Schedule(ABC):
-    """Base of all schedules. ``tick`` is the simulated time of one tick."""
+Tick = Annotated[Positive, Field(description="simulated time of one tick")]
 
-    unit: Unit
+
+class Schedule(Kind, ABC, family="schedule"):
+    """Decides when each unit wakes. Base class of all schedules.
+
+    A member has the fields ``unit``, a `Unit` or the name of its kind, and ``tick``, the simulated
+    time of one tick.
+    """
+
+    unit: Unit | UnitKind
     tick: float
 
     @abstractmethod

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from neurosim.base import (
     LAST_TICK,
+    BelowOne,
     ConfigurationError,
-    check_choices,
-    check_positive,
+    NotNegative,
+    Positive,
     duration_ticks,
+    register,
     unknown,
 )
-from neurosim.schedules.base import Clock, Schedule, Start, check_all_wake
+from neurosim.schedules.base import Clock, Schedule, Start, Tick, check_all_wake
 from neurosim.schedules.units import Unit, UnitKind
 from neurosim.tensors import Ints, as_array, as_tensors
 
@@ -48,6 +51,7 @@ class PoissonClock(Clock):
         return tick + self._waits(len(due), scale)
 
 
+@register("poisson")
 @dataclass(frozen=True)
 class Poisson(Schedule):
     """Every unit wakes by its own exponential clock.
@@ -57,16 +61,12 @@ class Poisson(Schedule):
     an unknown population, or a population without a rate.
     """
 
-    unit: Unit | UnitKind = "neuron"  # type: ignore[assignment]
-    rate: float | Mapping[str, float] = 1.0
-    tick: float = 1.0
-    duration: float = 16.0
-
-    def __post_init__(self) -> None:
-        rates = self.rate if isinstance(self.rate, Mapping) else {"": self.rate}
-        check_positive(tick=self.tick, duration=self.duration)
-        for name, rate in rates.items():
-            check_positive(**{f"rate of {name!r}" if name else "rate": rate})
+    unit: Unit | UnitKind = "neuron"
+    rate: Annotated[
+        Positive | Mapping[str, Positive], Field(description="wakes per unit of simulated time")
+    ] = 1.0
+    duration: Annotated[Positive, Field(description="simulated time of an inference")] = 16.0
+    tick: Tick = 1.0
 
     def _scale(self, at: Start) -> float | Floats:
         if not isinstance(self.rate, Mapping):
@@ -145,6 +145,7 @@ class PeriodicClock(Clock):
         return super().state_dict() | arrays | {"origin": self.origin}
 
 
+@register("periodic")
 @dataclass(frozen=True)
 class Periodic(Schedule):
     """Every unit has its own period, phase and jitter: globally asynchronous, locally synchronous.
@@ -155,28 +156,23 @@ class Periodic(Schedule):
     a population's first wake lies beyond ``duration``.
     """
 
-    unit: Unit | UnitKind = "neuron"  # type: ignore[assignment]
-    period: float = 1.0
-    spread: float = 0.0
-    jitter: float = 0.0
+    unit: Unit | UnitKind = "neuron"
+    period: Positive = 1.0
+    spread: BelowOne = 0.0
+    jitter: NotNegative = 0.0
     phase: Phase = "random"
-    tick: float = 1.0
-    duration: float = 16.0
+    duration: Annotated[Positive, Field(description="simulated time of an inference")] = 16.0
+    tick: Tick = 1.0
 
     def __post_init__(self) -> None:
-        check_positive(period=self.period, tick=self.tick, duration=self.duration)
-        if not 0.0 <= self.spread < 1.0:
-            raise ConfigurationError(
-                f"spread is {self.spread}; it must be at least 0, below 1", "spread"
-            )
+        super().__post_init__()
         shortest = self.period * (1.0 - self.spread)
-        if not 0.0 <= self.jitter <= shortest / 2:
+        if self.jitter > shortest / 2:
             raise ConfigurationError(
-                f"jitter is {self.jitter}; it must be at least 0 and at most half of the shortest "
+                f"jitter is {self.jitter}; it must be at most half of the shortest "
                 f"period, {shortest / 2:g}, so that wakes keep their order",
                 "jitter",
             )
-        check_choices(phase=(self.phase, Phase))
 
     def start(self, at: Start) -> Clock:
         end = at.tick + duration_ticks(self.duration, self.tick)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from neurosim.base import NEVER, check_positive, duration_ticks
-from neurosim.schedules.base import Clock, Schedule, Start
+from neurosim.base import NEVER, Positive, duration_ticks, register
+from neurosim.schedules.base import Clock, Schedule, Start, Tick
 from neurosim.schedules.units import Unit, UnitKind
 from neurosim.tensors import Ints, as_array
 
@@ -28,6 +29,7 @@ class LazyClock(Clock):
         return True
 
 
+@register("lazy")
 @dataclass(frozen=True)
 class Lazy(Schedule):
     """A unit wakes when a message has reached it since it last woke.
@@ -38,12 +40,9 @@ class Lazy(Schedule):
     (simulated time). With a channel ``threshold`` this is send-on-delta.
     """
 
-    duration: float
-    unit: Unit | UnitKind = "neuron"  # type: ignore[assignment]
-    tick: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_positive(duration=self.duration, tick=self.tick)
+    duration: Annotated[Positive, Field(description="simulated time of an inference, at most")]
+    unit: Unit | UnitKind = "neuron"
+    tick: Tick = 1.0
 
     def start(self, at: Start) -> Clock:
         end = at.tick + duration_ticks(self.duration, self.tick)

@@ -11,13 +11,12 @@ import numpy as np
 from neurosim.base import (
     NEVER,
     ConfigurationError,
-    check_choices,
-    check_counts,
-    check_positive,
+    Count,
+    register,
     ticks_of,
     unknown,
 )
-from neurosim.schedules.base import Clock, Schedule, Start, check_all_wake
+from neurosim.schedules.base import Clock, Schedule, Start, Tick, check_all_wake
 from neurosim.schedules.units import Layout, Unit, UnitKind
 from neurosim.tensors import Ints, as_array, as_tensors
 
@@ -97,6 +96,7 @@ class Planned(Schedule):
         return PlannedClock.restored(state)
 
 
+@register("sweep")
 @dataclass(frozen=True)
 class Sweep(Planned):
     """One population per tick, in an ``order`` that is run through ``passes`` times.
@@ -109,14 +109,9 @@ class Sweep(Planned):
     """
 
     order: Order = "forward_backward"
-    passes: int = 1
-    unit: Unit | UnitKind = "population"  # type: ignore[assignment]
-    tick: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_positive(tick=self.tick)
-        check_choices(order=(self.order, Order))
-        check_counts(passes=self.passes)
+    passes: Count = 1
+    unit: Unit | UnitKind = "population"
+    tick: Tick = 1.0
 
     def start(self, at: Start) -> Clock:
         check_plan("passes", self.passes * 2 * len(at.layout.populations))
@@ -149,18 +144,15 @@ class Sweep(Planned):
                 return halves * self.passes
 
 
+@register("parallel")
 @dataclass(frozen=True)
 class Parallel(Planned):
     """Every dyad at every tick (P-DP). By default the target acts from the tick at which the
     feed-forward prediction can have reached the output: the longest input-output path."""
 
-    ticks: int = 16
-    unit: Unit | UnitKind = "population"  # type: ignore[assignment]
-    tick: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_positive(tick=self.tick)
-        check_counts(ticks=self.ticks)
+    ticks: Count = 16
+    unit: Unit | UnitKind = "population"
+    tick: Tick = 1.0
 
     def start(self, at: Start) -> Clock:
         check_plan("ticks", self.ticks)
@@ -177,6 +169,7 @@ class Parallel(Planned):
         return depth
 
 
+@register("random_order")
 @dataclass(frozen=True)
 class RandomOrder(Planned):
     """Units in random order.
@@ -186,14 +179,14 @@ class RandomOrder(Planned):
     each pass a random permutation of all units of the network, cut into ``groups`` ticks.
     """
 
-    unit: Unit | UnitKind = "neuron"  # type: ignore[assignment]
-    updates: int | None = None
-    groups: int | None = None
-    passes: int | None = None
-    tick: float = 1.0
+    unit: Unit | UnitKind = "neuron"
+    updates: Count | None = None
+    groups: Count | None = None
+    passes: Count | None = None
+    tick: Tick = 1.0
 
     def __post_init__(self) -> None:
-        check_positive(tick=self.tick)
+        super().__post_init__()
         by_population = Unit.of(self.unit).kind == "population"
         wanted = ("updates",) if by_population else ("groups", "passes")
         for name in ("updates", "groups", "passes"):
@@ -205,7 +198,6 @@ class RandomOrder(Planned):
                 raise ConfigurationError(
                     f"random_order with unit {kind!r} {verb} {name!r}", at_fault
                 )
-        check_counts(updates=self.updates, groups=self.groups, passes=self.passes)
 
     def start(self, at: Start) -> Clock:
         layout = at.layout
@@ -246,6 +238,7 @@ class RandomOrder(Planned):
 ReplayWake = tuple[float, str, Sequence[int] | None]
 
 
+@register("replay")
 @dataclass(frozen=True)
 class Replay(Planned):
     """An explicit list of wakes ``(time, population, flat indices or None for all)``.
@@ -256,11 +249,12 @@ class Replay(Planned):
     """
 
     wakes: tuple[ReplayWake, ...] = ()
-    tick: float = 1.0
+    tick: Tick = 1.0
 
     def __post_init__(self) -> None:
-        check_positive(tick=self.tick)
-        object.__setattr__(self, "wakes", tuple((t, p, i) for t, p, i in self.wakes))
+        plain = ((t, p, None if i is None else [int(n) for n in i]) for t, p, i in self.wakes)
+        object.__setattr__(self, "wakes", tuple(plain))
+        super().__post_init__()
 
     @property
     def unit(self) -> Unit:  # type: ignore[override]

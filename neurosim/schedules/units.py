@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neurosim.base import ConfigurationError, NetworkError, check_choices
+from neurosim.base import ConfigurationError, Count, Described, NetworkError
 from neurosim.network import MAX_DYADS, Network, Population
 from neurosim.tensors import Ints, Selection, Whole
 
@@ -23,20 +23,20 @@ WHOLE: dict[str, Whole] = {"channel": "channels", "column": "positions", "tile":
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(Described):
     """A kind of unit; ``size`` is the edge of a tile in positions, or the dyads of a block.
 
     On a population (N,): channel = neuron, column = population, tile = block.
     """
 
     kind: UnitKind = "population"
-    size: int | None = None
+    size: Count | None = None
 
     def __post_init__(self) -> None:
-        check_choices(unit=(self.kind, UnitKind))
-        if self.size is not None and (self.kind not in DEFAULT_SIZES or self.size < 1):
+        super().__post_init__()
+        if self.size is not None and self.kind not in DEFAULT_SIZES:
             raise ConfigurationError(
-                f"unit {self.kind!r} with size {self.size}: only a tile or a block has one, from 1"
+                f"unit {self.kind!r} with size {self.size}: only a tile or a block has one"
             )
 
     @classmethod
