@@ -64,7 +64,7 @@ def load(path: Path) -> str:
             loader.exec_module(sys.modules[name])
         except (Exception, SystemExit) as error:
             forget(name)
-            raise _fault(error, file) from None
+            raise fault(error, f"{file}:1") from None
     return name
 
 
@@ -74,7 +74,7 @@ def load_installed() -> None:
         try:
             entry.load()
         except (Exception, SystemExit) as error:
-            said = _fault(error, traceback.extract_tb(error.__traceback__)[-1].filename)
+            said = fault(error, f"{traceback.extract_tb(error.__traceback__)[-1].filename}:1")
             raise PluginError(f"{said} (the entry point {entry.value})") from None
 
 
@@ -148,12 +148,13 @@ def require(plugins: Iterable[Plugin]) -> None:
         raise PluginError(said)
 
 
-def _fault(error: BaseException, file: str) -> PluginError:
-    """Says what went wrong while a file was run, and at which line of it."""
+def fault(error: BaseException, where: str) -> PluginError:
+    """Says what a plugin's code raised, and the line of its file, if ``where`` is not closer."""
     if isinstance(error, PluginError):
         return error
     if isinstance(error, SyntaxError) and error.filename:
         return PluginError(f"{error.filename}:{error.lineno}: {error.msg}")
+    file = where.rpartition(":")[0]
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-    where = f"{file}:{lines[-1] if lines else 1}"
-    return PluginError(f"{where}: {type(error).__name__}: {error}")
+    place = f"{file}:{lines[-1]}" if lines else where
+    return PluginError(f"{place}: {type(error).__name__}: {error}")

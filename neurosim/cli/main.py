@@ -11,6 +11,7 @@ import click
 
 from neurosim._version import __version__
 from neurosim.base import DivergenceError, DocumentError, NeurosimError
+from neurosim.cli.check import check
 from neurosim.cli.sweeps import (
     DEVICE,
     FILE,
@@ -137,6 +138,7 @@ def resume(folder: Path, quiet: bool) -> None:
     _finish(runner.resume(folder, console(quiet)))
 
 
+main.add_command(check)
 main.add_command(sweep)
 main.add_command(table)
 
