@@ -22,7 +22,7 @@ _WAKES = "`next` and what `reschedule` returns must be ticks that are still to c
 
 
 def of_schedule(schedule: Schedule) -> Named:
-    """Yields the checks of a schedule: first of its clock alone, on which a simulation could hang."""
+    """Yields the checks of a schedule: of its clock first, which could make a simulation hang."""
     flat = simulated(FLAT, schedule)
     late = simulated(CONVOLUTIONAL, schedule, learn_every=3, init="carry")
     yield "the same seed, the same clock", partial(clock_twice, schedule, FLAT)
