@@ -85,7 +85,7 @@ simulation
 learning convergence
 scenario
 runs
-tables bench
+tables bench conformance
 cli
 """
 LINES = [line.split() for line in ORDER.split("\n") if line]
