@@ -312,10 +312,10 @@ def _finding(model: type[BaseModel], document: Document, error: Any) -> _Finding
         key = str(location[-1])
         return replace(make(_unknown_key(key, place.shape), at_key=True), point=(*place.path, key))
     if kind == "union_tag_not_found":
-        key, tags = context["discriminator"].strip("'"), _all_tags(place.shape)
+        key, tags = _key_of(context), _all_tags(place.shape)
         return make(f"needs a {key!r}: one of {', '.join(tags)}" if tags else f"needs a {key!r}")
     if kind == "union_tag_invalid":
-        key, tags = context["discriminator"].strip("'"), _quoted(context["expected_tags"])
+        key, tags = _key_of(context), _quoted(context["expected_tags"])
         tag = given.get(key, context["tag"]) if isinstance(given, dict) else context["tag"]
         hint = did_you_mean(str(tag), tags) or f"; it is one of {', '.join(tags)}"
         message = f"unknown {key} {shorten(tag) if isinstance(tag, str) else describe(tag)}{hint}"
@@ -344,6 +344,11 @@ def _finding(model: type[BaseModel], document: Document, error: Any) -> _Finding
         bounds = {k: f"{v:g}" if v in (0.0, 1.0) else v for k, v in context.items()}
         message = _BOUNDS[kind].format_map({"got": got} | bounds)
     return make(f"the key {message}" if at_key else message)
+
+
+def _key_of(context: dict[str, Any]) -> str:
+    """The key that tells the members of a union apart; a function is named after it."""
+    return str(context["discriminator"]).strip("'()").rpartition("_")[2]
 
 
 def _quoted(text: str) -> list[str]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from neurosim.base import InputError, NetworkError, stream
-from neurosim.maths import ACTIVATIONS
 from neurosim.network.faults import Damage
 from neurosim.network.file import Initialization
 from neurosim.network.network import Network
@@ -114,11 +113,10 @@ class Model(nn.Module):
                 weight = self.parameter(projection.name, "weight")
                 used = None if weight is None else damage.forward_weight(projection.name, weight)
                 own = bias if projection is carrier else None
-                part, _ = projection.operator.forward(values[projection.pre], used, own, None)
+                part, _ = projection.operator.basal(values[projection.pre], used, own, None)
                 total = part if total is None else total + part
             assert total is not None
-            states = ACTIVATIONS[population.activation](total)
-            values[population.name] = damage.hold(population.name, states)
+            values[population.name] = damage.hold(population.name, population.activation(total))
         return values[network.output.name]
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from neurosim.documents import Document
 from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
-from neurosim.maths import LossName, Precision
+from neurosim.maths import Precision
 from neurosim.network import Feedback
 from neurosim.scenario.sections.base import Section
 from neurosim.scenario.sections.channels import ChannelsSection, FaultsSection
@@ -46,7 +46,7 @@ class ScenarioFile(Section):
     )
     data: AnyData
     rule: AnyRule = DualPropagationSection(kind="dual_propagation")
-    loss: LossName = "squared_error"
+    loss: Literal["squared_error", "cross_entropy"] = "squared_error"
     init: Init = "feedforward"
     schedule: AnySchedule
     nudge_after: int | None = Field(

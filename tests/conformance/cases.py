@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.maths.losses import LOSSES, LossName
+from neurosim.maths.losses import Loss
 from neurosim.rules import Rule
 
 # ---- networks ------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ class Phased:
 
     rule: Rule
     networks: tuple[str, ...]
-    loss: LossName
+    loss: str
 
 
 PHASED = {
@@ -126,10 +126,10 @@ RULE_OF = {
 }
 
 
-def loss_of(rule: Rule) -> LossName:
+def loss_of(rule: Rule) -> str:
     """Cross-entropy, where the rule has it."""
     try:
-        rule.check_loss(LOSSES["cross_entropy"])
+        rule.check_loss(Loss.of("cross_entropy"))
     except ns.ConfigurationError:
         return "squared_error"
     return "cross_entropy"

@@ -4,68 +4,60 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from neurosim.base import NetworkError
-from neurosim.maths.operators.base import POOL_GATHER_COST, Operator, add_bias, gather_pays
-from neurosim.maths.operators.windows import NOWHERE, Windows, at, packed
-from neurosim.tensors import Ints, Pair, Selection, Shape, blank, for_library, rows, upload
+from neurosim.base import Described, NetworkError, Written, register
+from neurosim.maths.operators.base import (
+    POOL_GATHER_COST,
+    SelectiveOperator,
+    add_bias,
+    gather_pays,
+)
+from neurosim.maths.operators.sliding import (
+    NOWHERE,
+    Margins,
+    OnePerAxis,
+    Sizes,
+    Sliding,
+    at,
+    packed,
+)
+from neurosim.tensors import Ints, Selection, Shape, blank, for_library, rows, upload
 
 # From so many channels on torch's max-pooling on the CPU is faster with the channels last, although
 # what is pooled has to be reordered before and after; gradients would stay reordered.
 WIDE = 8
 
-
-def window_output(shape: Shape, kernel: Pair, stride: Pair, padding: Pair, what: str) -> Pair:
-    """Positions that a sliding window has on (C, H, W). Raises NetworkError where there is none."""
-    if len(shape) != 3:
-        raise NetworkError(f"{what} needs an input of shape [C, H, W], not {list(shape)}")
-    sizes = [
-        (size + 2 * p - k) // s + 1
-        for size, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True)
-    ]
-    if min(sizes) < 1:
-        raise NetworkError(
-            f"{what} kernel {list(kernel)} does not fit the input {list(shape)} with padding "
-            f"{list(padding)}"
-        )
-    return sizes[0], sizes[1]
-
-
-def window_transpose(
-    reach: Tensor, size: Shape, kernel: Pair, stride: Pair, padding: Pair
-) -> Tensor:
-    ones = reach.new_ones(1, 1, *kernel)
-    batch = (reach.shape[0], 1, *size)
-    return input_gradient(batch, ones, reach[:, None], stride, padding)[:, 0]
-
-
-def input_gradient(
-    size: Shape, weight: Tensor, output: Tensor, stride: Pair, padding: Pair
-) -> Tensor:
-    """The adjoint of a convolution: from (B, C', H', W') to ``size`` = (B, C, H, W)."""
-    output = for_library(output)
-    back: Tensor
-    back, *_ = torch.ops.aten.convolution_backward(
-        *(output, blank(size, output), weight, None, stride, padding, (1, 1), False, (0, 0), 1),
-        (True, False, False),
-    )
-    return back
+PoolKind = Literal["max", "avg"]
+_KERNEL: Any = None  # a stride that is the kernel
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Pooling of ``kind`` "max" or "avg" over windows; sizes are (height, width) in positions."""
+class Pool(Sliding, Described):
+    """Pooling of ``kind`` "max" or "avg" over windows; sizes are (height, width) in positions.
 
-    kind: Literal["max", "avg"] = "max"
-    kernel: Pair = (2, 2)
-    stride: Pair = (2, 2)
-    padding: Pair = (0, 0)
+    ``stride`` defaults to the kernel, so that windows do not overlap.
+    """
+
+    kind: PoolKind
+    kernel: Sizes = (2, 2)
+    stride: Annotated[Sizes, Written(OnePerAxis | None)] = _KERNEL
+    padding: Margins = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.stride is None:
+            object.__setattr__(self, "stride", self.kernel)
+        super().__post_init__()
+
+    @classmethod
+    def of(cls, choice: Pool | PoolKind | None) -> Any:
+        """Returns a pooling as it is, or that of a kind with the defaults."""
+        return cls(choice) if isinstance(choice, str) else choice
 
     def output(self, shape: Shape) -> Shape:
         """The shape (C, H', W') that pooling makes of (C, H, W). Raises NetworkError."""
@@ -73,7 +65,7 @@ class Pool:
             raise NetworkError(
                 f"pool padding {list(self.padding)} is over half of the kernel {list(self.kernel)}"
             )
-        return (shape[0], *window_output(shape, self.kernel, self.stride, self.padding, "pool"))
+        return (shape[0], *self.plane(shape, "pool"))
 
     def forward(self, array: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pooled array, and for max the winners: indices into the H·W plane before pooling."""
@@ -103,10 +95,6 @@ class Pool:
                 array, like, self.kernel, self.stride, self.padding, False, True, None
             )
         return back
-
-    def windows(self, shape: Shape) -> Windows:
-        """Its windows over (C, H, W)."""
-        return Windows((shape[1], shape[2]), self.kernel, self.stride, self.padding)
 
     def gathers(self, positions: int, shape: Shape) -> bool:
         """Whether to look up so many positions of (C, H, W), and not pool it as a whole."""
@@ -144,21 +132,22 @@ class Pool:
         lost = at(winners.flatten(2), holders) != own[:, None]
         return back.masked_fill_(lost, 0).sum(-1)
 
-    def gather(self, reach: Tensor) -> Tensor:
-        """Window sums of (C, H, W): how much of each window is set."""
-        kernel = reach.new_ones(1, 1, *self.kernel)
-        return F.conv2d(reach[:, None], kernel, None, self.stride, self.padding)[:, 0]
 
-    def spread(self, reach: Tensor, shape: Shape) -> Tensor:
-        """The transpose of `gather`: (C, H', W') to (C, H, W)."""
-        return window_transpose(reach, shape[1:], self.kernel, self.stride, self.padding)
+PoolChoice = PoolKind | Pool
 
 
+@register("pool")
 @dataclass(frozen=True)
-class Pool2d(Operator):
+class Pool2d(SelectiveOperator):
     """Pooling as a projection of its own; it has no weight."""
 
-    pool: Pool = Pool()
+    bounded: ClassVar[bool] = True
+
+    pool: Annotated[Pool, Written(PoolChoice)]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pool", Pool.of(self.pool))
+        super().__post_init__()
 
     @property
     def output_shape(self) -> Shape:
@@ -168,16 +157,7 @@ class Pool2d(Operator):
     def has_winners(self) -> bool:
         return self.pool.kind == "max"
 
-    def forward_selects(self, selection: Selection, batch: int) -> bool:
-        """At worst all positions of some channels are computed."""
-        del selection, batch
-        return True
-
-    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
-        del selection, batch
-        return True
-
-    def forward(
+    def basal(
         self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
     ) -> tuple[Tensor, Tensor | None]:
         if selection is None:
@@ -193,7 +173,7 @@ class Pool2d(Operator):
         won = None if winners is None else selection.cut(winners)
         return add_bias(selection.cut(pooled), bias, selection), won
 
-    def adjoint(
+    def apical(
         self,
         difference: Tensor,
         weight: Tensor | None,

@@ -41,7 +41,7 @@ def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchPar
     if not parameters:
         raise NetworkError("the Sequential has no layer with weights")
     last = populations[-1]
-    if last.activation != "identity":
+    if not last.activation.linear:
         raise NetworkError("the last layer must be linear: leave out the activation after it")
     old, new = last.name, "output"
     populations[-1] = replace(last, name=new, role="output")
@@ -83,7 +83,7 @@ def _add(
             before = projections[-1].operator if projections else None
             # Averages over padded windows average the bias with zeros; ours is added after.
             unbiased = not pre.bias or pool.padding == (0, 0)
-            commutes = pool.kind == "max" or (pre.activation == "identity" and unbiased)
+            commutes = pool.kind == "max" or (pre.activation.linear and unbiased)
             if isinstance(before, Conv2d) and before.pool is None and commutes:
                 pooled = replace(before, pool=pool)
                 pooled = replace(pooled, post=pooled.output_shape)
