@@ -76,7 +76,7 @@ def test_activations_at_their_corners() -> None:
 
 
 @given(plus=VALUES, minus=VALUES, alpha=WEIGHTS)
-def test_mean_and_difference(plus: float, minus: float, alpha: float) -> None:
+def test_mean(plus: float, minus: float, alpha: float) -> None:
     mean = dyad.mean(tensor(plus), tensor(minus), alpha)
     assert mean.item() == pytest.approx(alpha * plus + (1.0 - alpha) * minus, rel=0, abs=1e-14)
 

@@ -104,6 +104,10 @@ class Family(Mapping[str, type[Any]]):
         parameters: Any = vars(member).get("__dataclass_params__")
         if parameters is None or not parameters.frozen:
             raise _broken(member, f"the {self.title} {name!r} must be a frozen dataclass")
+        for field in fields(member):
+            if field.name in (self.key, *self.base.reserved):
+                said = f"the {self.title} {name!r} has a field {field.name}, which means something"
+                raise _broken(member, f"{said} else in a document; name it otherwise")
         self._members[name] = member
         member.kind = name
         model_of.cache_clear()
@@ -137,12 +141,14 @@ class Described:
 class Kind(Described):
     """Base of the base classes of families: ``class Rule(Kind, family="rule")``.
 
-    ``given`` names the fields that no document says, because whoever makes the object knows them.
+    ``given`` names the fields that no document says, because whoever makes the object knows them,
+    and ``reserved`` the names that no field can have, because a document says something else there.
     """
 
     family: ClassVar[Family]
     kind: ClassVar[str]
     given: ClassVar[tuple[str, ...]] = ()
+    reserved: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(
         cls, *, family: str | None = None, key: str = "kind", bare: bool = False, **options: Any
@@ -219,7 +225,7 @@ def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
     for field in fields(cls):
         annotation, own = hints[field.name], types[field.name]
         if is_dataclass(own):  # which takes no config
-            found[field.name] = TypeAdapter(InstanceOf[own])
+            found[field.name] = TypeAdapter(InstanceOf[own])  # type: ignore[misc, valid-type]
             continue
         with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
             found[field.name] = TypeAdapter(annotation, config=config)
@@ -268,10 +274,14 @@ def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationE
 
 
 class Section(BaseModel):
-    """A part of a document. Unknown keys are errors, and text is no number."""
+    """A part of a document. Unknown keys are errors, and text is no number.
+
+    ``elsewhere`` says of keys that are unknown here what they belong to.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
     makes: ClassVar[type[Any]]
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
 
 @cache

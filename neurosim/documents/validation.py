@@ -366,6 +366,8 @@ def _is_number(text: str) -> bool:
 
 def _unknown_key(key: str, shape: _Shape) -> str:
     known = _keys(shape)
+    if owner := getattr(shape.model, "elsewhere", {}).get(key):
+        return f"{key!r} belongs to {owner}"
     hint = did_you_mean(key, known)
     if ":" in key and key.partition(":")[0] in known:
         hint = "; put a space after the ':'"
@@ -405,6 +407,7 @@ def _merge(findings: Iterable[_Finding], level: int = 0) -> list[_Finding]:
             continue
         everything = [finding for member in members.values() for finding in member]
         expected = tuple(phrase for finding in everything for phrase in finding.expected)
-        choices = {k: v for finding in everything for k, v in finding.choices.items()}
+        # Of two ways to write the same choice, that of the first member.
+        choices = {k: v for finding in everything[::-1] for k, v in finding.choices.items()}
         merged.append(replace(everything[0], expected=expected, choices=choices))
     return merged

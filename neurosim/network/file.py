@@ -120,12 +120,18 @@ def _models(operators: tuple[Any, ...], activations: tuple[Any, ...]) -> tuple[A
     }
     layers = {"": _extended(_ShortLayer, "layer", short | keys_of(Conv2d) | own)}
     edges = {}
+    keys = {key for _, member in operators for key in keys_of(member)}
+    owners = {
+        key: " or ".join(f"'op: {name}'" for name, member in operators if key in keys_of(member))
+        for key in keys
+    }
     for name, member in operators:
         layers[name] = _extended(
             _NamedLayer, name, {"op": (Literal[name], ...)} | keys_of(member) | own
         )
         said = {"op": (Literal[name], "dense" if name == "dense" else ...)}
         edges[name] = _extended(_Edge, name, said | keys_of(member))
+        edges[name].elsewhere = owners
     hidden = Field(None, description="hidden populations; default relu")
     population = _extended(_Population, "population", {"activation": (activation, hidden)})
     some = Field(min_length=1)
@@ -221,7 +227,7 @@ def _from_chain(chain: Any, place: list[str | int]) -> Parts:
             if name in [population.name for population in populations]:
                 raise NetworkError(f"two populations are named {name!r}", ("name",))
             weighted = operator.weight_shape is not None
-            default = "identity" if last or isinstance(operator, Pool2d) else chain.activation
+            default = chain.activation if weighted and not last else "identity"
             population = Population(
                 name,
                 operator.post,
@@ -244,18 +250,19 @@ def _feedback(own: Any, whole: Any, pre: Population, operator: Operator) -> Feed
 
 def _layer_operator(pre: Shape, layer: Any) -> Operator:
     """The operator of a layer, whose target has the shape that the operator makes."""
-    made: Operator
+    asked = getattr(layer, "shape", None) and _shape(layer.shape)
     if isinstance(layer, _NamedLayer):
-        made = build(layer, pre=pre, post=_shape(layer.shape) if layer.shape else pre)
+        made: Operator = build(layer, Operator.family[layer.op], pre=pre, post=asked or pre)  # type: ignore[attr-defined]
     elif layer.dense is not None:
         made = Dense(pre, (layer.dense,))
     elif layer.conv is not None:
         made = build(layer, Conv2d, pre=pre, post=(layer.conv, 1, 1))
     else:
         made = build(layer, Pool2d, pre=pre, post=pre)
-    if made.output_shape == made.post or getattr(layer, "shape", None) is None:
-        return replace(made, post=made.output_shape)
-    raise NetworkError(f"{made.kind} makes {list(made.output_shape)}, not {list(made.post)}")
+    shape = made.output_shape
+    if asked and shape != asked:
+        raise NetworkError(f"{made.kind} makes {list(shape)}, which does not fit {list(asked)}")
+    return replace(made, post=shape)
 
 
 def _from_graph(graph: Any, place: list[str | int]) -> Parts:

@@ -59,6 +59,10 @@ class Operator(Kind, ABC, family="operator", key="op"):
     """
 
     given: ClassVar[tuple[str, ...]] = ("pre", "post")
+    reserved: ClassVar[tuple[str, ...]] = (
+        *("name", "from", "to", "shape", "activation", "bias", "feedback"),
+        *("input", "dense", "conv", "layers"),
+    )
     bounded: ClassVar[bool] = False  # says that without a weight, the spectral norm is at most 1
 
     pre: Shape
