@@ -18,6 +18,7 @@ import neurosim
 PACKAGE = Path(neurosim.__file__).parent
 PUBLIC = [
     "LPOM",
+    "Activation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -36,11 +37,13 @@ PUBLIC = [
     "HolomorphicEP",
     "InputError",
     "LocalJacobian",
+    "Loss",
     "Model",
     "Network",
     "NetworkError",
     "NeurosimError",
     "Noise",
+    "Operator",
     "Outcome",
     "Population",
     "Probe",
@@ -56,6 +59,7 @@ PUBLIC = [
     "fixed_point",
     "measure_convergence",
     "metrics",
+    "register",
     "schedules",
 ]
 SCHEDULES = [
