@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -76,10 +77,15 @@ class Conv2d(Sliding, SelectiveOperator):
     def unpooled(self) -> Conv2d:
         return replace(self, post=self.middle, pool=None)
 
-    @property
+    @cached_property
     def middle(self) -> Shape:
         """(C, H, W) after the convolution, before pooling."""
         return (self.post[0], *self.plane(self.pre, "conv"))
+
+    @cached_property
+    def _seen(self) -> Windows:
+        """What the kernels see of (C, H, W)."""
+        return self.windows(self.pre)
 
     @property
     def weight_shape(self) -> Shape:
@@ -121,9 +127,7 @@ class Conv2d(Sliding, SelectiveOperator):
         """All positions of the channels whose weights and biases are given."""
         early = None if self._late else bias
         if self.stride == (1, 1) and few_pay(weight, mean):
-            middle = correlate_few(
-                weight, mean, self.windows(self.pre), kept=len(weight) == self.post[0]
-            )
+            middle = correlate_few(weight, mean, self._seen, kept=len(weight) == self.post[0])
             middle = middle if early is None else middle.add_(early[:, None, None])
         else:
             mean = for_library(mean)
@@ -146,7 +150,7 @@ class Conv2d(Sliding, SelectiveOperator):
         before, where = needed(taps)
         if not self._gathers(len(before), len(weight), mean):
             return None
-        values = correlate(weight, mean.flatten(2), self.windows(self.pre).covered(before))
+        values = correlate(weight, mean.flatten(2), self._seen.covered(before))
         if bias is not None and not self._late:
             values = values + bias[:, None]
         if self.pool is None:
@@ -185,7 +189,7 @@ class Conv2d(Sliding, SelectiveOperator):
         if self.stride == (1, 1) and few_pay(turned, middle):
             # Of windows that move by one the adjoint is a convolution too, with the kernel turned.
             margin = self.kernel[0] - 1 - self.padding[0], self.kernel[1] - 1 - self.padding[1]
-            windows = Windows(self.windows(self.pre).output, self.kernel, (1, 1), margin)
+            windows = Windows(self._seen.output, self.kernel, (1, 1), margin)
             kept = len(turned) == self.pre[0]
             return correlate_few(turned.flip(2, 3), middle, windows, kept=kept)
         return self.input_gradient(size, weight, middle)
@@ -198,7 +202,7 @@ class Conv2d(Sliding, SelectiveOperator):
         Of a pooled difference only what these positions need is sent back.
         """
         turned = weight.transpose(0, 1)  # (C, C', kh, kw)
-        index = self.windows(self.pre).covering(positions)
+        index = self._seen.covering(positions)
         if self.pool is not None:
             before, places = needed(index)
             if self.pool.gathers(len(before), self.middle):
