@@ -120,11 +120,10 @@ def _models(operators: tuple[Any, ...], activations: tuple[Any, ...]) -> tuple[A
     }
     layers = {"": _extended(_ShortLayer, "layer", short | keys_of(Conv2d) | own)}
     edges = {}
-    keys = {key for _, member in operators for key in keys_of(member)}
-    owners = {
-        key: " or ".join(f"'op: {name}'" for name, member in operators if key in keys_of(member))
-        for key in keys
-    }
+    owners: dict[str, str] = {}
+    for name, member in operators:
+        for key in keys_of(member):
+            owners[key] = f"{owners[key]} or 'op: {name}'" if key in owners else f"'op: {name}'"
     for name, member in operators:
         layers[name] = _extended(
             _NamedLayer, name, {"op": (Literal[name], ...)} | keys_of(member) | own
