@@ -10,10 +10,11 @@ to the other two.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -92,6 +93,16 @@ class Operator(Kind, ABC, family="operator", key="op"):
         with torch.enable_grad():
             weight = mean.new_zeros(self.weight_shape).requires_grad_()
             (found,) = torch.autograd.grad(self.forward(mean, weight), weight, difference)
+        return found
+
+    @classmethod
+    def example(cls) -> list[Self]:
+        """Returns operators of this kind that the checks of a plugin try, of some small shapes."""
+        found = []
+        for pre in ((6,), (2, 6, 5)):
+            with suppress(NetworkError):  # it is not for this one
+                made = cls(pre, pre)
+                found.append(replace(made, post=made.output_shape))
         return found
 
     # ---- its geometry ----------------------------------------------------------------------------
