@@ -3,7 +3,7 @@
 A dyad has a basal potential ``a`` (input from below) and an apical potential ``Δ`` (input from
 above), and two states s⁺ and s⁻. It sends the mean of its states forward and their difference back
 (`Activation.difference`). Every variant of dual propagation is one `relax` with other weights:
-DP23 (Høier, Staudt & Zach, ICML 2023) eq. 8, DP24 (Høier & Zach, 2024) eq. 13.
+DP23 (Høier, Staudt & Zach, ICML 2023) eq. 8, DP24 (Høier & Zach, ICML 2024) eq. 13.
 """
 
 from __future__ import annotations

@@ -61,20 +61,22 @@ class Model(nn.Module):
                 module.register_parameter(kind, nn.Parameter(value.to(device)))
 
     def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
-        """The parameter ``<owner>.<kind>``, or None where the network has none of that name."""
+        """Returns the parameter ``<owner>.<kind>``, or None where there is none."""
         module = self._modules.get(owner)
         return None if module is None else module._parameters.get(kind)
 
     def feedback(self, projection: str) -> Tensor | None:
-        """The separate weight that differences go back through, or None where it is W itself."""
+        """Returns the separate weight of the way back, or None where it is W itself."""
         module = self._modules.get(projection)
         if module is None:
             return None
         return {**module._parameters, **module._buffers}.get("feedback")
 
     def bias_carrier(self, population: Population) -> Projection | None:
-        """The projection whose operator adds the population's bias: its first with a weight, where
-        that costs nothing, or its first."""
+        """Returns the projection whose operator adds the population's bias.
+
+        That is its first with a weight, where it costs nothing, or its first.
+        """
         if not population.bias:
             return None
         incoming = self.network.incoming(population.name)
@@ -89,14 +91,16 @@ class Model(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, x: Tensor) -> Tensor:
-        """The feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
+        """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
 
-        Raises InputError for a wrong shape, NetworkError where the network has a cycle.
+        Raises:
+            InputError: for a wrong shape.
+            NetworkError: where the network has a cycle.
         """
         return self.predict(x, Damage())
 
     def predict(self, x: Tensor, damage: Damage) -> Tensor:
-        """The same of a network with faults."""
+        """Returns the prediction of a network with faults."""
         network = self.network
         if network.cycle is not None:
             raise NetworkError(
@@ -121,7 +125,11 @@ class Model(nn.Module):
 
 
 def check_shape(what: str, array: Tensor, shape: Shape) -> None:
-    """Raises InputError unless ``array`` is (B, *shape) with B ≥ 1."""
+    """Checks that ``array`` is (B, *shape) with B ≥ 1.
+
+    Raises:
+        InputError: unless it is.
+    """
     if array.dim() != len(shape) + 1 or tuple(array.shape[1:]) != shape or not array.shape[0]:
         expected = ", ".join(["B", *map(str, shape)])
         raise InputError(f"the {what} has shape {list(array.shape)}; it must be [{expected}]")
@@ -133,8 +141,11 @@ def draw_weight(
     fans: tuple[int, int],
     generator: np.random.Generator,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Initial weights in float64: Glorot-uniform, normal of variance 1/fan-in or 2/fan-in, or
-    uniform in ±½/√fan-in, so weak that an energy of such weights has a single minimum."""
+    """Returns initial weights in float64.
+
+    Glorot-uniform, normal of variance 1/fan-in or 2/fan-in, or uniform in ±½/√fan-in, so weak that
+    an energy of such weights has a single minimum.
+    """
     fan_in, fan_out = fans
     match initialization:
         case "glorot_uniform":

@@ -100,7 +100,7 @@ class Conv2d(Sliding, SelectiveOperator):
         return self.pool is not None and self.pool.kind == "max"
 
     def _gathers(self, positions: int, channels: int, array: Tensor) -> bool:
-        """Whether to gather patches of an array at so many positions, for so many channels each."""
+        """Says if it pays to gather patches at so many positions, for so many channels each."""
         cost = POSITION_GATHER_COST if lies_by_position(array) else PATCH_GATHER_COST
         return gather_pays(positions, prod(self.middle[1:]), channels, cost)
 

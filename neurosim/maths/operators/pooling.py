@@ -60,7 +60,11 @@ class Pool(Sliding, Described):
         return cls(choice) if isinstance(choice, str) else choice
 
     def output(self, shape: Shape) -> Shape:
-        """The shape (C, H', W') that pooling makes of (C, H, W). Raises NetworkError."""
+        """Returns the shape (C, H', W') that pooling makes of (C, H, W).
+
+        Raises:
+            NetworkError: where no window fits, or padding makes up most of one.
+        """
         if any(p > k // 2 for p, k in zip(self.padding, self.kernel, strict=True)):
             raise NetworkError(
                 f"pool padding {list(self.padding)} is over half of the kernel {list(self.kernel)}"
@@ -68,7 +72,7 @@ class Pool(Sliding, Described):
         return (shape[0], *self.plane(shape, "pool"))
 
     def forward(self, array: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Pooled array, and for max the winners: indices into the H·W plane before pooling."""
+        """Returns the pooled array, and for max the winners: indices into the plane before it."""
         array = for_library(array)
         if self.kind == "max":
             swift = array.is_cpu and array.shape[1] >= WIDE and not array.requires_grad
@@ -97,7 +101,7 @@ class Pool(Sliding, Described):
         return back
 
     def gathers(self, positions: int, shape: Shape) -> bool:
-        """Whether to look up so many positions of (C, H, W), and not pool it as a whole."""
+        """Says if it pays to look up so many positions of (C, H, W), and not pool it as a whole."""
         return gather_pays(positions, prod(shape[1:]), 1, POOL_GATHER_COST)
 
     def some_forward(self, known: Tensor, where: Ints, taps: Ints) -> tuple[Tensor, Tensor | None]:

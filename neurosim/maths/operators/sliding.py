@@ -217,8 +217,10 @@ def _correlate_taps(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
 
 
 def few_pay(weight: Tensor, values: Tensor) -> bool:
-    """Whether `correlate_few` beats the library, whose kernels compute 16 channels at a time. It
-    adds in the dtype of the values, which the library does not do in bfloat16."""
+    """Says if `correlate_few` beats the library, whose kernels compute 16 channels at a time.
+
+    It adds in the dtype of the values, which the library does not do in bfloat16.
+    """
     channels, taps = len(weight), prod(weight.shape[2:])
     pays = channels <= FEW_CHANNELS and taps * channels <= weight.shape[1]
     return pays and values.is_cpu and values.dtype != torch.bfloat16
