@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, check_choices
-from neurosim.maths.operators.base import Operator, add_bias
-from neurosim.tensors import Selection
+from neurosim.maths.operators.base import Basal, Maybe, Operator, Part, add_bias
 
 Precision = Literal["float32", "bf16-mixed"]
 ROUNDED = torch.bfloat16
@@ -56,9 +55,7 @@ class Products:
     def __init__(self, operator: Operator, *, rounded: bool = False) -> None:
         self._operator, self.rounded = operator, rounded
 
-    def basal(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         """See `Operator.basal`. The winners are those among the rounded products."""
         if mean.is_complex():
             parts, _ = self.basal(_apart(mean), weight, None, selection)
@@ -70,13 +67,7 @@ class Products:
         # Adding a bias widens by itself, in the same pass.
         return add_bias(value, bias, selection).to(mean.dtype), winners
 
-    def apical(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         """See `Operator.apical`: Wᵀ δ, transposed and never conjugated."""
         if difference.is_complex():
             return _together(self.apical(_apart(difference), weight, winners, selection))
@@ -86,7 +77,7 @@ class Products:
         small, coarse = difference.to(ROUNDED), weight.to(ROUNDED)
         return self._operator.apical(small, coarse, winners, selection).to(difference.dtype)
 
-    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe) -> Tensor:
         """See `Operator.weight_gradient`; of complex values it is the real part of Σ δ s̄ᵀ."""
         if difference.is_complex():
             difference, mean = _apart(difference.conj()), _apart(mean)

@@ -25,6 +25,10 @@ from neurosim.tensors import Pair, Selection, Shape, rows
 
 MAX_DYADS = 10**8  # what a simulation can number and keep clocks for
 
+Maybe = Tensor | None  # a weight, a bias or winners, where there are any
+Part = Selection | None  # of the dyads; None for all
+Basal = tuple[Tensor, Tensor | None]  # potentials, and the winners of a max-pool
+
 # How many multiply-adds the copying of one gathered value costs. Rows of a weight are contiguous,
 # columns are not; patches are what kernels see of a plane, which comes in larger pieces where the
 # values of a position lie together; in pooling, a multiply-add is one look at a value. Constants,
@@ -72,11 +76,11 @@ class Operator(Kind, ABC, family="operator", key="op"):
     # ---- the linear map --------------------------------------------------------------------------
 
     @abstractmethod
-    def forward(self, mean: Tensor, weight: Tensor | None) -> Tensor:
+    def forward(self, mean: Tensor, weight: Maybe) -> Tensor:
         """Returns W s̄ (B, *post) of means s̄ (B, *pre)."""
 
     @abstractmethod
-    def adjoint(self, difference: Tensor, weight: Tensor | None) -> Tensor:
+    def adjoint(self, difference: Tensor, weight: Maybe) -> Tensor:
         """Returns Wᵀ δ (B, *pre) of differences δ (B, *post)."""
 
     @property
@@ -84,9 +88,7 @@ class Operator(Kind, ABC, family="operator", key="op"):
         """Shape of the weight, or None for an operator without one."""
         return None
 
-    def weight_gradient(
-        self, difference: Tensor, mean: Tensor, winners: Tensor | None = None
-    ) -> Tensor:
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe = None) -> Tensor:
         """Returns Σ over the batch of δ s̄ᵀ, in the weight's shape; by autograd of `forward`."""
         if self.weight_shape is None:
             raise NetworkError(f"{type(self).__name__} has no weight")
@@ -195,21 +197,13 @@ class Operator(Kind, ABC, family="operator", key="op"):
 
     # ---- what dyads receive ----------------------------------------------------------------------
 
-    def basal(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         """Returns W s̄ (+ b) and winners, of all dyads or as `Selection.take` has it."""
         values = _own(self.forward(mean.contiguous(), weight), mean)
         values = add_bias(values, bias, None)
         return values if selection is None else selection.take(values), None
 
-    def apical(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         """Returns Wᵀ δ, of all pre-synaptic dyads or of a selection of them."""
         values = _own(self.adjoint(difference.contiguous(), weight), difference)
         return values if selection is None else selection.take(values)
@@ -231,24 +225,18 @@ class SelectiveOperator(Operator):
     A subclass defines `basal` and `apical`, and its linear map is what they do with all dyads.
     """
 
-    def forward(self, mean: Tensor, weight: Tensor | None) -> Tensor:
+    def forward(self, mean: Tensor, weight: Maybe) -> Tensor:
         return self.basal(mean, weight, None, None)[0]
 
-    def adjoint(self, difference: Tensor, weight: Tensor | None) -> Tensor:
+    def adjoint(self, difference: Tensor, weight: Maybe) -> Tensor:
         return self.apical(difference, weight, None, None)
 
     @abstractmethod
-    def basal(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]: ...
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal: ...
 
     @abstractmethod
     def apical(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
+        self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part
     ) -> Tensor: ...
 
     def forward_selects(self, selection: Selection, batch: int) -> bool:
@@ -270,7 +258,7 @@ def _own(values: Tensor, sent: Tensor) -> Tensor:
     return values.clone() if shared else values
 
 
-def add_bias(values: Tensor, bias: Tensor | None, selection: Selection | None) -> Tensor:
+def add_bias(values: Tensor, bias: Maybe, selection: Part) -> Tensor:
     """Adds one value per dyad on (N,), or per conv channel on (C, H, W), to all or the selected."""
     if bias is None:
         return values

@@ -17,6 +17,9 @@ from neurosim.base import NetworkError, Written, register
 from neurosim.maths.operators.base import (
     PATCH_GATHER_COST,
     POSITION_GATHER_COST,
+    Basal,
+    Maybe,
+    Part,
     SelectiveOperator,
     gather_pays,
 )
@@ -36,7 +39,6 @@ from neurosim.maths.operators.sliding import (
 from neurosim.tensors import (
     Ints,
     Pair,
-    Selection,
     Shape,
     by_position,
     for_library,
@@ -104,9 +106,7 @@ class Conv2d(Sliding, SelectiveOperator):
         cost = POSITION_GATHER_COST if lies_by_position(array) else PATCH_GATHER_COST
         return gather_pays(positions, prod(self.middle[1:]), channels, cost)
 
-    def basal(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         assert weight is not None
         if selection is None:
             return self._whole_forward(mean, weight, bias)
@@ -121,9 +121,7 @@ class Conv2d(Sliding, SelectiveOperator):
         """An average over padded windows would average the bias with zeros: it is added after."""
         return self.pool is not None and self.pool.kind == "avg"
 
-    def _whole_forward(
-        self, mean: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _whole_forward(self, mean: Tensor, weight: Tensor, bias: Maybe) -> Basal:
         """All positions of the channels whose weights and biases are given."""
         early = None if self._late else bias
         if self.stride == (1, 1) and few_pay(weight, mean):
@@ -140,8 +138,8 @@ class Conv2d(Sliding, SelectiveOperator):
         return pooled, winners
 
     def _some_forward(
-        self, mean: Tensor, weight: Tensor, bias: Tensor | None, positions: Ints
-    ) -> tuple[Tensor, Tensor | None] | None:
+        self, mean: Tensor, weight: Tensor, bias: Maybe, positions: Ints
+    ) -> Basal | None:
         """The same at n positions: (B, C, n) each; None where it does not pay.
 
         Before pooling those under the windows are computed: Σ over c, t of W[c', c, t] x[c, at t].
@@ -160,18 +158,12 @@ class Conv2d(Sliding, SelectiveOperator):
             pooled = pooled + bias[:, None]
         return pooled, winners
 
-    def _unpooled(self, difference: Tensor, winners: Tensor | None) -> Tensor:
+    def _unpooled(self, difference: Tensor, winners: Maybe) -> Tensor:
         if self.pool is None:
             return difference
         return self.pool.adjoint(difference, self.middle, winners)
 
-    def apical(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         assert weight is not None
         if selection is None:
             return self._whole_adjoint(difference, weight, winners)
@@ -181,7 +173,7 @@ class Conv2d(Sliding, SelectiveOperator):
             return selection.cut(self._some_adjoint(difference, weight, winners, positions))
         return selection.cut(self._whole_adjoint(difference, weight, winners))
 
-    def _whole_adjoint(self, difference: Tensor, weight: Tensor, winners: Tensor | None) -> Tensor:
+    def _whole_adjoint(self, difference: Tensor, weight: Tensor, winners: Maybe) -> Tensor:
         """All positions of the pre-synaptic channels whose weights are given."""
         size = (len(difference), weight.shape[1], *self.pre[1:])
         middle = self._unpooled(difference, winners)
@@ -195,7 +187,7 @@ class Conv2d(Sliding, SelectiveOperator):
         return self.input_gradient(size, weight, middle)
 
     def _some_adjoint(
-        self, difference: Tensor, weight: Tensor, winners: Tensor | None, positions: Ints
+        self, difference: Tensor, weight: Tensor, winners: Maybe, positions: Ints
     ) -> Tensor:
         """The same at n positions, (B, C, n): Σ over c', t of W[c', c, t] δ[c', that has it at t].
 
@@ -212,9 +204,7 @@ class Conv2d(Sliding, SelectiveOperator):
         middle = by_position(middle) if lies_by_position(difference) else middle
         return correlate(turned, middle.flatten(2), index)
 
-    def weight_gradient(
-        self, difference: Tensor, mean: Tensor, winners: Tensor | None = None
-    ) -> Tensor:
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe = None) -> Tensor:
         middle = self._unpooled(difference, winners)
         back: Tensor = grad.conv2d_weight(  # type: ignore[no-untyped-call]
             for_library(mean), self.weight_shape, for_library(middle), self.stride, self.padding

@@ -13,6 +13,9 @@ from neurosim.base import register
 from neurosim.maths.operators.base import (
     COLUMN_GATHER_COST,
     ROW_GATHER_COST,
+    Basal,
+    Maybe,
+    Part,
     SelectiveOperator,
     add_bias,
     gather_pays,
@@ -43,9 +46,7 @@ class Dense(SelectiveOperator):
     def adjoint_selects(self, selection: Selection, batch: int) -> bool:
         return gather_pays(selection.count, prod(self.pre), batch, COLUMN_GATHER_COST)
 
-    def basal(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         assert weight is not None
         if bias is not None and len(self.post) == 3:  # one value per conv channel
             bias = bias[:, None].expand(-1, prod(self.post[1:])).reshape(-1)
@@ -55,22 +56,14 @@ class Dense(SelectiveOperator):
         some = None if bias is None else bias.index_select(0, selection.flat)
         return shaped(F.linear(mean.flatten(1), rows, some), selection), None
 
-    def apical(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         assert weight is not None
         flat = difference.flatten(1)
         if selection is None:
             return (flat @ weight).view(-1, *self.pre)
         return shaped(flat @ weight.index_select(1, selection.flat), selection)
 
-    def weight_gradient(
-        self, difference: Tensor, mean: Tensor, winners: Tensor | None = None
-    ) -> Tensor:
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe = None) -> Tensor:
         return difference.flatten(1).T @ mean.flatten(1)
 
     def forward_reach(self, sent: Tensor) -> Tensor:
@@ -97,18 +90,10 @@ class Identity(SelectiveOperator):
     def output_shape(self) -> Shape:
         return self.pre
 
-    def basal(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         return add_bias(_copied(mean, selection), bias, selection), None
 
-    def apical(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         return _copied(difference, selection)
 
     def forward_reach(self, sent: Tensor) -> Tensor:
@@ -124,6 +109,6 @@ class Identity(SelectiveOperator):
         return 1
 
 
-def _copied(array: Tensor, selection: Selection | None) -> Tensor:
+def _copied(array: Tensor, selection: Part) -> Tensor:
     """A copy: what a dyad saw when it woke must not change when the sender's message does."""
     return array.clone() if selection is None else selection.take(array)

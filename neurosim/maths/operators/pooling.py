@@ -14,6 +14,9 @@ from torch import Tensor
 from neurosim.base import Described, NetworkError, Written, register
 from neurosim.maths.operators.base import (
     POOL_GATHER_COST,
+    Basal,
+    Maybe,
+    Part,
     SelectiveOperator,
     add_bias,
     gather_pays,
@@ -27,7 +30,7 @@ from neurosim.maths.operators.sliding import (
     at,
     packed,
 )
-from neurosim.tensors import Ints, Selection, Shape, blank, for_library, rows, upload
+from neurosim.tensors import Ints, Shape, blank, for_library, rows, upload
 
 # From so many channels on torch's max-pooling on the CPU is faster with the channels last, although
 # what is pooled has to be reordered before and after; gradients would stay reordered.
@@ -71,7 +74,7 @@ class Pool(Sliding, Described):
             )
         return (shape[0], *self.plane(shape, "pool"))
 
-    def forward(self, array: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, array: Tensor) -> Basal:
         """Returns the pooled array, and for max the winners: indices into the plane before it."""
         array = for_library(array)
         if self.kind == "max":
@@ -84,7 +87,7 @@ class Pool(Sliding, Described):
             return pooled.contiguous(), winners.contiguous()
         return F.avg_pool2d(array, self.kernel, self.stride, self.padding), None
 
-    def adjoint(self, array: Tensor, shape: Shape, winners: Tensor | None) -> Tensor:
+    def adjoint(self, array: Tensor, shape: Shape, winners: Maybe) -> Tensor:
         """Sends (B, C, H', W') back to (B, *shape): to the winners, or evenly over the window."""
         array = for_library(array)
         like = blank((len(array), *shape), array)
@@ -104,7 +107,7 @@ class Pool(Sliding, Described):
         """Says if it pays to look up so many positions of (C, H, W), and not pool it as a whole."""
         return gather_pays(positions, prod(shape[1:]), 1, POOL_GATHER_COST)
 
-    def some_forward(self, known: Tensor, where: Ints, taps: Ints) -> tuple[Tensor, Tensor | None]:
+    def some_forward(self, known: Tensor, where: Ints, taps: Ints) -> Basal:
         """`forward` for n windows: (B, C, n) and winners, from values (B, C, m) of the plane.
 
         ``taps`` (n, kh·kw) are the positions under the windows, ``where`` these in ``known``.
@@ -123,9 +126,7 @@ class Pool(Sliding, Described):
         positions = upload(taps.reshape(-1), known.device)
         return best.squeeze(-1), positions[won.squeeze(-1)]
 
-    def some_adjoint(
-        self, array: Tensor, shape: Shape, winners: Tensor | None, positions: Ints
-    ) -> Tensor:
+    def some_adjoint(self, array: Tensor, shape: Shape, winners: Maybe, positions: Ints) -> Tensor:
         """`adjoint` at n positions of the plane: (B, C, n)."""
         holders = packed(self.windows(shape).covering(positions))
         back = at(array.flatten(2), holders)
@@ -161,9 +162,7 @@ class Pool2d(SelectiveOperator):
     def has_winners(self) -> bool:
         return self.pool.kind == "max"
 
-    def basal(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         if selection is None:
             pooled, winners = self.pool.forward(mean)
             return add_bias(pooled, bias, None), winners
@@ -177,13 +176,7 @@ class Pool2d(SelectiveOperator):
         won = None if winners is None else selection.cut(winners)
         return add_bias(selection.cut(pooled), bias, selection), won
 
-    def apical(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         if selection is None:
             return self.pool.adjoint(difference, self.pre, winners)
         channels, positions = selection.box
