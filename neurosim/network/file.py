@@ -19,6 +19,7 @@ from neurosim.base import (
     NetworkError,
     Section,
     build,
+    inside,
     keys_of,
     unknown,
     written,
@@ -178,27 +179,27 @@ def parts_of(document: documents.Document) -> Parts:
     Raises:
         DocumentError: with the line of each problem.
     """
-    place: list[str | int] = []
     value = document.value
     is_graph = isinstance(value, dict) and ("populations" in value or "projections" in value)
     chain, graph = file_models()
     try:
         if is_graph:
-            return _from_graph(documents.parse(graph, document), place)
-        return _from_chain(documents.parse(chain, document), place)
+            return _from_graph(documents.parse(graph, document))
+        return _from_chain(documents.parse(chain, document))
     except NetworkError as error:
-        raise DocumentError([document.problem((*place, *error.place), str(error))]) from None
+        raise DocumentError([document.problem(error.place, str(error))]) from None
+    except ConfigurationError as error:  # of an activation
+        raise DocumentError([document.problem(error.option, str(error))]) from None
 
 
 @contextmanager
-def _at(place: list[str | int], *path: str | int) -> Iterator[None]:
-    """Where in the document we are, for the error that leaves this block."""
-    place[:] = path
+def _projection(ends: str) -> Iterator[None]:
+    """Names the projection in the errors of its operator."""
     try:
         yield
-    except ConfigurationError as error:  # of an operator or an activation
-        raise NetworkError(str(error), error.option) from None
-    place[:] = ()
+    except (NetworkError, ConfigurationError) as error:
+        place = error.place if isinstance(error, NetworkError) else error.option
+        raise NetworkError(f"projection {ends}: {error}", place) from None
 
 
 def _shape(value: int | list[int]) -> Shape:
@@ -208,21 +209,17 @@ def _shape(value: int | list[int]) -> Shape:
     return shape
 
 
-def _from_chain(chain: Any, place: list[str | int]) -> Parts:
-    with _at(place, "input"):
+def _from_chain(chain: Any) -> Parts:
+    with inside("input"):
         populations = [Population("input", _shape(chain.input), "identity", "input", False)]
     projections: list[Projection] = []
     for index, layer in enumerate(chain.layers):
-        with _at(place, "layers", index):
+        with inside("layers", index):
             last = index == len(chain.layers) - 1
             name = layer.name or ("output" if last else f"layer{index + 1}")
             pre = populations[-1]
-            try:
+            with _projection(f"from {pre.name!r} {list(pre.shape)} to {name!r}"):
                 operator = _layer_operator(pre.shape, layer)
-            except (NetworkError, ConfigurationError) as error:
-                raise NetworkError(
-                    f"projection from {pre.name!r} {list(pre.shape)} to {name!r}: {error}"
-                ) from None
             if name in [population.name for population in populations]:
                 raise NetworkError(f"two populations are named {name!r}", ("name",))
             weighted = operator.weight_shape is not None
@@ -264,10 +261,10 @@ def _layer_operator(pre: Shape, layer: Any) -> Operator:
     return replace(made, post=shape)
 
 
-def _from_graph(graph: Any, place: list[str | int]) -> Parts:
+def _from_graph(graph: Any) -> Parts:
     populations: dict[str, Population] = {}
     for name, spec in graph.populations.items():
-        with _at(place, "populations", name):
+        with inside("populations", name):
             activation = build(spec.activation) or ("relu" if spec.role == "hidden" else "identity")
             populations[name] = Population(
                 name, _shape(spec.shape), activation, spec.role, bool(spec.bias)
@@ -275,17 +272,15 @@ def _from_graph(graph: Any, place: list[str | int]) -> Parts:
     projections: list[Projection] = []
     for index, edge in enumerate(graph.projections):
         for key, name in (("from", edge.pre), ("to", edge.post)):
-            with _at(place, "projections", index, key):
+            with inside("projections", index, key):
                 if name not in populations:
                     raise NetworkError(unknown("population", name, list(populations)))
-        with _at(place, "projections", index):
+        with inside("projections", index):
             pre, post = populations[edge.pre], populations[edge.post]
             name = edge.name or f"{edge.pre}->{edge.post}"
-            try:
+            ends = f"{name!r} from {pre.name!r} {list(pre.shape)} to {post.name!r}"
+            with _projection(f"{ends} {list(post.shape)}"):
                 operator = _edge_operator(pre.shape, post.shape, edge)
-            except (NetworkError, ConfigurationError) as error:
-                ends = f"{name!r} from {pre.name!r} {list(pre.shape)} to {post.name!r}"
-                raise NetworkError(f"projection {ends} {list(post.shape)}: {error}") from None
             feedback = _feedback(edge, graph, pre, operator)
             projections.append(Projection(name, edge.pre, edge.post, operator, feedback))
             if [p.name for p in projections].count(name) > 1:
