@@ -85,19 +85,13 @@ def check_phases(
             "learn_every",
         )
     for (projection, kind), channel in channels.items():
-        rough = [name for name in ("quantize", "noise") if effect_of(channel, name)]
+        rough = [a.effect.name for a in channel.acting if not a.effect.for_complex]
         if rule.holomorphic and rough:
             raise ConfigurationError(
                 f"the {kind} channel of {projection!r} has {rough[0]}, which is defined for real "
                 f"messages, but those of {type(rule).__name__} are complex; leave it out",
                 "channels",
             )
-
-
-def effect_of(channel: Channel, name: str) -> bool:
-    """Whether a channel changes values in this way."""
-    effect = getattr(channel, name)
-    return effect is not None and getattr(effect, "std", effect) != 0
 
 
 def check_probes(probes: Sequence[Probe], network: Network, rule: Rule) -> None:
