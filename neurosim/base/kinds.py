@@ -154,14 +154,14 @@ class Kind(Described):
             cls.family = FAMILIES[family] = Family(family, cls, key, bare=bare)
 
     @classmethod
-    def of(cls, value: object) -> Self:
-        """Makes a member of its name, with the defaults, or returns a member as it is.
+    def of(cls, value: object, **options: Any) -> Self:
+        """Makes a member of its name and its ``options``, or returns a member as it is.
 
         Raises:
             ConfigurationError: for anything else.
         """
         if isinstance(value, str):
-            value = cls.family[value]()
+            value = cls.family[value](**options)
         if not isinstance(value, cls):
             title = cls.family.title
             said = f"the {title} must be a {cls.__name__} or one of {', '.join(cls.family)}"

@@ -10,15 +10,15 @@ import torch
 from pydantic import AfterValidator, Field
 
 from neurosim.base import Count, Portion, Positive
+from neurosim.channels import Channels
 from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.documents import Document
 from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
 from neurosim.learning import Evaluation
 from neurosim.maths import LossName, Precision
-from neurosim.network import Feedback
+from neurosim.network import Faults, Feedback
 from neurosim.rules import DualPropagation, Rule
-from neurosim.scenario.sections.channels import ChannelsSection, FaultsSection
 from neurosim.scenario.sections.schedules import (
     AdamSection,
     AnyData,
@@ -133,8 +133,8 @@ class ScenarioFile:
         says("the tick from which the target acts; default 0, parallel: the depth"),
     ] = None
     stop: Annotated[Stop | None, says("end an inference once both residuals are small")] = None
-    channels: ChannelsSection = ChannelsSection()
-    faults: FaultsSection = FaultsSection()
+    channels: Annotated[Channels, says("what happens to messages on their way")] = Channels()
+    faults: Annotated[Faults, says("what is broken")] = Faults()
     plasticity: Plasticity = Plasticity()
     training: Training = Training()
     probes: list[AnyProbe] = field(default_factory=lambda: ["accuracy"])

@@ -81,9 +81,9 @@ class Scenario:
             path = ("plasticity", "learning_rate", "warmup_epochs")
             raise DocumentError([document.problem(path, message)])
         with located(document, ("faults",)):
-            file.faults.make().damage(self.network, file.seed)
+            file.faults.damage(self.network, file.seed)
         with located(document, ("channels",)):
-            file.channels.make().resolve(self.network, file.schedule.tick)
+            file.channels.resolve(self.network, file.schedule.tick)
         if file.nudge_after is None and not rule.phases:
             with located(document, ("schedule",)):
                 file.schedule.nudge_after(self.network.depth)
@@ -209,8 +209,8 @@ class Scenario:
             rule=file.rule,
             loss=file.loss,
             schedule=file.schedule,
-            channels=file.channels.make(),
-            faults=file.faults.make(),
+            channels=file.channels,
+            faults=file.faults,
             init=file.init,
             nudge_after=file.nudge_after,
             learn_every=file.plasticity.every,
