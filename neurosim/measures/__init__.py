@@ -21,13 +21,13 @@ from neurosim.measures.metrics import (
     staleness,
 )
 from neurosim.measures.objective import alpha_objective
-from neurosim.measures.probes import Probe, ProbeKind, Recorder, Trace
+from neurosim.measures.probes import Observation, Probe, Recorder, Trace, in_order
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
 
 __all__ = [
     "Alignment",
+    "Observation",
     "Probe",
-    "ProbeKind",
     "Recorder",
     "Residual",
     "Staleness",
@@ -42,6 +42,7 @@ __all__ = [
     "feedback_alignment",
     "fgsm",
     "in_flight",
+    "in_order",
     "lipschitz_bound",
     "output_potential",
     "parallel_wake",

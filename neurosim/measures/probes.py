@@ -21,10 +21,10 @@ Woken = Sequence[tuple[int, Selection | None]]
 
 @dataclass(frozen=True)
 class Observation:
-    """Holds what probes look at: a simulation at the end of ``tick``, before anything else happens.
+    """Holds what probes look at: a simulation at the end of ``tick``.
 
-    ``unit`` is the simulated time of one tick. ``woken`` are the dyads that woke in it, by the index
-    of their cell; None for all of its dyads.
+    ``unit`` is the simulated time of one tick. ``woken`` are the dyads that woke in it, by the
+    index of their cell; None for all of its dyads.
     """
 
     state: State
@@ -41,10 +41,10 @@ class _ByName(ABCMeta):
     """Lets ``Probe("residual", every=2)`` make the member of that name."""
 
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
-        if not cls.__abstractmethods__ or not arguments:
+        if not cls.__abstractmethods__:
             return super().__call__(*arguments, **options)
-        kind, *every = arguments
-        return Probe.of(kind, **options | dict(zip(("every",), every, strict=True)))
+        options |= dict(zip(("kind", "every"), arguments, strict=False))
+        return Probe.of(options.pop("kind", None), **options)
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
     """Records a measure at every ``every``-th tick, and at the last. Base class of all probes.
 
     ``Probe("residual", every=2)`` and ``Probe.of("residual", every=2)`` make a member by its name.
-    ``tracks``: messages must remember when they were sent. ``at_end``: it also records at the end of
-    an inference, due or not. ``per``: what ``every`` counts; training itself records what is not
-    per tick.
+    ``tracks``: messages must remember when they were sent. ``at_end``: it also records at the end
+    of an inference, due or not. ``per``: what ``every`` counts; training itself records what is
+    not per tick.
     """
 
     per: ClassVar[Literal["tick", "step", "epoch"]] = "tick"
@@ -297,7 +297,7 @@ class StalenessProbe(Probe):
 @register("feedback_angle")
 @dataclass(frozen=True)
 class FeedbackAngleProbe(Probe):
-    """Measures angle (degrees) and norm ratio of feedback weights to forward ones, by projection."""
+    """Measures angle (degrees) and norm ratio of feedback to forward weights, by projection."""
 
     def measure(self, seen: Observation) -> Record:
         return _aligned(feedback_alignment(seen.state))

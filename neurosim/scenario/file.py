@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -18,13 +18,13 @@ from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
 from neurosim.learning import Evaluation
 from neurosim.maths import LossName, Precision
+from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
 from neurosim.rules import DualPropagation, Rule
 from neurosim.scenario.sections.schedules import (
     AdamSection,
     AnyLearningRate,
     AnyOptimizer,
-    AnyProbe,
     ConstantSection,
 )
 from neurosim.schedules import Schedule
@@ -137,7 +137,9 @@ class ScenarioFile:
     faults: Annotated[Faults, says("what is broken")] = Faults()
     plasticity: Plasticity = Plasticity()
     training: Training = Training()
-    probes: list[AnyProbe] = field(default_factory=lambda: ["accuracy"])
+    probes: Annotated[tuple[Probe, ...], says("what is recorded, and how often")] = (
+        Probe.of("accuracy"),
+    )
     robustness: Annotated[Robustness | None, says("also measure this of the trained network")] = (
         None
     )

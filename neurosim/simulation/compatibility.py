@@ -96,14 +96,14 @@ def check_phases(
 
 def check_probes(probes: Sequence[Probe], network: Network, rule: Rule) -> None:
     """Raises ConfigurationError for a probe that cannot measure this network."""
-    if network.cycle is None or rule.prediction == "settled":
-        return
-    if any(p.kind == "gradient_angle" for p in probes):
-        raise ConfigurationError(
-            "the probe gradient_angle compares with back-propagation, which needs a network "
-            "without cycles",
-            "probes",
-        )
+    for probe in probes:
+        probe.check(network, rule)
+        if probe.per != "tick":
+            raise ConfigurationError(
+                f"the probe {probe.kind} is recorded by training, every so many {probe.per}s, not "
+                "within an inference",
+                "probes",
+            )
 
 
 def check_length(ticks: int, nudge_after: int, learn_every: int | None) -> None:
