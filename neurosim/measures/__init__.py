@@ -8,6 +8,7 @@ from neurosim.measures.gradients import (
     feedback_alignment,
     true_gradient,
 )
+from neurosim.measures.input_change import InputChange
 from neurosim.measures.metrics import (
     Residual,
     Staleness,
@@ -26,6 +27,7 @@ from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
 
 __all__ = [
     "Alignment",
+    "InputChange",
     "Observation",
     "Probe",
     "Recorder",
