@@ -21,7 +21,6 @@ import neurosim
 from neurosim.base.words import duration
 from neurosim.cli.main import main
 from neurosim.documents.document import load
-from neurosim.records.summary import quantities
 from neurosim.runs.listeners.display import Display
 from neurosim.scenario.scenario import Scenario
 
@@ -236,7 +235,6 @@ def test_the_summary_of_a_run(tmp_path: Path) -> None:
     assert output.splitlines() == [
         "status         finished",
         f"test accuracy  {100 * summary['test_accuracy']:.2f} %",
-        f"gradient angle {quantities()['gradient_angle'].text(summary['gradient_angle'])}",
         f"duration       {duration(summary['seconds'])}",
         f"ticks          {summary['ticks']}",
         f"wakes          {summary['wakes']:,}",

@@ -28,7 +28,7 @@ class Figure(NamedTuple):
     """Holds a chart or a table with its title, or says why it is left out."""
 
     title: str
-    content: Chart | Listing | None
+    content: Chart | Listing | None = None
     why_not: str = ""
     where: str = ""  # which of several of that title
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, prod
+from math import ceil
 from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
 
 from neurosim.base import number
 from neurosim.records import Run, Traces, group, moment_text, time_of, told
 from neurosim.reports.page import Figure, Listing, Report, listed
 from neurosim.reports.plots import charts, draw_network, wake_chart
+from neurosim.reports.plots.drawing import weights_of
 
 if TYPE_CHECKING:  # a report needs no torch
-    from neurosim.network import Network, Projection
+    from neurosim.network import Network
 
 MAX_SCENARIO = 200_000  # characters shown
 MAX_EPOCHS = 60  # rows shown
@@ -22,6 +21,10 @@ MAX_EPOCHS = 60  # rows shown
 _EPOCH = "epoch train_loss test_loss test_accuracy validation_accuracy seconds ticks wakes messages"
 RESIDUAL = "‖s − T(s)‖ / ‖s‖, where T is one parallel wake of all dyads."
 _FLIGHT = "Sent and not yet arrived, all samples of the batch; lost ones do not count."
+_COUNTS = {
+    "Messages": {"mean_messages": "mean", "difference_messages": "difference"},
+    "Synaptic operations": {"synaptic_operations": ""},
+}
 _STALENESS = {
     "lag": (
         "lag (time units)",
@@ -60,7 +63,7 @@ def shared_context(run: Run, network: Network | None) -> dict[str, Any]:
     known = status in ("finished", "interrupted", "failed")
     single = {key: value for key, value in run.summary.items() if not isinstance(value, list)}
     projections = [
-        (q.name, q.pre, q.post, type(q.operator).__name__, *_weights(q), q.feedback)
+        (q.name, q.pre, q.post, type(q.operator).__name__, *weights_of(q), q.feedback)
         for q in (network.projections if network else ())
     ]
     header = ("projection", "from", "to", "operator", "weight shape", "weights", "feedback")
@@ -70,17 +73,12 @@ def shared_context(run: Run, network: Network | None) -> dict[str, Any]:
         "css": status if known else "interrupted",
         "error": str(error) if error else "",
         "numbers": listed("Summary of the run", ("what", "value"), single, but),
-        "drawing": Markup(draw_network(network)) if network else None,
+        "drawing": draw_network(network) if network else None,
         "projections": Listing("Projections", header, projections),
         "scenario": run.scenario,
         "most": MAX_SCENARIO,
         "environment": listed("Machine and software", ("what", "value"), run.environment),
     }
-
-
-def _weights(projection: Projection) -> tuple[str | None, int | None]:
-    shape = projection.operator.weight_shape
-    return (None, None) if shape is None else (" × ".join(map(str, shape)), prod(shape))
 
 
 def _learning(run: Run) -> list[Figure]:
@@ -118,35 +116,50 @@ def _inference(run: Run, network: Network | None) -> list[Figure]:
     parameters = list(network.parameter_shapes()) if network else []
     projections = [q.name for q in network.projections] if network else []
     begins = [time for _, time in _phases(run)[1:]]
-    found = []
-    residuals, angles, counts = run.of("residual"), run.of("gradient_angle"), run.of("messages")
-    why_not = "every recorded value is zero or not finite" if residuals else _none("residual")
+    found: list[Figure] = []
+
+    def add(
+        title: str, probe: str, key: str, series: charts.Series, label: str, *note: str, **more: Any
+    ) -> None:
+        chart = charts.trace_chart(key, run.of(probe), series, label, *note, **more)
+        empty = "every recorded value is zero or not finite"
+        found.append(Figure(title, chart, empty if run.of(probe) else _none(probe)))
+
+    def named(probe: str, key: str, order: Sequence[str], total: str) -> charts.Series:
+        names = charts.in_traces(run.of(probe), key, order)
+        return charts.by_name(names, (key, None), f"total_{key}", total)
+
     for kind in ("mean", "difference"):
+        series = named("residual", kind, populations, "all populations")
+        title, log = f"Residual of the {kind}", {"scale": "log", "begins": begins}
         label = f"residual of the {kind} (relative)"
-        series = _with_total(residuals, kind, populations, "all populations")
-        more: Any = {"scale": "log", "begins": begins}
-        chart = charts.trace_chart(f"residual-{kind}", residuals, series, label, RESIDUAL, **more)
-        found.append(Figure(f"Residual of the {kind}", chart, why_not))
+        add(title, "residual", f"residual-{kind}", series, label, RESIDUAL, **log)
+    angles = run.of("gradient_angle")
     chart = charts.angle_chart(angles, parameters)
     found.append(Figure(f"Angle to {_true(angles)}", chart, _none("gradient_angle")))
     if turned := run.of("feedback_angle"):
         # As it was at the end of each inference that was recorded.
         ends = [{**entries[-1], "epoch": epoch} for (epoch, _), entries in sorted(turned.items())]
-        series = _with_total(turned, "angle", projections, "all projections")
+        series = named("feedback_angle", "angle", projections, "all projections")
         label = "angle to forward weights (°)"
         chart = charts.epoch_chart("feedback", ends, series, label, scale="degrees")
         found.append(Figure("Feedback weights", chart, "no value was finite"))
-    series = charts.labelled({"mean_messages": "mean", "difference_messages": "difference"})
-    label = "messages (count since start)"
-    chart = charts.trace_chart("messages", counts, series, label, begins=begins)
-    found.append(Figure("Messages", chart, _none("messages")))
-    series = charts.labelled({"synaptic_operations": ""})
-    label = "synaptic operations (count since start)"
-    chart = charts.trace_chart("synaptic-operations", counts, series, label, begins=begins)
-    found.append(
-        Figure("Synaptic operations", chart and chart._replace(legend=()), _none("messages"))
-    )
-    found += _messages(run, populations, projections)
+    for title, labels in _COUNTS.items():
+        key, label = title.lower().replace(" ", "-"), f"{title.lower()} (count since start)"
+        add(title, "messages", key, charts.labelled(labels), label, begins=begins)
+    # Messages on their way and how old what is seen is, where a probe has looked.
+    for kind in ("mean", "difference") if run.of("in_flight") else ():
+        series = named("in_flight", kind, projections, "all projections")
+        title, label = (
+            f"{kind.capitalize()} messages in flight",
+            f"{kind} messages in flight (count)",
+        )
+        add(title, "in_flight", f"flight-{kind}", series, label, _FLIGHT)
+    for measure, (label, meaning) in _STALENESS.items() if run.of("staleness") else ():
+        for kind in ("mean", "difference"):
+            title, key = f"Staleness of {kind}s: {measure}", f"stale-{kind}-{measure}"
+            series = named("staleness", f"{kind}_{measure}", populations, "")[1:]
+            add(title, "staleness", key, series, f"{kind}: {label}", meaning)
     sizes = {p.name: p.size for p in network.dyadic} if network else None
     chart = wake_chart(run.of("wakes"), sizes, begins)
     return [*found, Figure("Wakes", chart, _none("wakes")), _reach(run.of("reach"), populations)]
@@ -154,29 +167,6 @@ def _inference(run: Run, network: Network | None) -> list[Figure]:
 
 def _none(probe: str) -> str:
     return f"the probe {probe} recorded nothing"
-
-
-def _with_total(traces: Traces, key: str, order: Sequence[str], total: str) -> charts.Series:
-    names = charts.in_traces(traces, key, order)
-    return charts.by_name(names, (key, None), f"total_{key}", total)
-
-
-def _messages(run: Run, populations: Sequence[str], projections: Sequence[str]) -> list[Figure]:
-    """Draws messages on their way and how old what is seen is, where a probe has looked."""
-    flights, stale, found = run.of("in_flight"), run.of("staleness"), []
-    for kind in ("mean", "difference") if flights else ():
-        series = _with_total(flights, kind, projections, "all projections")
-        label = f"{kind} messages in flight (count)"
-        chart = charts.trace_chart(f"flight-{kind}", flights, series, label, _FLIGHT)
-        found.append(Figure(f"{kind.capitalize()} messages in flight", chart, "there were none"))
-    for measure, (label, meaning) in _STALENESS.items() if stale else ():
-        for kind in ("mean", "difference"):
-            key = f"{kind}_{measure}"
-            series = _with_total(stale, key, populations, "")[1:]
-            key = f"stale-{kind}-{measure}"
-            chart = charts.trace_chart(key, stale, series, f"{kind}: {label}", meaning)
-            found.append(Figure(f"Staleness of {kind}s: {measure}", chart, "no value was finite"))
-    return found
 
 
 def _true(traces: Traces) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # a report needs no torch
     from neurosim.network import Network
 
 _DISTANCE = "‖s − s*‖ / ‖s*‖, where s* is the exact fixed point."
+_OBJECTIVES = {"objective": "Contrastive objective", "objective_alpha": "Objective L_α"}
 _ARRIVALS = {
     "time_to_reach": "reached",
     "mean_time_to_tolerance": "mean",
@@ -52,7 +53,8 @@ def report_of_study(run: Run, network: Network | None) -> Report:
     if sweeps is not None:
         residual, order = number(summary.get("reference_residual")), summary.get("reference_order")
         context["reference"] = f"{residual or 0.0:.1e} after {sweeps:,.0f} sweeps ({order})"
-    figures = {"convergence": _convergence(run), "gradients": _gradients(run)}
+    parts = {"convergence": _convergence, "gradients": _gradients}
+    figures = {key: draw(run) if run.convergence else [] for key, draw in parts.items()}
     return Report("study.html", run_name(run), figures, context, run.notes)
 
 
@@ -87,56 +89,49 @@ def _arrivals(run: Run) -> Listing:
 
 def _convergence(run: Run) -> list[Figure]:
     entries, found = run.convergence, []
-    if not entries:
-        return []
     none = dict.fromkeys(("residual", "distance"), "every recorded value is zero or not finite")
     if run.summary.get("reference_problem") is not None:
         none["distance"] = "no fixed point was found"
     names = names_in(entries, "populations")
     for what, note in (("residual", RESIDUAL), ("distance", _DISTANCE)):
         for kind in ("mean", "difference"):
-            key, label = f"{what}_{kind}", f"{what} of the {kind} (relative)"
-            path = ("populations", None, key)
-            series = charts.by_name(names, path, key, "all populations")
-            chart = charts.study_chart(
-                f"{what}-{kind}", entries, series, label, note=note, scale="log"
-            )
-            found.append(Figure(f"{what.capitalize()} of the {kind}", chart, none[what]))
+            key, title = f"{what}_{kind}", f"{what} of the {kind}"
+            series = charts.by_name(names, ("populations", None, key), key, "all populations")
+            more: Any = {"note": note, "scale": "log"}
+            chart = charts.study_chart(key, entries, series, f"{title} (relative)", **more)
+            found.append(Figure(title.capitalize(), chart, none[what]))
     for against in ("wakes", "messages"):
-        for what in ("residual", "distance"):
+        for what, why in none.items():
             series = charts.labelled({f"{what}_{kind}": kind for kind in ("mean", "difference")})
             label, key = f"{what} (relative)", f"{what}-{against}"
             chart = charts.study_chart(key, entries, series, label, against, scale="log")
-            found.append(Figure(f"{what.capitalize()} against {against}", chart, none[what]))
-    objectives = {"objective": "Contrastive objective", "objective_alpha": "Objective L_α"}
-    for key, title in objectives.items():
-        series = charts.labelled({key: title})
-        chart = charts.study_chart(key, entries, series, "objective (mean per sample)")
-        chart = chart and chart._replace(legend=())
+            found.append(Figure(f"{what.capitalize()} against {against}", chart, why))
+    for key, title in _OBJECTIVES.items():
+        series, label = charts.labelled({key: ""}), "objective (mean per sample)"
+        chart = charts.study_chart(key, entries, series, label)
         found.append(Figure(title, chart, "it is not defined for this rule"))
     return found
 
 
 def _gradients(run: Run) -> list[Figure]:
     entries, found = run.convergence, []
-    if not entries:
-        return []
     names = names_in(entries, "parameters")
+    scales: Any = {"gradient_angle": "degrees", "fixed_point_angle": "log"}
     for kind, (title, why) in _REFERENCES.items():
         measures = {
-            "angle": (f"Angle to {title}", f"angle to {title} (°)"),
-            "norm_ratio": (f"Norm against {title}", "ratio of norms (local / reference)"),
+            f"{kind}_angle": (f"Angle to {title}", f"angle to {title} (°)"),
+            f"{kind}_norm_ratio": (f"Norm against {title}", "ratio of norms (local / reference)"),
         }
-        for measure, (heading, label) in measures.items():
-            key = f"{kind}_{measure}"
+        for key, (heading, label) in measures.items():
             series = charts.by_parameter(names, ("parameters", None, key), key)
-            scale = {"gradient_angle": "degrees", "fixed_point_angle": "log"}.get(key, "linear")
-            chart = charts.study_chart(key, entries, series, label, scale=scale)
-            found.append(Figure(heading, chart, why))
+            more = {"scale": scales.get(key, "linear")}
+            found.append(
+                Figure(heading, charts.study_chart(key, entries, series, label, **more), why)
+            )
     angles = {"gradient_angle": "to back-propagation", "fixed_point_angle": "to the fixed point"}
     for against in ("wakes", "messages"):
-        series = charts.labelled(angles)
-        label, key = "angle of the gradient (°)", f"angles-{against}"
+        series, key = charts.labelled(angles), f"angles-{against}"
+        label = "angle of the gradient (°)"
         chart = charts.study_chart(key, entries, series, label, against, scale="log")
         found.append(Figure(f"Angles against {against}", chart, "there are none"))
     return found

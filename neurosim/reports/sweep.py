@@ -149,7 +149,8 @@ def _means(results: Results, quantities: Sequence[Quantity]) -> Listing | None:
     best = []
     for one, column in zip(quantities, columns, strict=True):
         means = [mean for seeds in column if (mean := seeds.mean) is not None]
-        best.append((max if one.better == "higher" else min)(means) if one.better else None)
+        marked = one.better and min(means) < max(means)
+        best.append((max if one.better == "higher" else min)(means) if marked else None)
     rows = []
     for number, (values, members) in enumerate(groups[:MAX_ROWS]):
         finished = sum(row.status == "finished" for row in members)

@@ -37,7 +37,7 @@ _DARK = ("#58b5ec", "#ff8a3d", "#1fc596", "#e39cc5", "#f0b429", "#9fc9ff")
 
 
 class Curve(NamedTuple):
-    """Describes a line of a chart; its label, colour and dash are an entry of the legend."""
+    """Describes a line of a chart, and its entry in the legend if it has a label."""
 
     label: str
     x: Values = np.empty(0)
@@ -234,7 +234,7 @@ def line_chart(
         if scale == "degrees":
             most = max(float(curve.y.max()) for curve in curves)
             canvas.axes.set_ylim(0.0, 1.05 * most or 1.0)
-        return canvas.chart([curve for curve in curves if not curve.faint], note)
+        return canvas.chart([c for c in curves if c.label and not c.faint], note)
 
 
 def exponents(values: Values, zero: float) -> Values:

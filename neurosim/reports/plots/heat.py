@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter
 
 from neurosim.base import cut
 from neurosim.records import LACKING, Lack, Quantity, Seeds
@@ -54,7 +55,7 @@ def heat_map(
     # What prints alike, or nearly so, must not look like opposite ends.
     high = low if high - low <= 5e-3 * max(abs(low), abs(high)) else high
     log = low > 0 and high / low > LOG_RATIO
-    ramp = ScalarMappable(
+    ramp: Any = ScalarMappable(
         (LogNorm if log else Normalize)(low, high), matplotlib.colormaps["viridis"].resampled(RAMP)
     )
     columns, rows = ([_name(text) for text in texts] for _, texts in (x, y))
@@ -74,11 +75,15 @@ def heat_map(
         # Flat: the name of the vertical axis is longer than most maps are high.
         side = -(LETTER * max(map(len, rows)) + 8) / (wide * len(columns))
         axes.text(side, 1 + 10 / tall, y[0], transform=axes.transAxes)
+        bar = figure.add_axes((0, -50 / tall, SCALE / (wide * len(columns)), 8 / tall))
+        form = FuncFormatter(lambda value, _: quantity.show(value))
+        ends: Any = {"ticks": sorted({low, high}), "format": form, "orientation": "horizontal"}
+        figure.colorbar(ramp, bar, label=quantity.label, **ends).outline.set_visible(False)
+        bar.tick_params(which="both", length=0)
         for i in range(len(columns)):
             for j in range(len(rows)):
                 where = f"{x[0]} {x[1][i]}, {y[0]} {y[1][j]}"
                 _cell(canvas, cells.get((i, j), Seeds()), quantity, ramp, (i, j), where)
-        _scale(canvas, ramp, quantity, (0, -50 / tall, SCALE / (wide * len(columns)), 8 / tall))
         lacking = dict.fromkeys(one.lack for one in cells.values() if one.mean is None)
         lacking |= {"missing": None} if len(cells) < len(columns) * len(rows) else {}
         figure.legend(
@@ -138,25 +143,6 @@ def _ink(colour: Sequence[float]) -> str:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#ffffff" if light < 0.179 else "#000000"
-
-
-def _scale(
-    canvas: Canvas, ramp: Any, quantity: Quantity, box: tuple[float, float, float, float]
-) -> None:
-    """Draws the scale of colours with the values at its ends."""
-    bar = canvas.figure.add_axes(box)
-    low, high = ramp.get_clim()
-    one = low == high  # one colour is all there is to show
-    steps = [i / RAMP for i in range(1 if one else RAMP)]
-    for i in steps:
-        colour = ramp.to_rgba(low) if one else ramp.cmap(i + 0.5 / RAMP)
-        bar.add_patch(Rectangle((i, 0), 1.05 / RAMP, 1, facecolor=colour))
-    bar.set_xticks([0] if one else [0, 1], [quantity.show(value) for value in {low: 0, high: 0}])
-    bar.set(yticks=[], xlabel=quantity.label)
-    for label, side in zip(bar.get_xticklabels(), ("left", "right"), strict=False):
-        label.set(ha=side)
-    bar.tick_params(length=0)
-    bar.spines[:].set_visible(False)
 
 
 def _name(text: str) -> str:
