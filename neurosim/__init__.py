@@ -19,9 +19,12 @@ if TYPE_CHECKING:
         NetworkError,
         NeurosimError,
         StateError,
+        register,
     )
     from neurosim.channels import Channel, Channels, Exponential, Noise, Quantize, Uniform
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
+    from neurosim.data import DataSource
+    from neurosim.maths import Activation, Loss, Operator
     from neurosim.measures import Probe, Trace
     from neurosim.network import Faults, Model, Network, Population, Projection
     from neurosim.rules import (
@@ -39,12 +42,14 @@ if TYPE_CHECKING:
 
 # Where each name is: imported at first use, so that `neurosim --help` does not wait for torch.
 _HOMES = {
+    "Activation": "maths",
     "BackPropagation": "rules",
     "Channel": "channels",
     "Channels": "channels",
     "ConfigurationError": "base",
     "Convergence": "convergence",
     "DataError": "base",
+    "DataSource": "data",
     "DifferenceTargetPropagation": "rules",
     "DivergenceError": "base",
     "DocumentError": "base",
@@ -58,11 +63,13 @@ _HOMES = {
     "InputError": "base",
     "LPOM": "rules",
     "LocalJacobian": "rules",
+    "Loss": "maths",
     "Model": "network",
     "Network": "network",
     "NetworkError": "base",
     "NeurosimError": "base",
     "Noise": "channels",
+    "Operator": "maths",
     "Outcome": "simulation",
     "Population": "network",
     "Probe": "measures",
@@ -76,6 +83,7 @@ _HOMES = {
     "Unit": "schedules",
     "fixed_point": "convergence",
     "measure_convergence": "convergence",
+    "register": "base",
 }
 
 # Folders that are public under a name.
@@ -83,6 +91,7 @@ _FOLDERS = {"metrics": "measures", "schedules": "schedules"}
 
 __all__ = [
     "LPOM",
+    "Activation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -90,6 +99,7 @@ __all__ = [
     "ContrastiveHebbian",
     "Convergence",
     "DataError",
+    "DataSource",
     "DifferenceTargetPropagation",
     "DivergenceError",
     "DocumentError",
@@ -101,11 +111,13 @@ __all__ = [
     "HolomorphicEP",
     "InputError",
     "LocalJacobian",
+    "Loss",
     "Model",
     "Network",
     "NetworkError",
     "NeurosimError",
     "Noise",
+    "Operator",
     "Outcome",
     "Population",
     "Probe",
@@ -121,6 +133,7 @@ __all__ = [
     "fixed_point",
     "measure_convergence",
     "metrics",
+    "register",
     "schedules",
 ]
 

@@ -18,6 +18,7 @@ import neurosim
 PACKAGE = Path(neurosim.__file__).parent
 PUBLIC = [
     "LPOM",
+    "Activation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -25,6 +26,7 @@ PUBLIC = [
     "ContrastiveHebbian",
     "Convergence",
     "DataError",
+    "DataSource",
     "DifferenceTargetPropagation",
     "DivergenceError",
     "DocumentError",
@@ -36,11 +38,13 @@ PUBLIC = [
     "HolomorphicEP",
     "InputError",
     "LocalJacobian",
+    "Loss",
     "Model",
     "Network",
     "NetworkError",
     "NeurosimError",
     "Noise",
+    "Operator",
     "Outcome",
     "Population",
     "Probe",
@@ -56,6 +60,7 @@ PUBLIC = [
     "fixed_point",
     "measure_convergence",
     "metrics",
+    "register",
     "schedules",
 ]
 SCHEDULES = [
@@ -84,7 +89,7 @@ simulation
 learning convergence
 scenario
 runs
-tables bench
+tables bench conformance
 cli
 """
 LINES = [line.split() for line in ORDER.split("\n") if line]

@@ -1,9 +1,9 @@
 """Families of kinds: what a scenario can name, described once and open from outside.
 
-A family is a base class (`Rule`, `Schedule`, …) and its members in the order in which they were
-registered. A member is a frozen dataclass. Its fields, with their annotations, are all that
-describes it: Python checks the arguments by them, a document is parsed by them, the JSON Schema and
-the tables of the docs are made of them.
+A family is a base class (`Rule`, `Schedule`, …) and its members by name. A member is a frozen
+dataclass. Its fields, with their annotations, are all that describes it: Python checks the
+arguments by them, a document is parsed by them, the JSON Schema and the tables of the docs are made
+of them.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    InstanceOf,
     PydanticSchemaGenerationError,
+    PydanticUserError,
     TypeAdapter,
     ValidationError,
     create_model,
 )
+from pydantic.fields import FieldInfo
 
 from neurosim.base.errors import ConfigurationError, PluginError, inside
 from neurosim.base.suggest import did_you_mean
@@ -58,7 +61,7 @@ class Written:
 
 
 class Family(Mapping[str, type[Any]]):
-    """The members of a family by name, in the order in which they were registered.
+    """The members of a family by name, in alphabetical order whatever registered them first.
 
     ``title`` is what messages call a member, ``key`` the key that names one in a document. A member
     without required fields may stand there as its bare name where ``bare`` is set.
@@ -76,7 +79,7 @@ class Family(Mapping[str, type[Any]]):
             raise ConfigurationError(f"unknown {self.title} {name!r}{hint}", self.title) from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
+        return iter(sorted(self._members))
 
     def __len__(self) -> int:
         return len(self._members)
@@ -95,13 +98,17 @@ class Family(Mapping[str, type[Any]]):
             raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
         if name in self._members:
             other = self._members[name]
-            raise _broken(member, f"the {self.title} {name!r} exists already ({_where(other)})")
+            raise _broken(member, f"the {self.title} {name!r} exists already ({where(other)})")
         missing = sorted(getattr(member, "__abstractmethods__", ()))
         if missing:
             raise _broken(member, f"the {self.title} {name!r} lacks {', '.join(missing)}")
         parameters: Any = vars(member).get("__dataclass_params__")
         if parameters is None or not parameters.frozen:
             raise _broken(member, f"the {self.title} {name!r} must be a frozen dataclass")
+        for field in fields(member):
+            if field.name in (self.key, *self.base.reserved):
+                said = f"the {self.title} {name!r} has a field {field.name}, which means something"
+                raise _broken(member, f"{said} else in a document; name it otherwise")
         self._members[name] = member
         member.kind = name
         model_of.cache_clear()
@@ -133,10 +140,16 @@ class Described:
 
 
 class Kind(Described):
-    """Base of the base classes of families: ``class Rule(Kind, family="rule")``."""
+    """Base of the base classes of families: ``class Rule(Kind, family="rule")``.
+
+    ``given`` names the fields that no document says, because whoever makes the object knows them,
+    and ``reserved`` the names that no field can have, because a document says something else there.
+    """
 
     family: ClassVar[Family]
     kind: ClassVar[str]
+    given: ClassVar[tuple[str, ...]] = ()
+    reserved: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(
         cls, *, family: str | None = None, key: str = "kind", bare: bool = False, **options: Any
@@ -182,12 +195,14 @@ def register(name: str) -> Callable[[T], T]:
 def described(value: Any) -> Any:
     """Returns what a document says to make this object: mappings, lists, numbers and text."""
     if is_dataclass(value) and not isinstance(value, type):
-        said = {field.name: described(getattr(value, field.name)) for field in fields(value)}
+        said = {field.name: described(getattr(value, field.name)) for field in _said(type(value))}
         if isinstance(value, Kind):
             if value.family.bare and not said:
                 return value.kind
             return {value.family.key: value.kind, **said}
         return said
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
         return {key: described(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
@@ -207,13 +222,19 @@ def _hashed(cls: Any) -> Hashable:
 @cache
 def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
     """Makes what checks each field of a dataclass."""
-    hints = get_type_hints(cls, include_extras=True)
+    hints, types = get_type_hints(cls, include_extras=True), get_type_hints(cls)
     config = ConfigDict(strict=True, arbitrary_types_allowed=True)
     found: dict[str, TypeAdapter[Any]] = {}
     for field in fields(cls):
-        annotation: Any = Annotated[hints[field.name], Field()]  # bare, a dataclass takes no config
+        annotation, own = hints[field.name], types[field.name]
+        if is_dataclass(own):  # which takes no config
+            found[field.name] = TypeAdapter(InstanceOf[own])  # type: ignore[misc, valid-type]
+            continue
         with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
-            found[field.name] = TypeAdapter(annotation, config=config)
+            try:
+                found[field.name] = TypeAdapter(annotation, config=config)
+            except PydanticUserError:  # a dataclass alone has a configuration of its own
+                found[field.name] = TypeAdapter(annotation)
     return found
 
 
@@ -259,10 +280,14 @@ def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationE
 
 
 class Section(BaseModel):
-    """A part of a document. Unknown keys are errors, and text is no number."""
+    """A part of a document. Unknown keys are errors, and text is no number.
+
+    ``elsewhere`` says of keys that are unknown here what they belong to.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
     makes: ClassVar[type[Any]]
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
 
 @cache
@@ -272,25 +297,41 @@ def model_of(cls: Any) -> type[Section]:
     Raises:
         PluginError: for an annotation that no document can hold, naming the field.
     """
+    parts: dict[str, Any] = {}
+    family = getattr(cls, "family", None)
+    if isinstance(family, Family):
+        parts[family.key] = (Literal[cls.kind], ...)
+    parts |= keys_of(cls)
+    made = create_model(cls.__name__, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
+    made.makes = cls
+    return made
+
+
+def keys_of(cls: Any) -> dict[str, Any]:
+    """Returns the annotation and default of each key of a document that makes a dataclass.
+
+    Raises:
+        PluginError: see `model_of`.
+    """
     try:
         hints = get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise _broken(cls, f"an annotation of {cls.__name__} is not known: {error}") from None
     parts: dict[str, Any] = {}
-    family = getattr(cls, "family", None)
-    if isinstance(family, Family):
-        parts[family.key] = (Literal[cls.kind], ...)
-    for field in fields(cls):
+    for field in _said(cls):
         try:
-            annotation = _written(hints[field.name])
+            annotation = written(hints[field.name])
             TypeAdapter[Any](annotation)
         except PydanticSchemaGenerationError:
             said = f"no document can hold {field.name}: {hints[field.name]} of {cls.__name__}"
             raise _broken(cls, f"{said}; annotate it with what stands there") from None
         parts[field.name] = annotation, _default(field)
-    made = create_model(cls.__name__, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
-    made.makes = cls
-    return made
+    return parts
+
+
+def _said(cls: Any) -> list[Any]:
+    """The fields that a document says."""
+    return [field for field in fields(cls) if field.name not in getattr(cls, "given", ())]
 
 
 def _default(field: Any) -> Any:
@@ -300,21 +341,24 @@ def _default(field: Any) -> Any:
     return ... if field.default_factory is MISSING else described(field.default_factory())
 
 
-def _written(annotation: Any) -> Any:
-    """The annotation with models in the place of dataclasses and families."""
+def written(annotation: Any) -> Any:
+    """Returns the annotation with models in the place of dataclasses and families.
+
+    What `Written` says stands for the type and its validators, and leaves a `Field` beside it.
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner, *extra = arguments
-        for written in (data for data in extra if isinstance(data, Written)):
-            inner = written.annotation
-        kept = tuple(data for data in extra if not isinstance(data, Written))
-        return Annotated[_written(inner), *kept] if kept else _written(inner)
+        for said in (data for data in extra if isinstance(data, Written)):
+            inner = said.annotation
+            extra = [data for data in extra if isinstance(data, FieldInfo)]
+        return Annotated[written(inner), *extra] if extra else written(inner)
     if origin in (Union, UnionType):
-        return Union[*(_written(member) for member in arguments)]
+        return Union[*(written(member) for member in arguments)]
     if origin is Literal or annotation in (None, NoneType):
         return annotation
     if origin is not None and arguments:
-        changed = tuple(a if a is Ellipsis else _written(a) for a in arguments)
+        changed = tuple(a if a is Ellipsis else written(a) for a in arguments)
         origin = {Mapping: dict}.get(origin, origin)
         return origin[changed]
     if isinstance(annotation, type) and annotation in {f.base for f in FAMILIES.values()}:
@@ -345,18 +389,22 @@ def _any_of(family: Family) -> Any:
     return Union[Annotated[Literal[*names], AfterValidator(named)], found]  # noqa: UP007
 
 
-def build(said: Any) -> Any:
+def build(said: Any, makes: type[Any] | None = None, **given: Any) -> Any:
     """Makes the objects that a parsed document describes.
+
+    ``makes`` is the class where the keys are not those of one object alone, and ``given`` are the
+    fields that no document says.
 
     Raises:
         ConfigurationError: of an object that cannot be made, with the path to it as its option.
     """
     if isinstance(said, Section):
+        makes = makes or said.makes
         arguments = {}
-        for name in said.model_fields_set & {field.name for field in fields(said.makes)}:
+        for name in said.model_fields_set & {field.name for field in _said(makes)}:
             with inside(name):
                 arguments[name] = build(getattr(said, name))
-        return said.makes(**arguments)
+        return makes(**arguments, **given)
     if isinstance(said, dict):
         made = {}
         for key, item in said.items():
@@ -375,8 +423,8 @@ def build(said: Any) -> Any:
 # ---- what is wrong with a plugin -----------------------------------------------------------------
 
 
-def _where(member: type[Any]) -> str:
-    """The file and line of a class."""
+def where(member: type[Any]) -> str:
+    """Returns the file and line of a class."""
     try:
         return f"{inspect.getsourcefile(member)}:{inspect.getsourcelines(member)[1]}"
     except (OSError, TypeError):  # typed into a session of Python
@@ -384,4 +432,4 @@ def _where(member: type[Any]) -> str:
 
 
 def _broken(member: type[Any], message: str) -> PluginError:
-    return PluginError(f"{_where(member)}: {message}")
+    return PluginError(f"{where(member)}: {message}")

@@ -42,7 +42,7 @@ class TrainingPlan:
     max_steps: int | None = None
     batch_size: int = 50
     evaluation: Evaluation = "feedforward"
-    learning_rate: LearningRate = LearningRate()  # noqa: RUF009
+    learning_rate: LearningRate = LearningRate()
     loss_every: int = 10
     accuracy_every: int = 1
     trace_epochs: int = 1

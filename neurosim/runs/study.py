@@ -34,7 +34,7 @@ from neurosim.runs.folder import (
     weights_digest,
 )
 from neurosim.runs.listeners.display import StudyDisplay
-from neurosim.scenario import ConvergenceSection, Scenario, located
+from neurosim.scenario import ConvergenceStudy, Scenario, located
 from neurosim.simulation import Simulation
 from neurosim.tensors import device_bytes
 
@@ -60,7 +60,7 @@ class Study:
     """A study that is ready to be made: a simulation, and a batch of real samples."""
 
     scenario: Scenario
-    section: ConvergenceSection
+    section: ConvergenceStudy
     simulation: Simulation
     x: Tensor
     target: Tensor
@@ -135,7 +135,7 @@ def _measure(
                 study.x,
                 study.target,
                 rule=simulation.rule,
-                loss=simulation.loss.name,
+                loss=simulation.loss.kind,
                 faults=simulation.faults,
                 seed=simulation.seed,
                 sweeps=section.reference.sweeps,

@@ -25,8 +25,11 @@ from neurosim.base import (
     DivergenceError,
     DocumentError,
     NeurosimError,
+    PluginError,
     Problem,
     StateError,
+    described,
+    plugins,
     write_atomic,
     write_json,
 )
@@ -163,7 +166,7 @@ def _seeded(scenario: Scenario, seeds: int) -> list[_Resolved]:
     threads = file.threads or 1
     found = []
     for seed in range(file.seed, file.seed + seeds):
-        settled = file.model_copy(update={"seed": seed, "threads": threads})
+        settled = replace(file, seed=seed, threads=threads)
         found.append(
             _Resolved(file.name, seed, threads, replace(scenario, file=settled).resolved())
         )
@@ -173,7 +176,7 @@ def _seeded(scenario: Scenario, seeds: int) -> list[_Resolved]:
 def _check_data(scenario: Scenario, read: Checked) -> None:
     """That the data are there and fit: read once for all scenarios that ask the same of them."""
     file, network = scenario.file, scenario.network
-    asked = [file.data.model_dump(mode="json"), file.training.validation]
+    asked = [described(file.data), file.training.validation]
     key = json.dumps([asked, network.input.shape, network.output.size])
     if key not in read:
         read[key] = None
@@ -290,7 +293,7 @@ def _all(
     tasks: Sequence[tuple[str, str]], jobs: int, stop: Callable[[], bool]
 ) -> Generator[News, None, None]:
     if jobs:
-        yield from run_all(carry_out, tasks, jobs, stop)
+        yield from run_all(plugins.carried(carry_out), tasks, jobs, stop)
         return
     threads = torch.get_num_threads()
     try:
@@ -334,7 +337,7 @@ def _continued(folder: Path, text: str, console: Console) -> bool:
         return False
     try:
         runner.resume(folder, console)
-    except (DataError, StateError, DocumentError):
+    except (DataError, StateError, DocumentError, PluginError):
         return False
     return True
 

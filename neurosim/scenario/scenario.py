@@ -8,17 +8,24 @@ from pathlib import Path
 
 import torch
 
-from neurosim.base import ConfigurationError, DocumentError, NetworkError, stream
+from neurosim.base import (
+    ConfigurationError,
+    DocumentError,
+    NetworkError,
+    build,
+    described,
+    model_of,
+    plugins,
+    stream,
+)
 from neurosim.data import Dataset, Split
 from neurosim.documents import Document, NodePath
 from neurosim.documents import document as documents
 from neurosim.learning import Memory, Optimizer, Trainer, TrainingPlan, estimate
-from neurosim.maths import LOSSES
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, overridden
 from neurosim.scenario.located import located
 from neurosim.scenario.sections.schedules import probe_intervals, tick_probes
-from neurosim.schedules import Schedule
 from neurosim.simulation import Simulation
 
 EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
@@ -32,7 +39,6 @@ class Scenario:
     document: Document
     network_document: Document
     network: Network
-    schedule: Schedule
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Scenario:
@@ -42,7 +48,9 @@ class Scenario:
     @classmethod
     def of(cls, document: Document) -> Scenario:
         """The same from a document."""
-        file = documents.parse(ScenarioFile, document)
+        said = documents.parse(model_of(ScenarioFile), document)
+        with located(document, ()):
+            file: ScenarioFile = build(said)
         if isinstance(file.network, str):
             network_document = documents.load_part(document, ("network",))
         else:
@@ -50,9 +58,7 @@ class Scenario:
         network = Network.from_document(network_document)
         if file.feedback is not None:
             network = network.with_feedback(file.feedback)
-        with located(document, ("schedule",)):
-            schedule = file.schedule.make()
-        scenario = cls(file, document, network_document, network, schedule)
+        scenario = cls(file, document, network_document, network)
         scenario._check()
         return scenario
 
@@ -60,15 +66,12 @@ class Scenario:
         file, document = self.file, self.document
         with located(document, ("probes",)):
             intervals = probe_intervals(file.probes)
-        with located(document, ("rule",)):
-            rule = file.rule.make()
+        rule = file.rule
         self._check_cycle([] if rule.prediction == "settled" else intervals)
         with located(document, ()):
-            rule.check_loss(LOSSES[file.loss])
+            rule.check_loss(file.loss)
         if rule.prediction == "settled":
             self._check_settled(file.rule.kind)
-        with located(document, ("stop",)):
-            _ = file.stop and file.stop.make()
         for key in ("optimizer", "learning_rate"):
             with located(document, ("plasticity", key)):
                 getattr(file.plasticity, key).make()
@@ -80,10 +83,10 @@ class Scenario:
         with located(document, ("faults",)):
             file.faults.make().damage(self.network, file.seed)
         with located(document, ("channels",)):
-            file.channels.make().resolve(self.network, self.schedule.tick)
+            file.channels.make().resolve(self.network, file.schedule.tick)
         if file.nudge_after is None and not rule.phases:
             with located(document, ("schedule",)):
-                self.schedule.nudge_after(self.network.depth)
+                file.schedule.nudge_after(self.network.depth)
         with located(document, ()):
             simulation = self._hollow()
         with located(document, ("schedule",)):
@@ -168,7 +171,7 @@ class Scenario:
         """The data set, checked against the network. Raises DocumentError."""
         file, document = self.file, self.document
         batch, limit = file.data.batch_size, file.data.limit
-        where: NodePath = ("data", "root") if "root" in type(file.data).model_fields else ("data",)
+        where: NodePath = ("data", "root") if hasattr(file.data, "root") else ("data",)
         with located(document, where):
             data = file.data.read(documents.folder(document, where))
         with located(document, ("network",)):
@@ -203,16 +206,16 @@ class Scenario:
         file = self.file
         return Simulation(
             model,
-            rule=file.rule.make(),
+            rule=file.rule,
             loss=file.loss,
-            schedule=self.schedule,
+            schedule=file.schedule,
             channels=file.channels.make(),
             faults=file.faults.make(),
             init=file.init,
             nudge_after=file.nudge_after,
             learn_every=file.plasticity.every,
             probes=tick_probes(probe_intervals(file.probes)),
-            stop=None if file.stop is None else file.stop.make(),
+            stop=file.stop,
             device=device,
             compute=file.compute,
             precision=file.precision,
@@ -266,15 +269,18 @@ class Scenario:
         return data.validation(count) if count else (data.train, None)
 
     def resolved(self) -> str:
-        """The scenario as YAML that runs anywhere: network inline, every default written out."""
-        value = self.file.model_dump(mode="json", by_alias=True)
+        """The scenario as YAML that runs anywhere: network inline, every default written out.
+
+        The plugins in force are a comment, so that a sweep with another content is another one.
+        """
+        value = described(self.file)
         value["network"] = self.network_document.value
         value["threads"] = self.file.threads or torch.get_num_threads()
         if "root" in value["data"]:
             value["data"]["root"] = str(self.path(("data", "root")).resolve())
         if self.file.study is not None and self.file.study.weights is not None:
             value["study"]["weights"] = str(self.path(("study", "weights")).resolve())
-        return documents.dumps(value)
+        return plugins.comment() + documents.dumps(value)
 
     def path(self, where: NodePath) -> Path:
         """The file or folder that a value of the scenario names, from where we are."""
