@@ -347,8 +347,8 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
 
     By the marks of the error and the characters that stand there.
     """
-    place = error.problem_mark or error.context_mark
-    start = error.context_mark or place  # of what is not complete at the place
+    place: Any = error.problem_mark or error.context_mark
+    start: Any = error.context_mark or place  # of what is not complete at the place
     first, here = text[start.index : start.index + 1], text[place.index : place.index + 1]
     if error.context_mark is None and isinstance(error, yaml.scanner.ScannerError):
         advice = "put text that holds ': ' into quotes, and check the indentation"
