@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from neurosim.dynamics import State
-from neurosim.rules import Nudge, Rule, Woken
+from neurosim.measures.gradients import less, summed
+from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Layout
 from neurosim.tensors import Selection, Slot
 
@@ -69,9 +70,7 @@ class InputChange:
         cell = self._state.cells[index]
         total = cell.plus.value.new_zeros(cell.population.size).real.double()
         for slot, now in zip(self._seen[index], self._inputs(index), strict=True):
-            seen = slot.tensor
-            change = now if seen is None else -seen if now is None else now - seen
-            if change is not None:
+            if (change := less(now, slot.tensor)) is not None:
                 total += change.flatten(1).abs().double().square().sum(0)
         if cell.alive is not None:
             total *= torch.from_numpy(cell.alive).to(total.device)
@@ -80,17 +79,11 @@ class InputChange:
     def _inputs(self, index: int) -> tuple[Tensor, Tensor | None]:
         """The basal and apical potentials of a population (B, *shape), None for zeros."""
         cell, nudge = self._state.cells[index], self._nudge
-        basal = [link.forward(None)[0] for link in cell.incoming]
-        apical = [part for link in cell.outgoing if (part := link.adjoint(None)) is not None]
-        total = sum(basal[1:], basal[0])
+        basal = summed(link.forward(None)[0] for link in cell.incoming)
+        assert basal is not None
+        apical = summed(link.adjoint(None) for link in cell.outgoing)
         acts = nudge.active and cell is self._state.output
-        woken = Woken(
-            cell.population.activation,
-            total,
-            sum(apical[1:], apical[0]) if apical else None,
-            force=self._rule.force(nudge, total) if acts else None,
-        )
-        return total, woken.pull
+        return basal, summed((apical, self._rule.force(nudge, basal) if acts else None))
 
     def state_dict(self, copied: Any) -> list[list[Tensor | None]]:
         """Returns what was seen. ``copied`` copies each array once."""
