@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from neurosim.channels import View
 from neurosim.dynamics import State, basal_potential, current_mean
-from neurosim.maths import complex as crossing
 from neurosim.measures.gradients import less, norm, ratio, summed
 from neurosim.rules import Nudge, Rule, Wake, Woken
 
@@ -42,9 +41,7 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
     for cell in state.cells:
         basal = basal_potential(cell, means)
         apical = summed(
-            crossing.adjoint(
-                link.products, difference, link.feedback_weight, link.winners.tensor, None
-            )
+            link.products.apical(difference, link.feedback_weight, link.winners.tensor, None)
             for link in cell.outgoing
             if (difference := link.post.difference.tensor) is not None
         )
