@@ -8,13 +8,21 @@ import pytest
 
 import neurosim.rules
 from neurosim.base.kinds import FAMILIES
+from neurosim.channels import Exponential, Quantize, Uniform
+from neurosim.channels.effects import Erasure
 from neurosim.conformance import Check, attempt, checks_of
+from neurosim.data import DataSource
 from neurosim.maths import Pool, Pool2d
 from neurosim.schedules import Lazy, Parallel, Periodic, Poisson, RandomOrder, Replay, Sweep
 
 assert neurosim.rules  # its members are registered
 # Where default values do not do, or make an inference longer than what is checked needs.
 EXAMPLES: dict[str, list[Any]] = {
+    "quantize": [Quantize(5, 2.0), Quantize(5, (-1.0, 2.0), "stochastic")],
+    "erasure": [Erasure(0.3)],
+    "uniform": [Uniform(0.5, 3.0), Uniform(0.0, 3.0, "synapse")],
+    "exponential": [Exponential(1.0, 4.0)],
+    **{name: [DataSource.of(name, root="data")] for name in DataSource.family if name != "digits"},
     "pool": [Pool2d((2, 6, 5), (2, 3, 2), Pool(kind)) for kind in ("max", "avg")],
     "lazy": [Lazy(14.0)],
     "parallel": [Parallel(8)],
