@@ -49,12 +49,7 @@ def report_of_run(run: Run, network: Network | None) -> Report:
     }
     inference = _inference(run, network) if run.traces else []
     figures = {"learning": _learning(run), "inference": inference}
-    return Report("run.html", run_name(run), figures, context, run.notes)
-
-
-def run_name(run: Run) -> str:
-    """Returns what the page of a run is called."""
-    return str(run.summary.get("name") or "run")
+    return Report("run.html", run.name, figures, context, run.notes)
 
 
 def shared_context(run: Run, network: Network | None) -> dict[str, Any]:
