@@ -8,7 +8,7 @@ from neurosim.base import number
 from neurosim.records import Run, group, names_in, shown_in
 from neurosim.reports.page import Figure, Listing, Report
 from neurosim.reports.plots import charts
-from neurosim.reports.run import RESIDUAL, shared_context
+from neurosim.reports.run import RESIDUAL_MEANING, shared_context
 
 if TYPE_CHECKING:  # a report needs no torch
     from neurosim.network import Network
@@ -93,7 +93,7 @@ def _convergence(run: Run) -> list[Figure]:
     if run.summary.get("reference_problem") is not None:
         none["distance"] = "no fixed point was found"
     names = names_in(entries, "populations")
-    for what, note in (("residual", RESIDUAL), ("distance", _DISTANCE)):
+    for what, note in (("residual", RESIDUAL_MEANING), ("distance", _DISTANCE)):
         for kind in ("mean", "difference"):
             key, title = f"{what}_{kind}", f"{what} of the {kind}"
             series = charts.by_name(names, ("populations", None, key), key, "all populations")

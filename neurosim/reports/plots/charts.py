@@ -12,8 +12,8 @@ from neurosim.base import number
 from neurosim.records import Entry, Traces, group, moment_text, names_in, time_of
 from neurosim.reports.plots.canvas import Chart, Curve, colours, line_chart
 
-Place = Callable[[Entry], float | None]
-Series = list[tuple[Curve, Place]]
+Reader = Callable[[Entry], float | None]
+Series = list[tuple[Curve, Reader]]
 Path = tuple[str | None, ...]
 
 MAX_POINTS = 600  # of one line: more than a screen has pixels for
@@ -26,7 +26,7 @@ AXES = {
 }
 
 
-def value(*keys: str) -> Place:
+def value(*keys: str) -> Reader:
     """Returns what reads a number of an entry: under a key, or by name under a group's key."""
     *groups, last = keys
 
@@ -38,7 +38,7 @@ def value(*keys: str) -> Place:
     return read
 
 
-def drawn(entries: Sequence[Entry], series: Series, x: Place = time_of) -> list[Curve]:
+def drawn(entries: Sequence[Entry], series: Series, x: Reader = time_of) -> list[Curve]:
     """Returns curves with the points of entries that have x and y, thinned to what can be seen."""
     found = []
     for curve, y in series:
@@ -71,7 +71,7 @@ def by_name(names: Sequence[str], path: Path, of: str, total: str) -> Series:
     return first + [(Curve(n, colour=c), _at(path, n)) for n, c in zip(names, hues, strict=True)]
 
 
-def _at(path: Path, name: str) -> Place:
+def _at(path: Path, name: str) -> Reader:
     return value(*(name if key is None else key for key in path))
 
 
