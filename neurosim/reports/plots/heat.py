@@ -18,7 +18,7 @@ from neurosim.reports.plots.canvas import LOG_RATIO, RAMP, Canvas, Chart, style
 
 HEIGHT = 26.0  # points, of a cell
 SCALE = 180.0  # width of the scale of colours
-LETTER = 6.0  # about what a letter takes, rather too much than too little
+_LETTER = 6.0  # about what a letter takes, rather too much than too little
 
 # Hatching and dashes of cells without a number; they read on any background.
 _HATCHED: dict[Lack, dict[str, Any]] = {
@@ -60,7 +60,7 @@ def heat_map(
     )
     columns, rows = ([_name(text) for text in texts] for _, texts in (x, y))
     longest = max(len(t) for t in (*columns, *map(quantity.show, means), "00 of 00"))
-    wide = max(LETTER * longest + 10, SCALE / len(columns))
+    wide = max(_LETTER * longest + 10, SCALE / len(columns))
     tall = HEIGHT * len(rows)
     with style(**{"axes.grid": False, "hatch.linewidth": 0.8}):
         canvas = Canvas(key, x[0], "", 1.0)
@@ -73,7 +73,7 @@ def heat_map(
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         # Flat: the name of the vertical axis is longer than most maps are high.
-        side = -(LETTER * max(map(len, rows)) + 8) / (wide * len(columns))
+        side = -(_LETTER * max(map(len, rows)) + 8) / (wide * len(columns))
         axes.text(side, 1 + 10 / tall, y[0], transform=axes.transAxes)
         bar = figure.add_axes((0, -50 / tall, SCALE / (wide * len(columns)), 8 / tall))
         form = FuncFormatter(lambda value, _: quantity.show(value))
