@@ -12,24 +12,23 @@ from neurosim.channels.channel import (
 )
 from neurosim.channels.distributions import Exponential, Per, Uniform
 from neurosim.channels.draws import Moment
-from neurosim.channels.effects import Parcel
-from neurosim.channels.line import Line, Wiring
-from neurosim.channels.transit import NOTHING, Arrival, Copy, View
+from neurosim.channels.line import DelayLine, Wiring
+from neurosim.channels.message import Message, View
+from neurosim.channels.transit import NOTHING, Delivery
 
 __all__ = [
     "NOTHING",
-    "Arrival",
     "Channel",
     "Channels",
-    "Copy",
+    "DelayLine",
+    "Delivery",
     "Exponential",
-    "Line",
+    "Message",
     "MessageKind",
     "Moment",
     "Noise",
     "NoiseKind",
     "Ordering",
-    "Parcel",
     "Per",
     "Quantize",
     "Rounding",

@@ -6,42 +6,20 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from neurosim.channels.channel import Channel, Noise, Quantize
-from neurosim.channels.draws import Draws, Moment
-from neurosim.tensors import Selection, Shape
-
-
-@dataclass
-class Parcel:
-    """What one population sends over one line in one tick, or shows at the start.
-
-    ``values`` and ``sent`` (which of them are messages, per sample) are of the ``selection``, of an
-    array of ``shape`` (B, *population). ``sure``: there is a message among them for certain.
-    """
-
-    moment: Moment
-    shape: Shape
-    selection: Selection | None
-    values: Tensor
-    sent: Tensor
-    sure: bool = True
-
-    def some(self, array: Tensor) -> Tensor:
-        """The selected part of an array over ``shape``, on the values' device."""
-        array = array.to(self.values.device, non_blocking=True)  # see `devices.upload`
-        return array if self.selection is None else self.selection.take(array)
+from neurosim.channels.draws import Draws
+from neurosim.channels.message import Message
 
 
 class Effect(ABC):
-    """Changes a parcel in place. Draws are over the full shape, whatever was selected."""
+    """Changes a message in place. Draws are over the full shape, whatever was selected."""
 
     initial = True  # whether it also acts on what is seen at the start
 
     @abstractmethod
-    def act(self, parcel: Parcel, draws: Draws) -> None:
-        """Changes ``parcel.values`` or ``parcel.sent``."""
+    def act(self, message: Message, draws: Draws) -> None:
+        """Changes ``message.values`` or ``message.sent``."""
 
     def moves_zero(self) -> bool:
         """Whether it makes anything else of a value of 0."""
@@ -54,16 +32,16 @@ class Quantizing(Effect):
 
     quantize: Quantize
 
-    def act(self, parcel: Parcel, draws: Draws) -> None:
+    def act(self, message: Message, draws: Draws) -> None:
         origin, step, least, most = self.quantize.grid
-        scaled = (parcel.values - origin) / step
+        scaled = (message.values - origin) / step
         if self.quantize.rounding == "nearest":
             level = scaled.round()
         else:
             level = scaled.floor()
-            share = draws.uniform("rounding", parcel.moment, parcel.shape, scaled.dtype)
-            level += parcel.some(share) < scaled - level
-        parcel.values = origin + level.clamp_(least, most) * step
+            share = draws.uniform("rounding", message.moment, message.shape, scaled.dtype)
+            level += message.some(share) < scaled - level
+        message.values = origin + level.clamp_(least, most) * step
 
     def moves_zero(self) -> bool:
         return self.quantize.grid[0] != 0.0
@@ -75,13 +53,13 @@ class Noising(Effect):
 
     noise: Noise
 
-    def act(self, parcel: Parcel, draws: Draws) -> None:
-        values = parcel.values
-        drawn = parcel.some(draws.normal("noise", parcel.moment, parcel.shape, values.dtype))
+    def act(self, message: Message, draws: Draws) -> None:
+        values = message.values
+        drawn = message.some(draws.normal("noise", message.moment, message.shape, values.dtype))
         if self.noise.kind == "additive":
-            parcel.values = values + self.noise.std * drawn
+            message.values = values + self.noise.std * drawn
         else:
-            parcel.values = values * (1.0 + self.noise.std * drawn)
+            message.values = values * (1.0 + self.noise.std * drawn)
 
     def moves_zero(self) -> bool:
         return self.noise.kind == "additive"
@@ -94,9 +72,9 @@ class Losing(Effect):
     loss: float
     initial = False
 
-    def act(self, parcel: Parcel, draws: Draws) -> None:
-        drawn = draws.uniform("loss", parcel.moment, parcel.shape, torch.float32)
-        parcel.sent, parcel.sure = parcel.sent & (parcel.some(drawn) >= self.loss), False
+    def act(self, message: Message, draws: Draws) -> None:
+        drawn = draws.uniform("loss", message.moment, message.shape, torch.float32)
+        message.sent, message.sure = message.sent & (message.some(drawn) >= self.loss), False
 
 
 def effects_of(channel: Channel) -> tuple[Effect, ...]:

@@ -69,8 +69,8 @@ def test_caching(case: Case) -> None:
     cached, plain = case.build(compute="dense"), case.build(compute="dense")
     for number in range(2 if case.init == "carry" else 1):
         cached.start(number)
+        plain.simulation.caching = False
         plain.start(number)
-        plain.simulation._ticker.caching = False
         while not cached.simulation.done:
             in_step(cached, plain, number)
             tick = cached.simulation.tick
