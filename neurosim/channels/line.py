@@ -208,8 +208,4 @@ def _merge(slot: Slot, message: Message, values: Tensor) -> None:
     known = slot.take(message.selection)
     if known is None:
         known = torch.zeros_like(values)
-    values = torch.where(message.sent, values, known)
-    if message.selection is None:
-        slot.set(values)
-    else:
-        slot.put(message.selection, values)
+    slot.put(message.selection, torch.where(message.sent, values, known))

@@ -24,38 +24,25 @@ def send(
     moment: Moment,
     counts: Counts,
     reached: Reached,
+    *,
+    at_once: bool = False,
 ) -> None:
-    """Takes note of what is sent, shows it where channels are ideal, and hands it to lines."""
+    """Takes note of what is sent, shows it where channels are ideal, and hands it to lines. All of
+    it is seen ``at_once``, whatever the channels, if it is a new input."""
     for offer in offers:
         if not offer.take(answers, moment.tick, counts):
             continue
         outlet = offer.outlet
-        offer.announce(outlet.direct, reached)
-        outlet.touch()
+        offer.announce(outlet.links if at_once else outlet.direct, reached)
+        outlet.touch(everything=at_once)
         if outlet.kind == "difference" and outlet.sender.reached_at is not None:
             for link in outlet.direct:
                 link.heard = True
         for line in outlet.lines:
-            line.send(moment, offer.selection, offer.values, offer.changed)
-
-
-def show(
-    offers: Sequence[Offer],
-    answers: Sequence[int],
-    moment: Moment,
-    counts: Counts,
-    reached: Reached,
-) -> None:
-    """Does what `send` does where all of it is seen at once, whatever the channels: a new input."""
-    for offer in offers:
-        if not offer.take(answers, moment.tick, counts):
-            continue
-        outlet = offer.outlet
-        offer.announce(outlet.links, reached)
-        for link in outlet.links:
-            link.basal_stale.touch()
-        for line in outlet.lines:
-            line.show(offer.values, moment, len(offer.values), offer.changed)
+            if at_once:
+                line.show(offer.values, moment, len(offer.values), offer.changed)
+            else:
+                line.send(moment, offer.selection, offer.values, offer.changed)
 
 
 def deliver(lines: Sequence[tuple[Link, DelayLine]], tick: int, reached: Reached) -> None:

@@ -127,9 +127,9 @@ class Outlet(Arrays):
             return flags.add(0)
         return flags.add(sent.count_nonzero() - old.count_nonzero())
 
-    def touch(self) -> None:
-        """Marks as out of date what directly depends on what was sent."""
-        for link in self.direct:
+    def touch(self, *, everything: bool = False) -> None:
+        """Marks as out of date what depends on what was sent directly, or in any way."""
+        for link in self.links if everything else self.direct:
             (link.basal_stale if self.kind == "mean" else link.apical_stale).touch()
 
 
@@ -157,10 +157,7 @@ class Offer:
         if not count:
             return False
         slot, selection = outlet.sent, self.selection
-        if selection is None:
-            slot.set(self.values)
-        else:
-            slot.put(selection, self.values)
+        slot.put(selection, self.values)
         if self.nonzero is not None and not answers[self.nonzero]:
             rest = self.rest
             if selection is None or not (slot.value.any() if rest is None else answers[rest]):

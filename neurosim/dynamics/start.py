@@ -8,7 +8,7 @@ from neurosim.channels import Moment
 from neurosim.dynamics import delivery
 from neurosim.dynamics.reached import Reached
 from neurosim.dynamics.state import State
-from neurosim.dynamics.tick import Commit, Ticker, check_finite
+from neurosim.dynamics.tick import Ticker, Won, check_finite
 from neurosim.rules import Woken
 from neurosim.tensors import Flags, reset_arrays
 
@@ -53,10 +53,10 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
     what is seen of the layers below is what they sent."""
     state, nudge, rule, flags = ticker.state, ticker.nudge, ticker.rule, Flags()
     for cell in state.cells:
-        commit = Commit()
+        won: list[Won] = []
         for link in cell.incoming:
-            ticker.update_basal(link, None, commit)
-        for link, _, winners in commit.winners:
+            ticker.update_basal(link, None, won)
+        for link, _, winners in won:
             link.winners.set(winners)
             link.unwired.clear(None)
         strength = nudge.strength if cell is state.output else None
@@ -91,5 +91,5 @@ def new_input(ticker: Ticker, x: Tensor, moment: Moment) -> Reached:
     x = _set_input(ticker.state, x)
     found = [outlet.offer(None, x, flags) for outlet in cell.mean_outlets]
     offers = [offer for offer in found if offer is not None]
-    delivery.show(offers, flags.read(), moment, ticker.counts, reached)
+    delivery.send(offers, flags.read(), moment, ticker.counts, reached, at_once=True)
     return reached

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from cmath import isfinite
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -33,12 +32,7 @@ Compute = Literal["auto", "dense"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
 
 
-@dataclass
-class Commit:
-    """What is computed in a tick before anything is written."""
-
-    wakes: list[tuple[Node, Selection | None, Wake]] = field(default_factory=list)
-    winners: list[tuple[Link, Selection | None, Tensor]] = field(default_factory=list)
+Won = tuple[Link, Selection | None, Tensor]  # new max-pool winners of the selected dyads
 
 
 class Ticker:
@@ -70,29 +64,29 @@ class Ticker:
         Returns:
             Who has heard of it.
         """
-        commit, flags, reached = Commit(), Flags(), Reached(self.listens)
-        finite: list[int] = []
+        flags, reached = Flags(), Reached(self.listens)
+        wakes: list[tuple[Node, Selection | None, Wake, int]] = []
+        won: list[Won] = []
         offers: list[Offer] = []
         for index, selection in woken:
             cell = self.state.cells[index]
             self.counts.wakes += cell.population.size if selection is None else selection.count
             self._note_target(cell, selection, moment.tick)
-            wake = self._wake(cell, selection, commit)
+            wake = self._wake(cell, selection, won)
             if wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
-                finite.append(flags.add(is_finite(wake)))
+                wakes.append((cell, selection, wake, flags.add(is_finite(wake))))
                 offers += cell.offers(selection, wake, flags)
-                commit.wakes.append((cell, selection, wake))
         if self.listens:
             self._feel_softmax(woken, reached)
-        rewired = [self._prepare_winners(*item, flags) for item in commit.winners]
-        for cell, selection, wake in commit.wakes:
+        rewired = [self._prepare_winners(*item, flags) for item in won]
+        for cell, selection, wake, _ in wakes:
             self._write(cell, selection, wake, reached)
         values = flags.read()
-        for (cell, selection, wake), answer in zip(commit.wakes, finite, strict=True):
-            if not values[answer]:
+        for cell, selection, wake, finite in wakes:
+            if not values[finite]:
                 check_finite(cell, moment.tick, self.rule.remedy, selection, wake.difference)
-        for (link, selection, winners), changed in zip(commit.winners, rewired, strict=True):
+        for (link, selection, winners), changed in zip(won, rewired, strict=True):
             self._rewire(link, selection, winners, changed, values, reached)
         delivery.send(offers, values, moment, self.counts, reached)
         delivery.deliver(self.state.lines, moment.tick + 1, reached)
@@ -105,14 +99,14 @@ class Ticker:
             if nudged or any(link.heard for link in cell.outgoing):
                 cell.reached_at = tick
 
-    def _wake(self, cell: Node, selection: Selection | None, commit: Commit) -> Wake | None:
+    def _wake(self, cell: Node, selection: Selection | None, won: list[Won]) -> Wake | None:
         """Returns new states of the selected dyads, or None where nothing that they see has
         changed."""
         fresh = not self.caching
         for outlet in cell.refreshing:
             fresh |= outlet.count_wakes(selection)
         for link in cell.incoming:
-            fresh |= self.update_basal(link, selection, commit)
+            fresh |= self.update_basal(link, selection, won)
         if fresh and cell is self.state.output and self._lateral:
             cell.stale.touch()  # outputs that do not wake now will feel it when they do
         for link in cell.outgoing:
@@ -156,9 +150,7 @@ class Ticker:
         assert total is not None
         return total
 
-    def _feel_softmax(
-        self, woken: Sequence[tuple[int, Selection | None]], reached: Reached
-    ) -> None:
+    def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
         """Says that outputs which a softmax ties to those that wake now are reached where these
         are."""
         output = self.state.output
@@ -166,41 +158,43 @@ class Ticker:
         if isinstance(stale, np.ndarray) and any(index == output.index for index, _ in woken):
             reached.add(output, torch.from_numpy(stale))
 
-    def update_basal(self, link: Link, selection: Selection | None, commit: Commit) -> bool:
+    def update_basal(self, link: Link, selection: Selection | None, won: list[Won]) -> bool:
         """Recomputes the basal contribution where it is out of date, and adds new max-pool winners
-        to ``commit``. Returns whether it was out of date anywhere."""
-        part = self._part(link.basal_stale.part(selection, self.state.device), selection)
+        to ``won``. Returns whether it was out of date anywhere."""
+        part: Selection | Literal[False] | None = selection
+        if self.caching:
+            part = link.basal_stale.part(selection, self.state.device)
         if part is False:
             return False
-        batch = self.state.batch
-        rows = part
-        if part is not None and (self.dense or not link.operator.forward_selects(part, batch)):
-            rows = None
-        value, winners = link.forward(rows)
+        selects = (
+            part is not None
+            and not self.dense
+            and link.operator.forward_selects(part, self.state.batch)
+        )
+        value, winners = link.forward(part if selects else None)
         self.counts.forward += len(link.heard_means)
-        if part is None:
-            link.basal.set(value)
-        else:
-            some = value if rows is not None else part.take(value)
-            link.basal.put(part, some, taken_next=True)
+        if part is not None and not selects:
+            value, winners = part.take(value), None if winners is None else part.take(winners)
+        link.basal.put(part, value, taken_next=True)
         if winners is not None:
-            whole = rows is None and part is not None
-            commit.winners.append((link, part, part.take(winners) if whole and part else winners))
+            won.append((link, part, winners))
         link.basal_stale.clear(part)
         return True
 
     def _update_apical(self, link: Link, selection: Selection | None) -> bool:
         """Does the same for the apical contribution. A difference of zero costs nothing."""
-        part = self._part(link.apical_stale.part(selection, self.state.device), selection)
+        part: Selection | Literal[False] | None = selection
+        if self.caching:
+            part = link.apical_stale.part(selection, self.state.device)
         if part is False:
             return False
         link.apical_stale.clear(part)
-        columns = part
-        if part is not None and (
-            self.dense or not link.operator.adjoint_selects(part, self.state.batch)
-        ):
-            columns = None
-        value = link.adjoint(columns)
+        selects = (
+            part is not None
+            and not self.dense
+            and link.operator.adjoint_selects(part, self.state.batch)
+        )
+        value = link.adjoint(part if selects else None)
         self.counts.adjoint += sum(view.value.tensor is not None for view in link.differences)
         if value is None:
             known = link.apical.tensor
@@ -208,35 +202,21 @@ class Ticker:
                 return False
             if part is None:
                 link.apical.set(None)
-            else:
-                link.apical.put(part, torch.zeros_like(part.take(known)), taken_next=True)
-        elif part is None:
-            link.apical.set(value)
-        else:
-            some = value if columns is not None else part.take(value)
-            link.apical.put(part, some, taken_next=True)
+                return True
+            value = torch.zeros_like(part.take(known))
+        elif part is not None and not selects:
+            value = part.take(value)
+        link.apical.put(part, value, taken_next=True)
         return True
-
-    def _part(
-        self, part: Selection | Literal[False] | None, selection: Selection | None
-    ) -> Selection | Literal[False] | None:
-        return part if self.caching else selection
-
-    # ---- writing and sending -------------------------------------------------------------------
 
     def _write(self, cell: Node, selection: Selection | None, wake: Wake, reached: Reached) -> None:
         if self.listens and cell.damping:
             moved = unequal(wake.plus, cell.plus.some(selection))
             moved |= unequal(wake.minus, cell.minus.some(selection))
             reached.add(cell, marks_of(cell, selection, moved))
-        states = ((cell.plus, wake.plus), (cell.minus, wake.minus))
-        for slot, values in states if cell.paired else states[:1]:
-            if selection is None:
-                slot.set(values)
-            else:
-                slot.put(selection, values)
-
-    # ---- max-pool winners ----------------------------------------------------------------------
+        cell.plus.put(selection, wake.plus)
+        if cell.paired:
+            cell.minus.put(selection, wake.minus)
 
     def _prepare_winners(
         self, link: Link, selection: Selection | None, winners: Tensor, flags: Flags
@@ -261,10 +241,7 @@ class Ticker:
         values: Sequence[int],
         reached: Reached,
     ) -> None:
-        if selection is None:
-            link.winners.set(winners)
-        else:
-            link.winners.put(selection, winners)
+        link.winners.put(selection, winners)
         link.unwired.clear(selection)
         if changed is None or not values[changed[1]]:
             return
@@ -298,13 +275,11 @@ def check_finite(
     """Raises DivergenceError for the first value that is not finite, of all states and of the
     ``difference`` of those selected."""
     bad = ~(cell.plus.value.isfinite() & cell.minus.value.isfinite())
-    if difference is not None:
+    if difference is not None and selection is None:
+        bad |= ~difference.isfinite()
+    elif difference is not None and selection is not None:
         lost = torch.zeros_like(bad)
-        wrong = ~difference.isfinite()
-        if selection is None:
-            lost = wrong
-        else:
-            selection.put(lost, wrong)
+        selection.put(lost, ~difference.isfinite())
         bad |= lost
     if not bad.any():
         return  # only the product overflowed

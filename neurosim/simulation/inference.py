@@ -21,6 +21,7 @@ from neurosim.dynamics import (
     feed_forward,
     learn_feedback,
     new_input,
+    output_potential,
     reset,
 )
 from neurosim.maths import Loss
@@ -164,6 +165,8 @@ class Inference(Arrays):
     @property
     def done(self) -> bool:
         """Whether the inference is over; an event-driven one also when nothing is due."""
+        if self.failed:
+            raise StateError("there is no inference any more: a tick failed; call start first")
         return self._run_is_over() and not self.phases.follows(self._early)
 
     @property
@@ -200,14 +203,16 @@ class Inference(Arrays):
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
         self.running = False
-        return Outcome.of(
-            self._setup.state,
-            self.phases,
+        state, prediction = self._setup.state, self.phases.free_prediction
+        return Outcome(
+            output_potential(state.output) if prediction is None else prediction,
             self.tick * self._setup.schedule.tick,
             self.tick - self.began,
             replace(self.counts),
             self.trace,
             self.stopped,
+            {cell.name: cell.plus.some(None) for cell in state.cells},
+            {cell.name: cell.minus.some(None) for cell in state.cells},
         )
 
     # ---- a tick --------------------------------------------------------------------------------

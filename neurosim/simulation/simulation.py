@@ -177,41 +177,32 @@ class Simulation:
 
         Raises StateError outside of an inference, DivergenceError where a state is not finite.
         """
-        return self._under_way().advance(ticks)
+        return self._known("is no inference under way: call start").advance(ticks)
 
     def finish(self) -> Outcome:
         """Ends the inference, with learning if it is due. What arrives at the tick after the last
         has been delivered. Raises StateError outside of an inference."""
-        return self._under_way().finish()
+        return self._known("is no inference under way: call start").finish()
 
-    def _under_way(self) -> Inference:
+    def _known(self, missing: str = "is no inference yet: call infer or start") -> Inference:
         if self._inference is None:
-            raise StateError("there is no inference under way: call start first")
+            raise StateError(f"there {missing} first")
         return self._inference
 
     @property
     def inference(self) -> Inference:
         """The present inference, or the last. Raises StateError where there is none."""
-        if self._inference is None:
-            raise StateError("there is no inference yet: call infer or start first")
-        return self._inference
-
-    @property
-    def _intact(self) -> Inference:
-        """The same, where no tick of it has failed."""
-        if self._inference is not None and self._inference.failed:
-            raise StateError("there is no inference yet: call infer or start first")
-        return self.inference
+        return self._known()
 
     @property
     def done(self) -> bool:
         """Whether the inference is over; an event-driven one also when nothing is due."""
-        return self._intact.done
+        return self.inference.done
 
     @property
     def last_tick(self) -> int:
         """The tick at which the inference ends at the latest."""
-        return self._intact.last_tick
+        return self.inference.last_tick
 
     @property
     def counts(self) -> Counts:
@@ -264,12 +255,12 @@ class Simulation:
         ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. A rule with
         phases adds what their ends contribute; raises StateError before the last one.
         """
-        return self._with_states().gradients()
+        return self._known("are no states yet: call infer or start").gradients()
 
     def objective(self) -> float:
         """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is
         `gradients`. Raises StateError in a rule with phases."""
-        self._with_states()
+        self._known("are no states yet: call infer or start")
         if self.rule.phases:
             raise StateError(
                 f"{type(self.rule).__name__} contrasts the ends of its phases; no present state "
@@ -279,12 +270,7 @@ class Simulation:
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Hands the local gradients to the optimizer and takes one step."""
-        self._with_states().learn(optimizer)
-
-    def _with_states(self) -> Inference:
-        if self._inference is None:
-            raise StateError("there are no states yet: call infer or start first")
-        return self._inference
+        self._known("are no states yet: call infer or start").learn(optimizer)
 
     # ---- schedule ------------------------------------------------------------------------------
 
@@ -302,10 +288,9 @@ class Simulation:
 
     # ---- as data -------------------------------------------------------------------------------
 
-    def _identity(self) -> dict[str, str | int]:
-        """Returns what a saved state and a simulation have to share."""
-        schedule, rule = type(self.schedule).__name__, type(self.rule).__name__
-        return {"schedule": schedule, "rule": rule, "units": self.layout.total}
+    def _identity(self) -> tuple[str, str, int]:
+        """Returns (schedule, rule, units): what a saved state and a simulation have to share."""
+        return type(self.schedule).__name__, type(self.rule).__name__, self.layout.total
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the rest of the run depends on but the parameters, as tensors and
@@ -314,13 +299,13 @@ class Simulation:
         Together with ``model.state_dict()`` (and the optimizer's, if there is one) it continues bit
         for bit in a simulation that is built the same way.
         """
-        inference = self._inference
-        saved: dict[str, Any] = {"clock": None}
-        if inference is not None and not inference.failed:
-            inference.check_weights()  # who loads this takes the weights as seen
-            saved = inference.state_dict()
-        own = {"inferences": self.inferences, "random": generator_state(self.random)}
-        return {"version": STATE_VERSION} | self._identity() | own | saved
+        schedule, rule, units = self._identity()
+        own = {"version": STATE_VERSION, "schedule": schedule, "rule": rule, "units": units}
+        own |= {"inferences": self.inferences, "random": generator_state(self.random)}
+        if self._inference is None or self._inference.failed:
+            return own | {"clock": None}
+        self._inference.check_weights()  # who loads this takes the weights as seen
+        return own | self._inference.state_dict()
 
     def load_state_dict(
         self, state: dict[str, Any], *, optimizer: torch.optim.Optimizer | None = None
@@ -337,13 +322,11 @@ class Simulation:
                     f"neurosim; this one reads {STATE_VERSION}: continue with the other, or start "
                     "anew"
                 )
-            own = self._identity()
-            saved = {key: state[key] for key in own}
+            saved, own = tuple(state[k] for k in ("schedule", "rule", "units")), self._identity()
             if saved != own:
-                names, found, wanted = (tuple(part) for part in (own, saved.values(), own.values()))
                 raise StateError(
-                    f"the saved state is of ({', '.join(names)}) {found}; this simulation has "
-                    f"{wanted}"
+                    f"the saved state is of (schedule, rule, units) {saved}; this simulation has "
+                    f"{own}"
                 )
             self._inference = None
             self.inferences = state["inferences"]

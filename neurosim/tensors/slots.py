@@ -67,9 +67,13 @@ class Slot(Array):
         """Replaces the array by a reference to this one; None for zeros."""
         self.tensor, self._own, self._fresh = tensor, False, None
 
-    def put(self, selection: Selection, values: Tensor, *, taken_next: bool = False) -> None:
-        """Writes values of the shape that `Selection.take` returns. Values that are ``taken_next``
-        are not gathered again then, which would be as dear as the writing."""
+    def put(self, selection: Selection | None, values: Tensor, *, taken_next: bool = False) -> None:
+        """Writes values of the shape that `Selection.take` returns; for None it is `set`. Values
+        that are ``taken_next`` are not gathered again then, which would be as dear as the
+        writing."""
+        if selection is None:
+            self.set(values)
+            return
         if self.tensor is None:
             zeros = values.new_zeros(len(values), *selection.shape)
             self.tensor = by_position(zeros) if selection.whole == "positions" else zeros
