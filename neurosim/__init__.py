@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from neurosim.channels import Channel, Channels, Exponential, Noise, Quantize, Uniform
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
+    from neurosim.data import DataSource
     from neurosim.measures import Probe, Trace
     from neurosim.network import Faults, Model, Network, Population, Projection
     from neurosim.rules import (
@@ -45,6 +46,7 @@ _HOMES = {
     "ConfigurationError": "base",
     "Convergence": "convergence",
     "DataError": "base",
+    "DataSource": "data",
     "DifferenceTargetPropagation": "rules",
     "DivergenceError": "base",
     "DocumentError": "base",
@@ -90,6 +92,7 @@ __all__ = [
     "ContrastiveHebbian",
     "Convergence",
     "DataError",
+    "DataSource",
     "DifferenceTargetPropagation",
     "DivergenceError",
     "DocumentError",

@@ -11,11 +11,13 @@ import click
 
 from neurosim._version import __version__
 from neurosim.base import DivergenceError, DocumentError, NeurosimError
+from neurosim.cli.check import check
 from neurosim.cli.sweeps import (
     DEVICE,
     FILE,
     INTERRUPTED,
     OVERRIDES,
+    PLUGIN,
     console,
     sweep,
     table,
@@ -62,6 +64,7 @@ def main() -> None:
 )
 @click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
 @DEVICE
+@PLUGIN
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def run(
     file: Path,
@@ -92,6 +95,7 @@ def run(
 )
 @click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
 @DEVICE
+@PLUGIN
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def converge(
     file: Path,
@@ -125,6 +129,7 @@ def converge(
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@PLUGIN
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def resume(folder: Path, quiet: bool) -> None:
     """Continue the interrupted run in FOLDER."""
@@ -133,6 +138,7 @@ def resume(folder: Path, quiet: bool) -> None:
     _finish(runner.resume(folder, console(quiet)))
 
 
+main.add_command(check)
 main.add_command(sweep)
 main.add_command(table)
 
@@ -140,6 +146,7 @@ main.add_command(table)
 @main.command()
 @FILE
 @OVERRIDES
+@PLUGIN
 def validate(file: Path, overrides: Sequence[str]) -> None:
     """Check the scenario FILE and its data without running it."""
     from neurosim.runs import prepare
@@ -190,6 +197,7 @@ def download(name: str, root: Path, quiet: bool) -> None:
 
 @main.command()
 @click.option("--network", is_flag=True, help="The schema of network files instead.")
+@PLUGIN
 def schema(network: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""
     import json
@@ -215,6 +223,7 @@ def schema(network: bool) -> None:
     "--drawing", type=click.Path(path_type=Path), help="Write a drawing of the network (SVG)."
 )
 @click.option("--batch", type=click.IntRange(1), help="Also the memory for so many samples.")
+@PLUGIN
 def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     """Show the network FILE (or the network of a scenario): populations, parameters, dyads.
 
@@ -254,6 +263,7 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@PLUGIN
 @click.option(
     "--figures",
     type=click.Path(path_type=Path, file_okay=False),

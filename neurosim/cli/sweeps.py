@@ -20,6 +20,26 @@ OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 DEVICE = click.option(
     "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the same as device=NAME."
 )
+
+
+def _load_plugins(context: click.Context, option: click.Parameter, files: Sequence[Path]) -> None:
+    """Loads what is installed, and the files that are named, before the command reads anything."""
+    from neurosim.base import plugins
+
+    plugins.load_installed()
+    for file in files:
+        plugins.load(file)
+
+
+PLUGIN = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="FILE.py",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    callback=_load_plugins,
+    help="Load rules, schedules, … of your own from this file (repeatable).",
+)
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 
@@ -38,6 +58,7 @@ INTERRUPTED = 130  # what a shell expects after Ctrl-C
 @click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep).")
 @click.option("--retry", is_flag=True, help="Run again what has failed.")
 @DEVICE
+@PLUGIN
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 def sweep(
     file: Path,
@@ -99,6 +120,7 @@ def sweep(
 )
 @click.option("--retry", is_flag=True, help="Run again what has failed or diverged.")
 @DEVICE
+@PLUGIN
 @click.option("--quiet", is_flag=True, help="Print only the table.")
 def table(
     name: str,

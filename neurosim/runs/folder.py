@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from neurosim._version import __version__
-from neurosim.base import DataError
+from neurosim.base import DataError, plugins
 from neurosim.schedules import Periodic
 from neurosim.simulation import Simulation
 from neurosim.tensors import describe_machine
@@ -58,7 +59,9 @@ def weights_digest(model: torch.nn.Module) -> str:
 def environment(device: torch.device) -> dict[str, Any]:
     """What the results may depend on besides the scenario."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"neurosim": __version__, **describe_machine(), "device": name}
+    found = {"neurosim": __version__, **describe_machine(), "device": name}
+    loaded = [asdict(plugin) for plugin in plugins.in_force()]
+    return found | ({"plugins": loaded} if loaded else {})
 
 
 def faults_summary(simulation: Simulation) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from neurosim.base import (
     NeurosimError,
     finite,
     interruptible,
+    plugins,
     write_atomic,
     write_json,
 )
 from neurosim.learning import Trainer, check_memory, load_state, save_state
 from neurosim.measures import parameters_of
+from neurosim.records import read_object
 from neurosim.reports import write_report
 from neurosim.runs.folder import (
     Stopwatch,
@@ -81,10 +83,12 @@ def resume(folder: Path, console: Console) -> Path:
     """Continues an interrupted run from its last checkpoint, bit for bit.
 
     Raises DataError where there is no checkpoint, or the run is finished; StateError where it is of
-    another version.
+    another version, PluginError where a plugin is missing or has changed.
     """
     if not (folder / "scenario.yaml").is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no scenario.yaml)")
+    recorded = read_object(folder / "environment.json") or {}
+    plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
     scenario = Scenario.load(folder / "scenario.yaml")
     _set_up_torch(scenario)
     if scenario.file.study is not None:
