@@ -36,7 +36,7 @@ from neurosim.simulation.waking import UnitMap
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
 
-class Setup(Protocol):
+class Common(Protocol):
     """What all inferences of one simulation have in common: `Simulation` describes it."""
 
     model: Model
@@ -71,7 +71,7 @@ class Inference(Arrays):
 
     def __init__(
         self,
-        setup: Setup,
+        common: Common,
         clock: Clock,
         target: Tensor | None,
         *,
@@ -81,25 +81,30 @@ class Inference(Arrays):
         record: bool = True,
         counts: Counts | None = None,
     ) -> None:
-        self._setup, self.clock, self._optimizer = setup, clock, optimizer
+        self._common, self.clock, self._optimizer = common, clock, optimizer
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
-        rule, state = setup.rule, setup.state
-        self.nudge = Nudge(setup.loss, target)
+        rule, state = common.rule, common.state
+        self.nudge = Nudge(common.loss, target)
         self.phases = Phases(rule, state, target is not None, tick)
         self.counts = Counts() if counts is None else counts
         self.trace = Trace()
-        listens, compute = clock.listens, setup.compute
+        listens, compute = clock.listens, common.compute
         self._ticker = Ticker(
-            state, rule, self.nudge, compute, listens, self.counts, caching=setup.caching
+            state, rule, self.nudge, compute, listens, self.counts, caching=common.caching
         )
         self._recorder = Recorder(
-            state, rule, self.nudge, self.phases, setup.probes, setup.schedule.tick
+            state, rule, self.nudge, self.phases, common.probes, common.schedule.tick
         )
         self._engine = self._new_engine()
 
     def _new_engine(self) -> Engine:
-        offsets, processes = self._setup.layout.offsets, self._setup.processes
+        offsets, processes = self._common.layout.offsets, self._common.processes
         return Engine(self.clock, offsets, self.tick, processes, self._on_tick)
+
+    def close(self) -> None:
+        """Ends it where it is."""
+        self.running = False
+        self._engine.close()
 
     # ---- from start to end ---------------------------------------------------------------------
 
@@ -108,8 +113,8 @@ class Inference(Arrays):
 
         Raises DivergenceError where the feed-forward pass is not finite.
         """
-        setup, clock, moment = self._setup, self.clock, Moment(self.number, self.tick)
-        state, rule, units = setup.state, setup.rule, setup.units
+        common, clock, moment = self._common, self.clock, Moment(self.number, self.tick)
+        state, rule, units = common.state, common.rule, common.units
         self._decide_nudge()
         reached = Reached(False)
         state.forget_target()
@@ -119,11 +124,11 @@ class Inference(Arrays):
         else:
             reset(state, x, moment)
             state.update_damping(rule)
-            if setup.init == "feedforward":
+            if common.init == "feedforward":
                 feed_forward(self._ticker, moment)
                 if self.nudge.target is not None and rule.needs_prediction:
                     prediction = state.output.plus.value
-                    self.nudge.gradient = setup.loss.gradient(prediction, self.nudge.target)
+                    self.nudge.gradient = common.loss.gradient(prediction, self.nudge.target)
         state.output.stale.touch()
         first = self.tick + 1
         units.hear(clock, first, reached)
@@ -151,7 +156,8 @@ class Inference(Arrays):
                     self._run_to(goal)
         except BaseException:
             # A tick that was not completed leaves nothing that could be carried on.
-            self.running, self.failed = False, True
+            self.failed = True
+            self.close()
             raise
         return self.tick - before
 
@@ -181,18 +187,18 @@ class Inference(Arrays):
         if not clock.listens or self.tick == self.phases.began:
             return False
         # A target or a weight update still to come would wake what sleeps.
-        expected = self._optimizer is not None and self._setup.learn_every is not None
+        expected = self._optimizer is not None and self._common.learn_every is not None
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
         if expected or not bool((clock.next > clock.end).all()):
             return False
-        return all(line.last_arrival() <= self.tick + 1 for _, line in self._setup.state.lines)
+        return all(line.last_arrival() <= self.tick + 1 for _, line in self._common.state.lines)
 
     @property
     def last_tick(self) -> int:
         """The tick at which the inference ends at the latest."""
         ahead = self.phases.runs_ahead()
-        return self.clock.end + (ahead and ahead * run_length(self._setup))
+        return self.clock.end + (ahead and ahead * run_length(self._common))
 
     @torch.no_grad()
     def finish(self) -> Outcome:
@@ -202,11 +208,11 @@ class Inference(Arrays):
         if self.recording:
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
-        self.running = False
-        state, prediction = self._setup.state, self.phases.free_prediction
+        self.close()
+        state, prediction = self._common.state, self.phases.free_prediction
         return Outcome(
             output_potential(state.output) if prediction is None else prediction,
-            self.tick * self._setup.schedule.tick,
+            self.tick * self._common.schedule.tick,
             self.tick - self.began,
             replace(self.counts),
             self.trace,
@@ -218,30 +224,30 @@ class Inference(Arrays):
     # ---- a tick --------------------------------------------------------------------------------
 
     def _on_tick(self, tick: int, units: Ints) -> None:
-        setup = self._setup
+        common = self._common
         self.tick = tick
         self._learn_if_due(tick)
         if not self.nudge.active:
             self._decide_nudge()
             if self.nudge.active:
-                setup.state.output.stale.touch()
-        count, woken = setup.units.wake(units)
+                common.state.output.stale.touch()
+        count, woken = common.units.wake(units)
         reached = self._ticker.tick(Moment(self.number, tick), woken)
         self.counts.unit_wakes += count
-        setup.units.hear(self.clock, tick + 1, reached)
+        common.units.hear(self.clock, tick + 1, reached)
         self._announce_nudge(tick + 1)
         passed = tick - self.began
         if self.recording:
             self._recorder.record(self.trace, self.counts, tick, passed, woken)
-        if setup.stop is not None and passed % setup.stop.every == 0:
-            self.stopped = self._recorder.settled(setup.stop.residual)
+        if common.stop is not None and passed % common.stop.every == 0:
+            self.stopped = self._recorder.settled(common.stop.residual)
 
     def _decide_nudge(self) -> None:
         """Decides whether the target acts at the present tick. In a rule with phases the present
         one says so, in others the time that has passed."""
         nudge, phase = self.nudge, self.phases.present
         if phase is None:
-            acts = self.tick - self.began >= self._setup.nudge_after
+            acts = self.tick - self.began >= self._common.nudge_after
         else:
             nudge.strength = phase.strength
             acts = phase.strength != 0
@@ -252,23 +258,24 @@ class Inference(Arrays):
         if (
             self.phases.present is None
             and self.nudge.target is not None
-            and tick - self.began == max(1, self._setup.nudge_after)
+            and tick - self.began == max(1, self._common.nudge_after)
         ):
-            self._setup.units.output_hears(self.clock, tick)
+            self._common.units.output_hears(self.clock, tick)
 
     def _next_run(self) -> None:
         """Begins another run of the schedule, perhaps in another phase."""
-        setup, tick = self._setup, self.tick
+        common, tick = self._common, self.tick
         begun, operations = self.phases.advance(tick, self._early, Moment(self.number, tick))
         self.counts.weight_gradient += operations
         self.stopped = False
         self._decide_nudge()
         # What is new after a switch is at the output: where the order can turn, downward first.
-        start = Start(setup.layout, tick, begun is not None, setup.random, self.clock)
-        self.clock = setup.schedule.start(start)
+        start = Start(common.layout, tick, begun is not None, common.random, self.clock)
+        self.clock = common.schedule.start(start)
         if begun is not None:
-            hear = setup.units.all_hear if begun.restored else setup.units.output_hears
+            hear = common.units.all_hear if begun.restored else common.units.output_hears
             hear(self.clock, tick + 1)
+        self._engine.close()
         self._engine = self._new_engine()
 
     # ---- learning ------------------------------------------------------------------------------
@@ -282,28 +289,28 @@ class Inference(Arrays):
     @torch.no_grad()
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Hands the local gradients to the optimizer and takes one step."""
-        setup, gradients = self._setup, self.gradients()
-        for name, parameter in setup.model.named_parameters():
+        common, gradients = self._common, self.gradients()
+        for name, parameter in common.model.named_parameters():
             parameter.grad = gradients[name]
-        learn_feedback(setup.state, setup.rule, self.counts, setup.seed, self.number, self.tick)
+        learn_feedback(common.state, common.rule, self.counts, common.seed, self.number, self.tick)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.check_weights(written=True)
 
     def _learn_if_due(self, tick: int) -> None:
         """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th."""
-        passed, every = tick - 1 - self.began, self._setup.learn_every
+        passed, every = tick - 1 - self.began, self._common.learn_every
         if self._optimizer and every and passed and passed % every == 0:
             self.learn(self._optimizer)
 
     def check_weights(self, *, written: bool = False) -> None:
         """Takes note of changed weights: caches, damping, and news to every unit. ``written`` says
         that all have changed."""
-        state = self._setup.state
+        state = self._common.state
         if state.check_weights(written=written):
-            state.update_damping(self._setup.rule)
+            state.update_damping(self._common.rule)
             if self.clock.listens:
-                self._setup.units.all_hear(self.clock, self.tick + 1)
+                self._common.units.all_hear(self.clock, self.tick + 1)
                 self._engine.alarm(self.tick)
 
     # ---- as data -------------------------------------------------------------------------------
@@ -313,7 +320,7 @@ class Inference(Arrays):
         copied, nudge = Copier(), self.nudge
         saved: dict[str, Any] = save_arrays(self, copied)
         return saved | {
-            "state": self._setup.state.state_dict(copied),
+            "state": self._common.state.state_dict(copied),
             "phases": save_arrays(self.phases, copied),
             "nudge": {"target": copied(nudge.target), "gradient": copied(nudge.gradient)},
             "clock": self.clock.state_dict(),
@@ -323,20 +330,20 @@ class Inference(Arrays):
 
     @classmethod
     def restored(
-        cls, setup: Setup, saved: dict[str, Any], optimizer: torch.optim.Optimizer | None
+        cls, common: Common, saved: dict[str, Any], optimizer: torch.optim.Optimizer | None
     ) -> Inference:
-        """Returns the inference that `state_dict` was taken of, in the setup's own state.
+        """Returns the inference that `state_dict` was taken of, in the simulation's own state.
 
         Raises StateError where the saved one is of another network or rule, KeyError or ValueError
         where it is not complete.
         """
-        state, tick = setup.state, int(saved["tick"])
+        state, tick = common.state, int(saved["tick"])
         copied = Copier(state.device)
         state.load_state_dict(saved["state"], copied)
-        start = Start(setup.layout, tick, setup.init == "feedforward", setup.random)
+        start = Start(common.layout, tick, common.init == "feedforward", common.random)
         inference = cls(
-            setup,
-            setup.schedule.restore(start, saved["clock"]),
+            common,
+            common.schedule.restore(start, saved["clock"]),
             copied(saved["nudge"]["target"]),
             number=saved["number"],
             tick=tick,
@@ -351,6 +358,6 @@ class Inference(Arrays):
         return inference
 
 
-def run_length(setup: Setup) -> int:
+def run_length(common: Common) -> int:
     """Returns the ticks of one run of the schedule."""
-    return setup.schedule.start(Start(setup.layout, 0, False, stream(0, "check"))).end
+    return common.schedule.start(Start(common.layout, 0, False, stream(0, "check"))).end

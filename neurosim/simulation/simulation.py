@@ -158,7 +158,7 @@ class Simulation:
                 "with init 'carry' the batch size is fixed"
             )
         if last is not None:
-            last.running = False
+            last.close()
         self.inferences += 1
         tick, clock = (0, None) if previous is None else (previous.tick, previous.clock)
         self._inference = Inference(
@@ -328,6 +328,8 @@ class Simulation:
                     f"the saved state is of (schedule, rule, units) {saved}; this simulation has "
                     f"{own}"
                 )
+            if self._inference is not None:
+                self._inference.close()
             self._inference = None
             self.inferences = state["inferences"]
             restore_generator(self.random, state["random"])
