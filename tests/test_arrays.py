@@ -4,6 +4,8 @@ reset, kept for a phase and counted.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,23 @@ def test_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     found = estimate(build(), 10)
     assert found.caches - plain.caches == 10 * (7 + 6 + 3) * 8
     assert found.states == plain.states
+
+
+@pytest.mark.parametrize("processes", ["population", "neuron"])
+def test_an_inference_that_is_over_is_let_go_at_once(processes: Any) -> None:
+    """Processes refer to each other in circles, but no arrays wait there for a collection."""
+    sim = build(processes=processes)
+    data = make_data(sim.model, 1)[0]
+    sim.infer(*data)
+    gc.disable()
+    try:
+        for _ in range(2):
+            last = weakref.ref(sim.inference)
+            sim.start(*data)
+            assert last() is None
+            sim.advance(2)
+    finally:
+        gc.enable()
 
 
 # ---- the walks -----------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from typing import Any
 
 import pytest
@@ -431,19 +429,3 @@ def test_a_weight_that_nobody_told_of_is_noticed_before_saving_and_advancing() -
             sim.inference.check_weights()
         sim.advance()
     assert same(whole.finish(), resumed.finish())
-
-
-@pytest.mark.parametrize("processes", ["population", "neuron"])
-def test_an_inference_that_is_over_is_let_go_at_once(processes: Any) -> None:
-    """Processes refer to each other in circles, but no arrays wait there for a collection."""
-    sim = build(Parallel(3), processes=processes)
-    sim.infer(X, Y)
-    gc.disable()
-    try:
-        for _ in range(2):
-            last = weakref.ref(sim.inference)
-            sim.start(X, Y)
-            assert last() is None
-            sim.advance(2)
-    finally:
-        gc.enable()
