@@ -19,8 +19,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.channels.draws import Draws, Moment
-from neurosim.channels.effects import Quantizing
-from neurosim.channels.message import Message
+from neurosim.channels.effects import Parcel
 
 N, BATCH, TICKS = 200, 5, 40
 VALUE = 1.5
@@ -255,9 +254,9 @@ def test_delays_stay_and_jitter_does_not() -> None:
 
 def quantized(quantize: ns.Quantize, values: Tensor, tick: int = 1) -> Tensor:
     shape = tuple(values.shape)
-    message = Message(Moment(1, tick), shape, None, values, torch.ones(shape, dtype=torch.bool))
-    Quantizing(quantize).act(message, Draws(0, "test"))
-    return message.values
+    parcel = Parcel(Moment(1, tick), shape, None, values, torch.ones(shape, dtype=torch.bool))
+    quantize.act(parcel, Draws(0, "test"))
+    return parcel.values
 
 
 def levels(quantize: ns.Quantize) -> list[float]:

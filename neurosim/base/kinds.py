@@ -33,12 +33,15 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    InstanceOf,
     PydanticSchemaGenerationError,
     PydanticUserError,
     TypeAdapter,
     ValidationError,
     create_model,
 )
+from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
 
 from neurosim.base.errors import ConfigurationError, PluginError, inside
 from neurosim.base.suggest import did_you_mean
@@ -52,7 +55,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 class Written:
     """Says what a document may hold in place of a value that only Python can hold.
 
-    ``Annotated[float | Tensor, Written(float | list[Any])]``.
+    ``Annotated[float | Tensor, Written(float | list[Any])]``. What stands there before it is for
+    Python alone, what follows for both.
     """
 
     annotation: Any
@@ -103,6 +107,10 @@ class Family(Mapping[str, type[Any]]):
         parameters: Any = vars(member).get("__dataclass_params__")
         if parameters is None or not parameters.frozen:
             raise _broken(member, f"the {self.title} {name!r} must be a frozen dataclass")
+        for field in fields(member):
+            if field.name in (self.key, *self.base.reserved):
+                said = f"the {self.title} {name!r} has a field {field.name}, which means something"
+                raise _broken(member, f"{said} else in a document; name it otherwise")
         self._members[name] = member
         member.kind = name
         model_of.cache_clear()
@@ -132,12 +140,23 @@ class Described:
             if checked is not value:
                 object.__setattr__(self, name, checked)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Lets checks in Python ask for an instance: it was checked when it was made."""
+        return core_schema.is_instance_schema(cls)
+
 
 class Kind(Described):
-    """Base of the base classes of families: ``class Rule(Kind, family="rule")``."""
+    """Base of the base classes of families: ``class Rule(Kind, family="rule")``.
+
+    ``given`` names the fields that no document says, because whoever makes the object knows them,
+    and ``reserved`` the names that no field can have, because a document says something else there.
+    """
 
     family: ClassVar[Family]
     kind: ClassVar[str]
+    given: ClassVar[tuple[str, ...]] = ()
+    reserved: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(
         cls, *, family: str | None = None, key: str = "kind", bare: bool = False, **options: Any
@@ -147,14 +166,14 @@ class Kind(Described):
             cls.family = FAMILIES[family] = Family(family, cls, key, bare=bare)
 
     @classmethod
-    def of(cls, value: object) -> Self:
-        """Makes a member of its name, with the defaults, or returns a member as it is.
+    def of(cls, value: object, **options: Any) -> Self:
+        """Makes a member of its name and its ``options``, or returns a member as it is.
 
         Raises:
             ConfigurationError: for anything else.
         """
         if isinstance(value, str):
-            value = cls.family[value]()
+            value = cls.family[value](**options)
         if not isinstance(value, cls):
             title = cls.family.title
             said = f"the {title} must be a {cls.__name__} or one of {', '.join(cls.family)}"
@@ -183,7 +202,7 @@ def register(name: str) -> Callable[[T], T]:
 def described(value: Any) -> Any:
     """Returns what a document says to make this object: mappings, lists, numbers and text."""
     if is_dataclass(value) and not isinstance(value, type):
-        said = {field.name: described(getattr(value, field.name)) for field in fields(value)}
+        said = {field.name: described(getattr(value, field.name)) for field in _said(type(value))}
         if isinstance(value, Kind):
             if value.family.bare and not said:
                 return value.kind
@@ -210,11 +229,14 @@ def _hashed(cls: Any) -> Hashable:
 @cache
 def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
     """Makes what checks each field of a dataclass."""
-    hints = get_type_hints(cls, include_extras=True)
+    hints, types = get_type_hints(cls, include_extras=True), get_type_hints(cls)
     config = ConfigDict(strict=True, arbitrary_types_allowed=True)
     found: dict[str, TypeAdapter[Any]] = {}
     for field in fields(cls):
-        annotation: Any = Annotated[hints[field.name], Field()]  # bare, a dataclass takes no config
+        annotation, own = hints[field.name], types[field.name]
+        if is_dataclass(own):  # which takes no config
+            found[field.name] = TypeAdapter(InstanceOf[own])  # type: ignore[misc, valid-type]
+            continue
         with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
             try:
                 found[field.name] = TypeAdapter(annotation, config=config)
@@ -224,12 +246,11 @@ def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of numpy as those of Python, and a list as a tuple, which strict checks ask for."""
+    """Numbers of numpy and torch as those of Python, and a list as a tuple, which strict checks
+    ask for."""
     if isinstance(value, list):
         return tuple(_plain(item) for item in value)
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        return value.item()
-    return value
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 _MUST = {
@@ -244,12 +265,16 @@ _MUST = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text",
+    "is_instance_of": "a {class}",
 }
 
 
 def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationError:
     """Says what a field must be, of the first thing that is wrong with it."""
-    found = max(error.errors(), key=lambda e: len(e["loc"]))  # of a union what got furthest
+    # Of a union what got furthest, and there rather a bad value than a value of another type.
+    found = max(
+        error.errors(), key=lambda e: (len(e["loc"]), not e["type"].endswith(("_type", "_of")))
+    )
     keys = value if isinstance(value, Mapping) else ()
     place = tuple(part for part in found["loc"] if isinstance(part, int) or part in keys)
     context = dict(found.get("ctx", {}))
@@ -265,38 +290,62 @@ def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationE
 
 
 class Section(BaseModel):
-    """A part of a document. Unknown keys are errors, and text is no number."""
+    """A part of a document. Unknown keys are errors, and text is no number.
+
+    ``elsewhere`` says of keys that are unknown here what they belong to.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
     makes: ClassVar[type[Any]]
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
 
 @cache
-def model_of(cls: Any) -> type[Section]:
+def model_of(cls: Any, *, named: bool = True) -> type[Section]:
     """Makes the pydantic model of what a document may say in place of an object of a dataclass.
+
+    A member of a family has to be ``named``, but where only this member can stand.
 
     Raises:
         PluginError: for an annotation that no document can hold, naming the field.
+    """
+    parts: dict[str, Any] = {}
+    family = getattr(cls, "family", None)
+    if isinstance(family, Family):
+        default: Any = ... if named else Field(cls.kind, exclude=True)
+        parts[family.key] = (Literal[cls.kind], default)
+    parts |= keys_of(cls)
+    title = cls.__name__ if named or not family else f"Only{cls.__name__}"
+    made = create_model(title, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
+    made.makes = cls
+    return made
+
+
+def keys_of(cls: Any) -> dict[str, Any]:
+    """Returns the annotation and default of each key of a document that makes a dataclass.
+
+    Raises:
+        PluginError: see `model_of`.
     """
     try:
         hints = get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise _broken(cls, f"an annotation of {cls.__name__} is not known: {error}") from None
     parts: dict[str, Any] = {}
-    family = getattr(cls, "family", None)
-    if isinstance(family, Family):
-        parts[family.key] = (Literal[cls.kind], ...)
-    for field in fields(cls):
+    for field in _said(cls):
         try:
-            annotation = _written(hints[field.name])
+            annotation = written(hints[field.name])
             TypeAdapter[Any](annotation)
         except PydanticSchemaGenerationError:
             said = f"no document can hold {field.name}: {hints[field.name]} of {cls.__name__}"
             raise _broken(cls, f"{said}; annotate it with what stands there") from None
         parts[field.name] = annotation, _default(field)
-    made = create_model(cls.__name__, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
-    made.makes = cls
-    return made
+    return parts
+
+
+def _said(cls: Any) -> list[Any]:
+    """The fields that a document says."""
+    return [field for field in fields(cls) if field.name not in getattr(cls, "given", ())]
 
 
 def _default(field: Any) -> Any:
@@ -306,27 +355,30 @@ def _default(field: Any) -> Any:
     return ... if field.default_factory is MISSING else described(field.default_factory())
 
 
-def _written(annotation: Any) -> Any:
-    """The annotation with models in the place of dataclasses and families."""
+def written(annotation: Any) -> Any:
+    """Returns the annotation with models in the place of dataclasses and families.
+
+    What `Written` says stands for the type and its validators, and leaves a `Field` beside it.
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner, *extra = arguments
-        for written in (data for data in extra if isinstance(data, Written)):
-            inner = written.annotation
-        kept = tuple(data for data in extra if not isinstance(data, Written))
-        return Annotated[_written(inner), *kept] if kept else _written(inner)
+        for said in (data for data in extra if isinstance(data, Written)):
+            inner = said.annotation
+            extra = [data for data in extra if isinstance(data, FieldInfo)]
+        return Annotated[written(inner), *extra] if extra else written(inner)
     if origin in (Union, UnionType):
-        return Union[*(_written(member) for member in arguments)]
+        return Union[*(written(member) for member in arguments)]
     if origin is Literal or annotation in (None, NoneType):
         return annotation
     if origin is not None and arguments:
-        changed = tuple(a if a is Ellipsis else _written(a) for a in arguments)
+        changed = tuple(a if a is Ellipsis else written(a) for a in arguments)
         origin = {Mapping: dict}.get(origin, origin)
         return origin[changed]
     if isinstance(annotation, type) and annotation in {f.base for f in FAMILIES.values()}:
         return _any_of(annotation.family)
     if isinstance(annotation, type) and is_dataclass(annotation):
-        return model_of(_hashed(annotation))
+        return model_of(_hashed(annotation), named=False)
     return annotation
 
 
@@ -351,18 +403,22 @@ def _any_of(family: Family) -> Any:
     return Union[Annotated[Literal[*names], AfterValidator(named)], found]  # noqa: UP007
 
 
-def build(said: Any) -> Any:
+def build(said: Any, makes: type[Any] | None = None, **given: Any) -> Any:
     """Makes the objects that a parsed document describes.
+
+    ``makes`` is the class where the keys are not those of one object alone, and ``given`` are the
+    fields that no document says.
 
     Raises:
         ConfigurationError: of an object that cannot be made, with the path to it as its option.
     """
     if isinstance(said, Section):
+        makes = makes or said.makes
         arguments = {}
-        for name in said.model_fields_set & {field.name for field in fields(said.makes)}:
+        for name in said.model_fields_set & {field.name for field in _said(makes)}:
             with inside(name):
                 arguments[name] = build(getattr(said, name))
-        return said.makes(**arguments)
+        return makes(**arguments, **given)
     if isinstance(said, dict):
         made = {}
         for key, item in said.items():

@@ -1,20 +1,11 @@
 """Channels: what happens to a message on its way."""
 
-from neurosim.channels.channel import (
-    Channel,
-    Channels,
-    MessageKind,
-    Noise,
-    NoiseKind,
-    Ordering,
-    Quantize,
-    Rounding,
-)
-from neurosim.channels.distributions import Exponential, Per, Uniform
-from neurosim.channels.draws import Moment
+from neurosim.channels.channel import Channel, Channels, MessageKind, Ordering
+from neurosim.channels.distributions import Distribution, Exponential, Per, Uniform
+from neurosim.channels.draws import Draws, Moment
+from neurosim.channels.effects import Effect, Noise, NoiseKind, Parcel, Quantize, Rounding
 from neurosim.channels.line import DelayLine, Wiring
-from neurosim.channels.message import Message, View
-from neurosim.channels.transit import NOTHING, Delivery
+from neurosim.channels.transit import NOTHING, Delivery, View
 
 __all__ = [
     "NOTHING",
@@ -22,13 +13,16 @@ __all__ = [
     "Channels",
     "DelayLine",
     "Delivery",
+    "Distribution",
+    "Draws",
+    "Effect",
     "Exponential",
-    "Message",
     "MessageKind",
     "Moment",
     "Noise",
     "NoiseKind",
     "Ordering",
+    "Parcel",
     "Per",
     "Quantize",
     "Rounding",

@@ -12,8 +12,8 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.channels.channel import Ordering
 from neurosim.channels.distributions import Distribution
-from neurosim.channels.message import Message, View
-from neurosim.channels.transit import NOTHING, Delivery, Transit
+from neurosim.channels.effects import Parcel
+from neurosim.channels.transit import NOTHING, Delivery, Transit, View
 from neurosim.tensors import Dimensions, Flags, Selection, Slot
 
 
@@ -47,15 +47,15 @@ class Jittered(Transit):
         self._tick, self._ordering, self._counted = tick, ordering, last
         self._horizon = int(arrival_ticks(times.max() + jitter.high, tick))
 
-    def _allocate(self, message: Message) -> None:
+    def _allocate(self, parcel: Parcel) -> None:
         """Raises ConfigurationError where there is not as much memory."""
         # One slot for each coming tick, one for the tick just delivered, one for what is not sent.
         slots = self._horizon + 2
         try:
-            self._ring = message.values.new_zeros(slots, *message.shape)
-            self._stamps = message.values.new_full(self._ring.shape, NOTHING, dtype=torch.int64)
+            self._ring = parcel.values.new_zeros(slots, *parcel.shape)
+            self._stamps = parcel.values.new_full(self._ring.shape, NOTHING, dtype=torch.int64)
         except (MemoryError, RuntimeError) as error:
-            size = slots * message.sent.nelement() * (8 + message.values.element_size())
+            size = slots * parcel.sent.nelement() * (8 + parcel.values.element_size())
             raise ConfigurationError(
                 f"messages with delays and jitter of up to {self._horizon:,} ticks need {size:,} "
                 "bytes in flight for each projection and kind, and there are not as many; use "
@@ -65,31 +65,31 @@ class Jittered(Transit):
         self._waiting = self._stamps.new_zeros(slots)
         self._last, self._seen = self._stamps[0].clone(), self._stamps[0].clone()
 
-    def send(self, message: Message, carried: Sequence[Slot], share: Tensor | None) -> None:
+    def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
         assert share is not None
         if self._ring is None:
-            self._allocate(message)
+            self._allocate(parcel)
         assert self._ring is not None
         assert self._stamps is not None
         assert self._waiting is not None
-        now, sent = message.moment.tick, message.sent
+        now, sent = parcel.moment.tick, parcel.sent
         jitter = torch.from_numpy(self._jitter.quantile(share.numpy()))
-        arrival = now + message.some(arrival_ticks(self._times + jitter, self._tick))
+        arrival = now + parcel.some(arrival_ticks(self._times + jitter, self._tick))
         if self._ordering == "fifo":
             assert self._last is not None
-            last = message.some(self._last)
+            last = parcel.some(self._last)
             arrival = torch.maximum(arrival, last)
-            _write(self._last, message.selection, torch.where(sent, arrival, last))
+            _write(self._last, parcel.selection, torch.where(sent, arrival, last))
         slots = self._horizon + 1
         slot = torch.where(sent, arrival % slots, slots).flatten(1)
-        rows = torch.arange(message.shape[0], device=slot.device)[:, None]
-        chosen = message.selection
+        rows = torch.arange(parcel.shape[0], device=slot.device)[:, None]
+        chosen = parcel.selection
         dyads = torch.arange(slot.shape[1], device=slot.device) if chosen is None else chosen.flat
         # Later messages overwrite: of those that arrive together the latest sent wins.
-        self._ring.flatten(2)[slot, rows, dyads] = message.values.flatten(1)
+        self._ring.flatten(2)[slot, rows, dyads] = parcel.values.flatten(1)
         self._stamps.flatten(2)[slot, rows, dyads] = now
         self._stamps[slots] = NOTHING
-        counted = sent if self._counted is None else sent & message.some(self._counted[None])
+        counted = sent if self._counted is None else sent & parcel.some(self._counted[None])
         self._waiting.scatter_add_(0, slot.flatten(), counted.flatten().long())
         self._until = max(self._until, now + self._horizon)
 

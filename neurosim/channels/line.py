@@ -12,11 +12,10 @@ from torch import Tensor
 from neurosim.base import StateError
 from neurosim.channels.channel import Channel, MessageKind
 from neurosim.channels.draws import Draws, Moment
-from neurosim.channels.effects import effects_of
+from neurosim.channels.effects import Parcel
 from neurosim.channels.jittered import Jittered, arrival_ticks
-from neurosim.channels.message import Message, View
 from neurosim.channels.steady import Route, Steady, tick_routes
-from neurosim.channels.transit import Delivery, Transit
+from neurosim.channels.transit import Delivery, Transit, View
 from neurosim.network import Projection
 from neurosim.tensors import Arrays, Flags, Selection, Slot
 
@@ -45,7 +44,7 @@ class DelayLine(Arrays):
         self.kind: MessageKind = kind
         self._wiring, self.sent = wiring, sent
         self._draws = Draws(wiring.seed, "channels", projection.name, kind)
-        self._effects = effects_of(channel)
+        self._effects = channel.acting
         # What will be seen when all messages have arrived; that is what was sent where messages
         # are neither changed nor lost.
         operator = projection.operator
@@ -118,16 +117,14 @@ class DelayLine(Arrays):
         shape = (batch, *self._shape)
         for transit in self.transits:
             transit.clear()
-        initial = [effect for effect in self._effects if effect.initial]
-        if values is None and any(effect.moves_zero() for effect in initial):
+        initial = [acting for acting in self._effects if acting.effect.initial]
+        if values is None and any(acting.effect.moves_zero() for acting in initial):
             values = torch.zeros(shape, dtype=self._wiring.dtype, device=self._wiring.device)
         if values is not None and initial:
-            message = Message(
-                moment, shape, None, values, torch.ones_like(values, dtype=torch.bool)
-            )
-            for effect in initial:
-                effect.act(message, self._draws)
-            values = message.values
+            parcel = Parcel(moment, shape, None, values, torch.ones_like(values, dtype=torch.bool))
+            for acting in initial:
+                acting.act(parcel, self._draws)
+            values = parcel.values
             if changed is not None:
                 values = torch.where(changed, values, self._carried.value)
         if self._effects:
@@ -151,23 +148,23 @@ class DelayLine(Arrays):
         """Takes the values of one tick as messages, where they have ``changed``. The slot ``sent``
         holds them already."""
         shape = (len(values), *self._shape)
-        message = Message(moment, shape, selection, values, changed)
+        parcel = Parcel(moment, shape, selection, values, changed)
         stamps: Tensor | None = None
         if self._wiring.tracked:
-            stamps = torch.full_like(message.sent, moment.tick, dtype=torch.int64)
-            _merge(self._sent_stamps, message, stamps)
-        for effect in self._effects:
-            effect.act(message, self._draws)
+            stamps = torch.full_like(parcel.sent, parcel.moment.tick, dtype=torch.int64)
+            _merge(self._sent_stamps, parcel, stamps)
+        for acting in self._effects:
+            acting.act(parcel, self._draws)
         share: Tensor | None = None
         if self._jittery:
             share = self._draws.uniform("jitter", moment, shape)
         else:
             if self._effects:
-                _merge(self._carried, message, message.values)
+                _merge(self._carried, parcel, parcel.values)
             if stamps is not None:
-                _merge(self._carried_stamps, message, stamps)
+                _merge(self._carried_stamps, parcel, stamps)
         for transit in self.transits:
-            transit.send(message, (self._carried, self._carried_stamps), share)
+            transit.send(parcel, (self._carried, self._carried_stamps), share)
 
     def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
         """Shows what arrives at ``tick``, and says from whom; see `Transit.deliver`."""
@@ -203,9 +200,9 @@ class DelayLine(Arrays):
         return total / weights
 
 
-def _merge(slot: Slot, message: Message, values: Tensor) -> None:
+def _merge(slot: Slot, parcel: Parcel, values: Tensor) -> None:
     """Writes values where a message is sent."""
-    known = slot.take(message.selection)
+    known = slot.take(parcel.selection)
     if known is None:
         known = torch.zeros_like(values)
-    slot.put(message.selection, torch.where(message.sent, values, known))
+    slot.put(parcel.selection, torch.where(parcel.sent, values, known))

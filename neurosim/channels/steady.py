@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosim.channels.message import Message, View
-from neurosim.channels.transit import NOTHING, Delivery, Transit
+from neurosim.channels.effects import Parcel
+from neurosim.channels.transit import NOTHING, Delivery, Transit, View
 from neurosim.tensors import Array, Copied, Dimensions, Flags, Selection, Shape, Slot, mapped
 
 
@@ -79,14 +79,14 @@ class Steady(Transit):
         self._latest = self.routes[-1].ticks
         self._queue = _Queue()
 
-    def send(self, message: Message, carried: Sequence[Slot], share: Tensor | None) -> None:
-        counts = message.sent.sum(0)
-        if message.selection is not None:
-            some, counts = counts, counts.new_zeros(1, *message.shape[1:])
-            message.selection.put(counts, some[None])
+    def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
+        counts = parcel.sent.sum(0)
+        if parcel.selection is not None:
+            some, counts = counts, counts.new_zeros(1, *parcel.shape[1:])
+            parcel.selection.put(counts, some[None])
             counts = counts[0]
-        tick, arrays = message.moment.tick, tuple(slot.take(None) for slot in carried)
-        self._queue[tick] = _Sent(tick, arrays, counts, message.sure)
+        tick, arrays = parcel.moment.tick, tuple(slot.take(None) for slot in carried)
+        self._queue[tick] = _Sent(tick, arrays, counts, parcel.sure)
 
     def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
         parts: dict[View, list[_Part]] = {}

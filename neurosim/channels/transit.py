@@ -1,4 +1,4 @@
-"""Messages on their way: what was sent, until it is seen.
+"""Messages on their way: a `Parcel` of what was sent, until it is seen in a `View`.
 
 Times are ticks. What arrives at tick m is delivered at the end of tick m − 1, after everything was
 sent: nothing happens in between, and whoever looks at the state between two ticks finds there what
@@ -13,10 +13,31 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from neurosim.channels.message import Message, View
+from neurosim.channels.effects import Parcel
 from neurosim.tensors import Arrays, Flags, Slot, reset_arrays
 
 NOTHING = -1  # in place of the tick in which the last message was sent, where there is none
+
+
+class View(Arrays):
+    """What receivers see of a population: values and, where they are tracked, the ticks in which
+    these were sent.
+
+    Over an ideal channel ``value`` is the slot of what was last sent. ``mask`` (of the weight's
+    shape) marks the synapses that see it; None stands for all.
+    """
+
+    def __init__(self, value: Slot, mask: Tensor | None = None, stamps: Slot | None = None) -> None:
+        self.value, self.mask = value, mask
+        self.stamps = stamps if stamps is not None else Slot()
+
+    @property
+    def slots(self) -> tuple[Slot, Slot]:
+        return self.value, self.stamps
+
+    def nbytes(self, sizes: object) -> int:
+        del sizes
+        return 0 if self.mask is None else self.mask.nbytes
 
 
 class Delivery(NamedTuple):
@@ -43,7 +64,7 @@ class Transit(Arrays, ABC):
         reset_arrays(self)
 
     @abstractmethod
-    def send(self, message: Message, carried: Sequence[Slot], share: Tensor | None) -> None:
+    def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
         """Takes messages. ``carried`` holds (values, send ticks) as the receivers will see them
         once all has arrived; ``share`` is uniform in [0, 1) and decides the jitter."""
 

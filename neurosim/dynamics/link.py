@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from neurosim.channels import View
 from neurosim.dynamics.dyads import Dyads
-from neurosim.maths import ROUNDED, Copies, Mixed, Operator, Precision, add_bias
-from neurosim.maths import complex as crossing
+from neurosim.maths import ROUNDED, Copies, Operator, Precision, Products, add_bias
 from neurosim.network import Damage, Model, Projection
 from neurosim.tensors import Arrays, Selection, Slot, Stale, by_position, shaped, upload
 
@@ -48,9 +47,9 @@ class Link(Arrays):
         self.feedback_speed = Slot(lifetime="simulation")
         # Without a weight nothing is multiplied, so nothing is rounded.
         mixed = precision == "bf16-mixed" and self.weight is not None
-        self.products = Mixed(self.operator) if mixed else self.operator
+        self.products = Products(self.operator, rounded=mixed)
         self.rounded = mixed
-        # Of a convolution some positions are computed tap by tap, see `windows.correlate`.
+        # Of a convolution some positions are computed tap by tap, see `sliding.correlate`.
         self.has_taps = pre.by_position and self.weight is not None and self.weight.dim() == 4
         self.copies = Copies()
         self.bias: nn.Parameter | None = None
@@ -65,7 +64,7 @@ class Link(Arrays):
         self.weight_version = -1
 
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
-        """Returns W s̄ + b of the means as they are seen, and winners; see `Operator.forward`."""
+        """Returns W s̄ + b of the means as they are seen, and winners; see `Operator.basal`."""
         weight = self._multiplied("up", by_tap=selection is not None)
         bias = self.bias
         total: Tensor | None = None
@@ -73,7 +72,7 @@ class Link(Arrays):
         for view in self.heard_means:
             seen = self.pre.stored(view.value.value)
             through = _through(view, weight)
-            part, won = crossing.forward(self.products, seen, through, bias, selection)
+            part, won = self.products.basal(seen, through, bias, selection)
             total, winners, bias = part if total is None else total + part, won, None
         if total is None:
             total = add_bias(self._zeros(selection), bias, selection)
@@ -99,7 +98,7 @@ class Link(Arrays):
             seen = self._routed(view.value.tensor)
             if seen is not None:
                 seen, through = self.post.stored(seen), _through(view, weight)
-                part = crossing.adjoint(self.products, seen, through, winners, selection)
+                part = self.products.apical(seen, through, winners, selection)
                 total = part if total is None else total + part
         return None if total is None else self.pre.stored(total)
 
@@ -127,7 +126,7 @@ class Link(Arrays):
         total: Tensor | None = None
         for view in self.heard_means:
             seen = self.pre.stored(view.value.value)
-            part = crossing.weight_gradient(self.products, difference, seen, winners)
+            part = self.products.weight_gradient(difference, seen, winners)
             part = part if view.mask is None else part * view.mask
             total = part if total is None else total + part
         assert self.weight is not None

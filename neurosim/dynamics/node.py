@@ -11,7 +11,6 @@ from neurosim.channels import MessageKind
 from neurosim.dynamics.dyads import Dyads
 from neurosim.dynamics.link import Link
 from neurosim.dynamics.outlet import Offer, Outlet
-from neurosim.maths import complex as crossing
 from neurosim.network import Held, Population
 from neurosim.rules import Rule, Wake
 from neurosim.tensors import Flags, Selection
@@ -91,7 +90,7 @@ def basal_potential(cell: Node, means: dict[str, Tensor]) -> Tensor:
     basal: Tensor | None = None
     for link in cell.incoming:
         mean = means[link.pre.name]
-        part, _ = crossing.forward(link.products, mean, link.forward_weight, link.bias, None)
+        part, _ = link.products.basal(mean, link.forward_weight, link.bias, None)
         basal = part if basal is None else basal + part
     assert basal is not None
     return basal

@@ -20,8 +20,8 @@ from neurosim.base import (
 )
 from neurosim.channels import Channels
 from neurosim.dynamics import Compute, Counts, State
-from neurosim.maths import LOSSES, LossName, Precision, check_precision
-from neurosim.measures import Probe, ProbeKind, Trace, metrics
+from neurosim.maths import Loss, Precision, check_precision
+from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start, Unit
@@ -61,13 +61,13 @@ class Simulation:
         *,
         schedule: Schedule,
         rule: Rule | None = None,
-        loss: LossName = "squared_error",
+        loss: Loss | str = "squared_error",
         channels: Channels | None = None,
         faults: Faults | None = None,
         init: Init = "feedforward",
         nudge_after: int | None = None,
         learn_every: int | None = None,
-        probes: Sequence[Probe | ProbeKind] = (),
+        probes: Sequence[Probe | str] = (),
         stop: Stop | None = None,
         device: str | torch.device = "cpu",
         compute: Compute = "auto",
@@ -76,16 +76,16 @@ class Simulation:
         seed: int = 0,
     ) -> None:
         self.rule = rule if rule is not None else DualPropagation()
-        check_choices(loss=(loss, LossName), init=(init, Init), compute=(compute, Compute))
+        check_choices(init=(init, Init), compute=(compute, Compute))
         check_choices(processes=(processes, Processes))
         check_counts(learn_every=learn_every)
         check_counts(0, nudge_after=nudge_after)
         check_precision(precision, model.dtype)
         network = model.network
-        self.probes = tuple(p if isinstance(p, Probe) else Probe(p) for p in probes)
+        self.probes = tuple(Probe.of(probe) for probe in probes)
         check_start(init, self.rule, network)
         check_probes(self.probes, network, self.rule)
-        self.loss = LOSSES[loss]
+        self.loss = Loss.of(loss)
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
         self.device = resolve_device(device)
@@ -105,7 +105,7 @@ class Simulation:
             resolved,
             tick=schedule.tick,
             seed=seed,
-            tracked=any(probe.kind == "staleness" for probe in self.probes),
+            tracked=any(probe.tracks for probe in self.probes),
             damage=self.faults.damage(network, seed),
             precision=precision,
             paired=self.rule.paired,
