@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from neurosim.base import Kind, NeurosimError
 
 CLOSE = 1e-12  # of the largest value of an array, or of 1: what float64 sums in another order allow
+Named = Iterator[tuple[str, Callable[[], object]]]  # the checks of one example
 
 
 class ConformanceFailure(NeurosimError):  # noqa: N818

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from neurosim.base import Kind, NeurosimError, build, described, kinds, model_of, plugins
-from neurosim.conformance import running
+from neurosim.conformance import others, running
 from neurosim.conformance.checks import Check, ConformanceFailure, same
 
-_CHECKS = {**running.FAMILIES}
+_CHECKS = {**running.FAMILIES, **others.FAMILIES}
 
 
 def examples_of(member: type[Kind]) -> Sequence[Kind]:
