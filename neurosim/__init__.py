@@ -19,10 +19,12 @@ if TYPE_CHECKING:
         NetworkError,
         NeurosimError,
         StateError,
+        register,
     )
     from neurosim.channels import Channel, Channels, Exponential, Noise, Quantize, Uniform
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
     from neurosim.data import DataSource
+    from neurosim.maths import Activation, Loss, Operator
     from neurosim.measures import Probe, Trace
     from neurosim.network import Faults, Model, Network, Population, Projection
     from neurosim.rules import (
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 # Where each name is: imported at first use, so that `neurosim --help` does not wait for torch.
 _HOMES = {
+    "Activation": "maths",
     "BackPropagation": "rules",
     "Channel": "channels",
     "Channels": "channels",
@@ -60,11 +63,13 @@ _HOMES = {
     "InputError": "base",
     "LPOM": "rules",
     "LocalJacobian": "rules",
+    "Loss": "maths",
     "Model": "network",
     "Network": "network",
     "NetworkError": "base",
     "NeurosimError": "base",
     "Noise": "channels",
+    "Operator": "maths",
     "Outcome": "simulation",
     "Population": "network",
     "Probe": "measures",
@@ -78,6 +83,7 @@ _HOMES = {
     "Unit": "schedules",
     "fixed_point": "convergence",
     "measure_convergence": "convergence",
+    "register": "base",
 }
 
 # Folders that are public under a name.
@@ -85,6 +91,7 @@ _FOLDERS = {"metrics": "measures", "schedules": "schedules"}
 
 __all__ = [
     "LPOM",
+    "Activation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -104,11 +111,13 @@ __all__ = [
     "HolomorphicEP",
     "InputError",
     "LocalJacobian",
+    "Loss",
     "Model",
     "Network",
     "NetworkError",
     "NeurosimError",
     "Noise",
+    "Operator",
     "Outcome",
     "Population",
     "Probe",
@@ -124,6 +133,7 @@ __all__ = [
     "fixed_point",
     "measure_convergence",
     "metrics",
+    "register",
     "schedules",
 ]
 

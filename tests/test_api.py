@@ -18,6 +18,7 @@ import neurosim
 PACKAGE = Path(neurosim.__file__).parent
 PUBLIC = [
     "LPOM",
+    "Activation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -37,11 +38,13 @@ PUBLIC = [
     "HolomorphicEP",
     "InputError",
     "LocalJacobian",
+    "Loss",
     "Model",
     "Network",
     "NetworkError",
     "NeurosimError",
     "Noise",
+    "Operator",
     "Outcome",
     "Population",
     "Probe",
@@ -57,6 +60,7 @@ PUBLIC = [
     "fixed_point",
     "measure_convergence",
     "metrics",
+    "register",
     "schedules",
 ]
 SCHEDULES = [

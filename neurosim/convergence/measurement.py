@@ -94,7 +94,7 @@ def measure_convergence(
         x,
         target,
         rule=simulation.rule,
-        loss=simulation.loss.name,
+        loss=simulation.loss.kind,
         faults=simulation.faults,
         seed=simulation.seed,
         sweeps=sweeps,

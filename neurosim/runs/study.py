@@ -135,7 +135,7 @@ def _measure(
                 study.x,
                 study.target,
                 rule=simulation.rule,
-                loss=simulation.loss.name,
+                loss=simulation.loss.kind,
                 faults=simulation.faults,
                 seed=simulation.seed,
                 sweeps=section.reference.sweeps,
