@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,8 +24,13 @@ ROOT = Path(__file__).parents[1]
 SCENARIO = ROOT / "scenarios" / "random_order.yaml"
 EXTRAS = Path(__file__).parent / "plugins" / "extras.py"
 SHORT = ["training.max_steps=6", "data.limit=120", "data.batch_size=20", "probes=[accuracy, wakes]"]
+SHORT += ["rule.nudge=potential"]
 # What the plugin adds, as a scenario says it.
-USED = {"schedule": "schedule={kind: coin, probability: 0.4, ticks: 12}"}
+USED = {
+    "schedule": "schedule={kind: coin, probability: 0.4, ticks: 12}",
+    "activation": "network.activation={kind: softplus, sharpness: 2.0}",
+    "loss": "loss={kind: hinge, margin: 0.5}",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +62,12 @@ def summary(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("family", list(USED))
 def test_a_scenario_names_it(family: str) -> None:
-    assert "valid;" in invoke("validate", SCENARIO, USED[family])
-    invoke("validate", SCENARIO, USED[family], plugin=None, code=2)
+    given = [SCENARIO, *SHORT, USED[family]]
+    assert "valid;" in invoke("validate", *given)
+    said = invoke("validate", *given, plugin=None, code=2)
+    kind = re.search("kind: ([a-z_]+)", USED[family])
+    assert kind
+    assert f"unknown {family} '{kind[1]}'" in said or f"unknown kind '{kind[1]}'" in said
 
 
 def test_wrong_values_have_their_line(tmp_path: Path) -> None:

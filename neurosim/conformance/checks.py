@@ -45,7 +45,7 @@ def difference(one: Any, other: Any, close: float = 0.0) -> str | None:
         parts = ((key, one[key], other[key]) for key in one)
     elif isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
-            return f" ({other.dtype} {tuple(other.shape)}, not {one.dtype} {tuple(one.shape)})"
+            return f"{other.dtype} {tuple(other.shape)} for {one.dtype} {tuple(one.shape)}"
         if not close:
             return None if torch.equal(one, other) else ""
         allowed = close * one.abs().max().clamp(min=1.0) if one.numel() else 0.0
@@ -56,7 +56,7 @@ def difference(one: Any, other: Any, close: float = 0.0) -> str | None:
         return None if one == other else ""
     for key, a, b in parts:
         if (where := difference(a, b, close)) is not None:
-            return f"{key}.{where}" if where[:1].isalnum() else f"{key}{where}"
+            return f"{key}.{where}" if where else str(key)
     return None
 
 

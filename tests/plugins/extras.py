@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import torch
 from pydantic import Field
+from torch import Tensor
 
-from neurosim.base import Count, Portion, register
+from neurosim.base import Count, Portion, Positive, register
+from neurosim.maths import Activation, Loss
 from neurosim.schedules import Clock, Schedule, Start, Unit, UnitKind
 
 
@@ -39,3 +42,26 @@ class Coin(Schedule):
 
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:
         return CoinClock(at, self.probability, state["next"].numpy().copy(), state["end"])
+
+
+@register("softplus")
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """f(a) = log(1 + exp(sharpness·a)) / sharpness, a smooth relu."""
+
+    sharpness: Positive = 1.0
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(potential, self.sharpness, threshold=50.0)
+
+
+@register("hinge")
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """ℓ = Σ max(0, margin − (2y − 1) ŷ): outputs of the class above the margin, others below."""
+
+    local: ClassVar[bool] = True
+    margin: Positive = 1.0
+
+    def value(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return torch.relu(self.margin - (2.0 * target - 1.0) * prediction).flatten(1).sum(1)
