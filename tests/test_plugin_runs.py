@@ -16,20 +16,21 @@ from click.testing import CliRunner
 
 import neurosim as ns
 from neurosim.base import plugins
+from neurosim.channels import Effect
 from neurosim.cli.main import main
-from neurosim.conformance.worlds import FLAT, batches_of, model_of
 from neurosim.schedules import Schedule
 
 ROOT = Path(__file__).parents[1]
 SCENARIO = ROOT / "scenarios" / "random_order.yaml"
 EXTRAS = Path(__file__).parent / "plugins" / "extras.py"
-SHORT = ["training.max_steps=6", "data.limit=120", "data.batch_size=20", "probes=[accuracy, wakes]"]
-SHORT += ["rule.nudge=potential"]
+SHORT = ["training.max_steps=6", "data.limit=120", "data.batch_size=20", "rule.nudge=potential"]
 # What the plugin adds, as a scenario says it.
 USED = {
     "schedule": "schedule={kind: coin, probability: 0.4, ticks: 12}",
     "activation": "network.activation={kind: softplus, sharpness: 2.0}",
     "loss": "loss={kind: hinge, margin: 0.5}",
+    "effect": "channels.mean={delay: 1.0, effects: [{kind: bursts, probability: 0.2}]}",
+    "probe": "probes=[accuracy, wakes, {kind: largest_state, every: 4}]",
 }
 
 
@@ -119,7 +120,7 @@ def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_in_a_sweep(tmp_path: Path) -> None:
     """In two processes; again with another content of the plugin all runs are run anew."""
-    given = [SCENARIO, *SHORT, "schedule={kind: coin, ticks: 12}", "--out", tmp_path, "--quiet"]
+    given = [SCENARIO, *SHORT, *USED.values(), "--out", tmp_path, "--quiet"]
     swept = ["schedule.probability=0.2,0.4", "--name", "swept"]
     said = invoke("sweep", *given, *swept, "--jobs", "2")
     assert "2: 2 finished, 0 failed" in said
@@ -134,10 +135,27 @@ def test_in_a_sweep(tmp_path: Path) -> None:
 
 
 def test_from_python() -> None:
+    """By name, with default values, as those of the package."""
     plugins.load(EXTRAS)
-    model = model_of(FLAT)
-    x, target = batches_of(model, 1)[0]
-    outcome = ns.Simulation(model, schedule=Schedule.of("coin"), seed=2).infer(x, target)
-    assert outcome.ticks == 20
-    again = ns.Simulation(model, schedule=Schedule.of("coin"), seed=2).infer(x, target)
-    assert torch.equal(outcome.plus["output"], again.plus["output"])
+    network = {"input": 5, "activation": "softplus", "layers": [{"dense": 6}, {"dense": 3}]}
+    effects = (Effect.family["bursts"](probability=0.5),)
+    x, target = torch.ones(2, 5), torch.eye(3)[:2]
+
+    def infer() -> ns.Outcome:
+        simulation = ns.Simulation(
+            ns.Model(ns.Network.from_dict(network), seed=1),
+            rule=ns.DualPropagation(nudge="potential"),
+            loss="hinge",
+            schedule=Schedule.of("coin"),
+            channels=ns.Channels(ns.Channel(effects=effects)),
+            probes=["largest_state"],
+        )
+        return simulation.infer(x, target)
+
+    one, other = infer(), infer()
+    assert one.ticks == 20
+    largest = {name: float(state.abs().max()) for name, state in one.plus.items()}
+    last = one.trace["largest_state"][-1]
+    assert {name: last[name] for name in largest} == largest
+    assert one.trace.state_dict() == other.trace.state_dict()
+    assert all(torch.equal(one.plus[name], other.plus[name]) for name in one.plus)

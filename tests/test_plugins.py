@@ -300,6 +300,42 @@ SPOILED = {
         "gradient is not that of value",
         "Leave the closed form out, or mend it",
     ),
+    "effect that draws elsewhere": (
+        'parcel.normal(draws, "how")',
+        "torch.randn_like(parcel.values)",
+        "the same message becomes another one",
+        "Draw from the generator that you are given",
+    ),
+    "effect that draws for the selected alone": (
+        'parcel.normal(draws, "how")',
+        'draws.normal("how", parcel.moment, parcel.values.shape, parcel.values.dtype)',
+        "some neurons get other values",
+        "Draw by Parcel.uniform and Parcel.normal",
+    ),
+    "effect of another shape": (
+        "parcel.values = torch.where(burst, parcel.values * factor, parcel.values)",
+        "parcel.values = (parcel.values * factor)[:1]",
+        "it changes the shape or dtype",
+        "Keep both as they are",
+    ),
+    "effect that moves zero": (
+        "parcel.values * factor",
+        "parcel.values + factor",
+        "0 becomes another value",
+        "Leave moves_zero out",
+    ),
+    "probe that writes": (
+        "cell.plus.value.abs()",
+        "cell.plus.value.mul_(1.5).abs()",
+        "with the probe, plus is another",
+        "Read the state, never write",
+    ),
+    "probe that records tensors": (
+        "float(cell.plus.value.abs().max())",
+        "cell.plus.value.abs().max()",
+        "a record is not what is read again (Object of type Tensor is not JSON serializable)",
+        "Record numbers, text, lists and mappings",
+    ),
     "not local": (
         "* prediction)",
         "* prediction.softmax(1))",

@@ -8,6 +8,8 @@ import pytest
 
 import neurosim.rules
 from neurosim.base.kinds import FAMILIES
+from neurosim.channels import Exponential, Quantize, Uniform
+from neurosim.channels.effects import Erasure
 from neurosim.conformance import Check, attempt, checks_of
 from neurosim.maths import Conv2d, Pool, Pool2d
 from neurosim.schedules import Lazy, Parallel, Periodic, Poisson, RandomOrder, Replay, Sweep
@@ -27,6 +29,10 @@ EXAMPLES: dict[str, list[Any]] = {
         Conv2d((2, 6, 4), (3, 3, 2), pool=Pool("max")),
         Conv2d((2, 6, 4), (3, 2, 1), (3, 2), (2, 1), (0, 1), Pool("avg", (1, 3))),
     ],
+    "quantize": [Quantize(6, 3.0, "stochastic"), Quantize(4, (-1.0, 2.0))],
+    "erasure": [Erasure(0.2)],
+    "uniform": [Uniform(0.0, 3.0), Uniform(1.0, 2.0, per="synapse")],
+    "exponential": [Exponential(0.7, 2.5)],
     "sweep": [Sweep(passes=3)],
     # Their files do not ship with the package; see test_datasets.py and test_cifar.py.
     **{name: [] for name in ("mnist", "cifar10", "cifar100", "imagenet32")},

@@ -10,8 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import Count, Portion, Positive, register
+from neurosim.base import Count, Fraction, NotNegative, Portion, Positive, register
+from neurosim.channels import Draws, Effect, Parcel
 from neurosim.maths import Activation, Loss
+from neurosim.measures import Observation, Probe
 from neurosim.schedules import Clock, Schedule, Start, Unit, UnitKind
 
 
@@ -65,3 +67,29 @@ class Hinge(Loss):
 
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
         return torch.relu(self.margin - (2.0 * target - 1.0) * prediction).flatten(1).sum(1)
+
+
+@register("bursts")
+@dataclass(frozen=True)
+class Bursts(Effect):
+    """Multiplies each message by 1 + ``strength``·|ε| with a ``probability``, ε standard normal."""
+
+    probability: Fraction = 0.1
+    strength: NotNegative = 1.0
+
+    def act(self, parcel: Parcel, draws: Draws) -> None:
+        burst = parcel.uniform(draws, "when") < self.probability
+        factor = 1.0 + self.strength * parcel.normal(draws, "how").abs()
+        parcel.values = torch.where(burst, parcel.values * factor, parcel.values)
+
+    def moves_zero(self) -> bool:
+        return False
+
+
+@register("largest_state")
+@dataclass(frozen=True)
+class LargestState(Probe):
+    """Records the largest |s⁺| of each population."""
+
+    def measure(self, seen: Observation) -> dict[str, float]:
+        return {cell.name: float(cell.plus.value.abs().max()) for cell in seen.state.cells}
