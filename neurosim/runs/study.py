@@ -25,7 +25,7 @@ from neurosim.data import Dataset, one_hot
 from neurosim.dynamics import Counts
 from neurosim.learning import check_memory, load_weights
 from neurosim.measures import parameters_of
-from neurosim.reports import write_report_of
+from neurosim.reports import write_report
 from neurosim.runs.folder import (
     environment,
     faults_summary,
@@ -107,7 +107,7 @@ def run_study(study: Study, out: Path, console: Console, run_id: str | None = No
         result = _measure(study, folder / METRICS, console, interrupted)
         summary = _summary(study, folder, result, time.perf_counter() - began)
         write_json(folder / "summary.json", summary)
-        write_report_of(folder, study.scenario.network)
+        write_report(folder, study.scenario.network)
     if result is not None and result.error is not None:
         raise result.error
     return folder

@@ -23,7 +23,7 @@ from rich.table import Column
 from neurosim.convergence import Record
 from neurosim.data import Remote
 from neurosim.learning import Event, Trainer
-from neurosim.records import Results, Row
+from neurosim.records import Results, Row, told
 
 PLAIN_SECONDS = 10.0  # between plain lines within an epoch
 
@@ -250,43 +250,8 @@ class DownloadDisplay(_Barred):
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """The last lines of a run: what it found, time, and what it cost."""
-    if summary.get("kind") == "convergence":
-        return _convergence_lines(summary)
-    accuracy = summary.get("test_accuracy")
-    shown = "not measured" if accuracy is None else f"{accuracy:.2%}"
-    return [
-        f"status         {summary['status']}",
-        f"test accuracy  {shown}",
-        f"time           {summary['seconds']:.1f} s",
-        f"simulated      {summary['ticks']:,.0f} ticks, {summary['wakes']:,.0f} wakes, "
-        f"{summary['messages']:,.0f} messages",
-    ]
-
-
-def _convergence_lines(summary: dict[str, Any]) -> list[str]:
-    """The same of a convergence study: the verdict, and what stands behind it."""
-    lines = [f"status         {summary['status']}"]
-    if summary["verdict"] is not None:
-        lines.append(f"verdict        {summary['verdict']}: {summary['reason']}")
-        when = summary["time_to_tolerance"]
-        needed = "never" if when is None else f"{when:g} of simulated time"
-        if when is not None:
-            needed += f", {summary['wakes_to_tolerance']:,} wakes"
-            needed += f", {summary['messages_to_tolerance']:,} messages"
-        lines.append(f"to {summary['tolerance']:<11g} {needed}")
-    if "ticks" not in summary:  # stopped before there was a record
-        return lines
-    distances = [summary[f"distance_{kind}"] for kind in ("mean", "difference")]
-    shown = (
-        "not known" if None in distances else "mean {:.2g}, difference {:.2g}".format(*distances)
-    )
-    lines.append(f"distance       {shown}")
-    if summary["gradient_angle"] is not None:
-        lines.append(f"gradient       {summary['gradient_angle']:.3g}° from back-propagation")
-    return [
-        *lines,
-        f"time           {summary['seconds']:.1f} s",
-        f"simulated      {summary['ticks']:,.0f} ticks, {summary['wakes']:,.0f} wakes, "
-        f"{summary['messages']:,.0f} messages",
-    ]
+    """Returns the last lines of a run: its status, its verdict, and what it found and cost."""
+    lines = [("status", summary["status"])]
+    if summary.get("verdict") is not None:
+        lines.append(("verdict", f"{summary['verdict']}: {summary['reason']}"))
+    return [f"{title:<14} {text}" for title, text in [*lines, *told(summary, "line")]]
