@@ -77,6 +77,11 @@ class Run:
         run.steps, run.epochs = dict(sorted(run.steps.items())), dict(sorted(run.epochs.items()))
         return run
 
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return str(self.summary.get("name") or "run")
+
     def of(self, probe: str) -> Traces:
         """Returns what that probe recorded."""
         return self.traces.get(probe, {})

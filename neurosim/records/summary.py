@@ -78,8 +78,8 @@ class Quantity:
         return f"{self.show(self.factor * value)}{'' if unit in ('', '°') else ' '}{unit}"
 
 
-def _over(what: str, *parts: str) -> Callable[[Summary], object]:
-    """Divides a number of the summary by others."""
+def _per(what: str, one: str, meaning: str, *parts: str) -> Quantity:
+    """Describes a count divided by other numbers of the summary."""
 
     def divided(summary: Summary) -> float | None:
         found = number(summary.get(what))
@@ -88,17 +88,19 @@ def _over(what: str, *parts: str) -> Callable[[Summary], object]:
             found = found / share if found is not None and share else None
         return found
 
-    return divided
+    key, unit = f"{what}_per_{one}", f"per {one}"
+    return Quantity(key, what, unit, meaning=meaning, axis="log", derive=divided)
 
 
-def _per_epoch(key: str) -> Callable[[Summary], object]:
-    """Takes the median duration of the epochs that ended at the times under ``key``."""
+def _per_epoch(key: str, title: str, meaning: str) -> Quantity:
+    """Describes the median duration of the epochs that ended at the times in the summary."""
 
     def typical(summary: Summary) -> float | None:
-        times = [n for n in map(number, summary.get(key) or ()) if n is not None]
+        times = [n for n in map(number, summary.get(f"epoch_{key}") or ()) if n is not None]
         return median([b - a for a, b in pairwise([0.0, *times])]) if times else None
 
-    return typical
+    more: Any = {"meaning": meaning, "axis": "log", "derive": typical}
+    return Quantity(f"{key}_per_epoch", title, "s / epoch", **more)
 
 
 def _residual(summary: Summary) -> float | None:
@@ -110,13 +112,7 @@ def _largest_norm(summary: Summary) -> float | None:
     return max(map(float, (summary.get("spectral_norms") or {}).values()), default=None)
 
 
-def _cost(
-    key: str, title: str, unit: str, meaning: str, derive: Callable[[Summary], object]
-) -> Quantity:
-    return Quantity(key, title, unit, "", meaning, axis="log", derive=derive)
-
-
-_fixed = "{:.2f}".format
+_percent: Any = {"factor": 100.0, "show": "{:.2f}".format, "better": "higher"}
 _whole: Any = {"show": _count}
 _size: Any = {"show": _count, "better": ""}
 QUANTITIES: tuple[Quantity, ...] = (
@@ -127,10 +123,8 @@ QUANTITIES: tuple[Quantity, ...] = (
         "line run map",
         "on the test images, of the feed-forward prediction (rules with phases, EP, H-EP and CHL: "
         "of their free phase) at the epoch that was best on the validation images",
-        factor=100.0,
-        show=_fixed,
-        better="higher",
         axis="focus",
+        **_percent,
     ),
     Quantity(
         "difference",
@@ -147,9 +141,7 @@ QUANTITIES: tuple[Quantity, ...] = (
         "%",
         "map",
         "test accuracy after FGSM moved every pixel by robustness.eps (0.1) of their range",
-        factor=100.0,
-        show=_fixed,
-        better="higher",
+        **_percent,
     ),
     *(
         Quantity(
@@ -166,13 +158,13 @@ QUANTITIES: tuple[Quantity, ...] = (
         show=_degrees,
     ),
     Quantity("feedback_angle", "feedback angle", "°", "map", show=_degrees),
-    _cost(
+    Quantity(
         "residual",
         "residual",
-        "",
-        "‖s − T(s)‖ / ‖s‖, the larger one of mean and difference, at the end of that inference: "
-        "0 at a fixed point",
-        _residual,
+        meaning="‖s − T(s)‖ / ‖s‖, the larger one of mean and difference, at the end of that "
+        "inference: 0 at a fixed point",
+        axis="log",
+        derive=_residual,
     ),
     Quantity("residual_mean", "residual of the mean", "relative", "mean"),
     Quantity("residual_difference", "residual of the difference", "relative", "mean"),
@@ -195,19 +187,11 @@ QUANTITIES: tuple[Quantity, ...] = (
     ),
     Quantity("epochs", "epochs", "count", "run", **_size),
     Quantity("seconds", "duration", shown="line run study", show=duration),
-    _cost(
-        "seconds_per_epoch",
-        "wall time",
-        "s / epoch",
-        "median over the epochs, with evaluation",
-        _per_epoch("epoch_seconds"),
-    ),
-    _cost(
-        "cpu_seconds_per_epoch",
+    _per_epoch("seconds", "wall time", "median over the epochs, with evaluation"),
+    _per_epoch(
+        "cpu_seconds",
         "processor time",
-        "s / epoch",
         "the same of all threads of the process, which other programs on the machine hardly change",
-        _per_epoch("epoch_cpu_seconds"),
     ),
     Quantity(
         "time_over_baseline",
@@ -221,27 +205,9 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("wakes", "wakes", "count", "line mean", **_whole),
     Quantity("messages", "messages", "count", "line run mean", **_whole),
     Quantity("synaptic_operations", "synaptic operations", "count", "run", **_whole),
-    _cost(
-        "ticks_per_step",
-        "ticks",
-        "per step",
-        "inference steps of one batch",
-        _over("ticks", "steps"),
-    ),
-    _cost(
-        "wakes_per_step",
-        "wakes",
-        "per step",
-        "wakes of dyads for one batch",
-        _over("wakes", "steps"),
-    ),
-    _cost(
-        "messages_per_sample",
-        "messages",
-        "per sample",
-        "messages sent for one sample",
-        _over("messages", "steps", "batch_size"),
-    ),
+    _per("ticks", "step", "inference steps of one batch", "steps"),
+    _per("wakes", "step", "wakes of dyads for one batch", "steps"),
+    _per("messages", "sample", "messages sent for one sample", "steps", "batch_size"),
     Quantity(
         "peak_memory_bytes",
         "memory",

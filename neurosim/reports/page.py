@@ -13,7 +13,7 @@ from neurosim.reports.plots import Chart
 from neurosim.reports.render import render
 
 EDGE, TITLE, ROW, SIGN = 12, 26, 18, 26  # pixels: around a picture, heights, line of a legend
-LETTER = 6.6  # of a legend, on average
+_LETTER = 6.6  # of a legend, on average
 
 
 class Listing(NamedTuple):
@@ -100,7 +100,7 @@ def _legend(chart: Chart) -> dict[str, Any]:
     """Places the entries side by side as far as they fit; says how high they are together."""
     x, y, entries = 0.0, ROW / 2, []
     for curve in chart.legend:
-        space = SIGN + 6 + LETTER * len(curve.label) + 14
+        space = SIGN + 6 + _LETTER * len(curve.label) + 14
         if x and x + space > chart.size[0]:
             x, y = 0.0, y + ROW
         entries.append((curve, x, y))

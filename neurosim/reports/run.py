@@ -19,7 +19,7 @@ MAX_SCENARIO = 200_000  # characters shown
 MAX_EPOCHS = 60  # rows shown
 
 _EPOCH = "epoch train_loss test_loss test_accuracy validation_accuracy seconds ticks wakes messages"
-RESIDUAL = "‖s − T(s)‖ / ‖s‖, where T is one parallel wake of all dyads."
+RESIDUAL_MEANING = "‖s − T(s)‖ / ‖s‖, where T is one parallel wake of all dyads."
 _FLIGHT = "Sent and not yet arrived, all samples of the batch; lost ones do not count."
 _COUNTS = {
     "Messages": {"mean_messages": "mean", "difference_messages": "difference"},
@@ -49,12 +49,7 @@ def report_of_run(run: Run, network: Network | None) -> Report:
     }
     inference = _inference(run, network) if run.traces else []
     figures = {"learning": _learning(run), "inference": inference}
-    return Report("run.html", run_name(run), figures, context, run.notes)
-
-
-def run_name(run: Run) -> str:
-    """Returns what the page of a run is called."""
-    return str(run.summary.get("name") or "run")
+    return Report("run.html", run.name, figures, context, run.notes)
 
 
 def shared_context(run: Run, network: Network | None) -> dict[str, Any]:
@@ -133,7 +128,7 @@ def _inference(run: Run, network: Network | None) -> list[Figure]:
         series = named("residual", kind, populations, "all populations")
         title, log = f"Residual of the {kind}", {"scale": "log", "begins": begins}
         label = f"residual of the {kind} (relative)"
-        add(title, "residual", f"residual-{kind}", series, label, RESIDUAL, **log)
+        add(title, "residual", f"residual-{kind}", series, label, RESIDUAL_MEANING, **log)
     angles = run.of("gradient_angle")
     chart = charts.angle_chart(angles, parameters)
     found.append(Figure(f"Angle to {_true(angles)}", chart, _none("gradient_angle")))

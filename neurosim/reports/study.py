@@ -8,7 +8,7 @@ from neurosim.base import number
 from neurosim.records import Run, group, names_in, shown_in
 from neurosim.reports.page import Figure, Listing, Report
 from neurosim.reports.plots import charts
-from neurosim.reports.run import RESIDUAL, run_name, shared_context
+from neurosim.reports.run import RESIDUAL_MEANING, shared_context
 
 if TYPE_CHECKING:  # a report needs no torch
     from neurosim.network import Network
@@ -55,7 +55,7 @@ def report_of_study(run: Run, network: Network | None) -> Report:
         context["reference"] = f"{residual or 0.0:.1e} after {sweeps:,.0f} sweeps ({order})"
     parts = {"convergence": _convergence, "gradients": _gradients}
     figures = {key: draw(run) if run.convergence else [] for key, draw in parts.items()}
-    return Report("study.html", run_name(run), figures, context, run.notes)
+    return Report("study.html", run.name, figures, context, run.notes)
 
 
 def _tiles(run: Run) -> list[tuple[str, str]]:
@@ -93,7 +93,7 @@ def _convergence(run: Run) -> list[Figure]:
     if run.summary.get("reference_problem") is not None:
         none["distance"] = "no fixed point was found"
     names = names_in(entries, "populations")
-    for what, note in (("residual", RESIDUAL), ("distance", _DISTANCE)):
+    for what, note in (("residual", RESIDUAL_MEANING), ("distance", _DISTANCE)):
         for kind in ("mean", "difference"):
             key, title = f"{what}_{kind}", f"{what} of the {kind}"
             series = charts.by_name(names, ("populations", None, key), key, "all populations")

@@ -14,7 +14,7 @@ from neurosim.records import Quantity, Row, read_object
 from neurosim.reports import Figure, maps_of, pictures_of, plots, render
 from neurosim.tables.runs import HIDDEN, Measured, PlannedTable, measured
 
-FORMAT = "neurosim-table-1"
+_FORMAT = "neurosim-table-1"
 _SAID = ("name", "status", "error", "diverged")  # of a run, elsewhere
 
 
@@ -99,7 +99,7 @@ def as_json(planned: PlannedTable, runs: Path) -> dict[str, Any]:
         )
     seconds = (number(run.summary.get("seconds")) for run in planned.sweep.results.rows)
     return {
-        "format": FORMAT,
+        "format": _FORMAT,
         "table": table.name,
         "title": table.title,
         "neurosim": __version__,

@@ -15,7 +15,7 @@ DP23 = "Høier, Staudt & Zach, ICML 2023"
 
 # The paper's Adam 3e-5 is for 100 epochs; a tenth of the epochs takes ten times the rate, and ends
 # at 0: at a constant 3e-4 test accuracy goes up and down by 0.2 % from epoch to epoch.
-MNIST = Setting(
+_MNIST = Setting(
     full=(
         "training.epochs=10",
         "plasticity.optimizer.lr=3e-4",
@@ -86,7 +86,7 @@ def _dp23(accuracy: float, std: float) -> Published:
 def _mnist(
     label: str, scenario: str, *overrides: str, published: Published | None = None
 ) -> TableRow:
-    return TableRow((label,), scenario, overrides, MNIST, published)
+    return TableRow((label,), scenario, overrides, _MNIST, published)
 
 
 def _delayed(delay: int) -> TableRow:

@@ -90,19 +90,15 @@ class Measured:
         lacking = [run.lack(column) for run in self.runs if run.status != "finished" or not values]
         return Seeds(values, tuple(lacking))
 
-    def count(self, status: str) -> int:
-        """Counts the runs that finished, diverged, failed otherwise, or are something else."""
-        return sum(_status(run) == status for run in self.runs)
-
     @property
     def state(self) -> str:
         """``3``, ``2 of 3, 1 diverged``: how many seeds, and what became of the others."""
-        total, finished = len(self.runs), self.count("finished")
-        if finished == total:
-            return str(total)
-        others = dict.fromkeys(s for run in self.runs if (s := _status(run)) != "finished")
-        told = ", ".join(f"{self.count(status)} {status}" for status in others)
-        return f"{finished} of {total}, {told}"
+        words = ["diverged" if run.diverged else run.status for run in self.runs]
+        finished = words.count("finished")
+        if finished == len(words):
+            return str(finished)
+        others = [f"{words.count(w)} {w}" for w in dict.fromkeys(words) if w != "finished"]
+        return f"{finished} of {len(words)}, {', '.join(others)}"
 
 
 def table_named(name: str) -> Table:
@@ -258,7 +254,3 @@ def _compare(one: Measured, base: Measured) -> None:
     seconds, theirs = (row.mean("cpu_seconds_per_epoch") for row in (one, base))
     if seconds is not None and theirs:
         one.values["time_over_baseline"] = (seconds / theirs,)
-
-
-def _status(run: Row) -> str:
-    return "diverged" if run.diverged else run.status

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any, Literal
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from neurosim.base import number
 from neurosim.records import Entry, Traces, group, moment_text, names_in, time_of
-from neurosim.reports.plots.canvas import Chart, Curve, Values, colours, line_chart
+from neurosim.reports.plots.canvas import Chart, Curve, colours, line_chart
 
-Place = Callable[[Entry], float | None]
-Series = list[tuple[Curve, Place]]
+Reader = Callable[[Entry], float | None]
+Series = list[tuple[Curve, Reader]]
 Path = tuple[str | None, ...]
 
 MAX_POINTS = 600  # of one line: more than a screen has pixels for
@@ -26,7 +26,7 @@ AXES = {
 }
 
 
-def value(*keys: str) -> Place:
+def value(*keys: str) -> Reader:
     """Returns what reads a number of an entry: under a key, or by name under a group's key."""
     *groups, last = keys
 
@@ -38,19 +38,13 @@ def value(*keys: str) -> Place:
     return read
 
 
-def points(entries: Iterable[Entry], x: Place, y: Place) -> tuple[Values, Values]:
-    """Returns x and y of the entries that have both, thinned to what can be seen."""
-    pairs = [(a, b) for e in entries if (a := x(e)) is not None and (b := y(e)) is not None]
-    kept = pairs[:: -max(1, ceil(len(pairs) / MAX_POINTS))][::-1]  # the last one stays
-    array = np.array(kept, dtype=np.float64).reshape(-1, 2)
-    return array[:, 0], array[:, 1]
-
-
-def drawn(entries: Sequence[Entry], series: Series, x: Place = time_of) -> list[Curve]:
-    """Returns the curves of a series with their points."""
+def drawn(entries: Sequence[Entry], series: Series, x: Reader = time_of) -> list[Curve]:
+    """Returns curves with the points of entries that have x and y, thinned to what can be seen."""
     found = []
     for curve, y in series:
-        at, values = points(entries, x, y)
+        pairs = [(a, b) for e in entries if (a := x(e)) is not None and (b := y(e)) is not None]
+        kept = pairs[:: -max(1, ceil(len(pairs) / MAX_POINTS))][::-1]  # the last one stays
+        at, values = np.array(kept, dtype=np.float64).reshape(-1, 2).T
         found.append(curve._replace(x=at, y=values))
     return found
 
@@ -77,7 +71,7 @@ def by_name(names: Sequence[str], path: Path, of: str, total: str) -> Series:
     return first + [(Curve(n, colour=c), _at(path, n)) for n, c in zip(names, hues, strict=True)]
 
 
-def _at(path: Path, name: str) -> Place:
+def _at(path: Path, name: str) -> Reader:
     return value(*(name if key is None else key for key in path))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # a drawing needs no torch
 LEVELS = 7  # in one row: what a page shows at a legible size
 LANE, STEP = 9.0, 15.0  # between neighbouring lines: vertical ones, horizontal ones with a label
 MARGIN, GAP = 10.0, 16.0
-LETTER = 0.6  # about what one takes of its size, rather too much than too little
+_LETTER = 0.6  # about what one takes of its size, rather too much than too little
 SKIP, BACK = "#3a87c8", "#d55e00"  # both read on white and on black
 
 
@@ -97,7 +97,7 @@ class _Drawing:
             shape = " × ".join(map(str, p.shape))
             self.labels[p.name] = (cut(p.name, 16), shape, f"{p.size:,} {unit}")
             sizes = zip((13, 11, 11), self.labels[p.name], strict=True)
-            width = max(width, *(LETTER * size * len(text) for size, text in sizes))
+            width = max(width, *(_LETTER * size * len(text) for size, text in sizes))
         width, x = width + 18, MARGIN
         self.left, self.right = [], []  # of each gap between columns
         for gap in range(self.columns + 1):
@@ -201,7 +201,7 @@ class _Drawing:
             "path": path,
             "head": f"M{_xy(end - 8 - 4j)} L{_xy(end)} L{_xy(end - 8 + 4j)}Z",
             "at": label - 4j,
-            "text": text if room > LETTER * 10 * len(text) + 6 else "",
+            "text": text if room > _LETTER * 10 * len(text) + 6 else "",
         }
 
 
