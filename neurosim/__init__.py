@@ -21,7 +21,16 @@ if TYPE_CHECKING:
         StateError,
         register,
     )
-    from neurosim.channels import Channel, Channels, Exponential, Noise, Quantize, Uniform
+    from neurosim.channels import (
+        Channel,
+        Channels,
+        Distribution,
+        Effect,
+        Exponential,
+        Noise,
+        Quantize,
+        Uniform,
+    )
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
     from neurosim.data import DataSource
     from neurosim.maths import Activation, Loss, Operator
@@ -51,7 +60,9 @@ _HOMES = {
     "DataError": "base",
     "DataSource": "data",
     "DifferenceTargetPropagation": "rules",
+    "Distribution": "channels",
     "DivergenceError": "base",
+    "Effect": "channels",
     "DocumentError": "base",
     "ContrastiveHebbian": "rules",
     "DualPropagation": "rules",
@@ -101,9 +112,11 @@ __all__ = [
     "DataError",
     "DataSource",
     "DifferenceTargetPropagation",
+    "Distribution",
     "DivergenceError",
     "DocumentError",
     "DualPropagation",
+    "Effect",
     "EquilibriumPropagation",
     "Exponential",
     "Faults",
