@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     )
     from neurosim.channels import Channel, Channels, Exponential, Noise, Quantize, Uniform
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
+    from neurosim.learning import (
+        EndEvent,
+        EpochEvent,
+        EvaluationEvent,
+        LearningRate,
+        Listener,
+        ListenerChoice,
+        OptimizerChoice,
+        StartEvent,
+        StepEvent,
+        TraceEvent,
+        Trainer,
+        TrainingEvent,
+        TrainingPlan,
+    )
     from neurosim.measures import Probe, Trace
     from neurosim.network import Faults, Model, Network, Population, Projection
     from neurosim.rules import (
@@ -34,6 +49,7 @@ if TYPE_CHECKING:
         HolomorphicEP,
         LocalJacobian,
     )
+    from neurosim.scenario import Scenario
     from neurosim.schedules import Unit
     from neurosim.simulation import Outcome, Simulation, Stop
 
@@ -74,6 +90,20 @@ _HOMES = {
     "Trace": "measures",
     "Uniform": "channels",
     "Unit": "schedules",
+    "EndEvent": "learning",
+    "EpochEvent": "learning",
+    "EvaluationEvent": "learning",
+    "LearningRate": "learning",
+    "Listener": "learning",
+    "ListenerChoice": "learning",
+    "OptimizerChoice": "learning",
+    "StartEvent": "learning",
+    "StepEvent": "learning",
+    "TraceEvent": "learning",
+    "Trainer": "learning",
+    "TrainingEvent": "learning",
+    "TrainingPlan": "learning",
+    "Scenario": "scenario",
     "fixed_point": "convergence",
     "measure_convergence": "convergence",
 }
@@ -94,27 +124,41 @@ __all__ = [
     "DivergenceError",
     "DocumentError",
     "DualPropagation",
+    "EndEvent",
+    "EpochEvent",
     "EquilibriumPropagation",
+    "EvaluationEvent",
     "Exponential",
     "Faults",
     "FixedPoint",
     "HolomorphicEP",
     "InputError",
+    "LearningRate",
+    "Listener",
+    "ListenerChoice",
     "LocalJacobian",
     "Model",
     "Network",
     "NetworkError",
     "NeurosimError",
     "Noise",
+    "OptimizerChoice",
     "Outcome",
     "Population",
     "Probe",
     "Projection",
     "Quantize",
+    "Scenario",
     "Simulation",
+    "StartEvent",
     "StateError",
+    "StepEvent",
     "Stop",
     "Trace",
+    "TraceEvent",
+    "Trainer",
+    "TrainingEvent",
+    "TrainingPlan",
     "Uniform",
     "Unit",
     "__version__",

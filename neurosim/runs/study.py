@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,34 +10,18 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from neurosim.base import (
-    ConfigurationError,
-    DocumentError,
-    Interrupted,
-    finite,
-    interruptible,
-    write_atomic,
-    write_json,
-)
+from neurosim.base import ConfigurationError, DocumentError, Interrupted
 from neurosim.convergence import Arrival, Convergence, Measurement, fixed_point
 from neurosim.data import Dataset, one_hot
 from neurosim.dynamics import Counts
 from neurosim.learning import check_memory, load_weights
-from neurosim.measures import parameters_of
-from neurosim.reports import write_report_of
-from neurosim.runs.folder import (
-    environment,
-    faults_summary,
-    file_digest,
-    new_folder,
-    weights_digest,
-)
+from neurosim.runs.folder import METRICS, Found, described
 from neurosim.runs.listeners.display import StudyDisplay
+from neurosim.runs.listeners.files import json_line
 from neurosim.scenario import ConvergenceSection, Scenario, located
 from neurosim.simulation import Simulation
 from neurosim.tensors import device_bytes
 
-METRICS = "metrics.jsonl"
 # What a summary takes over from the last record.
 MEASURES = (
     "residual_mean",
@@ -91,26 +74,28 @@ def prepare(scenario: Scenario, data: Dataset) -> Study:
     return Study(scenario, section, simulation, images.to(model.dtype), target)
 
 
-def run_study(study: Study, out: Path, console: Console, run_id: str | None = None) -> Path:
-    """Makes a study; the folder ``out/<name>/<id>``.
+def run_study(study: Study, folder: Path, console: Console, interrupted: Interrupted) -> Found:
+    """Measures the inference of a study; Ctrl-C ends it with what was recorded so far.
 
-    Raises DataError where the folder exists, DivergenceError where a state is no longer finite;
-    the folder is valid all the same. Ctrl-C ends it with what was recorded so far.
+    Returns:
+        Its summary, and the error if a state was no longer finite.
     """
-    folder = new_folder(out / study.scenario.file.name, run_id)
-    write_atomic(folder / "scenario.yaml", study.scenario.resolved())
-    write_json(folder / "environment.json", environment(study.simulation.model.device))
-    (folder / METRICS).touch()
-    console.print(f"run folder {folder}", soft_wrap=True)
     began = time.perf_counter()
-    with interruptible() as interrupted:  # until everything is written
-        result = _measure(study, folder / METRICS, console, interrupted)
-        summary = _summary(study, folder, result, time.perf_counter() - began)
-        write_json(folder / "summary.json", summary)
-        write_report_of(folder, study.scenario.network)
-    if result is not None and result.error is not None:
-        raise result.error
-    return folder
+    result = _measure(study, folder, console, interrupted)
+    status = _status(study, result)
+    summary: dict[str, Any] = {
+        "name": study.scenario.file.name,
+        "kind": study.section.kind,
+        "status": status,
+        "verdict": None,
+        "samples": study.section.samples,
+        "tolerance": study.section.tolerance,
+    }
+    if result is not None:
+        summary |= _found(result, whole=status != "interrupted")
+    summary["seconds"] = time.perf_counter() - began
+    summary |= described(folder, study.simulation)
+    return summary, None if result is None else result.error
 
 
 class _StoppedError(Exception):
@@ -118,7 +103,7 @@ class _StoppedError(Exception):
 
 
 def _measure(
-    study: Study, metrics: Path, console: Console, interrupted: Interrupted
+    study: Study, folder: Path, console: Console, interrupted: Interrupted
 ) -> Convergence | None:
     """Computes the fixed point and runs the inference; None if it came to no record."""
     section, simulation = study.section, study.simulation
@@ -153,10 +138,9 @@ def _measure(
             every=section.every,
             tolerance=section.tolerance,
         )
-        with metrics.open("a", encoding="utf-8") as file:
+        with (folder / METRICS).open("a", encoding="utf-8") as file:
             for record in measurement.run(interrupted):
-                event = {"event": "convergence"} | record
-                file.write(json.dumps(finite(event), allow_nan=False) + "\n")
+                file.write(json_line({"event": "convergence"} | record))
                 display.record(record, simulation.last_tick)
         return measurement.result()
 
@@ -165,32 +149,6 @@ def _status(study: Study, result: Convergence | None) -> str:
     if result is not None and result.error is not None:
         return "failed"
     return "finished" if result is not None and study.simulation.done else "interrupted"
-
-
-def _summary(
-    study: Study, folder: Path, result: Convergence | None, seconds: float
-) -> dict[str, Any]:
-    model, status = study.simulation.model, _status(study, result)
-    summary: dict[str, Any] = {
-        "name": study.scenario.file.name,
-        "kind": study.section.kind,
-        "status": status,
-        "verdict": None,
-        "samples": study.section.samples,
-        "tolerance": study.section.tolerance,
-    }
-    if result is not None:
-        summary |= _found(result, whole=status != "interrupted")
-        if result.error is not None:
-            summary["error"] = str(result.error)
-    return summary | {
-        "seconds": seconds,
-        "dyads": study.scenario.network.dyads,
-        "parameters": parameters_of(model),
-        **faults_summary(study.simulation),
-        "weights_sha256": weights_digest(model),
-        "metrics_sha256": file_digest(folder / METRICS),
-    }
 
 
 def _found(result: Convergence, whole: bool) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from neurosim.runs import folder as runfolder
 from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
 from neurosim.runs.executors.processes import News, run_all
+from neurosim.runs.listeners.files import LAST
 from neurosim.scenario import Scenario, overridden
 
 MAX_RUNS = 10_000
@@ -330,7 +331,7 @@ def carry_out(task: tuple[str, ...]) -> str | None:
 def _continued(folder: Path, text: str, console: Console) -> bool:
     """Continues an interrupted run if that is possible."""
     status = (read_object(folder / "summary.json") or {}).get("status")
-    if status == "failed" or not _same(folder, text) or not (folder / runner.LAST).is_file():
+    if status == "failed" or not _same(folder, text) or not (folder / LAST).is_file():
         return False
     try:
         runner.resume(folder, console)

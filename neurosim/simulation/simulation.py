@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -119,6 +119,8 @@ class Simulation(Resumable):
         self._optimizer: torch.optim.Optimizer | None = None
         self._recording = True
         self.trace = Trace()
+        # Is told of the gradients before each step of the optimizer; False from it is a veto.
+        self.before_step: Callable[[dict[str, Tensor]], bool | None] | None = None
         # Whether what has not changed is left out. Never changes a result: to measure and test.
         self.caching = True
 
@@ -326,8 +328,14 @@ class Simulation(Resumable):
         return metrics.contrastive_objective(self.state, self.rule)
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the local gradients to the optimizer and takes one step."""
+        """Hands the local gradients to the optimizer and takes one step.
+
+        ``before_step``, if set, is given the gradients first: it may change them, and return False
+        to veto the step, which leaves every parameter as it is.
+        """
         gradients = self.gradients()
+        if self.before_step is not None and self.before_step(gradients) is False:
+            return
         for name, parameter in self.model.named_parameters():
             parameter.grad = gradients[name]
         learn_feedback(self.state, self.rule, self.counts, self.seed, self.inferences, self._tick)
