@@ -93,7 +93,7 @@ def test_the_metrics_of_a_run(folder: Path) -> None:
     found = metrics(folder)
     scenario = Scenario.load(folder / "scenario.yaml")
     probes = {getattr(probe, "kind", probe) for probe in scenario.file.probes} - {"accuracy"}
-    probes |= {"phase"} if scenario.file.rule.make().phases else set()
+    probes |= {"phase"} if scenario.file.rule.phases else set()
     assert {event["probe"] for event in found if event["event"] == "trace"} == probes
     assert [event["step"] for event in found if event["event"] == "step"] == [3]
     (epoch,) = (event for event in found if event["event"] == "epoch")

@@ -1,9 +1,9 @@
 """Families of kinds: what a scenario can name, described once and open from outside.
 
-A family is a base class (`Rule`, `Schedule`, …) and its members in the order in which they were
-registered. A member is a frozen dataclass. Its fields, with their annotations, are all that
-describes it: Python checks the arguments by them, a document is parsed by them, the JSON Schema and
-the tables of the docs are made of them.
+A family is a base class (`Rule`, `Schedule`, …) and its members by name. A member is a frozen
+dataclass. Its fields, with their annotations, are all that describes it: Python checks the
+arguments by them, a document is parsed by them, the JSON Schema and the tables of the docs are made
+of them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PydanticSchemaGenerationError,
+    PydanticUserError,
     TypeAdapter,
     ValidationError,
     create_model,
@@ -58,7 +59,7 @@ class Written:
 
 
 class Family(Mapping[str, type[Any]]):
-    """The members of a family by name, in the order in which they were registered.
+    """The members of a family by name, in alphabetical order whatever registered them first.
 
     ``title`` is what messages call a member, ``key`` the key that names one in a document. A member
     without required fields may stand there as its bare name where ``bare`` is set.
@@ -76,7 +77,7 @@ class Family(Mapping[str, type[Any]]):
             raise ConfigurationError(f"unknown {self.title} {name!r}{hint}", self.title) from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
+        return iter(sorted(self._members))
 
     def __len__(self) -> int:
         return len(self._members)
@@ -188,6 +189,8 @@ def described(value: Any) -> Any:
                 return value.kind
             return {value.family.key: value.kind, **said}
         return said
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
         return {key: described(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
@@ -213,7 +216,10 @@ def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
     for field in fields(cls):
         annotation: Any = Annotated[hints[field.name], Field()]  # bare, a dataclass takes no config
         with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
-            found[field.name] = TypeAdapter(annotation, config=config)
+            try:
+                found[field.name] = TypeAdapter(annotation, config=config)
+            except PydanticUserError:  # a dataclass alone has a configuration of its own
+                found[field.name] = TypeAdapter(annotation)
     return found
 
 

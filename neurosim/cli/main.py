@@ -201,9 +201,10 @@ def schema(network: bool) -> None:
 
         found = TypeAdapter(ChainFile | GraphFile).json_schema()
     else:
+        from neurosim.base import model_of
         from neurosim.scenario import ScenarioFile
 
-        found = ScenarioFile.model_json_schema()
+        found = model_of(ScenarioFile).model_json_schema()
     found = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | found
     click.echo(json.dumps(found, indent=2))
 

@@ -48,7 +48,7 @@ class TrainingPlan(Described):
     max_steps: Count | None = None
     batch_size: Count = 50
     evaluation: Evaluation = "feedforward"
-    learning_rate: LearningRate = ConstantRate()  # noqa: RUF009
+    learning_rate: LearningRate = ConstantRate()
     loss_every: Every = 10
     accuracy_every: Every = 1
     trace_epochs: Every = 1

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, write_atomic
 from neurosim.learning import Trainer, check_memory
-from neurosim.runs.folder import METRICS, SCENARIO, Found, begin, carry_on, described
+from neurosim.runs.folder import METRICS, SCENARIO, Found, begin, carry_on, facts
 from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile
 from neurosim.runs.listeners.summary import RunSummary
@@ -149,5 +149,5 @@ class _Training:
             "steps": trainer.step,
             **trainer.totals,
             "messages": trainer.totals["mean_messages"] + trainer.totals["difference_messages"],
-            **described(self.folder, trainer.simulation),
+            **facts(self.folder, trainer.simulation),
         }

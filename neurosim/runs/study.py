@@ -15,10 +15,10 @@ from neurosim.convergence import Arrival, Convergence, Measurement, fixed_point
 from neurosim.data import Dataset, one_hot
 from neurosim.dynamics import Counts
 from neurosim.learning import check_memory, load_weights
-from neurosim.runs.folder import METRICS, Found, described
+from neurosim.runs.folder import METRICS, Found, facts
 from neurosim.runs.listeners.display import StudyDisplay
 from neurosim.runs.listeners.files import json_line
-from neurosim.scenario import ConvergenceSection, Scenario, located
+from neurosim.scenario import ConvergenceStudy, Scenario, located
 from neurosim.simulation import Simulation
 from neurosim.tensors import device_bytes
 
@@ -43,7 +43,7 @@ class Study:
     """A study that is ready to be made: a simulation, and a batch of real samples."""
 
     scenario: Scenario
-    section: ConvergenceSection
+    section: ConvergenceStudy
     simulation: Simulation
     x: Tensor
     target: Tensor
@@ -94,7 +94,7 @@ def run_study(study: Study, folder: Path, console: Console, interrupted: Interru
     if result is not None:
         summary |= _found(result, whole=status != "interrupted")
     summary["seconds"] = time.perf_counter() - began
-    summary |= described(folder, study.simulation)
+    summary |= facts(folder, study.simulation)
     return summary, None if result is None else result.error
 
 

@@ -27,6 +27,7 @@ from neurosim.base import (
     NeurosimError,
     Problem,
     StateError,
+    described,
     write_atomic,
     write_json,
 )
@@ -164,7 +165,7 @@ def _seeded(scenario: Scenario, seeds: int) -> list[_Resolved]:
     threads = file.threads or 1
     found = []
     for seed in range(file.seed, file.seed + seeds):
-        settled = file.model_copy(update={"seed": seed, "threads": threads})
+        settled = replace(file, seed=seed, threads=threads)
         found.append(
             _Resolved(file.name, seed, threads, replace(scenario, file=settled).resolved())
         )
@@ -174,7 +175,7 @@ def _seeded(scenario: Scenario, seeds: int) -> list[_Resolved]:
 def _check_data(scenario: Scenario, read: Checked) -> None:
     """That the data are there and fit: read once for all scenarios that ask the same of them."""
     file, network = scenario.file, scenario.network
-    asked = [file.data.model_dump(mode="json"), file.training.validation]
+    asked = [described(file.data), file.training.validation]
     key = json.dumps([asked, network.input.shape, network.output.size])
     if key not in read:
         read[key] = None

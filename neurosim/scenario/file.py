@@ -1,81 +1,160 @@
-"""What a scenario file may say."""
+"""What a scenario file may say: one dataclass a section, whose fields are the keys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import AfterValidator, Field
 
+from neurosim.base import Count, Portion, Positive
+from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.documents import Document
 from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
+from neurosim.learning import Evaluation
 from neurosim.maths import LossName, Precision
 from neurosim.network import Feedback
-from neurosim.scenario.sections.base import Section
+from neurosim.rules import DualPropagation, Rule
 from neurosim.scenario.sections.channels import ChannelsSection, FaultsSection
-from neurosim.scenario.sections.rules import AnyRule, DualPropagationSection
 from neurosim.scenario.sections.schedules import (
+    AdamSection,
     AnyData,
+    AnyLearningRate,
+    AnyOptimizer,
     AnyProbe,
-    AnySchedule,
-    PlasticitySection,
-    RobustnessSection,
-    StopSection,
-    TrainingSection,
+    ConstantSection,
 )
-from neurosim.scenario.sections.study import ConvergenceSection
-from neurosim.simulation import Init, Processes
+from neurosim.schedules import Schedule
+from neurosim.simulation import Init, Processes, Stop
 from neurosim.tensors import PATTERN, check_device
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 Device = Annotated[str, AfterValidator(check_device), Field(json_schema_extra={"pattern": PATTERN})]
-
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=100)]
 
 
-class ScenarioFile(Section):
+def says(description: str) -> Any:
+    """Describes a key in the schema and in the docs."""
+    return Field(description=description)
+
+
+@dataclass(frozen=True)
+class Plasticity:
+    """How weights learn: at the end of every inference, or ``every`` so many ticks."""
+
+    kind: Literal["contrastive_hebbian"] = "contrastive_hebbian"
+    every: Annotated[Count | None, says("update weights after every so many ticks")] = None
+    optimizer: AnyOptimizer = AdamSection(kind="adam")
+    learning_rate: AnyLearningRate = ConstantSection(kind="constant")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long to train, and how to evaluate."""
+
+    epochs: Annotated[Count, says("passes through the training images")] = 10
+    max_steps: Annotated[Count | None, says("end after so many steps at the latest")] = None
+    evaluation: Annotated[
+        Evaluation, says("predict by one pass from the input up, or by the settled network")
+    ] = "feedforward"
+    validation: Annotated[
+        Count | Portion | None,
+        says(
+            "training images held out, or the portion of them below 1; the epoch best on them is "
+            "the one tested"
+        ),
+    ] = None
+
+    def held_out(self, images: int) -> int:
+        """Returns how many of so many training images are held out; of a portion at least one."""
+        if isinstance(self.validation, float):
+            return max(1, round(self.validation * images))
+        return self.validation or 0
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """After training: spectral norms, their Lipschitz bound, and the accuracy under attack."""
+
+    eps: Annotated[
+        float,
+        Field(gt=0, le=1),
+        says("how far FGSM moves every value of an image, as a part of their range"),
+    ] = 0.1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How exactly a fixed point is computed."""
+
+    sweeps: Annotated[int, Field(ge=1, le=10**6), says("synchronous sweeps at most")] = SWEEPS
+    residual: Annotated[Positive, says("what a sweep may still move, relative")] = RESIDUAL
+
+
+@dataclass(frozen=True)
+class ConvergenceStudy:
+    """One inference on real samples, measured from its start to the end of the schedule."""
+
+    kind: Literal["convergence"]
+    samples: Annotated[Count, says("the first so many samples, as one batch")] = 50
+    split: Literal["test", "train"] = "test"
+    weights: Annotated[
+        str | None, says("a safetensors file of weights; default: the initial ones")
+    ] = None
+    every: Annotated[Count, says("a record every so many ticks")] = 1
+    tolerance: Annotated[Positive, says("of residual and distance, relative")] = TOLERANCE
+    reference: Reference = Reference()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioFile:
     """A neurosim scenario."""
 
-    name: RunName = Field(description="names the folder of the run")
-    network: str | dict[str, Any] = Field(description="a network file, or a network itself")
-    feedback: Feedback | None = Field(
-        None, description="feedback weights of all projections, in place of what the network says"
-    )
+    name: Annotated[RunName, says("names the folder of the run")]
+    network: Annotated[str | dict[str, Any], says("a network file, or a network itself")]
+    feedback: Annotated[
+        Feedback | None,
+        says("feedback weights of all projections, in place of what the network says"),
+    ] = None
     data: AnyData
-    rule: AnyRule = DualPropagationSection(kind="dual_propagation")
+    rule: Rule = DualPropagation()
     loss: LossName = "squared_error"
-    init: Init = "feedforward"
-    schedule: AnySchedule
-    nudge_after: int | None = Field(
-        None,
-        ge=0,
-        description="the tick from which the target acts; default 0, parallel: the depth",
-    )
-    stop: StopSection | None = None
+    init: Annotated[
+        Init, says("start each inference anew, from one pass up, or where the last one ended")
+    ] = "feedforward"
+    schedule: Schedule
+    nudge_after: Annotated[
+        int | None,
+        Field(ge=0),
+        says("the tick from which the target acts; default 0, parallel: the depth"),
+    ] = None
+    stop: Annotated[Stop | None, says("end an inference once both residuals are small")] = None
     channels: ChannelsSection = ChannelsSection()
     faults: FaultsSection = FaultsSection()
-    plasticity: PlasticitySection = PlasticitySection()
-    training: TrainingSection = TrainingSection()
-    probes: list[AnyProbe] = Field(default=["accuracy"])
-    robustness: RobustnessSection | None = Field(
-        None, description="also measure this of the trained network"
+    plasticity: Plasticity = Plasticity()
+    training: Training = Training()
+    probes: list[AnyProbe] = field(default_factory=lambda: ["accuracy"])
+    robustness: Annotated[Robustness | None, says("also measure this of the trained network")] = (
+        None
     )
-    study: ConvergenceSection | None = Field(None, description="measure this instead of training")
-    seed: int = Field(0, ge=0, lt=2**63)
+    study: Annotated[ConvergenceStudy | None, says("measure this instead of training")] = None
+    seed: Annotated[int, Field(ge=0, lt=2**63), says("every random draw follows from it")] = 0
     device: Device = "auto"
-    dtype: Literal["float32", "float64"] = "float32"
-    precision: Precision | None = Field(
-        None, description="bf16-mixed: products in bfloat16; default: as dtype"
-    )
-    compute: Compute = "auto"
-    processes: Processes = "population"
-    threads: int | None = Field(None, ge=1, le=4096, description="threads of torch")
+    dtype: Annotated[Literal["float32", "float64"], says("of weights and states")] = "float32"
+    precision: Annotated[
+        Precision | None, says("bf16-mixed: products in bfloat16; default: as dtype")
+    ] = None
+    compute: Annotated[Compute, says("dense: never compute a part of a population")] = "auto"
+    processes: Annotated[
+        Processes, says("one process a population, or one a unit; the results are the same")
+    ] = "population"
+    threads: Annotated[int | None, Field(ge=1, le=4096), says("threads of torch")] = None
 
 
 def overridden(document: Document, assignments: Sequence[str]) -> Document:
-    """`documents.apply_overrides` for scenarios: ``network.activation=tanh`` changes the network
-    that the scenario names."""
+    """Applies overrides to a scenario; ``network.activation=tanh`` changes the network it names."""
     return documents.apply_overrides(document, assignments, files=[("network",)])

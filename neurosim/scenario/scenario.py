@@ -8,7 +8,15 @@ from pathlib import Path
 
 import torch
 
-from neurosim.base import ConfigurationError, DocumentError, NetworkError, stream
+from neurosim.base import (
+    ConfigurationError,
+    DocumentError,
+    NetworkError,
+    build,
+    described,
+    model_of,
+    stream,
+)
 from neurosim.data import Dataset, Split
 from neurosim.documents import Document, NodePath
 from neurosim.documents import document as documents
@@ -18,7 +26,6 @@ from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, overridden
 from neurosim.scenario.located import located
 from neurosim.scenario.sections.schedules import probe_intervals, tick_probes
-from neurosim.schedules import Schedule
 from neurosim.simulation import Simulation
 
 EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
@@ -32,7 +39,6 @@ class Scenario:
     document: Document
     network_document: Document
     network: Network
-    schedule: Schedule
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Scenario:
@@ -42,7 +48,9 @@ class Scenario:
     @classmethod
     def of(cls, document: Document) -> Scenario:
         """The same from a document."""
-        file = documents.parse(ScenarioFile, document)
+        said = documents.parse(model_of(ScenarioFile), document)
+        with located(document, ()):
+            file: ScenarioFile = build(said)
         if isinstance(file.network, str):
             network_document = documents.load_part(document, ("network",))
         else:
@@ -50,9 +58,7 @@ class Scenario:
         network = Network.from_document(network_document)
         if file.feedback is not None:
             network = network.with_feedback(file.feedback)
-        with located(document, ("schedule",)):
-            schedule = file.schedule.make()
-        scenario = cls(file, document, network_document, network, schedule)
+        scenario = cls(file, document, network_document, network)
         scenario._check()
         return scenario
 
@@ -60,15 +66,12 @@ class Scenario:
         file, document = self.file, self.document
         with located(document, ("probes",)):
             intervals = probe_intervals(file.probes)
-        with located(document, ("rule",)):
-            rule = file.rule.make()
+        rule = file.rule
         self._check_cycle([] if rule.prediction == "settled" else intervals)
         with located(document, ()):
             rule.check_loss(LOSSES[file.loss])
         if rule.prediction == "settled":
             self._check_settled(file.rule.kind)
-        with located(document, ("stop",)):
-            _ = file.stop and file.stop.make()
         for key in ("optimizer", "learning_rate"):
             with located(document, ("plasticity", key)):
                 getattr(file.plasticity, key).make()
@@ -80,10 +83,10 @@ class Scenario:
         with located(document, ("faults",)):
             file.faults.make().damage(self.network, file.seed)
         with located(document, ("channels",)):
-            file.channels.make().resolve(self.network, self.schedule.tick)
+            file.channels.make().resolve(self.network, file.schedule.tick)
         if file.nudge_after is None and not rule.phases:
             with located(document, ("schedule",)):
-                self.schedule.nudge_after(self.network.depth)
+                file.schedule.nudge_after(self.network.depth)
         with located(document, ()):
             simulation = self._hollow()
         with located(document, ("schedule",)):
@@ -202,16 +205,16 @@ class Scenario:
         file = self.file
         return Simulation(
             model,
-            rule=file.rule.make(),
+            rule=file.rule,
             loss=file.loss,
-            schedule=self.schedule,
+            schedule=file.schedule,
             channels=file.channels.make(),
             faults=file.faults.make(),
             init=file.init,
             nudge_after=file.nudge_after,
             learn_every=file.plasticity.every,
             probes=tick_probes(probe_intervals(file.probes)),
-            stop=None if file.stop is None else file.stop.make(),
+            stop=file.stop,
             device=device,
             compute=file.compute,
             precision=file.precision,
@@ -265,7 +268,7 @@ class Scenario:
 
     def resolved(self) -> str:
         """The scenario as YAML that runs anywhere: network inline, every default written out."""
-        value = self.file.model_dump(mode="json", by_alias=True)
+        value = described(self.file)
         value["network"] = self.network_document.value
         value["threads"] = self.file.threads or torch.get_num_threads()
         if "root" in value["data"]:

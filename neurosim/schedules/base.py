@@ -72,7 +72,7 @@ class Schedule(Kind, ABC, family="schedule"):
     time of one tick.
     """
 
-    unit: Unit | UnitKind
+    unit: UnitKind | Unit
     tick: float
 
     @abstractmethod

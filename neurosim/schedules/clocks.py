@@ -61,7 +61,7 @@ class Poisson(Schedule):
     an unknown population, or a population without a rate.
     """
 
-    unit: Unit | UnitKind = "neuron"
+    unit: UnitKind | Unit = "neuron"
     rate: Annotated[
         Positive | Mapping[str, Positive], Field(description="wakes per unit of simulated time")
     ] = 1.0
@@ -156,7 +156,7 @@ class Periodic(Schedule):
     a population's first wake lies beyond ``duration``.
     """
 
-    unit: Unit | UnitKind = "neuron"
+    unit: UnitKind | Unit = "neuron"
     period: Positive = 1.0
     spread: BelowOne = 0.0
     jitter: NotNegative = 0.0

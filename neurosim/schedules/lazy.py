@@ -41,7 +41,7 @@ class Lazy(Schedule):
     """
 
     duration: Annotated[Positive, Field(description="simulated time of an inference, at most")]
-    unit: Unit | UnitKind = "neuron"
+    unit: UnitKind | Unit = "neuron"
     tick: Tick = 1.0
 
     def start(self, at: Start) -> Clock:

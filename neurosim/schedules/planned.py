@@ -110,7 +110,7 @@ class Sweep(Planned):
 
     order: Order = "forward_backward"
     passes: Count = 1
-    unit: Unit | UnitKind = "population"
+    unit: UnitKind | Unit = "population"
     tick: Tick = 1.0
 
     def start(self, at: Start) -> Clock:
@@ -151,7 +151,7 @@ class Parallel(Planned):
     feed-forward prediction can have reached the output: the longest input-output path."""
 
     ticks: Count = 16
-    unit: Unit | UnitKind = "population"
+    unit: UnitKind | Unit = "population"
     tick: Tick = 1.0
 
     def start(self, at: Start) -> Clock:
@@ -179,7 +179,7 @@ class RandomOrder(Planned):
     each pass a random permutation of all units of the network, cut into ``groups`` ticks.
     """
 
-    unit: Unit | UnitKind = "neuron"
+    unit: UnitKind | Unit = "neuron"
     updates: Count | None = None
     groups: Count | None = None
     passes: Count | None = None

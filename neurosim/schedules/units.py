@@ -29,7 +29,7 @@ class Unit(Described):
     On a population (N,): channel = neuron, column = population, tile = block.
     """
 
-    kind: UnitKind = "population"
+    kind: UnitKind
     size: Count | None = None
 
     def __post_init__(self) -> None:

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import check_counts, check_positive
+from neurosim.base import Count, Described, Positive
 from neurosim.dynamics import Counts, Phases, State, output_potential
 from neurosim.measures import Trace
 
 
 @dataclass(frozen=True)
-class Stop:
+class Stop(Described):
     """Ends an inference once both total residuals are at most ``residual``.
 
     Looked at every ``every`` ticks, and never before the difference has reached every population:
     a residual can be small because the nudge has not arrived yet.
     """
 
-    residual: float
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        check_positive(residual=self.residual)
-        check_counts(every=self.every)
+    residual: Positive
+    every: Annotated[Count, Field(description="look after every so many ticks")] = 1
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,10 @@
-"""What all sections of a scenario share: numbers in their ranges, and strictness."""
+"""What the sections share that are not yet made of the dataclasses they describe."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-LARGEST = 1e30  # float32 holds it, and its products with what it meets
-
-
-def _not_tiny(value: float) -> float:
-    if value < 1 / LARGEST:
-        raise ValueError(f"must be at least {1 / LARGEST:.0e}, got {value:g}")
-    return value
-
-
-Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_not_tiny)]
-NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
-Bounded = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Portion = Annotated[float, Field(gt=0, lt=1)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=10**12)]
+from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from neurosim.base import inside
+from neurosim.base import Bounded, Count, Fraction, NotNegative, Positive, inside
 from neurosim.channels import (
     Channel,
     Channels,
@@ -21,15 +21,7 @@ from neurosim.channels import (
     Uniform,
 )
 from neurosim.network import Faults
-from neurosim.scenario.sections.base import (
-    Bounded,
-    Count,
-    Fraction,
-    Maker,
-    NotNegative,
-    Positive,
-    Section,
-)
+from neurosim.scenario.sections.base import Maker, Section
 
 
 class UniformSection(Maker):

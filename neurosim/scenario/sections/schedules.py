@@ -12,146 +12,19 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from neurosim import schedules
-from neurosim.base import ConfigurationError
-from neurosim.data import Augmentation, Dataset, cifar
-from neurosim.data import idx as datasets
-from neurosim.learning import Evaluation, LearningRate, OptimizerChoice
-from neurosim.measures import Probe, ProbeKind
-from neurosim.scenario.sections.base import (
+from neurosim.base import (
     BelowOne,
+    ConfigurationError,
     Count,
     Fraction,
-    Maker,
     NotNegative,
-    Portion,
     Positive,
-    Section,
 )
-from neurosim.schedules import Order, Phase, Schedule, Unit, UnitKind
-from neurosim.simulation import Stop
-
-# ---- schedules ---------------------------------------------------------------------------------
-
-
-class UnitSection(Section):
-    """A tile of ``size`` × ``size`` positions, or a block of ``size`` dyads."""
-
-    kind: Literal["tile", "block"]
-    size: Count
-
-
-class ScheduleSection(Maker):
-    """Common to all schedules."""
-
-    tick: Positive = Field(1.0, description="simulated time of one tick")
-
-    def make(self) -> Schedule:
-        arguments = self.arguments()
-        if "unit" in arguments:
-            unit = arguments["unit"]
-            given = isinstance(unit, UnitSection)
-            arguments["unit"] = Unit(unit.kind, unit.size) if given else Unit(unit)
-        schedule = self.makes(**arguments)
-        assert isinstance(schedule, Schedule)
-        return schedule
-
-
-UnitChoice = UnitKind | UnitSection
-
-
-class SweepSection(ScheduleSection):
-    """One population per tick."""
-
-    makes = schedules.Sweep
-    kind: Literal["sweep"]
-    order: Order = "forward_backward"
-    passes: Count = 1
-    unit: UnitChoice = "population"
-
-
-class ParallelSection(ScheduleSection):
-    """Every dyad at every tick."""
-
-    makes = schedules.Parallel
-    kind: Literal["parallel"]
-    ticks: Count = 16
-    unit: UnitChoice = "population"
-
-
-class RandomOrderSection(ScheduleSection):
-    """Units in random order: ``updates`` for populations, ``groups`` and ``passes`` for others."""
-
-    makes = schedules.RandomOrder
-    kind: Literal["random_order"]
-    unit: UnitChoice = "neuron"
-    updates: Count | None = None
-    groups: Count | None = None
-    passes: Count | None = None
-
-
-class PoissonSection(ScheduleSection):
-    """Every unit has its own exponential clock."""
-
-    makes = schedules.Poisson
-    kind: Literal["poisson"]
-    unit: UnitChoice = "neuron"
-    rate: Positive | dict[str, Positive] = 1.0
-    duration: Positive
-
-
-class PeriodicSection(ScheduleSection):
-    """Every unit has its own period, phase and jitter."""
-
-    makes = schedules.Periodic
-    kind: Literal["periodic"]
-    unit: UnitChoice = "neuron"
-    period: Positive = 1.0
-    spread: NotNegative = 0.0
-    jitter: NotNegative = 0.0
-    phase: Phase = "random"
-    duration: Positive
-
-
-class LazySection(ScheduleSection):
-    """A unit wakes exactly when something has reached it."""
-
-    makes = schedules.Lazy
-    kind: Literal["lazy"]
-    unit: UnitChoice = "neuron"
-    duration: Positive
-
-
-class ReplaySection(ScheduleSection):
-    """An explicit list of wakes: [time, population, flat indices or null for all]."""
-
-    makes = schedules.Replay
-    kind: Literal["replay"]
-    wakes: list[tuple[Positive, str, list[int] | None]] = Field(min_length=1)
-
-
-AnySchedule = Annotated[
-    SweepSection
-    | ParallelSection
-    | RandomOrderSection
-    | PoissonSection
-    | PeriodicSection
-    | LazySection
-    | ReplaySection,
-    Field(discriminator="kind"),
-]
-
-
-# ---- stopping ----------------------------------------------------------------------------------
-
-
-class StopSection(Maker):
-    """Ends an inference once both total residuals are small enough."""
-
-    makes = Stop
-    residual: Positive
-    every: Count = 1
-
+from neurosim.data import Augmentation, Dataset, cifar
+from neurosim.data import idx as datasets
+from neurosim.learning import LearningRate, OptimizerChoice
+from neurosim.measures import Probe, ProbeKind
+from neurosim.scenario.sections.base import Maker, Section
 
 # ---- learning ----------------------------------------------------------------------------------
 
@@ -209,44 +82,8 @@ class CosineSection(Maker):
         return made
 
 
-class PlasticitySection(Section):
-    """How weights learn: at the end of every inference, or ``every`` so many ticks."""
-
-    kind: Literal["contrastive_hebbian"] = "contrastive_hebbian"
-    every: Count | None = None
-    optimizer: Annotated[SGDSection | AdamSection, Field(discriminator="kind")] = AdamSection(
-        kind="adam"
-    )
-    learning_rate: Annotated[ConstantSection | CosineSection, Field(discriminator="kind")] = (
-        ConstantSection(kind="constant")
-    )
-
-
-class TrainingSection(Section):
-    """How long to train, and how to evaluate."""
-
-    epochs: Count = 10
-    max_steps: Count | None = None
-    evaluation: Evaluation = "feedforward"
-    validation: Count | Portion | None = Field(
-        None,
-        description="training images held out, or the portion of them below 1; the epoch best on "
-        "them is the one tested",
-    )
-
-    def held_out(self, images: int) -> int:
-        """How many of so many training images are held out; of a portion at least one."""
-        if isinstance(self.validation, float):
-            return max(1, round(self.validation * images))
-        return self.validation or 0
-
-
-class RobustnessSection(Section):
-    """After training: spectral norms, their Lipschitz bound, and the accuracy under attack."""
-
-    eps: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="how far FGSM moves every value of an image, as a part of their range"
-    )
+AnyOptimizer = Annotated[SGDSection | AdamSection, Field(discriminator="kind")]
+AnyLearningRate = Annotated[ConstantSection | CosineSection, Field(discriminator="kind")]
 
 
 # ---- data --------------------------------------------------------------------------------------
