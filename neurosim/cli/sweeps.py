@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from neurosim.records import Results
-    from neurosim.runs import Sweep
+    from neurosim.runs import SweepPlan
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
@@ -141,7 +141,9 @@ def table(
     _exit_as(ended, sum(row.status == "failed" and not row.diverged for row in ended.rows))
 
 
-def run_sweep(planned: Sweep, folder: Path, jobs: int | None, retry: bool, quiet: bool) -> Results:
+def run_sweep(
+    planned: SweepPlan, folder: Path, jobs: int | None, retry: bool, quiet: bool
+) -> Results:
     """Runs what is not there yet, with a display."""
     from neurosim.base import interruptible
     from neurosim.runs import SweepDisplay, sweep

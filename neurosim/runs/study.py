@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, DocumentError, Interrupted
-from neurosim.convergence import Arrival, Convergence, Measurement, fixed_point
+from neurosim.convergence import Convergence, InferenceMeasurement, Onset, fixed_point_of
 from neurosim.data import Dataset, one_hot
 from neurosim.dynamics import Counts
 from neurosim.learning import check_memory, load_weights
@@ -115,14 +115,10 @@ def _measure(
                 raise _StoppedError
 
         try:
-            reference = fixed_point(
-                simulation.model,
+            reference = fixed_point_of(
+                simulation,
                 study.x,
                 study.target,
-                rule=simulation.rule,
-                loss=simulation.loss.name,
-                faults=simulation.faults,
-                seed=simulation.seed,
                 sweeps=section.reference.sweeps,
                 residual=section.reference.residual,
                 watch=watch,
@@ -130,7 +126,7 @@ def _measure(
         except _StoppedError:
             return None
         display.reference(reference.sweeps, reference.residual, reference.problem)
-        measurement = Measurement(
+        measurement = InferenceMeasurement(
             simulation,
             study.x,
             study.target,
@@ -176,13 +172,13 @@ def _found(result: Convergence, whole: bool) -> dict[str, Any]:
 
 def _times(result: Convergence, name: str, whole: bool) -> dict[str, float | None]:
     """When the difference reached a population, and from when on it was within the tolerance."""
-    times = _arrival("to_reach", result.reach[name])
+    times = _prefixed("to_reach", result.reach[name])
     if whole:
-        times |= _arrival("to_tolerance", result.arrivals[name])
+        times |= _prefixed("to_tolerance", result.arrivals[name])
         times["mean_time_to_tolerance"] = result.mean_arrivals[name].time
         times["difference_time_to_tolerance"] = result.difference_arrivals[name].time
     return times
 
 
-def _arrival(what: str, arrival: Arrival) -> dict[str, float | None]:
-    return {f"{unit}_{what}": value for unit, value in arrival._asdict().items()}
+def _prefixed(what: str, onset: Onset) -> dict[str, float | None]:
+    return {f"{unit}_{what}": value for unit, value in onset._asdict().items()}

@@ -38,7 +38,7 @@ from neurosim.reports import write_report, write_sweep_report
 from neurosim.runs import folder as runfolder
 from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
-from neurosim.runs.executors.processes import News, run_all
+from neurosim.runs.executors.processes import TaskNews, run_all
 from neurosim.runs.listeners.files import LAST
 from neurosim.scenario import Scenario, overridden
 
@@ -48,7 +48,7 @@ TABLE_SECONDS = 2.0  # between two versions of the table while runs end
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepPlan:
     """What is to be run: the rows of the results, and for each its resolved scenario."""
 
     results: Results
@@ -76,7 +76,7 @@ Checked = dict[str, DocumentError | None]  # what is wrong with data, by what is
 
 def plan(
     file: Path, assignments: Sequence[str], seeds: int = 1, checked: Checked | None = None
-) -> Sweep:
+) -> SweepPlan:
     """All runs of a sweep, checked: the scenarios and that the data fit them.
 
     Every combination is run with ``seeds`` seeds from the scenario's own one on; values given for
@@ -124,7 +124,7 @@ def plan(
     }
     name = f"{Path(rows[0].folder).parent}-sweep"
     results = Results(name, [(axis.key, list(axis.values)) for axis in swept], rows, about)
-    return Sweep(results, texts, threads)
+    return SweepPlan(results, texts, threads)
 
 
 class _Resolved(NamedTuple):
@@ -243,7 +243,7 @@ def default_jobs(threads: int) -> int:
 
 
 def run(
-    sweep: Sweep,
+    sweep: SweepPlan,
     folder: Path,
     watcher: Watcher,
     *,
@@ -290,7 +290,7 @@ def run(
 
 def _all(
     tasks: Sequence[tuple[str, str]], jobs: int, stop: Callable[[], bool]
-) -> Generator[News, None, None]:
+) -> Generator[TaskNews, None, None]:
     if jobs:
         yield from run_all(carry_out, tasks, jobs, stop)
         return
@@ -299,9 +299,9 @@ def _all(
         for number, task in enumerate(tasks):
             if stop():
                 return
-            yield News(number, "began")
+            yield TaskNews(number, "began")
             message = carry_out(task)
-            yield News(number, "ended", message)
+            yield TaskNews(number, "ended", message)
             if (read_object(Path(task[0]) / "summary.json") or {}).get("status") == "interrupted":
                 return  # Ctrl-C went to the run
     finally:
