@@ -38,7 +38,7 @@ def network_table(network: Network) -> Table:
             "×".join(map(str, population.shape)),
             population.role if population.role == "input" else population.activation,
             "\n".join(p.pre for p in incoming),
-            "\n".join(describe(p.operator) + _feedback(p) for p in incoming),
+            "\n".join(_described(p.operator) + _feedback(p) for p in incoming),
             f"{parameters:,}" if parameters else "",
             f"{population.size:,}" if population.role != "input" else "",
         )
@@ -50,7 +50,7 @@ def _feedback(projection: Projection) -> str:
     return "" if kind == "symmetric" else f", {kind.replace('_', '-')} feedback"
 
 
-def describe(operator: Operator) -> str:
+def _described(operator: Operator) -> str:
     """One line about an operator: ``conv 3×3, max-pool 2×2``."""
     match operator:
         case Conv2d():
@@ -68,7 +68,7 @@ def describe(operator: Operator) -> str:
             return type(operator).__name__.lower()
 
 
-MEANING = {
+_MEANING = {
     "weights": "weights and biases",
     "gradients": "one per weight",
     "optimizer": "its moments",
@@ -87,5 +87,5 @@ def memory_table(memory: Memory, batch: int) -> Table:
     table.add_column("bytes", justify="right")
     table.add_column("for")
     for name, size in asdict(memory).items():
-        table.add_row(name, f"{size:,}", MEANING[name])
+        table.add_row(name, f"{size:,}", _MEANING[name])
     return table

@@ -14,13 +14,7 @@ from torch import Tensor
 
 from neurosim.base import DivergenceError, check_counts, check_positive
 from neurosim.convergence import verdict
-from neurosim.convergence.fixedpoint import (
-    RESIDUAL,
-    SWEEPS,
-    FixedPoint,
-    exact_copy,
-    fixed_point_of,
-)
+from neurosim.convergence.fixedpoint import RESIDUAL, SWEEPS, FixedPoint, exact_copy, fixed_point_of
 from neurosim.convergence.verdict import Verdict
 from neurosim.dynamics import contrastive_hebbian, current_mean
 from neurosim.measures import alpha_objective, gradients, metrics
@@ -235,10 +229,7 @@ class InferenceMeasurement:
 
     def _angles(self, local: dict[str, Tensor]) -> dict[str, ConvergenceRecord]:
         """Against both references, by parameter and in total (``""``)."""
-        references = {
-            "gradient": self._back_propagation,
-            "fixed_point": self.reference.gradients,
-        }
+        references = {"gradient": self._back_propagation, "fixed_point": self.reference.gradients}
         result: dict[str, ConvergenceRecord] = {name: {} for name in ("", *local)}
         for kind, reference in references.items():
             found = {} if reference is None else gradients.alignment(local, reference)

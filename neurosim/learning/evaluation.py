@@ -15,7 +15,7 @@ from neurosim.simulation import Simulation
 
 Evaluation = Literal["feedforward", "settled"]
 EVALUATION_BATCH = 500
-Watch = Callable[[int, int], None]  # how many images are done, and of how many
+_Watch = Callable[[int, int], None]  # is told how many images are done, and of how many
 
 
 class SoFar(NamedTuple):
@@ -38,7 +38,7 @@ class Evaluator:
     settled: Callable[[int], Simulation] | None = None
 
     def evaluate(
-        self, split: Split, eps: float = 0.0, watch: Watch | None = None
+        self, split: Split, eps: float = 0.0, watch: _Watch | None = None
     ) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split.
 
@@ -77,7 +77,7 @@ class Evaluator:
             loss += float(measured.value(prediction, target).sum())
             yield SoFar(start + len(labels), correct, loss)
 
-    def robustness(self, test: Split, eps: float, watch: Watch | None = None) -> dict[str, Any]:
+    def robustness(self, test: Split, eps: float, watch: _Watch | None = None) -> dict[str, Any]:
         """Measures spectral norms, the Lipschitz bound that they give, and accuracy and loss on the
         test images after an attack of ``eps``."""
         model = self.simulation.model

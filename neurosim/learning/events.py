@@ -114,11 +114,11 @@ class EpochEvent(TrainingEvent):
 
     def record(self) -> dict[str, Any]:
         head = {"event": "epoch", **self._where, "train_loss": self.train_loss, **self.totals}
-        scores = {key: getattr(self, key) for key in SCORES}
+        scores = {key: getattr(self, key) for key in _SCORES}
         return head | {key: score for key, score in scores.items() if score is not None}
 
 
-SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
+_SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,7 @@ from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile
 from neurosim.runs.listeners.summary import RunSummary
 from neurosim.runs.study import prepare, run_study
 from neurosim.scenario import Scenario, located
-from neurosim.tensors import (
-    device_bytes,
-    keep_memory,
-    peak_memory,
-    repeatable,
-    reset_peak_memory,
-)
+from neurosim.tensors import device_bytes, keep_memory, peak_memory, repeatable, reset_peak_memory
 
 MODEL = Path("checkpoints/model.safetensors")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -31,14 +31,14 @@ from neurosim.base import (
     write_atomic,
     write_json,
 )
-from neurosim.documents import COMMAND_LINE, Document
+from neurosim.documents import COMMAND_LINE
 from neurosim.documents import document as documents
 from neurosim.records import Results, Row, read_object
 from neurosim.reports import write_report, write_sweep_report
-from neurosim.runs import folder as runfolder
 from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
 from neurosim.runs.executors.processes import TaskNews, run_all
+from neurosim.runs.folder import SCENARIO, SUMMARY, file_digest
 from neurosim.runs.listeners.files import LAST
 from neurosim.scenario import Scenario, overridden
 
@@ -104,21 +104,36 @@ def plan(
         )
     document = documents.load(file)
     swept = [axis for axis in axes if axis.swept and axis is not given]
-    rows, texts = [], []
-    threads = 1
-    for values, resolved in _resolved(document, axes, seeds, {} if checked is None else checked):
+    rows, texts, threads = [], [], 1
+    read: Checked = {} if checked is None else checked
+    wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
+    total = 0
+    for total, values in enumerate(combinations(axes), 1):  # noqa: B007
+        said = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
+        try:
+            scenario = Scenario.of(overridden(document, said))
+            _check_data(scenario, read)
+        except DocumentError as error:
+            label = " ".join(o for axis, o in zip(axes, said, strict=True) if axis.swept)
+            for problem in error.problems:
+                wrong.setdefault(problem, []).append(label)
+            continue
+        if wrong:
+            continue
         chosen = tuple(values[axes.index(axis)] for axis in swept)
-        for name, seed, wanted, text in resolved:
+        threads = max(threads, scenario.file.threads or 1)
+        for seed, text in _seeded(scenario, seeds):
             digest = hashlib.sha256(text.encode()).hexdigest()
-            folder = f"{name}/{_folder_name(swept, chosen, seed, digest)}"
+            folder = f"{scenario.file.name}/{_folder_name(swept, chosen, seed, digest)}"
             rows.append(Row(chosen, seed, folder, digest))
             texts.append(text)
-            threads = max(threads, wanted)
+    if wrong:
+        raise DocumentError(_reported(wrong, total))
     _check_distinct(swept, rows)
     about = {
         "neurosim": __version__,
         "scenario": str(file),
-        "scenario_sha256": runfolder.file_digest(file),
+        "scenario_sha256": file_digest(file),
         "arguments": list(assignments),
         "seeds": list(dict.fromkeys(row.seed for row in rows)),
     }
@@ -127,49 +142,14 @@ def plan(
     return SweepPlan(results, texts, threads)
 
 
-class _Resolved(NamedTuple):
-    name: str
-    seed: int
-    threads: int
-    text: str
-
-
-def _resolved(
-    document: Document, axes: Sequence[Axis], seeds: int, read: Checked
-) -> list[tuple[tuple[str, ...], list[_Resolved]]]:
-    """The scenarios of every combination, all of them checked."""
-    found = []
-    wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
-    total = 0
-    for values in combinations(axes):
-        total += 1
-        overrides = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
-        try:
-            scenario = Scenario.of(overridden(document, overrides))
-            _check_data(scenario, read)
-            found.append((values, _seeded(scenario, seeds)))
-        except DocumentError as error:
-            label = " ".join(o for axis, o in zip(axes, overrides, strict=True) if axis.swept)
-            for problem in error.problems:
-                wrong.setdefault(problem, []).append(label)
-    if wrong:
-        raise DocumentError(_reported(wrong, total))
-    return found
-
-
-def _seeded(scenario: Scenario, seeds: int) -> list[_Resolved]:
+def _seeded(scenario: Scenario, seeds: int) -> Iterator[tuple[int, str]]:
     """The scenario with each seed, as text: ten thousand networks would fill the memory."""
     file = scenario.file
     if file.seed + seeds > 2**63:
         raise ConfigurationError(f"{seeds} seeds from {file.seed} on: seeds are below 2**63")
-    threads = file.threads or 1
-    found = []
     for seed in range(file.seed, file.seed + seeds):
-        settled = replace(file, seed=seed, threads=threads)
-        found.append(
-            _Resolved(file.name, seed, threads, replace(scenario, file=settled).resolved())
-        )
-    return found
+        settled = replace(file, seed=seed, threads=file.threads or 1)
+        yield seed, replace(scenario, file=settled).resolved()
 
 
 def _check_data(scenario: Scenario, read: Checked) -> None:
@@ -302,7 +282,7 @@ def _all(
             yield TaskNews(number, "began")
             message = carry_out(task)
             yield TaskNews(number, "ended", message)
-            if (read_object(Path(task[0]) / "summary.json") or {}).get("status") == "interrupted":
+            if (read_object(Path(task[0]) / SUMMARY) or {}).get("status") == "interrupted":
                 return  # Ctrl-C went to the run
     finally:
         torch.set_num_threads(threads)
@@ -318,7 +298,7 @@ def carry_out(task: tuple[str, ...]) -> str | None:
             if _continued(folder, text, quiet):
                 return None
             _set_aside(folder)
-        scenario = Scenario.of(documents.loads(text, str(folder / "scenario.yaml")))
+        scenario = Scenario.of(documents.loads(text, str(folder / SCENARIO)))
         runner.run(scenario, folder.parent.parent, quiet, folder.name)
     except DivergenceError:
         return None  # the run's own summary says so
@@ -331,7 +311,7 @@ def carry_out(task: tuple[str, ...]) -> str | None:
 
 def _continued(folder: Path, text: str, console: Console) -> bool:
     """Continues an interrupted run if that is possible."""
-    status = (read_object(folder / "summary.json") or {}).get("status")
+    status = (read_object(folder / SUMMARY) or {}).get("status")
     if status == "failed" or not _same(folder, text) or not (folder / LAST).is_file():
         return False
     try:
@@ -343,7 +323,7 @@ def _continued(folder: Path, text: str, console: Console) -> bool:
 
 def _same(folder: Path, text: str) -> bool:
     try:
-        return (folder / "scenario.yaml").read_text(encoding="utf-8") == text
+        return (folder / SCENARIO).read_text(encoding="utf-8") == text
     except (OSError, ValueError):
         return False
 
@@ -359,13 +339,13 @@ def _set_aside(folder: Path) -> None:
 def _note_failure(folder: Path, text: str, message: str) -> None:
     """A summary and a report for a run that could not write its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "scenario.yaml").is_file():
-        write_atomic(folder / "scenario.yaml", text)
+    if not (folder / SCENARIO).is_file():
+        write_atomic(folder / SCENARIO, text)
     lines = message.splitlines() or ["no reason is known"]
     summary: dict[str, Any] = {"name": folder.parent.name, "status": "failed", "error": lines[-1]}
     if len(lines) > 1:
         summary["details"] = lines
-    write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, summary)
     write_report(folder)
 
 

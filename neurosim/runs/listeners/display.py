@@ -80,12 +80,13 @@ class Display:
         self, what: str, done: int, total: int | None, line: str, news: str, due: bool = False
     ) -> None:
         """Moves the bar of an operation on, or says ``line``, ``news`` and the time left where
-        there is no terminal, if it is ``due`` or the last line was long enough ago."""
+        there is no terminal, if it is ``due`` or the last line was long enough ago. An empty
+        ``line`` says nothing."""
         if what not in self._tasks:
             self.begin(what, 0, total)
         self._progress.update(self._tasks[what], completed=done, total=total, news=news)
         now = time.perf_counter()
-        if self._progress.disable and (due or now - self._said >= PLAIN_SECONDS):
+        if self._progress.disable and line and (due or now - self._said >= PLAIN_SECONDS):
             self._said = now
             self.say("  ".join(part for part in (line, news, self._times(what)) if part))
 
@@ -167,24 +168,24 @@ class SweepDisplay(Display):
     def began(self, row: Row) -> None:
         """Takes note of a run that begins."""
         self._under_way[row.folder] = None
-        self._move("", due=False)
+        self._move("")
 
     def ended(self, row: Row) -> None:
         """Takes note of a run that has ended, as its summary says."""
         self._under_way.pop(row.folder, None)
         why = f": {row.summary.get('error')}" if row.status == "failed" else ""
         line = f"{row.status}  {row.folder}{why}"
-        self._move(line, due=True)
+        self._move(line)
         if why and not self._progress.disable:
             self.say(line)
 
-    def _move(self, line: str, due: bool) -> None:
+    def _move(self, line: str) -> None:
         failed, total = self._results.count("failed"), len(self._results.rows)
         ended = self._results.count("finished") + failed
         ids = (folder.rpartition("/")[2] for folder in self._under_way)
         names = ", ".join(name.rpartition("_")[0] for name in ids)  # without the digest
         shown = "" if self._progress.disable else f"{failed} failed  {names}" if failed else names
-        self.show("runs", ended, total, f"{ended}/{total}  {line or 'ended'}", shown, due)
+        self.show("runs", ended, total, line and f"{ended}/{total}  {line}", shown, due=True)
 
 
 class StudyDisplay(Display):

@@ -8,7 +8,7 @@ from typing import Any
 
 from neurosim.learning import EpochEvent, Listener, TraceEvent
 
-SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss")  # of an epoch
+_SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss")  # of an epoch
 
 
 class Stopwatch:
@@ -31,7 +31,7 @@ class RunSummary(Listener):
     def __init__(self) -> None:
         self._watch = Stopwatch()
         self._laps: list[tuple[float, float]] = []
-        self._scores: dict[str, Any] = dict.fromkeys(SCORES)
+        self._scores: dict[str, Any] = dict.fromkeys(_SCORES)
         self._ends: dict[str, Any] = {}
         self._looked: int | None = None  # the step of that inference
 
@@ -46,7 +46,7 @@ class RunSummary(Listener):
 
     def on_epoch(self, event: EpochEvent) -> None:
         self._laps.append(self._watch.read())
-        self._scores = {key: getattr(event, key) for key in SCORES}
+        self._scores = {key: getattr(event, key) for key in _SCORES}
 
     def state_dict(self) -> dict[str, Any]:
         return {
