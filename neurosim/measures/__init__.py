@@ -1,5 +1,6 @@
 """What can be read off a simulation."""
 
+from neurosim.dynamics import basal_potential, current_mean, output_potential
 from neurosim.measures.gradients import (
     Alignment,
     alignment,
@@ -35,11 +36,14 @@ __all__ = [
     "alignment",
     "alpha_objective",
     "back_propagation",
+    "basal_potential",
     "contrastive_objective",
+    "current_mean",
     "feedback_alignment",
     "fgsm",
     "in_flight",
     "lipschitz_bound",
+    "output_potential",
     "parallel_wake",
     "parameters_of",
     "reach",
