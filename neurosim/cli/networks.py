@@ -14,7 +14,7 @@ from neurosim.network import Network, Projection
 
 
 def network_table(network: Network) -> Table:
-    """Populations with their projections, parameters and dyads."""
+    """Makes a table of populations with their projections, parameters and dyads."""
     # Feedback weights that follow no gradient are constants of the model.
     fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback != "kolen_pollack"}
     shapes = {key: s for key, s in network.parameter_shapes().items() if key not in fixed}
@@ -80,7 +80,7 @@ _MEANING = {
 
 
 def memory_table(memory: Memory, batch: int) -> Table:
-    """What a run needs, by what it is for."""
+    """Makes a table of what a run needs, by what it is for."""
     samples = "1 sample" if batch == 1 else f"{batch} samples"
     table = Table(title=f"{gigabytes(memory.total)} for {samples}, at most")
     table.add_column("what")

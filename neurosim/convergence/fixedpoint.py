@@ -56,7 +56,7 @@ class FixedPoint:
 
     @property
     def reached(self) -> bool:
-        """Whether there is a fixed point to measure against."""
+        """Says if there is a fixed point to measure against."""
         return self.problem is None
 
     @property
@@ -152,7 +152,7 @@ def fixed_point_of(
 
 
 def exact_copy(model: Model) -> Model:
-    """The same network and weights in float64 on the CPU."""
+    """Copies the network and its weights to float64 on the CPU."""
     copy = Model(model.network, dtype=torch.float64, device="meta")
     weights = {
         name: value.detach().to("cpu", torch.float64, copy=True)

@@ -96,7 +96,7 @@ def measure_convergence(
 
 
 class InferenceMeasurement:
-    """One inference of ``simulation``, measured against ``reference``, the fixed point of the same
+    """Measures one inference of ``simulation`` against ``reference``, the fixed point of the same
     inputs and targets. The simulation's own probes do not record."""
 
     def __init__(
@@ -241,7 +241,7 @@ class InferenceMeasurement:
     # ---- the result ----------------------------------------------------------------------------
 
     def result(self) -> Convergence:
-        """What the records so far come to."""
+        """Says what the records so far come to."""
         residuals = [_worst(record, "residual") for record in self.records]
         conclusion, reason = self._verdict(residuals)
         names = ["", *self.records[0]["populations"]]

@@ -39,7 +39,7 @@ class Memory:
 
 
 def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> Memory:
-    """What inferences of ``batch`` samples need, and learning if there is an ``optimizer``.
+    """Estimates what inferences of ``batch`` samples need, and learning with an ``optimizer``.
 
     Read off the simulation's own arrays, one by one, as they are when everything is in use; an
     upper bound, as arrays that are equal are shared. The simulation may be on the device "meta".
@@ -105,7 +105,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> 
 
 
 def largest_batch(simulation: Simulation, available: int, optimizer: Learning) -> int:
-    """The largest batch that fits into so many bytes; 0 if not even one sample does."""
+    """Finds the largest batch that fits into so many bytes; 0 if not even one sample does."""
     low, high = 0, 1
     while estimate(simulation, high, optimizer).total <= available and high < 2**40:
         low, high = high, 2 * high

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,7 +50,7 @@ TABLE_SECONDS = 2.0  # between two versions of the table while runs end
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What is to be run: the rows of the results, and for each its resolved scenario."""
+    """Says what is to be run: the rows of the results, and for each its resolved scenario."""
 
     results: Results
     scenarios: list[str]
@@ -61,7 +62,7 @@ class SweepPlan:
 
 
 class Watcher(Protocol):
-    """Who is told what happens: the display."""
+    """Is told what happens: the display."""
 
     def began(self, row: Row) -> None: ...
 
@@ -77,7 +78,7 @@ Checked = dict[str, DocumentError | None]  # what is wrong with data, by what is
 def plan(
     file: Path, assignments: Sequence[str], seeds: int = 1, checked: Checked | None = None
 ) -> SweepPlan:
-    """All runs of a sweep, checked: the scenarios and that the data fit them.
+    """Plans all runs of a sweep and checks them: the scenarios, and that the data fit them.
 
     Every combination is run with ``seeds`` seeds from the scenario's own one on; values given for
     ``seed`` itself are seeds too, not an axis. A run without ``threads`` gets one thread. Plans
@@ -88,27 +89,14 @@ def plan(
         ConfigurationError: there are too many runs, or two of them are the same.
     """
     axes = read_axes(assignments)
-    if seeds < 1:
-        raise ConfigurationError(f"seeds must be at least 1, got {seeds}")
     given = next((axis for axis in axes if axis.key == "seed" and axis.swept), None)
-    if given is not None and seeds > 1:
-        raise ConfigurationError("the seeds are listed in 'seed=…' already; leave out --seeds")
-    count = seeds
-    for axis in axes:
-        count *= len(axis.texts)
-    if count > MAX_RUNS:
-        sizes = " × ".join(f"{len(axis.texts)} ({axis.key})" for axis in axes if axis.swept)
-        raise ConfigurationError(
-            f"the sweep would have {count:,} runs ({sizes} × {seeds} seeds), and {MAX_RUNS:,} are "
-            "allowed; leave out some of the values"
-        )
+    total = _count(axes, seeds, given)
     document = documents.load(file)
     swept = [axis for axis in axes if axis.swept and axis is not given]
     rows, texts, threads = [], [], 1
     read: Checked = {} if checked is None else checked
     wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
-    total = 0
-    for total, values in enumerate(combinations(axes), 1):  # noqa: B007
+    for values in combinations(axes):
         said = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
         try:
             scenario = Scenario.of(overridden(document, said))
@@ -140,6 +128,22 @@ def plan(
     name = f"{Path(rows[0].folder).parent}-sweep"
     results = Results(name, [(axis.key, list(axis.values)) for axis in swept], rows, about)
     return SweepPlan(results, texts, threads)
+
+
+def _count(axes: Sequence[Axis], seeds: int, given: Axis | None) -> int:
+    """Counts the combinations. Raises ConfigurationError where there would be too many runs."""
+    if seeds < 1:
+        raise ConfigurationError(f"seeds must be at least 1, got {seeds}")
+    if given is not None and seeds > 1:
+        raise ConfigurationError("the seeds are listed in 'seed=…' already; leave out --seeds")
+    combined = prod(len(axis.texts) for axis in axes)
+    if (count := seeds * combined) > MAX_RUNS:
+        sizes = " × ".join(f"{len(axis.texts)} ({axis.key})" for axis in axes if axis.swept)
+        raise ConfigurationError(
+            f"the sweep would have {count:,} runs ({sizes} × {seeds} seeds), and {MAX_RUNS:,} are "
+            "allowed; leave out some of the values"
+        )
+    return combined
 
 
 def _seeded(scenario: Scenario, seeds: int) -> Iterator[tuple[int, str]]:
@@ -204,7 +208,7 @@ def _folder_name(swept: Sequence[Axis], values: Sequence[str], seed: int, digest
 
 
 def folder_name(name: str) -> str:
-    """The name of a sweep's folder, if it is a plain one. Raises ConfigurationError otherwise."""
+    """Returns the name of a sweep's folder. Raises ConfigurationError if it is no plain name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", name):
         raise ConfigurationError(
             f"the name {name!r} must be a plain folder name: letters, digits, '.', '_' and '-'"
@@ -216,7 +220,7 @@ def folder_name(name: str) -> str:
 
 
 def default_jobs(threads: int) -> int:
-    """As many processes as have cores for their threads."""
+    """Returns how many processes have cores for their threads."""
     available = getattr(os, "sched_getaffinity", None)  # what a container or a queue leaves us
     cores = len(available(0)) if available else os.cpu_count() or 1
     return max(1, cores // threads)
@@ -289,7 +293,11 @@ def _all(
 
 
 def carry_out(task: tuple[str, ...]) -> str | None:
-    """Runs a resolved scenario (``task``: folder, text), or continues it; why it failed, if so."""
+    """Runs a resolved scenario (``task``: folder, text), or continues it.
+
+    Returns:
+        Why it failed, if it did.
+    """
     name, text = task
     folder = Path(name)
     quiet = Console(quiet=True)
