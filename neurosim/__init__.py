@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from neurosim.channels import Channel, Channels, Exponential, Noise, Quantize, Uniform
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
+    from neurosim.data import DataSource
     from neurosim.learning import (
         EndEvent,
         EpochEvent,
@@ -61,6 +62,7 @@ _HOMES = {
     "ConfigurationError": "base",
     "Convergence": "convergence",
     "DataError": "base",
+    "DataSource": "data",
     "DifferenceTargetPropagation": "rules",
     "DivergenceError": "base",
     "DocumentError": "base",
@@ -120,6 +122,7 @@ __all__ = [
     "ContrastiveHebbian",
     "Convergence",
     "DataError",
+    "DataSource",
     "DifferenceTargetPropagation",
     "DivergenceError",
     "DocumentError",

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 import neurosim as ns
-from neurosim.base.random import stream
-from neurosim.schedules import Clock, Schedule, Start
-from neurosim.schedules.units import Layout, Unit
+from neurosim.conformance.running import run, starting, wakes
+from neurosim.schedules import Schedule
 
+__all__ = ["Wakes", "chain", "chi_square", "graph", "named", "run", "starting", "wakes"]
 Wakes = list[list[int]]
 
 
@@ -28,40 +28,6 @@ def graph(names: Sequence[str], *edges: tuple[str, str]) -> ns.Network:
     populations["output"]["role"] = "output"
     projections = [{"from": a, "to": b} for a, b in edges]
     return ns.Network.from_dict({"populations": populations, "projections": projections})
-
-
-def starting(
-    schedule: Schedule,
-    network: ns.Network,
-    *,
-    tick: int = 0,
-    feedforward: bool = False,
-    seed: int = 0,
-    previous: Clock | None = None,
-    random: np.random.Generator | None = None,
-) -> Start:
-    """What the simulation hands to `Schedule.start`."""
-    layout = Layout(network, Unit.of(schedule.unit))
-    generator = stream(seed, "schedule") if random is None else random
-    return Start(layout, tick, feedforward, generator, previous)
-
-
-def run(clock: Clock, after: int, to: int | None = None) -> Wakes:
-    """The units that wake at each tick after ``after``, up to the clock's end."""
-    woken = []
-    for tick in range(after + 1, (clock.end if to is None else to) + 1):
-        assert int(clock.next.min()) >= tick, "a wake was passed over"
-        due = clock.advance(tick)
-        assert due.dtype == np.int64
-        assert due.tolist() == sorted(set(due.tolist()))
-        woken.append(due.tolist())
-    return woken
-
-
-def wakes(schedule: Schedule, network: ns.Network, **start: Any) -> Wakes:
-    """The whole of one inference."""
-    at = starting(schedule, network, **start)
-    return run(schedule.start(at), at.tick)
 
 
 def named(schedule: Schedule, network: ns.Network, **start: Any) -> list[str]:

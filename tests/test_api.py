@@ -25,6 +25,7 @@ PUBLIC = [
     "ContrastiveHebbian",
     "Convergence",
     "DataError",
+    "DataSource",
     "DifferenceTargetPropagation",
     "DivergenceError",
     "DocumentError",
@@ -98,7 +99,7 @@ simulation
 learning convergence
 scenario
 runs
-tables bench
+tables bench conformance
 cli
 """
 LINES = [line.split() for line in ORDER.split("\n") if line]

@@ -33,7 +33,7 @@ def test_the_published_setting(path: Path) -> None:
     file = scenario.file
     assert file.name == path.stem
     assert [p.size for p in scenario.network.dyadic] == [1000, 1000, 1000, 10]
-    rule = file.rule.make()
+    rule = file.rule
     assert (rule.alpha, rule.beta, rule.nudge) == (0.5, 1.0, "proximal")  # type: ignore[attr-defined]
     assert (file.training.epochs, file.data.batch_size, file.loss) == (100, 100, "squared_error")
     assert file.training.held_out(60_000) == 6000
@@ -47,7 +47,7 @@ def order(name: str) -> list[str]:
     scenario = Scenario.load(next(path for path in MNIST if path.stem == name))
     layout = Layout(scenario.network, Unit("population"))
     feedforward = scenario.file.init == "feedforward"
-    clock = scenario.schedule.start(Start(layout, 0, feedforward, stream(0, "schedule")))
+    clock = scenario.file.schedule.start(Start(layout, 0, feedforward, stream(0, "schedule")))
     found = []
     while (tick := int(clock.next.min())) <= clock.end:
         due = (clock.next == tick).nonzero()[0]

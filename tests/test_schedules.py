@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clockwork import chain, chi_square, graph, named, run, starting, wakes
+from clockwork import chain, chi_square, graph, named, starting, wakes
 from hypothesis import given
 from hypothesis import strategies as st
 
 import neurosim as ns
-from neurosim.base.random import generator_state, restore_generator, stream
 from neurosim.base.ticks import ticks_of
+from neurosim.conformance.running import clock_goes_on, clock_twice
 from neurosim.schedules import (
     Lazy,
     Parallel,
@@ -264,33 +264,15 @@ EVERY: list[Schedule] = [
 @pytest.mark.parametrize("tick", [0, 21])
 @pytest.mark.parametrize("schedule", EVERY, ids=lambda s: f"{type(s).__name__}-{s.unit}")
 def test_a_clock_continues_from_its_state(schedule: Schedule, tick: int) -> None:
-    expected = wakes(schedule, NETWORK, tick=tick)
-    assert any(expected)
-    for steps in range(len(expected) + 1):
-        at = starting(schedule, NETWORK, tick=tick)
-        clock = schedule.start(at)
-        before = run(clock, tick, tick + steps)
-        saved, generator = clock.state_dict(), generator_state(at.random)
-        run(clock, tick + steps)  # must not reach into what was saved
-        random = stream(99, "other")
-        restore_generator(random, generator)
-        later = starting(schedule, NETWORK, tick=tick + steps, random=random)
-        restored = schedule.restore(later, saved)
-        assert restored.end == clock.end
-        assert before + run(restored, tick + steps) == expected
-        assert before == expected[:steps]
+    assert any(wakes(schedule, NETWORK, tick=tick))
+    clock_goes_on(schedule, NETWORK, tick)
 
 
 @pytest.mark.parametrize("schedule", EVERY, ids=lambda s: f"{type(s).__name__}-{s.unit}")
 def test_a_clock_depends_on_its_seed_alone(schedule: Schedule) -> None:
-    assert wakes(schedule, NETWORK) == wakes(schedule, NETWORK)
+    clock_twice(schedule, NETWORK)
     drawn = isinstance(schedule, RandomOrder | Poisson) or getattr(schedule, "jitter", 0)
     assert (wakes(schedule, NETWORK) != wakes(schedule, NETWORK, seed=1)) == bool(drawn)
-
-
-@pytest.mark.parametrize("schedule", EVERY, ids=lambda s: f"{type(s).__name__}-{s.unit}")
-def test_ticks_count_from_where_an_inference_begins(schedule: Schedule) -> None:
-    assert wakes(schedule, NETWORK, tick=1000) == wakes(schedule, NETWORK)
 
 
 # ---- what is refused ---------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class Family(Mapping[str, type[Any]]):
             raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
         if name in self._members:
             other = self._members[name]
-            raise _broken(member, f"the {self.title} {name!r} exists already ({_where(other)})")
+            raise _broken(member, f"the {self.title} {name!r} exists already ({where(other)})")
         missing = sorted(getattr(member, "__abstractmethods__", ()))
         if missing:
             raise _broken(member, f"the {self.title} {name!r} lacks {', '.join(missing)}")
@@ -381,8 +381,8 @@ def build(said: Any) -> Any:
 # ---- what is wrong with a plugin -----------------------------------------------------------------
 
 
-def _where(member: type[Any]) -> str:
-    """The file and line of a class."""
+def where(member: type[Any]) -> str:
+    """Returns the file and line of a class."""
     try:
         return f"{inspect.getsourcefile(member)}:{inspect.getsourcelines(member)[1]}"
     except (OSError, TypeError):  # typed into a session of Python
@@ -390,4 +390,4 @@ def _where(member: type[Any]) -> str:
 
 
 def _broken(member: type[Any], message: str) -> PluginError:
-    return PluginError(f"{_where(member)}: {message}")
+    return PluginError(f"{where(member)}: {message}")

@@ -12,6 +12,7 @@ import click
 from neurosim._version import __version__
 from neurosim.base import DivergenceError, DocumentError, NeurosimError
 from neurosim.cli import options
+from neurosim.cli.check import check
 from neurosim.cli.sweeps import sweep, table
 
 
@@ -52,6 +53,7 @@ def main() -> None:
 @options.OUT
 @options.RUN_ID
 @options.DEVICE
+@options.PLUGIN
 @options.QUIET
 def run(
     file: Path,
@@ -80,6 +82,7 @@ def run(
 @options.OUT
 @options.RUN_ID
 @options.DEVICE
+@options.PLUGIN
 @options.QUIET
 def converge(
     file: Path,
@@ -113,6 +116,7 @@ def converge(
 
 @main.command()
 @click.argument("folder", type=options.PATH)
+@options.PLUGIN
 @options.QUIET
 def resume(folder: Path, quiet: bool) -> None:
     """Continue the interrupted run in FOLDER."""
@@ -121,6 +125,7 @@ def resume(folder: Path, quiet: bool) -> None:
     _finish(runner.resume(folder, options.console(quiet)))
 
 
+main.add_command(check)
 main.add_command(sweep)
 main.add_command(table)
 
@@ -128,6 +133,7 @@ main.add_command(table)
 @main.command()
 @options.FILE
 @options.OVERRIDES
+@options.PLUGIN
 def validate(file: Path, overrides: Sequence[str]) -> None:
     """Check the scenario FILE and its data without running it."""
     from neurosim.runs import prepare
@@ -178,6 +184,7 @@ def download(name: str, root: Path, quiet: bool) -> None:
 
 @main.command()
 @click.option("--network", is_flag=True, help="The schema of network files instead.")
+@options.PLUGIN
 def schema(network: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""
     import json
@@ -201,6 +208,7 @@ def schema(network: bool) -> None:
 @options.FILE
 @click.option("--drawing", type=options.PATH, help="Write a drawing of the network (SVG).")
 @click.option("--batch", type=click.IntRange(1), help="Also the memory for so many samples.")
+@options.PLUGIN
 def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     """Show the network FILE (or the network of a scenario): populations, parameters, dyads.
 
@@ -240,6 +248,7 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 
 @main.command()
 @click.argument("folder", type=options.PATH)
+@options.PLUGIN
 @click.option(
     "--figures", type=options.FOLDER, help="Write every picture of it to this folder (SVG)."
 )

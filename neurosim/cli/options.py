@@ -26,6 +26,26 @@ JOBS = click.option(
     help="Processes (default: as the cores allow; 0: run in this one).",
 )
 QUIET = click.option("--quiet", is_flag=True, help="Print only the result.")
+
+
+def _load_plugins(context: click.Context, option: click.Parameter, files: Sequence[Path]) -> None:
+    """Loads what is installed, and the files that are named, before the command reads anything."""
+    from neurosim.base import plugins
+
+    plugins.load_installed()
+    for file in files:
+        plugins.load(file)
+
+
+PLUGIN = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="FILE.py",
+    type=PATH,
+    expose_value=False,
+    callback=_load_plugins,
+    help="Load rules, schedules, … of your own from this file (repeatable).",
+)
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep).")
 @click.option("--retry", is_flag=True, help="Run again what has failed.")
 @options.DEVICE
+@options.PLUGIN
 @options.QUIET
 def sweep(
     file: Path,
@@ -77,6 +78,7 @@ def sweep(
 )
 @click.option("--retry", is_flag=True, help="Run again what has failed or diverged.")
 @options.DEVICE
+@options.PLUGIN
 @options.QUIET
 def table(
     name: str,

@@ -4,10 +4,12 @@ from neurosim.data.batches import Augmentation, Batches
 from neurosim.data.dataset import Dataset, Split, one_hot
 from neurosim.data.downloads import Remote
 from neurosim.data.idx import digits
+from neurosim.data.source import DataSource
 
 __all__ = [
     "Augmentation",
     "Batches",
+    "DataSource",
     "Dataset",
     "Remote",
     "Split",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from neurosim.base import (
     Interrupted,
     NeurosimError,
     interruptible,
+    plugins,
     write_atomic,
     write_json,
 )
@@ -27,7 +29,8 @@ from neurosim.schedules import Periodic
 from neurosim.simulation import Simulation
 from neurosim.tensors import describe_machine
 
-SCENARIO, METRICS, SUMMARY = "scenario.yaml", "metrics.jsonl", "summary.json"
+SCENARIO, ENVIRONMENT = "scenario.yaml", "environment.json"
+METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 Found = tuple[dict[str, Any], NeurosimError | None]  # a summary, and why the run failed if so
 
 
@@ -61,7 +64,7 @@ def begin(scenario: Scenario, device: torch.device, out: Path, run_id: str | Non
     """
     folder = new_folder(out / scenario.file.name, run_id)
     write_atomic(folder / SCENARIO, scenario.resolved())
-    write_json(folder / "environment.json", _environment(device))
+    write_json(folder / ENVIRONMENT, _environment(device))
     (folder / METRICS).touch()
     return folder
 
@@ -116,7 +119,9 @@ def _weights_digest(model: torch.nn.Module) -> str:
 def _environment(device: torch.device) -> dict[str, Any]:
     """What the results may depend on besides the scenario."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"neurosim": __version__, **describe_machine(), "device": name}
+    found = {"neurosim": __version__, **describe_machine(), "device": name}
+    loaded = [asdict(plugin) for plugin in plugins.in_force()]
+    return found | ({"plugins": loaded} if loaded else {})
 
 
 def _faults(simulation: Simulation) -> dict[str, Any]:

@@ -10,9 +10,17 @@ import safetensors.torch
 import torch
 from rich.console import Console
 
-from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, write_atomic
+from neurosim.base import (
+    DataError,
+    DivergenceError,
+    Interrupted,
+    NeurosimError,
+    plugins,
+    write_atomic,
+)
 from neurosim.learning import Trainer, check_memory
-from neurosim.runs.folder import METRICS, SCENARIO, Found, begin, carry_on, facts
+from neurosim.records import read_object
+from neurosim.runs.folder import ENVIRONMENT, METRICS, SCENARIO, Found, begin, carry_on, facts
 from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile
 from neurosim.runs.listeners.summary import RunSummary
@@ -65,9 +73,12 @@ def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> 
     Raises:
         DataError: where there is no checkpoint, or the run is finished.
         StateError: where the checkpoint is of another version.
+        PluginError: where a plugin is missing or has changed.
     """
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no {SCENARIO})")
+    recorded = read_object(folder / ENVIRONMENT) or {}
+    plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
     scenario = Scenario.load(folder / SCENARIO)
     _set_up_torch(scenario)
     if scenario.file.study is not None:

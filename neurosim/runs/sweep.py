@@ -26,9 +26,11 @@ from neurosim.base import (
     DivergenceError,
     DocumentError,
     NeurosimError,
+    PluginError,
     Problem,
     StateError,
     described,
+    plugins,
     write_atomic,
     write_json,
 )
@@ -276,7 +278,7 @@ def _all(
     tasks: Sequence[tuple[str, str]], jobs: int, stop: Callable[[], bool]
 ) -> Generator[TaskNews, None, None]:
     if jobs:
-        yield from run_all(carry_out, tasks, jobs, stop)
+        yield from run_all(plugins.carried(carry_out), tasks, jobs, stop)
         return
     threads = torch.get_num_threads()
     try:
@@ -324,7 +326,7 @@ def _continued(folder: Path, text: str, console: Console) -> bool:
         return False
     try:
         runner.resume(folder, console)
-    except (DataError, StateError, DocumentError):
+    except (DataError, StateError, DocumentError, PluginError):
         return False
     return True
 

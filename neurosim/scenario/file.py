@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from neurosim.base import Count, Portion, Positive
 from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
+from neurosim.data import DataSource
 from neurosim.documents import Document
 from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
@@ -21,7 +22,6 @@ from neurosim.rules import DualPropagation, Rule
 from neurosim.scenario.sections.channels import ChannelsSection, FaultsSection
 from neurosim.scenario.sections.schedules import (
     AdamSection,
-    AnyData,
     AnyLearningRate,
     AnyOptimizer,
     AnyProbe,
@@ -120,7 +120,7 @@ class ScenarioFile:
         Feedback | None,
         says("feedback weights of all projections, in place of what the network says"),
     ] = None
-    data: AnyData
+    data: DataSource
     rule: Rule = DualPropagation()
     loss: LossName = "squared_error"
     init: Annotated[

@@ -15,6 +15,7 @@ from neurosim.base import (
     build,
     described,
     model_of,
+    plugins,
     stream,
 )
 from neurosim.data import Dataset, Split
@@ -170,7 +171,7 @@ class Scenario:
         """The data set, checked against the network. Raises DocumentError."""
         file, document = self.file, self.document
         batch, limit = file.data.batch_size, file.data.limit
-        where: NodePath = ("data", "root") if "root" in type(file.data).model_fields else ("data",)
+        where: NodePath = ("data", "root") if hasattr(file.data, "root") else ("data",)
         with located(document, where):
             data = file.data.read(documents.folder(document, where))
         with located(document, ("network",)):
@@ -267,7 +268,10 @@ class Scenario:
         return data.validation(count) if count else (data.train, None)
 
     def resolved(self) -> str:
-        """The scenario as YAML that runs anywhere: network inline, every default written out."""
+        """The scenario as YAML that runs anywhere: network inline, every default written out.
+
+        The plugins in force are a comment, so that a sweep with another content is another one.
+        """
         value = described(self.file)
         value["network"] = self.network_document.value
         value["threads"] = self.file.threads or torch.get_num_threads()
@@ -275,7 +279,7 @@ class Scenario:
             value["data"]["root"] = str(self.path(("data", "root")).resolve())
         if self.file.study is not None and self.file.study.weights is not None:
             value["study"]["weights"] = str(self.path(("study", "weights")).resolve())
-        return documents.dumps(value)
+        return plugins.comment() + documents.dumps(value)
 
     def path(self, where: NodePath) -> Path:
         """The file or folder that a value of the scenario names, from where we are."""

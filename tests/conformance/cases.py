@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.maths.losses import LOSSES, LossName
+from neurosim.conformance.simulations import Setup
+from neurosim.conformance.worlds import batches_of as make_data
+from neurosim.conformance.worlds import learning, loss_for, model_of
+from neurosim.maths.losses import LossName
 from neurosim.rules import Rule
 
 # ---- networks ------------------------------------------------------------------------------------
@@ -126,39 +129,10 @@ RULE_OF = {
 }
 
 
-def loss_of(rule: Rule) -> LossName:
-    """Cross-entropy, where the rule has it."""
-    try:
-        rule.check_loss(LOSSES["cross_entropy"])
-    except ns.ConfigurationError:
-        return "squared_error"
-    return "cross_entropy"
-
-
-def make_model(network: str, dtype: torch.dtype = torch.float64) -> ns.Model:
+def make_model(network: str, dtype: torch.dtype = torch.float64, scale: float = 1.0) -> ns.Model:
     """A model of the network of that name with biases that are not zero."""
     described = (NETWORKS | FEEDBACK | SMOOTH)[network]
-    model = ns.Model(ns.Network.from_dict(described), seed=3, dtype=dtype)
-    generator = np.random.default_rng(7)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(".bias"):
-                draws = torch.from_numpy(generator.normal(0.0, 0.3, tuple(parameter.shape)))
-                parameter.add_(draws)
-    return model
-
-
-def make_data(model: ns.Model, batches: int, size: int = 3) -> list[tuple[Tensor, Tensor]]:
-    """Random inputs and one-hot targets."""
-    generator = np.random.default_rng(11)
-    network = model.network
-    classes = network.output.size
-    data = []
-    for _ in range(batches):
-        x = torch.from_numpy(generator.standard_normal((size, *network.input.shape)))
-        y = torch.eye(classes, dtype=torch.float64)[generator.integers(0, classes, size)]
-        data.append((x.to(model.dtype), y.to(model.dtype)))
-    return data
+    return model_of(ns.Network.from_dict(described), dtype, scale)
 
 
 # ---- units and schedules -------------------------------------------------------------------------
@@ -296,17 +270,15 @@ class Case:
 
     def build(self, **options: Any) -> Setup:
         """The simulation, its optimizer, and data."""
-        model = make_model(self.network)
         phased = PHASED.get(self.rule or "")
         rule: Rule
         if phased is None:
             rule = RULES[self.rule or RULE_OF[self.network]]
-            loss = loss_of(rule)
+            loss = loss_for(rule)
         else:
             rule, loss = phased.rule, phased.loss
-            with torch.no_grad():  # weak enough for an energy that has a least value
-                for parameter in model.parameters():
-                    parameter.mul_(0.5)
+        # Weights are weak enough for an energy that has a least value.
+        model = make_model(self.network, scale=1.0 if phased is None else 0.5)
         threshold = THRESHOLDS.get(self.schedule, 0.0)
         channel, probes = ns.Channel(threshold=threshold), ["wakes"]
         channels = ns.Channels(mean=channel, difference=channel)
@@ -325,11 +297,19 @@ class Case:
             "seed": 1,
         }
         simulation = ns.Simulation(model, **(arguments | options))
-        optimizer = None
-        if self.learn_every is not None:
-            # With the usual eps a gradient that is zero but for round-off would make a step.
-            optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, eps=1e-4)
+        optimizer = None if self.learn_every is None else learning(model)
         return Setup(simulation, optimizer, make_data(model, 3))
+
+
+def distinct(cases: Iterable[Case]) -> list[Case]:
+    """Each once: on flat populations a channel is a neuron, a column and a tile the population."""
+    same = {"channel": "neuron", "column": "population", "tile": "population"}
+    found: dict[Case, None] = {}
+    for case in cases:
+        unit = same.get(case.unit, case.unit) if case.network in ("mlp", "skip") else case.unit
+        rule = None if case.rule == RULE_OF.get(case.network) else case.rule
+        found[replace(case, unit=unit, rule=rule)] = None
+    return list(found)
 
 
 def phased_cases(offset: int, every: int) -> list[Case]:
@@ -353,33 +333,6 @@ def phased_cases(offset: int, every: int) -> list[Case]:
         )
         for turn, (rule, network, schedule) in enumerate(found)
     ][offset::every]
-
-
-@dataclass
-class Setup:
-    simulation: ns.Simulation
-    optimizer: torch.optim.Optimizer | None
-    data: list[tuple[Tensor, Tensor]]
-
-    def start(self, number: int) -> None:
-        """Begins the inference of that batch."""
-        self.simulation.start(*self.data[number], optimizer=self.optimizer)
-
-    def infer(self, number: int) -> ns.Outcome:
-        self.start(number)
-        self.simulation.advance()
-        return self.simulation.finish()
-
-
-def states(simulation: ns.Simulation) -> dict[str, Tensor]:
-    """Copies of the present states of all populations."""
-    cells = simulation.state_dict()["state"]["cells"]
-    return {
-        f"{name}.{key}": cell[key]
-        for name, cell in cells.items()
-        for key in ("plus", "minus")
-        if cell[key] is not None
-    }
 
 
 def differing(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import pytest
-import torch
 from cases import (
     FEEDBACK,
     NETWORKS,
     RULES,
     SCHEDULES,
     Case,
-    Setup,
-    differing,
     every_effect,
     make_model,
     phased_cases,
-    states,
 )
+
+from neurosim.conformance.simulations import Build, caching, partial
 
 UNITS_OF = {"mlp": ("neuron", "block"), "conv": ("neuron", "channel", "tile"), "skip": ("neuron",)}
 UNITS_OF["feedback"] = UNITS_OF["jacobian"] = UNITS_OF["conv"]
@@ -45,13 +43,6 @@ def thinned(found: list[Case], every: int) -> list[Case]:
     return found[::every]
 
 
-def in_step(one: Setup, other: Setup, number: int) -> None:
-    """Runs both a tick; both have come to the end together or neither has."""
-    assert one.simulation.done == other.simulation.done, number
-    one.simulation.advance(1)
-    other.simulation.advance(1)
-
-
 CACHED = thinned(cases(list(SCHEDULES)), 13)
 PARTIAL = thinned(cases([s for s in SCHEDULES if s != "lazy"]), 13)
 CACHED += thinned(cases(list(SCHEDULES), FEEDBACK), 37)
@@ -66,34 +57,7 @@ PHASED = phased_cases(0, 2)
 
 @pytest.mark.parametrize("case", [*CACHED, *with_effects(thinned(CACHED, 5)), *PHASED], ids=str)
 def test_caching(case: Case) -> None:
-    cached, plain = case.build(compute="dense"), case.build(compute="dense")
-    for number in range(2 if case.init == "carry" else 1):
-        cached.start(number)
-        plain.start(number)
-        plain.simulation._ticker.caching = False
-        while not cached.simulation.done:
-            in_step(cached, plain, number)
-            tick = cached.simulation.tick
-            assert tick == plain.simulation.tick
-            assert not differing(states(cached.simulation), states(plain.simulation)), tick
-        found, expected = cached.simulation.finish(), plain.simulation.finish()
-        assert found.trace.state_dict() == expected.trace.state_dict()
-        assert found.messages == expected.messages
-        assert found.counts.synaptic_operations == expected.counts.synaptic_operations
-        assert found.counts.forward <= expected.counts.forward
-        gradients = cached.simulation.gradients()
-        assert not differing(gradients, plain.simulation.gradients())
-    parameters = cached.simulation.model.state_dict()
-    assert not differing(parameters, plain.simulation.model.state_dict())
-
-
-def deviation(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """The largest one, each relative to its array's largest value but at least 1."""
-    assert set(found) == set(expected)
-    return max(
-        float((found[name] - value).abs().max() / value.abs().max().clamp(min=1.0))
-        for name, value in expected.items()
-    )
+    caching(case.build, 2 if case.init == "carry" else 1)
 
 
 PHASED_PARTIAL = [case for case in PHASED if case.schedule != "lazy" and not case.effects]
@@ -105,18 +69,8 @@ PHASED_PARTIAL = [case for case in PHASED if case.schedule != "lazy" and not cas
 def test_partial_operations(case: Case) -> None:
     """With effects, a last bit more or less must not decide on what is sent, and so on its noise:
     there a threshold is far above round-off."""
-    options: dict[str, Any] = {}
+    build: Build = case.build
     if case.effects:
-        options["channels"] = every_effect(make_model(case.network).network, 1e-6)
-    partial, dense = (case.build(compute=compute, **options) for compute in ("auto", "dense"))
-    for number in range(2 if case.init == "carry" else 1):
-        partial.start(number)
-        dense.start(number)
-        while not partial.simulation.done:
-            in_step(partial, dense, number)
-            found, expected = states(partial.simulation), states(dense.simulation)
-            assert deviation(found, expected) <= 1e-12, partial.simulation.tick
-        found, expected = partial.simulation.finish(), dense.simulation.finish()
-        assert found.trace.wakes == expected.trace.wakes
-        gradients = partial.simulation.gradients()
-        assert deviation(gradients, dense.simulation.gradients()) <= 1e-12
+        network = make_model(case.network).network
+        build = functools.partial(case.build, channels=every_effect(network, 1e-6))
+    partial(build, 2 if case.init == "carry" else 1)

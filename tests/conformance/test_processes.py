@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from inspect import isabstract
 from itertools import product
 from typing import Any, get_args
 
 import pytest
-import torch
 from cases import (
     FEEDBACK,
     NETWORKS,
@@ -17,12 +17,13 @@ from cases import (
     SCHEDULES,
     UNITS,
     Case,
-    Setup,
     differing,
+    distinct,
     phased_cases,
 )
 
 import neurosim as ns
+from neurosim.conformance.simulations import both_modes
 from neurosim.rules import Rule
 from neurosim.rules.dual_propagation import DampingName, NudgeName, Variant
 
@@ -50,30 +51,12 @@ OF_FEEDBACK = [
 
 # The stride has no factor in common with the numbers of choices.
 EFFECTS = [replace(case, effects=True) for case in CASES[::7]]
+ALL = distinct([*CASES, *OF_RULES, *OF_FEEDBACK, *EFFECTS, *phased_cases(0, 1)])
 
 
-def compare(one: Setup, other: Setup, inferences: int) -> None:
-    for number in range(inferences):
-        found, expected = one.infer(number), other.infer(number)
-        assert not differing(found.plus, expected.plus)
-        assert not differing(found.minus, expected.minus)
-        assert torch.equal(found.prediction, expected.prediction)
-        assert found.trace.state_dict() == expected.trace.state_dict()
-        assert asdict(found.counts) == asdict(expected.counts)
-        assert (found.ticks, found.time) == (expected.ticks, expected.time)
-        assert found.wakes > 0
-        gradients = one.simulation.gradients()
-        assert not differing(gradients, other.simulation.gradients())
-    parameters = one.simulation.model.state_dict()
-    assert not differing(parameters, other.simulation.model.state_dict())
-
-
-@pytest.mark.parametrize(
-    "case", [*CASES, *OF_RULES, *OF_FEEDBACK, *EFFECTS, *phased_cases(0, 1)], ids=str
-)
+@pytest.mark.parametrize("case", ALL, ids=str)
 def test_processes(case: Case) -> None:
-    setups = (case.build(processes=mode) for mode in ("population", "neuron"))
-    compare(*setups, inferences=2 if case.init == "carry" else 1)
+    both_modes(case.build, 2 if case.init == "carry" else 1)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -111,8 +94,4 @@ def test_every_variant_with_every_nudge(schedule: str, variant: str, nudge: Any)
     options: Any = damping if variant in get_args(DampingName) else {"variant": variant}
     rule = ns.DualPropagation(alpha=0.7, beta=0.5, nudge=nudge, **options)
     case = Case("conv", schedule, "tile", "feedforward", learn_every=3)
-    setups = (
-        case.build(processes=mode, rule=rule, loss="squared_error")
-        for mode in ("population", "neuron")
-    )
-    compare(*setups, inferences=1)
+    both_modes(partial(case.build, rule=rule, loss="squared_error"))

@@ -7,7 +7,6 @@ Every section is a pydantic model; a family of alternatives is a union told apar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
@@ -20,8 +19,6 @@ from neurosim.base import (
     NotNegative,
     Positive,
 )
-from neurosim.data import Augmentation, Dataset, cifar
-from neurosim.data import idx as datasets
 from neurosim.learning import LearningRate, OptimizerChoice
 from neurosim.measures import Probe, ProbeKind
 from neurosim.scenario.sections.base import Maker, Section
@@ -84,90 +81,6 @@ class CosineSection(Maker):
 
 AnyOptimizer = Annotated[SGDSection | AdamSection, Field(discriminator="kind")]
 AnyLearningRate = Annotated[ConstantSection | CosineSection, Field(discriminator="kind")]
-
-
-# ---- data --------------------------------------------------------------------------------------
-
-
-class DataSection(Section):
-    """Common to all data sets."""
-
-    batch_size: Count = 50
-    limit: Count | None = Field(None, description="use this many training and test images")
-
-    @property
-    def augmentation(self) -> Augmentation | None:
-        """What is done to training images at random."""
-        return None
-
-    def read(self, folder: Path) -> Dataset:
-        raise NotImplementedError
-
-
-class DigitsSection(DataSection):
-    """The 1,797 handwritten digits of 8×8 pixels that ship with the package."""
-
-    name: Literal["digits"]
-
-    def read(self, folder: Path) -> Dataset:
-        del folder
-        return datasets.digits()
-
-
-class MnistSection(DataSection):
-    """MNIST's IDX files in the folder ``root``."""
-
-    name: Literal["mnist"]
-    root: str
-
-    def read(self, folder: Path) -> Dataset:
-        return datasets.mnist(folder / Path(self.root).expanduser())
-
-
-class ColourSection(DataSection):
-    """Colour images of 32×32 pixels; training images may be cropped and flipped at random."""
-
-    root: str
-    augment: Augmentation | None = Field(
-        None, description="crop_flip: random crops of training images padded by 4, half mirrored"
-    )
-
-    @property
-    def augmentation(self) -> Augmentation | None:
-        return self.augment
-
-
-class Cifar10Section(ColourSection):
-    """CIFAR-10's binary files in the folder ``root`` or in cifar-10-batches-bin there."""
-
-    name: Literal["cifar10"]
-
-    def read(self, folder: Path) -> Dataset:
-        return cifar.cifar10(folder / Path(self.root).expanduser())
-
-
-class Cifar100Section(ColourSection):
-    """CIFAR-100's binary files in the folder ``root`` or in cifar-100-binary there."""
-
-    name: Literal["cifar100"]
-
-    def read(self, folder: Path) -> Dataset:
-        return cifar.cifar100(folder / Path(self.root).expanduser())
-
-
-class Imagenet32Section(ColourSection):
-    """The NumPy archives of ImageNet32×32 in the folder ``root``."""
-
-    name: Literal["imagenet32"]
-
-    def read(self, folder: Path) -> Dataset:
-        return cifar.imagenet32(folder / Path(self.root).expanduser())
-
-
-AnyData = Annotated[
-    DigitsSection | MnistSection | Cifar10Section | Cifar100Section | Imagenet32Section,
-    Field(discriminator="name"),
-]
 
 
 # ---- probes ------------------------------------------------------------------------------------

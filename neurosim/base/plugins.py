@@ -1,0 +1,160 @@
+"""Plugins: a user's own file, or an installed package, whose classes join the families of kinds.
+
+What is in force is kept nowhere: it follows from the modules of the families' members.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata, util
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any, TypeVar
+
+from neurosim.base.errors import PluginError
+from neurosim.base.kinds import FAMILIES
+
+T = TypeVar("T")
+GROUP = "neurosim.plugins"  # of the entry points of installed packages
+_PREFIX = "neurosim_plugin_"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A file that members of families come from, its content, and the package it belongs to."""
+
+    file: str
+    sha256: str
+    package: str | None = None
+
+
+class _Loader(SourceFileLoader):
+    """Runs what the file says, never an older compiled file beside it."""
+
+    def path_stats(self, path: Any) -> Any:
+        raise OSError("a compiled file is not asked for")
+
+
+def load(path: Path) -> str:
+    """Runs a file, so that what it registers joins the families; once for each content.
+
+    Returns:
+        The name of its module.
+
+    Raises:
+        PluginError: where it cannot be read or run, beginning with the file and line at fault.
+    """
+    file = str(path.expanduser().absolute())
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise PluginError(f"{file}:1: the plugin cannot be read: {error.strerror}") from None
+    name = _PREFIX + hashlib.sha256(content).hexdigest()
+    if name not in sys.modules:
+        loader = _Loader(name, file)
+        spec = util.spec_from_loader(name, loader)
+        assert spec is not None
+        sys.modules[name] = util.module_from_spec(spec)
+        try:
+            loader.exec_module(sys.modules[name])
+        except (Exception, SystemExit) as error:
+            forget(name)
+            raise fault(error, f"{file}:1") from None
+    return name
+
+
+def load_installed() -> None:
+    """Imports the entry points that installed packages have in the group ``neurosim.plugins``."""
+    for entry in metadata.entry_points(group=GROUP):
+        try:
+            entry.load()
+        except (Exception, SystemExit) as error:
+            said = fault(error, f"{traceback.extract_tb(error.__traceback__)[-1].filename}:1")
+            raise PluginError(f"{said} (the entry point {entry.value})") from None
+
+
+def carried(work: Callable[[T], str | None]) -> Callable[[T], str | None]:
+    """Returns the work for another process: it loads the plugins that are in force here first, and
+    says where it cannot."""
+    return partial(_with_plugins, in_force(), work)
+
+
+def _with_plugins(
+    plugins: Sequence[Plugin], work: Callable[[T], str | None], task: T
+) -> str | None:
+    try:
+        load_installed()
+        known = {plugin.sha256 for plugin in in_force()}
+        for plugin in plugins:
+            if plugin.sha256 not in known:
+                load(Path(plugin.file))
+        require(plugins)
+    except PluginError as error:
+        return str(error)
+    return work(task)
+
+
+def members_of(module: str | None = None) -> list[Any]:
+    """Returns the members of all families: those of a module, or all that are not neurosim's."""
+    members = (member for family in FAMILIES.values() for member in family.values())
+    if module is None:
+        return [m for m in members if m.__module__.split(".")[0] != "neurosim"]
+    return [member for member in members if member.__module__ == module]
+
+
+def forget(module: str) -> None:
+    """Undoes what loading a module did, as a test of a plugin does."""
+    for member in members_of(module):
+        member.family.remove(member.kind)
+    sys.modules.pop(module, None)
+
+
+def in_force() -> list[Plugin]:
+    """Returns the plugins that the families have members of."""
+    found = []
+    for module in dict.fromkeys(member.__module__ for member in members_of()):
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if module.startswith(_PREFIX):
+            found.append(Plugin(str(file), module.removeprefix(_PREFIX)))
+        elif file is not None:  # else it was typed into a session of Python
+            names = metadata.packages_distributions().get(module.split(".")[0], ())
+            package = "".join(f"{name} {metadata.version(name)}" for name in names[:1]) or None
+            digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            found.append(Plugin(file, digest, package))
+    return found
+
+
+def comment() -> str:
+    """Returns the plugins in force as comment lines of a document."""
+    lines = (f"# plugin {Path(p.file).name}, SHA-256 {p.sha256}\n" for p in in_force())
+    return "".join(lines)
+
+
+def require(plugins: Iterable[Plugin]) -> None:
+    """Raises PluginError where one is not in force, or has another content, naming its file."""
+    known = {plugin.sha256: Path(plugin.file) for plugin in in_force()}
+    for plugin in (plugin for plugin in plugins if plugin.sha256 not in known):
+        path, began = Path(plugin.file), f"the run began with (SHA-256 {plugin.sha256[:12]}…)"
+        how = f"install {plugin.package}" if plugin.package else f"add --plugin {path}"
+        said = f"{path}:1: this plugin, which {began}, is not in force; {how}"
+        for digest in (digest for digest, other in known.items() if other.name == path.name):
+            said = f"{known[digest]}:1: not the content that {began}, but {digest[:12]}…; "
+            said += "put it back, or run anew"
+        raise PluginError(said)
+
+
+def fault(error: BaseException, where: str) -> PluginError:
+    """Says what a plugin's code raised, and the line of its file, if ``where`` is not closer."""
+    if isinstance(error, PluginError):
+        return error
+    if isinstance(error, SyntaxError) and error.filename:
+        return PluginError(f"{error.filename}:{error.lineno}: {error.msg}")
+    file = where.rpartition(":")[0]
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    place = f"{file}:{lines[-1]}" if lines else where
+    return PluginError(f"{place}: {type(error).__name__}: {error}")

@@ -1,0 +1,15 @@
+"""What every member of a family must keep, whoever wrote it: checks, with what may help."""
+
+from neurosim.conformance.checks import Check, ConformanceFailure, difference, require, same
+from neurosim.conformance.suite import attempt, checks_of, examples_of
+
+__all__ = [
+    "Check",
+    "ConformanceFailure",
+    "attempt",
+    "checks_of",
+    "difference",
+    "examples_of",
+    "require",
+    "same",
+]

@@ -1,0 +1,133 @@
+"""A plugin in a scenario: run, interrupted and resumed, in a sweep, and from Python."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import neurosim as ns
+from neurosim.base import plugins
+from neurosim.cli.main import main
+from neurosim.conformance.worlds import FLAT, batches_of, model_of
+from neurosim.schedules import Schedule
+
+ROOT = Path(__file__).parents[1]
+SCENARIO = ROOT / "scenarios" / "random_order.yaml"
+EXTRAS = Path(__file__).parent / "plugins" / "extras.py"
+SHORT = ["training.max_steps=6", "data.limit=120", "data.batch_size=20", "probes=[accuracy, wakes]"]
+# What the plugin adds, as a scenario says it.
+USED = {"schedule": "schedule={kind: coin, probability: 0.4, ticks: 12}"}
+
+
+@pytest.fixture(autouse=True)
+def forgetting() -> Iterator[None]:
+    """Every command of a test loads the plugin anew."""
+    yield
+    forget()
+
+
+def forget() -> None:
+    for module in [name for name in sys.modules if name.startswith("neurosim_plugin_")]:
+        plugins.forget(module)
+
+
+def invoke(*arguments: str | Path, plugin: Path | None = EXTRAS, code: int = 0) -> str:
+    """What a command says that finds nothing loaded but the plugin, if any."""
+    forget()
+    named = [] if plugin is None else ["--plugin", str(plugin)]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments] + named)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("family", list(USED))
+def test_a_scenario_names_it(family: str) -> None:
+    assert "valid;" in invoke("validate", SCENARIO, USED[family])
+    invoke("validate", SCENARIO, USED[family], plugin=None, code=2)
+
+
+def test_wrong_values_have_their_line(tmp_path: Path) -> None:
+    text = SCENARIO.read_text(encoding="utf-8").replace("../networks", str(ROOT / "networks"))
+    lines = text.splitlines()
+    number = next(n for n, line in enumerate(lines) if line.startswith("schedule:"))
+    lines[number] = "schedule:\n  kind: coin\n  probability: 1.5"
+    path = tmp_path / "wrong.yaml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    said = invoke("validate", path, code=2)
+    assert f"wrong.yaml:{number + 3}:16: schedule.probability: must be less than 1" in said
+
+
+def test_the_schema_has_it() -> None:
+    assert "Coin" in json.loads(invoke("schema"))["$defs"]
+    assert "Coin" not in json.loads(invoke("schema", plugin=None))["$defs"]
+
+
+def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [SCENARIO, *SHORT, *USED.values(), "--out", tmp_path, "--quiet"]
+    invoke("run", *given, "--id", "whole")
+    starts = 0
+    coin = Schedule.family["coin"]
+    begin = coin.start
+
+    def interrupting(self: Any, at: Any) -> Any:
+        nonlocal starts
+        starts += 1
+        if starts == 3:
+            signal.raise_signal(signal.SIGINT)
+        return begin(self, at)
+
+    monkeypatch.setattr(coin, "start", interrupting)
+    arguments = [*map(str, given), "--id", "part", "--plugin", str(EXTRAS)]
+    assert CliRunner().invoke(main, ["run", *arguments]).exit_code == 130
+    part, whole = tmp_path / "random_order" / "part", tmp_path / "random_order" / "whole"
+    (recorded,) = json.loads((part / "environment.json").read_text(encoding="utf-8"))["plugins"]
+    assert recorded["file"] == str(EXTRAS)
+    said = invoke("resume", part, plugin=None, code=2)
+    assert said.startswith(f"error: {EXTRAS}:1: this plugin, ")
+    assert f"is not in force; add --plugin {EXTRAS}" in said
+    changed = tmp_path / EXTRAS.name
+    changed.write_text(EXTRAS.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    assert f"error: {changed}:1: not the content" in invoke("resume", part, plugin=changed, code=2)
+    invoke("resume", part)
+    for key in ("weights_sha256", "metrics_sha256", "test_accuracy"):
+        assert summary(part)[key] == summary(whole)[key]
+
+
+def test_in_a_sweep(tmp_path: Path) -> None:
+    """In two processes; again with another content of the plugin all runs are run anew."""
+    given = [SCENARIO, *SHORT, "schedule={kind: coin, ticks: 12}", "--out", tmp_path, "--quiet"]
+    swept = ["schedule.probability=0.2,0.4", "--name", "swept"]
+    said = invoke("sweep", *given, *swept, "--jobs", "2")
+    assert "2: 2 finished, 0 failed" in said
+    invoke("run", *given, "schedule.probability=0.4", "--id", "alone")
+    runs = sorted(tmp_path.glob("swept/random_order/*/summary.json"))
+    digests = [summary(path.parent)["weights_sha256"] for path in runs]
+    assert summary(tmp_path / "random_order" / "alone")["weights_sha256"] == digests[1]
+    changed = tmp_path / "extras.py"
+    changed.write_text(EXTRAS.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    invoke("sweep", *given, *swept, "--jobs", "0", plugin=changed)
+    assert len(list(tmp_path.glob("swept/random_order/*/summary.json"))) == 4
+
+
+def test_from_python() -> None:
+    plugins.load(EXTRAS)
+    model = model_of(FLAT)
+    x, target = batches_of(model, 1)[0]
+    outcome = ns.Simulation(model, schedule=Schedule.of("coin"), seed=2).infer(x, target)
+    assert outcome.ticks == 20
+    again = ns.Simulation(model, schedule=Schedule.of("coin"), seed=2).infer(x, target)
+    assert torch.equal(outcome.plus["output"], again.plus["output"])
