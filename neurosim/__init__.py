@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         NetworkError,
         NeurosimError,
         StateError,
+        register,
     )
     from neurosim.channels import Channel, Channels, Exponential, Noise, Quantize, Uniform
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         TrainingEvent,
         TrainingPlan,
     )
+    from neurosim.maths import Activation, Loss, Operator
     from neurosim.measures import Probe, Trace
     from neurosim.network import Faults, Model, Network, Population, Projection
     from neurosim.rules import (
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
 # Where each name is: imported at first use, so that `neurosim --help` does not wait for torch.
 _HOMES = {
+    "Activation": "maths",
     "BackPropagation": "rules",
     "Channel": "channels",
     "Channels": "channels",
@@ -76,11 +79,13 @@ _HOMES = {
     "InputError": "base",
     "LPOM": "rules",
     "LocalJacobian": "rules",
+    "Loss": "maths",
     "Model": "network",
     "Network": "network",
     "NetworkError": "base",
     "NeurosimError": "base",
     "Noise": "channels",
+    "Operator": "maths",
     "Outcome": "simulation",
     "Population": "network",
     "Probe": "measures",
@@ -108,6 +113,7 @@ _HOMES = {
     "Scenario": "scenario",
     "fixed_point": "convergence",
     "measure_convergence": "convergence",
+    "register": "base",
 }
 
 # Folders that are public under a name.
@@ -115,6 +121,7 @@ _FOLDERS = {"metrics": "measures", "schedules": "schedules"}
 
 __all__ = [
     "LPOM",
+    "Activation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -140,11 +147,13 @@ __all__ = [
     "Listener",
     "ListenerChoice",
     "LocalJacobian",
+    "Loss",
     "Model",
     "Network",
     "NetworkError",
     "NeurosimError",
     "Noise",
+    "Operator",
     "OptimizerChoice",
     "Outcome",
     "Population",
@@ -168,6 +177,7 @@ __all__ = [
     "fixed_point",
     "measure_convergence",
     "metrics",
+    "register",
     "schedules",
 ]
 

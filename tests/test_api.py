@@ -18,6 +18,7 @@ import neurosim
 PACKAGE = Path(neurosim.__file__).parent
 PUBLIC = [
     "LPOM",
+    "Activation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -43,11 +44,13 @@ PUBLIC = [
     "Listener",
     "ListenerChoice",
     "LocalJacobian",
+    "Loss",
     "Model",
     "Network",
     "NetworkError",
     "NeurosimError",
     "Noise",
+    "Operator",
     "OptimizerChoice",
     "Outcome",
     "Population",
@@ -71,6 +74,7 @@ PUBLIC = [
     "fixed_point",
     "measure_convergence",
     "metrics",
+    "register",
     "schedules",
 ]
 SCHEDULES = [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.maths.losses import LOSSES, LossName
+from neurosim.maths.losses import Loss
 from neurosim.measures.gradients import back_propagation
 from tests.conformance.cases import NETWORKS, make_data, make_model
 
@@ -63,9 +63,9 @@ def off(sim: ns.Simulation, x: Tensor, y: Tensor) -> float:
 # ---- in order ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", Loss.family)
 @pytest.mark.parametrize("network", DESCRIPTIONS)
-def test_one_sweep_down_is_autograd(network: str, loss: LossName) -> None:
+def test_one_sweep_down_is_autograd(network: str, loss: str) -> None:
     model = model_of(network)
     sim = ns.Simulation(model, rule=RULE, loss=loss, schedule=ns.schedules.Sweep("backward", 1))
     for x, y in make_data(model, 2, 5):
@@ -192,7 +192,7 @@ def test_a_cycle_comes_to_recurrent_back_propagation() -> None:
         drive = x @ p["input->h.weight"].T + state @ p["again.weight"].T + p["h.bias"]
         state = torch.tanh(drive)
     prediction = state @ p["h->output.weight"].T + p["output.bias"]
-    value = LOSSES["squared_error"].mean(prediction, y)
+    value = Loss.of("squared_error").mean(prediction, y)
     expected = dict(zip(p, torch.autograd.grad(value, list(p.values())), strict=True))
     found = sim.gradients()
     for name, gradient in expected.items():
@@ -213,7 +213,7 @@ def test_training_is_torchs_own() -> None:
         sim.infer(x, y)
         sim.learn(mine)
         its.zero_grad()
-        LOSSES["cross_entropy"].mean(other(x), y).backward()
+        Loss.of("cross_entropy").mean(other(x), y).backward()
         its.step()
     for name, parameter in other.named_parameters():
         torch.testing.assert_close(one.get_parameter(name), parameter, rtol=0, atol=1e-12)

@@ -350,9 +350,9 @@ def test_chl_approaches_back_propagation() -> None:
 
 
 def _squared_error() -> Any:
-    from neurosim.maths.losses import LOSSES
+    from neurosim.maths.losses import Loss
 
-    return LOSSES["squared_error"]
+    return Loss.of("squared_error")
 
 
 @pytest.mark.parametrize("net", NETS)

@@ -11,7 +11,7 @@ import torch
 
 import neurosim as ns
 from neurosim import metrics
-from neurosim.maths.losses import LOSSES
+from neurosim.maths.losses import Loss
 
 NETWORK = Path(__file__).parent.parent / "networks" / "vgg16.yaml"
 BATCH = 4
@@ -39,7 +39,7 @@ def test_every_layer_gets_the_gradient_of_back_propagation(model: ns.Model, syst
     outcome = simulation.infer(x, target)
     assert outcome.counts.forward <= forward
     assert outcome.counts.adjoint <= adjoint
-    reference = metrics.back_propagation(model, LOSSES["cross_entropy"], x, target)
+    reference = metrics.back_propagation(model, Loss.of("cross_entropy"), x, target)
     found = metrics.alignment(simulation.gradients(), reference)
     assert len(found) == 1 + 32
     for name, alignment in found.items():

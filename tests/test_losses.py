@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neurosim.maths.losses import LOSSES, CrossEntropy, Loss, SquaredError
+from neurosim.maths.losses import CrossEntropy, Loss, SquaredError
 
+LOSSES = [Loss.of(name) for name in Loss.family]
 SHAPES = [(1,), (7,), (3, 2, 4), (1, 1, 1)]
 TOLERANCE = {"rtol": 1e-13, "atol": 1e-13}
 
@@ -26,14 +27,14 @@ def distribution(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def test_losses_by_name() -> None:
-    assert set(LOSSES) == {"squared_error", "cross_entropy"}
-    assert all(loss.name == name for name, loss in LOSSES.items())
-    assert isinstance(LOSSES["squared_error"], SquaredError)
-    assert isinstance(LOSSES["cross_entropy"], CrossEntropy)
+    assert set(Loss.family) == {"squared_error", "cross_entropy"}
+    assert all(loss.kind == name for name, loss in Loss.family.items())
+    assert isinstance(Loss.of("squared_error"), SquaredError)
+    assert isinstance(Loss.of("cross_entropy"), CrossEntropy)
 
 
 def test_squared_error_by_hand() -> None:
-    loss = LOSSES["squared_error"]
+    loss = Loss.of("squared_error")
     prediction, target = torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[0.0, 4.0], [0, 1]])
     assert loss.value(prediction, target).tolist() == [2.5, 2.0]
     assert loss.gradient(prediction, target).tolist() == [[1.0, -2.0], [0.0, -2.0]]
@@ -44,14 +45,14 @@ def test_squared_error_by_hand() -> None:
 def test_squared_error_is_half_the_sum(shape: tuple[int, ...]) -> None:
     prediction, target = random((4, *shape), 1), random((4, *shape), 2)
     expected = 0.5 * F.mse_loss(prediction, target, reduction="none").flatten(1).sum(1)
-    torch.testing.assert_close(LOSSES["squared_error"].value(prediction, target), expected)
+    torch.testing.assert_close(Loss.of("squared_error").value(prediction, target), expected)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 800.0])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_cross_entropy_against_torch(shape: tuple[int, ...], scale: float) -> None:
     """One softmax over all outputs of a sample, also where these have the shape (C, H, W)."""
-    loss, batch = LOSSES["cross_entropy"], 5
+    loss, batch = Loss.of("cross_entropy"), 5
     prediction = random((batch, *shape), 3, scale)
     classes = prediction[0].numel()
     labels = torch.arange(batch) * 7 % classes
@@ -65,7 +66,7 @@ def test_cross_entropy_against_torch(shape: tuple[int, ...], scale: float) -> No
     torch.testing.assert_close(loss.mean(prediction, one_hot), mean, **TOLERANCE)
 
 
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("loss", LOSSES, ids=list(Loss.family))
 @given(
     shape=st.sampled_from(SHAPES),
     batch=st.integers(1, 4),
@@ -91,7 +92,7 @@ def test_gradient_against_autograd(
 def test_a_local_loss_has_a_diagonal_hessian() -> None:
     """``local`` promises that ∂ℓ/∂ŷᵢ hangs on ŷᵢ alone."""
     prediction, target = random((1, 4), 5), distribution((1, 4), 6)
-    for loss in LOSSES.values():
+    for loss in LOSSES:
         hessian = torch.autograd.functional.hessian(
             lambda y, loss=loss: loss.value(y[None], target).sum(), prediction[0]
         )
@@ -101,7 +102,7 @@ def test_a_local_loss_has_a_diagonal_hessian() -> None:
 
 def test_samples_do_not_mix() -> None:
     prediction, target = random((3, 5), 7), distribution((3, 5), 8)
-    for loss in LOSSES.values():
+    for loss in LOSSES:
         for i in range(3):
             alone = prediction[i : i + 1], target[i : i + 1]
             assert torch.equal(loss.value(prediction, target)[i : i + 1], loss.value(*alone))

@@ -94,7 +94,7 @@ def energy(model: ns.Model, x: Tensor, y: Tensor, states: States, beta: float) -
         for projection in network.incoming(population.name):
             weight = model.parameter(projection.name, "weight")
             bias = model.parameter(population.name, "bias") if projection is carrier else None
-            part, _ = projection.operator.forward(values[projection.pre], weight, bias, None)
+            part, _ = projection.operator.basal(values[projection.pre], weight, bias, None)
             potential = potential + part
         state = states[population.name]
         total = total + 0.5 * state.square().sum() - (state * potential).sum()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim import metrics
-from neurosim.maths.losses import LOSSES
+from neurosim.maths.losses import Loss
 
 KINDS = {"dtype": torch.float64}
 
@@ -92,7 +92,7 @@ def test_the_angle_of_a_gradient_with_itself(dtype: torch.dtype) -> None:
 
 def test_back_propagation_is_autograd() -> None:
     model, x, y = make([3, 5, 2], "tanh")
-    for loss in LOSSES.values():
+    for loss in map(Loss.of, Loss.family):
         target = torch.softmax(y, 1)
         found = metrics.back_propagation(model, loss, x, target)
         model.zero_grad()
@@ -101,7 +101,7 @@ def test_back_propagation_is_autograd() -> None:
             assert parameter.grad is not None
             torch.testing.assert_close(found[name], parameter.grad, rtol=1e-13, atol=1e-13)
     model.zero_grad(set_to_none=True)
-    metrics.back_propagation(model, LOSSES["squared_error"], x, y)
+    metrics.back_propagation(model, Loss.of("squared_error"), x, y)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -270,7 +270,7 @@ def errors(alpha: float, variant: str, nudge: str, loss: str, betas: list[float]
     """The angle to the gradient of back-propagation, by beta, on a tanh network."""
     model, x, y = make([3, 6, 5, 2], "tanh", scale=0.8)
     target = torch.softmax(2 * y, 1) if loss == "cross_entropy" else y
-    reference = metrics.back_propagation(model, LOSSES[loss], x, target)
+    reference = metrics.back_propagation(model, Loss.of(loss), x, target)
     found = []
     for beta in betas:
         sim = simulate(

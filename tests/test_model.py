@@ -111,7 +111,7 @@ def test_from_torch(name: str) -> None:
             parameter.copy_(random(*parameter.shape, seed=seed))
     network = ns.Network.from_torch(sequential, None if name in ("mlp", "linear") else shape)
     model = double(network)
-    assert all(p.activation in ("relu", "identity") for p in network.populations)
+    assert all(str(p.activation) in ("relu", "identity") for p in network.populations)
     x = random(4, *shape, seed=99)
     expected, found = sequential(x), model(x)
     torch.testing.assert_close(found.flatten(1), expected.flatten(1), **TOLERANCE)

@@ -130,7 +130,7 @@ def test_defaults_of_a_chain() -> None:
         {"input": 4, "layers": [{"dense": 5}, {"dense": 6, "bias": False}, {"dense": 2}]}
     )
     assert network.initialization == "glorot_uniform"
-    assert [(p.name, p.shape, p.activation, p.role, p.bias) for p in network.populations] == [
+    assert [(p.name, p.shape, str(p.activation), p.role, p.bias) for p in network.populations] == [
         ("input", (4,), "identity", "input", False),
         ("layer1", (5,), "relu", "hidden", True),
         ("layer2", (6,), "relu", "hidden", False),
@@ -168,7 +168,7 @@ def test_defaults_of_windows() -> None:
         (1,),
     ]
     pool = network.populations[3]
-    assert (pool.name, pool.activation, pool.bias) == ("layer3", "identity", False)
+    assert (pool.name, str(pool.activation), pool.bias) == ("layer3", "identity", False)
     last = network.projection("layer4").operator
     assert isinstance(last, Conv2d)
     assert last.padding == (0, 0)
@@ -186,7 +186,7 @@ def test_defaults_of_a_graph() -> None:
             ("c", "output"),
         )
     )
-    assert {p.name: (p.activation, p.bias) for p in network.populations} == {
+    assert {p.name: (str(p.activation), p.bias) for p in network.populations} == {
         "input": ("identity", False),
         "output": ("identity", True),
         "a": ("relu", True),
@@ -335,7 +335,7 @@ def test_given_parameters_are_checked() -> None:
     [
         (Dense((2,), (4,)), r"'w' from 'input' \[2\] to 'output' \[3\].*maps \[2\] to \[4\]"),
         (Identity((2,), (3,)), r"'w' from 'input' \[2\] to 'output' \[3\].*Identity makes \[2\]"),
-        (Conv2d((2,), (3,)), r"'w' from 'input' \[2\] to 'output' \[3\].*conv needs a target"),
+        (Conv2d((2,), (3,)), r"'w' from 'input' \[2\] to 'output' \[3\].*conv needs an input"),
     ],
 )
 def test_operators_that_do_not_fit(operator: Any, message: str) -> None:

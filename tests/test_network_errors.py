@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "graph: identity with pool": (
         graph(projections=edges(CONV | {"op": "identity", "pool": "max"})),
-        ["projections[0]", "'op: identity' cannot pool"],
+        ["projections[0]", "'pool' belongs to 'op: conv' or 'op: pool'"],
     ),
     "graph: pool without pool": (
         graph(projections=edges(CONV | {"op": "pool"})),

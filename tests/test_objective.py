@@ -9,7 +9,8 @@ import torch
 from test_fixedpoint import chain, random
 
 import neurosim as ns
-from neurosim.measures.objective import alpha_objective, convex
+from neurosim.maths.activations import Activation
+from neurosim.measures.objective import alpha_objective
 
 
 def settled(activation: str, **rule: Any) -> ns.Simulation:
@@ -81,10 +82,10 @@ def test_the_gradient_of_g_inverts_the_activation(activation: Any) -> None:
     potential = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
     state = torch.tanh(potential) if activation == "tanh" else potential
     state = state.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(convex(activation, state).sum(), state)
+    (slope,) = torch.autograd.grad(Activation.of(activation).inverse_primitive(state).sum(), state)
     torch.testing.assert_close(slope, potential, rtol=1e-12, atol=1e-12)
     edge = torch.tensor([1.0, -1.0] if activation == "tanh" else [1.0, 0.0], dtype=torch.float64)
-    assert convex(activation, edge).isfinite().all()
+    assert Activation.of(activation).inverse_primitive(edge).isfinite().all()
 
 
 def test_where_it_is_not_the_objective() -> None:

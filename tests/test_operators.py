@@ -178,7 +178,7 @@ def explicit(operator: Operator) -> Tensor:
 def test_forward(operator: Operator, batch: int, seed: int) -> None:
     mean, weight = random(seed, batch, *operator.pre), weight_of(operator, seed + 1)
     kept = mean.clone()
-    found, winners = operator.forward(mean, weight, None, None)
+    found, winners = operator.basal(mean, weight, None, None)
     expected = torch_forward(operator, mean, weight)
     assert tuple(found.shape) == (batch, *operator.post) == (batch, *operator.output_shape)
     torch.testing.assert_close(found, expected, **TOLERANCE)
@@ -191,8 +191,8 @@ def test_bias(operator: Operator, batch: int, seed: int) -> None:
     """It is no part of what an average over the padding is taken of."""
     mean, weight = random(seed, batch, *operator.pre), weight_of(operator, seed + 1)
     bias = bias_of(operator, seed + 2)
-    without, _ = operator.forward(mean, weight, None, None)
-    found, _ = operator.forward(mean, weight, bias, None)
+    without, _ = operator.basal(mean, weight, None, None)
+    found, _ = operator.basal(mean, weight, bias, None)
     shaped = bias if len(operator.post) == 1 else bias[:, None, None]
     torch.testing.assert_close(found, without + shaped, **TOLERANCE)
 
@@ -206,8 +206,8 @@ def test_adjoint_and_weight_gradient(operator: Operator, batch: int, seed: int) 
     difference = random(seed + 2, batch, *operator.post)
     expected = torch.autograd.grad(torch_forward(operator, mean, weight), wanted, difference)
     with torch.no_grad():
-        _, winners = operator.forward(mean, weight, None, None)
-        found = operator.adjoint(difference, weight, winners, None)
+        _, winners = operator.basal(mean, weight, None, None)
+        found = operator.apical(difference, weight, winners, None)
         assert tuple(found.shape) == (batch, *operator.pre)
         torch.testing.assert_close(found, expected[0], **TOLERANCE)
         if weight is not None:
@@ -216,7 +216,9 @@ def test_adjoint_and_weight_gradient(operator: Operator, batch: int, seed: int) 
             torch.testing.assert_close(gradient, expected[1], **TOLERANCE)
 
 
-@pytest.mark.parametrize("operator", [Identity((3,), (3,)), Pool2d((1, 4, 4), (1, 2, 2))])
+@pytest.mark.parametrize(
+    "operator", [Identity((3,), (3,)), Pool2d((1, 4, 4), (1, 2, 2), Pool("max"))]
+)
 def test_no_weight_no_gradient(operator: Operator) -> None:
     assert operator.weight_shape is None
     assert operator.fans == (0, 0)
@@ -227,10 +229,10 @@ def test_no_weight_no_gradient(operator: Operator) -> None:
 
 def test_winners_are_those_of_the_forward_pass() -> None:
     """The difference goes back to the winner, not to what is largest elsewhere or later."""
-    conv = Conv2d((1, 2, 2), (1, 1, 1), (1, 1), (1, 1), (0, 0), Pool())
+    conv = Conv2d((1, 2, 2), (1, 1, 1), (1, 1), (1, 1), (0, 0), Pool("max"))
     weight = torch.tensor([[[[2.0]]]])
-    _, winners = conv.forward(torch.tensor([[[[1.0, 5.0], [3.0, 4.0]]]]), weight, None, None)
-    back = conv.adjoint(torch.tensor([[[[0.5]]]]), weight, winners, None)
+    _, winners = conv.basal(torch.tensor([[[[1.0, 5.0], [3.0, 4.0]]]]), weight, None, None)
+    back = conv.apical(torch.tensor([[[[0.5]]]]), weight, winners, None)
     assert back.tolist() == [[[[0.0, 1.0], [0.0, 0.0]]]]
     later = torch.tensor([[[[9.0, 7.0], [3.0, 4.0]]]])
     assert conv.weight_gradient(torch.tensor([[[[0.5]]]]), later, winners).item() == 3.5
@@ -240,8 +242,8 @@ def test_identity_makes_copies() -> None:
     operator = Identity((2,), (2,))
     array = torch.tensor([[1.0, 2.0]])
     for copy in (
-        operator.forward(array, None, None, None)[0],
-        operator.adjoint(array, *[None] * 3),
+        operator.basal(array, None, None, None)[0],
+        operator.apical(array, *[None] * 3),
     ):
         copy += 1.0
     assert array.tolist() == [[1.0, 2.0]]
@@ -273,14 +275,14 @@ def check_selection(
     """Computing a selection is taking it from what is computed for all."""
     mean, weight = random(seed, batch, *operator.pre), weight_of(operator, seed + 1)
     bias, difference = bias_of(operator, seed + 2), random(seed + 3, batch, *operator.post)
-    dense, winners = operator.forward(mean, weight, bias, None)
-    found, won = operator.forward(mean, weight, bias, post)
+    dense, winners = operator.basal(mean, weight, bias, None)
+    found, won = operator.basal(mean, weight, bias, post)
     torch.testing.assert_close(found, post.take(dense), **TOLERANCE)
     if winners is not None:
         assert won is not None
         assert torch.equal(won, post.take(winners))
-    back = operator.adjoint(difference, weight, winners, None)
-    some = operator.adjoint(difference, weight, winners, pre)
+    back = operator.apical(difference, weight, winners, None)
+    some = operator.apical(difference, weight, winners, pre)
     torch.testing.assert_close(some, pre.take(back), **TOLERANCE)
 
 

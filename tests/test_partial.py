@@ -21,7 +21,7 @@ from neurosim.maths.operators import convolution, pooling
 from neurosim.maths.operators.base import PATCH_GATHER_COST, Operator, gather_pays
 from neurosim.maths.operators.convolution import Conv2d
 from neurosim.maths.operators.pooling import Pool, Pool2d
-from neurosim.maths.operators.windows import NOWHERE, Windows, needed, packed
+from neurosim.maths.operators.sliding import NOWHERE, Windows, needed, packed
 from neurosim.schedules.units import Layout, UnitKind
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection
@@ -90,11 +90,11 @@ def check(
     pre: Selection,
     route: tuple[int, int] | None,
 ) -> None:
-    dense, winners = operator.forward(mean, weight, bias, None)
-    back = operator.adjoint(difference, weight, winners, None)
+    dense, winners = operator.basal(mean, weight, bias, None)
+    back = operator.apical(difference, weight, winners, None)
     with costs(route):
-        found, won = operator.forward(mean, weight, bias, post)
-        found_back = operator.adjoint(difference, weight, winners, pre)
+        found, won = operator.basal(mean, weight, bias, post)
+        found_back = operator.apical(difference, weight, winners, pre)
     assert close(found, dense, post)
     assert (won is None) == (winners is None)
     if won is not None and winners is not None:

@@ -16,11 +16,11 @@ from torch.nn import grad
 import neurosim as ns
 from neurosim import metrics
 from neurosim.learning.memory import estimate
-from neurosim.maths.operators.base import Operator
+from neurosim.maths.activations import Activation
 from neurosim.maths.operators.convolution import Conv2d
 from neurosim.maths.operators.dense import Dense
 from neurosim.maths.operators.pooling import Pool
-from neurosim.maths.precision import Mixed
+from neurosim.maths.products import Products
 from neurosim.rules import Woken
 from neurosim.scenario.scenario import Scenario
 from tests.conformance.cases import RULES, SCHEDULES, UNITS, differing, make_data, make_model
@@ -49,11 +49,11 @@ def simulate(
 def test_dense() -> None:
     operator = Dense((7,), (5,))
     mean, difference, weight, bias = drawn(4, 7), drawn(4, 5), drawn(5, 7), drawn(5)
-    products = Mixed(operator)
-    value, winners = products.forward(mean, weight, bias, None)
+    products = Products(operator, rounded=True)
+    value, winners = products.basal(mean, weight, bias, None)
     assert winners is None
     assert torch.equal(value, F.linear(mean.to(BF16), weight.to(BF16)).float() + bias)
-    back = products.adjoint(difference, weight, None, None)
+    back = products.apical(difference, weight, None, None)
     assert torch.equal(back, (difference.to(BF16) @ weight.to(BF16)).float())
     gradient = products.weight_gradient(difference, mean, None)
     assert torch.equal(gradient, (difference.to(BF16).T @ mean.to(BF16)).float())
@@ -65,8 +65,8 @@ def test_convolution(kind: Any) -> None:
     pool = None if kind is None else Pool(kind)
     operator = Conv2d((3, 8, 8), (4, 4, 4) if pool else (4, 8, 8), pool=pool)
     mean, weight, bias = drawn(2, 3, 8, 8), drawn(4, 3, 3, 3), drawn(4)
-    products = Mixed(operator)
-    value, winners = products.forward(mean, weight, bias, None)
+    products = Products(operator, rounded=True)
+    value, winners = products.basal(mean, weight, bias, None)
     middle = F.conv2d(mean.to(BF16), weight.to(BF16), padding=1)
     expected, won = middle if pool is None else pool.forward(middle)[0], None
     if kind == "max":
@@ -78,7 +78,7 @@ def test_convolution(kind: Any) -> None:
     spread = difference.to(BF16)
     if pool is not None:
         spread = pool.adjoint(spread, (4, 8, 8), winners)
-    back = products.adjoint(difference, weight, winners, None)
+    back = products.apical(difference, weight, winners, None)
     into = grad.conv2d_input((2, 3, 8, 8), weight.to(BF16), spread, padding=1)  # type: ignore[no-untyped-call]
     assert torch.equal(back, into.float())
     found = products.weight_gradient(difference, mean, winners)
@@ -103,13 +103,13 @@ def test_a_step_written_out() -> None:
         basal[name] = product.float() + bias[name]
         below = basal[name] if name == "out" else basal[name].relu()
         mean[name] = below
-    wake = rule.wake(Woken("identity", basal["out"], force=y - basal["out"]))
+    wake = rule.wake(Woken(Activation.of("identity"), basal["out"], force=y - basal["out"]))
     difference = {"out": wake.difference}
     for name, above in (("h2", "out"), ("h1", "h2")):
         sent = difference[above]
         assert sent is not None
         apical = (sent.to(BF16) @ weight[above].to(BF16)).float()
-        wake = rule.wake(Woken("relu", basal[name], apical))
+        wake = rule.wake(Woken(Activation.of("relu"), basal[name], apical))
         difference[name], mean[name] = wake.difference, wake.mean
     found = sim.gradients()
     for name, pre in zip(names, ("input", "h1", "h2"), strict=True):
@@ -145,9 +145,9 @@ def test_all_else_is_float32(network: str) -> None:
 
 def test_what_multiplies_nothing_rounds_nothing() -> None:
     sim = simulate("skip", **MIXED)
-    kinds = {link.name: type(link.products) for link in sim.state.links}
-    assert kinds.pop("residual") is type(sim.model.network.projection("residual").operator)
-    assert set(kinds.values()) == {Mixed}
+    rounded = {link.name: link.products.rounded for link in sim.state.links}
+    assert not rounded.pop("residual")
+    assert set(rounded.values()) == {True}
 
 
 def test_the_prediction_is_that_of_the_model() -> None:
@@ -167,7 +167,7 @@ def test_a_float32_simulation_has_no_copies() -> None:
     for precision in (None, "float32"):
         sim = simulate("mlp", precision=precision)
         assert all(link.copied_bytes == 0 for link in sim.state.links)
-        assert all(isinstance(link.products, Operator) for link in sim.state.links)
+        assert not any(link.products.rounded for link in sim.state.links)
 
 
 # ---- close to float32 ----------------------------------------------------------------------------

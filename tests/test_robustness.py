@@ -17,7 +17,7 @@ from neurosim.base.errors import DocumentError, NetworkError
 from neurosim.cli.main import main
 from neurosim.data.dataset import Split, Standard
 from neurosim.data.idx import digits
-from neurosim.maths.losses import LOSSES
+from neurosim.maths.losses import Loss
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
 from neurosim.scenario.scenario import Scenario
 
@@ -108,7 +108,7 @@ def test_a_cycle_has_no_bound() -> None:
 
 def attack(model: ns.Model, x: Tensor, target: Tensor, eps: float, loss: str) -> Tensor:
     low, high = torch.tensor(0.0), torch.tensor(1.0)
-    return fgsm(model, LOSSES[loss], x, target, eps, low.double(), high.double())  # type: ignore[index]
+    return fgsm(model, Loss.of(loss), x, target, eps, low.double(), high.double())  # type: ignore[index]
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
@@ -132,7 +132,7 @@ def test_an_attack_stays_in_the_range_and_hurts() -> None:
     model = model_of(CHAIN)
     x = torch.rand(50, 12, dtype=torch.float64)
     target = torch.eye(4, dtype=torch.float64)[torch.arange(50) % 4]
-    loss = LOSSES["squared_error"]
+    loss = Loss.of("squared_error")
     values = [float(loss.mean(model(x).detach(), target))]
     for eps in (0.02, 0.05, 0.1):
         moved = attack(model, x, target, eps, "squared_error")

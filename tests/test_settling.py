@@ -12,7 +12,7 @@ from test_fixedpoint import chain, random
 
 import neurosim as ns
 from neurosim import metrics
-from neurosim.maths.losses import LOSSES
+from neurosim.maths.losses import Loss
 from neurosim.measures.gradients import PATIENCE, STEPS, settles
 
 X, Y = random(4, 5, seed=50), random(4, 3, seed=51)
@@ -21,7 +21,7 @@ X, Y = random(4, 5, seed=50), random(4, 3, seed=51)
 def error(activation: str, **rule: Any) -> float:
     """‖g − BP‖ / ‖BP‖ at the fixed point."""
     model = chain(activation)
-    exact = metrics.back_propagation(model, LOSSES["squared_error"], X, Y)
+    exact = metrics.back_propagation(model, Loss.of("squared_error"), X, Y)
     found = ns.fixed_point(model, X, Y, rule=ns.DualPropagation(**rule)).gradients
     assert found is not None
     flat = [torch.cat([g[name].flatten() for name in exact]) for g in (found, exact)]

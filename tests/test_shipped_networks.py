@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import neurosim as ns
 from neurosim.data.idx import digits
-from neurosim.maths.losses import LOSSES
+from neurosim.maths.losses import Loss
 
 NAMES = ["vgg16", "vgg11", "convnet", "resnet20"]
 # Per network: dyads, weights without biases, biases, depth.
@@ -172,7 +172,7 @@ def test_gradients_at_a_small_nudge_are_those_of_autograd(root: Path, name: str)
     )
     x, target = images(4), labels(4)
     simulation.infer(x, target)
-    LOSSES["cross_entropy"].mean(model(x), target).backward()
+    Loss.of("cross_entropy").mean(model(x), target).backward()
     for key, gradient in simulation.gradients().items():
         expected = model.get_parameter(key).grad
         assert expected is not None

@@ -31,7 +31,7 @@ from neurosim.learning.optimizers import (
     OptimizerChoice,
 )
 from neurosim.learning.trainer import Trainer, TrainingPlan
-from neurosim.maths.losses import LOSSES
+from neurosim.maths.losses import Loss
 from neurosim.scenario.scenario import Scenario
 from neurosim.simulation.simulation import Simulation
 
@@ -228,7 +228,7 @@ def test_a_sweep_trains_as_back_propagation_does() -> None:
         x, labels = batches.next()
         optimizer.zero_grad()
         target = torch.nn.functional.one_hot(labels, 10).double()
-        LOSSES["squared_error"].mean(other(x), target).backward()
+        Loss.of("squared_error").mean(other(x), target).backward()
         optimizer.step()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, other.state_dict()[name], rtol=1e-9, atol=1e-10)

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from neurosim.maths.operators.windows import Windows, correlate, correlate_few
+from neurosim.maths.operators.sliding import Windows, correlate, correlate_few
 from neurosim.tensors.order import by_position
 
 sizes = st.integers(1, 3)

@@ -26,11 +26,14 @@ from neurosim.base.kinds import (
     Described,
     Family,
     Kind,
+    Section,
     Written,
     build,
     described,
+    keys_of,
     model_of,
     register,
+    written,
 )
 from neurosim.base.random import generator_state, restore_generator, seed_sequence, stream
 from neurosim.base.ranges import BelowOne, Bounded, Count, Fraction, NotNegative, Portion, Positive
@@ -61,6 +64,7 @@ __all__ = [
     "Portion",
     "Positive",
     "Problem",
+    "Section",
     "StateError",
     "Written",
     "build",
@@ -80,6 +84,7 @@ __all__ = [
     "gigabytes",
     "inside",
     "interruptible",
+    "keys_of",
     "model_of",
     "nearest",
     "number",
@@ -94,4 +99,5 @@ __all__ = [
     "unknown",
     "write_atomic",
     "write_json",
+    "written",
 ]

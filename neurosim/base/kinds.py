@@ -33,12 +33,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    InstanceOf,
     PydanticSchemaGenerationError,
     PydanticUserError,
     TypeAdapter,
     ValidationError,
     create_model,
 )
+from pydantic.fields import FieldInfo
 
 from neurosim.base.errors import ConfigurationError, PluginError, inside
 from neurosim.base.suggest import did_you_mean
@@ -103,6 +105,10 @@ class Family(Mapping[str, type[Any]]):
         parameters: Any = vars(member).get("__dataclass_params__")
         if parameters is None or not parameters.frozen:
             raise _broken(member, f"the {self.title} {name!r} must be a frozen dataclass")
+        for field in fields(member):
+            if field.name in (self.key, *self.base.reserved):
+                said = f"the {self.title} {name!r} has a field {field.name}, which means something"
+                raise _broken(member, f"{said} else in a document; name it otherwise")
         self._members[name] = member
         member.kind = name
         model_of.cache_clear()
@@ -134,10 +140,16 @@ class Described:
 
 
 class Kind(Described):
-    """Base of the base classes of families: ``class Rule(Kind, family="rule")``."""
+    """Base of the base classes of families: ``class Rule(Kind, family="rule")``.
+
+    ``given`` names the fields that no document says, because whoever makes the object knows them,
+    and ``reserved`` the names that no field can have, because a document says something else there.
+    """
 
     family: ClassVar[Family]
     kind: ClassVar[str]
+    given: ClassVar[tuple[str, ...]] = ()
+    reserved: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(
         cls, *, family: str | None = None, key: str = "kind", bare: bool = False, **options: Any
@@ -183,7 +195,7 @@ def register(name: str) -> Callable[[T], T]:
 def described(value: Any) -> Any:
     """Returns what a document says to make this object: mappings, lists, numbers and text."""
     if is_dataclass(value) and not isinstance(value, type):
-        said = {field.name: described(getattr(value, field.name)) for field in fields(value)}
+        said = {field.name: described(getattr(value, field.name)) for field in _said(type(value))}
         if isinstance(value, Kind):
             if value.family.bare and not said:
                 return value.kind
@@ -210,11 +222,14 @@ def _hashed(cls: Any) -> Hashable:
 @cache
 def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
     """Makes what checks each field of a dataclass."""
-    hints = get_type_hints(cls, include_extras=True)
+    hints, types = get_type_hints(cls, include_extras=True), get_type_hints(cls)
     config = ConfigDict(strict=True, arbitrary_types_allowed=True)
     found: dict[str, TypeAdapter[Any]] = {}
     for field in fields(cls):
-        annotation: Any = Annotated[hints[field.name], Field()]  # bare, a dataclass takes no config
+        annotation, own = hints[field.name], types[field.name]
+        if is_dataclass(own):  # which takes no config
+            found[field.name] = TypeAdapter(InstanceOf[own])  # type: ignore[misc, valid-type]
+            continue
         with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
             try:
                 found[field.name] = TypeAdapter(annotation, config=config)
@@ -265,10 +280,14 @@ def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationE
 
 
 class Section(BaseModel):
-    """A part of a document. Unknown keys are errors, and text is no number."""
+    """A part of a document. Unknown keys are errors, and text is no number.
+
+    ``elsewhere`` says of keys that are unknown here what they belong to.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
     makes: ClassVar[type[Any]]
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
 
 @cache
@@ -278,25 +297,41 @@ def model_of(cls: Any) -> type[Section]:
     Raises:
         PluginError: for an annotation that no document can hold, naming the field.
     """
+    parts: dict[str, Any] = {}
+    family = getattr(cls, "family", None)
+    if isinstance(family, Family):
+        parts[family.key] = (Literal[cls.kind], ...)
+    parts |= keys_of(cls)
+    made = create_model(cls.__name__, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
+    made.makes = cls
+    return made
+
+
+def keys_of(cls: Any) -> dict[str, Any]:
+    """Returns the annotation and default of each key of a document that makes a dataclass.
+
+    Raises:
+        PluginError: see `model_of`.
+    """
     try:
         hints = get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise _broken(cls, f"an annotation of {cls.__name__} is not known: {error}") from None
     parts: dict[str, Any] = {}
-    family = getattr(cls, "family", None)
-    if isinstance(family, Family):
-        parts[family.key] = (Literal[cls.kind], ...)
-    for field in fields(cls):
+    for field in _said(cls):
         try:
-            annotation = _written(hints[field.name])
+            annotation = written(hints[field.name])
             TypeAdapter[Any](annotation)
         except PydanticSchemaGenerationError:
             said = f"no document can hold {field.name}: {hints[field.name]} of {cls.__name__}"
             raise _broken(cls, f"{said}; annotate it with what stands there") from None
         parts[field.name] = annotation, _default(field)
-    made = create_model(cls.__name__, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
-    made.makes = cls
-    return made
+    return parts
+
+
+def _said(cls: Any) -> list[Any]:
+    """The fields that a document says."""
+    return [field for field in fields(cls) if field.name not in getattr(cls, "given", ())]
 
 
 def _default(field: Any) -> Any:
@@ -306,21 +341,24 @@ def _default(field: Any) -> Any:
     return ... if field.default_factory is MISSING else described(field.default_factory())
 
 
-def _written(annotation: Any) -> Any:
-    """The annotation with models in the place of dataclasses and families."""
+def written(annotation: Any) -> Any:
+    """Returns the annotation with models in the place of dataclasses and families.
+
+    What `Written` says stands for the type and its validators, and leaves a `Field` beside it.
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner, *extra = arguments
-        for written in (data for data in extra if isinstance(data, Written)):
-            inner = written.annotation
-        kept = tuple(data for data in extra if not isinstance(data, Written))
-        return Annotated[_written(inner), *kept] if kept else _written(inner)
+        for said in (data for data in extra if isinstance(data, Written)):
+            inner = said.annotation
+            extra = [data for data in extra if isinstance(data, FieldInfo)]
+        return Annotated[written(inner), *extra] if extra else written(inner)
     if origin in (Union, UnionType):
-        return Union[*(_written(member) for member in arguments)]
+        return Union[*(written(member) for member in arguments)]
     if origin is Literal or annotation in (None, NoneType):
         return annotation
     if origin is not None and arguments:
-        changed = tuple(a if a is Ellipsis else _written(a) for a in arguments)
+        changed = tuple(a if a is Ellipsis else written(a) for a in arguments)
         origin = {Mapping: dict}.get(origin, origin)
         return origin[changed]
     if isinstance(annotation, type) and annotation in {f.base for f in FAMILIES.values()}:
@@ -351,18 +389,22 @@ def _any_of(family: Family) -> Any:
     return Union[Annotated[Literal[*names], AfterValidator(named)], found]  # noqa: UP007
 
 
-def build(said: Any) -> Any:
+def build(said: Any, makes: type[Any] | None = None, **given: Any) -> Any:
     """Makes the objects that a parsed document describes.
+
+    ``makes`` is the class where the keys are not those of one object alone, and ``given`` are the
+    fields that no document says.
 
     Raises:
         ConfigurationError: of an object that cannot be made, with the path to it as its option.
     """
     if isinstance(said, Section):
+        makes = makes or said.makes
         arguments = {}
-        for name in said.model_fields_set & {field.name for field in fields(said.makes)}:
+        for name in said.model_fields_set & {field.name for field in _said(makes)}:
             with inside(name):
                 arguments[name] = build(getattr(said, name))
-        return said.makes(**arguments)
+        return makes(**arguments, **given)
     if isinstance(said, dict):
         made = {}
         for key, item in said.items():

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from neurosim.bench.timing import Result, Sizes
 from neurosim.channels import Channel, Channels
 from neurosim.data import digits
-from neurosim.maths import LOSSES
+from neurosim.maths import Loss
 from neurosim.measures import gradients
 from neurosim.network import Model, Network
 from neurosim.rules import DualPropagation
@@ -28,7 +28,7 @@ def wakes_fraction(sizes: Sizes) -> Result:
     some steps, by back-propagation. The angle is that to back-propagation, the median of the
     digits.
     """
-    data, loss = digits(), LOSSES["squared_error"]
+    data, loss = digits(), Loss.of("squared_error")
     layers = [{"dense": 128}, {"dense": 64}, {"dense": 10}]
     model = Model(Network.from_dict({"input": [1, 8, 8], "layers": layers}))
     images, labels = data.train.images, F.one_hot(data.train.labels, 10).float()

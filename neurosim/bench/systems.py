@@ -13,7 +13,6 @@ from torch import Tensor
 from neurosim.bench.steps import step_over_bp
 from neurosim.bench.timing import Result, Sizes
 from neurosim.bench.work import convnet, mlp, random_batch
-from neurosim.maths import LossName
 from neurosim.network import Feedback, Model
 from neurosim.rules import (
     LPOM,
@@ -42,7 +41,7 @@ class System:
     iterations: str
     rule: Rule
     schedule: Schedule
-    loss: LossName = "cross_entropy"
+    loss: str = "cross_entropy"
     init: Init = "feedforward"
     feedback: Feedback = "symmetric"
 

@@ -192,9 +192,11 @@ def schema(network: bool) -> None:
     if network:
         from pydantic import TypeAdapter
 
-        from neurosim.network import ChainFile, GraphFile
+        from neurosim.network import file_models
 
-        found = TypeAdapter(ChainFile | GraphFile).json_schema()
+        chain, graph = file_models()
+        form: Any = chain | graph
+        found = TypeAdapter[Any](form).json_schema()
     else:
         from neurosim.base import model_of
         from neurosim.scenario import ScenarioFile

@@ -36,7 +36,7 @@ def network_table(network: Network) -> Table:
         table.add_row(
             population.name,
             "×".join(map(str, population.shape)),
-            population.role if population.role == "input" else population.activation,
+            population.role if population.role == "input" else str(population.activation),
             "\n".join(p.pre for p in incoming),
             "\n".join(_described(p.operator) + _feedback(p) for p in incoming),
             f"{parameters:,}" if parameters else "",

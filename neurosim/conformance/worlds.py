@@ -15,7 +15,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.channels import Channel, Channels, Uniform
 from neurosim.conformance.simulations import Build, Setup
-from neurosim.maths import LOSSES
+from neurosim.maths import Loss
 from neurosim.network import Model, Network
 from neurosim.rules import DualPropagation, Rule
 from neurosim.schedules import Schedule
@@ -68,14 +68,15 @@ def learning(model: Model) -> torch.optim.Optimizer:
 
 
 def loss_for(rule: Rule) -> str:
-    """Returns the last of the losses that the rule can use."""
-    for name, loss in reversed(LOSSES.items()):
+    """Returns the first of two losses that the rule can use."""
+    known = ("cross_entropy", "squared_error")
+    for name in known:
         try:
-            rule.check_loss(loss)
+            rule.check_loss(Loss.of(name))
         except ConfigurationError:
             continue
         return name
-    raise ConfigurationError(f"{rule} can use none of the losses {', '.join(LOSSES)}", "rule")
+    raise ConfigurationError(f"{rule} can use none of the losses {', '.join(known)}", "rule")
 
 
 def networks_for(rule: Rule) -> list[Network]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, DivergenceError, check_counts, check_positive
 from neurosim.dynamics import current_mean
-from neurosim.maths import LossName
+from neurosim.maths import Loss
 from neurosim.network import Faults, Model
 from neurosim.rules import Rule
 from neurosim.schedules import Parallel, Schedule, Sweep
@@ -71,7 +71,7 @@ def fixed_point(
     target: Tensor | None = None,
     *,
     rule: Rule | None = None,
-    loss: LossName = "squared_error",
+    loss: Loss | str = "squared_error",
     faults: Faults | None = None,
     seed: int = 0,
     sweeps: int = SWEEPS,
@@ -142,7 +142,7 @@ def fixed_point_of(
         x,
         target,
         rule=simulation.rule,
-        loss=simulation.loss.name,
+        loss=simulation.loss,
         faults=simulation.faults,
         seed=simulation.seed,
         sweeps=sweeps,

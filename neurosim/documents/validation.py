@@ -312,10 +312,10 @@ def _finding(model: type[BaseModel], document: Document, error: Any) -> _Finding
         key = str(location[-1])
         return replace(make(_unknown_key(key, place.shape), at_key=True), point=(*place.path, key))
     if kind == "union_tag_not_found":
-        key, tags = context["discriminator"].strip("'"), _all_tags(place.shape)
+        key, tags = _key_of(context), _all_tags(place.shape)
         return make(f"needs a {key!r}: one of {', '.join(tags)}" if tags else f"needs a {key!r}")
     if kind == "union_tag_invalid":
-        key, tags = context["discriminator"].strip("'"), _quoted(context["expected_tags"])
+        key, tags = _key_of(context), _quoted(context["expected_tags"])
         tag = given.get(key, context["tag"]) if isinstance(given, dict) else context["tag"]
         hint = did_you_mean(str(tag), tags) or f"; it is one of {', '.join(tags)}"
         message = f"unknown {key} {shorten(tag) if isinstance(tag, str) else describe(tag)}{hint}"
@@ -346,6 +346,11 @@ def _finding(model: type[BaseModel], document: Document, error: Any) -> _Finding
     return make(f"the key {message}" if at_key else message)
 
 
+def _key_of(context: dict[str, Any]) -> str:
+    """The key that tells the members of a union apart; a function is named after it."""
+    return str(context["discriminator"]).strip("'()").rpartition("_")[2]
+
+
 def _quoted(text: str) -> list[str]:
     """The words of ``'a', 'b' or 'c'``."""
     return [word[1:-1] for word in _QUOTED.findall(text)]
@@ -361,6 +366,8 @@ def _is_number(text: str) -> bool:
 
 def _unknown_key(key: str, shape: _Shape) -> str:
     known = _keys(shape)
+    if owner := getattr(shape.model, "elsewhere", {}).get(key):
+        return f"{key!r} belongs to {owner}"
     hint = did_you_mean(key, known)
     if ":" in key and key.partition(":")[0] in known:
         hint = "; put a space after the ':'"
@@ -400,6 +407,7 @@ def _merge(findings: Iterable[_Finding], level: int = 0) -> list[_Finding]:
             continue
         everything = [finding for member in members.values() for finding in member]
         expected = tuple(phrase for finding in everything for phrase in finding.expected)
-        choices = {k: v for finding in everything for k, v in finding.choices.items()}
+        # Of two ways to write the same choice, that of the first member.
+        choices = {k: v for finding in everything[::-1] for k, v in finding.choices.items()}
         merged.append(replace(everything[0], expected=expected, choices=choices))
     return merged

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosim.channels import Line, MessageKind, View
-from neurosim.maths import ROUNDED, Copies, Mixed, Operator, Precision, add_bias
-from neurosim.maths import complex as crossing
+from neurosim.maths import ROUNDED, Copies, Operator, Precision, Products, add_bias
 from neurosim.network import Damage, Held, Model, Population, Projection
 from neurosim.rules import Rule, Wake
 from neurosim.tensors import Ints, Selection, Slot, Stale, by_position, shaped, upload
@@ -80,9 +79,9 @@ class Link:
         self.feedback_speed: Tensor | None = None  # the momentum of one that learns by itself
         # Without a weight nothing is multiplied, so nothing is rounded.
         mixed = precision == "bf16-mixed" and self.weight is not None
-        self.products = Mixed(self.operator) if mixed else self.operator
+        self.products = Products(self.operator, rounded=mixed)
         self.rounded = mixed
-        # Of a convolution some positions are computed tap by tap, see `windows.correlate`.
+        # Of a convolution some positions are computed tap by tap, see `sliding.correlate`.
         self.has_taps = pre.by_position and self.weight is not None and self.weight.dim() == 4
         self.copies = Copies()
         self.bias: nn.Parameter | None = None
@@ -99,7 +98,7 @@ class Link:
         self.heard = False  # whether a difference that the target made has come down
 
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
-        """W s̄ + b of the means as they are seen, and winners; see `Operator.forward`."""
+        """W s̄ + b of the means as they are seen, and winners; see `Operator.basal`."""
         weight = self._multiplied("up", by_tap=selection is not None)
         bias = self.bias
         total: Tensor | None = None
@@ -107,7 +106,7 @@ class Link:
         for view in self.heard_means:
             seen = self.pre.stored(view.value.value)
             through = _through(view, weight)
-            part, won = crossing.forward(self.products, seen, through, bias, selection)
+            part, won = self.products.basal(seen, through, bias, selection)
             total, winners, bias = part if total is None else total + part, won, None
         if total is None:
             total = add_bias(self._zeros(selection), bias, selection)
@@ -133,7 +132,7 @@ class Link:
             seen = self._routed(view.value.tensor)
             if seen is not None:
                 seen, through = self.post.stored(seen), _through(view, weight)
-                part = crossing.adjoint(self.products, seen, through, winners, selection)
+                part = self.products.apical(seen, through, winners, selection)
                 total = part if total is None else total + part
         return None if total is None else self.pre.stored(total)
 
@@ -160,7 +159,7 @@ class Link:
         total: Tensor | None = None
         for view in self.heard_means:
             seen = self.pre.stored(view.value.value)
-            part = crossing.weight_gradient(self.products, difference, seen, winners)
+            part = self.products.weight_gradient(difference, seen, winners)
             part = part if view.mask is None else part * view.mask
             total = part if total is None else total + part
         assert self.weight is not None
@@ -309,7 +308,7 @@ def basal_potential(cell: Cell, means: dict[str, Tensor]) -> Tensor:
     basal: Tensor | None = None
     for link in cell.incoming:
         mean = means[link.pre.name]
-        part, _ = crossing.forward(link.products, mean, link.forward_weight, link.bias, None)
+        part, _ = link.products.basal(mean, link.forward_weight, link.bias, None)
         basal = part if basal is None else basal + part
     assert basal is not None
     return basal

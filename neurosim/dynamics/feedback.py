@@ -18,7 +18,6 @@ from neurosim.base import stream
 from neurosim.dynamics.cells import Cell, Link
 from neurosim.dynamics.counts import Counts
 from neurosim.dynamics.state import State
-from neurosim.maths import ACTIVATIONS
 from neurosim.rules import DifferenceTargetPropagation, LocalJacobian, Rule
 
 Draw = Callable[[tuple[int, ...]], npt.NDArray[np.float64]]
@@ -47,23 +46,23 @@ def _learn(link: Link, options: LocalJacobian, counts: Counts, draw: Draw) -> No
     both gradients are local sums.
     """
     steps, std, rate = options.of(link.name)
-    weight, feedback, operator = link.forward_weight, link.feedback, link.products
+    weight, feedback, products = link.forward_weight, link.feedback, link.products
     assert feedback is not None
-    f = ACTIVATIONS[link.post.population.activation]
+    f = link.post.population.activation
     x = link.pre.plus.value
-    own, winners = operator.forward(x, weight, link.bias, None)
+    own, winners = products.basal(x, weight, link.bias, None)
     rest = _from_others(link, own)
     y = f(own + rest)
     known = f(y)
     speed = link.feedback_speed
     for _ in range(steps):
         epsilon = _noise(link.pre, x, std, draw)
-        moved, _ = operator.forward(x + epsilon, weight, link.bias, None)
+        moved, _ = products.basal(x + epsilon, weight, link.bias, None)
         heard = _alive(link.post, f(f(moved + rest)) - known)
         own_noise = _alive(link.post, f(y + _noise(link.post, y, std, draw)) - known)
-        back = operator.adjoint(own_noise, link.feedback_weight, winners, None)
-        gradient = operator.weight_gradient(own_noise, back, winners)
-        gradient = gradient - operator.weight_gradient(heard, epsilon, winners)
+        back = products.apical(own_noise, link.feedback_weight, winners, None)
+        gradient = products.weight_gradient(own_noise, back, winners)
+        gradient = gradient - products.weight_gradient(heard, epsilon, winners)
         gradient = gradient * (2.0 / len(x))
         speed = gradient if speed is None else options.momentum * speed + gradient
         feedback.sub_(speed, alpha=rate)
@@ -80,7 +79,7 @@ def _from_others(link: Link, like: Tensor) -> Tensor:
     for other in link.post.incoming:
         if other is not link:
             mean = other.pre.plus.value
-            rest = rest + other.products.forward(mean, other.forward_weight, other.bias, None)[0]
+            rest = rest + other.products.basal(mean, other.forward_weight, other.bias, None)[0]
     return rest
 
 

@@ -1,30 +1,31 @@
 """The mathematics of dyads, losses and projections."""
 
-from neurosim.maths.dyad import ACTIVATIONS, ActivationName
-from neurosim.maths.losses import LOSSES, Loss, LossName
-from neurosim.maths.operators.base import Operator, add_bias
+from neurosim.maths.activations import Activation
+from neurosim.maths.losses import Loss
+from neurosim.maths.operators.base import MAX_DYADS, Operator, SelectiveOperator, add_bias
 from neurosim.maths.operators.convolution import Conv2d
 from neurosim.maths.operators.dense import Dense, Identity
 from neurosim.maths.operators.pooling import Pool, Pool2d
-from neurosim.maths.precision import ROUNDED, Copies, Mixed, Precision, check_precision
+from neurosim.maths.operators.sliding import Size
+from neurosim.maths.products import ROUNDED, Copies, Precision, Products, check_precision
 from neurosim.maths.spectrum import loop_gain, spectral_norm
 
 __all__ = [
-    "ACTIVATIONS",
-    "LOSSES",
+    "MAX_DYADS",
     "ROUNDED",
-    "ActivationName",
+    "Activation",
     "Conv2d",
     "Copies",
     "Dense",
     "Identity",
     "Loss",
-    "LossName",
-    "Mixed",
     "Operator",
     "Pool",
     "Pool2d",
     "Precision",
+    "Products",
+    "SelectiveOperator",
+    "Size",
     "add_bias",
     "check_precision",
     "loop_gain",

@@ -1,4 +1,4 @@
-"""Losses of one sample, and their gradients with respect to the output.
+"""Losses of one sample, and their gradients with respect to the output: a family open from outside.
 
 A loss is nudged into the output dyads by its gradient (`prediction`, `potential`) or, for the
 squared error, in closed form (`proximal`); see `rules/dual_propagation.py`.
@@ -7,38 +7,56 @@ squared error, in closed form (`proximal`); see `rules/dual_propagation.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-LossName = Literal["squared_error", "cross_entropy"]
+from neurosim.base import ConfigurationError, Kind, register
 
 
-class Loss(ABC):
-    """ℓ(ŷ, y) for ŷ, y of shape (B, *output)."""
+class Loss(Kind, ABC, family="loss", bare=True):
+    """Base of losses ℓ(ŷ, y): frozen dataclasses. ŷ and y have the shape (B, *output).
 
-    name: LossName
-    local: bool  # whether ∂ℓ/∂ŷᵢ depends on ŷᵢ and yᵢ alone
+    ``local`` says that ∂ℓ/∂ŷᵢ depends on ŷᵢ and yᵢ alone. Where it does not, an output dyad is
+    woken by news of the others too.
+    """
+
+    local: ClassVar[bool] = False
 
     @abstractmethod
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """ℓ per sample, shape (B,)."""
+        """Returns ℓ per sample, shape (B,)."""
 
-    @abstractmethod
     def gradient(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """∇ℓ with respect to ŷ, shape (B, *output); continued holomorphically to complex ŷ."""
+        """Returns ∇ℓ with respect to ŷ, shape (B, *output), by autograd unless a subclass says it.
+
+        Raises:
+            ConfigurationError: for complex ŷ, to which only a closed form can be continued.
+        """
+        if prediction.is_complex():
+            raise ConfigurationError(
+                f"the loss {self.kind} does not say its gradient at complex outputs; define "
+                f"{type(self).__name__}.gradient, or use another loss or rule",
+                "loss",
+            )
+        with torch.enable_grad():
+            leaf = prediction.detach().requires_grad_()
+            (found,) = torch.autograd.grad(self.value(leaf, target).sum(), leaf)
+        return found
 
     def mean(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The batch mean of ℓ, a scalar: what back-propagation differentiates."""
+        """Returns the batch mean of ℓ, a scalar: what back-propagation differentiates."""
         return self.value(prediction, target).mean()
 
 
+@register("squared_error")
+@dataclass(frozen=True)
 class SquaredError(Loss):
     """ℓ = ½‖ŷ − y‖², summed over outputs."""
 
-    name: LossName = "squared_error"
-    local = True
+    local: ClassVar[bool] = True
 
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
         return 0.5 * (prediction - target).square().flatten(1).sum(1)
@@ -47,18 +65,14 @@ class SquaredError(Loss):
         return prediction - target
 
 
+@register("cross_entropy")
+@dataclass(frozen=True)
 class CrossEntropy(Loss):
     """ℓ = −Σᵢ yᵢ log softmax(ŷ)ᵢ over all outputs of a sample; y is a distribution (one-hot)."""
 
-    name: LossName = "cross_entropy"
-    local = False
-
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return (
-            -(target * torch.log_softmax(prediction.flatten(1), 1).view_as(target))
-            .flatten(1)
-            .sum(1)
-        )
+        logarithms = torch.log_softmax(prediction.flatten(1), 1).view_as(target)
+        return -(target * logarithms).flatten(1).sum(1)
 
     def gradient(self, prediction: Tensor, target: Tensor) -> Tensor:
         total = target.flatten(1).sum(1, keepdim=True)
@@ -72,6 +86,3 @@ def _softmax(values: Tensor) -> Tensor:
         return torch.softmax(values, 1)
     powers = torch.exp(values - values.real.amax(1, keepdim=True))
     return powers / powers.sum(1, keepdim=True)
-
-
-LOSSES: dict[LossName, Loss] = {"squared_error": SquaredError(), "cross_entropy": CrossEntropy()}

@@ -15,28 +15,29 @@ MAX_STEPS = 100
 
 @torch.no_grad()
 def spectral_norm(operator: Operator, weight: Tensor | None) -> float:
-    """σ = max ‖W v‖ / ‖v‖ of the operator without its pooling.
+    """Returns σ = max ‖W v‖ / ‖v‖ of the operator without its pooling.
 
     The Lanczos iteration on WᵀW from a fixed start, with full orthogonalization; it ends when the
     largest Ritz value no longer grows. Where singular values lie close together it needs far fewer
     products than the power iteration. A pure function of the weight, so that a resumed run damps
-    as it did. An operator without a weight counts as 1: identity and max-pooling over windows that
-    do not overlap have just that, averaging has less.
+    as it did. A `bounded` operator counts as 1: identity and max-pooling over windows that do not
+    overlap have just that, averaging has less.
     """
-    if weight is None:
+    if operator.bounded:
         return 1.0
     operator = operator.unpooled
     start = stream(0, "spectral norm").standard_normal((1, *operator.pre))
-    vector = torch.from_numpy(start).to(weight.device, weight.dtype)
+    vector = torch.from_numpy(start)
+    if weight is not None:
+        vector = vector.to(weight.device, weight.dtype)
     vector = vector / vector.norm()
     basis = [vector]
     diagonal: list[float] = []
     beside: list[float] = []
     largest = 0.0
-    tolerance = 16 * torch.finfo(weight.dtype).eps
+    tolerance = 16 * torch.finfo(vector.dtype).eps
     for _ in range(min(MAX_STEPS, operator.pre_size)):
-        image, _ = operator.forward(basis[-1], weight, None, None)
-        vector = operator.adjoint(image, weight, None, None)
+        vector = operator.adjoint(operator.forward(basis[-1], weight), weight)
         diagonal.append(float((basis[-1] * vector).sum()))
         if not isfinite(diagonal[-1]):
             return float("inf")  # the weights have diverged; so will what is damped by them

@@ -119,7 +119,7 @@ def free_wake(
         weight = parameters.get(f"{link.name}.weight")
         bias = None if link.bias is None else parameters[f"{link.post.name}.bias"]
         weight = None if weight is None else damage.forward_weight(link.name, weight)
-        part, won = link.operator.forward(values[link.pre.name], weight, bias, None)
+        part, won = link.operator.basal(values[link.pre.name], weight, bias, None)
         winners[link.name] = won
         known = basal.get(link.post.name)
         basal[link.post.name] = part if known is None else known + part
@@ -131,7 +131,7 @@ def free_wake(
                 continue
             weight = parameters.get(f"{link.name}.weight")
             weight = None if weight is None else damage.feedback_weight(link.name, weight)
-            back = link.operator.adjoint(states[link.post.name], weight, winners[link.name], None)
+            back = link.operator.apical(states[link.post.name], weight, winners[link.name], None)
             apical = back if apical is None else apical + back
         strength = 0.0 if cell is state.output else None
         woken = Woken(cell.population.activation, basal[cell.name], apical, strength=strength)

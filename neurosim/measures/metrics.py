@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from neurosim.channels import Line, View
 from neurosim.dynamics import State, basal_potential, current_mean
-from neurosim.maths import complex as crossing
 from neurosim.measures.gradients import _ratio, norm
 from neurosim.rules import Nudge, Rule, Wake, Woken
 
@@ -48,7 +47,7 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
                 continue
             winners = link.winners.tensor
             weight = link.feedback_weight
-            part = crossing.adjoint(link.products, difference, weight, winners, None)
+            part = link.products.apical(difference, weight, winners, None)
             apical = part if apical is None else apical + part
         woken = Woken(
             cell.population.activation,

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from neurosim.dynamics import State, basal_potential, current_mean
-from neurosim.maths import ActivationName
 from neurosim.rules import DualPropagation, Nudge, Rule
 
 
@@ -35,8 +34,8 @@ def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
         # In float32 G(s⁺) − G(s⁻) cancels to nothing.
         plus, minus = cell.plus.value.double(), cell.minus.value.double()
         basal = basal_potential(cell, means)
-        activation = cell.population.activation
-        energy = convex(activation, plus) - convex(activation, minus)
+        primitive = cell.population.activation.inverse_primitive
+        energy = primitive(plus) - primitive(minus)
         total += float((energy + (minus - plus) * basal.double()).sum()) / rule.beta
         if cell is state.output and nudge.target is not None:
             total += rule.alpha * _loss(rule, nudge, plus, basal)
@@ -55,13 +54,3 @@ def _loss(rule: DualPropagation, nudge: Nudge, output: Tensor, basal: Tensor) ->
             return float((nudge.loss.gradient(basal, nudge.target).double() * output).sum())
         case "proximal":
             return float(nudge.loss.value(output, nudge.target.double()).sum())
-
-
-def convex(activation: ActivationName, state: Tensor) -> Tensor:
-    """G of each state, whose gradient inverts the activation: G = ½s², for tanh
-    G = ½[(1+s) log(1+s) + (1−s) log(1−s)]."""
-    match activation:
-        case "relu" | "identity" | "hard_sigmoid":  # ½s² where f can get to
-            return 0.5 * state.square()
-        case "tanh":
-            return 0.5 * (torch.xlogy(1 + state, 1 + state) + torch.xlogy(1 - state, 1 - state))

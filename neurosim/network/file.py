@@ -1,134 +1,168 @@
-"""Network files: what one may say, in chain form and in graph form, and what parts that makes."""
+"""Network files: what one may say, in chain form and in graph form, and what parts that makes.
+
+The keys of an operator are the fields of its dataclass. Those of its projection stand beside them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Literal, NamedTuple
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple, Union
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 
-from neurosim.base import DocumentError, NetworkError, unknown
+from neurosim.base import (
+    ConfigurationError,
+    DocumentError,
+    NetworkError,
+    Section,
+    build,
+    inside,
+    keys_of,
+    unknown,
+    written,
+)
 from neurosim.documents import document as documents
-from neurosim.maths import ActivationName, Conv2d, Dense, Identity, Operator, Pool, Pool2d
-from neurosim.network.parts import MAX_DYADS, Feedback, Population, Projection
-from neurosim.tensors import Pair, Shape
+from neurosim.maths import Activation, Conv2d, Dense, Operator, Pool2d, Size
+from neurosim.network.parts import Feedback, Population, Projection
+from neurosim.tensors import Shape
 
-Size = Annotated[int, Field(ge=1, le=MAX_DYADS)]
-Pad = Annotated[int, Field(ge=0, le=1_000_000)]
-OneOrPair = Size | Annotated[list[Size], Field(min_length=2, max_length=2)]
-PadOneOrPair = Pad | Annotated[list[Pad], Field(min_length=2, max_length=2)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=100)]
 ProjectionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\->]*$", max_length=210)]
 ShapeList = Annotated[list[Size], Field(min_length=1, max_length=3)]
 Initialization = Literal["glorot_uniform", "lecun_normal", "he_normal", "weak_uniform"]
 
-
 _FEEDBACK = "what differences go back through: the weight itself, or a separate one"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class PoolFile(_Section):
-    """Pooling; ``stride`` defaults to the kernel, so windows do not overlap."""
-
-    kind: Literal["max", "avg"]
-    kernel: OneOrPair = 2
-    stride: OneOrPair | None = None
-    padding: PadOneOrPair = 0
-
-
-PoolChoice = Literal["max", "avg"] | PoolFile
-
-
-class LayerFile(_Section):
-    """One layer of a chain: exactly one of ``dense``, ``conv`` or ``pool`` alone."""
+class _Layer(Section):
+    """One layer of a chain, of which the operator is said too."""
 
     name: Name | None = None
-    dense: Size | None = Field(None, description="number of dyads")
-    conv: Size | None = Field(None, description="number of conv channels")
-    kernel: OneOrPair = 3
-    stride: OneOrPair = 1
-    padding: Literal["same", "valid"] | PadOneOrPair = "same"
-    pool: PoolChoice | None = Field(
-        None, description="beside conv: pooling before the activation; alone: a layer that pools"
-    )
-    activation: ActivationName | None = None
     bias: bool | None = None
     feedback: Feedback | None = Field(None, description=_FEEDBACK)
 
+
+class _NamedLayer(_Layer):
+    """One layer of a chain with any operator: ``op`` and the keys of that operator."""
+
+    shape: Size | ShapeList | None = Field(
+        None, description="of the population; default: what the operator makes"
+    )
+
+
+class _ShortLayer(_Layer):
+    """One layer of a chain: exactly one of ``dense``, ``conv`` or ``pool`` alone."""
+
     @model_validator(mode="after")
-    def _one_kind(self) -> LayerFile:
-        kinds = [k for k in ("dense", "conv") if getattr(self, k) is not None]
+    def _one_kind(self) -> _ShortLayer:
+        kinds = [kind for kind in ("dense", "conv") if getattr(self, kind) is not None]
         if len(kinds) == 2:
             raise ValueError("has both 'dense' and 'conv'; a layer is one of them")
-        if not kinds and self.pool is None:
-            raise ValueError("needs one of 'dense', 'conv' or 'pool'")
-        if kinds == ["dense"] and self.pool is not None:
+        if not kinds and getattr(self, "pool", None) is None:
+            raise ValueError("needs one of 'dense', 'conv' or 'pool', or an 'op'")
+        if kinds == ["dense"] and getattr(self, "pool", None) is not None:
             raise ValueError("a dense layer cannot pool; put 'pool' beside 'conv' or alone")
-        if kinds != ["conv"]:
-            for key in ("kernel", "stride", "padding"):
-                if key in self.model_fields_set:
-                    raise ValueError(f"{key!r} belongs to 'conv'; a pool has its own inside 'pool'")
+        for key in ("kernel", "stride", "padding"):
+            if kinds != ["conv"] and key in self.model_fields_set:
+                raise ValueError(f"{key!r} belongs to 'conv'; a pool has its own inside 'pool'")
         return self
 
 
-class ChainFile(_Section):
-    """Populations in order; each layer's projection has the layer's name."""
-
-    input: Size | ShapeList = Field(description="shape of the input, [N] or [C, H, W]")
-    activation: ActivationName = "relu"
-    initialization: Initialization = "glorot_uniform"
-    feedback: Feedback = Field("symmetric", description=f"{_FEEDBACK}; of all layers")
-    layers: list[LayerFile] = Field(min_length=1)
-
-
-class PopulationFile(_Section):
+class _Population(Section):
     """One population of a graph."""
 
     shape: Size | ShapeList
     role: Literal["input", "hidden", "output"] = "hidden"
-    activation: ActivationName | None = Field(None, description="hidden populations; default relu")
     bias: bool | None = Field(None, description="default: where a projection with a weight arrives")
 
 
-class ProjectionFile(_Section):
+class _Edge(Section):
     """One projection of a graph."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     pre: str = Field(alias="from")
     post: str = Field(alias="to")
-    op: Literal["dense", "conv", "pool", "identity"] = "dense"
     name: ProjectionName | None = None
-    kernel: OneOrPair = 3
-    stride: OneOrPair = 1
-    padding: Literal["same", "valid"] | PadOneOrPair = "same"
-    pool: PoolChoice | None = None
     feedback: Feedback | None = Field(None, description=_FEEDBACK)
 
-    @model_validator(mode="after")
-    def _keys_fit_the_operator(self) -> ProjectionFile:
-        for key in ("kernel", "stride", "padding"):
-            if self.op != "conv" and key in self.model_fields_set:
-                raise ValueError(f"{key!r} belongs to 'op: conv'; a pool has its own inside 'pool'")
-        if self.op == "pool" and self.pool is None:
-            raise ValueError("'op: pool' needs the key 'pool', e.g. pool: max")
-        if self.op in ("dense", "identity") and self.pool is not None:
-            raise ValueError(f"'op: {self.op}' cannot pool; use 'op: conv' or 'op: pool'")
-        return self
+
+class _Chain(Section):
+    """Populations in order; each layer's projection has the layer's name."""
+
+    input: Size | ShapeList = Field(description="shape of the input, [N] or [C, H, W]")
+    initialization: Initialization = "glorot_uniform"
+    feedback: Feedback = Field("symmetric", description=f"{_FEEDBACK}; of all layers")
 
 
-class GraphFile(_Section):
+class _Graph(Section):
     """Any directed graph of populations."""
 
     initialization: Initialization = "glorot_uniform"
     feedback: Feedback = Field("symmetric", description=f"{_FEEDBACK}; of all projections")
-    populations: dict[Name, PopulationFile] = Field(min_length=2)
-    projections: list[ProjectionFile] = Field(min_length=1)
+
+
+def file_models() -> tuple[type[Section], type[Section]]:
+    """Returns the models of network files in chain and in graph form, with all kinds."""
+    return _models(tuple(Operator.family.items()), tuple(Activation.family.items()))
+
+
+@cache
+def _models(operators: tuple[Any, ...], activations: tuple[Any, ...]) -> tuple[Any, Any]:
+    del activations
+    activation: Any = written(Activation) | None
+    own: dict[str, Any] = {"activation": (activation, None)}
+    short = {
+        "dense": (Size | None, Field(None, description="number of dyads")),
+        "conv": (Size | None, Field(None, description="number of conv channels")),
+    }
+    layers = {"": _extended(_ShortLayer, "layer", short | keys_of(Conv2d) | own)}
+    edges = {}
+    owners: dict[str, str] = {}
+    for name, member in operators:
+        for key in keys_of(member):
+            owners[key] = f"{owners[key]} or 'op: {name}'" if key in owners else f"'op: {name}'"
+    for name, member in operators:
+        layers[name] = _extended(
+            _NamedLayer, name, {"op": (Literal[name], ...)} | keys_of(member) | own
+        )
+        said = {"op": (Literal[name], "dense" if name == "dense" else ...)}
+        edges[name] = _extended(_Edge, name, said | keys_of(member))
+        edges[name].elsewhere = owners
+    hidden = Field(None, description="hidden populations; default relu")
+    population = _extended(_Population, "population", {"activation": (activation, hidden)})
+    some = Field(min_length=1)
+    chain = {
+        "activation": (written(Activation), "relu"),
+        "layers": (list[_one_of(layers, _layer_op)], some),  # type: ignore[misc]
+    }
+    graph = {
+        "populations": (dict[Name, population], Field(min_length=2)),  # type: ignore[valid-type]
+        "projections": (list[_one_of(edges, _edge_op)], some),  # type: ignore[misc]
+    }
+    return _extended(_Chain, "Chain", chain), _extended(_Graph, "Graph", graph)
+
+
+def _extended(base: type[Section], name: str, keys: dict[str, Any]) -> Any:
+    """The model with more keys."""
+    return create_model(name, __base__=base, __doc__=base.__doc__, **keys)
+
+
+def _one_of(models: dict[str, Any], op: Any) -> Any:
+    """The annotation of one of these models, of which ``op`` says which one is meant."""
+    members = tuple(Annotated[model, Tag(name)] for name, model in models.items())
+    return Annotated[Union[members], Discriminator(op)]  # noqa: UP007
+
+
+def _layer_op(said: Any) -> str:
+    return str(said.get("op", "")) if isinstance(said, dict) else ""
+
+
+def _edge_op(said: Any) -> str:
+    return str(said.get("op", "dense")) if isinstance(said, dict) else "dense"
 
 
 class Parts(NamedTuple):
@@ -140,51 +174,32 @@ class Parts(NamedTuple):
 
 
 def parts_of(document: documents.Document) -> Parts:
-    """The parts that a document describes. Raises DocumentError with line numbers."""
-    place: list[str | int] = []
+    """Returns the parts that a document describes.
+
+    Raises:
+        DocumentError: with the line of each problem.
+    """
     value = document.value
-    graph = isinstance(value, dict) and ("populations" in value or "projections" in value)
+    is_graph = isinstance(value, dict) and ("populations" in value or "projections" in value)
+    chain, graph = file_models()
     try:
-        if graph:
-            return _from_graph(documents.parse(GraphFile, document), place)
-        return _from_chain(documents.parse(ChainFile, document), place)
+        if is_graph:
+            return _from_graph(documents.parse(graph, document))
+        return _from_chain(documents.parse(chain, document))
     except NetworkError as error:
-        raise DocumentError([document.problem((*place, *error.place), str(error))]) from None
+        raise DocumentError([document.problem(error.place, str(error))]) from None
+    except ConfigurationError as error:  # of an activation
+        raise DocumentError([document.problem(error.option, str(error))]) from None
 
 
 @contextmanager
-def _at(place: list[str | int], *path: str | int) -> Iterator[None]:
-    """Where in the document we are, for the error that leaves this block."""
-    place[:] = path
-    yield
-    place[:] = ()
-
-
-def _pair(value: int | list[int]) -> Pair:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-def _padding(value: str | int | list[int], kernel: Pair) -> Pair:
-    if value == "valid":
-        return 0, 0
-    if value == "same":
-        if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
-            raise NetworkError(
-                f"padding 'same' needs an odd kernel, not {list(kernel)}; give it in numbers"
-            )
-        return kernel[0] // 2, kernel[1] // 2
-    assert not isinstance(value, str)
-    return _pair(value)
-
-
-def _pool(choice: str | PoolFile | None) -> Pool | None:
-    if choice is None:
-        return None
-    if isinstance(choice, str):
-        choice = PoolFile(kind="max" if choice == "max" else "avg")
-    kernel = _pair(choice.kernel)
-    stride = kernel if choice.stride is None else _pair(choice.stride)
-    return Pool(choice.kind, kernel, stride, _pair(choice.padding))
+def _projection(ends: str) -> Iterator[None]:
+    """Names the projection in the errors of its operator."""
+    try:
+        yield
+    except (NetworkError, ConfigurationError) as error:
+        place = error.place if isinstance(error, NetworkError) else error.option
+        raise NetworkError(f"projection {ends}: {error}", place) from None
 
 
 def _shape(value: int | list[int]) -> Shape:
@@ -194,35 +209,25 @@ def _shape(value: int | list[int]) -> Shape:
     return shape
 
 
-def _conv(pre: Shape, layer: LayerFile | ProjectionFile, channels: int) -> Conv2d:
-    kernel = _pair(layer.kernel)
-    padding = _padding(layer.padding, kernel)
-    conv = Conv2d(pre, (channels, 1, 1), kernel, _pair(layer.stride), padding, _pool(layer.pool))
-    return replace(conv, post=conv.output_shape)
-
-
-def _from_chain(chain: ChainFile, place: list[str | int]) -> Parts:
-    with _at(place, "input"):
+def _from_chain(chain: Any) -> Parts:
+    with inside("input"):
         populations = [Population("input", _shape(chain.input), "identity", "input", False)]
     projections: list[Projection] = []
     for index, layer in enumerate(chain.layers):
-        with _at(place, "layers", index):
+        with inside("layers", index):
             last = index == len(chain.layers) - 1
             name = layer.name or ("output" if last else f"layer{index + 1}")
             pre = populations[-1]
-            try:
-                operator, default = _layer_operator(pre.shape, layer, chain.activation)
-            except NetworkError as error:
-                raise NetworkError(
-                    f"projection from {pre.name!r} {list(pre.shape)} to {name!r}: {error}"
-                ) from None
+            with _projection(f"from {pre.name!r} {list(pre.shape)} to {name!r}"):
+                operator = _layer_operator(pre.shape, layer)
             if name in [population.name for population in populations]:
                 raise NetworkError(f"two populations are named {name!r}", ("name",))
             weighted = operator.weight_shape is not None
+            default = chain.activation if weighted and not last else "identity"
             population = Population(
                 name,
                 operator.post,
-                layer.activation or ("identity" if last else default),
+                build(layer.activation or default),
                 "output" if last else "hidden",
                 weighted if layer.bias is None else layer.bias,
             )
@@ -232,76 +237,65 @@ def _from_chain(chain: ChainFile, place: list[str | int]) -> Parts:
     return Parts(tuple(populations), tuple(projections), chain.initialization)
 
 
-def _feedback(
-    own: LayerFile | ProjectionFile, whole: ChainFile | GraphFile, pre: Population, op: Operator
-) -> Feedback:
+def _feedback(own: Any, whole: Any, pre: Population, operator: Operator) -> Feedback:
     """What the projection says of itself; if nothing, what the network says, where that can be."""
-    if own.feedback is not None:
-        return own.feedback
-    separable = op.weight_shape is not None and pre.role != "input"
-    return whole.feedback if separable else "symmetric"
+    separable = operator.weight_shape is not None and pre.role != "input"
+    found: Feedback = own.feedback or (whole.feedback if separable else "symmetric")
+    return found
 
 
-def _layer_operator(
-    pre: Shape, layer: LayerFile, activation: ActivationName
-) -> tuple[Operator, ActivationName]:
-    if layer.dense is not None:
-        return Dense(pre, (layer.dense,)), activation
-    if layer.conv is not None:
-        return _conv(pre, layer, layer.conv), activation
-    pool = _pool(layer.pool)
-    assert pool is not None
-    return Pool2d(pre, pool.output(pre), pool), "identity"
+def _layer_operator(pre: Shape, layer: Any) -> Operator:
+    """The operator of a layer, whose target has the shape that the operator makes."""
+    asked = getattr(layer, "shape", None) and _shape(layer.shape)
+    if isinstance(layer, _NamedLayer):
+        made: Operator = build(layer, Operator.family[layer.op], pre=pre, post=asked or pre)  # type: ignore[attr-defined]
+    elif layer.dense is not None:
+        made = Dense(pre, (layer.dense,))
+    elif layer.conv is not None:
+        made = build(layer, Conv2d, pre=pre, post=(layer.conv, 1, 1))
+    else:
+        made = build(layer, Pool2d, pre=pre, post=pre)
+    shape = made.output_shape
+    if asked and shape != asked:
+        raise NetworkError(f"{made.kind} makes {list(shape)}, which does not fit {list(asked)}")
+    return replace(made, post=shape)
 
 
-def _from_graph(graph: GraphFile, place: list[str | int]) -> Parts:
-    weighted = {p.post for p in graph.projections if p.op in ("dense", "conv")}
+def _from_graph(graph: Any) -> Parts:
     populations: dict[str, Population] = {}
     for name, spec in graph.populations.items():
-        with _at(place, "populations", name):
-            linear = spec.role != "hidden"
+        with inside("populations", name):
+            activation = build(spec.activation) or ("relu" if spec.role == "hidden" else "identity")
             populations[name] = Population(
-                name,
-                _shape(spec.shape),
-                spec.activation or ("identity" if linear else "relu"),
-                spec.role,
-                (name in weighted and spec.role != "input") if spec.bias is None else spec.bias,
+                name, _shape(spec.shape), activation, spec.role, bool(spec.bias)
             )
     projections: list[Projection] = []
     for index, edge in enumerate(graph.projections):
         for key, name in (("from", edge.pre), ("to", edge.post)):
-            with _at(place, "projections", index, key):
+            with inside("projections", index, key):
                 if name not in populations:
                     raise NetworkError(unknown("population", name, list(populations)))
-        with _at(place, "projections", index):
+        with inside("projections", index):
             pre, post = populations[edge.pre], populations[edge.post]
             name = edge.name or f"{edge.pre}->{edge.post}"
-            try:
+            ends = f"{name!r} from {pre.name!r} {list(pre.shape)} to {post.name!r}"
+            with _projection(f"{ends} {list(post.shape)}"):
                 operator = _edge_operator(pre.shape, post.shape, edge)
-            except NetworkError as error:
-                ends = f"{name!r} from {pre.name!r} {list(pre.shape)} to {post.name!r}"
-                raise NetworkError(f"projection {ends} {list(post.shape)}: {error}") from None
             feedback = _feedback(edge, graph, pre, operator)
             projections.append(Projection(name, edge.pre, edge.post, operator, feedback))
             if [p.name for p in projections].count(name) > 1:
                 raise NetworkError(
                     f"two projections are named {name!r}; give parallel projections a 'name'"
                 )
+    weighted = {p.post for p in projections if p.operator.weight_shape is not None}
+    for name, spec in graph.populations.items():
+        if spec.bias is None and spec.role != "input":
+            populations[name] = replace(populations[name], bias=name in weighted)
     return Parts(tuple(populations.values()), tuple(projections), graph.initialization)
 
 
-def _edge_operator(pre: Shape, post: Shape, edge: ProjectionFile) -> Operator:
-    match edge.op:
-        case "dense":
-            return Dense(pre, post)
-        case "identity":
-            made: Operator = Identity(pre, post)
-        case "conv":
-            made = _conv(pre, edge, post[0])
-        case "pool":
-            pool = _pool(edge.pool)
-            assert pool is not None
-            made = Pool2d(pre, pool.output(pre), pool)
+def _edge_operator(pre: Shape, post: Shape, edge: Any) -> Operator:
+    made: Operator = build(edge, Operator.family[edge.op], pre=pre, post=post)
     if made.output_shape != post:
         raise NetworkError(f"{edge.op} makes {list(made.output_shape)}, which does not fit")
     return made

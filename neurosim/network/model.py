@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from neurosim.base import InputError, NetworkError, stream
-from neurosim.maths import ACTIVATIONS
 from neurosim.network.faults import Damage
 from neurosim.network.file import Initialization
 from neurosim.network.network import Network
@@ -62,20 +61,22 @@ class Model(nn.Module):
                 module.register_parameter(kind, nn.Parameter(value.to(device)))
 
     def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
-        """The parameter ``<owner>.<kind>``, or None where the network has none of that name."""
+        """Returns the parameter ``<owner>.<kind>``, or None where there is none."""
         module = self._modules.get(owner)
         return None if module is None else module._parameters.get(kind)
 
     def feedback(self, projection: str) -> Tensor | None:
-        """The separate weight that differences go back through, or None where it is W itself."""
+        """Returns the separate weight of the way back, or None where it is W itself."""
         module = self._modules.get(projection)
         if module is None:
             return None
         return {**module._parameters, **module._buffers}.get("feedback")
 
     def bias_carrier(self, population: Population) -> Projection | None:
-        """The projection whose operator adds the population's bias: its first with a weight, where
-        that costs nothing, or its first."""
+        """Returns the projection whose operator adds the population's bias.
+
+        That is its first with a weight, where it costs nothing, or its first.
+        """
         if not population.bias:
             return None
         incoming = self.network.incoming(population.name)
@@ -90,14 +91,16 @@ class Model(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, x: Tensor) -> Tensor:
-        """The feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
+        """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
 
-        Raises InputError for a wrong shape, NetworkError where the network has a cycle.
+        Raises:
+            InputError: for a wrong shape.
+            NetworkError: where the network has a cycle.
         """
         return self.predict(x, Damage())
 
     def predict(self, x: Tensor, damage: Damage) -> Tensor:
-        """The same of a network with faults."""
+        """Returns the prediction of a network with faults."""
         network = self.network
         if network.cycle is not None:
             raise NetworkError(
@@ -114,16 +117,19 @@ class Model(nn.Module):
                 weight = self.parameter(projection.name, "weight")
                 used = None if weight is None else damage.forward_weight(projection.name, weight)
                 own = bias if projection is carrier else None
-                part, _ = projection.operator.forward(values[projection.pre], used, own, None)
+                part, _ = projection.operator.basal(values[projection.pre], used, own, None)
                 total = part if total is None else total + part
             assert total is not None
-            states = ACTIVATIONS[population.activation](total)
-            values[population.name] = damage.hold(population.name, states)
+            values[population.name] = damage.hold(population.name, population.activation(total))
         return values[network.output.name]
 
 
 def check_shape(what: str, array: Tensor, shape: Shape) -> None:
-    """Raises InputError unless ``array`` is (B, *shape) with B ≥ 1."""
+    """Checks that ``array`` is (B, *shape) with B ≥ 1.
+
+    Raises:
+        InputError: unless it is.
+    """
     if array.dim() != len(shape) + 1 or tuple(array.shape[1:]) != shape or not array.shape[0]:
         expected = ", ".join(["B", *map(str, shape)])
         raise InputError(f"the {what} has shape {list(array.shape)}; it must be [{expected}]")
@@ -135,8 +141,11 @@ def draw_weight(
     fans: tuple[int, int],
     generator: np.random.Generator,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Initial weights in float64: Glorot-uniform, normal of variance 1/fan-in or 2/fan-in, or
-    uniform in ±½/√fan-in, so weak that an energy of such weights has a single minimum."""
+    """Returns initial weights in float64.
+
+    Glorot-uniform, normal of variance 1/fan-in or 2/fan-in, or uniform in ±½/√fan-in, so weak that
+    an energy of such weights has a single minimum.
+    """
     fan_in, fan_out = fans
     match initialization:
         case "glorot_uniform":

@@ -26,7 +26,8 @@ class Network:
     ``parameters`` are initial values by the keys of `Model.state_dict` (as `from_torch` sets
     them); what is not given there is drawn by ``initialization`` (weights) or zero (biases).
 
-    Raises NetworkError where the parts do not fit; it names both ends of a bad projection.
+    Raises:
+        NetworkError: where the parts do not fit; it names both ends of a bad projection.
     """
 
     populations: tuple[Population, ...]
@@ -41,12 +42,20 @@ class Network:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Network:
-        """Reads a network file in chain or graph form. Raises DocumentError with line numbers."""
+        """Reads a network file in chain or graph form.
+
+        Raises:
+            DocumentError: with the line of each problem.
+        """
         return cls.from_document(documents.load(Path(path)))
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Network:
-        """The same from a plain mapping. Raises NetworkError."""
+        """Makes a network of a plain mapping that says what a file would.
+
+        Raises:
+            NetworkError: with every problem.
+        """
         document = documents.Document("<dict>", description)
         try:
             return cls.from_document(document)
@@ -56,7 +65,7 @@ class Network:
 
     @classmethod
     def from_document(cls, document: documents.Document) -> Network:
-        """The same from a parsed document, as a scenario with an inline network has it."""
+        """Makes a network of a parsed document, as a scenario with an inline network has it."""
         parts = parts_of(document)
         try:
             return cls(*parts)
@@ -65,17 +74,19 @@ class Network:
 
     @classmethod
     def from_torch(cls, module: nn.Sequential, input_shape: Shape | None = None) -> Network:
-        """A network with the layers and the weights of a `torch.nn.Sequential`.
+        """Makes a network with the layers and the weights of a `torch.nn.Sequential`.
 
         Takes Linear, Conv2d, MaxPool2d, AvgPool2d, ReLU and Flatten. ``input_shape`` (N,) or
-        (C, H, W) may be left out where the first layer is Linear. Raises NetworkError for any
-        other module or option.
+        (C, H, W) may be left out where the first layer is Linear.
+
+        Raises:
+            NetworkError: for any other module or option.
         """
         populations, projections, parameters = parts_of_torch(module, input_shape)
         return cls(populations, projections, parameters=parameters)
 
     def with_feedback(self, feedback: Feedback) -> Network:
-        """The same network with that `Projection.feedback` wherever differences meet a weight."""
+        """Returns the network with that `Projection.feedback` where differences meet a weight."""
         changed = tuple(
             replace(p, feedback=feedback) if self._sends_back(p) else p for p in self.projections
         )
@@ -98,14 +109,22 @@ class Network:
         return nx.freeze(graph)
 
     def __getitem__(self, name: str) -> Population:
-        """The population of that name. Raises NetworkError with a suggestion."""
+        """Returns the population of that name.
+
+        Raises:
+            NetworkError: with a suggestion, where there is none.
+        """
         for population in self.populations:
             if population.name == name:
                 return population
         raise NetworkError(unknown("population", name, [p.name for p in self.populations]))
 
     def projection(self, name: str) -> Projection:
-        """The projection of that name, or of the alias ``pre->post`` where that is unambiguous."""
+        """Returns the projection of that name or, where that is one, of the alias ``pre->post``.
+
+        Raises:
+            NetworkError: with a suggestion, where there is none.
+        """
         for projection in self.projections:
             if projection.name == name:
                 return projection
@@ -170,8 +189,10 @@ class Network:
         return sum(p.size for p in self.dyadic)
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        """Shape of every parameter by its key, weights before the bias of their population; those
-        of `Projection.feedback` too, which are parameters or constants."""
+        """Returns the shape of every parameter by its key, weights before their population's bias.
+
+        Those of `Projection.feedback` are parameters or constants.
+        """
         shapes: dict[str, Shape] = {}
         for population in self.populations:
             for projection in self.incoming(population.name):
@@ -223,7 +244,7 @@ def _check(network: Network) -> None:
         )
     shapes = network.parameter_shapes()
     if not any(key.endswith(".weight") for key in shapes):
-        raise NetworkError("the network has no weight: no projection is dense or conv")
+        raise NetworkError("the network has no weight: no operator has one")
     for key, value in network.parameters.items():
         if key not in shapes:
             raise NetworkError(unknown("parameter", key, list(shapes)))

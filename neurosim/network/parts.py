@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from neurosim.base import NetworkError, unknown
-from neurosim.maths import ACTIVATIONS, ActivationName, Operator
+from neurosim.base import ConfigurationError, NetworkError, unknown
+from neurosim.maths import MAX_DYADS, Activation, Operator
 from neurosim.tensors import Shape
 
-MAX_DYADS = 10**8  # what a simulation can number and keep clocks for
 Role = Literal["input", "hidden", "output"]
 Feedback = Literal["symmetric", "kolen_pollack", "random", "local_jacobian"]
 
@@ -20,17 +19,37 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 _PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\->]*")
 
 
+class _ActivationField:
+    """A field that takes an activation or its name, and holds the activation."""
+
+    def __get__(self, population: Any, owner: type[Any] | None = None) -> Activation:
+        if population is None:
+            return Activation.of("relu")  # the default
+        found: Activation = population.__dict__["activation"]
+        return found
+
+    def __set__(self, population: Any, value: Activation | str) -> None:
+        try:
+            population.__dict__["activation"] = Activation.of(value)
+        except ConfigurationError as error:
+            raise NetworkError(str(error), ("activation",)) from None
+
+
 @dataclass(frozen=True)
 class Population:
     """A named array of dyads of shape (N,) or (C, H, W); a node of the network.
 
     The bias is one value per dyad on (N,), one per conv channel on (C, H, W). Input dyads only
-    send; output dyads are linear and are nudged by the loss.
+    send; output dyads are linear and are nudged by the loss. ``activation`` is an `Activation` or
+    the name of one.
+
+    Raises:
+        NetworkError: for a name, shape, activation or bias that it cannot have.
     """
 
     name: str
     shape: Shape
-    activation: ActivationName = "relu"
+    activation: _ActivationField = _ActivationField()
     role: Role = "hidden"
     bias: bool = True
 
@@ -50,17 +69,12 @@ class Population:
             raise NetworkError(
                 f"population {name!r} has {self.size:,} dyads; it can hold at most {MAX_DYADS:,}"
             )
-        if self.activation not in ACTIVATIONS:
-            raise NetworkError(unknown("activation", self.activation, list(ACTIVATIONS)))
-        if self.role == "output" and self.activation != "identity":
+        if self.role != "hidden" and not self.activation.linear:
+            why = "inputs are sent as they are (identity)"
+            if self.role == "output":
+                why = "output dyads are linear (identity), the loss applies what else is needed"
             raise NetworkError(
-                f"output population {name!r} has activation {self.activation!r}; output dyads "
-                "are linear (identity), the loss applies what else is needed"
-            )
-        if self.role == "input" and self.activation != "identity":
-            raise NetworkError(
-                f"input population {name!r} has activation {self.activation!r}; inputs are sent as "
-                "they are (identity)"
+                f"{self.role} population {name!r} has activation {str(self.activation)!r}; {why}"
             )
         if self.role == "input" and self.bias:
             raise NetworkError(f"input population {name!r} cannot have a bias")

@@ -8,7 +8,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from neurosim.base import register
-from neurosim.maths import dyad
 from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
@@ -47,6 +46,6 @@ class BackPropagation(Rule):
 
     def wake(self, woken: Woken) -> Wake:
         activation, basal, apical = woken.activation, woken.basal, woken.pull
-        state = dyad.ACTIVATIONS[activation](basal)
-        error = None if apical is None else dyad.backward(activation, basal, state, apical)
+        state = activation(basal)
+        error = None if apical is None else activation.backward(basal, state, apical)
         return Wake(state, state, state, error)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, Kind
-from neurosim.maths import ActivationName, Loss, Operator
+from neurosim.maths import Activation, Loss, Operator
 from neurosim.network import Feedback, Network
 
 
@@ -36,7 +36,7 @@ class Woken(NamedTuple):
     that of the present phase.
     """
 
-    activation: ActivationName
+    activation: Activation
     basal: Tensor
     apical: Tensor | None = None
     plus: Tensor | None = None
@@ -172,7 +172,7 @@ class Rule(Kind, ABC, family="rule"):
         """What dyads in these states send forward."""
 
     def error(
-        self, activation: ActivationName, plus: Tensor, minus: Tensor, difference: Tensor | None
+        self, activation: Activation, plus: Tensor, minus: Tensor, difference: Tensor | None
     ) -> Tensor | None:
         """What the weights into dyads in these states learn from, δ in the local gradient: the
         ``difference`` that was sent, in rules that send nothing else back. None is exactly zero."""

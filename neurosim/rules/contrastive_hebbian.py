@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, Count, register
-from neurosim.maths import Loss, dyad
+from neurosim.maths import Loss
 from neurosim.network import Network
 from neurosim.rules.base import Nudge, Phase, Wake, Woken
 from neurosim.rules.energy import FREE_RUNS, EnergyRule, one
@@ -51,10 +51,10 @@ class ContrastiveHebbian(EnergyRule):
         return {name: self.discount**-hops for name, hops in hops_to_output(network).items()}
 
     def check_loss(self, loss: Loss) -> None:
-        if loss.name != "squared_error":
+        if loss.kind != "squared_error":
             raise ConfigurationError(
                 "contrastive Hebbian learning clamps the output to the target, which descends "
-                f"squared_error, not {loss.name}; use the loss squared_error, or another rule",
+                f"squared_error, not {loss.kind}; use the loss squared_error, or another rule",
                 "loss",
             )
 
@@ -81,7 +81,7 @@ class ContrastiveHebbian(EnergyRule):
     def wake_output(self, woken: Woken, strength: complex) -> Wake:
         del strength  # and nothing lies above the output
         clamped = woken.force
-        return one(dyad.ACTIVATIONS[woken.activation](woken.basal) if clamped is None else clamped)
+        return one(woken.activation(woken.basal) if clamped is None else clamped)
 
 
 def hops_to_output(network: Network) -> dict[str, int]:

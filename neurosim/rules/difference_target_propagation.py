@@ -19,7 +19,7 @@ from neurosim.base import (
     register,
     unknown,
 )
-from neurosim.maths import ActivationName, dyad
+from neurosim.maths import Activation
 from neurosim.network import Feedback, Network
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
@@ -113,12 +113,12 @@ class DifferenceTargetPropagation(Rule):
         return plus
 
     def error(
-        self, activation: ActivationName, plus: Tensor, minus: Tensor, difference: Tensor | None
+        self, activation: Activation, plus: Tensor, minus: Tensor, difference: Tensor | None
     ) -> Tensor | None:
         """f'(a)(t − s)."""
         if minus is plus:
             return None
-        return dyad.backward(activation, None, plus, minus - plus)
+        return activation.backward(None, plus, minus - plus)
 
     def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
         """−β∇ℓ(a)."""
@@ -126,13 +126,12 @@ class DifferenceTargetPropagation(Rule):
         return nudge.loss.gradient(basal, nudge.target) * -self.beta
 
     def wake(self, woken: Woken) -> Wake:
-        activation, apical = woken.activation, woken.pull
-        f = dyad.ACTIVATIONS[activation]
+        f, apical = woken.activation, woken.pull
         state = f(woken.basal)
         if apical is None:
             return Wake(state, state, state, None)
         target = state + apical
-        sent = dyad.difference(f(target), f(state), activation, apical)
+        sent = f.difference(f(target), f(state), apical)
         return Wake(state, target, state, sent)
 
 

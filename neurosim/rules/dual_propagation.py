@@ -85,9 +85,9 @@ class DualPropagation(Rule):
         return self.nudge == "potential"
 
     def check_loss(self, loss: Loss) -> None:
-        if self.nudge == "proximal" and loss.name != "squared_error":
+        if self.nudge == "proximal" and loss.kind != "squared_error":
             raise ConfigurationError(
-                f"the nudge 'proximal' is the closed form of squared_error, not of {loss.name}; "
+                f"the nudge 'proximal' is the closed form of squared_error, not of {loss.kind}; "
                 "use the nudge 'potential' or 'prediction'",
                 "loss",
             )
@@ -116,13 +116,12 @@ class DualPropagation(Rule):
                 return nudge.target * self.beta
 
     def wake(self, woken: Woken) -> Wake:
-        activation, damping = woken.activation, woken.damping
+        f, damping = woken.activation, woken.damping
         basal, apical = woken.basal, woken.pull
         w_plus, w_minus = self.weights
         stiff_plus = stiff_minus = 0.0
         if woken.force is not None and self.nudge == "proximal":
             stiff_plus, stiff_minus = w_plus * self.beta, -w_minus * self.beta
-        f = dyad.ACTIVATIONS[activation]
         plus = dyad.relax(
             f, basal, apical, w_plus, state=woken.plus, damping=damping, stiffness=stiff_plus
         )
@@ -132,13 +131,14 @@ class DualPropagation(Rule):
             f, basal, apical, -w_minus, state=woken.minus, damping=damping, stiffness=stiff_minus
         )
         if damping or stiff_plus or stiff_minus:
-            return Wake(plus, minus, self.mean(plus, minus), dyad.difference(plus, minus))
-        difference = dyad.difference(plus, minus, activation, apical)
-        if activation == "identity":
+            return Wake(plus, minus, self.mean(plus, minus), plus - minus)
+        assert apical is not None
+        difference = f.difference(plus, minus, apical)
+        if f.linear:
             # A linear dyad's mean is a + (αw⁺ − (1−α)w⁻)Δ. Taking it from the states would round,
             # and the rounding would look like news.
             tilt = self.alpha * w_plus - (1.0 - self.alpha) * w_minus
-            mean = dyad.relax(dyad.identity, basal, apical, tilt)
+            mean = dyad.relax(f, basal, apical, tilt)
         else:
             mean = self.mean(plus, minus)
         return Wake(plus, minus, mean, difference)

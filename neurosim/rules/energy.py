@@ -4,7 +4,7 @@
 
 With all others held, E is least in the states of population k at
 s_k = f_k(a_k + c W_{k+1}ᵀ s_{k+1}), so that is what a neuron does when it wakes: G = ½s² for the
-identity, on s ≥ 0 for relu, on [0, 1] for hard_sigmoid; for tanh see `objective.convex`. c is 1
+identity, on s ≥ 0 for relu, on [0, 1] for hard_sigmoid; see `Activation.inverse_primitive`. c is 1
 but in contrastive Hebbian learning.
 
 Where a projection pools by maximum, s_{k−1} takes the feedback of the present winners. That is the
@@ -53,8 +53,7 @@ class EnergyRule(Rule):
     def wake(self, woken: Woken) -> Wake:
         if woken.strength is not None:
             return self.wake_output(woken, woken.strength)
-        f = dyad.ACTIVATIONS[woken.activation]
-        return one(dyad.relax(f, woken.basal, woken.apical, self.feedback_gain))
+        return one(dyad.relax(woken.activation, woken.basal, woken.apical, self.feedback_gain))
 
 
 class NudgedEnergyRule(EnergyRule):
@@ -76,10 +75,10 @@ class NudgedEnergyRule(EnergyRule):
         return self.readout == "static"
 
     def check_loss(self, loss: Loss) -> None:
-        if self.readout == "state" and loss.name != "squared_error":
+        if self.readout == "state" and loss.kind != "squared_error":
             raise ConfigurationError(
                 f"the readout 'state' is nudged by the closed form of squared_error, not of "
-                f"{loss.name}; use the readout 'static', which takes any loss",
+                f"{loss.kind}; use the readout 'static', which takes any loss",
                 "loss",
             )
 
@@ -105,8 +104,7 @@ class NudgedEnergyRule(EnergyRule):
         if self.readout == "static":
             return Wake(basal, basal, basal, woken.force)
         stiffness = 0.0 if woken.force is None else strength
-        f = dyad.ACTIVATIONS[woken.activation]
-        return one(dyad.relax(f, basal, woken.pull, 1.0, stiffness=stiffness))
+        return one(dyad.relax(woken.activation, basal, woken.pull, 1.0, stiffness=stiffness))
 
 
 def one(state: Tensor) -> Wake:

@@ -9,11 +9,10 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from neurosim.base import ConfigurationError, Count, Positive, register
+from neurosim.maths import Activation
 from neurosim.network import Network
 from neurosim.rules.base import Phase
 from neurosim.rules.energy import FREE_RUNS, NudgedEnergyRule, Readout
-
-HOLOMORPHIC = ("identity", "tanh")
 
 
 @register("holomorphic_ep")
@@ -60,12 +59,13 @@ class HolomorphicEP(NudgedEnergyRule):
 
     def check_network(self, network: Network) -> None:
         super().check_network(network)
+        able = [name for name, member in Activation.family.items() if member.holomorphic]
         for population in network.dyadic:
-            if population.activation not in HOLOMORPHIC:
+            if not population.activation.holomorphic:
                 raise ConfigurationError(
                     f"the population {population.name!r} has the activation "
-                    f"{population.activation!r}, which is not holomorphic; use one of "
-                    f"{', '.join(HOLOMORPHIC)}, or the rule equilibrium_propagation",
+                    f"{str(population.activation)!r}, which is not holomorphic; use one of "
+                    f"{', '.join(able)}, or the rule equilibrium_propagation",
                     "rule",
                 )
         for projection in network.projections:

@@ -43,9 +43,9 @@ class LPOM(Rule):
         return False
 
     def check_loss(self, loss: Loss) -> None:
-        if loss.name != "squared_error":
+        if loss.kind != "squared_error":
             raise ConfigurationError(
-                f"the output of lpom is the closed form of squared_error, not of {loss.name}; use "
+                f"the output of lpom is the closed form of squared_error, not of {loss.kind}; use "
                 "the loss 'squared_error'",
                 "loss",
             )
@@ -63,10 +63,9 @@ class LPOM(Rule):
         return nudge.target * self.beta
 
     def wake(self, woken: Woken) -> Wake:
-        activation, damping = woken.activation, woken.damping
+        f, damping = woken.activation, woken.damping
         basal, apical = woken.basal, woken.pull
         stiffness = 0.0 if woken.force is None else self.beta
-        f = dyad.ACTIVATIONS[activation]
         predicted = f(basal)
         if apical is None and not damping:
             return Wake(predicted, predicted, predicted, None)
@@ -74,11 +73,12 @@ class LPOM(Rule):
             f, basal, apical, 1.0, state=woken.plus, damping=damping, stiffness=stiffness
         )
         if damping:
-            difference = dyad.difference(state, predicted)
-        elif stiffness:
+            difference = state - predicted
+            return Wake(state, predicted, state, difference)
+        assert apical is not None
+        if stiffness:
             # (a + Δ)/(1 + β) − a of a linear dyad, without the cancellation.
-            assert apical is not None
             difference = apical.sub(basal, alpha=stiffness) / (1.0 + stiffness)
         else:
-            difference = dyad.difference(state, predicted, activation, apical)
+            difference = f.difference(state, predicted, apical)
         return Wake(state, predicted, state, difference)

@@ -16,7 +16,7 @@ from neurosim.documents import Document
 from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
 from neurosim.learning import Evaluation
-from neurosim.maths import LossName, Precision
+from neurosim.maths import Loss, Precision
 from neurosim.network import Feedback
 from neurosim.rules import DualPropagation, Rule
 from neurosim.scenario.sections.channels import ChannelsSection, FaultsSection
@@ -122,7 +122,7 @@ class ScenarioFile:
     ] = None
     data: DataSource
     rule: Rule = DualPropagation()
-    loss: LossName = "squared_error"
+    loss: Loss = Loss.of("squared_error")
     init: Annotated[
         Init, says("start each inference anew, from one pass up, or where the last one ended")
     ] = "feedforward"

@@ -22,7 +22,6 @@ from neurosim.data import Dataset, Split
 from neurosim.documents import Document, NodePath
 from neurosim.documents import document as documents
 from neurosim.learning import Memory, OptimizerChoice, Trainer, TrainingPlan, estimate
-from neurosim.maths import LOSSES
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, overridden
 from neurosim.scenario.located import located
@@ -70,7 +69,7 @@ class Scenario:
         rule = file.rule
         self._check_cycle([] if rule.prediction == "settled" else intervals)
         with located(document, ()):
-            rule.check_loss(LOSSES[file.loss])
+            rule.check_loss(file.loss)
         if rule.prediction == "settled":
             self._check_settled(file.rule.kind)
         for key in ("optimizer", "learning_rate"):

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from neurosim.base import ConfigurationError, Count, Described, NetworkError
-from neurosim.network import MAX_DYADS, Network, Population
+from neurosim.maths import MAX_DYADS
+from neurosim.network import Network, Population
 from neurosim.tensors import Ints, Selection, Whole
 
 UnitKind = Literal["neuron", "channel", "column", "tile", "block", "population"]

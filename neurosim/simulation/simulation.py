@@ -12,7 +12,7 @@ from torch import Tensor
 from neurosim.base import NEVER, InputError, StateError, check_choices, check_counts, stream
 from neurosim.channels import Channels, Moment
 from neurosim.dynamics import Compute, Counts, News, Phases, State, Ticker, learn_feedback
-from neurosim.maths import LOSSES, LossName, Precision, check_precision
+from neurosim.maths import Loss, Precision, check_precision
 from neurosim.measures import Probe, ProbeKind, Recorder, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
@@ -51,7 +51,7 @@ class Simulation(Resumable):
         *,
         schedule: Schedule,
         rule: Rule | None = None,
-        loss: LossName = "squared_error",
+        loss: Loss | str = "squared_error",
         channels: Channels | None = None,
         faults: Faults | None = None,
         init: Init = "feedforward",
@@ -66,7 +66,7 @@ class Simulation(Resumable):
         seed: int = 0,
     ) -> None:
         self.rule = rule if rule is not None else DualPropagation()
-        check_choices(loss=(loss, LossName), init=(init, Init), compute=(compute, Compute))
+        check_choices(init=(init, Init), compute=(compute, Compute))
         check_choices(processes=(processes, Processes))
         check_counts(learn_every=learn_every)
         check_counts(0, nudge_after=nudge_after)
@@ -75,7 +75,7 @@ class Simulation(Resumable):
         self.probes = tuple(p if isinstance(p, Probe) else Probe(p) for p in probes)
         check_start(init, self.rule, network)
         check_probes(self.probes, network, self.rule)
-        self.loss = LOSSES[loss]
+        self.loss = Loss.of(loss)
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
         self.device = resolve_device(device)

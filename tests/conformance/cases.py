@@ -15,7 +15,6 @@ import neurosim as ns
 from neurosim.conformance.simulations import Setup
 from neurosim.conformance.worlds import batches_of as make_data
 from neurosim.conformance.worlds import learning, loss_for, model_of
-from neurosim.maths.losses import LossName
 from neurosim.rules import Rule
 
 # ---- networks ------------------------------------------------------------------------------------
@@ -105,7 +104,7 @@ class Phased:
 
     rule: Rule
     networks: tuple[str, ...]
-    loss: LossName
+    loss: str
 
 
 PHASED = {

@@ -9,11 +9,13 @@ import pytest
 import neurosim.rules
 from neurosim.base.kinds import FAMILIES
 from neurosim.conformance import Check, attempt, checks_of
+from neurosim.maths import Pool, Pool2d
 from neurosim.schedules import Lazy, Parallel, Periodic, Poisson, RandomOrder, Replay, Sweep
 
 assert neurosim.rules  # its members are registered
 # Where default values do not do, or make an inference longer than what is checked needs.
 EXAMPLES: dict[str, list[Any]] = {
+    "pool": [Pool2d((2, 6, 5), (2, 3, 2), Pool(kind)) for kind in ("max", "avg")],
     "lazy": [Lazy(14.0)],
     "parallel": [Parallel(8)],
     "periodic": [Periodic(period=2.5, spread=0.3, jitter=0.5, duration=9.0)],

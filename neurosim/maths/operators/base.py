@@ -1,22 +1,33 @@
-"""What a projection does to the messages that cross it: linear operators and their adjoints.
+"""What a projection does to the messages that cross it: linear maps and their transposes.
 
-Every operator maps the pre-synaptic mean s̄ (B, *pre) to a basal contribution (B, *post), maps the
+A projection maps the pre-synaptic mean s̄ (B, *pre) to a basal contribution (B, *post), maps the
 post-synaptic difference δ (B, *post) back to an apical contribution (B, *pre), and turns the two
-into the gradient of its weight. All three exist for every dyad, or for a `Selection` of the dyads
-that receive. Where a max-pool is involved, the winners of the forward operation are passed on to
-the other two.
+into the gradient of its weight. The first two exist for every dyad, or for a `Selection` of the
+dyads that receive. Where a max-pool is involved, the winners of the basal operation are passed on
+to the other two.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
+from typing import ClassVar, Self
 
+import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from neurosim.base import NetworkError
+from neurosim.base import Kind, NetworkError, stream
 from neurosim.tensors import Pair, Selection, Shape, rows
+
+MAX_DYADS = 10**8  # what a simulation can number and keep clocks for
+
+Maybe = Tensor | None  # a weight, a bias or winners, where there are any
+Part = Selection | None  # of the dyads; None for all
+Basal = tuple[Tensor, Tensor | None]  # potentials, and the winners of a max-pool
 
 # How many multiply-adds the copying of one gathered value costs. Rows of a weight are contiguous,
 # columns are not; patches are what kernels see of a plane, which comes in larger pieces where the
@@ -28,9 +39,12 @@ PATCH_GATHER_COST = 64
 POSITION_GATHER_COST = 16
 POOL_GATHER_COST = 2
 
+_NOTHING = 1e-9  # products of marks, which are at least 1, are larger than what rounding leaves
+_CHUNK = 2**24  # values at a time, where synapses are counted
+
 
 def gather_pays(selected: int, total: int, uses: int, cost: int) -> bool:
-    """Whether gathering what ``selected`` of ``total`` outputs need beats computing all of them.
+    """Says if gathering what ``selected`` of ``total`` outputs need beats computing all of them.
 
     The one place where partial and dense computing are weighed: copying a value costs as much as
     ``cost`` multiply-adds, and each copied value saves none of its own ``uses``: a weight is used
@@ -40,19 +54,88 @@ def gather_pays(selected: int, total: int, uses: int, cost: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Operator(ABC):
-    """A linear map from dyads of shape ``pre`` to dyads of shape ``post`` (without the batch)."""
+class Operator(Kind, ABC, family="operator", key="op"):
+    """Base of operators: frozen dataclasses that map dyads of shape ``pre`` to shape ``post``.
+
+    A subclass defines `forward` and `adjoint`, linear in their messages and in the weight, and
+    `weight_shape` if it has a weight. All else follows from these three. What is cheaper in closed
+    form can be defined too: reach and fan-out, or a selection of dyads (`SelectiveOperator`). A
+    network file says the fields besides ``pre`` and ``post``.
+    """
+
+    given: ClassVar[tuple[str, ...]] = ("pre", "post")
+    reserved: ClassVar[tuple[str, ...]] = (
+        *("name", "from", "to", "shape", "activation", "bias", "feedback"),
+        *("input", "dense", "conv", "layers"),
+    )
+    bounded: ClassVar[bool] = False  # says that without a weight, the spectral norm is at most 1
 
     pre: Shape
     post: Shape
+
+    # ---- the linear map --------------------------------------------------------------------------
+
+    @abstractmethod
+    def forward(self, mean: Tensor, weight: Maybe) -> Tensor:
+        """Returns W s̄ (B, *post) of means s̄ (B, *pre)."""
+
+    @abstractmethod
+    def adjoint(self, difference: Tensor, weight: Maybe) -> Tensor:
+        """Returns Wᵀ δ (B, *pre) of differences δ (B, *post)."""
 
     @property
     def weight_shape(self) -> Shape | None:
         """Shape of the weight, or None for an operator without one."""
         return None
 
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe = None) -> Tensor:
+        """Returns Σ over the batch of δ s̄ᵀ, in the weight's shape; by autograd of `forward`."""
+        if self.weight_shape is None:
+            raise NetworkError(f"{type(self).__name__} has no weight")
+        with torch.enable_grad():
+            weight = mean.new_zeros(self.weight_shape).requires_grad_()
+            (found,) = torch.autograd.grad(self.forward(mean, weight), weight, difference)
+        return found
+
+    @classmethod
+    def example(cls) -> list[Self]:
+        """Returns operators of this kind that the checks of a plugin try, of some small shapes."""
+        found = []
+        for pre in ((6,), (2, 6, 5)):
+            with suppress(NetworkError):  # it is not for this one
+                made = cls(pre, pre)
+                found.append(replace(made, post=made.output_shape))
+        return found
+
+    # ---- its geometry ----------------------------------------------------------------------------
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape that the operator makes of ``pre``; must be ``post``.
+
+        Raises:
+            NetworkError: where it can make nothing of ``pre``.
+        """
+        try:
+            mean = torch.empty(1, *self.pre, device="meta")
+            shape = self.weight_shape
+            weight = None if shape is None else torch.empty(shape, device="meta")
+            return tuple(self.forward(mean, weight).shape[1:])
+        except (RuntimeError, TypeError, IndexError) as error:
+            said = str(error).splitlines()[0]
+            raise NetworkError(f"{type(self).__name__} fails on {list(self.pre)}: {said}") from None
+
+    @property
+    def fans(self) -> Pair:
+        """(fan-in, fan-out) of the weight, for its initialization; (0, 0) without a weight."""
+        if self.weight_shape is None:
+            return 0, 0
+        sent, received = self._synapses
+        return int(received.max()), int(sent.max())
+
     @property
     def pre_size(self) -> int:
+        """Number of pre-synaptic dyads."""
         return prod(self.pre)
 
     @property
@@ -61,68 +144,121 @@ class Operator(ABC):
         return self
 
     @property
-    def output_shape(self) -> Shape:
-        """The shape that the operator makes of ``pre``; must be ``post``. Raises NetworkError."""
-        return self.post
-
-    @property
-    def fans(self) -> Pair:
-        """(fan-in, fan-out) of the weight, for its initialization; (0, 0) without a weight."""
-        return 0, 0
-
-    @property
     def has_winners(self) -> bool:
-        """Whether `forward` returns max-pool winners."""
+        """Says if `basal` returns max-pool winners."""
         return False
 
+    def forward_reach(self, sent: Tensor) -> Tensor:
+        """Marks the post-synaptic dyads that have a synapse with a marked pre-synaptic one."""
+        marks = _marks(self.pre).to(sent.device) * sent
+        return self.forward(marks[None], self._marked(sent))[0].abs() > _NOTHING
+
+    def backward_reach(self, sent: Tensor) -> Tensor:
+        """Marks the pre-synaptic dyads that have a synapse with a marked post-synaptic one."""
+        marks = _marks(self.post).to(sent.device) * sent
+        return self.adjoint(marks[None], self._marked(sent))[0].abs() > _NOTHING
+
+    def forward_fan_out(self) -> int | Tensor:
+        """Counts the synapses of each pre-synaptic dyad before pooling.
+
+        Returns:
+            One number, or an array that expands to ``pre``.
+        """
+        return self._synapses[0]
+
+    def backward_fan_out(self) -> int | Tensor:
+        """Counts the synapses of each post-synaptic dyad before pooling, in the same form."""
+        return self._synapses[1]
+
+    @cached_property
+    def _weights(self) -> Tensor | None:
+        return None if self.weight_shape is None else _marks(self.weight_shape)
+
+    def _marked(self, like: Tensor) -> Tensor | None:
+        return None if self._weights is None else self._weights.to(like.device)
+
+    @cached_property
+    def _synapses(self) -> tuple[Tensor, Tensor]:
+        """How many synapses pre- and post-synaptic dyads have: what a mark on one of them reaches.
+
+        One dyad after the other, so that a closed form pays for large populations.
+        """
+        size = prod(self.pre)
+        sent = torch.empty(size, dtype=torch.int64)
+        received = torch.zeros(self.post, dtype=torch.int64)
+        step = max(1, _CHUNK // max(size, prod(self.post)))
+        for first in range(0, size, step):
+            some = torch.arange(first, min(first + step, size))
+            marks = F.one_hot(some, size).double().view(-1, *self.pre)
+            there = self.forward(marks, self._weights).abs() > _NOTHING
+            sent[some] = there.flatten(1).sum(1)
+            received += there.sum(0)
+        return sent.view(self.pre), received
+
+    # ---- what dyads receive ----------------------------------------------------------------------
+
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
+        """Returns W s̄ (+ b) and winners, of all dyads or as `Selection.take` has it."""
+        values = _own(self.forward(mean.contiguous(), weight), mean)
+        values = add_bias(values, bias, None)
+        return values if selection is None else selection.take(values), None
+
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
+        """Returns Wᵀ δ, of all pre-synaptic dyads or of a selection of them."""
+        values = _own(self.adjoint(difference.contiguous(), weight), difference)
+        return values if selection is None else selection.take(values)
+
     def forward_selects(self, selection: Selection, batch: int) -> bool:
-        """Whether `forward` computes just the selected dyads, and gains by it."""
+        """Says if `basal` computes just the selected dyads, and gains by it."""
         del selection, batch
         return False
 
     def adjoint_selects(self, selection: Selection, batch: int) -> bool:
-        """Whether `adjoint` computes just the selected dyads, and gains by it."""
+        """Says if `apical` computes just the selected dyads, and gains by it."""
         del selection, batch
         return False
 
-    @abstractmethod
-    def forward(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Basal contribution W s̄ (+ b) and winners, of all dyads or as `Selection.take` has it."""
+
+class SelectiveOperator(Operator):
+    """Base of operators that deal with bias, winners and selections of dyads by themselves.
+
+    A subclass defines `basal` and `apical`, and its linear map is what they do with all dyads.
+    """
+
+    def forward(self, mean: Tensor, weight: Maybe) -> Tensor:
+        return self.basal(mean, weight, None, None)[0]
+
+    def adjoint(self, difference: Tensor, weight: Maybe) -> Tensor:
+        return self.apical(difference, weight, None, None)
 
     @abstractmethod
-    def adjoint(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
-        """Apical contribution Wᵀ δ, of all pre-synaptic dyads or of a selection of them."""
-
-    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
-        """Σ over the batch of δ s̄ᵀ, in the weight's shape."""
-        raise NetworkError(f"{type(self).__name__} has no weight")
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal: ...
 
     @abstractmethod
-    def forward_reach(self, sent: Tensor) -> Tensor:
-        """Which post-synaptic dyads have a synapse with a marked pre-synaptic one (boolean)."""
+    def apical(
+        self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part
+    ) -> Tensor: ...
 
-    @abstractmethod
-    def backward_reach(self, sent: Tensor) -> Tensor:
-        """Which pre-synaptic dyads have a synapse with a marked post-synaptic one (boolean)."""
+    def forward_selects(self, selection: Selection, batch: int) -> bool:
+        return True
 
-    @abstractmethod
-    def forward_fan_out(self) -> int | Tensor:
-        """Synapses of each pre-synaptic dyad before pooling: one number, or a map (H, W)."""
-
-    @abstractmethod
-    def backward_fan_out(self) -> int | Tensor:
-        """Synapses of each post-synaptic dyad before pooling: one number, or a map (H', W')."""
+    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
+        return True
 
 
-def add_bias(values: Tensor, bias: Tensor | None, selection: Selection | None) -> Tensor:
+def _marks(shape: Shape) -> Tensor:
+    """Values from 1 to 2 of which no sum with fixed factors vanishes but by a miracle."""
+    return torch.from_numpy(1.0 + stream(0, "marks").random(shape))
+
+
+def _own(values: Tensor, sent: Tensor) -> Tensor:
+    """The values in an array of their own: what was sent is overwritten when it is sent again."""
+    values = values.contiguous()
+    shared = values.untyped_storage().data_ptr() == sent.untyped_storage().data_ptr()
+    return values.clone() if shared else values
+
+
+def add_bias(values: Tensor, bias: Maybe, selection: Part) -> Tensor:
     """Adds one value per dyad on (N,), or per conv channel on (C, H, W), to all or the selected."""
     if bias is None:
         return values

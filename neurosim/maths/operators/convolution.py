@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from pydantic import Field
 from torch import Tensor
 from torch.nn import grad
 
-from neurosim.base import NetworkError
+from neurosim.base import NetworkError, Written, register
 from neurosim.maths.operators.base import (
     PATCH_GATHER_COST,
     POSITION_GATHER_COST,
-    Operator,
+    Basal,
+    Maybe,
+    Part,
+    SelectiveOperator,
     gather_pays,
 )
-from neurosim.maths.operators.pooling import Pool, input_gradient, window_output, window_transpose
-from neurosim.maths.operators.windows import Windows, correlate, correlate_few, few_pay, needed
+from neurosim.maths.operators.pooling import Pool, PoolChoice
+from neurosim.maths.operators.sliding import (
+    MarginPerAxis,
+    Margins,
+    Sizes,
+    Sliding,
+    Windows,
+    both,
+    correlate,
+    correlate_few,
+    few_pay,
+    needed,
+)
 from neurosim.tensors import (
     Ints,
     Pair,
-    Selection,
     Shape,
     by_position,
     for_library,
@@ -30,34 +46,48 @@ from neurosim.tensors import (
     rows,
 )
 
+_SAME: Any = "same"
 
+
+@register("conv")
 @dataclass(frozen=True)
-class Conv2d(Operator):
+class Conv2d(Sliding, SelectiveOperator):
     """Convolution (cross-correlation, as torch has it), then pooling if ``pool`` is given.
 
-    ``kernel``, ``stride`` and ``padding`` (zeros) are (height, width).
+    ``kernel``, ``stride`` and ``padding`` (zeros) are (height, width). The padding "same" keeps
+    the size where the stride is 1, and needs an odd kernel; "valid" is none.
     """
 
-    kernel: Pair = (3, 3)
-    stride: Pair = (1, 1)
-    padding: Pair = (1, 1)
-    pool: Pool | None = None
+    kernel: Sizes = (3, 3)
+    stride: Sizes = (1, 1)
+    padding: Annotated[Margins, Written(Literal["same", "valid"] | MarginPerAxis)] = _SAME
+    pool: Annotated[
+        Pool | None, Written(PoolChoice | None), Field(description="pooling before the activation")
+    ] = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pool", Pool.of(self.pool))
+        if isinstance(self.padding, str):
+            object.__setattr__(self, "padding", _margins(both(self.kernel), self.padding))
+        super().__post_init__()
 
     @property
     def output_shape(self) -> Shape:
-        if len(self.post) != 3:
-            raise NetworkError(f"conv needs a target of shape [C, H, W], not {list(self.post)}")
         return self.middle if self.pool is None else self.pool.output(self.middle)
 
     @property
     def unpooled(self) -> Conv2d:
         return replace(self, post=self.middle, pool=None)
 
-    @property
+    @cached_property
     def middle(self) -> Shape:
         """(C, H, W) after the convolution, before pooling."""
-        size = window_output(self.pre, self.kernel, self.stride, self.padding, "conv")
-        return (self.post[0], *size)
+        return (self.post[0], *self.plane(self.pre, "conv"))
+
+    @cached_property
+    def _seen(self) -> Windows:
+        """What the kernels see of (C, H, W)."""
+        return self.windows(self.pre)
 
     @property
     def weight_shape(self) -> Shape:
@@ -71,28 +101,12 @@ class Conv2d(Operator):
     def has_winners(self) -> bool:
         return self.pool is not None and self.pool.kind == "max"
 
-    @property
-    def windows(self) -> Windows:
-        """What the kernels see of (C, H, W)."""
-        return Windows((self.pre[1], self.pre[2]), self.kernel, self.stride, self.padding)
-
     def _gathers(self, positions: int, channels: int, array: Tensor) -> bool:
-        """Whether to gather patches of an array at so many positions, for so many channels each."""
+        """Says if it pays to gather patches at so many positions, for so many channels each."""
         cost = POSITION_GATHER_COST if lies_by_position(array) else PATCH_GATHER_COST
         return gather_pays(positions, prod(self.middle[1:]), channels, cost)
 
-    def forward_selects(self, selection: Selection, batch: int) -> bool:
-        """At worst all positions of some channels are computed."""
-        del selection, batch
-        return True
-
-    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
-        del selection, batch
-        return True
-
-    def forward(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         assert weight is not None
         if selection is None:
             return self._whole_forward(mean, weight, bias)
@@ -107,13 +121,11 @@ class Conv2d(Operator):
         """An average over padded windows would average the bias with zeros: it is added after."""
         return self.pool is not None and self.pool.kind == "avg"
 
-    def _whole_forward(
-        self, mean: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _whole_forward(self, mean: Tensor, weight: Tensor, bias: Maybe) -> Basal:
         """All positions of the channels whose weights and biases are given."""
         early = None if self._late else bias
         if self.stride == (1, 1) and few_pay(weight, mean):
-            middle = correlate_few(weight, mean, self.windows, kept=len(weight) == self.post[0])
+            middle = correlate_few(weight, mean, self._seen, kept=len(weight) == self.post[0])
             middle = middle if early is None else middle.add_(early[:, None, None])
         else:
             mean = for_library(mean)
@@ -126,8 +138,8 @@ class Conv2d(Operator):
         return pooled, winners
 
     def _some_forward(
-        self, mean: Tensor, weight: Tensor, bias: Tensor | None, positions: Ints
-    ) -> tuple[Tensor, Tensor | None] | None:
+        self, mean: Tensor, weight: Tensor, bias: Maybe, positions: Ints
+    ) -> Basal | None:
         """The same at n positions: (B, C, n) each; None where it does not pay.
 
         Before pooling those under the windows are computed: Σ over c, t of W[c', c, t] x[c, at t].
@@ -136,7 +148,7 @@ class Conv2d(Operator):
         before, where = needed(taps)
         if not self._gathers(len(before), len(weight), mean):
             return None
-        values = correlate(weight, mean.flatten(2), self.windows.covered(before))
+        values = correlate(weight, mean.flatten(2), self._seen.covered(before))
         if bias is not None and not self._late:
             values = values + bias[:, None]
         if self.pool is None:
@@ -146,18 +158,12 @@ class Conv2d(Operator):
             pooled = pooled + bias[:, None]
         return pooled, winners
 
-    def _unpooled(self, difference: Tensor, winners: Tensor | None) -> Tensor:
+    def _unpooled(self, difference: Tensor, winners: Maybe) -> Tensor:
         if self.pool is None:
             return difference
         return self.pool.adjoint(difference, self.middle, winners)
 
-    def adjoint(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         assert weight is not None
         if selection is None:
             return self._whole_adjoint(difference, weight, winners)
@@ -167,7 +173,7 @@ class Conv2d(Operator):
             return selection.cut(self._some_adjoint(difference, weight, winners, positions))
         return selection.cut(self._whole_adjoint(difference, weight, winners))
 
-    def _whole_adjoint(self, difference: Tensor, weight: Tensor, winners: Tensor | None) -> Tensor:
+    def _whole_adjoint(self, difference: Tensor, weight: Tensor, winners: Maybe) -> Tensor:
         """All positions of the pre-synaptic channels whose weights are given."""
         size = (len(difference), weight.shape[1], *self.pre[1:])
         middle = self._unpooled(difference, winners)
@@ -175,20 +181,20 @@ class Conv2d(Operator):
         if self.stride == (1, 1) and few_pay(turned, middle):
             # Of windows that move by one the adjoint is a convolution too, with the kernel turned.
             margin = self.kernel[0] - 1 - self.padding[0], self.kernel[1] - 1 - self.padding[1]
-            windows = Windows(self.windows.output, self.kernel, (1, 1), margin)
+            windows = Windows(self._seen.output, self.kernel, (1, 1), margin)
             kept = len(turned) == self.pre[0]
             return correlate_few(turned.flip(2, 3), middle, windows, kept=kept)
-        return input_gradient(size, weight, middle, self.stride, self.padding)
+        return self.input_gradient(size, weight, middle)
 
     def _some_adjoint(
-        self, difference: Tensor, weight: Tensor, winners: Tensor | None, positions: Ints
+        self, difference: Tensor, weight: Tensor, winners: Maybe, positions: Ints
     ) -> Tensor:
         """The same at n positions, (B, C, n): Σ over c', t of W[c', c, t] δ[c', that has it at t].
 
         Of a pooled difference only what these positions need is sent back.
         """
         turned = weight.transpose(0, 1)  # (C, C', kh, kw)
-        index = self.windows.covering(positions)
+        index = self._seen.covering(positions)
         if self.pool is not None:
             before, places = needed(index)
             if self.pool.gathers(len(before), self.middle):
@@ -198,37 +204,38 @@ class Conv2d(Operator):
         middle = by_position(middle) if lies_by_position(difference) else middle
         return correlate(turned, middle.flatten(2), index)
 
-    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe = None) -> Tensor:
         middle = self._unpooled(difference, winners)
         back: Tensor = grad.conv2d_weight(  # type: ignore[no-untyped-call]
             for_library(mean), self.weight_shape, for_library(middle), self.stride, self.padding
         )
         return back.contiguous()  # as the weight is, whatever the order of the states
 
-    def _positions(self) -> Tensor:
-        ones = torch.ones(1, 1, *self.pre[1:], dtype=torch.float64)
-        return F.conv2d(ones, ones.new_ones(1, 1, *self.kernel), None, self.stride, self.padding)[0]
-
     def forward_reach(self, sent: Tensor) -> Tensor:
-        plane = sent.any(0, keepdim=True).float()
-        ones = plane.new_ones(1, 1, *self.kernel)
-        middle = F.conv2d(plane[None], ones, None, self.stride, self.padding)[0]
+        middle = self.gather(sent.any(0, keepdim=True).float())
         reach = middle if self.pool is None else self.pool.gather(middle)
         return (reach > 0.5).expand(self.post)
 
     def backward_reach(self, sent: Tensor) -> Tensor:
         plane = sent.any(0, keepdim=True).float()
         middle = plane if self.pool is None else self.pool.spread(plane, self.middle).clamp(max=1)
-        reach = window_transpose(middle, self.pre[1:], self.kernel, self.stride, self.padding)
-        return (reach > 0.5).expand(self.pre)
+        return (self.spread(middle, self.pre) > 0.5).expand(self.pre)
 
     def forward_fan_out(self) -> Tensor:
         middle = torch.ones(1, *self.middle[1:], dtype=torch.float64)
-        synapses = window_transpose(middle, self.pre[1:], self.kernel, self.stride, self.padding)
-        return (synapses[0] * self.post[0]).round().long()
+        return (self.spread(middle, self.pre)[0] * self.post[0]).round().long()
 
     def backward_fan_out(self) -> Tensor:
-        taps = self._positions()
+        taps = self.gather(torch.ones(1, *self.pre[1:], dtype=torch.float64))
         if self.pool is not None:
             taps = self.pool.gather(taps)
         return (taps[0] * self.pre[0]).round().long()
+
+
+def _margins(kernel: Pair, said: str) -> Any:
+    """The numbers that a padding in words stands for; other words as they are."""
+    if said == "same" and not all(size % 2 for size in kernel):
+        raise NetworkError(
+            f"padding 'same' needs an odd kernel, not {list(kernel)}; give it in numbers"
+        )
+    return {"same": tuple(size // 2 for size in kernel), "valid": (0, 0)}.get(said, said)

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from neurosim.base import register
 from neurosim.maths.operators.base import (
     COLUMN_GATHER_COST,
     ROW_GATHER_COST,
-    Operator,
+    Basal,
+    Maybe,
+    Part,
+    SelectiveOperator,
     add_bias,
     gather_pays,
 )
 from neurosim.tensors import Pair, Selection, Shape, shaped
 
 
+@register("dense")
 @dataclass(frozen=True)
-class Dense(Operator):
+class Dense(SelectiveOperator):
     """W s̄ with a weight (post, pre); arrays are flattened in the order C, H, W."""
 
     @property
     def weight_shape(self) -> Shape:
         return prod(self.post), prod(self.pre)
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.post
 
     @property
     def fans(self) -> Pair:
@@ -36,9 +46,7 @@ class Dense(Operator):
     def adjoint_selects(self, selection: Selection, batch: int) -> bool:
         return gather_pays(selection.count, prod(self.pre), batch, COLUMN_GATHER_COST)
 
-    def forward(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         assert weight is not None
         if bias is not None and len(self.post) == 3:  # one value per conv channel
             bias = bias[:, None].expand(-1, prod(self.post[1:])).reshape(-1)
@@ -48,20 +56,14 @@ class Dense(Operator):
         some = None if bias is None else bias.index_select(0, selection.flat)
         return shaped(F.linear(mean.flatten(1), rows, some), selection), None
 
-    def adjoint(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         assert weight is not None
         flat = difference.flatten(1)
         if selection is None:
             return (flat @ weight).view(-1, *self.pre)
         return shaped(flat @ weight.index_select(1, selection.flat), selection)
 
-    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Tensor | None) -> Tensor:
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe = None) -> Tensor:
         return difference.flatten(1).T @ mean.flatten(1)
 
     def forward_reach(self, sent: Tensor) -> Tensor:
@@ -77,39 +79,21 @@ class Dense(Operator):
         return prod(self.pre)
 
 
-def _copied(array: Tensor, selection: Selection | None) -> Tensor:
-    """A copy: what a dyad saw when it woke must not change when the sender's message does."""
-    return array.clone() if selection is None else selection.take(array)
-
-
+@register("identity")
 @dataclass(frozen=True)
-class Identity(Operator):
+class Identity(SelectiveOperator):
     """s̄ itself, as in a residual connection; it has no weight."""
+
+    bounded: ClassVar[bool] = True
 
     @property
     def output_shape(self) -> Shape:
         return self.pre
 
-    def forward_selects(self, selection: Selection, batch: int) -> bool:
-        del selection, batch
-        return True
-
-    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
-        del selection, batch
-        return True
-
-    def forward(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         return add_bias(_copied(mean, selection), bias, selection), None
 
-    def adjoint(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         return _copied(difference, selection)
 
     def forward_reach(self, sent: Tensor) -> Tensor:
@@ -123,3 +107,8 @@ class Identity(Operator):
 
     def backward_fan_out(self) -> int:
         return 1
+
+
+def _copied(array: Tensor, selection: Part) -> Tensor:
+    """A copy: what a dyad saw when it woke must not change when the sender's message does."""
+    return array.clone() if selection is None else selection.take(array)

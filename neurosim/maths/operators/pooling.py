@@ -4,79 +4,78 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from neurosim.base import NetworkError
-from neurosim.maths.operators.base import POOL_GATHER_COST, Operator, add_bias, gather_pays
-from neurosim.maths.operators.windows import NOWHERE, Windows, at, packed
-from neurosim.tensors import Ints, Pair, Selection, Shape, blank, for_library, rows, upload
+from neurosim.base import Described, NetworkError, Written, register
+from neurosim.maths.operators.base import (
+    POOL_GATHER_COST,
+    Basal,
+    Maybe,
+    Part,
+    SelectiveOperator,
+    add_bias,
+    gather_pays,
+)
+from neurosim.maths.operators.sliding import (
+    NOWHERE,
+    Margins,
+    OnePerAxis,
+    Sizes,
+    Sliding,
+    at,
+    packed,
+)
+from neurosim.tensors import Ints, Shape, blank, for_library, rows, upload
 
 # From so many channels on torch's max-pooling on the CPU is faster with the channels last, although
 # what is pooled has to be reordered before and after; gradients would stay reordered.
 WIDE = 8
 
-
-def window_output(shape: Shape, kernel: Pair, stride: Pair, padding: Pair, what: str) -> Pair:
-    """Positions that a sliding window has on (C, H, W). Raises NetworkError where there is none."""
-    if len(shape) != 3:
-        raise NetworkError(f"{what} needs an input of shape [C, H, W], not {list(shape)}")
-    sizes = [
-        (size + 2 * p - k) // s + 1
-        for size, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True)
-    ]
-    if min(sizes) < 1:
-        raise NetworkError(
-            f"{what} kernel {list(kernel)} does not fit the input {list(shape)} with padding "
-            f"{list(padding)}"
-        )
-    return sizes[0], sizes[1]
-
-
-def window_transpose(
-    reach: Tensor, size: Shape, kernel: Pair, stride: Pair, padding: Pair
-) -> Tensor:
-    ones = reach.new_ones(1, 1, *kernel)
-    batch = (reach.shape[0], 1, *size)
-    return input_gradient(batch, ones, reach[:, None], stride, padding)[:, 0]
-
-
-def input_gradient(
-    size: Shape, weight: Tensor, output: Tensor, stride: Pair, padding: Pair
-) -> Tensor:
-    """The adjoint of a convolution: from (B, C', H', W') to ``size`` = (B, C, H, W)."""
-    output = for_library(output)
-    back: Tensor
-    back, *_ = torch.ops.aten.convolution_backward(
-        *(output, blank(size, output), weight, None, stride, padding, (1, 1), False, (0, 0), 1),
-        (True, False, False),
-    )
-    return back
+PoolKind = Literal["max", "avg"]
+_KERNEL: Any = None  # a stride that is the kernel
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Pooling of ``kind`` "max" or "avg" over windows; sizes are (height, width) in positions."""
+class Pool(Sliding, Described):
+    """Pooling of ``kind`` "max" or "avg" over windows; sizes are (height, width) in positions.
 
-    kind: Literal["max", "avg"] = "max"
-    kernel: Pair = (2, 2)
-    stride: Pair = (2, 2)
-    padding: Pair = (0, 0)
+    ``stride`` defaults to the kernel, so that windows do not overlap.
+    """
+
+    kind: PoolKind
+    kernel: Sizes = (2, 2)
+    stride: Annotated[Sizes, Written(OnePerAxis | None)] = _KERNEL
+    padding: Margins = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.stride is None:
+            object.__setattr__(self, "stride", self.kernel)
+        super().__post_init__()
+
+    @classmethod
+    def of(cls, choice: Pool | PoolKind | None) -> Any:
+        """Returns a pooling as it is, or that of a kind with the defaults."""
+        return cls(choice) if isinstance(choice, str) else choice
 
     def output(self, shape: Shape) -> Shape:
-        """The shape (C, H', W') that pooling makes of (C, H, W). Raises NetworkError."""
+        """Returns the shape (C, H', W') that pooling makes of (C, H, W).
+
+        Raises:
+            NetworkError: where no window fits, or padding makes up most of one.
+        """
         if any(p > k // 2 for p, k in zip(self.padding, self.kernel, strict=True)):
             raise NetworkError(
                 f"pool padding {list(self.padding)} is over half of the kernel {list(self.kernel)}"
             )
-        return (shape[0], *window_output(shape, self.kernel, self.stride, self.padding, "pool"))
+        return (shape[0], *self.plane(shape, "pool"))
 
-    def forward(self, array: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Pooled array, and for max the winners: indices into the H·W plane before pooling."""
+    def forward(self, array: Tensor) -> Basal:
+        """Returns the pooled array, and for max the winners: indices into the plane before it."""
         array = for_library(array)
         if self.kind == "max":
             swift = array.is_cpu and array.shape[1] >= WIDE and not array.requires_grad
@@ -88,7 +87,7 @@ class Pool:
             return pooled.contiguous(), winners.contiguous()
         return F.avg_pool2d(array, self.kernel, self.stride, self.padding), None
 
-    def adjoint(self, array: Tensor, shape: Shape, winners: Tensor | None) -> Tensor:
+    def adjoint(self, array: Tensor, shape: Shape, winners: Maybe) -> Tensor:
         """Sends (B, C, H', W') back to (B, *shape): to the winners, or evenly over the window."""
         array = for_library(array)
         like = blank((len(array), *shape), array)
@@ -104,15 +103,11 @@ class Pool:
             )
         return back
 
-    def windows(self, shape: Shape) -> Windows:
-        """Its windows over (C, H, W)."""
-        return Windows((shape[1], shape[2]), self.kernel, self.stride, self.padding)
-
     def gathers(self, positions: int, shape: Shape) -> bool:
-        """Whether to look up so many positions of (C, H, W), and not pool it as a whole."""
+        """Says if it pays to look up so many positions of (C, H, W), and not pool it as a whole."""
         return gather_pays(positions, prod(shape[1:]), 1, POOL_GATHER_COST)
 
-    def some_forward(self, known: Tensor, where: Ints, taps: Ints) -> tuple[Tensor, Tensor | None]:
+    def some_forward(self, known: Tensor, where: Ints, taps: Ints) -> Basal:
         """`forward` for n windows: (B, C, n) and winners, from values (B, C, m) of the plane.
 
         ``taps`` (n, kh·kw) are the positions under the windows, ``where`` these in ``known``.
@@ -131,9 +126,7 @@ class Pool:
         positions = upload(taps.reshape(-1), known.device)
         return best.squeeze(-1), positions[won.squeeze(-1)]
 
-    def some_adjoint(
-        self, array: Tensor, shape: Shape, winners: Tensor | None, positions: Ints
-    ) -> Tensor:
+    def some_adjoint(self, array: Tensor, shape: Shape, winners: Maybe, positions: Ints) -> Tensor:
         """`adjoint` at n positions of the plane: (B, C, n)."""
         holders = packed(self.windows(shape).covering(positions))
         back = at(array.flatten(2), holders)
@@ -144,21 +137,22 @@ class Pool:
         lost = at(winners.flatten(2), holders) != own[:, None]
         return back.masked_fill_(lost, 0).sum(-1)
 
-    def gather(self, reach: Tensor) -> Tensor:
-        """Window sums of (C, H, W): how much of each window is set."""
-        kernel = reach.new_ones(1, 1, *self.kernel)
-        return F.conv2d(reach[:, None], kernel, None, self.stride, self.padding)[:, 0]
 
-    def spread(self, reach: Tensor, shape: Shape) -> Tensor:
-        """The transpose of `gather`: (C, H', W') to (C, H, W)."""
-        return window_transpose(reach, shape[1:], self.kernel, self.stride, self.padding)
+PoolChoice = PoolKind | Pool
 
 
+@register("pool")
 @dataclass(frozen=True)
-class Pool2d(Operator):
+class Pool2d(SelectiveOperator):
     """Pooling as a projection of its own; it has no weight."""
 
-    pool: Pool = Pool()
+    bounded: ClassVar[bool] = True
+
+    pool: Annotated[Pool, Written(PoolChoice)]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pool", Pool.of(self.pool))
+        super().__post_init__()
 
     @property
     def output_shape(self) -> Shape:
@@ -168,18 +162,7 @@ class Pool2d(Operator):
     def has_winners(self) -> bool:
         return self.pool.kind == "max"
 
-    def forward_selects(self, selection: Selection, batch: int) -> bool:
-        """At worst all positions of some channels are computed."""
-        del selection, batch
-        return True
-
-    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
-        del selection, batch
-        return True
-
-    def forward(
-        self, mean: Tensor, weight: Tensor | None, bias: Tensor | None, selection: Selection | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         if selection is None:
             pooled, winners = self.pool.forward(mean)
             return add_bias(pooled, bias, None), winners
@@ -193,13 +176,7 @@ class Pool2d(Operator):
         won = None if winners is None else selection.cut(winners)
         return add_bias(selection.cut(pooled), bias, selection), won
 
-    def adjoint(
-        self,
-        difference: Tensor,
-        weight: Tensor | None,
-        winners: Tensor | None,
-        selection: Selection | None,
-    ) -> Tensor:
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         if selection is None:
             return self.pool.adjoint(difference, self.pre, winners)
         channels, positions = selection.box

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from neurosim.base import NetworkError
 from neurosim.maths import Conv2d, Dense, Operator, Pool, Pool2d
 from neurosim.network.parts import Population, Projection
-from neurosim.tensors import Pair, Shape
+from neurosim.tensors import Shape
 
 TorchParts = tuple[tuple[Population, ...], tuple[Projection, ...], dict[str, Tensor]]
 
 
 def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchParts:
-    """Populations, projections and parameters of a Sequential. Raises NetworkError.
+    """Returns the populations, projections and parameters of a Sequential.
 
     A ReLU becomes the activation of the population before it. Max-pooling goes into the
     convolution before it, before or after the ReLU (the two commute); average pooling only if no
     ReLU stands between and no padding averages a bias away, else it becomes a population of its
     own.
+
+    Raises:
+        NetworkError: for what a network here cannot have.
     """
     if not isinstance(module, nn.Sequential):
         raise NetworkError(f"expected a torch.nn.Sequential, not {type(module).__name__}")
@@ -41,7 +45,7 @@ def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchPar
     if not parameters:
         raise NetworkError("the Sequential has no layer with weights")
     last = populations[-1]
-    if last.activation != "identity":
+    if not last.activation.linear:
         raise NetworkError("the last layer must be linear: leave out the activation after it")
     old, new = last.name, "output"
     populations[-1] = replace(last, name=new, role="output")
@@ -83,7 +87,7 @@ def _add(
             before = projections[-1].operator if projections else None
             # Averages over padded windows average the bias with zeros; ours is added after.
             unbiased = not pre.bias or pool.padding == (0, 0)
-            commutes = pool.kind == "max" or (pre.activation == "identity" and unbiased)
+            commutes = pool.kind == "max" or (pre.activation.linear and unbiased)
             if isinstance(before, Conv2d) and before.pool is None and commutes:
                 pooled = replace(before, pool=pool)
                 pooled = replace(pooled, post=pooled.output_shape)
@@ -112,34 +116,24 @@ def _add(
             parameters[f"{name}.bias"] = layer.bias.detach().clone()
 
 
-def _pair(value: int | tuple[int, ...]) -> Pair:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
 def _conv(pre: Shape, layer: nn.Conv2d) -> Conv2d:
-    kernel = _pair(layer.kernel_size)
-    if layer.groups != 1 or _pair(layer.dilation) != (1, 1) or layer.padding_mode != "zeros":
+    if layer.groups != 1 or set(layer.dilation) != {1} or layer.padding_mode != "zeros":
         raise NetworkError("groups, dilation and padding modes other than zeros are not supported")
-    if layer.padding == "same" and (kernel[0] % 2 == 0 or kernel[1] % 2 == 0):
-        raise NetworkError(f"padding 'same' needs an odd kernel, not {list(kernel)}")
-    if isinstance(layer.padding, str):
-        padding = (kernel[0] // 2, kernel[1] // 2) if layer.padding == "same" else (0, 0)
-    else:
-        padding = _pair(layer.padding)
-    conv = Conv2d(pre, (layer.out_channels, 1, 1), kernel, _pair(layer.stride), padding)
+    options: Any = {"kernel": layer.kernel_size, "stride": layer.stride, "padding": layer.padding}
+    conv = Conv2d(pre, (layer.out_channels, 1, 1), **options)
     return replace(conv, post=conv.output_shape)
 
 
 def _pool(layer: nn.MaxPool2d | nn.AvgPool2d) -> Pool:
-    kernel = _pair(layer.kernel_size)
-    stride = kernel if layer.stride is None else _pair(layer.stride)
-    padding = _pair(layer.padding)
     if layer.ceil_mode:
         raise NetworkError("ceil_mode is not supported")
+    options: Any = {"kernel": layer.kernel_size, "stride": layer.stride, "padding": layer.padding}
     if isinstance(layer, nn.MaxPool2d):
-        if _pair(layer.dilation) != (1, 1):
+        if layer.dilation not in (1, (1, 1)):
             raise NetworkError("dilation is not supported")
-        return Pool("max", kernel, stride, padding)
-    if layer.divisor_override is not None or (padding != (0, 0) and not layer.count_include_pad):
+        return Pool("max", **options)
+    if layer.divisor_override is not None or (
+        layer.padding not in (0, (0, 0)) and not layer.count_include_pad
+    ):
         raise NetworkError("divisor_override and count_include_pad=False are not supported")
-    return Pool("avg", kernel, stride, padding)
+    return Pool("avg", **options)

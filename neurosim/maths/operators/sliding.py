@@ -8,21 +8,97 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from neurosim.tensors import as_stored, lies_by_position, positions_of, upload
-
-Pair = tuple[int, int]
-Ints = npt.NDArray[np.int64]
+from neurosim.base import NetworkError, Written
+from neurosim.maths.operators.base import MAX_DYADS
+from neurosim.tensors import (
+    Ints,
+    Pair,
+    Shape,
+    as_stored,
+    blank,
+    for_library,
+    lies_by_position,
+    positions_of,
+    upload,
+)
 
 NOWHERE = -1  # in place of a position: in the padding, or in no window
 # A matrix product with fewer columns than this is worth a copy that merges those of the batch.
 MERGED_BELOW = 32
 FEW_CHANNELS = 8
+
+Size = Annotated[int, Field(ge=1, le=MAX_DYADS)]
+Margin = Annotated[int, Field(ge=0, le=1_000_000)]
+OnePerAxis = Size | Annotated[list[Size], Field(min_length=2, max_length=2)]
+MarginPerAxis = Margin | Annotated[list[Margin], Field(min_length=2, max_length=2)]
+
+
+def both(value: Any) -> Any:
+    """Returns one number for height and width as a pair, and anything else as it is."""
+    return (value, value) if isinstance(value, int) else value
+
+
+# What a document or a call says as one number or two.
+Sizes = Annotated[tuple[Size, Size], BeforeValidator(both), Written(OnePerAxis)]
+Margins = Annotated[tuple[Margin, Margin], BeforeValidator(both), Written(MarginPerAxis)]
+
+
+class Sliding:
+    """What has a ``kernel``, a ``stride`` and a ``padding`` (zeros), each (height, width)."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+
+    def windows(self, shape: Shape) -> Windows:
+        """Returns the windows over the plane of an array (C, H, W)."""
+        return Windows((shape[1], shape[2]), self.kernel, self.stride, self.padding)
+
+    def plane(self, shape: Shape, what: str) -> Pair:
+        """Returns how many windows (C, H, W) has, (H', W').
+
+        Raises:
+            NetworkError: where it has none.
+        """
+        if len(shape) != 3:
+            raise NetworkError(f"{what} needs an input of shape [C, H, W], not {list(shape)}")
+        output = self.windows(shape).output
+        if min(output) < 1:
+            raise NetworkError(
+                f"{what} kernel {list(self.kernel)} does not fit the input {list(shape)} with "
+                f"padding {list(self.padding)}"
+            )
+        return output
+
+    def gather(self, reach: Tensor) -> Tensor:
+        """Returns the sums over windows of (C, H, W): how much of each window is set."""
+        kernel = reach.new_ones(1, 1, *self.kernel)
+        return F.conv2d(reach[:, None], kernel, None, self.stride, self.padding)[:, 0]
+
+    def spread(self, reach: Tensor, shape: Shape) -> Tensor:
+        """The transpose of `gather`: (C, H', W') to (C, H, W)."""
+        ones = reach.new_ones(1, 1, *self.kernel)
+        size = (len(reach), 1, *shape[1:])
+        return self.input_gradient(size, ones, reach[:, None])[:, 0]
+
+    def input_gradient(self, size: Shape, weight: Tensor, output: Tensor) -> Tensor:
+        """The adjoint of a convolution: from (B, C', H', W') to ``size`` = (B, C, H, W)."""
+        output = for_library(output)
+        like, stride, padding = blank(size, output), self.stride, self.padding
+        back: Tensor
+        back, *_ = torch.ops.aten.convolution_backward(
+            *(output, like, weight, None, stride, padding, (1, 1), False, (0, 0), 1),
+            (True, False, False),
+        )
+        return back
 
 
 @dataclass(frozen=True)
@@ -141,8 +217,10 @@ def _correlate_taps(weight: Tensor, values: Tensor, index: Ints) -> Tensor:
 
 
 def few_pay(weight: Tensor, values: Tensor) -> bool:
-    """Whether `correlate_few` beats the library, whose kernels compute 16 channels at a time. It
-    adds in the dtype of the values, which the library does not do in bfloat16."""
+    """Says if `correlate_few` beats the library, whose kernels compute 16 channels at a time.
+
+    It adds in the dtype of the values, which the library does not do in bfloat16.
+    """
     channels, taps = len(weight), prod(weight.shape[2:])
     pays = channels <= FEW_CHANNELS and taps * channels <= weight.shape[1]
     return pays and values.is_cpu and values.dtype != torch.bfloat16

@@ -1,0 +1,117 @@
+"""Products of messages with weights: real or complex messages, in full precision or in bfloat16.
+
+Weights are real. The two parts of a complex message cross a projection as two real samples would,
+so every linear operator serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from neurosim.base import ConfigurationError, check_choices
+from neurosim.maths.operators.base import Basal, Maybe, Operator, Part, add_bias
+
+Precision = Literal["float32", "bf16-mixed"]
+ROUNDED = torch.bfloat16
+
+
+def check_precision(precision: Precision | None, dtype: torch.dtype) -> None:
+    """Checks that a model of this dtype can be simulated with this precision, None being its own.
+
+    Raises:
+        ConfigurationError: where it cannot, and for a dtype that states cannot have.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if dtype not in (torch.float32, torch.float64):
+        raise ConfigurationError(
+            f"the model is of dtype {name}; a simulation needs float32 or float64 (with the "
+            "precision 'bf16-mixed' products of float32 are computed in bfloat16)",
+            "dtype",
+        )
+    if precision is None:
+        return
+    check_choices(precision=(precision, Precision))
+    if dtype != torch.float32:
+        raise ConfigurationError(
+            f"precision is {precision!r}, but the model is of dtype {name}: states and weights "
+            f"would have to be float32; use dtype float32, or leave the precision out",
+            "precision",
+        )
+
+
+class Products:
+    """The products of one operator, as a projection needs them.
+
+    Where they are ``rounded``, what goes in is rounded to bfloat16, and what comes out is of the
+    dtype of the states again. A bias is added there, in full.
+    """
+
+    __slots__ = ("_operator", "rounded")
+
+    def __init__(self, operator: Operator, *, rounded: bool = False) -> None:
+        self._operator, self.rounded = operator, rounded
+
+    def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
+        """See `Operator.basal`. The winners are those among the rounded products."""
+        if mean.is_complex():
+            parts, _ = self.basal(_apart(mean), weight, None, selection)
+            return add_bias(_together(parts), bias, selection), None
+        if not self.rounded:
+            return self._operator.basal(mean, weight, bias, selection)
+        assert weight is not None
+        value, winners = self._operator.basal(mean.to(ROUNDED), weight.to(ROUNDED), None, selection)
+        # Adding a bias widens by itself, in the same pass.
+        return add_bias(value, bias, selection).to(mean.dtype), winners
+
+    def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
+        """See `Operator.apical`: Wᵀ δ, transposed and never conjugated."""
+        if difference.is_complex():
+            return _together(self.apical(_apart(difference), weight, winners, selection))
+        if not self.rounded:
+            return self._operator.apical(difference, weight, winners, selection)
+        assert weight is not None
+        small, coarse = difference.to(ROUNDED), weight.to(ROUNDED)
+        return self._operator.apical(small, coarse, winners, selection).to(difference.dtype)
+
+    def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe) -> Tensor:
+        """See `Operator.weight_gradient`; of complex values it is the real part of Σ δ s̄ᵀ."""
+        if difference.is_complex():
+            difference, mean = _apart(difference.conj()), _apart(mean)
+        if not self.rounded:
+            return self._operator.weight_gradient(difference, mean, winners)
+        small, coarse = difference.to(ROUNDED), mean.to(ROUNDED)
+        return self._operator.weight_gradient(small, coarse, winners).to(difference.dtype)
+
+
+def _apart(values: Tensor) -> Tensor:
+    """(B, …) complex → (2B, …) real: the real parts of all samples, then the imaginary ones."""
+    return torch.cat([values.real, values.imag])
+
+
+def _together(parts: Tensor) -> Tensor:
+    return torch.complex(*parts.chunk(2))
+
+
+class Copies:
+    """What a projection multiplies by where that is not the weight itself.
+
+    Each copy is made once for each version of the weight.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, tuple[int, Tensor]] = {}
+
+    def clear(self) -> None:
+        """Forgets all copies, because the weights may have changed."""
+        self._made.clear()
+
+    def of(self, weight: Tensor, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """Returns the copy of that key, which ``make`` makes of ``weight``."""
+        known = self._made.get(key)
+        if known is None or known[0] != weight._version:
+            known = self._made[key] = weight._version, make()
+        return known[1]
