@@ -19,7 +19,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.channels.draws import Draws, Moment
-from neurosim.channels.effects import Parcel, Quantizing
+from neurosim.channels.effects import Parcel
 
 N, BATCH, TICKS = 200, 5, 40
 VALUE = 1.5
@@ -255,7 +255,7 @@ def test_delays_stay_and_jitter_does_not() -> None:
 def quantized(quantize: ns.Quantize, values: Tensor, tick: int = 1) -> Tensor:
     shape = tuple(values.shape)
     parcel = Parcel(Moment(1, tick), shape, None, values, torch.ones(shape, dtype=torch.bool))
-    Quantizing(quantize).act(parcel, Draws(0, "test"))
+    quantize.act(parcel, Draws(0, "test"))
     return parcel.values
 
 

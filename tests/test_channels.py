@@ -78,7 +78,11 @@ def test_aliases() -> None:
             ns.NetworkError,
             "'h->output' is ambiguous: .*'left', 'right'",
         ),
-        ({"left": {"means": A}}, ns.ConfigurationError, "'left': 'means' is not 'mean' or 'diff"),
+        (
+            {"left": {"means": A}},
+            ns.ConfigurationError,
+            "'left' is 'means'; it must be one",
+        ),
         (
             {"left": {"difference": ns.Channel(delay=[1.5, 0.0, 1.0])}},
             ns.ConfigurationError,
@@ -103,7 +107,7 @@ def test_delays_of_one_tick_are_ideal(delay: float, tick: float, ideal: bool) ->
 @pytest.mark.parametrize("key", ["threshold", "delay"])
 @pytest.mark.parametrize("value", [-1.0, -1e-300, inf, nan])
 def test_values_that_cannot_be(key: str, value: float) -> None:
-    with pytest.raises(ns.ConfigurationError, match=f"{key} is .*; it must be finite and at least"):
+    with pytest.raises(ns.ConfigurationError, match=f"{key} is .*; it must be (at least 0|finite)"):
         ns.Channel(**{key: value})
 
 
@@ -131,13 +135,13 @@ def test_numbers_of_any_kind(number: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": "0.1"}, "noise is '0.1'; see the documentation"),
-        ({"noise": {"std": 0.1}}, "noise is {'std': 0.1}; see the"),
-        ({"noise": True}, "noise is True; see the"),
+        ({"noise": "0.1"}, "noise is '0.1'; it must be a number"),
+        ({"noise": {"std": 0.1}}, "noise is {'std': 0.1}; it must be"),
+        ({"noise": True}, "noise is True; it must be a number"),
         ({"quantize": {"bits": 4, "range": 1.0}}, "quantize is {'bits': 4"),
-        ({"jitter": 1.0}, "jitter is 1.0; see the documentation"),
-        ({"loss": None}, "loss is None; not a number"),
-        ({"threshold": "1"}, "threshold is '1'; not a number"),
+        ({"jitter": 1.0}, "jitter is 1.0; it must be a Distribution"),
+        ({"loss": None}, "loss is None; it must be a number"),
+        ({"threshold": "1"}, "threshold is '1'; it must be a number"),
         ({"delay": None}, "delay must be a number, a distribution"),
         ({"delay": True}, "delay must be a number, a distribution"),
         ({"delay": ["1", "2"]}, "delay must be a number, a distribution"),
@@ -153,17 +157,15 @@ def test_what_is_no_channel(options: dict[str, Any], message: str) -> None:
 
 
 def test_ranges_have_two_ends() -> None:
-    with pytest.raises(
-        ns.ConfigurationError, match=r"range is \[1, 2, 3\]; it must be a number, or"
-    ):
+    with pytest.raises(ns.ConfigurationError, match=r"range is \(1, 2, 3\); .*at most 2 items"):
         ns.Quantize(4, (1, 2, 3))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ({"left": A}, "'left': it must say for which kind of message"),
-        ({"left": {"mean": 2.0}}, "'left': 2.0 is not a Channel"),
+        ({"left": A}, "overrides of 'left' is Channel.*dictionary"),
+        ({"left": {"mean": 2.0}}, "overrides of 'left' is 2.0; it must be a Channel"),
         (
             {"first": {"difference": A}},
             "'first' comes from the input, which is sent no differences",

@@ -218,10 +218,10 @@ def test_without_faults_nothing_changes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dead": -0.1}, "dead is -0.1; it is a fraction of the dyads"),
-        ({"stuck": 1.5}, "stuck is 1.5; it is a fraction"),
+        ({"dead": -0.1}, "dead is -0.1; it must be at least 0"),
+        ({"stuck": 1.5}, "stuck is 1.5; it must be at most 1"),
         ({"stuck_at": float("nan")}, "stuck_at is nan; it must be finite"),
-        ({"weight_noise": -1.0}, "weight_noise is -1.0; it must be finite and at least 0"),
+        ({"weight_noise": -1.0}, "weight_noise is -1.0; it must be at least 0"),
     ],
 )
 def test_what_cannot_be(options: dict[str, float], message: str) -> None:

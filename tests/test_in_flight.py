@@ -102,7 +102,7 @@ def test_memory_of_a_constant_delay(
             most[name] = max(most.get(name, 0), copies)
     assert max(most.values()) <= latest + 1, most
     if per == "projection":  # the count would notice: this much is needed
-        assert max(most.values()) == latest + (1 if channel.effects else 0)
+        assert max(most.values()) == latest + (1 if channel.acting else 0)
 
 
 def test_memory_does_not_depend_on_the_lines() -> None:

@@ -120,13 +120,13 @@ def test_cycles() -> None:
     ("options", "message"),
     [
         ({"init": "warm"}, "init is 'warm'; it must be one of 'zero', 'feedforward', 'carry'"),
-        ({"loss": "mse"}, "loss is 'mse'; it must be one of 'squared_error', 'cross_entropy'"),
+        ({"loss": "mse"}, "unknown loss 'mse'; it is one of cross_entropy, squared_error"),
         ({"compute": "sparse"}, "compute is 'sparse'"),
         ({"processes": "thread"}, "processes is 'thread'"),
         ({"device": "tpu9"}, "device is 'tpu9'"),
         ({"learn_every": 0}, "learn_every is 0"),
         ({"nudge_after": -1}, "nudge_after is -1; it must be a whole number, at least 0"),
-        ({"probes": ["residuals"]}, "probe is 'residuals'"),
+        ({"probes": ["residuals"]}, "unknown probe 'residuals'; did you mean 'residual'"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:

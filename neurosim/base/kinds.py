@@ -41,6 +41,7 @@ from pydantic import (
     create_model,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
 
 from neurosim.base.errors import ConfigurationError, PluginError, inside
 from neurosim.base.suggest import did_you_mean
@@ -54,7 +55,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 class Written:
     """Says what a document may hold in place of a value that only Python can hold.
 
-    ``Annotated[float | Tensor, Written(float | list[Any])]``.
+    ``Annotated[float | Tensor, Written(float | list[Any])]``. What stands there before it is for
+    Python alone, what follows for both.
     """
 
     annotation: Any
@@ -138,6 +140,11 @@ class Described:
             if checked is not value:
                 object.__setattr__(self, name, checked)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Lets checks in Python ask for an instance: it was checked when it was made."""
+        return core_schema.is_instance_schema(cls)
+
 
 class Kind(Described):
     """Base of the base classes of families: ``class Rule(Kind, family="rule")``.
@@ -159,14 +166,14 @@ class Kind(Described):
             cls.family = FAMILIES[family] = Family(family, cls, key, bare=bare)
 
     @classmethod
-    def of(cls, value: object) -> Self:
-        """Makes a member of its name, with the defaults, or returns a member as it is.
+    def of(cls, value: object, **options: Any) -> Self:
+        """Makes a member of its name and its ``options``, or returns a member as it is.
 
         Raises:
             ConfigurationError: for anything else.
         """
         if isinstance(value, str):
-            value = cls.family[value]()
+            value = cls.family[value](**options)
         if not isinstance(value, cls):
             title = cls.family.title
             said = f"the {title} must be a {cls.__name__} or one of {', '.join(cls.family)}"
@@ -239,12 +246,11 @@ def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of numpy as those of Python, and a list as a tuple, which strict checks ask for."""
+    """Numbers of numpy and torch as those of Python, and a list as a tuple, which strict checks
+    ask for."""
     if isinstance(value, list):
         return tuple(_plain(item) for item in value)
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        return value.item()
-    return value
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 _MUST = {
@@ -259,12 +265,16 @@ _MUST = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text",
+    "is_instance_of": "a {class}",
 }
 
 
 def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationError:
     """Says what a field must be, of the first thing that is wrong with it."""
-    found = max(error.errors(), key=lambda e: len(e["loc"]))  # of a union what got furthest
+    # Of a union what got furthest, and there rather a bad value than a value of another type.
+    found = max(
+        error.errors(), key=lambda e: (len(e["loc"]), not e["type"].endswith(("_type", "_of")))
+    )
     keys = value if isinstance(value, Mapping) else ()
     place = tuple(part for part in found["loc"] if isinstance(part, int) or part in keys)
     context = dict(found.get("ctx", {}))
@@ -291,8 +301,10 @@ class Section(BaseModel):
 
 
 @cache
-def model_of(cls: Any) -> type[Section]:
+def model_of(cls: Any, *, named: bool = True) -> type[Section]:
     """Makes the pydantic model of what a document may say in place of an object of a dataclass.
+
+    A member of a family has to be ``named``, but where only this member can stand.
 
     Raises:
         PluginError: for an annotation that no document can hold, naming the field.
@@ -300,9 +312,11 @@ def model_of(cls: Any) -> type[Section]:
     parts: dict[str, Any] = {}
     family = getattr(cls, "family", None)
     if isinstance(family, Family):
-        parts[family.key] = (Literal[cls.kind], ...)
+        default: Any = ... if named else Field(cls.kind, exclude=True)
+        parts[family.key] = (Literal[cls.kind], default)
     parts |= keys_of(cls)
-    made = create_model(cls.__name__, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
+    title = cls.__name__ if named or not family else f"Only{cls.__name__}"
+    made = create_model(title, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
     made.makes = cls
     return made
 
@@ -364,7 +378,7 @@ def written(annotation: Any) -> Any:
     if isinstance(annotation, type) and annotation in {f.base for f in FAMILIES.values()}:
         return _any_of(annotation.family)
     if isinstance(annotation, type) and is_dataclass(annotation):
-        return model_of(_hashed(annotation))
+        return model_of(_hashed(annotation), named=False)
     return annotation
 
 

@@ -1,18 +1,9 @@
 """Channels: what happens to a message on its way."""
 
-from neurosim.channels.channel import (
-    Channel,
-    Channels,
-    MessageKind,
-    Noise,
-    NoiseKind,
-    Ordering,
-    Quantize,
-    Rounding,
-)
-from neurosim.channels.distributions import Exponential, Per, Uniform
-from neurosim.channels.draws import Moment
-from neurosim.channels.effects import Parcel
+from neurosim.channels.channel import Channel, Channels, MessageKind, Ordering
+from neurosim.channels.distributions import Distribution, Exponential, Per, Uniform
+from neurosim.channels.draws import Draws, Moment
+from neurosim.channels.effects import Effect, Noise, NoiseKind, Parcel, Quantize, Rounding
 from neurosim.channels.line import Line, Wiring
 from neurosim.channels.transit import NOTHING, Arrival, Copy, View
 
@@ -22,6 +13,9 @@ __all__ = [
     "Channel",
     "Channels",
     "Copy",
+    "Distribution",
+    "Draws",
+    "Effect",
     "Exponential",
     "Line",
     "MessageKind",

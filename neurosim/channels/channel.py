@@ -2,113 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
-from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field, SkipValidation
 from torch import Tensor
 
 from neurosim.base import (
     LAST_TICK,
     ConfigurationError,
-    check_choices,
-    check_counts,
-    check_not_negative,
+    Count,
+    Described,
+    Fraction,
+    NotNegative,
+    Written,
     inside,
     ticks_of,
 )
 from neurosim.channels.distributions import Distribution, Floats
 from neurosim.channels.draws import Draws
+from neurosim.channels.effects import Acting, Effect, Erasure, Noise, Quantize
 from neurosim.maths import Dense
 from neurosim.network import Network, Projection
 from neurosim.tensors import Shape
 
 MessageKind = Literal["mean", "difference"]
 Ordering = Literal["fifo", "newest", "arrival"]
-NoiseKind = Literal["additive", "relative"]
-Rounding = Literal["nearest", "stochastic"]
 
 MAX_SLOTS = 1_000  # of the ring that jitter needs: each holds a message of every dyad
 
 
-@dataclass(frozen=True)
-class Noise:
-    """Gaussian noise on every message: v + std·ε (additive), or v·(1 + std·ε) (relative).
-
-    Raises ConfigurationError for a negative or infinite ``std``.
-    """
-
-    std: float
-    kind: NoiseKind = "additive"
-
-    def __post_init__(self) -> None:
-        check_not_negative(std=self.std)
-        check_choices(kind=(self.kind, NoiseKind))
-
-
-@dataclass(frozen=True)
-class Quantize:
-    """Messages as whole multiples of a step, clipped to a range.
-
-    A number r as ``range`` stands for [−r, r] and has 2^bits − 1 levels, k·r/(2^(bits−1) − 1), so
-    that 0 is one of them. A pair [low, high] has 2^bits levels, low + k·(high − low)/(2^bits − 1).
-    ``rounding``: to the "nearest" level (a tie to the even one), or "stochastic", up or down with
-    the probability that makes the mean right.
-
-    Raises ConfigurationError for a range of zero, or bits not from 1 (2 for a number) to 24.
-    """
-
-    bits: int
-    range: float | tuple[float, float]
-    rounding: Rounding = "nearest"
-
-    def __post_init__(self) -> None:
-        check_counts(bits=self.bits)
-        check_choices(rounding=(self.rounding, Rounding))
-        least = 1
-        if isinstance(self.range, Sequence):
-            if len(self.range) != 2:
-                raise ConfigurationError(
-                    f"range is {list(self.range)}; it must be a number, or [low, high]", "range"
-                )
-            object.__setattr__(self, "range", tuple(self.range))
-            low, high = self.range
-            if not (isfinite(low) and isfinite(high) and low < high):
-                raise ConfigurationError(
-                    f"range is [{low:g}, {high:g}]; the first number must be below the second",
-                    "range",
-                )
-        else:
-            if not (isfinite(self.range) and self.range > 0):
-                raise ConfigurationError(
-                    f"range is {self.range:g}; it must be greater than 0: messages are clipped to "
-                    "[-range, range]",
-                    "range",
-                )
-            least = 2
-        if not least <= self.bits <= 24:  # the levels of a float32
-            raise ConfigurationError(
-                f"bits is {self.bits}; with this range it must be from {least} to 24", "bits"
-            )
-
-    @property
-    def grid(self) -> tuple[float, float, int, int]:
-        """(origin, step, least k, greatest k) of the levels origin + k·step."""
-        if isinstance(self.range, tuple):
-            low, high = self.range
-            return low, (high - low) / (2**self.bits - 1), 0, 2**self.bits - 1
-        most = 2 ** (self.bits - 1) - 1
-        return 0.0, self.range / most, -most, most
-
-
-@dataclass(frozen=True, eq=False)
 class Given:
-    """Delays that were given one by one, as numbers."""
+    """Holds delays that were given one by one, as numbers of the sender's or weight's shape."""
 
-    values: Floats
+    def __init__(self, values: Floats) -> None:
+        self.values = values
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Given) and np.array_equal(self.values, other.values)
@@ -116,15 +47,23 @@ class Given:
     def __hash__(self) -> int:
         return hash(self.values.tobytes())
 
+    def __repr__(self) -> str:
+        return f"Given({self.tolist()})"
+
+    def tolist(self) -> Any:
+        """Returns the delays as nested lists."""
+        return self.values.tolist()
+
 
 @dataclass(frozen=True)
-class Channel:
-    """One kind of message on one projection. Times are simulated time.
+class Channel(Described):
+    """Describes what happens to one kind of message on one projection. Times are simulated time.
 
     A woken dyad sends a value only where it differs from the last one that it sent by more than
     ``threshold``, and at every ``refresh``-th wake even if nothing changed. Then, in this order:
-    ``quantize``; ``noise`` (a number is the std of additive noise); each message is lost with
-    probability ``loss``; it is on its way for max(1, ⌈(delay + jitter)/tick⌉) ticks.
+    ``quantize``; ``noise`` (a number is the std of additive noise); ``effects``, one after the
+    other; each message is lost with probability ``loss``; it is on its way for
+    max(1, ⌈(delay + jitter)/tick⌉) ticks.
 
     ``delay`` is a number, a `Distribution` (drawn once per sending dyad, or per synapse), or a
     tensor of the sender's shape, or of the weight's on a dense projection. ``jitter`` is a
@@ -132,68 +71,76 @@ class Channel:
     with "fifo" a later message never overtakes, with "newest" an older one that arrives late is
     discarded, with "arrival" it overwrites.
 
-    Raises ConfigurationError for values out of range.
+    Raises:
+        ConfigurationError: for values out of range.
     """
 
-    threshold: float = 0.0
-    refresh: int | None = None
-    delay: float | Distribution | Given | Tensor | Sequence[Any] = 0.0
-    jitter: Distribution | None = None
+    threshold: Annotated[
+        NotNegative, Field(description="a value that differs by more from the last one is sent")
+    ] = 0.0
+    refresh: Annotated[Count | None, Field(description="send at every n-th wake in any case")] = (
+        None
+    )
+    delay: Annotated[
+        float | Distribution | Given | Tensor | Sequence[Any],
+        SkipValidation(),
+        Written(NotNegative | Distribution | list[Any]),
+        Field(description="a number, a distribution, or a tensor of the sender's (weight's) shape"),
+    ] = 0.0
+    jitter: Annotated[
+        Distribution | None, Field(description="drawn for every message, added to the delay")
+    ] = None
     ordering: Ordering = "fifo"
-    loss: float = 0.0
-    noise: Noise | float | None = None
+    loss: Annotated[Fraction, Field(description="probability that a message never arrives")] = 0.0
+    noise: Annotated[
+        NotNegative | Noise | None, Field(description="a number is the std of additive noise")
+    ] = None
     quantize: Quantize | None = None
+    effects: Annotated[
+        tuple[Effect, ...], Field(description="what else changes messages, after the noise")
+    ] = ()
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "delay", "loss", "noise"):
-            object.__setattr__(self, name, _plain(getattr(self, name)))
-        kinds = {"jitter": Distribution, "noise": Noise | float, "quantize": Quantize}
-        for name, kind in kinds.items():
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, kind):
-                raise ConfigurationError(
-                    f"{name} is {value!r}; see the documentation of Channel for what it can be",
-                    name,
-                )
-        for name in ("threshold", "loss"):
-            if not isinstance(getattr(self, name), float):
-                raise ConfigurationError(f"{name} is {getattr(self, name)!r}; not a number", name)
-        check_not_negative(threshold=self.threshold)
-        check_counts(refresh=self.refresh)
-        check_choices(ordering=(self.ordering, Ordering))
-        if not 0.0 <= self.loss <= 1.0:
-            raise ConfigurationError(
-                f"loss is {self.loss:g}; it is a probability, from 0 to 1", "loss"
-            )
+        super().__post_init__()
+        object.__setattr__(self, "delay", _delay(self.delay))
         if isinstance(self.noise, float):
             object.__setattr__(self, "noise", Noise(self.noise))
-        if isinstance(self.jitter, Distribution) and self.jitter.per != "dyad":
+        if self.jitter is not None and self.jitter.per != "dyad":
             raise ConfigurationError(
                 f"jitter is drawn per message; it cannot be per {self.jitter.per}", "jitter"
             )
-        if isinstance(self.delay, float):
-            check_not_negative(delay=self.delay)
-        elif not isinstance(self.delay, Distribution | Given):
-            object.__setattr__(self, "delay", Given(_numbers(self.delay)))
 
     @property
-    def effects(self) -> bool:
-        """Whether messages are changed or lost on their way, rather than only late."""
-        noisy = isinstance(self.noise, Noise) and self.noise.std > 0
-        return noisy or self.loss > 0 or self.quantize is not None
+    def acting(self) -> tuple[Acting, ...]:
+        """The effects in the order in which they act: none without strength."""
+        found = [] if self.quantize is None else [Acting(self.quantize)]
+        if isinstance(self.noise, Noise) and self.noise.std > 0:
+            found.append(Acting(self.noise))
+        known: Counter[str] = Counter()
+        for effect in self.effects:
+            found.append(Acting(effect, ("effects", effect.name, str(known[effect.name]))))
+            known[effect.name] += 1
+        if self.loss > 0:
+            found.append(Acting(Erasure(self.loss)))
+        return tuple(found)
 
     def is_ideal(self, tick: float) -> bool:
-        """Whether what was sent in one tick is seen, as it was sent, in the next."""
-        if self.effects or self.jittery:
+        """Says if what was sent in one tick is seen, as it was sent, in the next."""
+        if self.acting or self.jittery:
             return False
-        return isinstance(self.delay, int | float) and ticks_of(self.delay, tick) <= 1
+        return isinstance(self.delay, float) and ticks_of(self.delay, tick) <= 1
 
     @property
     def jittery(self) -> bool:
+        """Says if messages are late by times of their own."""
         return self.jitter is not None and self.jitter.high > 0
 
     def check(self, projection: Projection, kind: MessageKind, tick: float) -> None:
-        """Raises ConfigurationError for a delay that this projection cannot have."""
+        """Checks the delays against a projection.
+
+        Raises:
+            ConfigurationError: for a delay that this projection cannot have.
+        """
         sender, weight = _shapes(projection, kind)
         delay, where = self.delay, f"{kind} channel of projection {projection.name!r}"
         latest: float
@@ -217,7 +164,7 @@ class Channel:
                 )
             latest = delay.high
         else:
-            assert isinstance(delay, int | float)
+            assert isinstance(delay, float)
             latest = delay
         jitter = self.jitter.high if self.jitter is not None else 0.0
         if jitter and (latest + jitter) / tick > MAX_SLOTS:
@@ -235,7 +182,7 @@ class Channel:
             )
 
     def delays(self, projection: Projection, kind: MessageKind, draws: Draws) -> Floats:
-        """The delay in simulated time: one number, of the sender's shape, or of the weight's."""
+        """Returns the delay in simulated time: a number, of the sender's or the weight's shape."""
         if isinstance(self.delay, Given):
             return self.delay.values
         if isinstance(self.delay, Distribution):
@@ -246,19 +193,14 @@ class Channel:
         return np.array(self.delay, dtype=np.float64)
 
 
-def _plain(value: Any) -> Any:
-    """A number of whatever kind as a float; anything else as it is."""
-    single = isinstance(value, Tensor | np.ndarray) and value.ndim == 0
-    if single and (value.is_complex() if isinstance(value, Tensor) else value.dtype.kind == "c"):
-        return value
-    if single:
-        value = value.item()
-    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    return float(value) if is_number else value
+def _delay(values: Any) -> float | Distribution | Given:
+    """Makes a number or an array of what says the delay.
 
-
-def _numbers(values: Any) -> Floats:
-    """A tensor or nested list of delays. Raises ConfigurationError where it is none."""
+    Raises:
+        ConfigurationError: where it is no number, no distribution, and no tensor of numbers.
+    """
+    if isinstance(values, Distribution | Given):
+        return values
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = (values.float() if values.dtype.itemsize == 2 else values).numpy()
@@ -278,25 +220,26 @@ def _numbers(values: Any) -> Floats:
         raise ConfigurationError("delay is an empty tensor", "delay")
     bad = ~(np.isfinite(array) & (array >= 0))
     if bad.any():
-        index = [int(i) for i in np.argwhere(bad)[0]]
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        where = f" at index {list(index)}" if index else ""
         raise ConfigurationError(
-            f"delay at index {index} is {array[tuple(index)]:g}; it must be finite and at least 0",
+            f"delay{where} is {array[index]:g}; it must be finite and at least 0",
             ("delay", *index),
         )
     array.setflags(write=False)
-    return array
+    return Given(array) if array.ndim else float(array)
 
 
 def _shapes(projection: Projection, kind: MessageKind) -> tuple[Shape, Shape | None]:
-    """The shapes of the senders, and of the weight if there can be a delay per synapse."""
+    """Returns the shapes of the senders, and of the weight if synapses can have delays."""
     operator = projection.operator
     sender = operator.pre if kind == "mean" else operator.post
     return sender, operator.weight_shape if isinstance(operator, Dense) else None
 
 
 @dataclass(frozen=True)
-class Channels:
-    """The channels of all projections: one for mean and one for difference messages.
+class Channels(Described):
+    """Describes the channels of all projections: one for mean and one for difference messages.
 
     ``overrides`` gives other channels to single projections, by name:
     ``{"h1->h2": {"difference": Channel(threshold=1e-3)}}``.
@@ -304,28 +247,25 @@ class Channels:
 
     mean: Channel = Channel()
     difference: Channel = Channel()
-    overrides: Mapping[str, Mapping[MessageKind, Channel]] = field(default_factory=dict)
+    overrides: Annotated[
+        Mapping[str, Mapping[MessageKind, Channel | None]],
+        Field(description="other channels for one projection, by its name"),
+    ] = field(default_factory=dict)
 
     def resolve(self, network: Network, tick: float) -> dict[tuple[str, MessageKind], Channel]:
-        """The channel of each projection and kind. Raises for what does not fit the network."""
+        """Returns the channel of each projection and kind.
+
+        Raises:
+            ConfigurationError: for a channel that its projection cannot have.
+            NetworkError: for a projection that the network does not have.
+        """
         overrides: dict[tuple[str, str], tuple[str, Channel]] = {}
         for name, kinds in self.overrides.items():
             with inside("overrides", name):
                 projection = network.projection(name)
-                if not isinstance(kinds, Mapping):
-                    raise ConfigurationError(
-                        f"channel override of {name!r}: it must say for which kind of message, "
-                        "like {'mean': Channel(...)}"
-                    )
                 for kind, channel in kinds.items():
-                    if kind not in get_args(MessageKind):
-                        raise ConfigurationError(
-                            f"channel override of {name!r}: {kind!r} is not 'mean' or 'difference'"
-                        )
-                    if not isinstance(channel, Channel):
-                        raise ConfigurationError(
-                            f"channel override of {name!r}: {channel!r} is not a Channel", kind
-                        )
+                    if channel is None:
+                        continue
                     if kind == "difference" and projection.pre == network.input.name:
                         raise ConfigurationError(
                             f"projection {projection.name!r} comes from the input, which is sent "

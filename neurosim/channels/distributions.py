@@ -10,37 +10,41 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.base import ConfigurationError, check_choices, check_not_negative, check_positive
+from neurosim.base import ConfigurationError, Kind, NotNegative, Positive, register
 
 Floats = npt.NDArray[np.float64]
 Per = Literal["dyad", "synapse"]
 
 
-class Distribution(ABC):
-    """A distribution of times, at least 0 and at most ``high``.
+class Distribution(Kind, ABC, family="distribution"):
+    """Describes how times, at least 0 and at most ``high``, are drawn.
 
     ``per``: a delay is drawn once per sending dyad, or, on a dense projection, per synapse.
     """
 
     high: float
-    per: Per
+    per: Per = "dyad"
 
     @abstractmethod
     def quantile(self, share: Floats) -> Floats:
-        """The times below which these shares (0 ≤ share < 1) of all draws lie."""
+        """Returns the times below which these shares (0 ≤ share < 1) of all draws lie."""
 
 
+@register("uniform")
 @dataclass(frozen=True)
 class Uniform(Distribution):
-    """Uniform between ``low`` and ``high``. Raises ConfigurationError unless 0 ≤ low ≤ high."""
+    """Draws uniformly between ``low`` and ``high``, in simulated time.
 
-    low: float
-    high: float
+    Raises:
+        ConfigurationError: unless 0 ≤ low ≤ high.
+    """
+
+    low: NotNegative
+    high: NotNegative
     per: Per = "dyad"
 
     def __post_init__(self) -> None:
-        check_not_negative(low=self.low, high=self.high)
-        check_choices(per=(self.per, Per))
+        super().__post_init__()
         if self.low > self.high:
             raise ConfigurationError(
                 f"low is {self.low:g}, above high, which is {self.high:g}", "low"
@@ -50,21 +54,20 @@ class Uniform(Distribution):
         return self.low + (self.high - self.low) * share
 
 
+@register("exponential")
 @dataclass(frozen=True)
 class Exponential(Distribution):
-    """Exponential with scale ``scale``, cut off at ``high`` (and normalized to it).
+    """Draws exponentially with scale ``scale``, cut off at ``high``, in simulated time.
 
-    The density is proportional to exp(−t/scale) on [0, high]. Raises ConfigurationError unless both
-    are positive.
+    The density is proportional to exp(−t/scale) on [0, high].
+
+    Raises:
+        ConfigurationError: unless both are positive.
     """
 
-    scale: float
-    high: float
+    scale: Positive
+    high: Positive
     per: Per = "dyad"
-
-    def __post_init__(self) -> None:
-        check_positive(scale=self.scale, high=self.high)
-        check_choices(per=(self.per, Per))
 
     def quantile(self, share: Floats) -> Floats:
         times: Floats = -self.scale * np.log1p(share * expm1(-self.high / self.scale))

@@ -1,5 +1,7 @@
-"""The random numbers of channels: each a function of its name and its moment, not of what was drawn
-before it. Whether another effect, channel or probe is switched on can therefore change none of it.
+"""The random numbers of channels.
+
+Each is a function of its name and its moment, not of what was drawn before it. No other effect,
+channel or probe that is switched on can therefore change it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,13 @@ class Draws:
     def __init__(self, seed: int, *name: str) -> None:
         self._seed, self._name = seed, name
         self._keys: dict[str, npt.NDArray[np.uint64]] = {}
+        self._narrower: dict[tuple[str, ...], Draws] = {}
+
+    def of(self, *name: str) -> Draws:
+        """Returns the draws named by ``(seed, *own name, *name)``."""
+        if name not in self._narrower:
+            self._narrower[name] = Draws(self._seed, *self._name, *name)
+        return self._narrower[name]
 
     def _generator(self, effect: str, moment: Moment) -> np.random.Generator:
         if effect not in self._keys:
@@ -41,7 +50,7 @@ class Draws:
     def uniform(
         self, effect: str, moment: Moment, shape: Sequence[int], dtype: torch.dtype = torch.float64
     ) -> Tensor:
-        """Uniform in [0, 1), on the CPU."""
+        """Draws uniformly from [0, 1), on the CPU."""
         generator = self._generator(effect, moment)
         single = dtype == torch.float32
         return torch.from_numpy(generator.random(tuple(shape), "f4" if single else "f8"))
@@ -49,11 +58,11 @@ class Draws:
     def normal(
         self, effect: str, moment: Moment, shape: Sequence[int], dtype: torch.dtype = torch.float64
     ) -> Tensor:
-        """Standard normal, on the CPU."""
+        """Draws standard normal numbers, on the CPU."""
         generator = self._generator(effect, moment)
         single = dtype == torch.float32
         return torch.from_numpy(generator.standard_normal(tuple(shape), "f4" if single else "f8"))
 
     def once(self, effect: str, shape: Sequence[int]) -> Tensor:
-        """Uniform in [0, 1): what is drawn once for a network, whatever the inference."""
+        """Draws uniformly from [0, 1) what stays the same for a network in all inferences."""
         return torch.from_numpy(stream(self._seed, *self._name, effect).random(tuple(shape)))

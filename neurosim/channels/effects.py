@@ -1,16 +1,21 @@
-"""What may happen to messages besides being late: one class each; they act in this order."""
+"""Effects: what may happen to the values of messages, and which messages get lost."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from neurosim.channels.channel import Channel, Noise, Quantize
+from neurosim.base import Bounded, ConfigurationError, Count, Fraction, Kind, NotNegative, register
 from neurosim.channels.draws import Draws, Moment
 from neurosim.tensors import Selection, Shape
+
+NoiseKind = Literal["additive", "relative"]
+Rounding = Literal["nearest", "stochastic"]
 
 
 @dataclass
@@ -29,83 +34,170 @@ class Parcel:
     sure: bool = True
 
     def some(self, array: Tensor) -> Tensor:
-        """The selected part of an array over ``shape``, on the values' device."""
+        """Returns the selected part of an array over ``shape``, on the values' device."""
         array = array.to(self.values.device, non_blocking=True)  # see `devices.upload`
         return array if self.selection is None else self.selection.take(array)
 
+    def uniform(self, draws: Draws, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """Draws one number in [0, 1) for each value, in the values' own (real) dtype."""
+        dtype = self.values.dtype.to_real() if dtype is None else dtype
+        return self.some(draws.uniform(name, self.moment, self.shape, dtype))
 
-class Effect(ABC):
-    """Changes a parcel in place. Draws are over the full shape, whatever was selected."""
+    def normal(self, draws: Draws, name: str) -> Tensor:
+        """Draws one standard normal number for each value, in the values' own (real) dtype."""
+        dtype = self.values.dtype.to_real()
+        return self.some(draws.normal(name, self.moment, self.shape, dtype))
 
-    initial = True  # whether it also acts on what is seen at the start
+
+class Effect(Kind, ABC, family="effect"):
+    """Changes messages on their way. Base class of all channel effects.
+
+    ``initial``: it also acts on what is seen at the start, which cannot be lost. ``for_complex``:
+    it is defined for the complex messages of holomorphic rules.
+    """
+
+    initial: ClassVar[bool] = True
+    for_complex: ClassVar[bool] = False
 
     @abstractmethod
     def act(self, parcel: Parcel, draws: Draws) -> None:
-        """Changes ``parcel.values`` or ``parcel.sent``."""
+        """Changes ``parcel.values`` (B, …), or what is ``parcel.sent``, in place or by new arrays.
+
+        Shape and dtype stay. Random numbers come from `Parcel.uniform` and `Parcel.normal`, which
+        draw over the whole population whatever part of it sends: each number is a function of the
+        simulation's seed, the channel, the effect, the name given there and the tick.
+        """
 
     def moves_zero(self) -> bool:
-        """Whether it makes anything else of a value of 0."""
-        return False
+        """Says if a value of 0 may become another one. False saves work where all is zero."""
+        return True
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.kind
 
 
+@register("quantize")
 @dataclass(frozen=True)
-class Quantizing(Effect):
-    """The nearest level, or one of the two around the value with the value as their mean."""
+class Quantize(Effect):
+    """Rounds messages to whole multiples of a step, and clips them to a range.
 
-    quantize: Quantize
+    A number r as ``range`` stands for [−r, r] and has 2^bits − 1 levels, k·r/(2^(bits−1) − 1), so
+    that 0 is one of them. A pair [low, high] has 2^bits levels, low + k·(high − low)/(2^bits − 1).
+    ``rounding``: to the "nearest" level (a tie to the even one), or "stochastic", up or down with
+    the probability that makes the mean right.
+
+    Raises:
+        ConfigurationError: for a range of zero, or bits not from 1 (2 for a number) to 24.
+    """
+
+    bits: Count
+    range: Annotated[
+        Bounded | tuple[Bounded, Bounded],
+        Field(description="r for 2^bits − 1 levels in [−r, r], or [low, high] for 2^bits"),
+    ]
+    rounding: Rounding = "nearest"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.range, tuple):
+            least, (low, high) = 1, self.range
+            said = f"range is [{low:g}, {high:g}]; the first number must be below the second"
+        else:
+            least, low, high = 2, -self.range, self.range
+            said = f"range is {high:g}; it must be greater than 0: messages are clipped to it"
+        if low >= high:
+            raise ConfigurationError(said, "range")
+        if not least <= self.bits <= 24:  # the levels of a float32
+            raise ConfigurationError(
+                f"bits is {self.bits}; with this range it must be from {least} to 24", "bits"
+            )
+
+    @property
+    def grid(self) -> tuple[float, float, int, int]:
+        """(origin, step, least k, greatest k) of the levels origin + k·step."""
+        if isinstance(self.range, tuple):
+            low, high = self.range
+            return low, (high - low) / (2**self.bits - 1), 0, 2**self.bits - 1
+        most = 2 ** (self.bits - 1) - 1
+        return 0.0, self.range / most, -most, most
 
     def act(self, parcel: Parcel, draws: Draws) -> None:
-        origin, step, least, most = self.quantize.grid
+        origin, step, least, most = self.grid
         scaled = (parcel.values - origin) / step
-        if self.quantize.rounding == "nearest":
+        if self.rounding == "nearest":
             level = scaled.round()
         else:
             level = scaled.floor()
-            share = draws.uniform("rounding", parcel.moment, parcel.shape, scaled.dtype)
-            level += parcel.some(share) < scaled - level
+            level += parcel.uniform(draws, "rounding") < scaled - level
         parcel.values = origin + level.clamp_(least, most) * step
 
     def moves_zero(self) -> bool:
-        return self.quantize.grid[0] != 0.0
+        return self.grid[0] != 0.0
 
 
 @dataclass(frozen=True)
-class Noising(Effect):
-    """v + std·ε, or v·(1 + std·ε)."""
+class Noise(Effect):
+    """Adds Gaussian noise to every message: v + std·ε (additive), or v·(1 + std·ε) (relative).
 
-    noise: Noise
+    Raises:
+        ConfigurationError: for a negative or infinite ``std``.
+    """
+
+    std: Annotated[NotNegative, Field(description="relative noise is in units of the message")]
+    kind: NoiseKind = "additive"  # type: ignore[misc]  # is no member: a channel has a key for it
+
+    @property
+    def name(self) -> str:
+        return "noise"
 
     def act(self, parcel: Parcel, draws: Draws) -> None:
-        values = parcel.values
-        drawn = parcel.some(draws.normal("noise", parcel.moment, parcel.shape, values.dtype))
-        if self.noise.kind == "additive":
-            parcel.values = values + self.noise.std * drawn
-        else:
-            parcel.values = values * (1.0 + self.noise.std * drawn)
+        noise = self.std * parcel.normal(draws, "noise")
+        additive = self.kind == "additive"
+        parcel.values = parcel.values + noise if additive else parcel.values * (1.0 + noise)
 
     def moves_zero(self) -> bool:
-        return self.noise.kind == "additive"
+        return self.kind == "additive"
 
 
+@register("erasure")
 @dataclass(frozen=True)
-class Losing(Effect):
-    """Each message is lost with a probability."""
+class Erasure(Effect):
+    """Loses each message with a ``probability``, as a channel's ``loss`` does."""
 
-    loss: float
-    initial = False
+    initial: ClassVar[bool] = False
+    for_complex: ClassVar[bool] = True
+
+    probability: Fraction
 
     def act(self, parcel: Parcel, draws: Draws) -> None:
-        drawn = draws.uniform("loss", parcel.moment, parcel.shape, torch.float32)
-        parcel.sent, parcel.sure = parcel.sent & (parcel.some(drawn) >= self.loss), False
+        drawn = parcel.uniform(draws, "loss", torch.float32)
+        parcel.sent, parcel.sure = parcel.sent & (drawn >= self.probability), False
 
 
-def effects_of(channel: Channel) -> tuple[Effect, ...]:
-    """The effects of a channel in the order in which they act; none of them without strength."""
-    effects: list[Effect] = []
-    if channel.quantize is not None:
-        effects.append(Quantizing(channel.quantize))
-    if isinstance(channel.noise, Noise) and channel.noise.std > 0:
-        effects.append(Noising(channel.noise))
-    if channel.loss > 0:
-        effects.append(Losing(channel.loss))
-    return tuple(effects)
+class Acting(NamedTuple):
+    """An effect of one channel at work. ``names`` are its own among the channel's draws."""
+
+    effect: Effect
+    names: tuple[str, ...] = ()
+
+    def act(self, parcel: Parcel, draws: Draws) -> None:
+        """Lets the effect change a parcel; one from a channel's ``effects`` changes copies.
+
+        Raises:
+            ConfigurationError: for an effect that changes the shape or dtype of the messages.
+        """
+        if not self.names:
+            self.effect.act(parcel, draws)
+            return
+        before = parcel.values
+        parcel.values, parcel.sent, parcel.sure = before.clone(), parcel.sent.clone(), False
+        self.effect.act(parcel, draws.of(*self.names))
+        for array, dtype in ((parcel.values, before.dtype), (parcel.sent, torch.bool)):
+            if array.shape != before.shape or array.dtype != dtype:
+                raise ConfigurationError(
+                    f"the effect {self.effect.name!r} must keep the shape {list(before.shape)} and "
+                    f"dtype {dtype}, but left {list(array.shape)} and {array.dtype}",
+                    "effects",
+                )

@@ -13,7 +13,7 @@ from torch import Tensor
 from neurosim.base import StateError
 from neurosim.channels.channel import Channel, MessageKind
 from neurosim.channels.draws import Draws, Moment
-from neurosim.channels.effects import Parcel, effects_of
+from neurosim.channels.effects import Parcel
 from neurosim.channels.jittered import Jittered, arrival_ticks
 from neurosim.channels.steady import Route, Steady, tick_routes
 from neurosim.channels.transit import Arrival, Copy, Transit, View
@@ -45,7 +45,7 @@ class Line:
         self.kind: MessageKind = kind
         self._wiring, self.sent = wiring, sent
         self._draws = Draws(wiring.seed, "channels", projection.name, kind)
-        self._effects = effects_of(channel)
+        self._effects = channel.acting
         # What will be seen when all messages have arrived; that is what was sent where messages
         # are neither changed nor lost.
         self._carried = Slot() if self._effects else sent
@@ -106,13 +106,13 @@ class Line:
         """
         for transit in self.transits:
             transit.clear()
-        initial = [effect for effect in self._effects if effect.initial]
-        if values is None and any(effect.moves_zero() for effect in initial):
+        initial = [acting for acting in self._effects if acting.effect.initial]
+        if values is None and any(acting.effect.moves_zero() for acting in initial):
             values = torch.zeros(shape, dtype=self._wiring.dtype, device=self._wiring.device)
         if values is not None and initial:
             parcel = Parcel(moment, shape, None, values, torch.ones_like(values, dtype=torch.bool))
-            for effect in initial:
-                effect.act(parcel, self._draws)
+            for acting in initial:
+                acting.act(parcel, self._draws)
             values = parcel.values
             if changed is not None:
                 values = torch.where(changed, values, self._carried.value)
@@ -133,8 +133,8 @@ class Line:
         if self._wiring.tracked:
             stamps = torch.full_like(parcel.sent, parcel.moment.tick, dtype=torch.int64)
             _merge(self._sent_stamps, parcel, stamps)
-        for effect in self._effects:
-            effect.act(parcel, self._draws)
+        for acting in self._effects:
+            acting.act(parcel, self._draws)
         share: Tensor | None = None
         if self._jittery:
             share = self._draws.uniform("jitter", parcel.moment, parcel.shape)

@@ -309,8 +309,13 @@ def _finding(model: type[BaseModel], document: Document, error: Any) -> _Finding
     if kind == "missing":
         return make(f"needs the key {location[-1]!r}")
     if kind == "extra_forbidden":
-        key = str(location[-1])
-        return replace(make(_unknown_key(key, place.shape), at_key=True), point=(*place.path, key))
+        key, keys = str(location[-1]), _keys(place.shape)
+        elsewhere = getattr(place.shape.model, "elsewhere", {})
+        message = _unknown_key(key, keys, elsewhere)
+        return replace(make(message, at_key=True), point=(*place.path, key))
+    if at_key and kind == "literal_error":  # of a mapping whose keys are some words
+        key, keys = str(location[-2]), _quoted(context["expected"])
+        return replace(make(_unknown_key(key, keys, {})), path=place.path[:-1])
     if kind == "union_tag_not_found":
         key, tags = _key_of(context), _all_tags(place.shape)
         return make(f"needs a {key!r}: one of {', '.join(tags)}" if tags else f"needs a {key!r}")
@@ -364,9 +369,8 @@ def _is_number(text: str) -> bool:
         return True
 
 
-def _unknown_key(key: str, shape: _Shape) -> str:
-    known = _keys(shape)
-    if owner := getattr(shape.model, "elsewhere", {}).get(key):
+def _unknown_key(key: str, known: list[str], elsewhere: Mapping[str, str]) -> str:
+    if owner := elsewhere.get(key):
         return f"{key!r} belongs to {owner}"
     hint = did_you_mean(key, known)
     if ":" in key and key.partition(":")[0] in known:

@@ -8,6 +8,7 @@ from neurosim.measures.gradients import (
     feedback_alignment,
     true_gradient,
 )
+from neurosim.measures.input_change import InputChange
 from neurosim.measures.metrics import (
     Residual,
     Staleness,
@@ -21,13 +22,14 @@ from neurosim.measures.metrics import (
     staleness,
 )
 from neurosim.measures.objective import alpha_objective
-from neurosim.measures.probes import Probe, ProbeKind, Recorder, Trace
+from neurosim.measures.probes import Observation, Probe, Recorder, Trace, in_order
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
 
 __all__ = [
     "Alignment",
+    "InputChange",
+    "Observation",
     "Probe",
-    "ProbeKind",
     "Recorder",
     "Residual",
     "Staleness",
@@ -42,6 +44,7 @@ __all__ = [
     "feedback_alignment",
     "fgsm",
     "in_flight",
+    "in_order",
     "lipschitz_bound",
     "output_potential",
     "parallel_wake",

@@ -1,60 +1,104 @@
-"""What is recorded during an inference, and when."""
+"""Probes: what is recorded during an inference, and when."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
 
-from neurosim.base import check_choices, check_counts
+from neurosim.base import ConfigurationError, Count, Kind, register
 from neurosim.dynamics import Counts, Phases, State
-from neurosim.measures import gradients, metrics
+from neurosim.measures.gradients import Alignment, alignment, feedback_alignment, true_gradient
+from neurosim.measures.metrics import in_flight, reach, residual, staleness
+from neurosim.network import Network
 from neurosim.rules import Nudge, Rule
 from neurosim.tensors import Selection
 
-ProbeKind = Literal[
-    "residual",
-    "gradient_angle",
-    "reach",
-    "messages",
-    "wakes",
-    "in_flight",
-    "staleness",
-    "feedback_angle",
-]
 Record = dict[str, Any]
+Woken = Sequence[tuple[int, Selection | None]]
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Records one measure at every ``every``-th tick; all but ``wakes`` also at the last.
+class Observation:
+    """Holds what probes look at: a simulation at the end of ``tick``.
 
-    ``residual``: per population and in total, for the mean and the difference.
-    ``gradient_angle``: angle (degrees) and norm ratio per parameter against the true gradient:
-    back-propagation's, or that of the settled network for a rule that predicts so (the record then
-    says ``reference``: settled, and there is none where no free fixed point is found). A rule with
-    phases has a gradient in the last one only.
-    ``reach``: which populations have a difference of the target's making. ``messages``: messages
-    by kind, synaptic operations and wakes so far. ``wakes``: the wakes of the tick, as `Replay`
-    takes them: ``(time, population, flat indices or None for all)``; complete only with ``every``
-    = 1.
-    ``in_flight``: messages sent and not yet arrived, by projection and kind, and in total.
-    ``staleness``: how far what each population sees lies behind its senders, by how much simulated
-    time (``mean_lag``) and by how much of their norm (``mean_error``), and for differences.
-    ``feedback_angle``: angle (degrees) and norm ratio of feedback weights against forward weights,
-    per projection and in total.
+    ``unit`` is the simulated time of one tick. ``woken`` are the dyads that woke in it, by the
+    index of their cell; None for all of its dyads.
     """
 
-    kind: ProbeKind
-    every: int = 1
+    state: State
+    rule: Rule
+    nudge: Nudge
+    phases: Phases
+    unit: float
+    counts: Counts
+    tick: int
+    woken: Woken
 
-    def __post_init__(self) -> None:
-        check_choices(probe=(self.kind, ProbeKind))
-        check_counts(every=self.every)
+
+class _ByName(ABCMeta):
+    """Lets ``Probe("residual", every=2)`` make the member of that name."""
+
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        if not cls.__abstractmethods__:
+            return super().__call__(*arguments, **options)
+        options |= dict(zip(("kind", "every"), arguments, strict=False))
+        return Probe.of(options.pop("kind", None), **options)
+
+
+@dataclass(frozen=True)
+class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
+    """Records a measure at every ``every``-th tick, and at the last. Base class of all probes.
+
+    ``Probe("residual", every=2)`` and ``Probe.of("residual", every=2)`` make a member by its name.
+    ``tracks``: messages must remember when they were sent. ``at_end``: it also records at the end
+    of an inference, due or not. ``per``: what ``every`` counts; training itself records what is
+    not per tick.
+    """
+
+    per: ClassVar[Literal["tick", "step", "epoch"]] = "tick"
+    tracks: ClassVar[bool] = False
+    at_end: ClassVar[bool] = True
+
+    every: Count = field(default=1, kw_only=True)
+
+    @abstractmethod
+    def measure(self, seen: Observation) -> Record | None:
+        """Returns a record of numbers, text, lists and mappings by name; None for nothing to say.
+
+        Reads the simulation and changes nothing. The tick and time of the record are added to it.
+        """
+
+    def records(self, seen: Observation) -> Iterable[Record]:
+        """Returns all records of a tick, of a probe that may have several."""
+        measured = self.measure(seen)
+        return () if measured is None else (measured,)
+
+    def check(self, network: Network, rule: Rule) -> None:
+        """Checks that it can measure this network.
+
+        Raises:
+            ConfigurationError: where it cannot.
+        """
+        del network, rule
+
+
+def in_order(probes: Sequence[Probe]) -> list[Probe]:
+    """Returns probes in the order in which their records are written: ours first.
+
+    Raises:
+        ConfigurationError: where one is named twice.
+    """
+    kinds = [probe.kind for probe in probes]
+    for number, kind in enumerate(kinds):
+        if kind in kinds[:number]:
+            raise ConfigurationError(f"the probe {kind!r} is named twice", (number,))
+    return sorted(probes, key=lambda p: _ORDER.index(p.kind) if p.kind in _ORDER else len(_ORDER))
 
 
 class Trace:
-    """What the probes of one inference recorded: a list of records per kind, each with its time.
+    """Holds what the probes of one inference recorded: records by kind, each with its time.
 
     ``trace["residual"][-1]["total_mean"]`` is the last residual of the means; ``trace.wakes`` is a
     list of wakes, as `Replay` takes it. With any probe and a rule with phases ``trace["phase"]``
@@ -65,6 +109,7 @@ class Trace:
         self._records = {kind: list(items) for kind, items in (records or {}).items()}
 
     def add(self, kind: str, record: Record) -> None:
+        """Appends a record."""
         self._records.setdefault(kind, []).append(record)
 
     def __getitem__(self, kind: str) -> list[Record]:
@@ -74,19 +119,21 @@ class Trace:
         return kind in self._records
 
     def kinds(self) -> tuple[str, ...]:
+        """Returns the kinds that have records, in the order of their first."""
         return tuple(self._records)
 
     @property
     def wakes(self) -> list[tuple[float, str, list[int] | None]]:
-        """Every wake of the inference, for `Replay`."""
+        """Returns every wake of the inference: (time, population, flat indices or None for all)."""
         return [(r["time"], r["population"], r["indices"]) for r in self["wakes"]]
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns all records, as the constructor takes them."""
         return {kind: list(items) for kind, items in self._records.items()}
 
 
 class Recorder:
-    """Takes the measures of a simulation's probes, and tells whether it has settled."""
+    """Asks the probes of a simulation, and tells if it has come to rest."""
 
     def __init__(
         self,
@@ -95,106 +142,202 @@ class Recorder:
         nudge: Nudge,
         phases: Phases,
         probes: Sequence[Probe],
-        tick: float,
+        unit: float,
     ) -> None:
         self._state, self._rule, self._nudge, self._phases = state, rule, nudge, phases
-        self._probes, self._tick = probes, tick
+        self._probes, self._unit = probes, unit
 
-    def record(
-        self,
-        trace: Trace,
-        counts: Counts,
-        tick: int,
-        passed: int,
-        woken: Sequence[tuple[int, Selection | None]],
-    ) -> None:
-        """What is due at ``tick``, ``passed`` ticks into the inference."""
-        for probe in self._probes:
-            if passed % probe.every:
-                continue
-            if probe.kind == "wakes":
-                for index, selection in woken:
-                    indices = None if selection is None else selection.dyads.tolist()
-                    wake = {"population": self._state.cells[index].name, "indices": indices}
-                    trace.add("wakes", self._when(tick) | wake)
-            else:
-                self._add(trace, probe.kind, counts, tick)
+    def record(self, trace: Trace, counts: Counts, tick: int, passed: int, woken: Woken) -> None:
+        """Adds what is due at ``tick``, ``passed`` ticks into the inference."""
+        due = [probe for probe in self._probes if passed % probe.every == 0]
+        self._add(trace, due, counts, tick, woken)
 
     def close(self, trace: Trace, counts: Counts, tick: int) -> None:
-        """At the end of an inference, its phases, and what was not due at its last tick."""
+        """Adds, at the end of an inference, its phases, and what was not due at its last tick."""
         begins = self._phases.begins if self._probes else ()
         for began, phase in zip(begins, self._phases.all, strict=False):
             trace.add("phase", self._when(began) | {"phase": phase.name})
-        for probe in self._probes:
-            known = trace[probe.kind]
-            if probe.kind != "wakes" and (not known or known[-1]["tick"] != tick):
-                self._add(trace, probe.kind, counts, tick)
+        late = [p for p in self._probes if p.at_end and not _is_at(trace[p.kind], tick)]
+        self._add(trace, late, counts, tick, ())
+
+    def _add(
+        self, trace: Trace, probes: Sequence[Probe], counts: Counts, tick: int, woken: Woken
+    ) -> None:
+        seen = Observation(
+            self._state, self._rule, self._nudge, self._phases, self._unit, counts, tick, woken
+        )
+        for probe in probes:
+            for record in probe.records(seen):
+                trace.add(probe.kind, self._when(tick) | record)
 
     def _when(self, tick: int) -> Record:
-        return {"tick": tick, "time": tick * self._tick}
-
-    def _add(self, trace: Trace, kind: ProbeKind, counts: Counts, tick: int) -> None:
-        measure = self._measure(kind, counts, tick)
-        if measure is not None:
-            trace.add(kind, self._when(tick) | measure)
-
-    def _measure(self, kind: ProbeKind, counts: Counts, tick: int) -> Record | None:
-        match kind:
-            case "residual":
-                return _residual_record(metrics.residual(self._state, self._rule, self._nudge))
-            case "gradient_angle":
-                if self._nudge.target is None or not self._phases.complete:
-                    return None
-                reference = gradients.true_gradient(self._state, self._rule, self._nudge)
-                if reference is None:
-                    return None
-                local, _ = self._phases.gradients()
-                compared = _alignment_record(gradients.alignment(local, reference))
-                settled = self._rule.prediction == "settled"
-                return compared | ({"reference": "settled"} if settled else {})
-            case "reach":
-                return {"reached": metrics.reach(self._state)}
-            case "messages":
-                return asdict(counts)
-            case "in_flight":
-                found = metrics.in_flight(self._state, tick)
-                totals = {f"total_{what}": sum(found[what].values()) for what in found}
-                return {**found, **totals, "total": sum(totals.values())}
-            case "staleness":
-                late = metrics.staleness(self._state, self._rule)
-                record: Record = {}
-                for what, lags in late.lag.items():
-                    times = {name: ticks * self._tick for name, ticks in lags.items()}
-                    record |= {f"{what}_lag": times, f"{what}_error": late.error[what]}
-                return record
-            case "feedback_angle":
-                return _alignment_record(gradients.feedback_alignment(self._state))
-            case "wakes":
-                raise AssertionError("wakes are recorded as they happen")
+        return {"tick": tick, "time": tick * self._unit}
 
     def settled(self, tolerance: float) -> bool:
-        """Whether both residuals are at most ``tolerance`` and the nudge has reached everything."""
+        """Says if both residuals are at most ``tolerance`` and the nudge has reached everything."""
         free = bool(self._phases.all) and not self._nudge.active
         expected = self._nudge.target is not None and not free
-        if expected and not (self._nudge.active and all(metrics.reach(self._state).values())):
+        if expected and not (self._nudge.active and all(reach(self._state).values())):
             return False
-        value = metrics.residual(self._state, self._rule, self._nudge)
+        value = residual(self._state, self._rule, self._nudge)
         return max(value.mean[""], value.difference[""]) <= tolerance
 
 
-def _residual_record(value: metrics.Residual) -> Record:
-    return {
-        "mean": {k: v for k, v in value.mean.items() if k},
-        "difference": {k: v for k, v in value.difference.items() if k},
-        "total_mean": value.mean[""],
-        "total_difference": value.difference[""],
-    }
+def _is_at(records: Sequence[Record], tick: int) -> bool:
+    return bool(records) and records[-1]["tick"] == tick
 
 
-def _alignment_record(value: Mapping[str, gradients.Alignment]) -> Record:
-    return {
-        "angle": {k: v.angle for k, v in value.items() if k},
-        "norm_ratio": {k: v.norm_ratio for k, v in value.items() if k},
-        "total_angle": value[""].angle,
-        "total_norm_ratio": value[""].norm_ratio,
-    }
+# ---- ours ----------------------------------------------------------------------------------------
+
+
+@register("residual")
+@dataclass(frozen=True)
+class ResidualProbe(Probe):
+    """Measures ‖s − T(s)‖ / ‖s‖ for the mean and the difference, by population and in total."""
+
+    def measure(self, seen: Observation) -> Record:
+        found = residual(seen.state, seen.rule, seen.nudge)
+        return _totalled(mean=found.mean, difference=found.difference)
+
+
+@register("gradient_angle")
+@dataclass(frozen=True)
+class GradientAngleProbe(Probe):
+    """Measures angle (degrees) and norm ratio of the local gradient to the true one, by parameter.
+
+    That is back-propagation's, or that of the settled network for a rule that predicts so: the
+    record then says ``reference``: settled, and there is none without a free fixed point. A rule
+    with phases has a gradient in the last one only.
+    """
+
+    def check(self, network: Network, rule: Rule) -> None:
+        if network.cycle is not None and rule.prediction != "settled":
+            raise ConfigurationError(
+                "the probe gradient_angle compares with back-propagation, which needs a network "
+                "without cycles",
+                "probes",
+            )
+
+    def measure(self, seen: Observation) -> Record | None:
+        if seen.nudge.target is None or not seen.phases.complete:
+            return None
+        reference = true_gradient(seen.state, seen.rule, seen.nudge)
+        if reference is None:
+            return None
+        local, _ = seen.phases.gradients()
+        settled = seen.rule.prediction == "settled"
+        return _aligned(alignment(local, reference)) | ({"reference": "settled"} if settled else {})
+
+
+@register("reach")
+@dataclass(frozen=True)
+class ReachProbe(Probe):
+    """Says which populations have a difference of the target's making."""
+
+    def measure(self, seen: Observation) -> Record:
+        return {"reached": reach(seen.state)}
+
+
+@register("messages")
+@dataclass(frozen=True)
+class MessagesProbe(Probe):
+    """Counts messages by kind, synaptic operations and wakes so far."""
+
+    def measure(self, seen: Observation) -> Record:
+        return asdict(seen.counts)
+
+
+@register("wakes")
+@dataclass(frozen=True)
+class WakesProbe(Probe):
+    """Records the wakes of each tick, as `Replay` takes them; complete only with ``every`` = 1."""
+
+    at_end: ClassVar[bool] = False
+
+    def measure(self, seen: Observation) -> None:
+        del seen
+
+    def records(self, seen: Observation) -> Iterable[Record]:
+        for index, selection in seen.woken:
+            indices = None if selection is None else selection.dyads.tolist()
+            yield {"population": seen.state.cells[index].name, "indices": indices}
+
+
+@register("in_flight")
+@dataclass(frozen=True)
+class InFlightProbe(Probe):
+    """Counts messages sent and not yet arrived, by kind and projection, and in total."""
+
+    def measure(self, seen: Observation) -> Record:
+        found = in_flight(seen.state, seen.tick)
+        totals = {f"total_{kind}": sum(by_name.values()) for kind, by_name in found.items()}
+        return {**found, **totals, "total": sum(totals.values())}
+
+
+@register("staleness")
+@dataclass(frozen=True)
+class StalenessProbe(Probe):
+    """Measures how far what each population sees lies behind its senders.
+
+    By how much simulated time (``mean_lag``) and by how much of their norm (``mean_error``), and
+    the same for differences.
+    """
+
+    tracks: ClassVar[bool] = True
+
+    def measure(self, seen: Observation) -> Record:
+        late = staleness(seen.state, seen.rule)
+        record: Record = {}
+        for kind, lags in late.lag.items():
+            times = {name: ticks * seen.unit for name, ticks in lags.items()}
+            record |= {f"{kind}_lag": times, f"{kind}_error": late.error[kind]}
+        return record
+
+
+@register("feedback_angle")
+@dataclass(frozen=True)
+class FeedbackAngleProbe(Probe):
+    """Measures angle (degrees) and norm ratio of feedback to forward weights, by projection."""
+
+    def measure(self, seen: Observation) -> Record:
+        return _aligned(feedback_alignment(seen.state))
+
+
+@register("loss")
+@dataclass(frozen=True)
+class LossProbe(Probe):
+    """Records the training loss every so many steps."""
+
+    per = "step"
+    every: Count = field(default=10, kw_only=True)
+
+    def measure(self, seen: Observation) -> None:
+        del seen
+
+
+@register("accuracy")
+@dataclass(frozen=True)
+class AccuracyProbe(Probe):
+    """Records the accuracy on the test images every so many epochs, and at the end."""
+
+    per = "epoch"
+
+    def measure(self, seen: Observation) -> None:
+        del seen
+
+
+_ORDER = (
+    *("residual", "gradient_angle", "reach", "messages", "wakes"),
+    *("in_flight", "staleness", "feedback_angle"),
+)
+
+
+def _totalled(**values: Mapping[str, float]) -> Record:
+    """Makes a record of values by name, in which "" is the name of the total."""
+    parts = {what: {k: v for k, v in named.items() if k} for what, named in values.items()}
+    return parts | {f"total_{what}": named[""] for what, named in values.items()}
+
+
+def _aligned(found: Mapping[str, Alignment]) -> Record:
+    angles = {name: value.angle for name, value in found.items()}
+    return _totalled(angle=angles, norm_ratio={n: value.norm_ratio for n, value in found.items()})

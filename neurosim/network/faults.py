@@ -5,22 +5,31 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, check_finite, check_not_negative, stream, unknown
+from neurosim.base import (
+    Bounded,
+    ConfigurationError,
+    Described,
+    Fraction,
+    NotNegative,
+    stream,
+    unknown,
+)
 from neurosim.network.network import Network
 from neurosim.network.parts import Population
 from neurosim.tensors import Ints
 
 
 @dataclass(frozen=True)
-class Faults:
-    """Fractions of broken dyads, and the mismatch of synapses.
+class Faults(Described):
+    """Describes which dyads are broken, and how much synapses mismatch.
 
     ``dead`` dyads never wake: their states stay 0. ``stuck`` ones never wake either: s⁺ = s⁻ =
     ``stuck_at``. Both are drawn once from every population in ``populations`` (default: all hidden
@@ -29,33 +38,37 @@ class Faults:
     ``weight_noise_shared``. Learning changes W and knows nothing of the mismatch. (Clocks drift
     with the ``spread`` of `Periodic`.)
 
-    Raises ConfigurationError for values out of range.
+    Raises:
+        ConfigurationError: for values out of range.
     """
 
-    dead: float = 0.0
-    stuck: float = 0.0
-    stuck_at: float = 0.0
-    weight_noise: float = 0.0
-    weight_noise_shared: bool = False
-    populations: Sequence[str] | None = None
+    dead: Annotated[Fraction, Field(description="fraction of dyads that never wake")] = 0.0
+    stuck: Annotated[Fraction, Field(description="fraction of dyads whose state never changes")] = (
+        0.0
+    )
+    stuck_at: Annotated[Bounded, Field(description="the state of stuck dyads")] = 0.0
+    weight_noise: Annotated[
+        NotNegative, Field(description="static mismatch, relative to each weight")
+    ] = 0.0
+    weight_noise_shared: Annotated[bool, Field(description="the same in both directions")] = False
+    populations: Annotated[Sequence[str] | None, Field(description="default: all hidden ones")] = (
+        None
+    )
 
     def __post_init__(self) -> None:
-        for name in ("dead", "stuck"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ConfigurationError(
-                    f"{name} is {value:g}; it is a fraction of the dyads, from 0 to 1", name
-                )
+        super().__post_init__()
         if self.dead + self.stuck > 1.0:
             raise ConfigurationError(
                 f"dead is {self.dead:g} and stuck is {self.stuck:g}: together more than all dyads",
                 "stuck",
             )
-        check_finite(stuck_at=self.stuck_at)
-        check_not_negative(weight_noise=self.weight_noise)
 
     def damage(self, network: Network, seed: int) -> Damage:
-        """What these faults do to a network. Raises ConfigurationError for unknown populations."""
+        """Draws what these faults do to a network.
+
+        Raises:
+            ConfigurationError: for unknown populations.
+        """
         held: dict[str, Held] = {}
         for population in self._afflicted(network):
             order = stream(seed, "faults", population.name).permutation(population.size)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import AfterValidator, Field
 
 from neurosim.base import Count, Portion, Positive
+from neurosim.channels import Channels
 from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.data import DataSource
 from neurosim.documents import Document
@@ -17,14 +18,13 @@ from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
 from neurosim.learning import Evaluation
 from neurosim.maths import Loss, Precision
-from neurosim.network import Feedback
+from neurosim.measures import Probe
+from neurosim.network import Faults, Feedback
 from neurosim.rules import DualPropagation, Rule
-from neurosim.scenario.sections.channels import ChannelsSection, FaultsSection
 from neurosim.scenario.sections.schedules import (
     AdamSection,
     AnyLearningRate,
     AnyOptimizer,
-    AnyProbe,
     ConstantSection,
 )
 from neurosim.schedules import Schedule
@@ -133,11 +133,13 @@ class ScenarioFile:
         says("the tick from which the target acts; default 0, parallel: the depth"),
     ] = None
     stop: Annotated[Stop | None, says("end an inference once both residuals are small")] = None
-    channels: ChannelsSection = ChannelsSection()
-    faults: FaultsSection = FaultsSection()
+    channels: Annotated[Channels, says("what happens to messages on their way")] = Channels()
+    faults: Annotated[Faults, says("what is broken")] = Faults()
     plasticity: Plasticity = Plasticity()
     training: Training = Training()
-    probes: list[AnyProbe] = field(default_factory=lambda: ["accuracy"])
+    probes: Annotated[tuple[Probe, ...], says("what is recorded, and how often")] = (
+        Probe.of("accuracy"),
+    )
     robustness: Annotated[Robustness | None, says("also measure this of the trained network")] = (
         None
     )

@@ -22,10 +22,10 @@ from neurosim.data import Dataset, Split
 from neurosim.documents import Document, NodePath
 from neurosim.documents import document as documents
 from neurosim.learning import Memory, OptimizerChoice, Trainer, TrainingPlan, estimate
+from neurosim.measures import in_order
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, overridden
 from neurosim.scenario.located import located
-from neurosim.scenario.sections.schedules import probe_intervals, tick_probes
 from neurosim.simulation import Simulation
 
 EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
@@ -65,9 +65,9 @@ class Scenario:
     def _check(self) -> None:
         file, document = self.file, self.document
         with located(document, ("probes",)):
-            intervals = probe_intervals(file.probes)
+            kinds = [probe.kind for probe in in_order(file.probes)]
         rule = file.rule
-        self._check_cycle([] if rule.prediction == "settled" else intervals)
+        self._check_cycle([] if rule.prediction == "settled" else kinds)
         with located(document, ()):
             rule.check_loss(file.loss)
         if rule.prediction == "settled":
@@ -81,9 +81,9 @@ class Scenario:
             path = ("plasticity", "learning_rate", "warmup_epochs")
             raise DocumentError([document.problem(path, message)])
         with located(document, ("faults",)):
-            file.faults.make().damage(self.network, file.seed)
+            file.faults.damage(self.network, file.seed)
         with located(document, ("channels",)):
-            file.channels.make().resolve(self.network, file.schedule.tick)
+            file.channels.resolve(self.network, file.schedule.tick)
         if file.nudge_after is None and not rule.phases:
             with located(document, ("schedule",)):
                 file.schedule.nudge_after(self.network.depth)
@@ -208,12 +208,12 @@ class Scenario:
             rule=file.rule,
             loss=file.loss,
             schedule=file.schedule,
-            channels=file.channels.make(),
-            faults=file.faults.make(),
+            channels=file.channels,
+            faults=file.faults,
             init=file.init,
             nudge_after=file.nudge_after,
             learn_every=file.plasticity.every,
-            probes=tick_probes(probe_intervals(file.probes)),
+            probes=[probe for probe in in_order(file.probes) if probe.per == "tick"],
             stop=file.stop,
             device=device,
             compute=file.compute,
@@ -232,7 +232,7 @@ class Scenario:
         file = self.file
         model = self.model()
         simulation = self.simulation(model)
-        intervals = probe_intervals(file.probes)
+        intervals = {probe.kind: probe.every for probe in file.probes}
         plan = TrainingPlan(
             epochs=file.training.epochs,
             max_steps=file.training.max_steps,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -141,6 +141,11 @@ class Layout:
             return np.empty(0, dtype=np.int64)
         found: Ints = np.unique(self._membership[population][dyads]) + self.offsets[population]
         return found
+
+    def totals(self, values: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        """Returns the sum over each unit's dyads of values that are given flat by population."""
+        parts = zip(self._membership, values, self.counts, strict=True)
+        return np.concatenate([np.bincount(m, v, minlength=int(count)) for m, v, count in parts])
 
     def alive(self, dyads: Mapping[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_] | None:
         """Which units hold a dyad that is alive (marks by population); None for all of them."""

@@ -85,7 +85,7 @@ def check_phases(
             "learn_every",
         )
     for (projection, kind), channel in channels.items():
-        rough = [name for name in ("quantize", "noise") if effect_of(channel, name)]
+        rough = [a.effect.name for a in channel.acting if not a.effect.for_complex]
         if rule.holomorphic and rough:
             raise ConfigurationError(
                 f"the {kind} channel of {projection!r} has {rough[0]}, which is defined for real "
@@ -94,22 +94,16 @@ def check_phases(
             )
 
 
-def effect_of(channel: Channel, name: str) -> bool:
-    """Whether a channel changes values in this way."""
-    effect = getattr(channel, name)
-    return effect is not None and getattr(effect, "std", effect) != 0
-
-
 def check_probes(probes: Sequence[Probe], network: Network, rule: Rule) -> None:
     """Raises ConfigurationError for a probe that cannot measure this network."""
-    if network.cycle is None or rule.prediction == "settled":
-        return
-    if any(p.kind == "gradient_angle" for p in probes):
-        raise ConfigurationError(
-            "the probe gradient_angle compares with back-propagation, which needs a network "
-            "without cycles",
-            "probes",
-        )
+    for probe in probes:
+        probe.check(network, rule)
+        if probe.per != "tick":
+            raise ConfigurationError(
+                f"the probe {probe.kind} is recorded by training, every so many {probe.per}s, not "
+                "within an inference",
+                "probes",
+            )
 
 
 def check_length(ticks: int, nudge_after: int, learn_every: int | None) -> None:

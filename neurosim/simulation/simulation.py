@@ -13,7 +13,7 @@ from neurosim.base import NEVER, InputError, StateError, check_choices, check_co
 from neurosim.channels import Channels, Moment
 from neurosim.dynamics import Compute, Counts, News, Phases, State, Ticker, learn_feedback
 from neurosim.maths import Loss, Precision, check_precision
-from neurosim.measures import Probe, ProbeKind, Recorder, Trace, metrics
+from neurosim.measures import Probe, Recorder, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start, Unit
@@ -57,7 +57,7 @@ class Simulation(Resumable):
         init: Init = "feedforward",
         nudge_after: int | None = None,
         learn_every: int | None = None,
-        probes: Sequence[Probe | ProbeKind] = (),
+        probes: Sequence[Probe | str] = (),
         stop: Stop | None = None,
         device: str | torch.device = "cpu",
         compute: Compute = "auto",
@@ -72,7 +72,7 @@ class Simulation(Resumable):
         check_counts(0, nudge_after=nudge_after)
         check_precision(precision, model.dtype)
         network = model.network
-        self.probes = tuple(p if isinstance(p, Probe) else Probe(p) for p in probes)
+        self.probes = tuple(Probe.of(probe) for probe in probes)
         check_start(init, self.rule, network)
         check_probes(self.probes, network, self.rule)
         self.loss = Loss.of(loss)
@@ -95,7 +95,7 @@ class Simulation(Resumable):
             resolved,
             tick=schedule.tick,
             seed=seed,
-            tracked=any(probe.kind == "staleness" for probe in self.probes),
+            tracked=any(probe.tracks for probe in self.probes),
             damage=self.faults.damage(network, seed),
             precision=precision,
             paired=self.rule.paired,

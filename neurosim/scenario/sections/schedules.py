@@ -6,22 +6,18 @@ Every section is a pydantic model; a family of alternatives is a union told apar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from neurosim.base import (
     BelowOne,
-    ConfigurationError,
-    Count,
     Fraction,
     NotNegative,
     Positive,
 )
 from neurosim.learning import LearningRate, OptimizerChoice
-from neurosim.measures import Probe, ProbeKind
-from neurosim.scenario.sections.base import Maker, Section
+from neurosim.scenario.sections.base import Maker
 
 # ---- learning ----------------------------------------------------------------------------------
 
@@ -81,48 +77,3 @@ class CosineSection(Maker):
 
 AnyOptimizer = Annotated[SGDSection | AdamSection, Field(discriminator="kind")]
 AnyLearningRate = Annotated[ConstantSection | CosineSection, Field(discriminator="kind")]
-
-
-# ---- probes ------------------------------------------------------------------------------------
-
-
-class LossProbe(Section):
-    """Training loss, every so many steps."""
-
-    kind: Literal["loss"]
-    every: Count = 10
-
-
-class AccuracyProbe(Section):
-    """Accuracy, every so many epochs."""
-
-    kind: Literal["accuracy"]
-    every: Count = 1
-
-
-class TickProbe(Section):
-    """A measure every so many ticks of one inference per epoch, the last."""
-
-    kind: ProbeKind
-    every: Count = 1
-
-
-ProbeName = Literal["loss", "accuracy"] | ProbeKind
-AnyProbe = ProbeName | Annotated[LossProbe | AccuracyProbe | TickProbe, Field(discriminator="kind")]
-
-
-def probe_intervals(chosen: Sequence[Any]) -> dict[str, int]:
-    """Kind → every. Raises ConfigurationError where a probe is named twice."""
-    result: dict[str, int] = {}
-    defaults = {"loss": 10}
-    for number, probe in enumerate(chosen):
-        kind = probe if isinstance(probe, str) else probe.kind
-        if kind in result:
-            raise ConfigurationError(f"the probe {kind!r} is named twice", (number,))
-        result[kind] = defaults.get(kind, 1) if isinstance(probe, str) else probe.every
-    return result
-
-
-def tick_probes(intervals: dict[str, int]) -> list[Probe]:
-    """The probes of an inference among them."""
-    return [Probe(kind, intervals[kind]) for kind in get_args(ProbeKind) if kind in intervals]
