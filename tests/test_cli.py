@@ -17,6 +17,7 @@ from rich.console import Console
 from shipped import DIGITS, SCENARIOS
 
 import neurosim as ns
+from neurosim.base.words import duration
 from neurosim.cli.main import main
 from neurosim.documents.document import load
 from neurosim.runs.listeners.display import TrainingDisplay
@@ -232,10 +233,11 @@ def test_the_summary_of_a_run(tmp_path: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert output.splitlines() == [
         "status         finished",
-        f"test accuracy  {summary['test_accuracy']:.2%}",
-        f"time           {summary['seconds']:.1f} s",
-        f"simulated      {summary['ticks']} ticks, {summary['wakes']:,} wakes, "
-        f"{summary['messages']:,} messages",
+        f"test accuracy  {100 * summary['test_accuracy']:.2f} %",
+        f"duration       {duration(summary['seconds'])}",
+        f"ticks          {summary['ticks']}",
+        f"wakes          {summary['wakes']:,}",
+        f"messages       {summary['messages']:,}",
         f"report         {folder / 'report.html'}",
     ]
 

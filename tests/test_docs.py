@@ -25,7 +25,7 @@ from neurosim.network.network import Network
 from neurosim.runs.axes import split_values
 from neurosim.scenario.file import ScenarioFile
 from neurosim.scenario.scenario import Scenario
-from neurosim.tables.runs import find
+from neurosim.tables.runs import table_named
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -134,7 +134,7 @@ def test_commands(
     elif any("mnist" in argument for argument in arguments):
         (tmp_path / "mnist").symlink_to(request.getfixturevalue("shared_data"))
     if arguments[0] == "table":  # few rows, of the data that are here
-        first = find(arguments[1]).rows[0].label
+        first = table_named(arguments[1]).rows[0].label
         arguments += ["--quick", "--row", first, "--seeds", "1", "--epochs", "1", "--jobs", "0"]
         arguments = [a for a in arguments if not a.startswith("data.root=")] + SMALL
     if arguments[0] == "sweep":

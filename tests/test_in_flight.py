@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import neurosim as ns
-from neurosim.channels.line import Line
+from neurosim.channels.line import DelayLine
 
 BATCH = 4
 CONV = {
@@ -44,7 +44,7 @@ def make(channels: ns.Channels, schedule: ns.schedules.Schedule, **options: Any)
     return simulation
 
 
-def storages(lines: Sequence[Line], shape: tuple[int, ...]) -> int:
+def storages(lines: Sequence[DelayLine], shape: tuple[int, ...]) -> int:
     """How many different arrays of values of this shape lines hold on to, by whatever way."""
     found: set[tuple[int, int]] = set()
     seen: set[int] = set()

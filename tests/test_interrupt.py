@@ -275,13 +275,13 @@ def test_a_signal_while_the_results_are_written(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The training is over; what is left to write is written."""
-    write = folders.write_report_of
+    write = folders.write_report
 
     def signalled(*arguments: Any) -> Path:
         os.kill(os.getpid(), number)
         return write(*arguments)
 
-    monkeypatch.setattr(folders, "write_report_of", signalled)
+    monkeypatch.setattr(folders, "write_report", signalled)
     path = Path(__file__).parents[1] / "scenarios/parallel.yaml"
     neurosim("run", path, *SHORT, "--out", tmp_path, "--id", "x")
     check_folder(tmp_path / "parallel" / "x", "finished")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,20 +17,20 @@ from shipped import SCENARIOS
 from neurosim.base.errors import ConfigurationError, DocumentError
 from neurosim.base.words import spread
 from neurosim.cli.main import main
-from neurosim.records.sweep import Row
-from neurosim.reports.plots import Cell, Chart, Quantity, heat_map, row_chart
-from neurosim.reports.plots.rows import Scale
+from neurosim.records.summary import Quantity
+from neurosim.records.sweep import Row, Seeds
+from neurosim.reports.plots import Chart, heat_map, row_chart
 from neurosim.runs import sweep
 from neurosim.tables.form import Table
 from neurosim.tables.papers import TABLES
 from neurosim.tables.runs import (
     Choice,
     chosen,
-    find,
     measured,
     numbers_of,
     overrides_of,
     plan_table,
+    table_named,
 )
 
 pytestmark = pytest.mark.slow
@@ -102,7 +103,7 @@ def test_full_tables_fit_real_data(shared_data: Path) -> None:
 
 
 def test_what_is_said_last_holds() -> None:
-    found = find("mnist")
+    found = table_named("mnist")
     row = next(row for row in found.rows if row.label == "R-DP-20")
     choice = Choice(epochs=7, overrides=("schedule.updates=30", "data.root=here"))
     assert overrides_of(found, row, choice) == (
@@ -116,12 +117,12 @@ def test_what_is_said_last_holds() -> None:
 
 
 def test_rows_by_name() -> None:
-    systems = find("systems")
+    systems = table_named("systems")
     assert chosen(systems, ()) == systems.rows
     found = [row.label for row in chosen(systems, ["DP, perceptron"])]
     assert found == ["BP, perceptron", "DP, perceptron"]  # what it is compared with
     assert {row.values[1] for row in chosen(systems, ["conv net"])} == {"conv net"}
-    assert len(chosen(find("alpha"), ["aro"])) == 15
+    assert len(chosen(table_named("alpha"), ["aro"])) == 15
 
 
 @pytest.mark.parametrize(
@@ -140,12 +141,12 @@ def test_rows_by_name() -> None:
 )
 def test_choices_that_do_not_fit(choice: Choice, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        plan_table(find("mnist"), FOLDER, choice)
+        plan_table(table_named("mnist"), FOLDER, choice)
 
 
 def test_what_is_wrong_is_said_once() -> None:
     with pytest.raises(DocumentError) as caught:
-        plan_table(find("alpha"), FOLDER, quick("rule.gamma=1"))
+        plan_table(table_named("alpha"), FOLDER, quick("rule.gamma=1"))
     (problem,) = caught.value.problems
     assert "unknown key 'gamma'" in problem.message
     assert problem.message.endswith("(row 0, 0.01, aro and 44 more)")
@@ -184,8 +185,10 @@ def test_numbers_of_a_run() -> None:
         "spectral_norms": {"h1": 2.0, "output": 5.0},
         "gradient_angle": None,
     }
-    assert numbers_of(Row((), 0, "", "", summary), 20) == {
-        "test_accuracy": 0.5,
+    found = numbers_of(Row((), 0, "", "", summary), 20)
+    assert found["test_accuracy"] == 0.5
+    assert "gradient_angle" not in found
+    assert {key: found[key] for key in found.keys() - summary.keys()} == {
         "seconds_per_epoch": 2.0,  # the median of 1, 2 and 10
         "cpu_seconds_per_epoch": 0.5,
         "residual": 0.3,
@@ -207,7 +210,7 @@ def summary_of(seed: int, accuracy: float | None, seconds: float) -> dict[str, A
 
 
 def test_rows_are_compared_with_their_baseline() -> None:
-    planned = plan_table(find("systems"), FOLDER, quick(seeds=2, only=("DP",)))
+    planned = plan_table(table_named("systems"), FOLDER, quick(seeds=2, only=("DP",)))
     given = {
         "BP, perceptron": (0.9, 2.0),
         "DP, perceptron": (0.85, 3.0),
@@ -302,7 +305,7 @@ class Nobody:
 
 def test_an_interrupted_table_goes_on(tmp_path: Path) -> None:
     choice = quick(only=("DP",))
-    planned = plan_table(find("mnist"), FOLDER, choice)
+    planned = plan_table(table_named("mnist"), FOLDER, choice)
     folder = tmp_path / "table-mnist-quick"
     asked = iter([False, True])
     sweep.run(planned.sweep, folder, Nobody(), jobs=0, stop=lambda: next(asked, True))
@@ -341,19 +344,19 @@ def test_what_fails_otherwise_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 # ---- pictures ----------------------------------------------------------------------------------
 
-ACCURACY = Quantity("test accuracy", "%", lambda value: f"{value:.2f}")
+ACCURACY = Quantity("test_accuracy", "test accuracy", "%", show="{:.2f}".format)
 
 
-def chart_of(cells: Sequence[Cell], scale: Scale = "linear") -> Chart:
+def chart_of(cells: Sequence[Seeds], axis: str = "linear") -> Chart:
     published: list[tuple[float, float] | None] = [(98.45, 0.04), *[None] * (len(cells) - 1)]
     labels = [f"row {n}" for n in range(len(cells))]
-    chart = row_chart("key", ACCURACY, labels, cells, published, scale)
+    chart = row_chart("key", replace(ACCURACY, axis=axis), labels, cells, published)
     assert chart is not None
     return chart
 
 
 def test_a_picture_of_rows() -> None:
-    cells = [Cell((98.4, 98.5)), Cell((98.3,), ("diverged",)), Cell((), ("failed", "failed"))]
+    cells = [Seeds((98.4, 98.5)), Seeds((98.3,), ("diverged",)), Seeds((), ("failed", "failed"))]
     chart = chart_of(cells)
     ElementTree.fromstring(chart.svg)
     for title in ("row 0: 98.45 %", "row 0, published: 98.45", "row 1: 98.30 %"):
@@ -366,23 +369,23 @@ def test_a_picture_of_rows() -> None:
 
 
 def test_a_row_far_off_does_not_hide_the_others() -> None:
-    cells = [Cell((98.4 + n / 50,)) for n in range(5)] + [Cell((9.8,))]
+    cells = [Seeds((98.4 + n / 50,)) for n in range(5)] + [Seeds((9.8,))]
     assert "← 9.80" in chart_of(cells, "focus").svg
     assert "←" not in chart_of(cells).svg
     assert "→" not in chart_of(cells[:5], "focus").svg
 
 
 def test_rows_far_apart_are_on_a_logarithmic_axis() -> None:
-    assert "logarithmic" in chart_of([Cell((1.0,)), Cell((1000.0,))], "log").note
-    assert "logarithmic" not in chart_of([Cell((1.0,)), Cell((2.0,))], "log").note
+    assert "logarithmic" in chart_of([Seeds((1.0,)), Seeds((1000.0,))], "log").note
+    assert "logarithmic" not in chart_of([Seeds((1.0,)), Seeds((2.0,))], "log").note
 
 
 def test_nothing_to_draw() -> None:
-    assert row_chart("key", ACCURACY, ["one"], [Cell((), ("diverged",))], [None]) is None
+    assert row_chart("key", ACCURACY, ["one"], [Seeds((), ("diverged",))], [None]) is None
 
 
 def test_a_map_shows_what_diverged() -> None:
-    cells = {(0, 0): Cell((1.0,)), (1, 0): Cell((), ("diverged",))}
+    cells = {(0, 0): Seeds((1.0,)), (1, 0): Seeds((), ("diverged",))}
     chart = heat_map("key", ACCURACY, ("alpha", ["0", "1"]), ("beta", ["1"]), cells)
     assert chart is not None
     texts = {"".join(e.itertext()) for e in ElementTree.fromstring(chart.svg).iter()}

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from neurosim.base.errors import DataError
+from neurosim.base.words import compact, number
 from neurosim.network.network import Network
-from neurosim.reports.plots import compact, number
-from neurosim.reports.run import draw_network, write_report
+from neurosim.reports import draw_network, write_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "link", "br", "hr", "img", "input"}

@@ -16,7 +16,7 @@ from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.events import EvaluationEvent, TrainingEvent
 from neurosim.learning.trainer import Trainer
 from neurosim.scenario.scenario import Scenario
-from neurosim.simulation.snapshot import STATE_VERSION
+from neurosim.simulation.simulation import STATE_VERSION
 
 SHORT = ["data.limit=120", "data.batch_size=30", "training.epochs=2", "training.max_steps=6"]
 
@@ -194,16 +194,17 @@ def test_refuses_a_state_that_is_not_its_own(root: Path, variant: str) -> None:
 
 # Whoever adds, removes or renames one of these raises `STATE_VERSION`: a state that was saved
 # before is then refused as one of another version.
-FORMAT = 4
+FORMAT = 5
 KEYS = """
-active adjoint apical apical_stale basal basal_stale batch batch_size batches began begins best
-bit_generator carried cells clock counts damping difference difference_messages edges end ending
-epoch epoch_loss feedback_speed forward free_prediction generator gradient gradients has_uint32
-heard inc index inferences kept labels last lines links mean_messages minus model next nudge
-order phases place plus position random reached_at recording ring row_of rule run running
-schedule seen sent sent_differences sent_means shuffle simulation slots stale stamps state step
-stopped synaptic_operations target tick ticks time totals trace transits uinteger unit_wakes
-units until unwired version waiting wakes weight_gradient winners
+adjoint apical apical_stale basal basal_stale batch batch_size batches began begins best
+bit_generator carried carried_stamps cells clock counts damping difference difference_messages
+differences edges end ending epoch epoch_loss feedback_speed forward free_prediction generator
+gradient gradients has_uint32 heard inc index inferences kept labels last last_count last_tick
+lines links mean_messages means minus model next nudge number order phases place plus position
+queue random reached_at recording ring row_of rule run running schedule seen sent sent_stamps
+shuffle simulation stale stamps state step stopped synaptic_operations target tick ticks time
+totals trace transits uinteger unit_wakes units until unwired value version views waiting wakes
+weight_gradient winners
 """
 
 

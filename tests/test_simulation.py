@@ -426,6 +426,6 @@ def test_a_weight_that_nobody_told_of_is_noticed_before_saving_and_advancing() -
         sim.advance(3)
         change(sim.model)
         if sim is whole:
-            sim._check_weights()
+            sim.inference.check_weights()
         sim.advance()
     assert same(whole.finish(), resumed.finish())

@@ -4,20 +4,19 @@ from neurosim.channels.channel import Channel, Channels, MessageKind, Ordering
 from neurosim.channels.distributions import Distribution, Exponential, Per, Uniform
 from neurosim.channels.draws import Draws, Moment
 from neurosim.channels.effects import Effect, Noise, NoiseKind, Parcel, Quantize, Rounding
-from neurosim.channels.line import Line, Wiring
-from neurosim.channels.transit import NOTHING, Arrival, Copy, View
+from neurosim.channels.line import DelayLine, Wiring
+from neurosim.channels.transit import NOTHING, Delivery, View
 
 __all__ = [
     "NOTHING",
-    "Arrival",
     "Channel",
     "Channels",
-    "Copy",
+    "DelayLine",
+    "Delivery",
     "Distribution",
     "Draws",
     "Effect",
     "Exponential",
-    "Line",
     "MessageKind",
     "Moment",
     "Noise",

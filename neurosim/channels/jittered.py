@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from math import prod
 
 import torch
 from torch import Tensor
@@ -13,16 +13,25 @@ from neurosim.base import ConfigurationError
 from neurosim.channels.channel import Ordering
 from neurosim.channels.distributions import Distribution
 from neurosim.channels.effects import Parcel
-from neurosim.channels.transit import NOTHING, Arrival, Copy, Transit, View
-from neurosim.tensors import Flags, Selection, Slot
+from neurosim.channels.transit import NOTHING, Delivery, Transit, View
+from neurosim.tensors import Dimensions, Flags, Selection, Slot
 
 
 class Jittered(Transit):
-    """Every message is late by its own time: a ring of slots, one for each tick of arrival.
+    """Holds messages each of which is late by its own time: a ring of arrays, one for each tick of
+    arrival.
 
     ``times`` (simulated time) are the delays, a number or of the senders' shape. ``last`` says
     which senders have no later synapse than those of this view; None for all.
     """
+
+    plain = ("_ring", "_stamps", "_waiting", "_last", "_seen", "_until")
+    _ring: Tensor | None = None  # (ticks, B, *shape), written in place
+    _stamps: Tensor | None = None  # the same for the ticks of sending
+    _waiting: Tensor | None = None  # (ticks,) messages, with those that are overwritten
+    _last: Tensor | None = None  # fifo: the last arrival of each dyad's messages (B, *shape)
+    _seen: Tensor | None = None  # newest: when the message that is seen was sent (B, *shape)
+    _until = 0  # nothing arrives after this tick
 
     def __init__(
         self,
@@ -37,16 +46,6 @@ class Jittered(Transit):
         self._view, self._times, self._jitter = view, times, jitter
         self._tick, self._ordering, self._counted = tick, ordering, last
         self._horizon = int(arrival_ticks(times.max() + jitter.high, tick))
-        self._ring: Tensor | None = None
-        self._stamps: Tensor | None = None
-        self._waiting: Tensor | None = None  # messages by slot, with those that are overwritten
-        self._last: Tensor | None = None  # fifo: the last arrival of each dyad's messages
-        self._seen: Tensor | None = None  # newest: when the message that is seen was sent
-        self._until = 0  # nothing arrives after this tick
-
-    def clear(self) -> None:
-        self._ring = self._stamps = self._waiting = self._last = self._seen = None
-        self._until = 0
 
     def _allocate(self, parcel: Parcel) -> None:
         """Raises ConfigurationError where there is not as much memory."""
@@ -94,7 +93,7 @@ class Jittered(Transit):
         self._waiting.scatter_add_(0, slot.flatten(), counted.flatten().long())
         self._until = max(self._until, now + self._horizon)
 
-    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Arrival]:
+    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
         if self._stamps is None or tick > self._until + 1:
             return []
         assert self._ring is not None
@@ -110,7 +109,7 @@ class Jittered(Transit):
             self._seen = torch.maximum(stamps, self._seen)
         arrived = stamps != NOTHING
         show = partial(self._show, arrived, values, stamps)
-        return [Arrival(self._view, partial(arrived.any, 0), flags.add(stamps.max()), show)]
+        return [Delivery(self._view, partial(arrived.any, 0), flags.add(stamps.max()), show)]
 
     def _show(self, arrived: Tensor, values: Tensor, stamps: Tensor) -> None:
         seen = self._view.value.tensor
@@ -133,25 +132,15 @@ class Jittered(Transit):
         ticks = range(self._until, self._until - slots, -1)
         return next((tick for tick in ticks if waiting[tick % slots]), 0)
 
-    def memory(self, elements: int, bytes_each: int, ticks: int) -> int:
-        ring = (self._horizon + 2) * elements * (bytes_each + 8) if ticks else 0
-        mask = 0 if self._view.mask is None else self._view.mask.nelement()
-        return ring + elements * (bytes_each + 16) + mask
-
-    def state_dict(self, copied: Copy) -> dict[str, Any]:
-        arrays = {"ring": self._ring, "stamps": self._stamps, "last": self._last}
-        arrays |= {"seen": self._seen, "waiting": self._waiting}
-        return {name: copied(array) for name, array in arrays.items()} | {"until": self._until}
-
-    def load_state_dict(self, state: dict[str, Any], load: Copy) -> None:
-        self._ring, self._stamps = load(state["ring"]), load(state["stamps"])
-        self._last, self._seen = load(state["last"]), load(state["seen"])
-        self._waiting = load(state["waiting"])
-        self._until = int(state["until"])
+    def nbytes(self, sizes: Dimensions) -> int:
+        value = self._view.value
+        stamps = sizes.batch * prod(value.shape or ()) * 8
+        ring = (self._horizon + 2) * (value.nbytes(sizes) + stamps) if sizes.ticks else 0
+        return ring + 2 * stamps
 
 
 def arrival_ticks(times: Tensor, tick: float) -> Tensor:
-    """max(1, ⌈time/tick⌉), forgiving round-off just above a whole number."""
+    """Returns max(1, ⌈time/tick⌉), forgiving round-off just above a whole number."""
     return torch.clamp(torch.ceil(times / tick - 1e-9), min=1.0).long()
 
 

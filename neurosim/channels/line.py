@@ -1,10 +1,9 @@
-"""Lines: the channels that are not ideal, at work. One line carries one kind of message of one
-projection from what its sender last sent to what its receivers see.
+"""Channels that are not ideal, at work. A line carries one kind of message of one projection from
+what its sender last sent to what its receivers see.
 """
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -16,9 +15,9 @@ from neurosim.channels.draws import Draws, Moment
 from neurosim.channels.effects import Parcel
 from neurosim.channels.jittered import Jittered, arrival_ticks
 from neurosim.channels.steady import Route, Steady, tick_routes
-from neurosim.channels.transit import Arrival, Copy, Transit, View
+from neurosim.channels.transit import Delivery, Transit, View
 from neurosim.network import Projection
-from neurosim.tensors import Flags, Slot
+from neurosim.tensors import Arrays, Flags, Selection, Slot
 
 
 class Wiring(NamedTuple):
@@ -31,8 +30,8 @@ class Wiring(NamedTuple):
     device: torch.device
 
 
-class Line:
-    """The messages of one kind on one projection, from ``sent`` to ``views``."""
+class DelayLine(Arrays):
+    """Carries the messages of one kind on one projection, from ``sent`` to ``views``."""
 
     def __init__(
         self,
@@ -48,13 +47,26 @@ class Line:
         self._effects = channel.acting
         # What will be seen when all messages have arrived; that is what was sent where messages
         # are neither changed nor lost.
-        self._carried = Slot() if self._effects else sent
-        self._carried_stamps, self._sent_stamps = Slot(), Slot()
         operator = projection.operator
         self._shape = operator.pre if kind == "mean" else operator.post
+        self._carried = Slot(self._shape, lifetime="inference") if self._effects else sent
+        self._carried_stamps, self._sent_stamps = self._stamps(), self._stamps()
         self._jittery = channel.jittery
         self.transits = self._lay(channel, projection)
         self.views = [view for transit in self.transits for view in transit.views]
+
+    def arrays(self) -> dict[str, Any]:
+        return super().arrays() | {"views": self.views, "transits": self.transits}
+
+    def _stamps(self) -> Slot:
+        """Returns a slot for the ticks in which messages were sent, (B, *shape), if tracked."""
+        shape = self._shape if self._wiring.tracked else None
+        return Slot(shape, lifetime="inference", itemsize=8)
+
+    def _view(self, mask: Tensor | None = None) -> View:
+        """Returns a view of the senders by the synapses in ``mask``, or by all."""
+        mask = None if mask is None else mask.to(self._wiring.device)
+        return View(Slot(self._shape, lifetime="inference"), mask, self._stamps())
 
     def _lay(self, channel: Channel, projection: Projection) -> list[Transit]:
         tick, device = self._wiring.tick, self._wiring.device
@@ -64,12 +76,12 @@ class Line:
         if jitter is not None and self._jittery:
             ordering = channel.ordering
             if not by_synapse:
-                return [Jittered(View(), times, jitter, tick, ordering)]
+                return [Jittered(self._view(), times, jitter, tick, ordering)]
             times = torch.ceil(times / tick - 1e-9)  # whole ticks: each has a ring of its own
             latest = self._latest(times)
             return [
                 Jittered(
-                    View(mask=(times == t).to(device)),
+                    self._view(times == t),
                     t * tick,
                     jitter,
                     tick,
@@ -80,15 +92,13 @@ class Line:
             ]
         ticks = arrival_ticks(times, tick)
         if not by_synapse:
-            routes = tick_routes(ticks, self._shape, View(), device)
+            routes = tick_routes(ticks, self._shape, self._view(), device)
             return [Steady(routes, ticks.to(device))]
-        routes = [
-            Route(int(d), None, View(mask=(ticks == d).to(device))) for d in torch.unique(ticks)
-        ]
+        routes = [Route(int(d), None, self._view(ticks == d)) for d in torch.unique(ticks)]
         return [Steady(routes, self._latest(ticks).to(device))]
 
     def _latest(self, by_synapse: Tensor) -> Tensor:
-        """The greatest delay of every sender's synapses."""
+        """Returns the greatest delay of every sender's synapses."""
         return by_synapse.amax(0 if self.kind == "mean" else 1).view(self._shape)
 
     # ---- messages ------------------------------------------------------------------------------
@@ -97,13 +107,14 @@ class Line:
         self,
         values: Tensor | None,
         moment: Moment,
-        shape: tuple[int, ...],
+        batch: int,
         changed: Tensor | None = None,
     ) -> None:
-        """What is seen at a start: neither late nor lost. None stands for zeros.
+        """Shows values (None for zeros) at a start: they are neither late nor lost.
 
         ``changed`` says where a carried start has a new value; everywhere without it.
         """
+        shape = (batch, *self._shape)
         for transit in self.transits:
             transit.clear()
         initial = [acting for acting in self._effects if acting.effect.initial]
@@ -127,8 +138,17 @@ class Line:
             view.value.set(values)
             view.stamps.set(stamps)
 
-    def send(self, parcel: Parcel) -> None:
-        """Takes the messages of one tick; ``sent`` holds them already."""
+    def show_sent(self, moment: Moment, batch: int) -> None:
+        """Shows what was last sent, at a start."""
+        self.show(self.sent.tensor, moment, batch)
+
+    def send(
+        self, moment: Moment, selection: Selection | None, values: Tensor, changed: Tensor
+    ) -> None:
+        """Takes the values of one tick as messages, where they have ``changed``. The slot ``sent``
+        holds them already."""
+        shape = (len(values), *self._shape)
+        parcel = Parcel(moment, shape, selection, values, changed)
         stamps: Tensor | None = None
         if self._wiring.tracked:
             stamps = torch.full_like(parcel.sent, parcel.moment.tick, dtype=torch.int64)
@@ -137,7 +157,7 @@ class Line:
             acting.act(parcel, self._draws)
         share: Tensor | None = None
         if self._jittery:
-            share = self._draws.uniform("jitter", parcel.moment, parcel.shape)
+            share = self._draws.uniform("jitter", moment, shape)
         else:
             if self._effects:
                 _merge(self._carried, parcel, parcel.values)
@@ -146,23 +166,26 @@ class Line:
         for transit in self.transits:
             transit.send(parcel, (self._carried, self._carried_stamps), share)
 
-    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Arrival]:
+    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
         """Shows what arrives at ``tick``, and says from whom; see `Transit.deliver`."""
         return [found for transit in self.transits for found in transit.deliver(tick, flags, asked)]
 
     # ---- measures ------------------------------------------------------------------------------
 
     def in_flight(self, tick: int) -> int:
-        """Messages sent up to ``tick`` that arrive later, as far as they are not lost."""
+        """Returns how many messages sent up to ``tick`` arrive later; those lost do not."""
         return sum(transit.in_flight(tick) for transit in self.transits)
 
     def last_arrival(self) -> int:
-        """The tick of the last arrival to come, or an earlier one."""
+        """Returns the tick of the last arrival to come, or an earlier one."""
         return max(transit.last_arrival() for transit in self.transits)
 
     def lag(self) -> float:
-        """By how many ticks what is seen was sent before what was sent last; mean over synapses
-        of a dense projection with a delay each, else over senders; and over samples."""
+        """Returns by how many ticks what is seen was sent before what was sent last.
+
+        It is the mean over samples and senders, or the synapses of a dense projection with a delay
+        each. Raises StateError where the ticks are not tracked.
+        """
         sent = self._sent_stamps.tensor
         if sent is None:
             raise StateError("send ticks are only known where the probe 'staleness' is on")
@@ -176,47 +199,10 @@ class Line:
             weights += float(share.sum()) * len(late)
         return total / weights
 
-    def memory(self, batch: int, ticks: int) -> int:
-        """Bytes that an inference of ``ticks`` ticks needs at most, besides what was sent."""
-        elements, each = batch * prod(self._shape), self._wiring.dtype.itemsize
-        if self._wiring.tracked:
-            each += 8
-        own = elements * (each if self._effects else each - self._wiring.dtype.itemsize)
-        return own + sum(transit.memory(elements, each, ticks) for transit in self.transits)
-
-    # ---- state as data -------------------------------------------------------------------------
-
-    def _slots(self) -> list[Slot]:
-        own = [self._carried] if self._effects else []
-        return [
-            *own,
-            self._carried_stamps,
-            self._sent_stamps,
-            *(s for v in self.views for s in v.slots),
-        ]
-
-    def state_dict(self, copied: Copy) -> dict[str, Any]:
-        """Everything seen and on its way. ``copied`` copies each array once."""
-        return {
-            "slots": [copied(slot.tensor) for slot in self._slots()],
-            "transits": [transit.state_dict(copied) for transit in self.transits],
-        }
-
-    def load_state_dict(self, state: dict[str, Any], load: Copy) -> None:
-        """Restores what `state_dict` returned."""
-        for slot, array in zip(self._slots(), state["slots"], strict=True):
-            slot.set(load(array))
-        for transit, saved in zip(self.transits, state["transits"], strict=True):
-            transit.load_state_dict(saved, load)
-
 
 def _merge(slot: Slot, parcel: Parcel, values: Tensor) -> None:
     """Writes values where a message is sent."""
     known = slot.take(parcel.selection)
     if known is None:
         known = torch.zeros_like(values)
-    values = torch.where(parcel.sent, values, known)
-    if parcel.selection is None:
-        slot.set(values)
-    else:
-        slot.put(parcel.selection, values)
+    slot.put(parcel.selection, torch.where(parcel.sent, values, known))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from neurosim.channels.effects import Parcel
-from neurosim.channels.transit import NOTHING, Arrival, Copy, Transit, View
-from neurosim.tensors import Flags, Selection, Shape, Slot
+from neurosim.channels.transit import NOTHING, Delivery, Transit, View
+from neurosim.tensors import Array, Copied, Dimensions, Flags, Selection, Shape, Slot, mapped
 
 
 class Route(NamedTuple):
@@ -24,19 +24,49 @@ class Route(NamedTuple):
 
 
 @dataclass
-class _Entry:
-    """What the receivers would see had everything arrived, after the sending of one tick."""
+class _Sent:
+    """What was sent in one ``tick``.
 
+    ``carried`` is what the receivers would see had it all arrived; ``counts`` says of how many
+    samples each dyad sent a message; ``sure`` that there is a message at all.
+    """
+
+    tick: int
     carried: tuple[Tensor | None, ...]
     counts: Tensor
-    sure: bool = False  # that there is a message at all
+    sure: bool
+
+    def some(self, selection: Selection | None) -> Tensor:
+        """Returns the counts of these dyads."""
+        return self.counts if selection is None else selection.take(self.counts[None])
+
+
+class _Queue(dict[int, _Sent], Array):
+    """What is on its way, by the tick in which it was sent."""
+
+    lifetime = "inference"
+
+    def save(self, copied: Copied) -> Any:
+        found = [(s.tick, s.carried, s.counts, s.sure) for s in self.values()]
+        return mapped(found, copied)
+
+    def load(self, saved: Any, copied: Copied) -> None:
+        self.clear()
+        for tick, carried, counts, sure in mapped(saved, copied):
+            self[tick] = _Sent(tick, carried, counts, sure)
+
+    def reset(self) -> None:
+        self.clear()
+
+
+_Part = tuple[_Sent, Selection | None]  # what these dyads sent in one tick
 
 
 class Steady(Transit):
-    """The messages of a dyad, or over a synapse, are always equally late.
+    """Holds messages of which those of a dyad, or over a synapse, are always equally late.
 
     What is seen at tick m is then what was carried at tick m − d, so that nothing is copied on the
-    way: an entry holds a reference to the array as it was, and the sender makes a new one when it
+    way: the queue holds a reference to the array as it was, and the sender makes a new one when it
     writes. With the view that makes at most d + 1 copies.
     """
 
@@ -47,10 +77,7 @@ class Steady(Transit):
         self.routes = sorted(routes, key=lambda route: route.ticks)
         self.views = list(dict.fromkeys(route.view for route in routes))
         self._latest = self.routes[-1].ticks
-        self._entries: dict[int, _Entry] = {}
-
-    def clear(self) -> None:
-        self._entries.clear()
+        self._queue = _Queue()
 
     def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
         counts = parcel.sent.sum(0)
@@ -58,62 +85,47 @@ class Steady(Transit):
             some, counts = counts, counts.new_zeros(1, *parcel.shape[1:])
             parcel.selection.put(counts, some[None])
             counts = counts[0]
-        arrays = tuple(slot.take(None) for slot in carried)
-        self._entries[parcel.moment.tick] = _Entry(arrays, counts, parcel.sure)
+        tick, arrays = parcel.moment.tick, tuple(slot.take(None) for slot in carried)
+        self._queue[tick] = _Sent(tick, arrays, counts, parcel.sure)
 
-    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Arrival]:
+    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
         parts: dict[View, list[_Part]] = {}
         for ticks, selection, view in self.routes:
-            entry = self._entries.get(tick - ticks)
-            if entry is None:
+            sent = self._queue.get(tick - ticks)
+            if sent is None:
                 continue
-            for slot, array in zip(view.slots, entry.carried, strict=True):
+            for slot, array in zip(view.slots, sent.carried, strict=True):
                 _show(slot, selection, array)
-            parts.setdefault(view, []).append(_Part(tick - ticks, entry, selection))
-        over = self._entries.get(tick - self._latest)
+            parts.setdefault(view, []).append((sent, selection))
+        over = self._queue.get(tick - self._latest)
         if over is not None:
             over.carried = (None,) * len(over.carried)  # seen by all; its count is still needed
-        self._entries.pop(tick - 1 - self._latest, None)
+        self._queue.pop(tick - 1 - self._latest, None)
         return [
-            Arrival(view, partial(_senders, found), flags.add(_latest(found)) if asked else None)
+            Delivery(view, partial(_senders, found), flags.add(_latest(found)) if asked else None)
             for view, found in parts.items()
         ]
 
     def in_flight(self, tick: int) -> int:
         return sum(
-            int((entry.counts * (sent + self._latest_of > tick)).sum())
-            for sent, entry in self._entries.items()
+            int((sent.counts * (sent.tick + self._latest_of > tick)).sum())
+            for sent in self._queue.values()
         )
 
     def last_arrival(self) -> int:
         arrivals = (
-            int(((sent + self._latest_of) * (entry.counts > 0)).max())
-            for sent, entry in self._entries.items()
+            int(((sent.tick + self._latest_of) * (sent.counts > 0)).max())
+            for sent in self._queue.values()
         )
         return max(arrivals, default=0)
 
-    def memory(self, elements: int, bytes_each: int, ticks: int) -> int:
-        copies = min(self._latest, ticks) + len(self.views)
-        masks = sum(view.mask.nelement() for view in self.views if view.mask is not None)
-        return copies * elements * bytes_each + masks
-
-    def state_dict(self, copied: Copy) -> dict[str, Any]:
-        return {
-            "ticks": list(self._entries),
-            "carried": [[copied(a) for a in entry.carried] for entry in self._entries.values()],
-            "counts": [copied(entry.counts) for entry in self._entries.values()],
-        }
-
-    def load_state_dict(self, state: dict[str, Any], load: Copy) -> None:
-        self._entries = {}
-        for tick, carried, counts in zip(*(state[key] for key in state), strict=True):
-            loaded = load(counts)
-            assert loaded is not None
-            self._entries[int(tick)] = _Entry(tuple(load(array) for array in carried), loaded)
+    def nbytes(self, sizes: Dimensions) -> int:
+        each = sum(slot.nbytes(sizes) for slot in self.views[0].slots)
+        return min(self._latest, sizes.ticks) * each
 
 
 def _show(slot: Slot, selection: Selection | None, array: Tensor | None) -> None:
-    """The selected part of what is carried becomes what is seen; None stands for zeros."""
+    """Makes the selected part of what is carried what is seen; None stands for zeros."""
     if selection is None:
         slot.set(array)
     elif array is not None:
@@ -122,40 +134,27 @@ def _show(slot: Slot, selection: Selection | None, array: Tensor | None) -> None
         slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
 
 
-class _Part(NamedTuple):
-    """What these dyads (None for all) sent in one tick."""
-
-    sent: int
-    entry: _Entry
-    selection: Selection | None
-
-    def some(self) -> Tensor:
-        """How many samples' messages each of the dyads sent."""
-        counts = self.entry.counts
-        return counts if self.selection is None else self.selection.take(counts[None])
-
-
 def _latest(parts: Sequence[_Part]) -> Tensor | int:
-    """The last tick in which any of these messages was sent, or NOTHING."""
-    if all(part.entry.sure and part.selection is None for part in parts):
-        return max(part.sent for part in parts)
-    found = [part.some().any() * (part.sent - NOTHING) + NOTHING for part in parts]
+    """Returns the last tick in which any of these messages was sent, or NOTHING."""
+    if all(sent.sure and selection is None for sent, selection in parts):
+        return max(sent.tick for sent, _ in parts)
+    found = [sent.some(some).any() * (sent.tick - NOTHING) + NOTHING for sent, some in parts]
     return torch.stack(found).max()
 
 
 def _senders(parts: Sequence[_Part]) -> Tensor:
-    """Which dyads sent any of these messages, over the population's shape."""
-    total = torch.zeros_like(parts[0].entry.counts, dtype=torch.bool)
-    for part in parts:
-        if part.selection is None:
-            total |= part.some() > 0
+    """Returns which dyads sent any of these messages, over the population's shape."""
+    total = torch.zeros_like(parts[0][0].counts, dtype=torch.bool)
+    for sent, selection in parts:
+        if selection is None:
+            total |= sent.counts > 0
         else:
-            part.selection.put(total[None], part.some() > 0)
+            selection.put(total[None], sent.some(selection) > 0)
     return total
 
 
 def tick_routes(ticks: Tensor, shape: Shape, view: View, device: torch.device) -> list[Route]:
-    """The routes of dyads whose delays (in ticks, one or of the population's shape) are given."""
+    """Returns the routes of dyads with these delays in ticks, one or of the population's shape."""
     distinct = torch.unique(ticks).tolist()
     if len(distinct) == 1:
         return [Route(int(distinct[0]), None, view)]

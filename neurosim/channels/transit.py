@@ -1,4 +1,4 @@
-"""Messages on their way: what was sent, until it is seen.
+"""Messages on their way: a `Parcel` of what was sent, until it is seen in a `View`.
 
 Times are ticks. What arrives at tick m is delivered at the end of tick m − 1, after everything was
 sent: nothing happens in between, and whoever looks at the state between two ticks finds there what
@@ -9,41 +9,41 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from neurosim.channels.effects import Parcel
-from neurosim.tensors import Flags, Slot
+from neurosim.tensors import Arrays, Flags, Slot, reset_arrays
 
-Copy = Callable[[Tensor | None], Tensor | None]
+NOTHING = -1  # in place of the tick in which the last message was sent, where there is none
 
 
-class View:
-    """What the receivers see of a population: values and, where they are tracked, send ticks.
+class View(Arrays):
+    """What receivers see of a population: values and, where they are tracked, the ticks in which
+    these were sent.
 
-    ``mask`` (of the weight's shape) says which synapses see it; None for all.
+    Over an ideal channel ``value`` is the slot of what was last sent. ``mask`` (of the weight's
+    shape) marks the synapses that see it; None stands for all.
     """
 
-    __slots__ = ("mask", "stamps", "value")
-
-    def __init__(self, value: Slot | None = None, mask: Tensor | None = None) -> None:
-        self.value = value if value is not None else Slot()
-        self.stamps = Slot()
-        self.mask = mask
+    def __init__(self, value: Slot, mask: Tensor | None = None, stamps: Slot | None = None) -> None:
+        self.value, self.mask = value, mask
+        self.stamps = stamps if stamps is not None else Slot()
 
     @property
     def slots(self) -> tuple[Slot, Slot]:
         return self.value, self.stamps
 
+    def nbytes(self, sizes: object) -> int:
+        del sizes
+        return 0 if self.mask is None else self.mask.nbytes
 
-NOTHING = -1  # in place of the tick in which the last message was sent, where there is none
 
-
-class Arrival(NamedTuple):
+class Delivery(NamedTuple):
     """Messages that reach one view.
 
-    ``senders()`` are the dyads, over the population's shape, that sent any of them. ``latest`` is
+    ``senders()`` returns which dyads sent any of them, over the population's shape. ``latest`` is
     where the `Flags` have the tick in which the last of them was sent, or NOTHING. ``show()`` has
     to be called then if there is anything; without it, all is shown.
     """
@@ -54,14 +54,14 @@ class Arrival(NamedTuple):
     show: Callable[[], None] | None = None
 
 
-class Transit(ABC):
-    """Where the messages of one line are between being sent and being seen."""
+class Transit(Arrays, ABC):
+    """Holds the messages of one line between being sent and being seen."""
 
     views: Sequence[View]
 
-    @abstractmethod
     def clear(self) -> None:
-        """Nothing is on its way."""
+        """Drops everything that is on its way."""
+        reset_arrays(self)
 
     @abstractmethod
     def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
@@ -69,32 +69,13 @@ class Transit(ABC):
         once all has arrived; ``share`` is uniform in [0, 1) and decides the jitter."""
 
     @abstractmethod
-    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Arrival]:
+    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
         """Shows what arrives at ``tick``. ``asked``: the latest of it has to be known."""
 
     @abstractmethod
     def in_flight(self, tick: int) -> int:
-        """Messages sent up to ``tick`` that reach the last of their synapses later."""
+        """Returns how many messages sent up to ``tick`` reach the last of their synapses later."""
 
     @abstractmethod
     def last_arrival(self) -> int:
-        """The tick of the last arrival to come, or an earlier one if there is none."""
-
-    @abstractmethod
-    def memory(self, elements: int, bytes_each: int, ticks: int) -> int:
-        """Bytes that an inference of ``ticks`` ticks needs at most for the messages on their way
-        and what is seen of them: arrays of so many ``elements``, with ``bytes_each``."""
-
-    @abstractmethod
-    def state_dict(self, copied: Copy) -> dict[str, Any]:
-        """What is on its way, as tensors and numbers."""
-
-    @abstractmethod
-    def load_state_dict(self, state: dict[str, Any], load: Copy) -> None:
-        """Restores what `state_dict` returned."""
-
-
-# ---- delays that do not change -------------------------------------------------------------------
-
-
-# ---- jitter --------------------------------------------------------------------------------------
+        """Returns the tick of the last arrival to come, or an earlier one if there is none."""

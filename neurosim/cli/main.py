@@ -257,23 +257,20 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 def report(folder: Path, figures: Path | None) -> None:
     """Write the report of the run, or of the sweep, in FOLDER anew."""
     from neurosim.base import write_atomic
-    from neurosim.reports import figures_of, write_report_of, write_sweep_report
+    from neurosim.reports import report_of
     from neurosim.scenario import Scenario
 
-    if (folder / "sweep.json").is_file():
-        page = write_sweep_report(folder)
-    else:
-        try:
-            network = Scenario.load(folder / "scenario.yaml").network
-        except DocumentError:
-            network = None  # the report does without, and says what it lacks
-        page = write_report_of(folder, network)
-    click.echo(f"report: {page}")
+    try:
+        network = Scenario.load(folder / "scenario.yaml").network
+    except DocumentError:
+        network = None  # the report does without, and says what it lacks
+    found = report_of(folder, network)
+    click.echo(f"report: {found.write(folder)}")
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
-        for figure in figures_of(page.read_text(encoding="utf-8")):
-            write_atomic(figures / f"{figure.name}.svg", figure.svg)
-            click.echo(f"figure: {figures / figure.name}.svg")
+        for picture in found.pictures():
+            write_atomic(figures / f"{picture.name}.svg", picture.svg)
+            click.echo(f"figure: {figures / picture.name}.svg")
 
 
 @main.command()

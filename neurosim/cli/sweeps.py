@@ -107,7 +107,7 @@ def table(
 
     given = tuple(options.with_device(overrides, device))
     choice = tableruns.Choice(quick, seeds, epochs, tuple(only), given)
-    planned = tableruns.plan_table(tableruns.find(name), scenarios, choice)
+    planned = tableruns.plan_table(tableruns.table_named(name), scenarios, choice)
     folder = out / f"table-{planned.stem}"
     ended = _run(planned.sweep, folder, jobs, retry, quiet)
     terminal = Console()

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from neurosim.base import stream
-from neurosim.dynamics.cells import Cell, Link
 from neurosim.dynamics.counts import Counts
+from neurosim.dynamics.dyads import Dyads
+from neurosim.dynamics.link import Link
 from neurosim.dynamics.state import State
 from neurosim.rules import DifferenceTargetPropagation, LocalJacobian, Rule
 
@@ -25,7 +26,7 @@ Draw = Callable[[tuple[int, ...]], npt.NDArray[np.float64]]
 
 @torch.no_grad()
 def learn_feedback(state: State, rule: Rule, counts: Counts, seed: int, *moment: int) -> None:
-    """Some steps of every feedback weight that learns by itself, with the present states.
+    """Makes some steps of every feedback weight that learns by itself, with the present states.
 
     ``moment`` names the noise. ``counts`` takes note of wakes (not by units), messages and
     operations.
@@ -36,11 +37,15 @@ def learn_feedback(state: State, rule: Rule, counts: Counts, seed: int, *moment:
     for link in state.links:
         if link.projection.feedback == "local_jacobian":
             noise = stream(seed, "local jacobian", link.name, *map(str, moment))
-            _learn(link, options, counts, noise.standard_normal)
+            others = [o for o in state.by_name[link.post.name].incoming if o is not link]
+            _learn(link, others, options, counts, noise.standard_normal)
 
 
-def _learn(link: Link, options: LocalJacobian, counts: Counts, draw: Draw) -> None:
-    """∇ = (2/B) [Σ w (Vᵀw)ᵀ − Σ u εᵀ] with u = f(F(x + ε)) − f(y) and w = f(y + η) − f(y).
+def _learn(
+    link: Link, others: list[Link], options: LocalJacobian, counts: Counts, draw: Draw
+) -> None:
+    """Learns the feedback weights of one link from noise ε and η, by the gradient
+    ∇ = (2/B) [Σ w (Vᵀw)ᵀ − Σ u εᵀ] with u = f(F(x + ε)) − f(y) and w = f(y + η) − f(y).
 
     As G is linear in f(t), ⟨ε, G(F(x + ε)) − G(y)⟩ = ⟨u, V ε⟩ and ‖G(y + η) − G(y)‖² = ‖Vᵀw‖², and
     both gradients are local sums.
@@ -51,10 +56,10 @@ def _learn(link: Link, options: LocalJacobian, counts: Counts, draw: Draw) -> No
     f = link.post.population.activation
     x = link.pre.plus.value
     own, winners = products.basal(x, weight, link.bias, None)
-    rest = _from_others(link, own)
+    rest = _from_others(others, own)
     y = f(own + rest)
     known = f(y)
-    speed = link.feedback_speed
+    speed = link.feedback_speed.tensor
     for _ in range(steps):
         epsilon = _noise(link.pre, x, std, draw)
         moved, _ = products.basal(x + epsilon, weight, link.bias, None)
@@ -66,35 +71,34 @@ def _learn(link: Link, options: LocalJacobian, counts: Counts, draw: Draw) -> No
         gradient = gradient * (2.0 / len(x))
         speed = gradient if speed is None else options.momentum * speed + gradient
         feedback.sub_(speed, alpha=rate)
-    link.feedback_speed = speed
+    link.feedback_speed.set(speed)
     counts.forward += 1 + steps
     counts.adjoint += steps
     counts.weight_gradient += 2 * steps
     _count(link, counts, steps * len(x), steps)
 
 
-def _from_others(link: Link, like: Tensor) -> Tensor:
-    """What all other projections add to the potential."""
+def _from_others(others: list[Link], like: Tensor) -> Tensor:
+    """Returns what the other projections add to the potential."""
     rest = torch.zeros_like(like)
-    for other in link.post.incoming:
-        if other is not link:
-            mean = other.pre.plus.value
-            rest = rest + other.products.basal(mean, other.forward_weight, other.bias, None)[0]
+    for other in others:
+        mean = other.pre.plus.value
+        rest = rest + other.products.basal(mean, other.forward_weight, other.bias, None)[0]
     return rest
 
 
-def _noise(cell: Cell, like: Tensor, std: float, draw: Draw) -> Tensor:
+def _noise(cell: Dyads, like: Tensor, std: float, draw: Draw) -> Tensor:
     drawn = torch.from_numpy(draw(tuple(like.shape))).to(like.device, like.dtype)
     return _alive(cell, drawn * std)
 
 
-def _alive(cell: Cell, values: Tensor) -> Tensor:
-    """Dyads that never wake send no change."""
+def _alive(cell: Dyads, values: Tensor) -> Tensor:
+    """Returns the values without those of dyads that never wake: they send no change."""
     return values if cell.held is None else cell.held.hold(values, at_zero=True)
 
 
 def _count(link: Link, counts: Counts, samples: int, steps: int) -> None:
-    """Of each step: one message up from all below, and two down from all above."""
+    """Counts one message up from all below, and two down from all above, for each step."""
     below, above = link.pre.population, link.post.population
     counts.wakes += steps * (below.size + 2 * above.size)
     counts.mean_messages += samples * below.size

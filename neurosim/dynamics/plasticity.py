@@ -12,13 +12,16 @@ from neurosim.rules import Rule
 def contrastive_hebbian(
     state: State, rule: Rule, share: complex = 1.0
 ) -> tuple[dict[str, Tensor], int]:
-    """The local gradient of every parameter, batch mean, and the operations that it took.
+    """Computes the local gradient of every parameter, batch mean.
 
     ∂L/∂W = −1/(βB) Σ δ s̄ᵀ (DP23 eq. 10): δ = s⁺ − s⁻ of the post-synaptic dyads themselves, s̄ the
     mean as the projection sees it. A bias sees a mean of 1. A difference of zero costs nothing.
     A Kolen-Pollack feedback weight gets the gradient of the weight of its projection.
     In a rule with phases it is what one of them adds, of which the gradient takes its ``share``:
     δ is what the post-synaptic dyads send back, of complex products the real part counts.
+
+    Returns:
+        The gradients by the names of the parameters, and the operations that they took.
     """
     scale = rule.gradient_scale * share / state.batch
     gains = rule.gradient_gains(state.model.network)

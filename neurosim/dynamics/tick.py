@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from cmath import isfinite
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -18,28 +17,27 @@ import torch
 from torch import Tensor
 
 from neurosim.base import DivergenceError
-from neurosim.channels import Line, Moment
-from neurosim.dynamics.cells import Cell, Link
+from neurosim.channels import Moment
+from neurosim.dynamics import delivery
 from neurosim.dynamics.counts import Counts
-from neurosim.dynamics.news import News
-from neurosim.dynamics.outbox import Outbox, Sending, marks_of
+from neurosim.dynamics.link import Link
+from neurosim.dynamics.node import Node
+from neurosim.dynamics.outlet import Offer, marks_of
+from neurosim.dynamics.reached import Reached
 from neurosim.dynamics.state import State
 from neurosim.rules import Nudge, Rule, Wake, Woken
 from neurosim.tensors import Flags, Selection, as_stored, count, unequal
 
 Compute = Literal["auto", "dense"]
+Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
 
 
-@dataclass
-class Commit:
-    """What is computed in a tick before anything is written."""
-
-    wakes: list[tuple[Cell, Selection | None, Wake]] = field(default_factory=list)
-    winners: list[tuple[Link, Selection | None, Tensor]] = field(default_factory=list)
+Won = tuple[Link, Selection | None, Tensor]  # new max-pool winners of the selected dyads
 
 
 class Ticker:
-    """Runs ticks on a `State`, under `torch.no_grad`. ``caching``: see `Simulation`."""
+    """Runs ticks on a `State`, under `torch.no_grad`. ``listens``: somebody asks whom messages
+    reach. ``caching``: see `Simulation`."""
 
     def __init__(
         self,
@@ -49,156 +47,66 @@ class Ticker:
         compute: Compute,
         listens: bool,
         counts: Counts,
+        *,
+        caching: bool = True,
     ) -> None:
         self.state, self.rule, self.nudge = state, rule, nudge
         self.dense = compute == "dense"
-        self.listens = listens
-        self.caching = True
+        self.listens, self.caching = listens, caching
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
         self.counts = counts
-        self.outbox = Outbox(counts, listens)
 
-    # ---- starting ------------------------------------------------------------------------------
+    def tick(self, moment: Moment, woken: Woke) -> Reached:
+        """Commits the wakes of these populations, by index, hands over their messages, and delivers
+        what arrives at the next tick.
 
-    def reset(self, x: Tensor, moment: Moment) -> None:
-        """Zero states; the first layer already sees the input."""
-        state = self.state
-        state.batch = x.shape[0]
-        for cell in state.cells:
-            zeros = x.new_zeros(state.batch, *cell.population.shape)
-            if cell.held is not None:
-                zeros = cell.held.hold(zeros)
-            zeros = cell.stored(zeros)
-            cell.plus.set(zeros)
-            cell.minus.set(zeros)
-            cell.stale.touch()
-            for outlet in cell.mean_outlets:
-                # A mean that is still zero costs nothing, but where its winners are pooled.
-                pooled = any(link.operator.has_winners for link in outlet.links)
-                outlet.sent.set(zeros if pooled or cell.held is not None else None)
-            # A single state of dyads that never wake goes back as it goes forward.
-            back = zeros if cell.held is not None and not cell.paired else None
-            for outlet in cell.difference_outlets:
-                outlet.sent.set(back)
-        x = self._set_input(x)
-        for outlet in state.input.mean_outlets:
-            outlet.sent.set(x)
-        for outlet in state.outlets:
-            outlet.last_tick = outlet.last_count = 0
-            if outlet.wakes is not None:
-                outlet.wakes[:] = 0
-        for link, line in state.lines:
-            sender = link.pre if line.kind == "mean" else link.post
-            self._show(line, sender, moment)
-        for link in state.links:
-            link.basal.set(None)
-            link.apical.set(None)
-            link.winners.set(None)
-            link.unwired.touch()
-            link.basal_stale.touch()
-            link.apical_stale.touch()
-        state.mark_weights_seen()
-
-    def _show(self, line: Line, sender: Cell, moment: Moment) -> None:
-        shape = (self.state.batch, *sender.population.shape)
-        line.show(line.sent.tensor, moment, shape)
-
-    def _set_input(self, x: Tensor) -> Tensor:
-        x = self.state.input.stored(x)
-        self.state.input.plus.set(x)
-        self.state.input.minus.set(x)
-        return x
-
-    def feed_forward(self, moment: Moment) -> None:
-        """One pass from the input up, after `reset`: s⁺ = s⁻ = the plain prediction, as far as
-        what is seen of the layers below is what they sent."""
-        flags = Flags()
-        for cell in self.state.cells:
-            commit = Commit()
-            for link in cell.incoming:
-                self._update_basal(link, None, commit)
-            for link, _, winners in commit.winners:
-                link.winners.set(winners)
-                link.unwired.clear(None)
-            strength = self.nudge.strength if cell is self.state.output else None
-            basal = self._basal(cell, None)
-            woken = Woken(cell.population.activation, basal, strength=strength)
-            wake = cell.hold(self.rule.wake(woken))
-            cell.plus.set(wake.plus)
-            cell.minus.set(wake.minus)
-            flags.add(wake.plus.sum().isfinite())
-            cell.stale.clear(None)
-            messages = [(outlet, wake.mean) for outlet in cell.mean_outlets]
-            if wake.difference is not None:
-                messages += [(outlet, wake.difference) for outlet in cell.difference_outlets]
-            for outlet, values in messages:
-                outlet.sent.set(values)
-                self.outbox.touch(outlet)
-                for line in outlet.lines:
-                    self._show(line, cell, moment)
-        for cell, finite in zip(self.state.cells, flags.read(), strict=True):
-            if not finite:
-                check_finite(cell, 0, self.rule.remedy)
-        for link in self.state.links:
-            link.basal_stale.clear(None)
-
-    def new_input(self, x: Tensor, moment: Moment, news: News) -> None:
-        """Carried states: a new input arrives as messages, at once."""
-        flags = Flags()
-        cell = self.state.input
-        x = self._set_input(x)
-        found = [self.outbox.prepare(o, cell, None, x, flags) for o in cell.mean_outlets]
-        sendings = [sending for sending in found if sending is not None]
-        self.outbox.show(sendings, flags.read(), moment, news)
-
-    # ---- one tick ------------------------------------------------------------------------------
-
-    def tick(self, moment: Moment, woken: Sequence[tuple[int, Selection | None]]) -> News:
-        """Commits the wakes of these cells, hands over their messages, and delivers what arrives
-        at the next tick; the news is who of it has heard."""
-        commit, flags, news = Commit(), Flags(), News()
-        finite: list[int] = []
-        sendings: list[Sending] = []
+        Returns:
+            Who has heard of it.
+        """
+        flags, reached = Flags(), Reached(self.listens)
+        wakes: list[tuple[Node, Selection | None, Wake, int]] = []
+        won: list[Won] = []
+        offers: list[Offer] = []
         for index, selection in woken:
             cell = self.state.cells[index]
             self.counts.wakes += cell.population.size if selection is None else selection.count
             self._note_target(cell, selection, moment.tick)
-            wake = self._wake(cell, selection, commit)
+            wake = self._wake(cell, selection, won)
             if wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
-                finite.append(flags.add(is_finite(wake)))
-                sendings += self.outbox.collect(cell, selection, wake, flags)
-                commit.wakes.append((cell, selection, wake))
+                wakes.append((cell, selection, wake, flags.add(is_finite(wake))))
+                offers += cell.offers(selection, wake, flags)
         if self.listens:
-            self._feel_softmax(woken, news)
-        rewired = [self._prepare_winners(*item, flags) for item in commit.winners]
-        for cell, selection, wake in commit.wakes:
-            self._write(cell, selection, wake, news)
+            self._feel_softmax(woken, reached)
+        rewired = [self._prepare_winners(*item, flags) for item in won]
+        for cell, selection, wake, _ in wakes:
+            self._write(cell, selection, wake, reached)
         values = flags.read()
-        for (cell, selection, wake), answer in zip(commit.wakes, finite, strict=True):
-            if not values[answer]:
+        for cell, selection, wake, finite in wakes:
+            if not values[finite]:
                 check_finite(cell, moment.tick, self.rule.remedy, selection, wake.difference)
-        for (link, selection, winners), changed in zip(commit.winners, rewired, strict=True):
-            self._rewire(link, selection, winners, changed, values, news)
-        self.outbox.send(sendings, values, moment, news)
-        self.outbox.deliver(self.state.lines, moment.tick + 1, news)
-        return news
+        for (link, selection, winners), changed in zip(won, rewired, strict=True):
+            self._rewire(link, selection, winners, changed, values, reached)
+        delivery.send(offers, values, moment, self.counts, reached)
+        delivery.deliver(self.state.lines, moment.tick + 1, reached)
+        return reached
 
-    def _note_target(self, cell: Cell, selection: Selection | None, tick: int) -> None:
+    def _note_target(self, cell: Node, selection: Selection | None, tick: int) -> None:
         """Takes note of the first wake that the target has to do with."""
         if cell.reached_at is None and (selection is None or selection.count):
             nudged = cell is self.state.output and self.nudge.active
             if nudged or any(link.heard for link in cell.outgoing):
                 cell.reached_at = tick
 
-    def _wake(self, cell: Cell, selection: Selection | None, commit: Commit) -> Wake | None:
-        """New states of the selected dyads, or None where nothing that they see has changed."""
+    def _wake(self, cell: Node, selection: Selection | None, won: list[Won]) -> Wake | None:
+        """Returns new states of the selected dyads, or None where nothing that they see has
+        changed."""
         fresh = not self.caching
-        for outlet in (*cell.mean_outlets, *cell.difference_outlets):
+        for outlet in cell.refreshing:
             fresh |= outlet.count_wakes(selection)
         for link in cell.incoming:
-            fresh |= self._update_basal(link, selection, commit)
+            fresh |= self.update_basal(link, selection, won)
         if fresh and cell is self.state.output and self._lateral:
             cell.stale.touch()  # outputs that do not wake now will feel it when they do
         for link in cell.outgoing:
@@ -215,7 +123,7 @@ class Ticker:
                 apical = part if apical is None else apical + part
         woken = Woken(
             cell.population.activation,
-            self._basal(cell, selection),
+            self.basal(cell, selection),
             apical,
             plus=cell.plus.take(selection) if damped else None,
             minus=cell.minus.take(selection) if damped else None,
@@ -225,15 +133,16 @@ class Ticker:
         )
         return self.rule.wake(woken)
 
-    def _force(self, cell: Cell, selection: Selection | None) -> Tensor | None:
-        """The nudge of the selected output dyads. A softmax needs the potentials of all of them:
-        those of the others as they last computed them."""
+    def _force(self, cell: Node, selection: Selection | None) -> Tensor | None:
+        """Returns the force of the nudge on the selected output dyads. A softmax needs the
+        potentials of all of them: those of the others as they last computed them."""
         if cell is not self.state.output or not self.nudge.active:
             return None
-        force = cell.stored(self.rule.force(self.nudge, self._basal(cell, None)))
+        force = cell.stored(self.rule.force(self.nudge, self.basal(cell, None)))
         return force if selection is None else selection.take(force)
 
-    def _basal(self, cell: Cell, selection: Selection | None) -> Tensor:
+    def basal(self, cell: Node, selection: Selection | None) -> Tensor:
+        """Returns the sum of the cached basal potentials of the selected dyads."""
         total: Tensor | None = None
         for link in cell.incoming:
             part = link.basal.some(selection)
@@ -241,47 +150,51 @@ class Ticker:
         assert total is not None
         return total
 
-    def _feel_softmax(self, woken: Sequence[tuple[int, Selection | None]], news: News) -> None:
-        """Outputs that a softmax ties to those that wake now have news where these have."""
+    def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
+        """Says that outputs which a softmax ties to those that wake now are reached where these
+        are."""
         output = self.state.output
         stale = output.stale.mask
         if isinstance(stale, np.ndarray) and any(index == output.index for index, _ in woken):
-            news.add(output, torch.from_numpy(stale))
+            reached.add(output, torch.from_numpy(stale))
 
-    def _update_basal(self, link: Link, selection: Selection | None, commit: Commit) -> bool:
-        """Recomputes the basal contribution where it is out of date; whether it was anywhere."""
-        part = self._part(link.basal_stale.part(selection, self.state.device), selection)
+    def update_basal(self, link: Link, selection: Selection | None, won: list[Won]) -> bool:
+        """Recomputes the basal contribution where it is out of date, and adds new max-pool winners
+        to ``won``. Returns whether it was out of date anywhere."""
+        part: Selection | Literal[False] | None = selection
+        if self.caching:
+            part = link.basal_stale.part(selection, self.state.device)
         if part is False:
             return False
-        batch = self.state.batch
-        rows = part
-        if part is not None and (self.dense or not link.operator.forward_selects(part, batch)):
-            rows = None
-        value, winners = link.forward(rows)
+        selects = (
+            part is not None
+            and not self.dense
+            and link.operator.forward_selects(part, self.state.batch)
+        )
+        value, winners = link.forward(part if selects else None)
         self.counts.forward += len(link.heard_means)
-        if part is None:
-            link.basal.set(value)
-        else:
-            some = value if rows is not None else part.take(value)
-            link.basal.put(part, some, taken_next=True)
+        if part is not None and not selects:
+            value, winners = part.take(value), None if winners is None else part.take(winners)
+        link.basal.put(part, value, taken_next=True)
         if winners is not None:
-            whole = rows is None and part is not None
-            commit.winners.append((link, part, part.take(winners) if whole and part else winners))
+            won.append((link, part, winners))
         link.basal_stale.clear(part)
         return True
 
     def _update_apical(self, link: Link, selection: Selection | None) -> bool:
-        """The same for the apical contribution. A difference of zero costs nothing."""
-        part = self._part(link.apical_stale.part(selection, self.state.device), selection)
+        """Does the same for the apical contribution. A difference of zero costs nothing."""
+        part: Selection | Literal[False] | None = selection
+        if self.caching:
+            part = link.apical_stale.part(selection, self.state.device)
         if part is False:
             return False
         link.apical_stale.clear(part)
-        columns = part
-        if part is not None and (
-            self.dense or not link.operator.adjoint_selects(part, self.state.batch)
-        ):
-            columns = None
-        value = link.adjoint(columns)
+        selects = (
+            part is not None
+            and not self.dense
+            and link.operator.adjoint_selects(part, self.state.batch)
+        )
+        value = link.adjoint(part if selects else None)
         self.counts.adjoint += sum(view.value.tensor is not None for view in link.differences)
         if value is None:
             known = link.apical.tensor
@@ -289,40 +202,26 @@ class Ticker:
                 return False
             if part is None:
                 link.apical.set(None)
-            else:
-                link.apical.put(part, torch.zeros_like(part.take(known)), taken_next=True)
-        elif part is None:
-            link.apical.set(value)
-        else:
-            some = value if columns is not None else part.take(value)
-            link.apical.put(part, some, taken_next=True)
+                return True
+            value = torch.zeros_like(part.take(known))
+        elif part is not None and not selects:
+            value = part.take(value)
+        link.apical.put(part, value, taken_next=True)
         return True
 
-    def _part(
-        self, part: Selection | Literal[False] | None, selection: Selection | None
-    ) -> Selection | Literal[False] | None:
-        return part if self.caching else selection
-
-    # ---- writing and sending -------------------------------------------------------------------
-
-    def _write(self, cell: Cell, selection: Selection | None, wake: Wake, news: News) -> None:
+    def _write(self, cell: Node, selection: Selection | None, wake: Wake, reached: Reached) -> None:
         if self.listens and cell.damping:
             moved = unequal(wake.plus, cell.plus.some(selection))
             moved |= unequal(wake.minus, cell.minus.some(selection))
-            news.add(cell, marks_of(cell, selection, moved))
-        states = ((cell.plus, wake.plus), (cell.minus, wake.minus))
-        for slot, values in states if cell.paired else states[:1]:
-            if selection is None:
-                slot.set(values)
-            else:
-                slot.put(selection, values)
-
-    # ---- max-pool winners ----------------------------------------------------------------------
+            reached.add(cell, marks_of(cell, selection, moved))
+        cell.plus.put(selection, wake.plus)
+        if cell.paired:
+            cell.minus.put(selection, wake.minus)
 
     def _prepare_winners(
         self, link: Link, selection: Selection | None, winners: Tensor, flags: Flags
     ) -> tuple[Tensor, int] | None:
-        """Where the winners changed under a difference, as a mask and a flag."""
+        """Returns where the winners changed under a difference, as a mask and a flag."""
         if link.pre is self.state.input or link.difference.tensor is None:
             return None
         old = link.winners.take(selection)
@@ -340,12 +239,9 @@ class Ticker:
         winners: Tensor,
         changed: tuple[Tensor, int] | None,
         values: Sequence[int],
-        news: News,
+        reached: Reached,
     ) -> None:
-        if selection is None:
-            link.winners.set(winners)
-        else:
-            link.winners.put(selection, winners)
+        link.winners.put(selection, winners)
         link.unwired.clear(selection)
         if changed is None or not values[changed[1]]:
             return
@@ -353,12 +249,12 @@ class Ticker:
         link.apical_stale.touch()
         if self.listens:
             marks = marks_of(link.post, selection, changed[0])
-            news.add(link.pre, link.operator.backward_reach(marks))
+            reached.add(link.pre, link.operator.backward_reach(marks))
 
 
 def is_finite(wake: Wake) -> Tensor | bool:
-    """Whether s⁺ᵀs⁻ is finite: it is not if any state is not. A difference that is not between
-    two states is asked too."""
+    """Returns whether s⁺ᵀs⁻ is finite: it is not if any state is not. A difference that is not
+    between two states is asked too."""
     plus, minus = as_stored(wake.plus).flatten(), as_stored(wake.minus).flatten()
     product = plus.dot(minus)
     difference = wake.difference
@@ -370,7 +266,7 @@ def is_finite(wake: Wake) -> Tensor | bool:
 
 
 def check_finite(
-    cell: Cell,
+    cell: Node,
     tick: int,
     remedy: str,
     selection: Selection | None = None,
@@ -379,13 +275,11 @@ def check_finite(
     """Raises DivergenceError for the first value that is not finite, of all states and of the
     ``difference`` of those selected."""
     bad = ~(cell.plus.value.isfinite() & cell.minus.value.isfinite())
-    if difference is not None:
+    if difference is not None and selection is None:
+        bad |= ~difference.isfinite()
+    elif difference is not None and selection is not None:
         lost = torch.zeros_like(bad)
-        wrong = ~difference.isfinite()
-        if selection is None:
-            lost = wrong
-        else:
-            selection.put(lost, wrong)
+        selection.put(lost, ~difference.isfinite())
         bad |= lost
     if not bad.any():
         return  # only the product overflowed

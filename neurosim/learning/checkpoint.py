@@ -23,22 +23,28 @@ _FORMAT = "neurosim-state-1"
 
 
 def save_state(path: Path, tree: Any) -> None:
-    """Writes a state tree atomically. A tensor that occurs twice is stored once.
+    """Writes a state tree atomically. A tensor that occurs twice is stored once, and comes back as
+    one. Each comes back in the order in memory that it has: sums in another one round otherwise.
 
     Raises TypeError for anything but dict, list, tuple, Tensor, str, int, float, bool and None.
     """
     tensors: dict[str, Tensor] = {}
-    names: dict[int, str] = {}
+    nodes: dict[int, dict[str, Any]] = {}
 
     def encode(node: Any) -> Any:
         match node:
             case Tensor():
-                if id(node) not in names:
-                    names[id(node)] = f"t{len(names)}"
+                if id(node) not in nodes:
+                    name = f"t{len(nodes)}"
                     # The format has no complex128: complex numbers are stored as pairs.
                     plain = torch.view_as_real(node) if node.is_complex() else node
-                    tensors[names[id(node)]] = plain.detach().cpu().contiguous().clone()
-                return {"complex" if node.is_complex() else "tensor": names[id(node)]}
+                    dense = plain.detach().cpu().clone()
+                    usual = torch.empty(dense.shape, device="meta").stride()
+                    tensors[name] = dense.contiguous()
+                    order = [] if dense.stride() == usual else dense.stride()
+                    kind = "complex" if node.is_complex() else "tensor"
+                    nodes[id(node)] = {kind: [name, *order] if order else name}
+                return nodes[id(node)]
             case dict():
                 return {"dict": [[encode(key), encode(value)] for key, value in node.items()]}
             case list():
@@ -67,7 +73,7 @@ def load_state(path: Path) -> Any:
             raise DataError(f"{path}: not a state of this program ({_FORMAT})")
         if metadata["sha256"] != _digest(metadata["tree"], tensors):
             raise ValueError("its content does not have its checksum")
-        return _decode(json.loads(metadata["tree"]), tensors)
+        return _decode(json.loads(metadata["tree"]), tensors, {})
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: damaged ({error}); start again from another checkpoint") from None
 
@@ -111,21 +117,30 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
+def _decode(node: Any, tensors: dict[str, Tensor], made: dict[str, Tensor]) -> Any:
     if not isinstance(node, dict):
         return node
     ((kind, content),) = node.items()
     match kind:
-        case "tensor":
-            return tensors[content]
-        case "complex":
-            # A copy: arithmetic with complex numbers needs them aligned, as the file is not.
-            return torch.view_as_complex(tensors[content].clone())
+        case "tensor" | "complex":
+            name, *strides = content if isinstance(content, list) else [content]
+            if name not in made:
+                made[name] = _ordered(tensors[name], strides, kind == "complex")
+            return made[name]
         case "dict":
-            return {_decode(key, tensors): _decode(value, tensors) for key, value in content}
+            pairs = ((_decode(k, tensors, made), _decode(v, tensors, made)) for k, v in content)
+            return dict(pairs)
         case "list":
-            return [_decode(value, tensors) for value in content]
+            return [_decode(value, tensors, made) for value in content]
         case "tuple":
-            return tuple(_decode(value, tensors) for value in content)
+            return tuple(_decode(value, tensors, made) for value in content)
         case _:
             raise ValueError(f"unknown node {kind!r}")
+
+
+def _ordered(plain: Tensor, strides: list[int], is_complex: bool) -> Tensor:
+    """Returns a stored tensor in its order in memory, if it is not the usual one."""
+    if strides:
+        plain = torch.empty_strided(plain.shape, strides, dtype=plain.dtype).copy_(plain)
+    # A copy: arithmetic with complex numbers needs them aligned, as the file is not.
+    return torch.view_as_complex(plain.clone()) if is_complex else plain

@@ -10,8 +10,8 @@ from neurosim.learning.evaluation import EVALUATION_BATCH
 from neurosim.learning.optimizers import OptimizerChoice
 from neurosim.maths import ROUNDED, Conv2d
 from neurosim.simulation import Simulation
+from neurosim.tensors import Dimensions, count_bytes
 
-INDEX = 8  # bytes of a max-pool winner, or of a tick
 Learning = OptimizerChoice | str | None  # by what, or its name; None for inferences alone
 
 
@@ -41,36 +41,33 @@ class Memory:
 def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> Memory:
     """Estimates what inferences of ``batch`` samples need, and learning with an ``optimizer``.
 
-    Read off the simulation's own arrays, one by one, as they are when everything is in use; an
-    upper bound, as arrays that are equal are shared. The simulation may be on the device "meta".
+    Read off the simulation's own arrays as they are when everything is in use; an upper bound, as
+    arrays that are equal are shared. The simulation may be on the device "meta".
     """
-    model, state = simulation.model, simulation.state
+    model, state, rule = simulation.model, simulation.state, simulation.rule
     moments = 0 if optimizer is None else OptimizerChoice.of(optimizer).moments
     element = model.dtype.itemsize
     parameters = sum(p.numel() for p in model.parameters()) * element
     constants = sum(b.numel() for b in model.buffers()) * element
-    ticks = simulation.ticks
+    parts = 2 if rule.holomorphic else 1  # of a number
 
     def array(size: int) -> int:
         return batch * size * element
 
-    rule = simulation.rule
-    parts = 2 if rule.holomorphic else 1  # of a number
-    single = 0 if rule.paired else 1  # two names for one state
-    states = caches = wakes = copies = momentum = 0
-    for cell in [state.input, *state.cells]:
-        size = cell.population.size
-        own = [o for o in cell.difference_outlets if o.sent is not cell.difference]
-        sent = len(cell.mean_outlets) + len(own)
-        states += array(size) * (sent + (0 if cell is state.input else 3 - single))
-        # All commit before any is written.
-        wakes += 0 if cell is state.input else (4 - 3 * single) * array(size)
-    largest = 0  # what an operation needs for itself
+    sizes, counted = Dimensions(batch, element, simulation.ticks), set[int]()
+    states = count_bytes(state.by_name, sizes, counted)
+    caches = count_bytes(state.links, sizes, counted)
+    # The input sends nothing on its way: what is seen of it is there from the start.
+    at_once = sizes._replace(ticks=0)
+    rings = 0
+    for link, line in state.lines:
+        early = line.kind == "mean" and link.pre is state.input
+        rings += count_bytes(line, at_once if early else sizes, counted)
+    # All commit before any is written.
+    wakes = sum(array(cell.population.size) * (4 if cell.paired else 1) for cell in state.cells)
+    copies = momentum = largest = 0  # the last is what an operation needs for itself
     for link in state.links:
         pre, post = link.operator.pre_size, link.post.population.size
-        caches += array(post) + (0 if link.pre is state.input else array(pre))
-        if link.operator.has_winners:
-            caches += batch * post * INDEX
         inner, middle = link.operator.unpooled, post
         if isinstance(inner, Conv2d):
             middle = prod(inner.middle)
@@ -83,11 +80,6 @@ def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> 
         if link.rounded and link.weight is not None:
             passed = batch * (pre + post + middle) + link.weight.numel()
             largest = max(largest, passed * ROUNDED.itemsize + array(max(pre, post)))
-    # The input sends nothing on its way: what is seen of it is there from the start.
-    rings = sum(
-        line.memory(batch, 0 if line.kind == "mean" and link.pre is state.input else ticks)
-        for link, line in state.lines
-    )
     kept = 0  # what a phase begins with, what others left to learn
     if rule.phases:
         kept = states + caches + (parameters if any(p.share for p in rule.phases[:-1]) else 0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neurosim.channels import Line, View
+from neurosim.channels import DelayLine, View
 from neurosim.dynamics import State, basal_potential, current_mean
 from neurosim.measures.gradients import _ratio, norm
 from neurosim.rules import Nudge, Rule, Wake, Woken
@@ -108,7 +108,7 @@ def in_flight(state: State, tick: int) -> dict[str, dict[str, int]]:
 def staleness(state: State, rule: Rule) -> Staleness:
     """How far what each population sees lies behind its senders, by kind and population."""
     result = Staleness({"mean": {}, "difference": {}}, {"mean": {}, "difference": {}})
-    lines: dict[tuple[str, str], Line] = {
+    lines: dict[tuple[str, str], DelayLine] = {
         (link.name, line.kind): line for link, line in state.lines
     }
     for cell in state.cells:

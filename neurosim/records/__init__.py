@@ -1,18 +1,26 @@
-"""What a run or a sweep has left on disk."""
+"""What a run or a sweep has left on disk, and what its numbers mean."""
 
-from neurosim.records.run import Moment, Record, Run, Traces, group, moment_text, names_in, time_of
-from neurosim.records.sweep import Results, Row, read_object
+from neurosim.records.run import Entry, Run, Traces, group, moment_text, names_in, time_of
+from neurosim.records.summary import Quantity, brief, quantities, shown_in, told
+from neurosim.records.sweep import LACKING, Lack, Results, Row, Seeds, read_object
 
 __all__ = [
-    "Moment",
-    "Record",
+    "LACKING",
+    "Entry",
+    "Lack",
+    "Quantity",
     "Results",
     "Row",
     "Run",
+    "Seeds",
     "Traces",
+    "brief",
     "group",
     "moment_text",
     "names_in",
+    "quantities",
     "read_object",
+    "shown_in",
     "time_of",
+    "told",
 ]

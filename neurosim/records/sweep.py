@@ -1,4 +1,4 @@
-"""What the runs of a sweep came to: rows of axis values and numbers, as CSV and as means.
+"""Reads what the runs of a sweep came to: rows of axis values and numbers, as CSV and by seeds.
 
 A sweep's folder holds ``sweep.json``, which says what its runs are, and the folders of the runs,
 whose ``summary.json`` says what became of them. Everything here follows from these files.
@@ -9,22 +9,63 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from neurosim.base import DataError, number, write_atomic, write_json
+from neurosim.base import DataError, write_atomic, write_json
+from neurosim.records import summary as numbers
+from neurosim.records.run import parsed
 
 FORMAT = "neurosim-sweep-1"
 NOT_RUN = "not run"
 # What a convergence study says in words; other text in a summary is names and digests.
 _WORDS = ("verdict",)
 
+Lack = Literal["failed", "diverged", "never", "absent", "missing"]
+# Why a run has no value, in words, the gravest reason first.
+LACKING: dict[Lack, str] = {
+    "failed": "failed",
+    "diverged": "diverged",
+    "never": "never reached",
+    "absent": "not measured",
+    "missing": "not run",
+}
+
+
+class Seeds(NamedTuple):
+    """Holds what the seeds of one combination came to: their values, and why others have none."""
+
+    values: tuple[float, ...] = ()
+    lacking: tuple[Lack, ...] = ()
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], quantity: numbers.Quantity) -> Seeds:
+        """Takes a quantity, in its unit, from rows that differ in their seeds alone."""
+        found = [(row, row.value(quantity)) for row in rows]
+        values = tuple(quantity.factor * value for _, value in found if value is not None)
+        return cls(values, tuple(row.lack(quantity) for row, value in found if value is None))
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the values there are."""
+        return sum(self.values) / len(self.values) if self.values else None
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are."""
+        return len(self.values) + len(self.lacking)
+
+    @property
+    def lack(self) -> Lack:
+        """Why there is no value: the gravest reason."""
+        return next((lack for lack in LACKING if lack in self.lacking), "missing")
+
 
 @dataclass
 class Row:
-    """One run: its values on the axes (as written), its seed, its folder within the sweep's."""
+    """Describes one run: its values on the axes (as written), its seed, its folder."""
 
     values: tuple[str, ...]
     seed: int
@@ -39,11 +80,11 @@ class Row:
 
     @property
     def diverged(self) -> bool:
-        """Whether it failed because a state was no longer finite: a result like any other."""
+        """True if it failed because a state was no longer finite: a result like any other."""
         return self.summary.get("diverged") is True
 
     def read(self, sweep: Path) -> Row:
-        """Takes what the run's summary says now. One of another scenario says nothing of it."""
+        """Takes what the run's summary says now, unless it is of another scenario."""
         folder = sweep / self.folder
         try:
             digest = hashlib.sha256((folder / "scenario.yaml").read_bytes()).hexdigest()
@@ -53,14 +94,20 @@ class Row:
         self.summary = (read_object(folder / "summary.json") if same else None) or {}
         return self
 
-    def number(self, key: str) -> float | None:
-        """A number of the summary of a finished run."""
-        return number(self.summary.get(key)) if self.status == "finished" else None
+    def value(self, quantity: numbers.Quantity) -> float | None:
+        """Returns a number of the summary of a finished run, as it stands there."""
+        return quantity.of(self.summary) if self.status == "finished" else None
+
+    def lack(self, quantity: numbers.Quantity) -> Lack:
+        """Returns why a run has no value."""
+        if self.status == "failed":
+            return "diverged" if self.diverged else "failed"
+        return quantity.absent if self.status == "finished" else "missing"
 
 
 @dataclass
 class Results:
-    """The runs of a sweep. ``axes`` are the keys that vary, with their values as data."""
+    """Holds the runs of a sweep. ``axes`` are the keys that vary, with their values as data."""
 
     name: str
     axes: list[tuple[str, list[Any]]]
@@ -100,36 +147,49 @@ class Results:
         write_json(folder / "sweep.json", head | {"axes": axes, "runs": runs})
 
     def count(self, status: str) -> int:
-        """How many runs have that status."""
+        """Counts the runs that have that status."""
         return sum(row.status == status for row in self.rows)
 
     @property
     def keys(self) -> list[str]:
-        """The names of all numbers in the summaries, in the order in which they appear."""
-        found: dict[str, None] = {}
-        for row in self.rows:
-            for key, value in row.summary.items():
-                if value is None or isinstance(value, int | float):
-                    found[key] = None
-        return list(found)
+        """The names of all numbers: the described ones in their order, then any others."""
+        found = {
+            key: None
+            for row in self.rows
+            for key, value in row.summary.items()
+            if value is None or isinstance(value, int | float)
+        }
+        known = [
+            one.key
+            for one in numbers.QUANTITIES
+            if one.key in found or any(one.of(row.summary) is not None for row in self.rows)
+        ]
+        return list(dict.fromkeys([*known, *found]))
+
+    def texts(self) -> list[list[str]]:
+        """Returns the values of every axis as they were written, in their order."""
+        places = range(len(self.axes))
+        return [list(dict.fromkeys(row.values[place] for row in self.rows)) for place in places]
 
     def groups(self) -> dict[tuple[str, ...], list[Row]]:
-        """The rows of every combination: they differ in their seeds alone."""
+        """Returns the rows of every combination: they differ in their seeds alone."""
         found: dict[tuple[str, ...], list[Row]] = {}
         for row in self.rows:
             found.setdefault(row.values, []).append(row)
         return found
 
     def csv(self) -> str:
-        """One line per run: axes, seed, status, words, all numbers, error, folder."""
+        """Writes one line per run: axes, seed, status, words, all numbers, error, folder."""
         words = [w for w in _WORDS if any(w in row.summary for row in self.rows)]
         keys = self.keys
+        derived = [one for one in numbers.QUANTITIES if one.derive and one.key in keys]
         names = [key for key, _ in self.axes]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*names, "seed", "status", *words, *keys, "error", "folder"])
         for row in self.rows:
-            cells = [row.summary.get(key) for key in (*words, *keys, "error")]
+            summary = row.summary | {one.key: one.of(row.summary) for one in derived}
+            cells = [summary.get(key) for key in (*words, *keys, "error")]
             writer.writerow([*row.values, row.seed, row.status, *map(_cell, cells), row.folder])
         return file.getvalue()
 
@@ -139,12 +199,11 @@ class Results:
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is none: a run may have ended at any time."""
+    """Returns the JSON object in a file, None where there is none: a run may end at any time."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return parsed(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    return value if isinstance(value, dict) else None
 
 
 def _cell(value: Any) -> str:

@@ -1,17 +1,21 @@
-"""Pages and figures made of records."""
+"""Makes pages and figures of records."""
 
-from neurosim.reports.plots import Cell, Quantity, figures_of, number
-from neurosim.reports.run import draw_network, write_report
-from neurosim.reports.study import write_report_of
-from neurosim.reports.sweep import write_sweep_report
+from neurosim.reports import plots
+from neurosim.reports.page import Figure, Picture, Report, pictures_of
+from neurosim.reports.plots import draw_network
+from neurosim.reports.render import render
+from neurosim.reports.report import report_of, write_report
+from neurosim.reports.sweep import maps_of
 
 __all__ = [
-    "Cell",
-    "Quantity",
+    "Figure",
+    "Picture",
+    "Report",
     "draw_network",
-    "figures_of",
-    "number",
+    "maps_of",
+    "pictures_of",
+    "plots",
+    "render",
+    "report_of",
     "write_report",
-    "write_report_of",
-    "write_sweep_report",
 ]

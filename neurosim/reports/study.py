@@ -1,112 +1,82 @@
-"""The report of a study, and which report a run folder gets."""
+"""Makes the report of a convergence study."""
 
 from __future__ import annotations
 
-from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from neurosim.base import duration
-from neurosim.records import group
-from neurosim.reports import page
-from neurosim.reports.plots import Run, compact, number
-from neurosim.reports.plots import convergence as charts
-from neurosim.reports.run import network_section, write_page, write_report
+from neurosim.base import number
+from neurosim.records import Run, group, names_in, shown_in
+from neurosim.reports.page import Figure, Listing, Report
+from neurosim.reports.plots import charts
+from neurosim.reports.run import RESIDUAL_MEANING, shared_context
 
 if TYPE_CHECKING:  # a report needs no torch
     from neurosim.network import Network
 
-_TILES = {
-    "time_to_tolerance": "Time to tolerance",
-    "wakes_to_tolerance": "Wakes to tolerance",
-    "messages_to_tolerance": "Messages to tolerance",
-    "gradient_angle": "Angle to back-propagation",
-    "distance_mean": "Distance of the mean",
-    "distance_difference": "Distance of the difference",
-    "residual_floor": "Residual, last third",
-    "seconds": "Duration",
-}
-_RESIDUAL = "‖s − T(s)‖ / ‖s‖, where T is one parallel wake of all dyads."
 _DISTANCE = "‖s − s*‖ / ‖s*‖, where s* is the exact fixed point."
-_UNIT = {"gradient_angle": "°"}
+_OBJECTIVES = {"objective": "Contrastive objective", "objective_alpha": "Objective L_α"}
+_ARRIVALS = {
+    "time_to_reach": "reached",
+    "mean_time_to_tolerance": "mean",
+    "difference_time_to_tolerance": "difference",
+    "time_to_tolerance": "both",
+    "wakes_to_tolerance": "wakes till then",
+    "messages_to_tolerance": "messages till then",
+}
+# Titles of the references of the gradient, and why one may lack.
+_REFERENCES = {
+    "gradient": (
+        "back-propagation",
+        "a network with a cycle has no gradient by back-propagation to compare with",
+    ),
+    "fixed_point": (
+        "the fixed point's gradient",
+        "there is no gradient of a fixed point to compare with",
+    ),
+}
 
 
-def write_report_of(folder: Path, network: Network | None = None) -> Path:
-    """Writes ``report.html`` into a run folder: of a study, or of a training (`write_report`).
-
-    Raises DataError where the folder holds none of the files of a run.
-    """
-    run = Run.read(Path(folder))
-    if run.summary.get("kind") != "convergence" and not run.convergence:
-        return write_report(folder, network)
-    sections = {
-        "Result": _result(run),
-        "Convergence": _convergence(run),
-        "Gradients": _gradients(run),
-        "Network": network_section(network),
+def report_of_study(run: Run, network: Network | None) -> Report:
+    """Returns the report of a convergence study."""
+    summary = run.summary
+    verdict, sweeps = summary.get("verdict"), number(summary.get("reference_sweeps"))
+    context: dict[str, Any] = {
+        "verdict": None if verdict is None else str(verdict).replace("_", " "),
+        "reason": str(summary.get("reason")).rstrip("."),
+        "result": _tiles(run),
+        "reference": None,
+        "reference_problem": None if sweeps is None else summary.get("reference_problem"),
+        "arrivals": _arrivals(run),
+        "angles": _last_angles(run),
+        **shared_context(run, network),
     }
-    return write_page(folder, run, sections)
+    if sweeps is not None:
+        residual, order = number(summary.get("reference_residual")), summary.get("reference_order")
+        context["reference"] = f"{residual or 0.0:.1e} after {sweeps:,.0f} sweeps ({order})"
+    parts = {"convergence": _convergence, "gradients": _gradients}
+    figures = {key: draw(run) if run.convergence else [] for key, draw in parts.items()}
+    return Report("study.html", run.name, figures, context, run.notes)
 
 
-def _result(run: Run) -> str:
-    summary = run.summary
-    verdict, reason = summary.get("verdict"), summary.get("reason")
-    if verdict is None:
-        said = page.absent("Verdict", "the record does not go to the end")
-    else:
-        words = escape(str(verdict)).replace("_", " ")
-        said = f"<p><strong>{words}</strong>: {escape(str(reason).rstrip('.'))}.</p>\n"
-    tiles = ""
-    for key, title in _TILES.items():
-        value = number(summary.get(key))
-        shown = "–"
-        if value is not None:
-            shown = duration(value) if key == "seconds" else f"{_short(value)}{_UNIT.get(key, '')}"
-        elif key.endswith("to_tolerance") and verdict is not None:
-            shown = "never"
-        tiles += f"<div><dt>{title}</dt><dd>{shown}</dd></div>"
-    single = {k: v for k, v in summary.items() if not isinstance(v, list | dict)}
-    rows = page.rows(single, but=("name", "status", "error", "reason"))
-    table = page.details("All numbers", page.table("Summary of the study", ("what", "value"), rows))
-    return f'{said}<dl class="tiles">{tiles}</dl>{_reference(run)}{_arrivals(run)}{table}'
+def _tiles(run: Run) -> list[tuple[str, str]]:
+    found = []
+    for one in shown_in("study"):
+        value = one.of(run.summary)
+        never = one.absent == "never" and run.summary.get("verdict") is not None
+        nothing = "never" if never else "–"
+        found.append((one.title, nothing if value is None else one.text(value)))
+    return found
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1e3 else compact(value)
-
-
-def _reference(run: Run) -> str:
-    """What the distances are measured against."""
-    summary = run.summary
-    problem, sweeps = summary.get("reference_problem"), number(summary.get("reference_sweeps"))
-    if sweeps is None:
-        return ""
-    if problem is not None:
-        return page.absent("Distances", f"no fixed point was found ({escape(str(problem))})")
-    residual = number(summary.get("reference_residual")) or 0.0
-    return (
-        f'<p class="note">The fixed point, in float64 over ideal channels, has a residual of '
-        f"{residual:.1e} after {sweeps:,.0f} sweeps "
-        f"({escape(str(summary.get('reference_order')))}).</p>\n"
-    )
-
-
-def _arrivals(run: Run) -> str:
-    """Reach and time to tolerance, by population."""
+def _arrivals(run: Run) -> Listing:
+    """Lists reach and time to tolerance, by population."""
     populations = group(run.summary, "populations")
-    keys = {
-        "time_to_reach": "reached",
-        "mean_time_to_tolerance": "mean",
-        "difference_time_to_tolerance": "difference",
-        "time_to_tolerance": "both",
-        "wakes_to_tolerance": "wakes till then",
-        "messages_to_tolerance": "messages till then",
-    }
     rows = [
-        (name, *(number(group(populations, name).get(key)) for key in keys)) for name in populations
+        (name, *(number(group(populations, name).get(key)) for key in _ARRIVALS))
+        for name in populations
     ]
     if rows:
-        rows.append(("all populations", *(number(run.summary.get(key)) for key in keys)))
+        rows.append(("all populations", *(number(run.summary.get(key)) for key in _ARRIVALS)))
     tolerance = number(run.summary.get("tolerance"))
     within = "the tolerance" if tolerance is None else f"{tolerance:g}"
     caption = (
@@ -114,60 +84,63 @@ def _arrivals(run: Run) -> str:
         f"within {within}, in simulated time (time units); – for never. The distance of all "
         "populations is that of the whole state"
     )
-    return page.table(caption, ("population", *keys.values()), rows)
+    return Listing(caption, ("population", *_ARRIVALS.values()), rows)
 
 
-def _convergence(run: Run) -> str:
-    records = run.convergence
-    if not records:
-        return ""
+def _convergence(run: Run) -> list[Figure]:
+    entries, found = run.convergence, []
     none = dict.fromkeys(("residual", "distance"), "every recorded value is zero or not finite")
     if run.summary.get("reference_problem") is not None:
         none["distance"] = "no fixed point was found"
-    parts = []
-    for what, note in (("residual", _RESIDUAL), ("distance", _DISTANCE)):
+    names = names_in(entries, "populations")
+    for what, note in (("residual", RESIDUAL_MEANING), ("distance", _DISTANCE)):
         for kind in ("mean", "difference"):
-            label = f"{what} of the {kind} (relative)"
-            chart = charts.population_chart(records, f"{what}_{kind}", label, note)
-            parts.append(page.figure(f"{what.capitalize()} of the {kind}", chart, none[what]))
+            key, title = f"{what}_{kind}", f"{what} of the {kind}"
+            series = charts.by_name(names, ("populations", None, key), key, "all populations")
+            more: Any = {"note": note, "scale": "log"}
+            chart = charts.study_chart(key, entries, series, f"{title} (relative)", **more)
+            found.append(Figure(title.capitalize(), chart, none[what]))
     for against in ("wakes", "messages"):
-        for what in ("residual", "distance"):
-            chart = charts.total_chart(records, what, f"{what} (relative)", against)
-            parts.append(page.figure(f"{what.capitalize()} against {against}", chart, none[what]))
-    objectives = {"objective": "contrastive objective", "objective_alpha": "objective L_α"}
-    for key, label in objectives.items():
-        chart = charts.objective_chart(records, key, label)
-        title = f"{label[0].upper()}{label[1:]}"
-        parts.append(page.figure(title, chart, "it is not defined for this rule"))
-    return page.grid(parts)
+        for what, why in none.items():
+            series = charts.labelled({f"{what}_{kind}": kind for kind in ("mean", "difference")})
+            label, key = f"{what} (relative)", f"{what}-{against}"
+            chart = charts.study_chart(key, entries, series, label, against, scale="log")
+            found.append(Figure(f"{what.capitalize()} against {against}", chart, why))
+    for key, title in _OBJECTIVES.items():
+        series, label = charts.labelled({key: ""}), "objective (mean per sample)"
+        chart = charts.study_chart(key, entries, series, label)
+        found.append(Figure(title, chart, "it is not defined for this rule"))
+    return found
 
 
-def _gradients(run: Run) -> str:
-    records = run.convergence
-    if not records:
-        return ""
-    why = {
-        "gradient": "a network with a cycle has no gradient by back-propagation to compare with",
-        "fixed_point": "there is no gradient of a fixed point to compare with",
-    }
-    titles = {"gradient": "back-propagation", "fixed_point": "the fixed point's gradient"}
-    parts = []
-    for kind, title in titles.items():
-        scale: Literal["degrees", "log"] = "degrees" if kind == "gradient" else "log"
-        label = f"angle to {title} (°)"
-        chart = charts.parameter_chart(records, f"{kind}_angle", label, scale)
-        parts.append(page.figure(f"Angle to {title}", chart, why[kind]))
-        label = "ratio of norms (local / reference)"
-        chart = charts.parameter_chart(records, f"{kind}_norm_ratio", label, "linear")
-        parts.append(page.figure(f"Norm against {title}", chart, why[kind]))
+def _gradients(run: Run) -> list[Figure]:
+    entries, found = run.convergence, []
+    names = names_in(entries, "parameters")
+    scales: Any = {"gradient_angle": "degrees", "fixed_point_angle": "log"}
+    for kind, (title, why) in _REFERENCES.items():
+        measures = {
+            f"{kind}_angle": (f"Angle to {title}", f"angle to {title} (°)"),
+            f"{kind}_norm_ratio": (f"Norm against {title}", "ratio of norms (local / reference)"),
+        }
+        for key, (heading, label) in measures.items():
+            series = charts.by_parameter(names, ("parameters", None, key), key)
+            more = {"scale": scales.get(key, "linear")}
+            found.append(
+                Figure(heading, charts.study_chart(key, entries, series, label, **more), why)
+            )
+    angles = {"gradient_angle": "to back-propagation", "fixed_point_angle": "to the fixed point"}
     for against in ("wakes", "messages"):
-        chart = charts.angle_chart_against(records, against)
-        parts.append(page.figure(f"Angles against {against}", chart, "there are none"))
-    return page.grid(parts) + _last(run)
+        series, key = charts.labelled(angles), f"angles-{against}"
+        label = "angle of the gradient (°)"
+        chart = charts.study_chart(key, entries, series, label, against, scale="log")
+        found.append(Figure(f"Angles against {against}", chart, "there are none"))
+    return found
 
 
-def _last(run: Run) -> str:
-    """Angles and ratios at the end, by parameter."""
+def _last_angles(run: Run) -> Listing | None:
+    """Lists angles and ratios at the end, by parameter."""
+    if not run.convergence:
+        return None
     last = run.convergence[-1]
     keys = {
         "gradient_angle": "angle to back-propagation (°)",
@@ -178,5 +151,4 @@ def _last(run: Run) -> str:
     parameters = group(last, "parameters")
     rows = [(name, *(group(parameters, name).get(key) for key in keys)) for name in parameters]
     rows.append(("all parameters", *(last.get(key) for key in keys)))
-    table = page.table("Local gradient at the end", ("parameter", *keys.values()), rows)
-    return page.details("Gradients at the end of the inference", table)
+    return Listing("Local gradient at the end", ("parameter", *keys.values()), rows)

@@ -23,7 +23,7 @@ from neurosim.base import (
     write_json,
 )
 from neurosim.measures import parameters_of
-from neurosim.reports import write_report_of
+from neurosim.reports import write_report
 from neurosim.scenario import Scenario
 from neurosim.schedules import Periodic
 from neurosim.simulation import Simulation
@@ -83,7 +83,7 @@ def carry_on(
         if problem is not None:
             summary["error"] = str(problem)
         write_json(folder / SUMMARY, summary)
-        write_report_of(folder, scenario.network)
+        write_report(folder, scenario.network)
     if problem is not None:
         raise problem
     return folder

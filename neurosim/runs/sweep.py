@@ -37,7 +37,7 @@ from neurosim.base import (
 from neurosim.documents import COMMAND_LINE
 from neurosim.documents import document as documents
 from neurosim.records import Results, Row, read_object
-from neurosim.reports import write_report, write_sweep_report
+from neurosim.reports import write_report
 from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
 from neurosim.runs.executors.processes import TaskNews, run_all
@@ -270,7 +270,7 @@ def run(
                     results.write_csv(folder)
                     written = time.monotonic()
         results.write_csv(folder)
-        write_sweep_report(folder)
+        write_report(folder)
     return results
 
 

@@ -105,6 +105,10 @@ class _Sleep(simpy.Event):
         return self
 
 
+def _nothing(tick: int, units: Ints) -> None:
+    pass
+
+
 class Engine:
     """Runs the processes of one inference from tick ``now`` on.
 
@@ -145,6 +149,11 @@ class Engine:
             for population in range(len(offsets) - 1):
                 env.process(self._population(population))
         env.process(self._coordinator())
+
+    def close(self) -> None:
+        """Lets go of whoever runs it. Processes refer to each other in circles, so they live on
+        until somebody collects garbage, and must not keep an inference that is over."""
+        self._on_tick = _nothing
 
     @property
     def completed(self) -> int:

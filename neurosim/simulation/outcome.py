@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from neurosim.base import Count, Described, Positive
-from neurosim.dynamics import Counts, Phases, State, output_potential
+from neurosim.dynamics import Counts
 from neurosim.measures import Trace
 
 
@@ -47,25 +47,6 @@ class Outcome:
     # By reference: whoever writes into one makes a copy of its own first. Most are never asked for.
     _plus: dict[str, Tensor] = field(repr=False)
     _minus: dict[str, Tensor] = field(repr=False)
-
-    @classmethod
-    def of(
-        cls,
-        state: State,
-        phases: Phases,
-        time: float,
-        ticks: int,
-        counts: Counts,
-        trace: Trace,
-        stopped: bool,
-    ) -> Outcome:
-        """The outcome of an inference that leaves this state."""
-        plus = {cell.name: cell.plus.some(None) for cell in state.cells}
-        minus = {cell.name: cell.minus.some(None) for cell in state.cells}
-        prediction = phases.free_prediction
-        if prediction is None:
-            prediction = output_potential(state.output)
-        return cls(prediction, time, ticks, counts, trace, stopped, plus, minus)
 
     @cached_property
     def plus(self) -> dict[str, Tensor]:

@@ -1,19 +1,27 @@
-"""A simulation: model, rule, schedule, channels and probes put together, tick by tick."""
+"""A simulation: model, rule, schedule, channels and probes put together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import NEVER, InputError, StateError, check_choices, check_counts, stream
-from neurosim.channels import Channels, Moment
-from neurosim.dynamics import Compute, Counts, News, Phases, State, Ticker, learn_feedback
+from neurosim.base import (
+    InputError,
+    StateError,
+    check_choices,
+    check_counts,
+    generator_state,
+    restore_generator,
+    stream,
+)
+from neurosim.channels import Channels
+from neurosim.dynamics import Compute, Counts, State
 from neurosim.maths import Loss, Precision, check_precision
-from neurosim.measures import Probe, Recorder, Trace, metrics
+from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start, Unit
@@ -25,14 +33,16 @@ from neurosim.simulation.compatibility import (
     check_probes,
     check_start,
 )
-from neurosim.simulation.engine import Engine, Processes
+from neurosim.simulation.engine import Processes
+from neurosim.simulation.inference import BeforeStep, Inference, run_length
 from neurosim.simulation.outcome import Outcome, Stop
-from neurosim.simulation.snapshot import Resumable
-from neurosim.simulation.waking import Living
-from neurosim.tensors import Ints, resolve_device
+from neurosim.simulation.waking import UnitMap
+from neurosim.tensors import complete, resolve_device
+
+STATE_VERSION = 5
 
 
-class Simulation(Resumable):
+class Simulation:
     """An asynchronous network of dyads, one batch at a time.
 
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
@@ -101,28 +111,15 @@ class Simulation(Resumable):
             paired=self.rule.paired,
             by_position=self.layout.unit.has_positions,
         )
-        self._living = Living(self.layout, self.state)
+        self.units = UnitMap(self.layout, self.state)
         self.seed, self.random = seed, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
-        self.nudge = Nudge(self.loss)
-        self._compute: Compute = compute
-        self._phases = Phases(self.rule, self.state, self.nudge)
-        self._recorder = Recorder(
-            self.state, self.rule, self.nudge, self._phases, self.probes, schedule.tick
-        )
-        self._ticker: Ticker | None = None
-        self._clock: Clock | None = None
-        self._engine: Engine | None = None
-        self._running = self._stopped = False
-        self._began = 0  # the tick before the first of this inference
-        self._tick = 0  # the last completed tick
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._recording = True
-        self.trace = Trace()
+        self.compute: Compute = compute
         # Is told of the gradients before each step of the optimizer; False from it is a veto.
-        self.before_step: Callable[[dict[str, Tensor]], bool | None] | None = None
+        self.before_step: BeforeStep | None = None
         # Whether what has not changed is left out. Never changes a result: to measure and test.
         self.caching = True
+        self._inference: Inference | None = None  # the present one, or the last
 
     # ---- an inference --------------------------------------------------------------------------
 
@@ -154,172 +151,118 @@ class Simulation(Resumable):
         wrong shapes, values that are not finite, or another batch size than the carried one.
         """
         x, target = accept_batch(x, target, self.model)
-        x = x.to(self.rule.state_dtype(x.dtype))
-        previous = self._clock if self.init == "carry" else None
-        if previous is None:
-            self._tick = 0
-        elif len(x) != self.state.batch:
+        last = self._inference
+        carried = self.init == "carry" and last is not None and not last.failed
+        previous = last if carried else None
+        if previous is not None and len(x) != self.state.batch:
             raise InputError(
                 f"the batch has {len(x)} samples, but the carried states have {self.state.batch}; "
                 "with init 'carry' the batch size is fixed"
             )
-        self._began = self._tick
-        self._running = self._stopped = False
-        self._optimizer, self._recording = optimizer, record
-        self.trace = Trace()
-        self._engine = None
+        if last is not None:
+            last.close()
         self.inferences += 1
-        self._clock = self._new_clock(self._start(self.random, previous), target is not None)
-        self._ticker = self._new_ticker(Counts())
-        self.nudge.target, self.nudge.gradient = target, None
-        self.nudge.active = target is not None and self.nudge_after == 0
-        self._phases.begin(self._tick)
-        news, moment = News(), Moment(self.inferences, self._tick)
-        self.state.forget_target()
-        if previous is None:
-            self._ticker.reset(x, moment)
-            self.state.update_damping(self.rule)
-            if self.init == "feedforward":
-                self._ticker.feed_forward(moment)
-                if target is not None and self.rule.needs_prediction:
-                    prediction = self.state.output.plus.value
-                    self.nudge.gradient = self.loss.gradient(prediction, target)
-        else:
-            self._check_weights()
-            self._ticker.new_input(x, moment, news)
-        self.state.output.stale.touch()
-        self._living.hear(self._clock, self._tick + 1, news)
-        if previous is not None:
-            self._living.output_hears(self._clock, self._began + 1)
-        elif not self.rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
-            self._living.all_hear(self._clock, self._began + 1)
-        self._announce_nudge(self._began + 1)
-        self._new_engine()
-        self._running = True
+        tick, clock = (0, None) if previous is None else (previous.tick, previous.clock)
+        self._inference = Inference(
+            self,
+            self._new_clock(tick, self.random, target is not None, clock),
+            target,
+            number=self.inferences,
+            tick=tick,
+            optimizer=optimizer,
+            record=record,
+        )
+        self._inference.begin(x.to(self.rule.state_dtype(x.dtype)), carried=carried)
 
     def advance(self, ticks: int | None = None) -> int:
-        """Runs so many ticks, or to the end of the inference; the number of ticks that were run.
+        """Runs so many ticks, or to the end of the inference. Returns how many were run.
 
         Raises StateError outside of an inference, DivergenceError where a state is not finite.
         """
-        if not self._running:
-            raise StateError("there is no inference under way: call start first")
-        assert self._engine is not None
-        assert self._clock is not None
-        self._check_weights()
-        before = self._tick
-        goal = NEVER if ticks is None else before + ticks
-        try:
-            with torch.no_grad():
-                self._engine.run_until(min(self._clock.end, goal), lambda: self._over)
-                while self._tick < goal and self._over and not self.done:
-                    self._next_run()
-                    self._engine.run_until(min(self._clock.end, goal), lambda: self._over)
-        except BaseException:
-            # A tick that was not completed leaves nothing that could be carried on.
-            self._running, self._clock = False, None
-            raise
-        return self._tick - before
+        return self._known("is no inference under way: call start").advance(ticks)
+
+    def finish(self) -> Outcome:
+        """Ends the inference, with learning if it is due. What arrives at the tick after the last
+        has been delivered. Raises StateError outside of an inference."""
+        return self._known("is no inference under way: call start").finish()
+
+    def _known(self, missing: str = "is no inference yet: call infer or start") -> Inference:
+        if self._inference is None:
+            raise StateError(f"there {missing} first")
+        return self._inference
+
+    @property
+    def inference(self) -> Inference:
+        """The present inference, or the last. Raises StateError where there is none."""
+        return self._known()
 
     @property
     def done(self) -> bool:
         """Whether the inference is over; an event-driven one also when nothing is due."""
-        return self._over and not self._phases.follows(self._early)
-
-    @property
-    def phase(self) -> str | None:
-        """The name of the present phase, in a rule that has any."""
-        return self._phases.name
-
-    @property
-    def _early(self) -> bool:
-        """Whether this run of the schedule ended before its time."""
-        return self._stopped or self._tick < self._running_clock.end
-
-    @property
-    def _running_clock(self) -> Clock:
-        if self._clock is None:
-            raise StateError("there is no inference yet: call infer or start first")
-        return self._clock
-
-    @property
-    def _over(self) -> bool:
-        """Whether this run of the schedule is."""
-        clock = self._running_clock
-        if self._stopped or self._tick >= clock.end:
-            return True
-        if not clock.listens or self._tick == self._phases.began:
-            return False
-        # A target or a weight update still to come would wake what sleeps.
-        expected = self._optimizer is not None and self.learn_every is not None
-        waits = self.nudge.target is not None and not self.nudge.active
-        expected |= waits and not self._phases.all
-        if expected or not bool((clock.next > clock.end).all()):
-            return False
-        return all(line.last_arrival() <= self._tick + 1 for _, line in self.state.lines)
-
-    @property
-    def tick(self) -> int:
-        """The last completed tick."""
-        return self._tick
+        return self.inference.done
 
     @property
     def last_tick(self) -> int:
         """The tick at which the inference ends at the latest."""
-        ahead = self._phases.runs_ahead()
-        return self._running_clock.end + (ahead and ahead * self._longest_run)
-
-    @property
-    def time(self) -> float:
-        """Simulated time."""
-        return self._tick * self.schedule.tick
-
-    @torch.no_grad()
-    def finish(self) -> Outcome:
-        """Ends the inference, with learning if it is due. What arrives at the tick after the last
-        has been delivered."""
-        if not self._running:
-            raise StateError("there is no inference under way: call start first")
-        if self._recording:
-            self._recorder.close(self.trace, self.counts, self._tick)
-        self._learn_if_due(self._tick + 1)
-        self._running = False
-        ticks, counts = self._tick - self._began, replace(self.counts)
-        return Outcome.of(
-            self.state, self._phases, self.time, ticks, counts, self.trace, self._stopped
-        )
+        return self.inference.last_tick
 
     @property
     def counts(self) -> Counts:
         """What this inference has done so far."""
-        if self._ticker is None:
-            raise StateError("there is no inference yet: call infer or start first")
-        return self._ticker.counts
+        return self.inference.counts
+
+    @property
+    def phase(self) -> str | None:
+        """The name of the present phase, in a rule that has any."""
+        phase = None if self._inference is None else self._inference.phases.present
+        return None if phase is None else phase.name
+
+    @property
+    def nudge(self) -> Nudge:
+        """What acts on the output dyads in this inference."""
+        return Nudge(self.loss) if self._inference is None else self._inference.nudge
+
+    @property
+    def trace(self) -> Trace:
+        """What the probes have recorded in this inference."""
+        return Trace() if self._inference is None else self._inference.trace
+
+    @property
+    def tick(self) -> int:
+        """The last completed tick."""
+        return 0 if self._inference is None else self._inference.tick
+
+    @property
+    def time(self) -> float:
+        """Simulated time."""
+        return self.tick * self.schedule.tick
+
+    @property
+    def ticks(self) -> int:
+        """The ticks of one inference, at most."""
+        return run_length(self) * max(1, sum(phase.runs for phase in self.rule.phases))
 
     def predict(self, x: Tensor) -> Tensor:
-        """The feed-forward prediction (B, *output) of the network, faults and all, in the model's
-        own dtype whatever the ``precision``."""
+        """Returns the feed-forward prediction (B, *output) of the network, faults and all, in the
+        model's own dtype whatever the ``precision``."""
         return self.model.predict(x, self.state.damage)
 
     # ---- learning ------------------------------------------------------------------------------
 
     @torch.no_grad()
     def gradients(self) -> dict[str, Tensor]:
-        """The local gradient of every parameter, batch mean, by the keys of ``model.state_dict()``.
+        """Returns the local gradient of every parameter, batch mean, by the keys of
+        ``model.state_dict()``.
 
         ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. A rule with
         phases adds what their ends contribute; raises StateError before the last one.
         """
-        if self._ticker is None:
-            raise StateError("there are no states yet: call infer or start first")
-        gradients, operations = self._phases.gradients()
-        self.counts.weight_gradient += operations
-        return gradients
+        return self._known("are no states yet: call infer or start").gradients()
 
     def objective(self) -> float:
-        """(1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is `gradients`."""
-        if self._ticker is None:
-            raise StateError("there are no states yet: call infer or start first")
+        """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is
+        `gradients`. Raises StateError in a rule with phases."""
+        self._known("are no states yet: call infer or start")
         if self.rule.phases:
             raise StateError(
                 f"{type(self.rule).__name__} contrasts the ends of its phases; no present state "
@@ -333,112 +276,68 @@ class Simulation(Resumable):
         ``before_step``, if set, is given the gradients first: it may change them, and return False
         to veto the step, which leaves every parameter as it is.
         """
-        gradients = self.gradients()
-        if self.before_step is not None and self.before_step(gradients) is False:
-            return
-        for name, parameter in self.model.named_parameters():
-            parameter.grad = gradients[name]
-        learn_feedback(self.state, self.rule, self.counts, self.seed, self.inferences, self._tick)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        self._check_weights(written=True)
+        self._known("are no states yet: call infer or start").learn(optimizer)
 
-    def _learn_if_due(self, tick: int) -> None:
-        """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th."""
-        passed = tick - 1 - self._began
-        if self._optimizer and self.learn_every and passed and passed % self.learn_every == 0:
-            self.learn(self._optimizer)
+    # ---- schedule ------------------------------------------------------------------------------
 
-    def _check_weights(self, *, written: bool = False) -> None:
-        """Takes note of changed weights: caches, damping, and news to every unit."""
-        if self.state.check_weights(written=written):
-            self.state.update_damping(self.rule)
-            assert self._clock is not None
-            if self._clock.listens:
-                self._living.all_hear(self._clock, self._tick + 1)
-                if self._engine is not None:
-                    self._engine.alarm(self._tick)
-
-    # ---- a tick --------------------------------------------------------------------------------
-
-    def _on_tick(self, tick: int, units: Ints) -> None:
-        assert self._ticker is not None
-        assert self._clock is not None
-        self._tick = tick
-        self._learn_if_due(tick)
-        if not self.nudge.active and self.nudge.target is not None and not self._phases.all:
-            self.nudge.active = tick - self._began >= self.nudge_after
-            if self.nudge.active:
-                self.state.output.stale.touch()
-        count, woken = self._living.wake(units)
-        news = self._ticker.tick(Moment(self.inferences, tick), woken)
-        self.counts.unit_wakes += count
-        self._living.hear(self._clock, tick + 1, news)
-        self._announce_nudge(tick + 1)
-        if self._recording:
-            passed = tick - self._began
-            self._recorder.record(self.trace, self.counts, tick, passed, woken)
-        if self.stop is not None and (tick - self._began) % self.stop.every == 0:
-            self._stopped = self._recorder.settled(self.stop.residual)
-
-    def _announce_nudge(self, tick: int) -> None:
-        """A target that begins to act at ``tick`` is news to the output dyads."""
-        if (
-            not self._phases.all
-            and self.nudge.target is not None
-            and tick - self._began == max(1, self.nudge_after)
-        ):
-            assert self._clock is not None
-            self._living.output_hears(self._clock, tick)
-
-    def _next_run(self) -> None:
-        """Another run of the schedule begins, perhaps in another phase."""
-        tick = self._tick
-        moment = Moment(self.inferences, tick)
-        begun, operations = self._phases.advance(tick, self._early, moment)
-        self.counts.weight_gradient += operations
-        self._stopped = False
-        # What is new after a switch is at the output: where the order can turn, downward first.
-        start = Start(self.layout, tick, begun is not None, self.random, self._clock)
-        self._clock = self.schedule.start(start)
-        if begun is not None:
-            hear = self._living.all_hear if begun.restored else self._living.output_hears
-            hear(self._clock, tick + 1)
-        self._new_engine()
-
-    # ---- parts of an inference -----------------------------------------------------------------
-
-    def _start(self, random: np.random.Generator, previous: Clock | None = None) -> Start:
+    def _new_clock(
+        self, tick: int, random: np.random.Generator, nudged: bool, previous: Clock | None = None
+    ) -> Clock:
         feedforward = self.init == "feedforward"
-        return Start(self.layout, self._tick, feedforward, random, previous)
-
-    def _new_clock(self, start: Start, nudged: bool) -> Clock:
-        clock = self.schedule.start(start)
-        check_length(clock.end - start.tick, self.nudge_after if nudged else 0, self.learn_every)
+        clock = self.schedule.start(Start(self.layout, tick, feedforward, random, previous))
+        check_length(clock.end - tick, self.nudge_after if nudged else 0, self.learn_every)
         return clock
 
     def check_schedule(self) -> None:
         """Raises the ConfigurationError that `start` would for this schedule and network."""
-        self._new_clock(self._start(stream(0, "check")), True)
+        self._new_clock(0, stream(0, "check"), True)
 
-    @property
-    def ticks(self) -> int:
-        """Of one inference, at most."""
-        return self._longest_run * max(1, sum(phase.runs for phase in self._phases.all))
+    # ---- as data -------------------------------------------------------------------------------
 
-    @property
-    def _longest_run(self) -> int:
-        return self.schedule.start(Start(self.layout, 0, False, stream(0, "check"))).end
+    def _identity(self) -> tuple[str, str, int]:
+        """Returns (schedule, rule, units): what a saved state and a simulation have to share."""
+        return type(self.schedule).__name__, type(self.rule).__name__, self.layout.total
 
-    def _new_ticker(self, counts: Counts) -> Ticker:
-        assert self._clock is not None
-        listens = self._clock.listens
-        ticker = Ticker(self.state, self.rule, self.nudge, self._compute, listens, counts)
-        ticker.caching = self.caching
-        return ticker
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the rest of the run depends on but the parameters, as tensors and
+        numbers.
 
-    def _new_engine(self) -> None:
-        assert self._clock is not None
-        self._engine = Engine(
-            self._clock, self.layout.offsets, self._tick, self.processes, self._on_tick
-        )
+        Together with ``model.state_dict()`` (and the optimizer's, if there is one) it continues bit
+        for bit in a simulation that is built the same way.
+        """
+        schedule, rule, units = self._identity()
+        own = {"version": STATE_VERSION, "schedule": schedule, "rule": rule, "units": units}
+        own |= {"inferences": self.inferences, "random": generator_state(self.random)}
+        if self._inference is None or self._inference.failed:
+            return own | {"clock": None}
+        self._inference.check_weights()  # who loads this takes the weights as seen
+        return own | self._inference.state_dict()
+
+    def load_state_dict(
+        self, state: dict[str, Any], *, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        """Continues where `state_dict` was taken; ``optimizer`` is for ``learn_every``.
+
+        Raises StateError where the state is of another version, network, rule or schedule, or not
+        complete.
+        """
+        with complete("state"):
+            if state["version"] != STATE_VERSION:
+                raise StateError(
+                    f"the saved state is in format {state['version']} of another version of "
+                    f"neurosim; this one reads {STATE_VERSION}: continue with the other, or start "
+                    "anew"
+                )
+            saved, own = tuple(state[k] for k in ("schedule", "rule", "units")), self._identity()
+            if saved != own:
+                raise StateError(
+                    f"the saved state is of (schedule, rule, units) {saved}; this simulation has "
+                    f"{own}"
+                )
+            if self._inference is not None:
+                self._inference.close()
+            self._inference = None
+            self.inferences = state["inferences"]
+            restore_generator(self.random, state["random"])
+            if state["clock"] is not None:
+                self._inference = Inference.restored(self, state, optimizer)

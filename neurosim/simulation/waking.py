@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurosim.dynamics import News, State
+from neurosim.dynamics import Reached, State, Woke
 from neurosim.schedules import Clock, Layout
-from neurosim.tensors import Ints, Selection
-
-Woken = list[tuple[int, Selection | None]]  # cell indices; None for all of the population
+from neurosim.tensors import Ints
 
 
-class Living:
-    """The units of a network as far as they can wake: dead and stuck dyads never do."""
+class UnitMap:
+    """Translates between units and dyads that can wake, which dead and stuck ones never do."""
 
     def __init__(self, layout: Layout, state: State) -> None:
         self._layout, self._state = layout, state
@@ -22,30 +20,31 @@ class Living:
     def _some(self, units: Ints) -> Ints:
         return units if self._alive is None else units[self._alive[units]]
 
-    def wake(self, units: Ints) -> tuple[int, Woken]:
-        """How many of these units wake, and the dyads that do, population by population."""
+    def wake(self, units: Ints) -> tuple[int, Woke]:
+        """Returns how many of these units wake, and the dyads that do by population."""
         units, layout = self._some(units), self._layout
         if len(units) == layout.total and self._alive is None:
             return len(units), [(index, None) for index in range(len(layout.populations))]
-        device, woken = self._state.device, Woken()
+        device, woken = self._state.device, []
         for population, own in layout.split(units):
             alive = self._state.cells[population].alive
             woken.append((population, layout.selection(population, own, alive, device)))
         return len(units), woken
 
-    def hear(self, clock: Clock, tick: int, news: News) -> None:
-        """Something reaches the units of these dyads at ``tick``."""
+    def hear(self, clock: Clock, tick: int, reached: Reached) -> None:
+        """Tells a clock that something reaches the units of these dyads at ``tick``."""
         if clock.listens:
-            for index, marks in news.marks.items():
+            for index, marks in reached.marks.items():
                 alive = self._state.cells[index].alive
-                reached = marks if alive is None else marks & alive
-                clock.news(tick, self._layout.units(index, reached))
+                clock.news(
+                    tick, self._layout.units(index, marks if alive is None else marks & alive)
+                )
 
     def output_hears(self, clock: Clock, tick: int) -> None:
-        """Something reaches all output dyads at ``tick``."""
+        """Tells a clock that something reaches all output dyads at ``tick``."""
         index = self._state.output.index
         clock.news(tick, self._some(np.arange(*self._layout.offsets[index : index + 2])))
 
     def all_hear(self, clock: Clock, tick: int) -> None:
-        """Something reaches everything at ``tick``."""
+        """Tells a clock that something reaches everything at ``tick``."""
         clock.news(tick, self._some(np.arange(self._layout.total)))

@@ -1,19 +1,16 @@
-"""From the description of a table to its runs, and from the runs to its numbers."""
+"""Plans the runs of a table, and reads the numbers of its rows from them."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 from neurosim._version import __version__
 from neurosim.base import ConfigurationError, DocumentError, Problem, spread, unknown
 from neurosim.documents import document as documents
-from neurosim.records import Results, Row
-from neurosim.reports import number
+from neurosim.records import Quantity, Results, Row, Seeds, quantities
 from neurosim.runs import Checked, SweepPlan, plan
 from neurosim.tables.form import Table, TableRow
 from neurosim.tables.papers import TABLES
@@ -23,7 +20,7 @@ HIDDEN = ("data.root",)  # where the data are says nothing about a result
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a table is to be run, and how: what a user may choose.
+    """Holds what a user may choose: what of a table is to be run, and how.
 
     ``seeds`` and ``epochs`` replace the table's own; ``only`` are labels of rows, or single names
     in them; ``overrides`` (``key=value``) hold for all rows.
@@ -36,7 +33,7 @@ class Choice:
     overrides: tuple[str, ...] = ()
 
     def command(self, name: str) -> str:
-        """The command that makes this table, without where things are on this machine."""
+        """Returns the command that makes this table, without where things are on this machine."""
         words = ["neurosim", "table", name]
         words += [o for o in self.overrides if _key(o) not in HIDDEN]
         words += ["--quick"] if self.quick else []
@@ -48,7 +45,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class PlannedTable:
-    """A table with the runs that it is made of, as one sweep."""
+    """Holds a table with the runs that it is made of, as one sweep."""
 
     table: Table
     choice: Choice
@@ -62,36 +59,50 @@ class PlannedTable:
         """What its files are named by."""
         return f"{self.table.name}-quick" if self.choice.quick else self.table.name
 
+    def column(self, key: str) -> Quantity:
+        """Returns the quantity of that key, with the name of the baseline in its texts."""
+        found, baseline = quantities()[key], str(self.table.baseline)
+        title, meaning = (t.replace("{baseline}", baseline) for t in (found.title, found.meaning))
+        return replace(found, title=title, meaning=meaning)
+
+    @property
+    def columns(self) -> list[Quantity]:
+        """The columns of the table."""
+        return list(map(self.column, self.table.columns.split()))
+
 
 @dataclass(frozen=True)
 class Measured:
-    """What the seeds of a row came to: numbers by column, over the runs that finished."""
+    """Holds what the seeds of a row came to: numbers by key, over the runs that finished."""
 
     row: TableRow
     runs: tuple[Row, ...]
     values: dict[str, tuple[float, ...]]
 
     def mean(self, key: str) -> float | None:
+        """Returns the mean over the runs, None without any."""
         values = self.values.get(key, ())
         return spread(values)[0] if values else None
 
-    def count(self, status: str) -> int:
-        """How many runs finished, diverged, failed otherwise, or are something else."""
-        return sum(_status(run) == status for run in self.runs)
+    def seeds(self, column: Quantity) -> Seeds:
+        """Returns the values in their unit, and why runs have none."""
+        values = tuple(column.factor * value for value in self.values.get(column.key, ()))
+        lacking = [run.lack(column) for run in self.runs if run.status != "finished" or not values]
+        return Seeds(values, tuple(lacking))
 
     @property
     def state(self) -> str:
         """``3``, ``2 of 3, 1 diverged``: how many seeds, and what became of the others."""
-        total, finished = len(self.runs), self.count("finished")
-        if finished == total:
-            return str(total)
-        others = dict.fromkeys(s for run in self.runs if (s := _status(run)) != "finished")
-        told = ", ".join(f"{self.count(status)} {status}" for status in others)
-        return f"{finished} of {total}, {told}"
+        words = ["diverged" if run.diverged else run.status for run in self.runs]
+        finished = words.count("finished")
+        if finished == len(words):
+            return str(finished)
+        others = [f"{words.count(w)} {w}" for w in dict.fromkeys(words) if w != "finished"]
+        return f"{finished} of {len(words)}, {', '.join(others)}"
 
 
-def find(name: str) -> Table:
-    """The table of that name. Raises ConfigurationError."""
+def table_named(name: str) -> Table:
+    """Returns the table of that name. Raises ConfigurationError."""
     if name not in TABLES:
         raise ConfigurationError(unknown("table", name, tuple(TABLES)))
     return TABLES[name]
@@ -101,7 +112,7 @@ def find(name: str) -> Table:
 
 
 def plan_table(table: Table, scenarios: Path, choice: Choice) -> PlannedTable:
-    """All runs of a table, checked.
+    """Plans all runs of a table, and checks them.
 
     Raises:
         DocumentError: everything that is wrong with the scenario of any row, each problem once.
@@ -137,7 +148,7 @@ def plan_table(table: Table, scenarios: Path, choice: Choice) -> PlannedTable:
 
 
 def chosen(table: Table, names: Sequence[str]) -> tuple[TableRow, ...]:
-    """The rows with one of these labels, or a part of it such as the system; all for no names.
+    """Returns the rows with one of these labels, or a part of it; all for no names.
 
     The baseline stays among them: the others are compared with it.
     """
@@ -155,7 +166,7 @@ def chosen(table: Table, names: Sequence[str]) -> tuple[TableRow, ...]:
 
 
 def overrides_of(table: Table, row: TableRow, choice: Choice) -> tuple[str, ...]:
-    """The overrides of a row's scenario, each key once: the setting's, the row's, the user's."""
+    """Returns the overrides of a row's scenario, each key once: setting's, row's, user's."""
     setting = row.setting.quick if choice.quick else row.setting.full
     slug = "-".join("".join(c if c.isalnum() else " " for c in row.label.lower()).split())
     mine = [f"name={table.name}-{slug}", *setting, *row.overrides]
@@ -211,7 +222,7 @@ def _results(
 
 
 def measured(planned: PlannedTable) -> list[Measured]:
-    """The rows with the numbers of their runs."""
+    """Returns the rows with the numbers of their runs."""
     groups = planned.sweep.results.groups()
     found = []
     for row, batch in zip(planned.rows, planned.batches, strict=True):
@@ -220,52 +231,19 @@ def measured(planned: PlannedTable) -> list[Measured]:
         keys = dict.fromkeys(key for some in numbers for key in some)
         values = {key: tuple(n[key] for n in numbers if key in n) for key in keys}
         found.append(Measured(row, tuple(runs), values))
+    bases = {one.row.values: one for one in found}
     for one in found:
-        base = next((other for other in found if _is_baseline(planned.table, other, one)), None)
+        base = bases.get((str(planned.table.baseline), *one.row.values[1:]))
         if base is not None:
             _compare(one, base)
     return found
 
 
 def numbers_of(run: Row, batch: int) -> dict[str, float]:
-    """What the columns show of one finished run; what it has not measured is left out."""
-    summary = run.summary
-    steps = number(summary.get("steps")) or 1.0
-    residuals = [number(summary.get(f"residual_{kind}")) for kind in ("mean", "difference")]
-    norms = summary.get("spectral_norms") or {}
-    found = {
-        key: number(summary.get(key))
-        for key in (
-            "test_accuracy",
-            "gradient_angle",
-            "lipschitz_bound",
-            "attack_accuracy",
-            "peak_memory_bytes",
-        )
-    }
-    for key in ("seconds", "cpu_seconds"):
-        found[f"{key}_per_epoch"] = _per_epoch(summary.get(f"epoch_{key}") or ())
-    found["residual"] = None if None in residuals else max(r for r in residuals if r is not None)
-    found["largest_norm"] = max(map(float, norms.values()), default=None)
-    for key, what, share in (
-        ("ticks_per_step", "ticks", 1),
-        ("wakes_per_step", "wakes", 1),
-        ("messages_per_sample", "messages", batch),
-    ):
-        total = number(summary.get(what))
-        found[key] = None if total is None else total / steps / share
+    """Returns the numbers of one finished run, without those that it has not measured."""
+    summary = run.summary | {"batch_size": batch}
+    found = {one.key: one.of(summary) for one in quantities().values()}
     return {key: value for key, value in found.items() if value is not None}
-
-
-def _per_epoch(ends: Sequence[object]) -> float | None:
-    """The median duration of the epochs that ended then."""
-    times = [n for n in map(number, ends) if n is not None]
-    return median([b - a for a, b in pairwise([0.0, *times])]) if times else None
-
-
-def _is_baseline(table: Table, other: Measured, of: Measured) -> bool:
-    same = other.row.values[1:] == of.row.values[1:]
-    return other.row.values[0] == table.baseline and same
 
 
 def _compare(one: Measured, base: Measured) -> None:
@@ -276,7 +254,3 @@ def _compare(one: Measured, base: Measured) -> None:
     seconds, theirs = (row.mean("cpu_seconds_per_epoch") for row in (one, base))
     if seconds is not None and theirs:
         one.values["time_over_baseline"] = (seconds / theirs,)
-
-
-def _status(run: Row) -> str:
-    return "diverged" if run.diverged else run.status

@@ -1,5 +1,18 @@
 """Arrays: selections, slots, their order in memory, devices."""
 
+from neurosim.tensors.arrays import (
+    Array,
+    Arrays,
+    Copied,
+    Copier,
+    Dimensions,
+    count_bytes,
+    load_arrays,
+    mapped,
+    reset_arrays,
+    same,
+    save_arrays,
+)
 from neurosim.tensors.changes import any_nonzero, count, per_dyad, unequal
 from neurosim.tensors.devices import (
     PATTERN,
@@ -30,6 +43,11 @@ from neurosim.tensors.slots import Slot, Stale
 
 __all__ = [
     "PATTERN",
+    "Array",
+    "Arrays",
+    "Copied",
+    "Copier",
+    "Dimensions",
     "Flags",
     "Ints",
     "Pair",
@@ -47,18 +65,24 @@ __all__ = [
     "check_device",
     "complete",
     "count",
+    "count_bytes",
     "describe_machine",
     "device_bytes",
     "for_library",
     "keep_memory",
     "lies_by_position",
+    "load_arrays",
+    "mapped",
     "peak_memory",
     "per_dyad",
     "positions_of",
     "repeatable",
+    "reset_arrays",
     "reset_peak_memory",
     "resolve_device",
     "rows",
+    "same",
+    "save_arrays",
     "shaped",
     "unequal",
     "upload",

@@ -1,4 +1,4 @@
-"""Arrays that change, as a whole or in part, and what of the things made of them is out of date."""
+"""Arrays that are written as a whole or in part, and marks of what made of them is out of date."""
 
 from __future__ import annotations
 
@@ -10,35 +10,70 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from neurosim.tensors.arrays import Array, Copied, Dimensions, Lifetime
 from neurosim.tensors.order import by_position
+from neurosim.tensors.saved import as_array
 from neurosim.tensors.selection import Selection, Shape
 
 
-class Slot:
-    """One array that is replaced as a whole or written in part.
+class Slot(Array):
+    """One array (B, *shape) that is replaced as a whole or written in part.
 
     Whole replacement keeps a reference, so two slots may hold one tensor; a slot makes its own copy
-    before it writes in place. An empty slot stands for all zeros.
+    before it writes in place. An empty slot stands for all zeros. ``itemsize`` is the bytes of a
+    value where it is not a state. A slot without a shape takes any array, which is counted
+    elsewhere.
     """
 
-    __slots__ = ("_fresh", "_own", "tensor")
+    __slots__ = ("_fresh", "_own", "itemsize", "lifetime", "shape", "tensor")
+    lifetime: Lifetime
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        shape: Shape | None = None,
+        *,
+        lifetime: Lifetime = "phase",
+        itemsize: int | None = None,
+    ) -> None:
+        self.shape, self.itemsize = shape, itemsize
+        self.lifetime = lifetime
         self.tensor: Tensor | None = None
         self._own = False
         self._fresh: tuple[Selection, Tensor] | None = None
 
+    def save(self, copied: Copied) -> Tensor | None:
+        return copied(self.take(None))
+
+    def load(self, saved: Tensor | None, copied: Copied) -> None:
+        if saved is not None and self.shape is not None and saved.shape[1:] != self.shape:
+            found, wanted = list(saved.shape[1:]), list(self.shape)
+            raise ValueError(f"shape {found} per sample, where the network has {wanted}")
+        self.set(copied(saved))
+
+    def reset(self) -> None:
+        self.set(None)
+
+    def nbytes(self, sizes: Dimensions) -> int:
+        itemsize = sizes.itemsize if self.itemsize is None else self.itemsize
+        return 0 if self.shape is None else sizes.batch * prod(self.shape) * itemsize
+
     @property
     def value(self) -> Tensor:
+        """The array, which must not be empty."""
         assert self.tensor is not None
         return self.tensor
 
     def set(self, tensor: Tensor | None) -> None:
+        """Replaces the array by a reference to this one; None for zeros."""
         self.tensor, self._own, self._fresh = tensor, False, None
 
-    def put(self, selection: Selection, values: Tensor, *, taken_next: bool = False) -> None:
-        """Writes the selected values, as `Selection.take` would return them. What is ``taken_next``
-        is then not gathered again, which would be as dear as the writing."""
+    def put(self, selection: Selection | None, values: Tensor, *, taken_next: bool = False) -> None:
+        """Writes values of the shape that `Selection.take` returns; for None it is `set`. Values
+        that are ``taken_next`` are not gathered again then, which would be as dear as the
+        writing."""
+        if selection is None:
+            self.set(values)
+            return
         if self.tensor is None:
             zeros = values.new_zeros(len(values), *selection.shape)
             self.tensor = by_position(zeros) if selection.whole == "positions" else zeros
@@ -49,7 +84,7 @@ class Slot:
         self._fresh = (selection, values) if taken_next else None
 
     def take(self, selection: Selection | None) -> Tensor | None:
-        """The whole array, or the selected values; None for zeros."""
+        """Returns the whole array, or the selected values; None for zeros."""
         if self.tensor is None:
             return None
         if selection is None:
@@ -61,13 +96,13 @@ class Slot:
         return selection.take(self.tensor)
 
     def some(self, selection: Selection | None) -> Tensor:
-        """The same where zeros cannot be."""
+        """Returns what `take` does, where it cannot be None."""
         values = self.take(selection)
         assert values is not None
         return values
 
 
-class Stale:
+class Stale(Array):
     """Which dyads' cached potentials are out of date: all, none, or a mask by flat index."""
 
     __slots__ = ("mask", "shape", "size")
@@ -76,12 +111,23 @@ class Stale:
         self.shape, self.size = shape, prod(shape)
         self.mask: npt.NDArray[np.bool_] | bool = True
 
+    def save(self, copied: Copied) -> Tensor | bool:
+        del copied
+        return self.mask if isinstance(self.mask, bool) else torch.from_numpy(self.mask.copy())
+
+    def load(self, saved: Tensor | bool, copied: Copied) -> None:
+        del copied
+        self.mask = saved if isinstance(saved, bool) else as_array(saved)
+
+    def reset(self) -> None:
+        self.touch()
+
     def touch(self) -> None:
-        """Everything is out of date."""
+        """Marks everything as out of date."""
         self.mask = True
 
     def clear(self, selection: Selection | None) -> None:
-        """The selected dyads are up to date."""
+        """Marks the selected dyads (None for all) as up to date."""
         if selection is None:
             self.mask = False
         elif self.mask is not False:
@@ -93,7 +139,8 @@ class Stale:
     def part(
         self, selection: Selection | None, device: torch.device
     ) -> Selection | Literal[False] | None:
-        """What of the selection is out of date; False for nothing, None for the population."""
+        """Returns the part of the selection that is out of date: False for nothing, None for the
+        whole population."""
         if isinstance(self.mask, bool):
             return selection if self.mask else False
         if selection is None:
@@ -105,9 +152,3 @@ class Stale:
         if some.all():
             return selection
         return selection.narrow(some) if some.any() else False
-
-    def state(self) -> Tensor | bool:
-        return self.mask if isinstance(self.mask, bool) else torch.from_numpy(self.mask.copy())
-
-    def load(self, state: Tensor | bool) -> None:
-        self.mask = state if isinstance(state, bool) else state.cpu().numpy().copy()

@@ -1,4 +1,8 @@
-"""From lines to an SVG element, with matplotlib but without any of its global state."""
+"""Draws curves with matplotlib, without its global state, as an SVG element for any page.
+
+The colours of text and curves are CSS: `currentColor` and the variables of `palette_css`. All that
+relies on how matplotlib writes SVG is `Canvas.chart`.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,25 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from math import ceil, floor, log10
 from typing import Any, Literal, NamedTuple
+from xml.dom import minidom
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator
+from matplotlib.figure import Figure as Drawn
+from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator, NullFormatter
 
 from neurosim.base import compact
 
-Floats = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float64]
 
 RAMP = 24
+LOG_RATIO = 30.0  # values that differ by more are on a logarithmic axis
 INK = "#010203"  # a colour that nothing else has, to be replaced by currentColor
 
 # Okabe and Ito's hues, darkened or lightened until each has a contrast of 3 with its background.
@@ -29,12 +36,12 @@ _LIGHT = ("#0072b2", "#d55e00", "#00845f", "#b0578d", "#a06f00", "#3287c4")
 _DARK = ("#58b5ec", "#ff8a3d", "#1fc596", "#e39cc5", "#f0b429", "#9fc9ff")
 
 
-class Line(NamedTuple):
-    """One series of a chart; its label, colour and dash are an entry of the legend."""
+class Curve(NamedTuple):
+    """Describes a line of a chart, and its entry in the legend if it has a label."""
 
     label: str
-    x: Floats = np.empty(0)
-    y: Floats = np.empty(0)
+    x: Values = np.empty(0)
+    y: Values = np.empty(0)
     colour: str = "currentColor"
     dash: str = "solid"
     width: float = 1.8
@@ -43,15 +50,17 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A figure: an SVG element and what the page says about it."""
+    """Holds an SVG element, its size in points, and what the page says about it."""
 
-    svg: str
-    legend: tuple[Line, ...]
-    note: str
+    svg: Markup
+    size: tuple[float, float]
+    legend: Sequence[Curve] = ()
+    note: str = ""
+    scrolls: bool = False  # on a narrow page
 
 
 class Ticks(Formatter):
-    """`compact`, or as many digits as tell the ticks of a narrow axis apart."""
+    """Writes ticks like `compact`, or with the digits that tell those of a narrow axis apart."""
 
     def __call__(self, value: float, pos: int | None = None) -> str:
         del pos
@@ -64,29 +73,30 @@ class Ticks(Formatter):
 
 
 def colours(count: int) -> list[str]:
-    """Distinct hues for a few series; for many an ordered ramp, input side to output side."""
+    """Returns distinct hues for a few series, an ordered ramp for many."""
     if count <= len(_LIGHT):
         return [f"var(--q{i})" for i in range(count)]
     return [f"var(--r{round(i * (RAMP - 1) / (count - 1))})" for i in range(count)]
 
 
 def palette_css(dark: bool) -> str:
-    """The declarations of the variables that `colours` names."""
+    """Declares the variables that `colours` names."""
     names = [f"--q{i}:{colour}" for i, colour in enumerate(_DARK if dark else _LIGHT)]
     # Viridis without the end that the background would swallow.
     low, high = (0.3, 1.0) if dark else (0.1, 0.82)
     for i, colour in enumerate(matplotlib.colormaps["viridis"](np.linspace(low, high, RAMP))):
-        names.append(f"--r{i}:#" + "".join(f"{round(255 * part):02x}" for part in colour[:3]))
+        names.append(f"--r{i}:{matplotlib.colors.to_hex(colour)}")
     return ";".join(names)
 
 
 @contextmanager
 def style(**extra: object) -> Iterator[None]:
-    """Our settings of matplotlib, whatever the user's matplotlibrc says, and theirs afterwards."""
+    """Sets matplotlib up our way, whatever the user's matplotlibrc says, and back afterwards."""
     ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     ours: Any = dict.fromkeys((*ink, "grid.color"), INK) | {
         "svg.fonttype": "none",
         "svg.hashsalt": "neurosim",
+        "font.sans-serif": ["DejaVu Sans"],
         "text.parse_math": False,  # a "$" in a name is a "$"
         "axes.axisbelow": True,
         "axes.grid": True,
@@ -103,68 +113,82 @@ def style(**extra: object) -> Iterator[None]:
 
 
 class Canvas:
-    """One figure with one axes; to be used within `style`. Its key makes its ids unique."""
+    """Holds one figure, to be used within `style`. Its key makes its ids unique in a page."""
 
     def __init__(self, key: str, x_label: str, y_label: str, height: float = 3.1) -> None:
-        self.key, self.label = key, f"{y_label} against {x_label}"
-        self.figure = Figure(figsize=(5.0, height), layout="constrained")
+        self.key, self.label = key, f"Chart of {y_label} against {x_label}"
+        self.figure = Drawn(figsize=(5.0, height), layout="constrained")
         self.axes: Axes = self.figure.add_subplot()
         self.axes.set(xlabel=x_label, ylabel=y_label)
         self.axes.xaxis.set_major_formatter(Ticks())
         self.axes.spines[["top", "right"]].set_visible(False)
-        self._names: list[str] = []
-        self._css = {INK: "currentColor"}
+        self._names: dict[str, str] = {}
+        self._inks = {"currentColor": INK}
 
-    def plot(self, label: str, colour: str, x: Floats, y: Floats, **options: Any) -> None:
-        (artist,) = self.axes.plot(x, y, color=self._sentinel(colour), **options)
-        artist.set_gid(f"series-{len(self._names)}-")
-        self._names.append(label)
+    def plot(self, name: str, colour: str, x: Any, y: Any, **options: Any) -> None:
+        """Draws a line. The name is its tooltip, the colour CSS."""
+        (artist,) = self.axes.plot(x, y, color=self.ink(colour), **options)
+        self.name(artist, name)
 
-    def band(self, colour: str, x: Floats, low: Floats, high: Floats) -> None:
-        """The area between two lines, faintly."""
-        self.axes.fill_between(x, low, high, color=self._sentinel(colour), alpha=0.2, linewidth=0)
+    def name(self, artist: Artist, name: str) -> None:
+        """Gives an artist a tooltip."""
+        gid = f"named-{len(self._names)}"
+        artist.set_gid(gid)
+        self._names[gid] = name
+
+    def ink(self, css: str) -> str:
+        """Returns a colour for matplotlib that nothing else has, which becomes the CSS."""
+        return self._inks.setdefault(css, f"#fe{len(self._inks):04x}")
 
     def mark(self, begins: Sequence[float]) -> None:
-        """Where something begins."""
+        """Draws dotted lines where something begins."""
         for x in begins:
             self.axes.axvline(x, color=INK, alpha=0.5, linewidth=0.8, linestyle="dotted")
 
-    def _sentinel(self, colour: str) -> str:
-        """A colour for matplotlib that nothing else has, to be replaced by the CSS ``colour``."""
-        sentinel = f"#fe{len(self._css):04x}"
-        self._css[sentinel] = colour
-        return sentinel
-
-    def svg(self) -> str:
-        """The SVG element: ids prefixed with the key, nothing that would leak into the page."""
+    def chart(self, legend: Sequence[Curve] = (), note: str = "", **options: Any) -> Chart:
+        """Writes the SVG element: ids begin with the key, nothing leaks into the page."""
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # or equal runs would differ
-        self.figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-        text = buffer.getvalue()
-        text = text[text.index("<svg") :].strip()
-        text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
-        text = re.sub(r'\bd="([^"]*)"', lambda match: f'd="{_short(match[1])}"', text)
-        text = re.sub(r"font-family: [^;\"]*;?", "", text)  # the font of the page
-        text = re.sub(r' width="[^"]*pt" height="[^"]*pt"', "", text, count=1)
-        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.key}-", text)
-        for sentinel, css in self._css.items():
-            text = text.replace(sentinel, css)
-        for index, name in enumerate(self._names):
-            group = f'<g id="{self.key}-series-{index}-">'
-            text = text.replace(group, f"{group}<title>{escape(name)}</title>")
-        return text.replace("<svg ", f'<svg role="img" aria-label="Chart of {self.label}" ', 1)
+        self.figure.savefig(buffer, format="svg", transparent=True, metadata=nothing, **options)
+        document: Any = minidom.parseString(buffer.getvalue())
+        root = document.documentElement
+        width, height = (float(root.getAttribute(side)[:-2]) for side in ("width", "height"))
+        root.removeAttribute("width")
+        root.removeAttribute("height")
+        root.setAttribute("role", "img")
+        root.setAttribute("aria-label", self.label)
+        for element in root.getElementsByTagName("*"):
+            if element.tagName == "style":
+                element.parentNode.removeChild(element)
+            gid = element.getAttribute("id")
+            if gid in self._names and element.firstChild:  # something was drawn
+                title = document.createElement("title")
+                title.appendChild(document.createTextNode(self._names[gid]))
+                element.insertBefore(title, element.firstChild)
+            for name, value in element.attributes.items():
+                element.setAttribute(name, self._value(name, value))
+        svg = re.sub(r">\s+<", ">\n<", root.toxml())
+        return Chart(Markup(svg), (width, height), legend, note)
 
-
-def _short(path: str) -> str:
-    """The same path to a hundredth of a point, with vertical strokes as such."""
-    path = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), path)
-    path = re.sub(r"M (\S+) (\S+) \nL \1 (\S+) \n(?=M|$)", r"M\1 \2V\3", path)
-    return " ".join(path.split())
+    def _value(self, name: str, value: str) -> str:
+        match name:
+            case "id":
+                return f"{self.key}-{value}"
+            case "xlink:href" if value.startswith("#"):
+                return f"#{self.key}-{value[1:]}"
+            case "d":  # to a hundredth of a point
+                short = re.sub(r"\d+\.\d+", lambda found: f"{round(float(found[0]), 2):g}", value)
+                return " ".join(short.split())
+            case "style" | "clip-path":
+                css = {ink: css for css, ink in self._inks.items()}
+                value = re.sub("#[0-9a-f]{6}", lambda found: css.get(found[0], found[0]), value)
+                return value.replace("url(#", f"url(#{self.key}-")
+        return value
 
 
 def line_chart(
     key: str,
-    lines: Sequence[Line],
+    curves: Sequence[Curve],
     x_label: str,
     y_label: str,
     note: str = "",
@@ -172,43 +196,67 @@ def line_chart(
     whole: bool = False,
     begins: Sequence[float] = (),
 ) -> Chart | None:
-    """None if there is nothing to draw. ``whole``: x is marked at whole numbers only. ``begins``
-    are places on x where something begins."""
-    lines = [line for line in lines if len(line.x)]
-    if not lines:
+    """Draws curves; returns None if there is nothing to draw.
+
+    Args:
+        key: makes the ids of the SVG element unique in a page.
+        scale: of y. ``degrees`` begins at 0, ``log`` has a place of its own for zeros.
+        whole: marks x at whole numbers only.
+        begins: places on x where something begins.
+    """
+    drawn = curves = [curve for curve in curves if len(curve.x)]
+    if not curves:
         return None
     with style():
         canvas = Canvas(key, x_label, y_label)
-        drawn = lines
         if scale == "log":
-            zero = _log_axis(canvas.axes, np.concatenate([line.y for line in lines]))
+            zero = _log_axis(canvas.axes, np.concatenate([curve.y for curve in curves]))
             if zero is None:
                 return None
-            drawn = [line._replace(y=_log(line.y, zero)) for line in lines]
+            drawn = [curve._replace(y=exponents(curve.y, zero)) for curve in curves]
         else:
             canvas.axes.yaxis.set_major_formatter(Ticks())
-        for line in sorted(drawn, key=lambda line: not line.faint):  # the strong ones on top
+        for curve in sorted(drawn, key=lambda curve: not curve.faint):  # the strong ones on top
             canvas.plot(
-                line.label,
-                line.colour,
-                line.x,
-                line.y,
-                linestyle=line.dash,
-                linewidth=line.width * (0.6 if line.faint else 1.0),
-                alpha=0.4 if line.faint else 1.0,
-                marker="o" if line.marked or len(line.x) == 1 else "",
+                curve.label,
+                curve.colour,
+                curve.x,
+                curve.y,
+                linestyle=curve.dash,
+                linewidth=curve.width * (0.6 if curve.faint else 1.0),
+                alpha=0.4 if curve.faint else 1.0,
+                marker="o" if curve.marked or len(curve.x) == 1 else "",
                 markersize=3.5,
             )
         canvas.mark(begins)
         if whole:
             canvas.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if scale == "degrees":
-            canvas.axes.set_ylim(0.0, 1.05 * max(float(line.y.max()) for line in lines) or 1.0)
-        return Chart(canvas.svg(), tuple(line for line in lines if not line.faint), note)
+            most = max(float(curve.y.max()) for curve in curves)
+            canvas.axes.set_ylim(0.0, 1.05 * most or 1.0)
+        return canvas.chart([c for c in curves if c.label and not c.faint], note)
 
 
-def _log_axis(axes: Axes, values: Floats) -> float | None:
-    """A logarithmic axis of whole decades; returns where zeros are drawn, None if all are zero.
+def exponents(values: Values, zero: float) -> Values:
+    """Returns decimal logarithms, with ``zero`` in the place of those of zeros."""
+    found = np.full_like(values, zero)
+    np.log10(values, out=found, where=values > 0)
+    return found
+
+
+def spread_out(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> bool:
+    """Makes an axis logarithmic if the values are far apart; returns True if it did."""
+    if min(values) <= 0 or max(values) / min(values) <= LOG_RATIO:
+        return False
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(Ticks())
+    return True
+
+
+def _log_axis(axes: Axes, values: Values) -> float | None:
+    """Makes a logarithmic axis of whole decades; returns where zeros are, None if all are zero.
 
     It is a linear axis of exponents: matplotlib's own log axis has no place for a zero.
     """
@@ -232,9 +280,3 @@ def _log_axis(axes: Axes, values: Floats) -> float | None:
     margin = 0.02 * (high - bottom)
     axes.set_ylim(bottom - margin, high + margin)
     return bottom
-
-
-def _log(values: Floats, zero: float) -> Floats:
-    exponents = np.full_like(values, zero)
-    np.log10(values, out=exponents, where=values > 0)
-    return exponents

@@ -33,7 +33,7 @@ from neurosim.learning import (
     StepEvent,
     TrainingEvent,
 )
-from neurosim.records import Results, Row
+from neurosim.records import Results, Row, told
 
 PLAIN_SECONDS = 10.0  # between plain lines
 SPEED_SECONDS = 600.0  # over which the speed is measured that says how much time is left
@@ -224,39 +224,8 @@ class DownloadDisplay(Display):
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """Returns the last lines of a run: what it found, time, and what it cost."""
-    cost = [
-        f"time           {summary.get('seconds', 0.0):.1f} s",
-        f"simulated      {summary.get('ticks', 0):,.0f} ticks, {summary.get('wakes', 0):,.0f} "
-        f"wakes, {summary.get('messages', 0):,.0f} messages",
-    ]
-    status = f"status         {summary['status']}"
-    if summary.get("kind") == "convergence":
-        # Without ticks it was stopped before there was a record.
-        return [status, *_convergence_lines(summary), *(cost if "ticks" in summary else ())]
-    accuracy = summary.get("test_accuracy")
-    shown = "not measured" if accuracy is None else f"{accuracy:.2%}"
-    return [status, f"test accuracy  {shown}", *cost]
-
-
-def _convergence_lines(summary: dict[str, Any]) -> list[str]:
-    """The verdict of a convergence study, and what stands behind it."""
-    lines = []
-    if summary["verdict"] is not None:
-        lines.append(f"verdict        {summary['verdict']}: {summary['reason']}")
-        when = summary["time_to_tolerance"]
-        needed = "never" if when is None else f"{when:g} of simulated time"
-        if when is not None:
-            needed += f", {summary['wakes_to_tolerance']:,} wakes"
-            needed += f", {summary['messages_to_tolerance']:,} messages"
-        lines.append(f"to {summary['tolerance']:<11g} {needed}")
-    if "ticks" not in summary:
-        return lines
-    distances = [summary[f"distance_{kind}"] for kind in ("mean", "difference")]
-    shown = (
-        "not known" if None in distances else "mean {:.2g}, difference {:.2g}".format(*distances)
-    )
-    lines.append(f"distance       {shown}")
-    if summary["gradient_angle"] is not None:
-        lines.append(f"gradient       {summary['gradient_angle']:.3g}° from back-propagation")
-    return lines
+    """Returns the last lines of a run: its status, its verdict, and what it found and cost."""
+    lines = [("status", summary["status"])]
+    if summary.get("verdict") is not None:
+        lines.append(("verdict", f"{summary['verdict']}: {summary['reason']}"))
+    return [f"{title:<14} {text}" for title, text in [*lines, *told(summary, "line")]]

@@ -1,71 +1,38 @@
-"""Cells and links: the populations and projections of a network that is simulated, and what they
-hold: states, what was last sent and is seen of it, cached potentials.
-"""
+"""A projection in simulation."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from neurosim.channels import Line, MessageKind, View
+from neurosim.channels import View
+from neurosim.dynamics.dyads import Dyads
 from neurosim.maths import ROUNDED, Copies, Operator, Precision, Products, add_bias
-from neurosim.network import Damage, Held, Model, Population, Projection
-from neurosim.rules import Rule, Wake
-from neurosim.tensors import Ints, Selection, Slot, Stale, by_position, shaped, upload
+from neurosim.network import Damage, Model, Projection
+from neurosim.tensors import Arrays, Selection, Slot, Stale, by_position, shaped, upload
 
 Way = Literal["up", "down"]
 
 
-class Outlet:
-    """What a population last sent of one kind, for all its channels with one ``threshold`` and
-    ``refresh``.
+class Link(Arrays):
+    """A projection in simulation: what both of its ends see, and the potentials made of it.
+
+    ``means`` are the views of what the population below sends up, ``differences`` those of what the
+    one above sends down; over an ideal channel each is the one view of what was last sent, several
+    are those of synapses with different delays. The input is sent nothing. ``basal`` (B, *post) and
+    ``apical`` (B, *pre) are the cached potentials, ``winners`` (B, *post) those of its max-pool.
     """
 
-    def __init__(
-        self, kind: MessageKind, threshold: float, refresh: int | None, sent: Slot, size: int
-    ) -> None:
-        self.kind, self.threshold, self.refresh, self.sent = kind, threshold, refresh, sent
-        self.links: list[Link] = []
-        self.lines: list[Line] = []
-        self.direct: list[Link] = []  # the links whose ends see ``sent`` itself
-        self.fan_out: int | Tensor = 0
-        self.wakes: Ints | None = None if refresh is None else np.zeros(size, dtype=np.int64)
-        # The messages of the last tick in which there were any.
-        self.last_tick, self.last_count = 0, 0
-
-    def count_wakes(self, selection: Selection | None) -> bool:
-        """Takes note that dyads wake; whether any of them has to send in any case."""
-        if self.wakes is None:
-            return False
-        self.wakes[slice(None) if selection is None else selection.dyads] += 1
-        return bool(self._due(selection).any())
-
-    def _due(self, selection: Selection | None) -> npt.NDArray[np.bool_]:
-        assert self.wakes is not None
-        assert self.refresh is not None
-        wakes = self.wakes if selection is None else self.wakes[selection.dyads]
-        due: npt.NDArray[np.bool_] = (wakes % self.refresh == 0) & (wakes > 0)
-        return due
-
-    def due(self, selection: Selection | None, like: Tensor) -> Tensor | None:
-        """Which of the dyads that wake now have to send, over the shape of ``like`` (B, …)."""
-        if self.wakes is None:
-            return None
-        return upload(self._due(selection), like.device).view(1, *like.shape[1:])
-
-
-class Link:
-    """A projection in simulation: what both of its ends see, and the potentials made of it."""
+    plain = ("heard",)
+    heard = False  # whether a difference that the target made has come down
 
     def __init__(
         self,
         projection: Projection,
-        pre: Cell,
-        post: Cell,
+        pre: Dyads,
+        post: Dyads,
         model: Model,
         damage: Damage,
         precision: Precision | None = None,
@@ -76,7 +43,8 @@ class Link:
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
         self.feedback = model.feedback(projection.name)
-        self.feedback_speed: Tensor | None = None  # the momentum of one that learns by itself
+        # The momentum of feedback weights that learn by themselves, counted with the optimizer's.
+        self.feedback_speed = Slot(lifetime="simulation")
         # Without a weight nothing is multiplied, so nothing is rounded.
         mixed = precision == "bf16-mixed" and self.weight is not None
         self.products = Products(self.operator, rounded=mixed)
@@ -85,20 +53,18 @@ class Link:
         self.has_taps = pre.by_position and self.weight is not None and self.weight.dim() == 4
         self.copies = Copies()
         self.bias: nn.Parameter | None = None
-        # What the ends see of each other; over ideal channels, what was last sent. Several views
-        # are those of synapses with different delays. The input is sent nothing.
         self.means: list[View] = []
         self.differences: list[View] = []
-        self.basal, self.apical = Slot(), Slot()
-        self.basal_stale = Stale(post.population.shape)
-        self.apical_stale = Stale(pre.population.shape)
-        self.winners = Slot()
-        self.unwired = Stale(post.population.shape)  # dyads of which no winner is known yet
+        below, above = pre.population.shape, post.population.shape
+        self.basal = Slot(above)
+        self.apical = Slot(None if pre.index < 0 else below)
+        self.basal_stale, self.apical_stale = Stale(above), Stale(below)
+        self.winners = Slot(above if self.operator.has_winners else None, itemsize=8)
+        self.unwired = Stale(above)  # dyads of which no winner is known yet
         self.weight_version = -1
-        self.heard = False  # whether a difference that the target made has come down
 
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
-        """W s̄ + b of the means as they are seen, and winners; see `Operator.basal`."""
+        """Returns W s̄ + b of the means as they are seen, and winners; see `Operator.basal`."""
         weight = self._multiplied("up", by_tap=selection is not None)
         bias = self.bias
         total: Tensor | None = None
@@ -124,7 +90,7 @@ class Link:
         return shaped(like.new_zeros(len(like), selection.count), selection)
 
     def adjoint(self, selection: Selection | None) -> Tensor | None:
-        """Wᵀ δ of the differences as they are seen; None where all of them are zero."""
+        """Returns Wᵀ δ of the differences as they are seen; None where all of them are zero."""
         total: Tensor | None = None
         weight = self._multiplied("down", by_tap=selection is not None)
         winners = self.winners.tensor
@@ -137,7 +103,7 @@ class Link:
         return None if total is None else self.pre.stored(total)
 
     def unwired_part(self, selection: Selection | None, like: Tensor) -> Tensor:
-        """Which of the selected dyads have not pooled yet, over the shape of ``like`` (B, …)."""
+        """Returns which of the selected dyads have not pooled yet, over the shape of ``like``."""
         mask = self.unwired.mask
         if isinstance(mask, bool):
             return torch.full_like(like[:1], mask, dtype=torch.bool)
@@ -145,7 +111,8 @@ class Link:
         return upload(some, like.device).view(1, *like.shape[1:])
 
     def _routed(self, difference: Tensor | None) -> Tensor | None:
-        """Noise can make a difference of a dyad that has not pooled yet: it has no way back."""
+        """Returns the difference without that of dyads that have not pooled yet: noise can make
+        one, but it has no way back."""
         if difference is None or not self.operator.has_winners or self.unwired.mask is False:
             return difference
         if self.unwired.mask is True:
@@ -154,7 +121,7 @@ class Link:
         return difference * wired.view(self.post.population.shape)
 
     def weight_gradient(self, difference: Tensor) -> Tensor:
-        """Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
+        """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
         winners, difference = self.winners.tensor, self.post.stored(difference)
         total: Tensor | None = None
         for view in self.heard_means:
@@ -176,8 +143,8 @@ class Link:
         return self._multiplied("down")
 
     def _multiplied(self, way: Way, *, by_tap: bool = False) -> Tensor | None:
-        """What is multiplied by on the way up or down; ``by_tap`` the values of a tap together,
-        if there are taps."""
+        """Returns what is multiplied by on the way up or down. ``by_tap``: in the order in memory
+        in which the values of a tap lie together, if there are taps."""
         if way == "down" and self._alike:
             way = "up"
         weight = self.weight if way == "up" or self.feedback is None else self.feedback
@@ -202,7 +169,7 @@ class Link:
 
     @property
     def copied_bytes(self) -> int:
-        """Of the copies of the weight, rounded or in another order."""
+        """The bytes of the copies of the weight, rounded or in another order."""
         if self.weight is None:
             return 0
         copies = (1 if self._alike else 2) * (int(self.rounded) + int(self.has_taps))
@@ -225,7 +192,7 @@ class Link:
         return view.value
 
     def reach(self, view: View, marks: Tensor) -> Tensor:
-        """Which dyads at the other end see a marked one in this view."""
+        """Returns which dyads at the other end see one of the marked dyads in this view."""
         forward = view in self.means
         if view.mask is None:
             operator = self.operator
@@ -236,79 +203,5 @@ class Link:
 
 
 def _through(view: View, weight: Tensor | None) -> Tensor | None:
-    """The weight of the synapses that see this view."""
+    """Returns the weight of the synapses that see this view."""
     return weight if view.mask is None or weight is None else weight * view.mask
-
-
-class Cell:
-    """A population in simulation. ``held`` are its dyads that never wake; ``by_position`` says in
-    which order the values of all of them are stored (see `storage`)."""
-
-    def __init__(
-        self,
-        population: Population,
-        index: int,
-        held: Held | None = None,
-        *,
-        by_position: bool = False,
-    ) -> None:
-        self.held, self.by_position = held, by_position
-        self.population, self.name, self.index = population, population.name, index
-        self.plus, self.minus, self.difference = Slot(), Slot(), Slot()
-        self.paired = True  # or the dyads have one state, that of both names
-        self.incoming: list[Link] = []
-        self.outgoing: list[Link] = []
-        self.mean_outlets: list[Outlet] = []
-        self.difference_outlets: list[Outlet] = []
-        self.stale = Stale(population.shape)  # for what is not a message: target, bias, damping
-        self.damping = 0.0
-        # The tick of the first wake that the target of this inference had to do with. A difference
-        # alone says little: noise makes one too.
-        self.reached_at: int | None = None
-
-    def stored(self, array: Tensor) -> Tensor:
-        """Values of the whole population in its order: products in the other would round in another
-        way. Other arrays as they are."""
-        return by_position(array) if self.by_position else array
-
-    @property
-    def alive(self) -> npt.NDArray[np.bool_] | None:
-        """Which dyads can wake; None for all."""
-        return None if self.held is None else self.held.alive
-
-    def hold(self, wake: Wake) -> Wake:
-        """A wake of the whole population, but for the dyads that never do."""
-        if self.held is None:
-            return wake
-        plus, minus, mean = (
-            self.stored(self.held.hold(array)) for array in (wake.plus, wake.minus, wake.mean)
-        )
-        difference = wake.difference
-        if difference is not None:
-            difference = self.stored(self.held.hold(difference, at_zero=self.paired))
-        return Wake(plus, minus, mean, difference)
-
-
-def current_mean(cell: Cell, rule: Rule) -> Tensor:
-    """The mean of a cell's present states, (B, *shape)."""
-    return rule.mean(cell.plus.value, cell.minus.value)
-
-
-def output_potential(output: Cell) -> Tensor:
-    """The output without its nudge: a as the output dyads last computed it (B, *output)."""
-    total = torch.zeros_like(output.plus.value.real)
-    for link in output.incoming:
-        if link.basal.tensor is not None:
-            total += link.basal.tensor.real
-    return total
-
-
-def basal_potential(cell: Cell, means: dict[str, Tensor]) -> Tensor:
-    """a = Σ W s̄ + b of these means, nothing cached."""
-    basal: Tensor | None = None
-    for link in cell.incoming:
-        mean = means[link.pre.name]
-        part, _ = link.products.basal(mean, link.forward_weight, link.bias, None)
-        basal = part if basal is None else basal + part
-    assert basal is not None
-    return basal

@@ -7,20 +7,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurosim.dynamics.cells import Cell
+from neurosim.dynamics.dyads import Dyads
 
 Marks = npt.NDArray[np.bool_]
 
 
-class News:
-    """Which dyads something has reached, by cell index. What is known on a device is read when it
-    is asked for, at once."""
+class Reached:
+    """Collects which dyads something has reached. What is known on a device is read when it is
+    asked for, at once. ``wanted``: somebody asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
         self._here: dict[int, Marks] = {}
         self._away: dict[int, Tensor] = {}
 
-    def add(self, cell: Cell, reached: Tensor) -> None:
+    def add(self, cell: Dyads, reached: Tensor) -> None:
+        """Adds the marked dyads, (*shape), of a population."""
         if cell.index < 0:
             return  # the input never wakes
         marks = reached.reshape(-1)
@@ -36,7 +38,7 @@ class News:
 
     @property
     def marks(self) -> dict[int, Marks]:
-        """By cell index, over the flat population."""
+        """Marks by the index of a population, over its dyads by flat index."""
         if self._away:
             ends = np.cumsum([len(marks) for marks in self._away.values()])
             read = torch.cat(list(self._away.values())).cpu().numpy()

@@ -1,0 +1,118 @@
+"""Draws a raster of wakes: time × neuron."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.base import cut
+from neurosim.records import Entry, Traces, moment_text, time_of
+from neurosim.reports.plots.canvas import INK, Canvas, Chart, Values, colours, style
+from neurosim.reports.plots.charts import TIME
+
+MAX_STROKES = 20_000  # about half a megabyte
+
+
+def wake_chart(
+    traces: Traces, sizes: Mapping[str, int] | None, begins: Sequence[float] = ()
+) -> Chart | None:
+    """Draws the last inference, populations stacked in the order of ``sizes``.
+
+    Neighbours that wake together are one stroke; of too many strokes a fixed random choice is
+    drawn. Where sizes are not given they are as large as the largest index. ``begins`` are the
+    times at which phases do.
+    """
+    if not traces:
+        return None
+    moment = max(traces)
+    counted, parts = _strokes(traces[moment], sizes)
+    if not parts:
+        return None
+    strokes = np.concatenate(parts)
+    names, note = list(counted), f"Inference at {moment_text(moment)}."
+    if sizes is None:
+        note += " Sizes are those seen here, as the network was not given."
+    if len(strokes) > MAX_STROKES:
+        note += f" Of {len(strokes):,} strokes {MAX_STROKES:,} are drawn, chosen at random."
+        chosen = np.random.default_rng(0).choice(len(strokes), MAX_STROKES, replace=False)
+        strokes = strokes[np.sort(chosen)]
+    # A band is as high as its share of the neurons, but at least as high as its label.
+    counts = np.array(list(counted.values()), dtype=np.float64)
+    least = 1.0 / max(14, len(names))
+    shares = np.maximum(counts / counts.sum(), least)
+    if shares.sum() > 1.0 + 1e-9:
+        note += " Small populations are drawn higher than their share of the neurons."
+    edges = np.r_[0.0, np.cumsum(shares / shares.sum())]
+    inches = 0.6 + max(2.6, 0.19 * shares.sum() / least)
+    with style(**{"path.simplify": False}):  # it would join strokes
+        canvas = Canvas("wakes", TIME, "neuron (flat index, by population)", inches)
+        wide = min(4.0, max(0.6, 120.0 / len(np.unique(strokes[:, 1]))))
+        tall = 0.7 / (72 * (inches - 0.6))  # the least that can be seen
+        for index, (name, hue) in enumerate(zip(names, colours(len(names)), strict=True)):
+            time, first, last = strokes[strokes[:, 0] == index, 1:].T
+            scale = (edges[index + 1] - edges[index]) / counts[index]
+            low, high = edges[index] + scale * first, edges[index] + scale * last
+            gap = np.full_like(time, np.nan)
+            x = np.column_stack([time, time, gap]).ravel()
+            y = np.column_stack([low, np.maximum(high, low + tall), gap]).ravel()
+            canvas.plot(name, hue, x, y, linewidth=wide, solid_capstyle="butt")
+        canvas.mark(begins)
+        labels = [f"{_plain(name)} ({size:,})" for name, size in counted.items()]
+        canvas.axes.set_yticks((edges[1:] + edges[:-1]) / 2, labels)
+        canvas.axes.tick_params(axis="y", length=0)
+        canvas.axes.grid(visible=False, axis="y")
+        for edge in edges:
+            canvas.axes.axhline(edge, color=INK, alpha=0.3, linewidth=0.5)
+        canvas.axes.set_ylim(0.0, 1.0)
+        return canvas.chart(note=note)
+
+
+def _strokes(
+    entries: Sequence[Entry], sizes: Mapping[str, int] | None
+) -> tuple[dict[str, int], list[Values]]:
+    """Returns the sizes of populations, and rows (index of the population, time, from, to)."""
+    wakes = []
+    counted = dict(sizes or {})
+    for entry in entries:
+        name, time = str(entry.get("population")), time_of(entry)
+        indices = _indices(entry)
+        if time is None or (sizes is not None and name not in sizes):
+            continue
+        if indices is not None:
+            if sizes is not None:
+                indices = indices[indices < sizes[name]]
+            if not indices.size:
+                continue
+            counted[name] = max(counted.get(name, 1), int(indices[-1]) + 1)
+        counted.setdefault(name, 1)
+        wakes.append((time, name, indices))
+    number_of = {name: index for index, name in enumerate(counted)}
+    parts = []
+    for time, name, indices in wakes:
+        first, last = np.array([0]), np.array([counted[name]])
+        if indices is not None:
+            cuts = np.flatnonzero(np.diff(indices) > 1)
+            first, last = indices[np.r_[0, cuts + 1]], indices[np.r_[cuts, -1]] + 1
+        part = np.broadcast_arrays(number_of[name], time, first, last)
+        parts.append(np.column_stack(part).astype(np.float64))
+    return counted, parts
+
+
+def _indices(entry: Entry) -> npt.NDArray[np.int64] | None:
+    """Returns the flat indices of a wake, ascending; None for all neurons."""
+    value = entry.get("indices")
+    if value is None:
+        return None
+    try:
+        indices = np.unique(np.asarray(value, dtype=np.int64))
+    except (TypeError, ValueError, OverflowError):
+        return np.empty(0, dtype=np.int64)
+    return indices[indices >= 0]
+
+
+def _plain(name: str) -> str:
+    """Returns a name that any font can show, and that leaves room for the axes."""
+    return cut(re.sub(r"[^\w .>-]", "?", name, flags=re.ASCII), 16)

@@ -1,0 +1,369 @@
+"""One inference under way: everything that changes from its start to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosim.base import NEVER, StateError, stream
+from neurosim.channels import Moment
+from neurosim.dynamics import (
+    Compute,
+    Counts,
+    Phases,
+    Reached,
+    State,
+    Ticker,
+    feed_forward,
+    learn_feedback,
+    new_input,
+    output_potential,
+    reset,
+)
+from neurosim.maths import Loss
+from neurosim.measures import Probe, Recorder, Trace
+from neurosim.network import Model
+from neurosim.rules import Nudge, Rule
+from neurosim.schedules import Clock, Layout, Schedule, Start
+from neurosim.simulation.compatibility import Init
+from neurosim.simulation.engine import Engine, Processes
+from neurosim.simulation.outcome import Outcome, Stop
+from neurosim.simulation.waking import UnitMap
+from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
+
+BeforeStep = Callable[[dict[str, Tensor]], bool | None]
+
+
+class Common(Protocol):
+    """What all inferences of one simulation have in common: `Simulation` describes it."""
+
+    model: Model
+    rule: Rule
+    loss: Loss
+    schedule: Schedule
+    layout: Layout
+    units: UnitMap
+    state: State
+    init: Init
+    nudge_after: int
+    learn_every: int | None
+    stop: Stop | None
+    probes: tuple[Probe, ...]
+    compute: Compute
+    processes: Processes
+    caching: bool
+    before_step: BeforeStep | None
+    seed: int
+    random: np.random.Generator
+
+
+class Inference(Arrays):
+    """An inference of a simulation, from `begin` to `finish`; its states are carried by the next.
+
+    ``number`` counts the inferences of the simulation: every one has noise of its own. ``began`` is
+    the tick before its first, ``tick`` the last completed one. It is ``running`` until it is
+    finished, and ``failed`` if a tick was not completed: then nothing can be carried on.
+    """
+
+    plain = ("number", "began", "tick", "running", "stopped", "recording")
+    running = stopped = failed = False
+
+    def __init__(
+        self,
+        common: Common,
+        clock: Clock,
+        target: Tensor | None,
+        *,
+        number: int,
+        tick: int,
+        optimizer: torch.optim.Optimizer | None = None,
+        record: bool = True,
+        counts: Counts | None = None,
+    ) -> None:
+        self._common, self.clock, self._optimizer = common, clock, optimizer
+        self.number, self.began, self.tick, self.recording = number, tick, tick, record
+        rule, state = common.rule, common.state
+        self.nudge = Nudge(common.loss, target)
+        self.phases = Phases(rule, state, target is not None, tick)
+        self.counts = Counts() if counts is None else counts
+        self.trace = Trace()
+        listens, compute = clock.listens, common.compute
+        self._ticker = Ticker(
+            state, rule, self.nudge, compute, listens, self.counts, caching=common.caching
+        )
+        self._recorder = Recorder(
+            state, rule, self.nudge, self.phases, common.probes, common.schedule.tick
+        )
+        self._engine = self._new_engine()
+
+    def _new_engine(self) -> Engine:
+        offsets, processes = self._common.layout.offsets, self._common.processes
+        return Engine(self.clock, offsets, self.tick, processes, self._on_tick)
+
+    def close(self) -> None:
+        """Ends it where it is."""
+        self.running = False
+        self._engine.close()
+
+    # ---- from start to end ---------------------------------------------------------------------
+
+    def begin(self, x: Tensor, *, carried: bool) -> None:
+        """Shows the input x (B, *input) to states that are ``carried`` or start anew.
+
+        Raises DivergenceError where the feed-forward pass is not finite.
+        """
+        common, clock, moment = self._common, self.clock, Moment(self.number, self.tick)
+        state, rule, units = common.state, common.rule, common.units
+        self._decide_nudge()
+        reached = Reached(False)
+        state.forget_target()
+        if carried:
+            self.check_weights()
+            reached = new_input(self._ticker, x, moment)
+        else:
+            reset(state, x, moment)
+            state.update_damping(rule)
+            if common.init == "feedforward":
+                feed_forward(self._ticker, moment)
+                if self.nudge.target is not None and rule.needs_prediction:
+                    prediction = state.output.plus.value
+                    self.nudge.gradient = common.loss.gradient(prediction, self.nudge.target)
+        state.output.stale.touch()
+        first = self.tick + 1
+        units.hear(clock, first, reached)
+        if carried:
+            units.output_hears(clock, first)
+        elif not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
+            units.all_hear(clock, first)
+        self._announce_nudge(first)
+        self.running = True
+
+    def advance(self, ticks: int | None = None) -> int:
+        """Runs so many ticks, or to the end of the inference. Returns how many were run.
+
+        Raises StateError if it is over, DivergenceError where a state is not finite.
+        """
+        self._check_running()
+        self.check_weights()
+        before = self.tick
+        goal = NEVER if ticks is None else before + ticks
+        try:
+            with torch.no_grad():
+                self._run_to(goal)
+                while self.tick < goal and self._run_is_over() and not self.done:
+                    self._next_run()
+                    self._run_to(goal)
+        except BaseException:
+            # A tick that was not completed leaves nothing that could be carried on.
+            self.failed = True
+            self.close()
+            raise
+        return self.tick - before
+
+    def _run_to(self, goal: int) -> None:
+        self._engine.run_until(min(self.clock.end, goal), self._run_is_over)
+
+    def _check_running(self) -> None:
+        if not self.running:
+            raise StateError("there is no inference under way: call start first")
+
+    @property
+    def done(self) -> bool:
+        """Whether the inference is over; an event-driven one also when nothing is due."""
+        if self.failed:
+            raise StateError("there is no inference any more: a tick failed; call start first")
+        return self._run_is_over() and not self.phases.follows(self._early)
+
+    @property
+    def _early(self) -> bool:
+        """Whether this run of the schedule ended before its time."""
+        return self.stopped or self.tick < self.clock.end
+
+    def _run_is_over(self) -> bool:
+        clock, nudge = self.clock, self.nudge
+        if self.stopped or self.tick >= clock.end:
+            return True
+        if not clock.listens or self.tick == self.phases.began:
+            return False
+        # A target or a weight update still to come would wake what sleeps.
+        expected = self._optimizer is not None and self._common.learn_every is not None
+        waits = nudge.target is not None and not nudge.active
+        expected |= waits and not self.phases.all
+        if expected or not bool((clock.next > clock.end).all()):
+            return False
+        return all(line.last_arrival() <= self.tick + 1 for _, line in self._common.state.lines)
+
+    @property
+    def last_tick(self) -> int:
+        """The tick at which the inference ends at the latest."""
+        ahead = self.phases.runs_ahead()
+        return self.clock.end + (ahead and ahead * run_length(self._common))
+
+    @torch.no_grad()
+    def finish(self) -> Outcome:
+        """Ends the inference, with learning if it is due. What arrives at the tick after the last
+        has been delivered. Raises StateError if it is over."""
+        self._check_running()
+        if self.recording:
+            self._recorder.close(self.trace, self.counts, self.tick)
+        self._learn_if_due(self.tick + 1)
+        self.close()
+        state, prediction = self._common.state, self.phases.free_prediction
+        return Outcome(
+            output_potential(state.output) if prediction is None else prediction,
+            self.tick * self._common.schedule.tick,
+            self.tick - self.began,
+            replace(self.counts),
+            self.trace,
+            self.stopped,
+            {cell.name: cell.plus.some(None) for cell in state.cells},
+            {cell.name: cell.minus.some(None) for cell in state.cells},
+        )
+
+    # ---- a tick --------------------------------------------------------------------------------
+
+    def _on_tick(self, tick: int, units: Ints) -> None:
+        common = self._common
+        self.tick = tick
+        self._learn_if_due(tick)
+        if not self.nudge.active:
+            self._decide_nudge()
+            if self.nudge.active:
+                common.state.output.stale.touch()
+        count, woken = common.units.wake(units)
+        reached = self._ticker.tick(Moment(self.number, tick), woken)
+        self.counts.unit_wakes += count
+        common.units.hear(self.clock, tick + 1, reached)
+        self._announce_nudge(tick + 1)
+        passed = tick - self.began
+        if self.recording:
+            self._recorder.record(self.trace, self.counts, tick, passed, woken)
+        if common.stop is not None and passed % common.stop.every == 0:
+            self.stopped = self._recorder.settled(common.stop.residual)
+
+    def _decide_nudge(self) -> None:
+        """Decides whether the target acts at the present tick. In a rule with phases the present
+        one says so, in others the time that has passed."""
+        nudge, phase = self.nudge, self.phases.present
+        if phase is None:
+            acts = self.tick - self.began >= self._common.nudge_after
+        else:
+            nudge.strength = phase.strength
+            acts = phase.strength != 0
+        nudge.active = acts and nudge.target is not None
+
+    def _announce_nudge(self, tick: int) -> None:
+        """Tells the output dyads that a target begins to act at ``tick``."""
+        if (
+            self.phases.present is None
+            and self.nudge.target is not None
+            and tick - self.began == max(1, self._common.nudge_after)
+        ):
+            self._common.units.output_hears(self.clock, tick)
+
+    def _next_run(self) -> None:
+        """Begins another run of the schedule, perhaps in another phase."""
+        common, tick = self._common, self.tick
+        begun, operations = self.phases.advance(tick, self._early, Moment(self.number, tick))
+        self.counts.weight_gradient += operations
+        self.stopped = False
+        self._decide_nudge()
+        # What is new after a switch is at the output: where the order can turn, downward first.
+        start = Start(common.layout, tick, begun is not None, common.random, self.clock)
+        self.clock = common.schedule.start(start)
+        if begun is not None:
+            hear = common.units.all_hear if begun.restored else common.units.output_hears
+            hear(self.clock, tick + 1)
+        self._engine.close()
+        self._engine = self._new_engine()
+
+    # ---- learning ------------------------------------------------------------------------------
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Returns the local gradient of every parameter, see `Simulation.gradients`."""
+        gradients, operations = self.phases.gradients()
+        self.counts.weight_gradient += operations
+        return gradients
+
+    @torch.no_grad()
+    def learn(self, optimizer: torch.optim.Optimizer) -> None:
+        """Hands the local gradients to the optimizer and takes one step, without a veto."""
+        common, gradients = self._common, self.gradients()
+        if common.before_step is not None and common.before_step(gradients) is False:
+            return
+        for name, parameter in common.model.named_parameters():
+            parameter.grad = gradients[name]
+        learn_feedback(common.state, common.rule, self.counts, common.seed, self.number, self.tick)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.check_weights(written=True)
+
+    def _learn_if_due(self, tick: int) -> None:
+        """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th."""
+        passed, every = tick - 1 - self.began, self._common.learn_every
+        if self._optimizer and every and passed and passed % every == 0:
+            self.learn(self._optimizer)
+
+    def check_weights(self, *, written: bool = False) -> None:
+        """Takes note of changed weights: caches, damping, and news to every unit. ``written`` says
+        that all have changed."""
+        state = self._common.state
+        if state.check_weights(written=written):
+            state.update_damping(self._common.rule)
+            if self.clock.listens:
+                self._common.units.all_hear(self.clock, self.tick + 1)
+                self._engine.alarm(self.tick)
+
+    # ---- as data -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the rest of the inference depends on, as tensors and numbers."""
+        copied, nudge = Copier(), self.nudge
+        saved: dict[str, Any] = save_arrays(self, copied)
+        return saved | {
+            "state": self._common.state.state_dict(copied),
+            "phases": save_arrays(self.phases, copied),
+            "nudge": {"target": copied(nudge.target), "gradient": copied(nudge.gradient)},
+            "clock": self.clock.state_dict(),
+            "counts": asdict(self.counts),
+            "trace": self.trace.state_dict(),
+        }
+
+    @classmethod
+    def restored(
+        cls, common: Common, saved: dict[str, Any], optimizer: torch.optim.Optimizer | None
+    ) -> Inference:
+        """Returns the inference that `state_dict` was taken of, in the simulation's own state.
+
+        Raises StateError where the saved one is of another network or rule, KeyError or ValueError
+        where it is not complete.
+        """
+        state, tick = common.state, int(saved["tick"])
+        copied = Copier(state.device)
+        state.load_state_dict(saved["state"], copied)
+        start = Start(common.layout, tick, common.init == "feedforward", common.random)
+        inference = cls(
+            common,
+            common.schedule.restore(start, saved["clock"]),
+            copied(saved["nudge"]["target"]),
+            number=saved["number"],
+            tick=tick,
+            optimizer=optimizer,
+            counts=Counts(**{field.name: saved["counts"][field.name] for field in fields(Counts)}),
+        )
+        load_arrays(inference, saved, copied)
+        inference.phases.load(saved["phases"], copied)
+        inference.nudge.gradient = copied(saved["nudge"]["gradient"])
+        inference.trace = Trace(saved["trace"])
+        inference._decide_nudge()
+        return inference
+
+
+def run_length(common: Common) -> int:
+    """Returns the ticks of one run of the schedule."""
+    return common.schedule.start(Start(common.layout, 0, False, stream(0, "check"))).end

@@ -1,0 +1,230 @@
+"""Arrays that know themselves: what objects hold as they run is saved, loaded, kept, reset and
+counted by one walk.
+
+An object of the class `Arrays` declares each of its arrays once, where it makes it: as an attribute
+that is an `Array` (a `Slot`, a `Stale`), or by the name of an attribute in ``plain`` that is a
+number, a tensor, or a list or dict of them. Everything below finds it there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosim.tensors.saved import as_array
+
+# How long a value lives. One of the ``phase`` is kept for the phases that begin with it; one of the
+# ``inference`` is reset where an inference starts; one of the ``simulation`` never is.
+Lifetime = Literal["phase", "inference", "simulation"]
+Copied = Callable[[Tensor | None], Tensor | None]
+
+
+class Dimensions(NamedTuple):
+    """What the size of an array depends on: the samples of a batch, the bytes of one value, and the
+    ticks of an inference."""
+
+    batch: int
+    itemsize: int
+    ticks: int
+
+
+class Array(ABC):
+    """One value that changes as a simulation runs."""
+
+    __slots__ = ()
+    lifetime: Lifetime = "phase"
+
+    @abstractmethod
+    def save(self, copied: Copied) -> Any:
+        """Returns the value as tensors and numbers. Its tensors pass through ``copied``."""
+
+    @abstractmethod
+    def load(self, saved: Any, copied: Copied) -> None:
+        """Restores what `save` returned. Raises ValueError where it has another shape."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Restores the value that it was made with."""
+
+    def nbytes(self, sizes: Dimensions) -> int:
+        """Returns how many bytes it takes at most, once in use."""
+        del sizes
+        return 0
+
+
+class Arrays:
+    """An object that holds arrays. ``plain`` names those of its attributes that are plain data.
+
+    A plain attribute lives as long as an inference. Its first value is the attribute of the class.
+    """
+
+    plain: ClassVar[tuple[str, ...]] = ()
+
+    def arrays(self) -> dict[str, Any]:
+        """Returns its arrays by name, and whatever holds others: `Arrays`, or lists or dicts of
+        them."""
+        own = {name.strip("_"): _Plain(self, name) for name in self.plain}
+        found = {name.strip("_"): a for name, a in vars(self).items() if isinstance(a, Array)}
+        return own | found
+
+    def nbytes(self, sizes: Dimensions) -> int:
+        """Returns how many bytes its plain attributes take at most."""
+        del sizes
+        return 0
+
+
+class _Plain(Array):
+    """A plain attribute of an object."""
+
+    lifetime = "inference"
+
+    def __init__(self, owner: object, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    @property
+    def _value(self) -> Any:
+        return getattr(self._owner, self._name)
+
+    def save(self, copied: Copied) -> Any:
+        return mapped(self._value, copied)
+
+    def load(self, saved: Any, copied: Copied) -> None:
+        counted = isinstance(self._value, np.ndarray) and isinstance(saved, Tensor)
+        value = as_array(saved) if counted else mapped(saved, copied)
+        setattr(self._owner, self._name, value)
+
+    def reset(self) -> None:
+        if isinstance(self._value, np.ndarray):
+            self._value.fill(0)
+        else:
+            setattr(self._owner, self._name, getattr(type(self._owner), self._name))
+
+
+class Copier:
+    """Copies tensors, each of them once: slots that share one share the copy.
+
+    A copy has the order in memory of its original, so that sums over it round alike.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._device = device
+        self._copies: dict[int, tuple[Tensor, Tensor]] = {}  # the first keeps its id taken
+
+    def __call__(self, tensor: Tensor | None) -> Tensor | None:
+        """Returns the copy of a tensor, on the copier's device; None of None."""
+        if tensor is None:
+            return None
+        if id(tensor) not in self._copies:
+            copy = tensor.detach().clone()
+            copy = copy if self._device is None else copy.to(self._device)
+            self._copies[id(tensor)] = tensor, copy
+        return self._copies[id(tensor)][1]
+
+
+def same(tensor: Tensor | None) -> Tensor | None:
+    """Returns the tensor itself, in place of a copy."""
+    return tensor
+
+
+def mapped(node: Any, change: Copied) -> Any:
+    """Returns a tree of dicts, lists and tuples with every array in it changed."""
+    match node:
+        case Tensor():
+            return change(node)
+        case np.ndarray():
+            return torch.from_numpy(node.copy())
+        case dict():
+            return {key: mapped(value, change) for key, value in node.items()}
+        case list():
+            return [mapped(value, change) for value in node]
+        case tuple():
+            return tuple(mapped(value, change) for value in node)
+        case _:
+            return node
+
+
+# ---- the walks -----------------------------------------------------------------------------------
+
+_ALL: tuple[Lifetime, ...] = ("phase", "inference", "simulation")
+
+
+def save_arrays(node: Any, copied: Copied, lifetimes: Sequence[Lifetime] = _ALL) -> Any:
+    """Returns the tree of all arrays of these lifetimes below ``node``, as tensors and numbers."""
+    if isinstance(node, Array):
+        return node.save(copied)
+    if isinstance(node, Sequence):
+        return [save_arrays(part, copied, lifetimes) for part in node]
+    return {
+        name: save_arrays(part, copied, lifetimes)
+        for name, part in _named(node).items()
+        if not isinstance(part, Array) or part.lifetime in lifetimes
+    }
+
+
+def load_arrays(
+    node: Any, saved: Any, copied: Copied, lifetimes: Sequence[Lifetime] = _ALL
+) -> None:
+    """Restores what `save_arrays` returned.
+
+    Raises:
+        KeyError: an array is missing.
+        ValueError: an array has another shape, or a list another length.
+    """
+    if isinstance(node, Array):
+        node.load(saved, copied)
+    elif isinstance(node, Sequence):
+        for part, value in zip(node, saved, strict=True):
+            load_arrays(part, value, copied, lifetimes)
+    else:
+        for name, part in _named(node).items():
+            if isinstance(part, Array) and part.lifetime not in lifetimes:
+                continue
+            try:
+                load_arrays(part, saved[name], copied, lifetimes)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+
+
+def reset_arrays(node: Any) -> None:
+    """Resets all arrays below ``node`` but those that live as long as the simulation."""
+    for array in arrays_of(node):
+        if array.lifetime != "simulation":
+            array.reset()
+
+
+def count_bytes(node: Any, sizes: Dimensions, counted: set[int]) -> int:
+    """Returns the bytes of all arrays below ``node``, at most.
+
+    It leaves out what is in ``counted`` and notes there what it counts: an array that two objects
+    share is counted once.
+    """
+    total = 0
+    if isinstance(node, Array | Arrays):
+        if id(node) in counted:
+            return 0
+        counted.add(id(node))
+        total = node.nbytes(sizes)
+    return total + sum(count_bytes(part, sizes, counted) for part in _below(node))
+
+
+def arrays_of(node: Any) -> Iterator[Array]:
+    """Yields all arrays below ``node``."""
+    if isinstance(node, Array):
+        yield node
+    for part in _below(node):
+        yield from arrays_of(part)
+
+
+def _below(node: Any) -> Iterable[Any]:
+    if isinstance(node, Array):
+        return ()
+    return node if isinstance(node, Sequence) else _named(node).values()
+
+
+def _named(node: Arrays | Mapping[str, Any]) -> Mapping[str, Any]:
+    return node.arrays() if isinstance(node, Arrays) else node
