@@ -136,13 +136,13 @@ def test_only_training_images_are_cropped(scenario: Path) -> None:
 def test_an_interrupted_training_goes_on_bit_for_bit(scenario: Path) -> None:
     loaded = Scenario.load(scenario)
     whole = loaded.trainer(loaded.data())
-    expected = list(whole.run())
+    expected = list(whole.events())
     first, second = (loaded.trainer(loaded.data()) for _ in range(2))
     stops = iter([False] * 12 + [True] * 9)
-    events = list(first.run(lambda: next(stops)))
+    events = list(first.events(lambda: next(stops)))
     assert 0 < first.step < first.steps
     second.load_state_dict(first.state_dict())
-    events += list(second.run())
+    events += list(second.events())
     assert events == expected
     for key, value in whole.model.state_dict().items():
         assert second.model.state_dict()[key].equal(value)

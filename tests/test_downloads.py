@@ -502,8 +502,8 @@ def test_plain_lines(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
             display.received(remote, second * 5_000_000)
     assert out.getvalue().splitlines() == [
         f"downloading {mirror.address}/cifar-10-binary.tar.gz (170.1 MB)",
-        "cifar-10-binary.tar.gz  60.0 MB of 170.1 MB",
-        "cifar-10-binary.tar.gz  120.0 MB of 170.1 MB",
+        "cifar-10-binary.tar.gz  60.0 MB of 170.1 MB  12 s, 23 s left",
+        "cifar-10-binary.tar.gz  120.0 MB of 170.1 MB  24 s, 11 s left",
     ]
 
 
@@ -515,4 +515,4 @@ def test_a_bar(mirror: Mirror, tmp_path: Path) -> None:
     shown = re.sub("\x1b\\[[0-9;]*m", "", out.getvalue())
     for name in MNIST:
         assert f"downloading {mirror.address}/{name}" in shown
-    assert all(task.finished for task in display._bar.tasks)  # type: ignore[union-attr]
+    assert all(task.finished for task in display._progress.tasks)

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from neurosim.base import Kind, NeurosimError, build, described, kinds, model_of, plugins
-from neurosim.conformance import maths, others, running
+from neurosim.conformance import maths, messages, others, running
 from neurosim.conformance.checks import Check, ConformanceFailure, same
 from neurosim.maths import Operator
 
-_CHECKS = {**running.FAMILIES, **maths.FAMILIES, **others.FAMILIES}
+_CHECKS = {f: c for part in (maths, messages, others, running) for f, c in part.FAMILIES.items()}
 
 
 def examples_of(member: type[Kind]) -> Sequence[Kind]:

@@ -71,8 +71,7 @@ def imagenet32(root: str | Path) -> Dataset:
     folder = Path(root)
     names = [[f"train_data_batch_{i}.npz" for i in range(1, 11)], ["val_data.npz"]]
     account = "they come from image-net.org, where one needs an account"
-    every = [name for part in names for name in part]
-    _require(folder, every, "the archives of ImageNet32x32", account)
+    _require(folder, [*names[0], *names[1]], "the archives of ImageNet32x32", account)
     train, test = (
         _archives([folder / name for name in part], count)
         for part, count in zip(names, IMAGENET_IMAGES.values(), strict=True)

@@ -17,12 +17,6 @@ from neurosim.schedules import Lazy, Parallel, Periodic, Poisson, RandomOrder, R
 assert neurosim.rules  # its members are registered
 # Where default values do not do, or make an inference longer than what is checked needs.
 EXAMPLES: dict[str, list[Any]] = {
-    "quantize": [Quantize(5, 2.0), Quantize(5, (-1.0, 2.0), "stochastic")],
-    "erasure": [Erasure(0.3)],
-    "uniform": [Uniform(0.5, 3.0), Uniform(0.0, 3.0, "synapse")],
-    "exponential": [Exponential(1.0, 4.0)],
-    # Their files do not ship with the package; see test_datasets.py and test_cifar.py.
-    **{name: [] for name in ("mnist", "cifar10", "cifar100", "imagenet32")},
     "pool": [Pool2d((2, 6, 5), (2, 3, 2), Pool(kind)) for kind in ("max", "avg")],
     "lazy": [Lazy(14.0)],
     "parallel": [Parallel(8)],
@@ -35,7 +29,13 @@ EXAMPLES: dict[str, list[Any]] = {
         Conv2d((2, 6, 4), (3, 3, 2), pool=Pool("max")),
         Conv2d((2, 6, 4), (3, 2, 1), (3, 2), (2, 1), (0, 1), Pool("avg", (1, 3))),
     ],
+    "quantize": [Quantize(6, 3.0, "stochastic"), Quantize(4, (-1.0, 2.0))],
+    "erasure": [Erasure(0.2)],
+    "uniform": [Uniform(0.0, 3.0), Uniform(1.0, 2.0, per="synapse")],
+    "exponential": [Exponential(0.7, 2.5)],
     "sweep": [Sweep(passes=3)],
+    # Their files do not ship with the package; see test_datasets.py and test_cifar.py.
+    **{name: [] for name in ("mnist", "cifar10", "cifar100", "imagenet32")},
 }
 CHECKS = {
     f"{title}-{name}-{check.name}-{number}": check
