@@ -125,7 +125,7 @@ def test_cycles() -> None:
         ({"processes": "thread"}, "processes is 'thread'"),
         ({"device": "tpu9"}, "device is 'tpu9'"),
         ({"learn_every": 0}, "learn_every is 0"),
-        ({"nudge_after": -1}, "nudge_after is -1; it must be a whole number, at least 0"),
+        ({"nudge_after": -1}, "nudge_after is -1; it must be at least 0"),
         ({"probes": ["residuals"]}, "unknown probe 'residuals'; did you mean 'residual'"),
     ],
 )

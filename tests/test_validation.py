@@ -174,7 +174,7 @@ def problems(text: str, context: dict[str, Any] | None = None) -> list[str]:
         ("schedule: {kind: periodic, period: 0}",
          ["1:36: schedule.period: must be greater than 0, got 0"]),
         ("schedule: {kind: periodic, period: -.inf}",
-         ["1:36: schedule.period: must be a finite number, got -.inf"]),
+         ["1:36: schedule.period: must be finite, got -.inf"]),
         ("schedule: {kind: periodic, period: inf}",
          ["1:36: schedule.period: expected a number, got 'inf' (text); write .inf"]),
         ("deterministic: no", ["1:16: deterministic: expected true or false, got 'no' (text); "

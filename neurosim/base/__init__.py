@@ -1,11 +1,10 @@
 """What everything stands on: errors, checks, random streams, files, words. Knows no torch."""
 
 from neurosim.base.checks import (
-    check_choices,
-    check_counts,
-    check_finite,
-    check_not_negative,
-    check_positive,
+    TYPES,
+    Described,
+    check,
+    demand,
 )
 from neurosim.base.errors import (
     ConfigurationError,
@@ -23,7 +22,6 @@ from neurosim.base.errors import (
 from neurosim.base.files import finite, write_atomic, write_json
 from neurosim.base.interrupts import Interrupted, interruptible
 from neurosim.base.kinds import (
-    Described,
     Family,
     Kind,
     Section,
@@ -36,7 +34,16 @@ from neurosim.base.kinds import (
     written,
 )
 from neurosim.base.random import generator_state, restore_generator, seed_sequence, stream
-from neurosim.base.ranges import BelowOne, Bounded, Count, Fraction, NotNegative, Portion, Positive
+from neurosim.base.ranges import (
+    BelowOne,
+    Bounded,
+    Count,
+    Fraction,
+    NotNegative,
+    Portion,
+    Positive,
+    Whole,
+)
 from neurosim.base.suggest import did_you_mean, nearest, shorten, unknown
 from neurosim.base.ticks import LAST_TICK, NEVER, duration_ticks, ticks_of
 from neurosim.base.words import compact, cut, duration, gigabytes, number, plus_minus, spread
@@ -44,6 +51,7 @@ from neurosim.base.words import compact, cut, duration, gigabytes, number, plus_
 __all__ = [
     "LAST_TICK",
     "NEVER",
+    "TYPES",
     "BelowOne",
     "Bounded",
     "ConfigurationError",
@@ -66,15 +74,13 @@ __all__ = [
     "Problem",
     "Section",
     "StateError",
+    "Whole",
     "Written",
     "build",
-    "check_choices",
-    "check_counts",
-    "check_finite",
-    "check_not_negative",
-    "check_positive",
+    "check",
     "compact",
     "cut",
+    "demand",
     "described",
     "did_you_mean",
     "duration",

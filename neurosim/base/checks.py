@@ -1,51 +1,144 @@
-"""Checks of option values; each raises ConfigurationError that names the option and the value."""
+"""Checks of arguments by annotations, and what a value must be in words."""
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Any, get_args
+from collections.abc import Hashable, Mapping
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import (
+    ConfigDict,
+    InstanceOf,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import core_schema
 
 from neurosim.base.errors import ConfigurationError
 
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
+# What pydantic wanted, by the type of its error: where the value is something else altogether,
+TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "frozen_set_type": "a list",
+    "none_required": "null",
+}
+# and where it is out of bounds.
+_BOUNDS = {
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "finite_number": "must be finite",
+    "too_short": "needs at least {min_length} item(s)",
+    "too_long": "can have at most {max_length} item(s)",
+    "string_too_short": "needs at least {min_length} character(s)",
+    "string_too_long": "can have at most {max_length} character(s)",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "literal_error": "must be one of {expected}",
+    "is_instance_of": "must be a {class}",
+}
 
-def check_choices(**values: tuple[object, Any]) -> None:
-    """Each option as (value, Literal type)."""
-    for name, (value, literal) in values.items():
-        choices = get_args(literal)
-        if value not in choices:
-            listed = ", ".join(map(repr, choices))
-            raise ConfigurationError(f"{name} is {value!r}; it must be one of {listed}", name)
+
+def demand(kind: str, context: Mapping[str, Any]) -> str | None:
+    """Says ``must be at least 1``, of the type and the context of an error of pydantic."""
+    if kind in TYPES:
+        return f"must be {TYPES[kind]}"
+    # The bound 0 of a float is 0.0; people write 0.
+    bounds = {k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
+    return _BOUNDS[kind].format_map(bounds) if kind in _BOUNDS else None
 
 
-def check_counts(least: int = 1, **values: int | None) -> None:
-    """Whole numbers of at least ``least``, or None for an option that is left out."""
+def check(annotation: Any, **values: object) -> None:
+    """Checks options by an annotation: ``check(Count, every=every)``.
+
+    Raises:
+        ConfigurationError: naming the first option that does not fit, and its value.
+    """
+    adapter = TypeAdapter[Any](annotation, config=_STRICT)
     for name, value in values.items():
-        if value is None:
+        _checked(adapter, name, value)
+
+
+class Described:
+    """Base of frozen dataclasses whose arguments are checked by the annotations of their fields."""
+
+    def __post_init__(self) -> None:
+        for name, adapter in _adapters(hashed(type(self))).items():
+            value = getattr(self, name)
+            if (checked := _checked(adapter, name, value)) is not value:
+                object.__setattr__(self, name, checked)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Lets checks in Python ask for an instance: it was checked when it was made."""
+        return core_schema.is_instance_schema(cls)
+
+
+def hashed(cls: Any) -> Hashable:
+    """A class as a key of a cache: type checkers take the hash of its instances for its own."""
+    key: Hashable = cls
+    return key
+
+
+@cache
+def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
+    """Makes what checks each field of a dataclass."""
+    hints, types = get_type_hints(cls, include_extras=True), get_type_hints(cls)
+    found: dict[str, TypeAdapter[Any]] = {}
+    for field in fields(cls):
+        annotation, own = hints[field.name], types[field.name]
+        if is_dataclass(own):  # which takes no config
+            found[field.name] = TypeAdapter(InstanceOf[own])  # type: ignore[misc, valid-type]
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigurationError(
-                f"{name} is {value!r}; it must be a whole number, at least {least}", name
-            )
+        with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
+            try:
+                found[field.name] = TypeAdapter(annotation, config=_STRICT)
+            except PydanticUserError:  # a dataclass alone has a configuration of its own
+                found[field.name] = TypeAdapter(annotation)
+    return found
 
 
-def check_positive(**values: float) -> None:
-    """Finite numbers greater than 0."""
-    for name, value in values.items():
-        if not (isfinite(value) and value > 0):
-            raise ConfigurationError(
-                f"{name} is {value}; it must be finite and greater than 0", name
-            )
+def _checked(adapter: TypeAdapter[Any], name: str, value: object) -> Any:
+    """The value as the adapter makes it. Raises ConfigurationError where it does not fit."""
+    try:
+        return adapter.validate_python(_plain(value))
+    except ValidationError as error:
+        raise _refusal(name, value, error) from None
 
 
-def check_not_negative(**values: float) -> None:
-    """Finite numbers of at least 0."""
-    for name, value in values.items():
-        if not (isfinite(value) and value >= 0):
-            raise ConfigurationError(f"{name} is {value}; it must be finite and at least 0", name)
+def _plain(value: Any) -> Any:
+    """Numbers of numpy and torch as those of Python, and a list as a tuple, which strict checks
+    ask for."""
+    if isinstance(value, list):
+        return tuple(_plain(item) for item in value)
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
-def check_finite(**values: float) -> None:
-    """Finite numbers."""
-    for name, value in values.items():
-        if not isfinite(value):
-            raise ConfigurationError(f"{name} is {value}; it must be finite", name)
+def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationError:
+    """Says what a field must be, of the first thing that is wrong with it."""
+    # Of a union what got furthest, and there rather a bad value than a value of another type.
+    found = max(
+        error.errors(), key=lambda e: (len(e["loc"]), not e["type"].endswith(("_type", "_of")))
+    )
+    keys = value if isinstance(value, Mapping) else ()
+    place = tuple(part for part in found["loc"] if isinstance(part, int) or part in keys)
+    context = dict(found.get("ctx", {}))
+    if "expected" in context:
+        context["expected"] = str(context["expected"]).replace(" or ", ", ")
+    said = demand(found["type"], context)
+    said = f"it {said}" if said else found["msg"]
+    shown, whose = (found["input"], f" of {place[-1]!r}") if place else (value, "")
+    return ConfigurationError(f"{name}{whose} is {shown!r}; {said}", (name, *place))

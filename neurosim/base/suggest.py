@@ -16,8 +16,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Returns the one of the ``known`` words that ``word`` may be a slip for."""
     folded = {name.casefold(): name for name in known}
-    # A bound on the length: the comparison takes quadratic time.
     cutoff = 0.6 if len(word) > 2 else 0.5  # h3 for h2 is one slip
+    # A bound on the length: the comparison takes quadratic time.
     close = difflib.get_close_matches(word[:100].casefold(), folded, n=1, cutoff=cutoff)
     return folded[close[0]] if close else None
 

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, DivergenceError, check_counts, check_positive
+from neurosim.base import ConfigurationError, Count, DivergenceError, Positive, check
 from neurosim.dynamics import current_mean
 from neurosim.maths import Loss
 from neurosim.network import Faults, Model
@@ -92,8 +92,8 @@ def fixed_point(
     together and for a rule with phases. That no fixed point is reached is no error: see
     `FixedPoint.problem`.
     """
-    check_counts(sweeps=sweeps)
-    check_positive(residual=residual)
+    check(Count, sweeps=sweeps)
+    check(Positive, residual=residual)
     if rule is not None and rule.phases:
         raise ConfigurationError(
             f"{type(rule).__name__} has a fixed point in every phase, not one under the target; "

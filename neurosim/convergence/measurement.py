@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import DivergenceError, check_counts, check_positive
+from neurosim.base import Count, DivergenceError, Positive, check
 from neurosim.convergence import verdict
 from neurosim.convergence.fixedpoint import RESIDUAL, SWEEPS, FixedPoint, exact_copy, fixed_point_of
 from neurosim.convergence.verdict import Verdict
@@ -109,8 +109,8 @@ class InferenceMeasurement:
         every: int = 1,
         tolerance: float = TOLERANCE,
     ) -> None:
-        check_counts(every=every)
-        check_positive(tolerance=tolerance)
+        check(Count, every=every)
+        check(Positive, tolerance=tolerance)
         self.simulation, self.reference = simulation, reference
         self.every, self.tolerance = every, tolerance
         self.records: list[ConvergenceRecord] = []

@@ -15,47 +15,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from neurosim.base import DocumentError, Problem, did_you_mean, nearest, shorten
+from neurosim.base import TYPES, DocumentError, Problem, demand, did_you_mean, nearest, shorten
 from neurosim.documents.schemas import LEAF, Schema, Schemas
 from neurosim.documents.yaml import Document, NodePath, describe, resolve_plain
 
 M = TypeVar("M", bound=BaseModel)
 
-# What pydantic expected, by the type of its error. These are the errors that say "this is
-# something else altogether": in a union, they only matter if every member says so.
-_EXPECTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "set_type": "a list",
-    "frozen_set_type": "a list",
-    "none_required": "null",
-}
 _TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 _NOT_FINITE = {"inf": ".inf", "infinity": ".inf", "-inf": "-.inf", "nan": ".nan"}
-
-# What a value must be, with the bound in braces.
-_BOUNDS = {
-    "greater_than": "must be greater than {gt}, got {got}",
-    "greater_than_equal": "must be at least {ge}, got {got}",
-    "less_than": "must be less than {lt}, got {got}",
-    "less_than_equal": "must be at most {le}, got {got}",
-    "multiple_of": "must be a multiple of {multiple_of}, got {got}",
-    "finite_number": "must be a finite number, got {got}",
-    "too_short": "needs at least {min_length} item(s), got {actual_length}",
-    "too_long": "can have at most {max_length} item(s), got {actual_length}",
-    "string_too_short": "needs at least {min_length} character(s), got {got}",
-    "string_too_long": "can have at most {max_length} character(s), got {got}",
-    "string_pattern_mismatch": "must match the pattern {pattern}, got {got}",
-}
 
 
 def parse(model: type[M], document: Document, context: dict[str, Any] | None = None) -> M:
@@ -201,17 +169,14 @@ def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
         words = schemas.words(schema)
         choices = {word: repr(word) for word in words if isinstance(word, str)}
         return make(expected=tuple(map(repr, words)), choices=choices, got=given)
-    if kind in _EXPECTED:
-        return make(expected=(_EXPECTED[kind],), got=given)
+    if kind in TYPES:
+        return make(expected=(TYPES[kind],), got=given)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         choices = {tag: f"{{{schemas.key(schema)}: {tag}}}" for tag in schemas.tags(schema)}
         return make(expected=(_mapping(schemas, schema),), choices=choices, got=given)
-    message = error["msg"].replace("Input should", "must")
-    if kind in _BOUNDS:
-        got = shorten(given) if isinstance(given, str) else describe(given).split(" (")[0]
-        # pydantic has the bound 0 of a float as 0.0; the user would write 0.
-        bounds = {k: f"{v:g}" if v in (0.0, 1.0) else v for k, v in context.items()}
-        message = _BOUNDS[kind].format_map({"got": got} | bounds)
+    message = demand(kind, context) or error["msg"]
+    got = shorten(given) if isinstance(given, str) else describe(given).split(" (")[0]
+    message += f", got {context.get('actual_length', got)}"
     return make(f"the key {message}" if at_key else message)
 
 

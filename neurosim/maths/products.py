@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, check_choices
+from neurosim.base import ConfigurationError, check
 from neurosim.maths.operators.base import Basal, Maybe, Operator, Part, add_bias
 
 Precision = Literal["float32", "bf16-mixed"]
@@ -34,7 +34,7 @@ def check_precision(precision: Precision | None, dtype: torch.dtype) -> None:
         )
     if precision is None:
         return
-    check_choices(precision=(precision, Precision))
+    check(Precision, precision=precision)
     if dtype != torch.float32:
         raise ConfigurationError(
             f"precision is {precision!r}, but the model is of dtype {name}: states and weights "

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from neurosim.base import (
+    Count,
     InputError,
     StateError,
-    check_choices,
-    check_counts,
+    Whole,
+    check,
     generator_state,
     restore_generator,
     stream,
@@ -76,10 +77,11 @@ class Simulation:
         seed: int = 0,
     ) -> None:
         self.rule = rule if rule is not None else DualPropagation()
-        check_choices(init=(init, Init), compute=(compute, Compute))
-        check_choices(processes=(processes, Processes))
-        check_counts(learn_every=learn_every)
-        check_counts(0, nudge_after=nudge_after)
+        check(Init, init=init)
+        check(Compute, compute=compute)
+        check(Processes, processes=processes)
+        check(Count | None, learn_every=learn_every)
+        check(Whole | None, nudge_after=nudge_after)
         check_precision(precision, model.dtype)
         network = model.network
         self.probes = tuple(Probe.of(probe) for probe in probes)
