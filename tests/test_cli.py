@@ -184,7 +184,8 @@ def test_overrides_are_in_what_was_run(tmp_path: Path) -> None:
     assert found["training"]["epochs"] == 1
     assert found["seed"] == 3
     assert (found["schedule"]["groups"], found["schedule"]["passes"]) == (4, 1)
-    assert found["probes"][:2] == ["loss", "gradient_angle"]
+    kinds = [probe["kind"] for probe in found["probes"][:2]]
+    assert kinds == ["loss", "gradient_angle"]
     assert found["network"] == load(ROOT / "networks/digits_mlp.yaml").value
 
 
