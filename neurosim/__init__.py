@@ -21,7 +21,16 @@ if TYPE_CHECKING:
         StateError,
         register,
     )
-    from neurosim.channels import Channel, Channels, Exponential, Noise, Quantize, Uniform
+    from neurosim.channels import (
+        Channel,
+        Channels,
+        Distribution,
+        Effect,
+        Exponential,
+        Noise,
+        Quantize,
+        Uniform,
+    )
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
     from neurosim.data import DataSource
     from neurosim.learning import (
@@ -67,7 +76,9 @@ _HOMES = {
     "DataError": "base",
     "DataSource": "data",
     "DifferenceTargetPropagation": "rules",
+    "Distribution": "channels",
     "DivergenceError": "base",
+    "Effect": "channels",
     "DocumentError": "base",
     "ContrastiveHebbian": "rules",
     "DualPropagation": "rules",
@@ -131,9 +142,11 @@ __all__ = [
     "DataError",
     "DataSource",
     "DifferenceTargetPropagation",
+    "Distribution",
     "DivergenceError",
     "DocumentError",
     "DualPropagation",
+    "Effect",
     "EndEvent",
     "EpochEvent",
     "EquilibriumPropagation",
