@@ -15,6 +15,7 @@ from torch import Tensor
 import neurosim as ns
 from neurosim.base import Fraction, NotNegative, build, described, model_of, register
 from neurosim.channels import Draws, Effect, Parcel
+from neurosim.conformance import attempt, checks_of
 
 BATCH, N = 3, 50
 
@@ -136,6 +137,44 @@ def test_complex_messages_need_an_effect_that_is_defined_for_them(burst: Any) ->
     simulation(ns.Channel(effects=(burst(0.5),)), rule=rule)
     with pytest.raises(ns.ConfigurationError, match="has quantize, which is defined for real"):
         simulation(ns.Channel(effects=(ns.Quantize(4, 1.0),)), rule=rule)
+
+
+# ---- what a check says ---------------------------------------------------------------------------
+
+
+def failed(effect: Effect) -> set[str]:
+    return {check.name for check in checks_of(type(effect), [effect]) if attempt(check)}
+
+
+def test_a_burst_conforms(burst: Any) -> None:
+    assert not failed(burst(0.3, 0.5))
+
+
+def test_effects_that_do_not_conform() -> None:
+    calls = []
+
+    @dataclass(frozen=True)
+    class Tired(Effect):
+        """Remembers how often it acted, where nobody saves it."""
+
+        kind: ClassVar[str] = "tired"
+
+        def act(self, parcel: Parcel, draws: Draws) -> None:
+            calls.append(1)
+            parcel.values = parcel.values * (1.0 + 1.0 / len(calls))
+
+    @dataclass(frozen=True)
+    class Shifting(Effect):
+        kind: ClassVar[str] = "shifting"
+
+        def act(self, parcel: Parcel, draws: Draws) -> None:
+            parcel.values = parcel.values + 1.0
+
+        def moves_zero(self) -> bool:
+            return False
+
+    assert "the same bits twice" in failed(Tired())
+    assert "zeros stay zeros, if it says so" in failed(Shifting())
 
 
 # ---- documents -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.measures import InputChange
+from neurosim.tensors import Copier, load_arrays, reset_arrays, save_arrays
 
 BETA, BATCH = 0.7, 3
 NOISY = ns.Channel(delay=2.0, noise=0.05, refresh=2)
@@ -45,9 +46,9 @@ def literal_inputs(sim: ns.Simulation) -> dict[str, Tensor]:
         seen = torch.zeros(BATCH, weight.shape[1], dtype=weight.dtype) if seen is None else seen
         basal = seen @ weight.T + weights[f"{name}.bias"]
         apical = torch.zeros_like(basal)
-        if above is None and sim.nudge.active:
-            assert sim.nudge.target is not None
-            apical = -BETA * (basal - sim.nudge.target)
+        if above is None and sim.inference.nudge.active:
+            assert sim.inference.nudge.target is not None
+            apical = -BETA * (basal - sim.inference.nudge.target)
         elif above is not None:
             (link,) = sim.state.by_name[name].outgoing
             difference = link.differences[0].value.tensor
@@ -63,13 +64,13 @@ def test_the_literal_definition(
     channel: ns.Channel, learn_every: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sim = simulation(channels=ns.Channels(channel, channel), learn_every=learn_every)
-    change = InputChange(sim.state, sim.rule, sim.nudge)
+    change = InputChange(sim.state, sim.rule)
     seen: dict[str, Tensor] = {}
-    wake = sim._living.wake
+    wake = sim.units.wake
 
     def noted(units: Any) -> Any:
         count, woken = wake(units)
-        change.note(woken)
+        change.note(woken, sim.inference.nudge)
         now = literal_inputs(sim)
         for index, selection in woken:
             name = sim.state.cells[index].name
@@ -77,49 +78,51 @@ def test_the_literal_definition(
             seen.setdefault(name, torch.zeros_like(now[name]))[..., dyads] = now[name][..., dyads]
         return count, woken
 
-    monkeypatch.setattr(sim._living, "wake", noted)
+    monkeypatch.setattr(sim.units, "wake", noted)
     sim.start(*batch(), optimizer=torch.optim.SGD(sim.model.parameters(), lr=0.1))
     while not sim.done:
         sim.advance(1)
         now, layout = literal_inputs(sim), sim.layout
-        for cell, found in zip(sim.state.cells, change.by_dyad(), strict=True):
+        for cell, found in zip(sim.state.cells, change.by_dyad(sim.inference.nudge), strict=True):
             before = seen.get(cell.name, torch.zeros_like(now[cell.name]))
             expected = (now[cell.name] - before).square().sum((0, 1)).sqrt()
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
         assert layout.total == 14
-        flat = torch.cat(change.by_dyad()).numpy()
-        np.testing.assert_allclose(change.by_unit(layout), flat, rtol=1e-12)
+        flat = torch.cat(change.by_dyad(sim.inference.nudge)).numpy()
+        np.testing.assert_allclose(change.by_unit(layout, sim.inference.nudge), flat, rtol=1e-12)
 
 
 def test_the_change_of_a_unit_is_the_norm_over_its_dyads() -> None:
     sim = simulation(schedule=ns.schedules.Poisson(unit=ns.Unit("block", 2), duration=9.0))
-    change = InputChange(sim.state, sim.rule, sim.nudge)
+    change = InputChange(sim.state, sim.rule)
     sim.infer(*batch())
-    squares = [found.square().numpy() for found in change.by_dyad()]
+    squares = [found.square().numpy() for found in change.by_dyad(sim.inference.nudge)]
     expected = [part.sum() for s in squares for part in np.split(s, range(2, len(s), 2))]
-    np.testing.assert_allclose(change.by_unit(sim.layout) ** 2, expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        change.by_unit(sim.layout, sim.inference.nudge) ** 2, expected, rtol=1e-12
+    )
 
 
 def test_nothing_has_changed_for_dyads_that_just_woke_or_never_do() -> None:
     sim = simulation(faults=ns.Faults(dead=0.5), init="feedforward")
-    change = InputChange(sim.state, sim.rule, sim.nudge)
+    change = InputChange(sim.state, sim.rule)
     sim.start(*batch())
     sim.advance(2)
-    for cell, found in zip(sim.state.cells, change.by_dyad(), strict=True):
+    for cell, found in zip(sim.state.cells, change.by_dyad(sim.inference.nudge), strict=True):
         assert int((found == 0).sum()) == (0 if cell.held is None else len(cell.held.dyads))
-    change.note([(cell.index, None) for cell in sim.state.cells])
-    assert not any(found.any() for found in change.by_dyad())
-    change.reset()
-    assert all(found.any() for found in change.by_dyad())
+    change.note([(cell.index, None) for cell in sim.state.cells], sim.inference.nudge)
+    assert not any(found.any() for found in change.by_dyad(sim.inference.nudge))
+    reset_arrays(change)
+    assert all(found.any() for found in change.by_dyad(sim.inference.nudge))
 
 
 def test_it_goes_on_from_its_state() -> None:
     sim = simulation()
-    change, other = (InputChange(sim.state, sim.rule, sim.nudge) for _ in range(2))
+    change, other = (InputChange(sim.state, sim.rule) for _ in range(2))
     sim.infer(*batch())
-    change.note([(cell.index, None) for cell in sim.state.cells[:2]])
-    other.load_state_dict(
-        change.state_dict(lambda t: None if t is None else t.clone()), lambda t: t
-    )
-    for one, same in zip(change.by_dyad(), other.by_dyad(), strict=True):
+    change.note([(cell.index, None) for cell in sim.state.cells[:2]], sim.inference.nudge)
+    load_arrays(other, save_arrays(change, Copier()), Copier())
+    for one, same in zip(
+        change.by_dyad(sim.inference.nudge), other.by_dyad(sim.inference.nudge), strict=True
+    ):
         assert torch.equal(one, same)

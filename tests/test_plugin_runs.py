@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,16 +16,22 @@ from click.testing import CliRunner
 
 import neurosim as ns
 from neurosim.base import plugins
+from neurosim.channels import Effect
 from neurosim.cli.main import main
-from neurosim.conformance.worlds import FLAT, batches_of, model_of
 from neurosim.schedules import Schedule
 
 ROOT = Path(__file__).parents[1]
 SCENARIO = ROOT / "scenarios" / "random_order.yaml"
 EXTRAS = Path(__file__).parent / "plugins" / "extras.py"
-SHORT = ["training.max_steps=6", "data.limit=120", "data.batch_size=20", "probes=[accuracy, wakes]"]
+SHORT = ["training.max_steps=6", "data.limit=120", "data.batch_size=20", "rule.nudge=potential"]
 # What the plugin adds, as a scenario says it.
-USED = {"schedule": "schedule={kind: coin, probability: 0.4, ticks: 12}"}
+USED = {
+    "schedule": "schedule={kind: coin, probability: 0.4, ticks: 12}",
+    "activation": "network.activation={kind: softplus, sharpness: 2.0}",
+    "loss": "loss={kind: hinge, margin: 0.5}",
+    "effect": "channels.mean={delay: 1.0, effects: [{kind: bursts, probability: 0.2}]}",
+    "probe": "probes=[accuracy, wakes, {kind: largest_state, every: 4}]",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +63,12 @@ def summary(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("family", list(USED))
 def test_a_scenario_names_it(family: str) -> None:
-    assert "valid;" in invoke("validate", SCENARIO, USED[family])
-    invoke("validate", SCENARIO, USED[family], plugin=None, code=2)
+    given = [SCENARIO, *SHORT, USED[family]]
+    assert "valid;" in invoke("validate", *given)
+    said = invoke("validate", *given, plugin=None, code=2)
+    kind = re.search("kind: ([a-z_]+)", USED[family])
+    assert kind
+    assert f"unknown {family} '{kind[1]}'" in said or f"unknown kind '{kind[1]}'" in said
 
 
 def test_wrong_values_have_their_line(tmp_path: Path) -> None:
@@ -109,7 +120,7 @@ def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_in_a_sweep(tmp_path: Path) -> None:
     """In two processes; again with another content of the plugin all runs are run anew."""
-    given = [SCENARIO, *SHORT, "schedule={kind: coin, ticks: 12}", "--out", tmp_path, "--quiet"]
+    given = [SCENARIO, *SHORT, *USED.values(), "--out", tmp_path, "--quiet"]
     swept = ["schedule.probability=0.2,0.4", "--name", "swept"]
     said = invoke("sweep", *given, *swept, "--jobs", "2")
     assert "2: 2 finished, 0 failed" in said
@@ -124,10 +135,27 @@ def test_in_a_sweep(tmp_path: Path) -> None:
 
 
 def test_from_python() -> None:
+    """By name, with default values, as those of the package."""
     plugins.load(EXTRAS)
-    model = model_of(FLAT)
-    x, target = batches_of(model, 1)[0]
-    outcome = ns.Simulation(model, schedule=Schedule.of("coin"), seed=2).infer(x, target)
-    assert outcome.ticks == 20
-    again = ns.Simulation(model, schedule=Schedule.of("coin"), seed=2).infer(x, target)
-    assert torch.equal(outcome.plus["output"], again.plus["output"])
+    network = {"input": 5, "activation": "softplus", "layers": [{"dense": 6}, {"dense": 3}]}
+    effects = (Effect.family["bursts"](probability=0.5),)
+    x, target = torch.ones(2, 5), torch.eye(3)[:2]
+
+    def infer() -> ns.Outcome:
+        simulation = ns.Simulation(
+            ns.Model(ns.Network.from_dict(network), seed=1),
+            rule=ns.DualPropagation(nudge="potential"),
+            loss="hinge",
+            schedule=Schedule.of("coin"),
+            channels=ns.Channels(ns.Channel(effects=effects)),
+            probes=["largest_state"],
+        )
+        return simulation.infer(x, target)
+
+    one, other = infer(), infer()
+    assert one.ticks == 20
+    largest = {name: float(state.abs().max()) for name, state in one.plus.items()}
+    last = one.trace["largest_state"][-1]
+    assert {name: last[name] for name in largest} == largest
+    assert one.trace.state_dict() == other.trace.state_dict()
+    assert all(torch.equal(one.plus[name], other.plus[name]) for name in one.plus)

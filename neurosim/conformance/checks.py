@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from neurosim.base import Kind, NeurosimError
 
 CLOSE = 1e-12  # of the largest value of an array, or of 1: what float64 sums in another order allow
+Named = Iterator[tuple[str, Callable[[], object]]]  # the checks of one example
 
 
 class ConformanceFailure(NeurosimError):  # noqa: N818
@@ -44,7 +45,7 @@ def difference(one: Any, other: Any, close: float = 0.0) -> str | None:
         parts = ((key, one[key], other[key]) for key in one)
     elif isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape or one.dtype != other.dtype:
-            return f" ({other.dtype} {tuple(other.shape)}, not {one.dtype} {tuple(one.shape)})"
+            return f"{other.dtype} {tuple(other.shape)} for {one.dtype} {tuple(one.shape)}"
         if not close:
             return None if torch.equal(one, other) else ""
         allowed = close * one.abs().max().clamp(min=1.0) if one.numel() else 0.0
@@ -55,7 +56,7 @@ def difference(one: Any, other: Any, close: float = 0.0) -> str | None:
         return None if one == other else ""
     for key, a, b in parts:
         if (where := difference(a, b, close)) is not None:
-            return f"{key}.{where}" if where[:1].isalnum() else f"{key}{where}"
+            return f"{key}.{where}" if where else str(key)
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,14 +10,13 @@ import numpy as np
 
 from neurosim.base import generator_state, restore_generator, stream
 from neurosim.conformance import simulations
-from neurosim.conformance.checks import require, same
+from neurosim.conformance.checks import Named, require, same
 from neurosim.conformance.simulations import RESUMED, TWICE, Build
 from neurosim.conformance.worlds import CONVOLUTIONAL, FLAT, networks_for, simulated
 from neurosim.network import Network
 from neurosim.rules import Rule
 from neurosim.schedules import Clock, Layout, Lazy, Parallel, Poisson, Schedule, Start, Unit
 
-Named = Iterator[tuple[str, Callable[[], object]]]
 _WAKES = "`next` and what `reschedule` returns must be ticks that are still to come, as int64"
 
 

@@ -1,5 +1,6 @@
-"""The true gradient of a network that predicts by where it settles: implicit differentiation.
+"""True gradients, and how local ones compare with them.
 
+The gradient of a network that predicts by where it settles is found by implicit differentiation.
 At the free fixed point s = T(s, θ) the loss ℓ(s_L) has the gradient λᵀ ∂T/∂θ with
 λ = ∇ℓ + (∂T/∂s)ᵀ λ, which is what autograd through an unrolled free phase converges to as the phase
 gets longer. Both are iterated here, in float64, half a step at a time: synchronous updates alone
@@ -26,10 +27,13 @@ PATIENCE = 125  # steps in which the residual has to halve: 40 times that is 500
 
 
 def true_gradient(state: State, rule: Rule, nudge: Nudge) -> dict[str, Tensor] | None:
-    """The gradient of the batch-mean loss of the network's prediction, by autograd, by parameter.
+    """Computes the gradient of the batch-mean loss of the network's prediction, by parameter.
 
-    For rules that predict feed-forward it is back-propagation's. None where there is no free fixed
-    point, or none that half steps reach from the present states.
+    For rules that predict feed-forward it is back-propagation's.
+
+    Returns:
+        None where there is no free fixed point, or none that half steps reach from the present
+        states.
     """
     assert nudge.target is not None
     if rule.prediction == "feedforward":
@@ -85,8 +89,10 @@ def _implicit(
 
 
 def settles(step: Callable[[], tuple[float, float]]) -> bool:
-    """Whether an iteration comes to rest; ``step`` makes one step and returns the norms of it and
-    of where it leads. Given up as soon as it is too slow, or not on its way at all."""
+    """Says if an iteration comes to rest; it is given up as soon as it is too slow.
+
+    ``step`` makes one step and returns the norms of it and of where it leads.
+    """
     best, since = inf, 0
     for _ in range(STEPS):
         length, size = step()
@@ -109,11 +115,13 @@ def free_wake(
     x: Tensor,
     parameters: dict[str, Tensor],
 ) -> dict[str, Tensor]:
-    """T: the states after one parallel free wake of everything over ideal channels, with these
-    parameters; differentiable in states and parameters."""
+    """Returns T(s, θ), the states after one parallel free wake of everything over ideal channels.
+
+    It is differentiable in ``states`` and ``parameters``.
+    """
     damage = state.damage
     values = {state.input.name: x} | states
-    basal: dict[str, Tensor] = {}
+    basal: dict[str, list[Tensor]] = {}
     winners: dict[str, Tensor | None] = {}
     for link in state.links:
         weight = parameters.get(f"{link.name}.weight")
@@ -121,26 +129,65 @@ def free_wake(
         weight = None if weight is None else damage.forward_weight(link.name, weight)
         part, won = link.operator.basal(values[link.pre.name], weight, bias, None)
         winners[link.name] = won
-        known = basal.get(link.post.name)
-        basal[link.post.name] = part if known is None else known + part
+        basal.setdefault(link.post.name, []).append(part)
     result: dict[str, Tensor] = {}
     for cell in state.cells:
-        apical: Tensor | None = None
+        apical = []
         for link in cell.outgoing:
             if link.post is state.output and rule.silent_output:
                 continue
             weight = parameters.get(f"{link.name}.weight")
             weight = None if weight is None else damage.feedback_weight(link.name, weight)
             back = link.operator.apical(states[link.post.name], weight, winners[link.name], None)
-            apical = back if apical is None else apical + back
-        strength = 0.0 if cell is state.output else None
-        woken = Woken(cell.population.activation, basal[cell.name], apical, strength=strength)
+            apical.append(back)
+        woken = Woken(
+            cell.population.activation,
+            sum(basal[cell.name][1:], basal[cell.name][0]),
+            summed(apical),
+            strength=0.0 if cell is state.output else None,
+        )
         result[cell.name] = damage.hold(cell.name, rule.wake(woken).plus)
     return result
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
     return hypot(*(float(tensor.norm()) for tensor in tensors))
+
+
+# ---- arithmetic with arrays of which None stands for all zeros -----------------------------------
+
+
+def summed(parts: Iterable[Tensor | None]) -> Tensor | None:
+    """Returns the sum, in this order."""
+    total: Tensor | None = None
+    for part in parts:
+        total = part if total is None else total if part is None else total + part
+    return total
+
+
+def less(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Returns ``one`` − ``other``."""
+    return summed((one, None if other is None else -other))
+
+
+def norm(values: Tensor | None) -> float:
+    """Returns ‖values‖, in float64: a float32 would overflow where the values do not."""
+    if values is None:
+        return 0.0
+    wide = torch.complex128 if values.is_complex() else torch.float64
+    return float(torch.linalg.vector_norm(values, dtype=wide))
+
+
+def ratio(part: float, whole: float) -> float:
+    """Returns part / whole, with 0/0 = 0."""
+    if part == 0.0:
+        return 0.0
+    # A norm past what a float64 can hold must not make a ratio of 0: states that grow for ever
+    # would be at rest.
+    return part / whole if whole and isfinite(whole) else inf
+
+
+# ---- gradients against each other ----------------------------------------------------------------
 
 
 class Alignment(NamedTuple):
@@ -150,77 +197,61 @@ class Alignment(NamedTuple):
     norm_ratio: float
 
 
-def norm(values: Tensor) -> float:
-    """‖values‖, in float64: a float32 would overflow where the values do not."""
-    wide = torch.complex128 if values.is_complex() else torch.float64
-    return float(torch.linalg.vector_norm(values, dtype=wide))
-
-
-def _ratio(part: float, whole: float) -> float:
-    if part == 0.0:
-        return 0.0
-    # A norm past what a float64 can hold must not make a ratio of 0: states that grow for ever
-    # would be at rest.
-    return part / whole if whole and isfinite(whole) else float("inf")
-
-
 def back_propagation(
     model: Model, loss: Loss, x: Tensor, target: Tensor, damage: Damage | None = None
 ) -> dict[str, Tensor]:
-    """The gradient of the batch-mean loss of `Model.forward`, by autograd; or of the network with
-    faults. Feedback weights have none."""
-    forward = [(n, p) for n, p in model.named_parameters() if not _leads_back(n)]
-    names, parameters = zip(*forward, strict=True)
+    """Returns the gradient of the batch-mean loss of `Model.forward`, faults and all, by autograd.
+
+    Feedback weights have none.
+    """
+    forward = {n: p for n, p in model.named_parameters() if not _leads_back(n)}
     with torch.enable_grad():
         value = loss.mean(model.predict(x, damage or Damage()), target)
-        return dict(zip(names, torch.autograd.grad(value, parameters), strict=True))
+        found = torch.autograd.grad(value, list(forward.values()))
+    return dict(zip(forward, found, strict=True))
 
 
 def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[str, Alignment]:
-    """Angle and norm ratio ‖local‖/‖reference‖ per parameter, and of all together (``""``).
+    """Returns angle and norm ratio ‖local‖/‖reference‖ by parameter, and of all (``""``).
 
     A gradient that is still zero is at 90° with ratio 0. Feedback weights are left out: they only
     follow the weights.
     """
     products = {}
     for name, gradient in local.items():
-        if _leads_back(name):
-            continue
-        # In float32 the cosine of equal vectors misses 1 by enough to show as an angle.
-        g, r = gradient.double(), reference[name].double()
-        products[name] = (float((g * r).sum()), float(g.norm()), float(r.norm()))
-    result = {name: _alignment(*p) for name, p in products.items()}
+        if not _leads_back(name):
+            # In float32 the cosine of equal vectors misses 1 by enough to show as an angle.
+            g, r = gradient.double(), reference[name].double()
+            products[name] = (float((g * r).sum()), float(g.norm()), float(r.norm()))
     dot = sum(p[0] for p in products.values())
     norms = [hypot(*(p[i] for p in products.values())) for i in (1, 2)]
-    result[""] = _alignment(dot, norms[0], norms[1])
-    return result
+    return {name: _aligned(*p) for name, p in (products | {"": (dot, *norms)}).items()}
 
 
 def _leads_back(parameter: str) -> bool:
     return parameter.endswith(".feedback")
 
 
-@torch.no_grad()
-def feedback_alignment(state: State) -> dict[str, Alignment]:
-    """Angle and norm ratio of what differences are multiplied by, against what means are multiplied
-    by, per projection that has a weight and both, and of all together (``""``)."""
-    links = [
-        link for link in state.links if link.weight is not None and link.pre is not state.input
-    ]
-    back = {link.name: link.feedback_weight for link in links}
-    forward = {link.name: link.forward_weight for link in links}
-    return alignment(_known(back), _known(forward))
-
-
-def _known(tensors: dict[str, Tensor | None]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
-
-
-def _alignment(dot: float, local: float, reference: float) -> Alignment:
+def _aligned(dot: float, local: float, reference: float) -> Alignment:
     if local == 0.0 or reference == 0.0:
-        return Alignment(0.0 if local == reference else 90.0, _ratio(local, reference))
+        return Alignment(0.0 if local == reference else 90.0, ratio(local, reference))
     cosine = dot / local / reference
     if cosine != cosine:  # past what a float64 can hold
         return Alignment(cosine, cosine)
-    cosine = max(-1.0, min(1.0, cosine))
-    return Alignment(degrees(acos(cosine)), local / reference)
+    return Alignment(degrees(acos(max(-1.0, min(1.0, cosine)))), local / reference)
+
+
+@torch.no_grad()
+def feedback_alignment(state: State) -> dict[str, Alignment]:
+    """Compares what differences are multiplied by with what means are multiplied by.
+
+    Returns:
+        Angle and norm ratio by projection that has a weight and both, and of all (``""``).
+    """
+    back, forward = {}, {}
+    for link in state.links:
+        if link.pre is not state.input and (weight := link.forward_weight) is not None:
+            feedback = link.feedback_weight
+            assert feedback is not None
+            back[link.name], forward[link.name] = feedback, weight
+    return alignment(back, forward)

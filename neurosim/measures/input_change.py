@@ -11,39 +11,39 @@ import torch
 from torch import Tensor
 
 from neurosim.dynamics import State
-from neurosim.rules import Nudge, Rule, Woken
+from neurosim.measures.gradients import less, summed
+from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Layout
-from neurosim.tensors import Selection, Slot
+from neurosim.tensors import Arrays, Selection, Slot
 
 
-class InputChange:
+class InputChange(Arrays):
     """Measures ‖inputs now − inputs at the last wake‖ of every dyad, over the samples of a batch.
 
     The inputs are the basal and the apical potential that the dyad would find if it woke now, the
-    latter with the force of an active nudge. Of a dyad that has not woken since `reset` the inputs
-    at its last wake are zero. `note` has to be told who wakes in each tick, before any state
+    latter with the force of an active nudge. Of a dyad that has not woken in this inference the
+    inputs at its last wake are zero. `note` has to be told who wakes in each tick, before any state
     changes. A call costs a forward and an adjoint operation for each projection of the populations
     that it is about: nothing of this is done for those who do not ask.
     """
 
-    def __init__(self, state: State, rule: Rule, nudge: Nudge) -> None:
-        self._state, self._rule, self._nudge = state, rule, nudge
-        self._seen = [(Slot(), Slot()) for _ in state.cells]  # basal, apical: (B, *shape)
+    def __init__(self, state: State, rule: Rule) -> None:
+        self._state, self._rule = state, rule
+        shapes = [cell.population.shape for cell in state.cells]
+        # What was seen: basal and apical potentials of each population, (B, *shape).
+        self._seen = [[Slot(shape, lifetime="inference") for _ in range(2)] for shape in shapes]
 
-    def reset(self) -> None:
-        """Forgets all wakes, where an inference starts without carrying states."""
-        for slots in self._seen:
-            for slot in slots:
-                slot.set(None)
+    def arrays(self) -> dict[str, Any]:
+        return super().arrays() | {"seen": self._seen}
 
     @torch.no_grad()
-    def note(self, woken: Sequence[tuple[int, Selection | None]]) -> None:
+    def note(self, woken: Sequence[tuple[int, Selection | None]], nudge: Nudge) -> None:
         """Takes note of what these dyads (by cell index; None for all) see as they wake now.
 
         After a feed-forward start all of them have.
         """
         for index, selection in woken:
-            for slot, values in zip(self._seen[index], self._inputs(index), strict=True):
+            for slot, values in zip(self._seen[index], self._inputs(index, nudge), strict=True):
                 if selection is None:
                     slot.set(values)
                 elif values is not None or slot.tensor is not None:
@@ -51,53 +51,35 @@ class InputChange:
                     slot.put(selection, selection.take(values))
 
     @torch.no_grad()
-    def by_dyad(self) -> list[Tensor]:
+    def by_dyad(self, nudge: Nudge) -> list[Tensor]:
         """Returns the change of each dyad, of its population's shape; 0 where it never wakes."""
         return [
-            self._squares(index).sqrt().view(cell.population.shape)
+            self._squares(index, nudge).sqrt().view(cell.population.shape)
             for index, cell in enumerate(self._state.cells)
         ]
 
     @torch.no_grad()
-    def by_unit(self, layout: Layout) -> npt.NDArray[np.float64]:
+    def by_unit(self, layout: Layout, nudge: Nudge) -> npt.NDArray[np.float64]:
         """Returns the norm of the changes of each unit's dyads, by the number of the unit."""
-        squares = [self._squares(index).cpu().numpy() for index in range(len(self._seen))]
+        squares = [self._squares(index, nudge).cpu().numpy() for index in range(len(self._seen))]
         return np.sqrt(layout.totals(squares))
 
-    def _squares(self, index: int) -> Tensor:
+    def _squares(self, index: int, nudge: Nudge) -> Tensor:
         """Σ over the batch and both potentials of |change|², flat over the population."""
         cell = self._state.cells[index]
         total = cell.plus.value.new_zeros(cell.population.size).real.double()
-        for slot, now in zip(self._seen[index], self._inputs(index), strict=True):
-            seen = slot.tensor
-            change = now if seen is None else -seen if now is None else now - seen
-            if change is not None:
+        for slot, now in zip(self._seen[index], self._inputs(index, nudge), strict=True):
+            if (change := less(now, slot.tensor)) is not None:
                 total += change.flatten(1).abs().double().square().sum(0)
         if cell.alive is not None:
             total *= torch.from_numpy(cell.alive).to(total.device)
         return total
 
-    def _inputs(self, index: int) -> tuple[Tensor, Tensor | None]:
+    def _inputs(self, index: int, nudge: Nudge) -> tuple[Tensor, Tensor | None]:
         """The basal and apical potentials of a population (B, *shape), None for zeros."""
-        cell, nudge = self._state.cells[index], self._nudge
-        basal = [link.forward(None)[0] for link in cell.incoming]
-        apical = [part for link in cell.outgoing if (part := link.adjoint(None)) is not None]
-        total = sum(basal[1:], basal[0])
+        cell = self._state.cells[index]
+        basal = summed(link.forward(None)[0] for link in cell.incoming)
+        assert basal is not None
+        apical = summed(link.adjoint(None) for link in cell.outgoing)
         acts = nudge.active and cell is self._state.output
-        woken = Woken(
-            cell.population.activation,
-            total,
-            sum(apical[1:], apical[0]) if apical else None,
-            force=self._rule.force(nudge, total) if acts else None,
-        )
-        return total, woken.pull
-
-    def state_dict(self, copied: Any) -> list[list[Tensor | None]]:
-        """Returns what was seen. ``copied`` copies each array once."""
-        return [[copied(slot.tensor) for slot in slots] for slots in self._seen]
-
-    def load_state_dict(self, saved: list[list[Tensor | None]], load: Any) -> None:
-        """Restores what `state_dict` returned."""
-        for slots, tensors in zip(self._seen, saved, strict=True):
-            for slot, tensor in zip(slots, tensors, strict=True):
-                slot.set(load(tensor))
+        return basal, summed((apical, self._rule.force(nudge, basal) if acts else None))

@@ -1,4 +1,7 @@
-"""The objective whose saddle point inference looks for (DP23 eq. 3, DP24 eq. 5)."""
+"""The objective whose saddle point inference looks for.
+
+DP23 (Høier, Staudt & Zach, ICML 2023) eq. 3 and DP24 (Høier & Zach, ICML 2024) eq. 5.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from neurosim.rules import DualPropagation, Nudge, Rule
 
 @torch.no_grad()
 def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
-    """L_α of the present states, as the batch mean of one sample's
+    """Computes L_α of the present states, the batch mean of one sample's
 
         α ℓ(s⁺_L) + (1−α) ℓ(s⁻_L) + Σ_k (1/β) [G_k(s⁺_k) − G_k(s⁻_k) + (s⁻_k − s⁺_k)ᵀ a_k]
 
@@ -21,8 +24,11 @@ def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
     there is no ℓ.
 
     At a fixed point L_α is stationary in all states, and its derivative by the weights is the local
-    gradient. None where it is not the objective: ``lagrangian`` with α ≠ ½, and rules that are no
-    dual propagation.
+    gradient.
+
+    Returns:
+        None where it is not the objective: ``lagrangian`` with α ≠ ½, and rules that are no dual
+        propagation.
     """
     if not isinstance(rule, DualPropagation):
         return None
@@ -44,7 +50,7 @@ def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
 
 
 def _loss(rule: DualPropagation, nudge: Nudge, output: Tensor, basal: Tensor) -> float:
-    """ℓ of these outputs, or gᵀs in its place, summed over the batch."""
+    """Returns ℓ of these outputs, or gᵀs in its place, summed over the batch."""
     assert nudge.target is not None
     match rule.nudge:
         case "prediction":

@@ -14,7 +14,7 @@ from neurosim.network import Model, Network, Projection
 
 
 def spectral_norms(model: Model) -> dict[str, float]:
-    """σ = max ‖W v‖ / ‖v‖ by projection, pooling left out; see `spectrum.spectral_norm`."""
+    """Returns σ = max ‖W v‖ / ‖v‖ by projection, pooling left out; see `spectral_norm`."""
     return {
         projection.name: spectral_norm(
             projection.operator, model.parameter(projection.name, "weight")
@@ -24,13 +24,14 @@ def spectral_norms(model: Model) -> dict[str, float]:
 
 
 def lipschitz_bound(network: Network, norms: Mapping[str, float]) -> float:
-    """What ‖ŷ(x) − ŷ(x')‖ / ‖x − x'‖ cannot exceed, from the norms of all projections.
+    """Bounds ‖ŷ(x) − ŷ(x')‖ / ‖x − x'‖ by the norms of all projections.
 
     L(p) = Σ σ_q L(pre of q) over the projections q into p, L(input) = 1: activations have slopes of
     at most 1, so that in a chain it is the product of the norms (Szegedy et al. 2014).
     Max-pooling over windows that overlap adds its own factor: an input counts in all of them.
 
-    Raises NetworkError for a network with a cycle, which has no feed-forward prediction.
+    Raises:
+        NetworkError: for a network with a cycle, which has no feed-forward prediction.
     """
     if network.cycle is not None:
         raise NetworkError("a network with a cycle has no feed-forward prediction to bound")
@@ -43,7 +44,7 @@ def lipschitz_bound(network: Network, norms: Mapping[str, float]) -> float:
 
 
 def _overlap(projection: Projection) -> float:
-    """√(the number of windows of its max-pooling that a position can be in)."""
+    """Returns √(the number of windows of its max-pooling that a position can be in)."""
     operator: Operator = projection.operator
     pool = getattr(operator, "pool", None)
     if pool is None or pool.kind != "max":
@@ -62,7 +63,9 @@ def fgsm(
     low: Tensor,
     high: Tensor,
 ) -> Tensor:
-    """x + eps·(high − low)·sign(∇ₓ ℓ(ŷ(x), y)), clipped to low … high (Goodfellow et al. 2015).
+    """Moves x to x + eps·(high − low)·sign(∇ₓ ℓ(ŷ(x), y)), clipped to low … high.
+
+    The fast gradient sign method (Goodfellow et al. 2015).
 
     ``predict`` gives ŷ (B, *output) of x (B, *input); ``low`` and ``high`` are the range of the
     data, each a number or of a shape that fits one input, so that ``eps`` is a part of that range.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import torch
 from pydantic import Field
+from torch import Tensor
 
-from neurosim.base import Count, Portion, register
+from neurosim.base import Count, Fraction, NotNegative, Portion, Positive, register
+from neurosim.channels import Draws, Effect, Parcel
+from neurosim.maths import Activation, Loss
+from neurosim.measures import Observation, Probe
 from neurosim.schedules import Clock, Schedule, Start, Unit, UnitKind
 
 
@@ -39,3 +44,52 @@ class Coin(Schedule):
 
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:
         return CoinClock(at, self.probability, state["next"].numpy().copy(), state["end"])
+
+
+@register("softplus")
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """f(a) = log(1 + exp(sharpness·a)) / sharpness, a smooth relu."""
+
+    sharpness: Positive = 1.0
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(potential, self.sharpness, threshold=50.0)
+
+
+@register("hinge")
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """ℓ = Σ max(0, margin − (2y − 1) ŷ): outputs of the class above the margin, others below."""
+
+    local: ClassVar[bool] = True
+    margin: Positive = 1.0
+
+    def value(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return torch.relu(self.margin - (2.0 * target - 1.0) * prediction).flatten(1).sum(1)
+
+
+@register("bursts")
+@dataclass(frozen=True)
+class Bursts(Effect):
+    """Multiplies each message by 1 + ``strength``·|ε| with a ``probability``, ε standard normal."""
+
+    probability: Fraction = 0.1
+    strength: NotNegative = 1.0
+
+    def act(self, parcel: Parcel, draws: Draws) -> None:
+        burst = parcel.uniform(draws, "when") < self.probability
+        factor = 1.0 + self.strength * parcel.normal(draws, "how").abs()
+        parcel.values = torch.where(burst, parcel.values * factor, parcel.values)
+
+    def moves_zero(self) -> bool:
+        return False
+
+
+@register("largest_state")
+@dataclass(frozen=True)
+class LargestState(Probe):
+    """Records the largest |s⁺| of each population."""
+
+    def measure(self, seen: Observation) -> dict[str, float]:
+        return {cell.name: float(cell.plus.value.abs().max()) for cell in seen.state.cells}

@@ -1,0 +1,211 @@
+"""Checks of activations, losses and operators, in float64 against autograd and literal matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosim.base import ConfigurationError, NetworkError
+from neurosim.conformance.checks import CLOSE, Named, require, same
+from neurosim.maths import Activation, Loss, Operator
+from neurosim.tensors import Selection, Shape
+
+_SHAPES: tuple[Shape, ...] = ((5,), (2, 6, 4))
+_CLOSED = "Leave the closed form out, or mend it"
+
+
+def _drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
+def _gradient(function: Callable[[Tensor], Tensor], at: Tensor, factor: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = at.detach().clone().requires_grad_()
+        (found,) = torch.autograd.grad(function(leaf), leaf, factor)
+    return found
+
+
+def of_activation(f: Activation) -> Named:
+    """Yields the checks of an activation."""
+    yield "shape and dtype stay, and each value is for itself", partial(_values, f)
+    yield "difference is f(u + Δ) − f(u)", partial(_difference, f)
+    yield "backward is f'(a) Δ", partial(_backward, f)
+    if f.holomorphic:
+        yield "complex potentials continue the real ones", partial(_holomorphic, f)
+
+
+def _values(f: Activation) -> None:
+    for dtype in (torch.float32, torch.float64):
+        potential = (3.0 * _drawn(4, 5)).to(dtype)
+        before = potential.clone()
+        state = f(potential)
+        alone = torch.stack([f(row) for row in potential])
+        same(state, alone, "f(a) of some values is not that of all", "Act on each alone", 1e-6)
+        kept = state.dtype == dtype and bool(state.isfinite().all())
+        require(kept, f"f(a) of {dtype} is {state.dtype}, or not finite", "Keep the dtype")
+        same(potential, before, "f changes the potential", "Only in_place may write over it")
+        same(f.in_place(before), state, "in_place gives another f(a)", _CLOSED)
+
+
+def _difference(f: Activation) -> None:
+    potential = 2.0 * _drawn(200)
+    for scale in (1e-4, 1.0):
+        apical = scale * _drawn(200, seed=1)
+        plus, minus = f(potential + apical), f(potential)
+        found, what = f.difference(plus, minus, apical), f"for Δ of about {scale:g} it is not"
+        same(found, plus - minus, what, _CLOSED, CLOSE)
+
+
+def _backward(f: Activation) -> None:
+    potential, apical = 2.0 * _drawn(200), _drawn(200, seed=1)
+    expected = _gradient(f, potential, apical)
+    for given, how in ((potential, "it is not"), (None, "it is not, without the potential")):
+        try:
+            found = f.backward(given, f(potential), apical)
+        except ConfigurationError:  # it says that it cannot be
+            continue
+        same(found, expected, how, _CLOSED, CLOSE)
+
+
+def _holomorphic(f: Activation) -> None:
+    potential, step = _drawn(200), 1e-30
+    state = f(torch.complex(potential, torch.full_like(potential, step)))
+    slope = _gradient(f, potential, torch.ones_like(potential))
+    expected = torch.complex(f(potential), slope * step)
+    same(state.real, expected.real, "f(a + 0i) is not f(a)", "Set holomorphic = False", CLOSE)
+    same(state.imag / step, slope, "it has no complex derivative", "Set holomorphic = False", CLOSE)
+
+
+def of_loss(loss: Loss) -> Named:
+    """Yields the checks of a loss."""
+    yield "a value for each sample, and its gradient", partial(_loss, loss, (3,))
+    yield "the same of conv outputs", partial(_loss, loss, (2, 3, 2))
+    yield "local: a gradient depends on its own output alone", partial(_local, loss)
+
+
+def _loss(loss: Loss, shape: Shape) -> None:
+    y = 2.0 * _drawn(3, *shape)
+    target = torch.eye(prod(shape), dtype=torch.float64)[:3].view(y.shape)
+    value = loss.value(y, target)
+    alone = [loss.value(y[n : n + 1], target[n : n + 1]) for n in range(3)]
+    what = "value is not (B,), or a sample's loss depends on the others"
+    same(value, torch.cat(alone), what, "Sum over the outputs of each sample, not the batch", CLOSE)
+    expected = _gradient(lambda y: loss.value(y, target), y, torch.ones_like(value))
+    same(loss.gradient(y, target), expected, "gradient is not that of value", _CLOSED, CLOSE)
+
+
+def _local(loss: Loss) -> None:
+    y, one = _drawn(1, 4), torch.eye(4, dtype=torch.float64)
+    moved = torch.cat([loss.gradient(y + step, one[:1]) for step in one]) - loss.gradient(
+        y, one[:1]
+    )
+    others = moved[~one.bool()].abs().max()
+    require(not loss.local or bool(others < CLOSE), "it is not", "Set local = False")
+
+
+def operators(member: Any) -> list[Operator]:
+    """Makes an operator on dense and on conv populations, as far as it takes them."""
+    found = []
+    for shape in _SHAPES:
+        try:
+            made = member(shape, shape)
+            found.append(replace(made, post=made.output_shape))
+        except NetworkError:
+            continue
+    return found
+
+
+def of_operator(operator: Operator) -> Named:
+    """Yields the checks of an operator: values and errors cross it in all the ways that there are.
+
+    A max-pool has winners, with which it is linear.
+    """
+    shape = operator.weight_shape
+    weight = None if shape is None else _drawn(*shape, seed=2)
+    bias, mean = _drawn(operator.post[0], seed=3), _drawn(3, *operator.pre)
+    error = _drawn(3, *operator.post, seed=1)
+
+    def shapes() -> None:
+        values, winners = operator.basal(mean, weight, bias, None)
+        back = operator.apical(error, weight, winners, None)
+        same(values.shape, error.shape, f"forward gives {tuple(values.shape)}", "Map pre to post")
+        same(back.shape, mean.shape, f"adjoint gives {tuple(back.shape)}", "Map post to pre")
+        said = operator.output_shape
+        same(said, operator.post, f"output_shape is {said}", "Say the shape of what forward gives")
+
+    def transposed() -> None:
+        values, winners = operator.basal(mean, weight, None, None)
+        back = operator.apical(error, weight, winners, None)
+        found, expected = (mean * back).sum(), (values * error).sum()
+        same(found, expected, "it is not", "Let adjoint be the transpose of forward", CLOSE)
+
+    def weighted() -> None:
+        assert weight is not None
+        winners = operator.basal(mean, weight, None, None)[1]
+        expected = _gradient(lambda w: operator.basal(mean, w, None, None)[0], weight, error)
+        found = operator.weight_gradient(error, mean, winners)
+        same(found, expected, "it is not", _CLOSED, CLOSE)
+
+    def some() -> None:
+        values, winners = operator.basal(mean, weight, bias, None)
+        back = operator.apical(error, weight, winners, None)
+        for post in selections(operator.post):
+            found, won = operator.basal(mean, weight, bias, post)
+            what = f"forward of some {post.whole or 'neurons'} is not"
+            same(found, post.take(values), what, _CLOSED, CLOSE)
+            same(won, None if winners is None else post.take(winners), what, _CLOSED)
+        for pre in selections(operator.pre):
+            found = operator.apical(error, weight, winners, pre)
+            what = f"adjoint for some {pre.whole or 'neurons'} is not"
+            same(found, pre.take(back), what, _CLOSED, CLOSE)
+
+    def synapses() -> None:
+        matrix, below = _matrix(operator, weight), _matrix(operator.unpooled, weight)
+        pre, post = (torch.arange(size) % 3 == 1 for size in matrix.shape)
+        found = operator.forward_reach(pre.view(operator.pre)).flatten()
+        same(found, matrix[pre].any(0), "forward_reach is wrong", _CLOSED)
+        found = operator.backward_reach(post.view(operator.post)).flatten()
+        same(found, matrix[:, post].any(1), "backward_reach is wrong", _CLOSED)
+        found = torch.as_tensor(operator.forward_fan_out()).expand(operator.pre).flatten()
+        same(found, below.sum(1), "forward_fan_out is wrong", _CLOSED)
+        if operator.unpooled is operator:
+            found = torch.as_tensor(operator.backward_fan_out()).expand(operator.post).flatten()
+            same(found, below.sum(0), "backward_fan_out is wrong", _CLOSED)
+
+    yield "shapes", shapes
+    yield "adjoint is the transpose of forward", transposed
+    if weight is not None:
+        yield "weight_gradient is that of forward", weighted
+    yield "what some dyads receive is what they receive among all", some
+    yield "reach and fan-out follow from its matrix", synapses
+
+
+def _matrix(operator: Operator, weight: Tensor | None) -> Tensor:
+    """(pre, post): which dyads have a synapse, one mark after the other."""
+    positive = None if weight is None else weight.abs() + 0.1
+    marks = torch.eye(prod(operator.pre), dtype=torch.float64).view(-1, *operator.pre)
+    return operator.basal(marks, positive, None, None)[0].flatten(1).abs() > 1e-9
+
+
+def selections(shape: Shape) -> list[Selection]:
+    """Selects every third dyad, and of a conv population a channel and some positions."""
+    flat, device = np.arange(prod(shape)).reshape(shape[0], -1), torch.device("cpu")
+    found = [Selection(shape, flat.reshape(-1)[::3], device)]
+    if len(shape) == 3:
+        found.append(Selection(shape, flat[0], device, "channels"))
+        found.append(Selection(shape, flat[:, 1::3].reshape(-1), device, "positions"))
+    return found
+
+
+FAMILIES: Mapping[str, Callable[[Any], Named]] = {
+    "activation": of_activation,
+    "loss": of_loss,
+    "operator": of_operator,
+}
