@@ -7,6 +7,7 @@ from neurosim.base.checks import (
     check_not_negative,
     check_positive,
 )
+from neurosim.base.described import Described
 from neurosim.base.errors import (
     ConfigurationError,
     DataError,
@@ -23,7 +24,6 @@ from neurosim.base.errors import (
 from neurosim.base.files import finite, write_atomic, write_json
 from neurosim.base.interrupts import Interrupted, interruptible
 from neurosim.base.kinds import (
-    Described,
     Family,
     Kind,
     Section,

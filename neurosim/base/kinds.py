@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -33,16 +32,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    InstanceOf,
     PydanticSchemaGenerationError,
-    PydanticUserError,
     TypeAdapter,
-    ValidationError,
     create_model,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import core_schema
 
+from neurosim.base.described import Described, hashed
 from neurosim.base.errors import ConfigurationError, PluginError, inside
 from neurosim.base.suggest import did_you_mean
 
@@ -116,7 +112,7 @@ class Family(Mapping[str, type[Any]]):
         model_of.cache_clear()
         if member.__module__.split(".")[0] != "neurosim":  # ours are described when they are used
             try:
-                model_of(_hashed(member))
+                model_of(hashed(member))
             except PluginError:
                 self.remove(name)
                 raise
@@ -125,25 +121,6 @@ class Family(Mapping[str, type[Any]]):
         """Takes a member out again, as a test of a plugin does."""
         del self._members[name]
         model_of.cache_clear()
-
-
-class Described:
-    """Base of frozen dataclasses whose arguments are checked by the annotations of their fields."""
-
-    def __post_init__(self) -> None:
-        for name, adapter in _adapters(_hashed(type(self))).items():
-            value = getattr(self, name)
-            try:
-                checked = adapter.validate_python(_plain(value))
-            except ValidationError as error:
-                raise _refusal(name, value, error) from None
-            if checked is not value:
-                object.__setattr__(self, name, checked)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """Lets checks in Python ask for an instance: it was checked when it was made."""
-        return core_schema.is_instance_schema(cls)
 
 
 class Kind(Described):
@@ -217,75 +194,6 @@ def described(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return [described(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _hashed(cls: Any) -> Hashable:
-    """A class as a key of a cache: type checkers take the hash of its instances for its own."""
-    key: Hashable = cls
-    return key
-
-
-# ---- checks in Python ----------------------------------------------------------------------------
-
-
-@cache
-def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
-    """Makes what checks each field of a dataclass."""
-    hints, types = get_type_hints(cls, include_extras=True), get_type_hints(cls)
-    config = ConfigDict(strict=True, arbitrary_types_allowed=True)
-    found: dict[str, TypeAdapter[Any]] = {}
-    for field in fields(cls):
-        annotation, own = hints[field.name], types[field.name]
-        if is_dataclass(own):  # which takes no config
-            found[field.name] = TypeAdapter(InstanceOf[own])  # type: ignore[misc, valid-type]
-            continue
-        with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
-            try:
-                found[field.name] = TypeAdapter(annotation, config=config)
-            except PydanticUserError:  # a dataclass alone has a configuration of its own
-                found[field.name] = TypeAdapter(annotation)
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """Numbers of numpy and torch as those of Python, and a list as a tuple, which strict checks
-    ask for."""
-    if isinstance(value, list):
-        return tuple(_plain(item) for item in value)
-    return value.item() if getattr(value, "ndim", None) == 0 else value
-
-
-_MUST = {
-    "greater_than": "greater than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
-    "finite_number": "finite",
-    "literal_error": "one of {expected}",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "is_instance_of": "a {class}",
-}
-
-
-def _refusal(name: str, value: object, error: ValidationError) -> ConfigurationError:
-    """Says what a field must be, of the first thing that is wrong with it."""
-    # Of a union what got furthest, and there rather a bad value than a value of another type.
-    found = max(
-        error.errors(), key=lambda e: (len(e["loc"]), not e["type"].endswith(("_type", "_of")))
-    )
-    keys = value if isinstance(value, Mapping) else ()
-    place = tuple(part for part in found["loc"] if isinstance(part, int) or part in keys)
-    context = dict(found.get("ctx", {}))
-    if "expected" in context:
-        context["expected"] = str(context["expected"]).replace(" or ", ", ")
-    must = _MUST.get(found["type"])
-    said = f"it must be {must.format_map(context)}" if must else found["msg"]
-    shown, whose = (found["input"], f" of {place[-1]!r}") if place else (value, "")
-    return ConfigurationError(f"{name}{whose} is {shown!r}; {said}", (name, *place))
 
 
 # ---- models of documents -------------------------------------------------------------------------
@@ -380,13 +288,13 @@ def written(annotation: Any) -> Any:
     if isinstance(annotation, type) and annotation in {f.base for f in FAMILIES.values()}:
         return _any_of(annotation.family)
     if isinstance(annotation, type) and is_dataclass(annotation):
-        return model_of(_hashed(annotation), named=False)
+        return model_of(hashed(annotation), named=False)
     return annotation
 
 
 def _any_of(family: Family) -> Any:
     """Any member of a family: a mapping that names it, or where ``bare`` is set a name alone."""
-    models = {name: model_of(_hashed(member)) for name, member in family.items()}
+    models = {name: model_of(hashed(member)) for name, member in family.items()}
     found: Any = Union[*models.values()]
     if len(models) > 1:  # pydantic asks for a choice where one is told by a key
         found = Annotated[found, Field(discriminator=family.key)]
