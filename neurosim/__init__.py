@@ -33,6 +33,21 @@ if TYPE_CHECKING:
     )
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
     from neurosim.data import DataSource
+    from neurosim.learning import (
+        EndEvent,
+        EpochEvent,
+        EvaluationEvent,
+        LearningRate,
+        Listener,
+        ListenerChoice,
+        OptimizerChoice,
+        StartEvent,
+        StepEvent,
+        TraceEvent,
+        Trainer,
+        TrainingEvent,
+        TrainingPlan,
+    )
     from neurosim.maths import Activation, Loss, Operator
     from neurosim.measures import Probe, Trace
     from neurosim.network import Faults, Model, Network, Population, Projection
@@ -46,6 +61,7 @@ if TYPE_CHECKING:
         HolomorphicEP,
         LocalJacobian,
     )
+    from neurosim.scenario import Scenario
     from neurosim.schedules import Unit
     from neurosim.simulation import Outcome, Simulation, Stop
 
@@ -92,6 +108,20 @@ _HOMES = {
     "Trace": "measures",
     "Uniform": "channels",
     "Unit": "schedules",
+    "EndEvent": "learning",
+    "EpochEvent": "learning",
+    "EvaluationEvent": "learning",
+    "LearningRate": "learning",
+    "Listener": "learning",
+    "ListenerChoice": "learning",
+    "OptimizerChoice": "learning",
+    "StartEvent": "learning",
+    "StepEvent": "learning",
+    "TraceEvent": "learning",
+    "Trainer": "learning",
+    "TrainingEvent": "learning",
+    "TrainingPlan": "learning",
+    "Scenario": "scenario",
     "fixed_point": "convergence",
     "measure_convergence": "convergence",
     "register": "base",
@@ -117,12 +147,18 @@ __all__ = [
     "DocumentError",
     "DualPropagation",
     "Effect",
+    "EndEvent",
+    "EpochEvent",
     "EquilibriumPropagation",
+    "EvaluationEvent",
     "Exponential",
     "Faults",
     "FixedPoint",
     "HolomorphicEP",
     "InputError",
+    "LearningRate",
+    "Listener",
+    "ListenerChoice",
     "LocalJacobian",
     "Loss",
     "Model",
@@ -131,15 +167,23 @@ __all__ = [
     "NeurosimError",
     "Noise",
     "Operator",
+    "OptimizerChoice",
     "Outcome",
     "Population",
     "Probe",
     "Projection",
     "Quantize",
+    "Scenario",
     "Simulation",
+    "StartEvent",
     "StateError",
+    "StepEvent",
     "Stop",
     "Trace",
+    "TraceEvent",
+    "Trainer",
+    "TrainingEvent",
+    "TrainingPlan",
     "Uniform",
     "Unit",
     "__version__",

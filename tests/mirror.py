@@ -9,15 +9,14 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from neurosim.data import cifar, downloads
-from neurosim.data.downloads import Remote, Source
+from neurosim.data import DataSource, Remote, cifar
 
 CIFAR10_IMAGES, CIFAR100_IMAGES = 4, {"train": 6, "test": 5}
 Members = list[tuple[tarfile.TarInfo, bytes]]
@@ -98,15 +97,8 @@ class Mirror:
     behaviour: str = ""
     asked: list[str] = field(default_factory=list)
 
-    def sources(self) -> tuple[Source, ...]:
-        """The official sources with addresses, checksums and sizes of what is here."""
-        return tuple(
-            replace(source, remotes=tuple(map(self.remote, source.remotes)))
-            for source in downloads.SOURCES
-        )
-
     def remote(self, official: Remote) -> Remote:
-        """The same file here."""
+        """The official file with the address, checksum and sizes of what is here."""
         content = self.files[official.name]
         members = official.members
         if members:
@@ -170,7 +162,8 @@ def mirrored(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     monkeypatch.setattr(cifar, "CIFAR10_IMAGES", CIFAR10_IMAGES)
     monkeypatch.setattr(cifar, "CIFAR100_IMAGES", CIFAR100_IMAGES)
     with serving() as mirror:
-        monkeypatch.setattr(downloads, "SOURCES", mirror.sources())
+        for source in DataSource.family.values():
+            monkeypatch.setattr(source, "remotes", tuple(map(mirror.remote, source.remotes)))
         yield mirror
 
 

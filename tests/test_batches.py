@@ -15,7 +15,7 @@ from neurosim.base.random import stream
 from neurosim.cli.main import main
 from neurosim.data import cifar
 from neurosim.data.batches import Batches, crop_flip
-from neurosim.data.cifar import CIFAR10
+from neurosim.data.cifar import CIFAR10_STANDARD
 from neurosim.data.dataset import Split
 from neurosim.scenario.scenario import Scenario
 
@@ -37,7 +37,7 @@ def some_bytes(count: int, height: int = 6, width: int = 5) -> torch.Tensor:
 
 
 def split(count: int) -> Split:
-    return Split(some_bytes(count), torch.arange(count), CIFAR10)
+    return Split(some_bytes(count), torch.arange(count), CIFAR10_STANDARD)
 
 
 def test_every_image_is_a_crop_of_its_own() -> None:
@@ -73,7 +73,7 @@ def test_the_draws_are_a_stream_of_their_own() -> None:
     for _ in range(5):
         (x, labels), (y, others) = plain.next(), cropped.next()
         assert labels.equal(others)
-        assert y.equal(CIFAR10.of(crop_flip(some_bytes(9)[labels], same)))
+        assert y.equal(CIFAR10_STANDARD.of(crop_flip(some_bytes(9)[labels], same)))
         assert not y.equal(x)
 
 
@@ -130,19 +130,19 @@ def test_only_training_images_are_cropped(scenario: Path) -> None:
     assert one.validation is not None
     for part in (one.test, one.validation):
         assert one.evaluate(part) == other.evaluate(part)
-        assert part.take(slice(4)).equal(CIFAR10.of(part.images[:4]))
+        assert part.take(slice(4)).equal(CIFAR10_STANDARD.of(part.images[:4]))
 
 
 def test_an_interrupted_training_goes_on_bit_for_bit(scenario: Path) -> None:
     loaded = Scenario.load(scenario)
     whole = loaded.trainer(loaded.data())
-    expected = list(whole.run())
+    expected = list(whole.events())
     first, second = (loaded.trainer(loaded.data()) for _ in range(2))
     stops = iter([False] * 12 + [True] * 9)
-    events = list(first.run(lambda: next(stops)))
+    events = list(first.events(lambda: next(stops)))
     assert 0 < first.step < first.steps
     second.load_state_dict(first.state_dict())
-    events += list(second.run())
+    events += list(second.events())
     assert events == expected
     for key, value in whole.model.state_dict().items():
         assert second.model.state_dict()[key].equal(value)

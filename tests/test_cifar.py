@@ -76,7 +76,9 @@ def test_cifar10(tmp_path: Path, inner: str) -> None:
     assert (len(data.train), len(data.test)) == (20, 4)
     assert data.train.images.dtype == torch.uint8  # a quarter of what numbers take
     assert data.train.labels.tolist() == [n for i in range(5) for n in (i, 9, 0, 5)]
-    expected = standardized(np.concatenate([pixels(4, seed) for seed in range(5)]), cifar.CIFAR10)
+    expected = standardized(
+        np.concatenate([pixels(4, seed) for seed in range(5)]), cifar.CIFAR10_STANDARD
+    )
     taken = data.train.take(slice(None))
     assert taken.dtype == torch.float32
     torch.testing.assert_close(taken.double(), expected, rtol=1e-5, atol=1e-6)
@@ -86,9 +88,9 @@ def test_cifar10(tmp_path: Path, inner: str) -> None:
 def test_the_constants_of_the_papers() -> None:
     white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
     for standard, expected in (
-        (cifar.CIFAR10, [2.51409, 2.59679, 2.75373]),
-        (cifar.CIFAR100, [2.44953, 2.58329, 2.76]),
-        (cifar.IMAGENET, [2.24891, 2.42857, 2.64]),
+        (cifar.CIFAR10_STANDARD, [2.51409, 2.59679, 2.75373]),
+        (cifar.CIFAR100_STANDARD, [2.44953, 2.58329, 2.76]),
+        (cifar.IMAGENET_STANDARD, [2.24891, 2.42857, 2.64]),
     ):
         assert standard.of(white).flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
@@ -108,7 +110,7 @@ def test_imagenet(tmp_path: Path) -> None:
     assert (data.classes, len(data.train), len(data.test)) == (1000, 23, 3)
     assert data.test.labels.tolist() == [0, 999, 6]  # the files count from 1
     assert data.train.labels.tolist()[-6:] == [899] + [999] * 5
-    expected = standardized(pixels(3), cifar.IMAGENET)
+    expected = standardized(pixels(3), cifar.IMAGENET_STANDARD)
     torch.testing.assert_close(data.test.take(slice(3)).double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -126,7 +128,7 @@ def test_parts_of_bytes_stay_bytes(tmp_path: Path) -> None:
         data.train.reshaped([3071])
     for images in (torch.zeros(2, 3072, dtype=torch.uint8), torch.zeros(2, 3, 4, 4)):
         with pytest.raises(DataError, match=r"uint8 images \(N, 3, H, W\)"):
-            Split(images, torch.zeros(2, dtype=torch.int64), cifar.CIFAR10)
+            Split(images, torch.zeros(2, dtype=torch.int64), cifar.CIFAR10_STANDARD)
 
 
 # ---- what is refused ---------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +16,11 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 from shipped import DIGITS, SCENARIOS
 
-import neurosim
+import neurosim as ns
 from neurosim.base.words import duration
 from neurosim.cli.main import main
 from neurosim.documents.document import load
-from neurosim.runs.listeners.display import Display
+from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +66,7 @@ def test_help_of_each_command(command: str) -> None:
 
 
 def test_version() -> None:
-    assert invoke("--version").stdout == f"neurosim, version {neurosim.__version__}\n"
+    assert invoke("--version").stdout == f"neurosim, version {ns.__version__}\n"
 
 
 def test_no_command_shows_the_help() -> None:
@@ -133,8 +132,8 @@ def test_an_error_has_no_traceback_and_nothing_on_stdout() -> None:
 def test_networks_shows_a_network(path: Path, tmp_path: Path) -> None:
     drawing = tmp_path / "drawing.svg"
     output = invoke("networks", path, "--drawing", drawing).stdout
-    network = Scenario.load(path).network if path in SCENARIOS else neurosim.Network.from_yaml(path)
-    model = neurosim.Model(network)
+    network = Scenario.load(path).network if path in SCENARIOS else ns.Network.from_yaml(path)
+    model = ns.Model(network)
     total = sum(parameter.numel() for parameter in model.parameters())
     assert f"{network.dyads:,} dyads, {total:,} parameters" in output
     for population in network.populations:
@@ -267,17 +266,23 @@ def test_a_pipe_sees_plain_lines(tmp_path: Path) -> None:
 
 
 def test_the_time_left_after_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of the ten steps that were left took ten seconds, so eight take forty."""
+    """Two of the ten steps that were left take ten seconds, so the last six take thirty."""
     now = 0.0
     monkeypatch.setattr("time.perf_counter", lambda: now)
-    trainer: Any = SimpleNamespace(step=90, steps=100, totals={"ticks": 900})
-    out = io.StringIO()
-    with Display(Console(file=out, width=200), trainer) as display:
-        now, trainer.step, trainer.totals["ticks"] = 10.0, 92, 920
-        display.event({"event": "epoch", "epoch": 5, "test_accuracy": 0.5})
-    assert out.getvalue() == (
-        "epoch 5  step 92/100  accuracy 50.00%  loss –  2 ticks/s  10 s, 40 s left\n"
-    )
+    out, simulation = io.StringIO(), Any
+    display = TrainingDisplay(Console(file=out, width=200))
+    display.on_start(ns.StartEvent(5, 90, 100, simulation))
+    for step in (92, 94):
+        now += 10.0
+        display.on_step(ns.StepEvent(5, step, 0.25, 0.1, 20, False))
+    now += 5.0
+    display.on_epoch(ns.EpochEvent(5, 94, 0.3, {}, test_accuracy=0.5))
+    display.on_end(ns.EndEvent(5, 94, "interrupted"))
+    assert out.getvalue().splitlines() == [
+        "epoch 5  step 92/100  accuracy –  loss 0.2500  2 ticks/s  10 s",
+        "epoch 5  step 94/100  accuracy –  loss 0.2500  2 ticks/s  20 s, 30 s left",
+        "epoch 5  step 94/100  accuracy 50.00%  loss 0.2500  2 ticks/s  25 s, 30 s left",
+    ]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -286,18 +291,35 @@ def test_a_long_evaluation_shows_how_far_it_is(
 ) -> None:
     now = 0.0
     monkeypatch.setattr("time.perf_counter", lambda: now)
-    trainer: Any = SimpleNamespace(step=5, steps=10, totals={"ticks": 9})
     console = Console(file=io.StringIO(), width=120, force_terminal=terminal)
-    with console.capture() as capture, Display(console, trainer) as display:
+    display, simulation = TrainingDisplay(console), Any
+    with console.capture() as capture:
+        display.on_start(ns.StartEvent(2, 5, 10, simulation))
         for done in (500, 1500, 2000):
             now += 9.0
-            progress = {"split": "test", "images": done, "of": 10_000}
-            display.event({"event": "evaluation", "epoch": 2, "step": 5} | progress)
+            display.on_evaluation(ns.EvaluationEvent(2, 5, "test", done, 10_000))
+        display.on_end(ns.EndEvent(2, 5, "interrupted"))
     told = capture.get()
     if terminal:
-        assert "evaluating  test images 2,000/10,000" in told
+        assert re.search(r"evaluating  test images .* 2000/10000\b", told)
     else:
-        assert told == "epoch 2  evaluating  test images 1,500/10,000\n"
+        assert told == "epoch 2  evaluating  test images 1,500/10,000  9 s, 77 s left\n"
+
+
+def test_a_bar_of_a_training() -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    display, simulation = TrainingDisplay(console), Any
+    with console.capture() as capture:
+        display.on_start(ns.StartEvent(0, 0, 10, simulation))
+        display.on_step(ns.StepEvent(1, 1, 0.25, 0.1, 20, True))
+        display.on_epoch(ns.EpochEvent(1, 1, 0.25, {}, test_accuracy=0.5))
+        display.on_end(ns.EndEvent(1, 1, "finished"))
+        with display.evaluating("evaluating the best epoch") as watch:
+            watch(5, 7)
+    told = capture.get()
+    assert "accuracy 50.00%  loss 0.2500" in told
+    assert " 1/10" in told
+    assert re.search(r"evaluating the best epoch .*5/7", told)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from test_fixedpoint import chain, loop, random
 
 import neurosim as ns
 from neurosim import metrics
-from neurosim.convergence.measurement import Measurement
+from neurosim.convergence.measurement import InferenceMeasurement
 from neurosim.measures.objective import alpha_objective
 
 X, Y = random(4, 5, seed=50), random(4, 3, seed=51)
@@ -268,7 +268,7 @@ def test_options_that_cannot_be(option: dict[str, Any]) -> None:
 
 def test_it_can_be_interrupted() -> None:
     reference = ns.fixed_point(chain("tanh", 0.6), X, Y, rule=RULE)
-    measurement = Measurement(simulate(), X, Y, reference=reference)
+    measurement = InferenceMeasurement(simulate(), X, Y, reference=reference)
     seen = []
     for record in measurement.run(lambda: len(seen) == 5):
         seen.append(record["tick"])

@@ -21,8 +21,8 @@ from rich.console import Console
 
 from neurosim.base.errors import ConfigurationError, DataError
 from neurosim.cli.main import main
-from neurosim.data import cifar, downloads
-from neurosim.data.downloads import SOURCES, Remote, fetch, find
+from neurosim.data import DataSource, Remote, cifar, downloads
+from neurosim.data.downloads import fetch, find
 from neurosim.runs.listeners.display import DownloadDisplay
 
 MNIST = [f"{p}-{k}-ubyte.gz" for p in ("t10k", "train") for k in ("images-idx3", "labels-idx1")]
@@ -39,6 +39,7 @@ ASKED = {
 }
 IMAGES = {"mnist": (60, 40), "cifar10": (20, 4), "cifar100": (6, 5)}
 NAMES = list(LAYOUT)
+OFFICIAL = {name: data.remotes for name, data in DataSource.family.items() if data.remotes}
 
 
 def download(*arguments: str | Path, code: int = 0) -> Result:
@@ -66,8 +67,8 @@ def ignore(remote: Remote, done: int) -> None:
 
 def test_the_official_sources() -> None:
     """As torchvision and TensorFlow Datasets list them; sizes that the readers will accept."""
-    remotes = [remote for source in SOURCES for remote in source.remotes]
-    assert [source.name for source in SOURCES] == NAMES
+    remotes = [remote for source in OFFICIAL.values() for remote in source]
+    assert sorted(OFFICIAL) == sorted(NAMES)
     assert all(remote.url.startswith("https://") for remote in remotes)
     assert all(re.fullmatch("[0-9a-f]{64}", remote.sha256) for remote in remotes)
     assert len({remote.sha256 for remote in remotes}) == len(remotes) == 6
@@ -84,7 +85,7 @@ def test_the_official_sources() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("cifar", "there is no data set 'cifar' to download, but mnist, cifar10, cifar100"),
+        ("cifar", "there is no data set 'cifar' to download, but cifar10, cifar100, mnist"),
         ("", "there is no data set ''"),
         ("digits", "the digits ship with the package"),
         ("imagenet32", "cannot be downloaded without an account: register at https://www.image-"),
@@ -118,7 +119,7 @@ def test_a_download(mirror: Mirror, tmp_path: Path, name: str) -> None:
         f"downloaded     {size / 1000:,.1f} kB",
         f'in a scenario  data: {{name: {name}, root: "{root}"}}',
     ]
-    data = find(name).read(root)
+    data = fetch(find(name), root, ignore).data
     assert (len(data.train), len(data.test)) == (train, test)
     mask = os.umask(0)
     os.umask(mask)
@@ -289,7 +290,7 @@ def test_no_server(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/x.gz"
         remote = replace(find("mnist").remotes[0], url=address)
-        monkeypatch.setattr(downloads, "SOURCES", (replace(find("mnist"), remotes=(remote,)),))
+        monkeypatch.setattr(find("mnist"), "remotes", (remote,))
         line = refused("mnist", "--root", tmp_path)
     assert line.startswith(f"{address}: cannot be downloaded: Connection refused; try again later")
     assert below(tmp_path) == mirror.asked == []
@@ -303,10 +304,10 @@ def test_no_network(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(downloads, "SOURCES", SOURCES)
-    for name in NAMES:
+    for name, remotes in OFFICIAL.items():
+        monkeypatch.setattr(find(name), "remotes", remotes)
         line = refused(name, "--root", tmp_path)
-        address = SOURCES[NAMES.index(name)].remotes[0].url
+        address = remotes[0].url
         assert line.startswith(f"{address}: cannot be downloaded: Name or service not known; ")
     assert below(tmp_path) == mirror.asked == []
 
@@ -401,8 +402,7 @@ def changed(mirror: Mirror, content: bytes) -> None:
         len(content),
         official,
     )
-    source = replace(find("cifar10"), remotes=(remote,))
-    downloads.SOURCES = (source,)  # undone with the fixture's own
+    find("cifar10").remotes = (remote,)  # undone with the fixture's own
 
 
 def test_only_expected_names_are_written(mirror: Mirror, tmp_path: Path) -> None:
@@ -502,8 +502,8 @@ def test_plain_lines(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
             display.received(remote, second * 5_000_000)
     assert out.getvalue().splitlines() == [
         f"downloading {mirror.address}/cifar-10-binary.tar.gz (170.1 MB)",
-        "cifar-10-binary.tar.gz  60.0 MB of 170.1 MB",
-        "cifar-10-binary.tar.gz  120.0 MB of 170.1 MB",
+        "cifar-10-binary.tar.gz  60.0 MB of 170.1 MB  12 s, 23 s left",
+        "cifar-10-binary.tar.gz  120.0 MB of 170.1 MB  24 s, 11 s left",
     ]
 
 
@@ -515,4 +515,4 @@ def test_a_bar(mirror: Mirror, tmp_path: Path) -> None:
     shown = re.sub("\x1b\\[[0-9;]*m", "", out.getvalue())
     for name in MNIST:
         assert f"downloading {mirror.address}/{name}" in shown
-    assert all(task.finished for task in display._bar.tasks)  # type: ignore[union-attr]
+    assert all(task.finished for task in display._progress.tasks)

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from neurosim.base.interrupts import interruptible
 from neurosim.cli.main import main
 from neurosim.learning.checkpoint import load_state
-from neurosim.runs import run as runner
+from neurosim.runs import folder as folders
 
 SHORT = ["data.limit=200", "training.epochs=3"]
 # Inferences of most of a second, so that a signal is sure to arrive within one.
@@ -275,13 +275,13 @@ def test_a_signal_while_the_results_are_written(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The training is over; what is left to write is written."""
-    write = runner.write_report
+    write = folders.write_report
 
     def signalled(*arguments: Any) -> Path:
         os.kill(os.getpid(), number)
         return write(*arguments)
 
-    monkeypatch.setattr(runner, "write_report", signalled)
+    monkeypatch.setattr(folders, "write_report", signalled)
     path = Path(__file__).parents[1] / "scenarios/parallel.yaml"
     neurosim("run", path, *SHORT, "--out", tmp_path, "--id", "x")
     check_folder(tmp_path / "parallel" / "x", "finished")

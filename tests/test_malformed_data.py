@@ -85,7 +85,9 @@ def test_no_mnist_there(folder: str) -> None:
     Path("scenario.yaml").write_text(SCENARIO.replace("name: digits", root))
     (line,) = refused("run", "scenario.yaml")
     assert line.startswith("scenario.yaml:5:9: data.root: ")
-    assert "put MNIST's four IDX files there or give the folder that has them" in line
+    there = "put MNIST's four IDX files there, or give the folder that has them, or fetch them: "
+    absent = "no such folder; give the one that has MNIST's four IDX files, or fetch them: "
+    assert (there if folder in ("/", "''") else absent) in line
 
 
 @pytest.mark.parametrize(

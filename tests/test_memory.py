@@ -13,6 +13,7 @@ import neurosim as ns
 from neurosim.base.words import gigabytes
 from neurosim.cli.main import main
 from neurosim.learning.memory import check_memory, estimate, largest_batch
+from neurosim.learning.optimizers import SGD
 from neurosim.runs import run as runner
 from neurosim.tensors.slots import Slot
 from tests.conformance.cases import RULE_OF, RULES, make_data, make_model
@@ -118,8 +119,8 @@ def test_columns_multiply_by_a_copy() -> None:
 def test_learning_needs_more() -> None:
     sim = simulate("mlp", "ideal", 2)
     size = sum(p.numel() * p.element_size() for p in sim.model.parameters())
-    for kind, moments in (("sgd", 0), ("momentum", 1), ("adam", 2), ("adamw", 2)):
-        found = estimate(sim, 2, kind)  # type: ignore[arg-type]
+    for kind, moments in (("sgd", 0), (SGD(momentum=0.5), 1), ("adam", 2), ("adamw", 2)):
+        found = estimate(sim, 2, kind)
         assert (found.weights, found.gradients, found.optimizer) == (size, size, moments * size)
     assert estimate(sim, 2).gradients == 0
 

@@ -88,7 +88,7 @@ def test_multiple_sweeps_learn_after_each(shared_data: Path) -> None:
     steps: list[int] = []
     trainer.optimizer.register_step_post_hook(lambda *_: steps.append(trainer.simulation.tick))
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    next(iter(trainer.run()), None)
+    next(iter(trainer.events()), None)
     assert steps[:2] == [6, 10]  # before the commit of tick 6, and when the inference is over
     after = trainer.model.state_dict()
     assert not any(torch.equal(before[name], after[name]) for name in before)

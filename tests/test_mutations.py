@@ -17,6 +17,7 @@ from malformed import MARK, bounded_memory
 
 from neurosim.base.errors import DivergenceError, DocumentError
 from neurosim.cli.main import main
+from neurosim.learning.events import EpochEvent
 from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
@@ -272,6 +273,6 @@ def test_what_validates_also_runs(overrides: list[str]) -> None:
     trainer = scenario.trainer(scenario.data())
     # States may diverge, which is no error in the scenario; what is one has been found by now.
     with contextlib.suppress(DivergenceError):
-        events = list(trainer.run())
+        events = list(trainer.events())
         assert trainer.done
-        assert events[-1]["event"] == "epoch"
+        assert isinstance(events[-1], EpochEvent)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from neurosim.base.errors import NeurosimError, StateError
 from neurosim.learning.checkpoint import load_state, save_state
+from neurosim.learning.events import EvaluationEvent, TrainingEvent
 from neurosim.learning.trainer import Trainer
 from neurosim.scenario.scenario import Scenario
 from neurosim.simulation.simulation import STATE_VERSION
@@ -92,7 +92,7 @@ class After:
         return self.left < 0
 
 
-def result(trainer: Trainer, events: list[dict[str, Any]]) -> tuple[Any, ...]:
+def result(trainer: Trainer, events: Iterable[TrainingEvent]) -> tuple[Any, ...]:
     """All that a training comes to, exactly."""
     weights = {k: v.tolist() for k, v in trainer.model.state_dict().items()}
     states = {
@@ -100,8 +100,8 @@ def result(trainer: Trainer, events: list[dict[str, Any]]) -> tuple[Any, ...]:
         for cell in trainer.simulation.state.cells
     }
     # An evaluation that was interrupted begins anew, so its progress is seen again.
-    events = [event for event in events if event["event"] != "evaluation"]
-    return json.dumps(events), weights, states, trainer.totals, trainer.step
+    told = [event for event in events if not isinstance(event, EvaluationEvent)]
+    return repr(told), weights, states, trainer.totals, trainer.step
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def uninterrupted(root: Path) -> Callable[[str], tuple[Any, ...]]:
     def run(variant: str) -> tuple[Any, ...]:
         if variant not in known:
             trainer, asked = trainer_of(root, variant), After(10**9)
-            events = list(trainer.run(asked))
+            events = list(trainer.events(asked))
             known[variant] = (result(trainer, events), 10**9 - asked.left)
         return known[variant]
 
@@ -132,13 +132,13 @@ def test_goes_on_bit_for_bit(
     """Interrupted anywhere, several times, each time into a file and a new process's objects."""
     expected, asked = uninterrupted(variant)
     path = tmp_path_factory.mktemp("state") / "state.safetensors"
-    trainer, events = trainer_of(root, variant), list[dict[str, Any]]()
+    trainer, events = trainer_of(root, variant), list[TrainingEvent]()
     for part in share:
-        events += trainer.run(After(int(part * asked / len(share))))
+        events += trainer.events(After(int(part * asked / len(share))))
         save_state(path, trainer.state_dict())
         trainer = trainer_of(root, variant)
         trainer.load_state_dict(load_state(path))
-    events += trainer.run()
+    events += trainer.events()
     assert trainer.done
     assert result(trainer, events) == expected
 
@@ -165,7 +165,7 @@ def test_the_middle_is_met(
     inside = 0
     for part in range(1, 8):
         trainer = trainer_of(root, variant)
-        list(trainer.run(After(part * asked // 8)))
+        list(trainer.events(After(part * asked // 8)))
         inside += trainer.state_dict()[sign] is not None
     assert inside >= least
 
@@ -173,11 +173,11 @@ def test_the_middle_is_met(
 def test_a_state_is_a_snapshot(root: Path) -> None:
     """What happens after `state_dict` does not reach into it once it is saved."""
     trainer = trainer_of(root, "parallel")
-    list(trainer.run(After(40)))
+    list(trainer.events(After(40)))
     state = trainer.state_dict()
     first = {k: v.clone() for k, v in state["simulation"]["clock"].items() if k == "next"}
     target = trainer.state_dict()["simulation"]["nudge"]["target"].clone()
-    list(trainer.run(After(30)))
+    list(trainer.events(After(30)))
     assert torch.equal(state["simulation"]["clock"]["next"], first["next"])
     assert torch.equal(state["simulation"]["nudge"]["target"], target)
 
@@ -185,7 +185,7 @@ def test_a_state_is_a_snapshot(root: Path) -> None:
 @pytest.mark.parametrize("variant", ["sweep, convolutions", "poisson", "periodic"])
 def test_refuses_a_state_that_is_not_its_own(root: Path, variant: str) -> None:
     trainer = trainer_of(root, variant)
-    list(trainer.run(After(5)))
+    list(trainer.events(After(5)))
     with pytest.raises(NeurosimError):
         trainer_of(root, "parallel").load_state_dict(trainer.state_dict())
 
@@ -239,7 +239,7 @@ def without(node: Any, path: tuple[Any, ...]) -> Any:
 
 def test_a_new_format_has_a_new_version(root: Path) -> None:
     trainer = trainer_of(root, PHASES)
-    list(trainer.run(After(50)))
+    list(trainer.events(After(50)))
     state = trainer.state_dict()
     names = {
         p.name for p in [*trainer.model.network.populations, *trainer.model.network.projections]
@@ -254,7 +254,7 @@ def test_a_new_format_has_a_new_version(root: Path) -> None:
 def test_a_state_that_is_not_complete(root: Path) -> None:
     """Every entry in turn is left out, and the state is refused."""
     trainer = trainer_of(root, PHASES)
-    list(trainer.run(After(50)))
+    list(trainer.events(After(50)))
     state = trainer.state_dict()
     for path in entries(state):
         # How often dyads have woken is asked where they have to send now and then.
@@ -263,13 +263,13 @@ def test_a_state_that_is_not_complete(root: Path) -> None:
             with pytest.raises(StateError):
                 trainer.load_state_dict(without(state, path))
     trainer.load_state_dict(state)
-    list(trainer.run())
+    list(trainer.events())
     assert trainer.done
 
 
 def test_a_state_of_another_version(root: Path) -> None:
     trainer = trainer_of(root, "parallel")
-    list(trainer.run(After(5)))
+    list(trainer.events(After(5)))
     state = trainer.state_dict()
     state["simulation"]["version"] = 3
     with pytest.raises(StateError, match="format 3 of another version of neurosim"):

@@ -174,7 +174,7 @@ def test_a_bar_on_a_terminal() -> None:
     output = capture.get()
     assert "residual 1.0e-13 after 7 sweeps" in output
     assert "3/9" in output
-    assert "5.0e-01" in output
+    assert "residual 5.0e-01" in output
 
 
 # ---- weights -----------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, jobs: int) -> None
         assert "is no longer finite" in row["error"]
         assert row["error"] == summary(folder / row["folder"])["error"]
         assert f"failed  {row['folder']}: {row['error']}" in output
-        assert row["error"].replace("'", "&#x27;") in (folder / "report.html").read_text()
+        assert row["error"].replace("'", "&#39;") in (folder / "report.html").read_text()
     # A failure is a result: only --retry runs it again, and keeps the old one.
     before = state_of(folder)
     invoke(*command, code=1)

@@ -19,8 +19,17 @@ from neurosim import schedules
 from neurosim.base.errors import ConfigurationError
 from neurosim.data.dataset import Split
 from neurosim.data.idx import digits
-from neurosim.learning import trainer as training
-from neurosim.learning.optimizers import LearningRate, OptimizerChoice
+from neurosim.learning import evaluation
+from neurosim.learning.evaluation import Evaluator, SoFar
+from neurosim.learning.optimizers import (
+    SGD,
+    Adam,
+    AdamW,
+    ConstantRate,
+    CosineRate,
+    LearningRate,
+    OptimizerChoice,
+)
 from neurosim.learning.trainer import Trainer, TrainingPlan
 from neurosim.maths.losses import Loss
 from neurosim.scenario.scenario import Scenario
@@ -34,7 +43,7 @@ def make(
     *,
     images: int = 60,
     validation: int = 0,
-    optimizer: OptimizerChoice = OptimizerChoice("sgd", lr=0.1),  # noqa: B008
+    optimizer: OptimizerChoice = SGD(lr=0.1),  # noqa: B008
     learn_every: int | None = None,
     probes: Any = (),
     init: Any = "feedforward",
@@ -50,27 +59,24 @@ def make(
         learn_every=learn_every,
         probes=probes,
     )
-    made = optimizer.make(model)
-    return Trainer(simulation, made, train, data.test, plan, classes=10, validation=held)
+    return Trainer(simulation, optimizer, train, data.test, plan, validation=held)
 
 
 def events(trainer: Trainer, kind: str | None = None) -> list[dict[str, Any]]:
-    """Those of one kind, or all results."""
-    found = list(trainer.run())
-    if kind is None:
-        return [event for event in found if event["event"] != "evaluation"]
-    return [event for event in found if event["event"] == kind]
+    """The records of one kind, or all of them."""
+    found = [record for event in trainer.events() if (record := event.record()) is not None]
+    return [record for record in found if kind in (None, record["event"])]
 
 
 # ---- the learning rate -------------------------------------------------------------------------
 
 
 def test_a_constant_rate() -> None:
-    assert [LearningRate().at(step, 0.3, 5, 2) for step in range(10)] == [0.3] * 10
+    assert [ConstantRate().at(step, 0.3, 5, 2) for step in range(10)] == [0.3] * 10
 
 
 def test_half_a_cosine() -> None:
-    rate = LearningRate("cosine", final=0.01)
+    rate = CosineRate(final=0.01)
     for step in range(40):
         expected = 0.01 + (0.5 - 0.01) * (1 + cos(pi * step / 40)) / 2
         assert rate.at(step, 0.5, 10, 4) == pytest.approx(expected, rel=1e-12)
@@ -86,7 +92,7 @@ def test_warm_up_and_cosine_as_torch_has_them(
     warmup: int, after: int, per_epoch: int, ends: tuple[float, float, float]
 ) -> None:
     start, final, peak = ends
-    rate = LearningRate("cosine", warmup, start, final)
+    rate = CosineRate(float(warmup), start, final)
     ramp = warmup * per_epoch
     rest = after * per_epoch
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
@@ -104,12 +110,12 @@ def test_warm_up_and_cosine_as_torch_has_them(
 
 
 def test_a_warm_up_longer_than_the_training_never_ends() -> None:
-    rate = LearningRate("cosine", warmup_epochs=4.0)
+    rate = CosineRate(warmup_epochs=4.0)
     assert [rate.at(step, 1.0, 2, 2) for step in range(4)] == [0.0, 1 / 8, 2 / 8, 3 / 8]
 
 
 def test_the_trainer_sets_the_rate_before_every_step() -> None:
-    rate = LearningRate("cosine", 1.0, 0.02, 0.01)
+    rate = CosineRate(1.0, 0.02, 0.01)
     trainer = make(TrainingPlan(3, batch_size=20, learning_rate=rate, loss_every=1))
     found = [event["lr"] for event in events(trainer, "step")]
     assert found == [rate.at(step, 0.1, 3, 3) for step in range(9)]
@@ -118,17 +124,24 @@ def test_the_trainer_sets_the_rate_before_every_step() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"kind": "step"}, {"warmup_epochs": -1.0}, {"final": float("nan")}, {"warmup_from": -0.1}],
+    [{"warmup_epochs": -1.0}, {"final": float("nan")}, {"warmup_from": -0.1}],
 )
 def test_refuses_a_rate(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
-        LearningRate(**options)
+        CosineRate(**options)
+
+
+def test_the_families() -> None:
+    assert set(LearningRate.family) == {"constant", "cosine"}
+    assert set(OptimizerChoice.family) == {"sgd", "adam", "adamw"}
+    with pytest.raises(ConfigurationError, match="unknown learning_rate 'cosin'"):
+        LearningRate.of("cosin")
 
 
 # ---- optimizers --------------------------------------------------------------------------------
 
 
-def sgd(choice: OptimizerChoice) -> Callable[[Tensor, Tensor, int], Tensor]:
+def sgd(choice: SGD) -> Callable[[Tensor, Tensor, int], Tensor]:
     velocity: list[Tensor] = []
 
     def step(weight: Tensor, gradient: Tensor, number: int) -> Tensor:
@@ -139,7 +152,7 @@ def sgd(choice: OptimizerChoice) -> Callable[[Tensor, Tensor, int], Tensor]:
     return step
 
 
-def adam(choice: OptimizerChoice) -> Callable[[Tensor, Tensor, int], Tensor]:
+def adam(choice: Adam | AdamW) -> Callable[[Tensor, Tensor, int], Tensor]:
     first, second = choice.betas
     moments: list[Tensor] = [torch.zeros(()), torch.zeros(())]
 
@@ -159,11 +172,11 @@ def adam(choice: OptimizerChoice) -> Callable[[Tensor, Tensor, int], Tensor]:
 @pytest.mark.parametrize(
     "choice",
     [
-        OptimizerChoice("sgd", lr=0.1),
-        OptimizerChoice("sgd", lr=0.05, momentum=0.9, weight_decay=0.01),
-        OptimizerChoice("adam", lr=0.01),
-        OptimizerChoice("adam", lr=0.01, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-3),
-        OptimizerChoice("adamw", lr=0.01, weight_decay=0.1),
+        SGD(lr=0.1),
+        SGD(lr=0.05, momentum=0.9, weight_decay=0.01),
+        Adam(lr=0.01),
+        Adam(lr=0.01, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-3),
+        AdamW(lr=0.01, weight_decay=0.1),
     ],
     ids=str,
 )
@@ -187,12 +200,12 @@ def test_the_optimizers_take_the_steps_of_their_formulas(choice: OptimizerChoice
 
 
 @pytest.mark.parametrize(
-    ("options", "named"),
-    [({"kind": "rmsprop"}, "kind"), ({"lr": 0.0}, "lr"), ({"momentum": -1.0}, "momentum")],
+    ("kind", "options"),
+    [(SGD, {"lr": 0.0}), (SGD, {"momentum": -1.0}), (Adam, {"betas": (0.9, 1.0)})],
 )
-def test_refuses_an_optimizer(options: dict[str, Any], named: str) -> None:
-    with pytest.raises(ConfigurationError, match=named):
-        OptimizerChoice(**options)
+def test_refuses_an_optimizer(kind: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        kind(**options)
 
 
 def test_a_sweep_trains_as_back_propagation_does() -> None:
@@ -204,12 +217,12 @@ def test_a_sweep_trains_as_back_propagation_does() -> None:
         schedule=schedules.Sweep("backward"),
         rule=ns.DualPropagation(beta=1e-6, nudge="prediction"),
     )
-    choice = OptimizerChoice("sgd", lr=0.1, momentum=0.9)
+    choice = SGD(lr=0.1, momentum=0.9)
     plan = TrainingPlan(2, batch_size=20)
-    events(Trainer(simulation, choice.make(model), data.train, data.test, plan, classes=10))
+    events(Trainer(simulation, choice, data.train, data.test, plan))
 
     other = ns.Model(ns.Network.from_dict(NETWORK), dtype=torch.float64)
-    optimizer = choice.make(other)
+    optimizer = choice.make(other.parameters())
     batches = make(plan).batches
     for _ in range(6):
         x, labels = batches.next()
@@ -263,11 +276,11 @@ def test_an_epoch_has_one_number_in_all_of_its_events() -> None:
 
 
 def test_the_progress_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 8)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 8)
     trainer = make(TrainingPlan(2, batch_size=30, accuracy_every=2), images=60, validation=10)
-    found = events(trainer, "evaluation")
-    assert all(event["of"] == len(getattr(trainer, event["split"])) for event in found)
-    seen = [(event["epoch"], event["split"], event["images"]) for event in found]
+    found = [event for event in trainer.events() if isinstance(event, ns.EvaluationEvent)]
+    assert all(event.total == len(getattr(trainer, event.split)) for event in found)
+    seen = [(event.epoch, event.split, event.images) for event in found]
     size = len(trainer.test)
     batches = [*range(8, size, 8), size]
     tested = [(2, "test", images) for images in batches]
@@ -280,23 +293,23 @@ def test_the_progress_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_evaluation_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """It begins anew, and nothing is lost or told twice."""
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 8)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 8)
     plan = TrainingPlan(1, batch_size=30)
     expected = events(make(plan, images=60))
-    trainer, found = make(plan, images=60), list[dict[str, Any]]()
+    trainer, found = make(plan, images=60), list[ns.TrainingEvent]()
 
     def begun() -> int:
-        return sum(event["event"] == "evaluation" for event in found)
+        return sum(isinstance(event, ns.EvaluationEvent) for event in found)
 
-    for event in trainer.run(lambda: begun() == 2):
+    for event in trainer.events(lambda: begun() == 2):
         found.append(event)
     assert (begun(), trainer.done) == (2, False)
     assert trainer.step == trainer.steps
     other = make(plan, images=60)
     other.load_state_dict(trainer.state_dict())
-    found += events(other)
+    found += other.events()
     assert other.done
-    assert [event for event in found if event["event"] != "evaluation"] == expected
+    assert [record for event in found if (record := event.record())] == expected
 
 
 def test_max_steps_ends_within_an_epoch() -> None:
@@ -359,16 +372,16 @@ def test_validation_chooses_the_best_epoch(
     trainer = make(TrainingPlan(3, batch_size=10, accuracy_every=3), images=60, validation=20)
     assert len(trainer.batches) == 4  # 20 of the 60 are held out
     given, weights = iter(accuracies), []
-    evaluation = Trainer._evaluation
+    batches = Evaluator.batches
 
-    def scripted(self: Trainer, split: Split) -> Iterator[tuple[int, float, float]]:
-        if split is not self.validation:
-            yield from evaluation(self, split)
+    def scripted(self: Evaluator, split: Split) -> Iterator[SoFar]:
+        if split is not trainer.validation:
+            yield from batches(self, split)
             return
-        weights.append({k: v.clone() for k, v in self.model.state_dict().items()})
-        yield len(split), next(given) * len(split), 1.0
+        weights.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
+        yield SoFar(len(split), next(given) * len(split), 1.0)
 
-    monkeypatch.setattr(Trainer, "_evaluation", scripted)
+    monkeypatch.setattr(Evaluator, "batches", scripted)
     found = events(trainer, "epoch")
     assert tuple(event["validation_accuracy"] for event in found) == accuracies
     assert ["test_accuracy" in event for event in found] == [False, False, True]
@@ -402,8 +415,8 @@ SETTLING = {
 def test_the_settled_network_predicts_what_the_forward_pass_predicts(root: Path, name: str) -> None:
     overrides = ["data.limit=200", "training.max_steps=4", "dtype=float64", "probes=[]"]
     made = []
-    for evaluation in ("feedforward", "settled"):
-        more = [*overrides, *SETTLING[name], f"training.evaluation={evaluation}"]
+    for way in ("feedforward", "settled"):
+        more = [*overrides, *SETTLING[name], f"training.evaluation={way}"]
         scenario = Scenario.load(root / "scenarios" / name, more)
         trainer = scenario.trainer(scenario.data())
         made.append(events(trainer, "epoch")[-1])

@@ -13,7 +13,7 @@ import pytest
 
 from neurosim.base.errors import NeurosimError
 from neurosim.base.interrupts import interruptible
-from neurosim.runs.executors.processes import News, Task, run_all
+from neurosim.runs.executors.processes import Task, TaskNews, run_all
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 
@@ -41,7 +41,7 @@ def work(task: Task) -> str | None:
     return None
 
 
-def ended(tasks: list[Task], jobs: int, stop: Callable[[], bool] = lambda: False) -> list[News]:
+def ended(tasks: list[Task], jobs: int, stop: Callable[[], bool] = lambda: False) -> list[TaskNews]:
     return [news for news in run_all(work, tasks, jobs, stop) if news.kind != "began"]
 
 
@@ -87,7 +87,7 @@ def test_stopping_interrupts_what_is_under_way(tmp_path: Path) -> None:
 def test_closing_kills_what_is_under_way(tmp_path: Path) -> None:
     note = tmp_path / "a"
     pool = run_all(work, [("wait", str(note))], 1, lambda: False)
-    assert next(pool) == News(0, "began")
+    assert next(pool) == TaskNews(0, "began")
     while not note.exists():
         time.sleep(0.05)
     began = time.monotonic()

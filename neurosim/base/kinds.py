@@ -151,8 +151,8 @@ class Kind(Described):
 
     ``given`` names the fields that no document says, because whoever makes the object knows them,
     and ``reserved`` the names that no field can have, because a document says something else there.
-    ``neurosim check`` tries an instance of default values, or what a classmethod ``example()`` of
-    the member returns: one or a list, for networks with populations "h1", "h2" and "output".
+    ``neurosim check`` tries an instance of default values, or those that a classmethod
+    ``example()`` of the member returns: one or a list, for populations "h1", "h2" and "output".
     """
 
     family: ClassVar[Family]

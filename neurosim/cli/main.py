@@ -11,18 +11,9 @@ import click
 
 from neurosim._version import __version__
 from neurosim.base import DivergenceError, DocumentError, NeurosimError
+from neurosim.cli import options
 from neurosim.cli.check import check
-from neurosim.cli.sweeps import (
-    DEVICE,
-    FILE,
-    INTERRUPTED,
-    OVERRIDES,
-    PLUGIN,
-    console,
-    sweep,
-    table,
-    with_device,
-)
+from neurosim.cli.sweeps import sweep, table
 
 
 class _Group(click.Group):
@@ -39,7 +30,7 @@ class _Group(click.Group):
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("stopped at once", err=True)
-            sys.exit(INTERRUPTED)
+            sys.exit(options.INTERRUPTED)
         except OSError as error:
             click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
             sys.exit(2)
@@ -57,15 +48,13 @@ def main() -> None:
 
 
 @main.command()
-@FILE
-@OVERRIDES
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for run folders."
-)
-@click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
-@DEVICE
-@PLUGIN
-@click.option("--quiet", is_flag=True, help="Print only the summary.")
+@options.FILE
+@options.OVERRIDES
+@options.OUT
+@options.RUN_ID
+@options.DEVICE
+@options.PLUGIN
+@options.QUIET
 def run(
     file: Path,
     overrides: Sequence[str],
@@ -78,25 +67,23 @@ def run(
     from neurosim.runs import run as runner
     from neurosim.scenario import Scenario
 
-    scenario = Scenario.load(file, with_device(overrides, device))
-    _finish(runner.run(scenario, out, console(quiet), run_id))
+    scenario = Scenario.load(file, options.with_device(overrides, device))
+    _finish(runner.run(scenario, out, options.console(quiet), run_id))
 
 
 @main.command()
-@FILE
-@OVERRIDES
+@options.FILE
+@options.OVERRIDES
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="Weights, such as a run's checkpoints/model.safetensors (default: the initial ones).",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for run folders."
-)
-@click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
-@DEVICE
-@PLUGIN
-@click.option("--quiet", is_flag=True, help="Print only the summary.")
+@options.OUT
+@options.RUN_ID
+@options.DEVICE
+@options.PLUGIN
+@options.QUIET
 def converge(
     file: Path,
     overrides: Sequence[str],
@@ -116,7 +103,7 @@ def converge(
     from neurosim.runs import run as runner
     from neurosim.scenario import Scenario, overridden
 
-    document = overridden(documents.load(file), with_device(overrides, device))
+    document = overridden(documents.load(file), options.with_device(overrides, device))
     study = document.value.get("study") if isinstance(document.value, dict) else {}
     more = []
     if study is None or (isinstance(study, dict) and "kind" not in study):
@@ -124,18 +111,18 @@ def converge(
     if weights is not None:
         more.append(f"study.weights={json.dumps(str(weights))}")
     scenario = Scenario.of(overridden(document, more))
-    _finish(runner.run(scenario, out, console(quiet), run_id))
+    _finish(runner.run(scenario, out, options.console(quiet), run_id))
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@PLUGIN
-@click.option("--quiet", is_flag=True, help="Print only the summary.")
+@click.argument("folder", type=options.PATH)
+@options.PLUGIN
+@options.QUIET
 def resume(folder: Path, quiet: bool) -> None:
     """Continue the interrupted run in FOLDER."""
     from neurosim.runs import run as runner
 
-    _finish(runner.resume(folder, console(quiet)))
+    _finish(runner.resume(folder, options.console(quiet)))
 
 
 main.add_command(check)
@@ -144,9 +131,9 @@ main.add_command(table)
 
 
 @main.command()
-@FILE
-@OVERRIDES
-@PLUGIN
+@options.FILE
+@options.OVERRIDES
+@options.PLUGIN
 def validate(file: Path, overrides: Sequence[str]) -> None:
     """Check the scenario FILE and its data without running it."""
     from neurosim.runs import prepare
@@ -167,12 +154,12 @@ def validate(file: Path, overrides: Sequence[str]) -> None:
 @click.argument("name")
 @click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     default=Path("data"),
     show_default=True,
     help="Folder for it, to be named as data.root.",
 )
-@click.option("--quiet", is_flag=True, help="Print only the summary.")
+@options.QUIET
 def download(name: str, root: Path, quiet: bool) -> None:
     """Download the data set NAME: mnist, cifar10 or cifar100.
 
@@ -186,7 +173,7 @@ def download(name: str, root: Path, quiet: bool) -> None:
     from neurosim.runs import DownloadDisplay
 
     source = downloads.find(name)
-    with DownloadDisplay(console(quiet)) as display:
+    with DownloadDisplay(options.console(quiet)) as display:
         fetched = downloads.fetch(source, root, display.received)
     data, size = fetched.data, sum(remote.size for remote in fetched.downloaded)
     click.echo(f"images         {len(data.train):,} for training, {len(data.test):,} for the test")
@@ -197,7 +184,7 @@ def download(name: str, root: Path, quiet: bool) -> None:
 
 @main.command()
 @click.option("--network", is_flag=True, help="The schema of network files instead.")
-@PLUGIN
+@options.PLUGIN
 def schema(network: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""
     import json
@@ -220,12 +207,10 @@ def schema(network: bool) -> None:
 
 
 @main.command()
-@FILE
-@click.option(
-    "--drawing", type=click.Path(path_type=Path), help="Write a drawing of the network (SVG)."
-)
+@options.FILE
+@click.option("--drawing", type=options.PATH, help="Write a drawing of the network (SVG).")
 @click.option("--batch", type=click.IntRange(1), help="Also the memory for so many samples.")
-@PLUGIN
+@options.PLUGIN
 def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     """Show the network FILE (or the network of a scenario): populations, parameters, dyads.
 
@@ -264,12 +249,10 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@PLUGIN
+@click.argument("folder", type=options.PATH)
+@options.PLUGIN
 @click.option(
-    "--figures",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Write every picture of it to this folder (SVG).",
+    "--figures", type=options.FOLDER, help="Write every picture of it to this folder (SVG)."
 )
 def report(folder: Path, figures: Path | None) -> None:
     """Write the report of the run, or of the sweep, in FOLDER anew."""
@@ -291,7 +274,7 @@ def report(folder: Path, figures: Path | None) -> None:
 
 
 @main.command()
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write JSON.")
+@click.option("--json", "json_file", type=options.PATH, help="Also write JSON.")
 @click.option(
     "--only",
     multiple=True,
@@ -331,4 +314,4 @@ def _finish(folder: Path) -> None:
             click.echo("A study is not resumed; run it anew.")
         else:
             click.echo(f"resume with    neurosim resume {folder}")
-        sys.exit(INTERRUPTED)
+        sys.exit(options.INTERRUPTED)

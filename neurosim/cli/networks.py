@@ -14,7 +14,7 @@ from neurosim.network import Network, Projection
 
 
 def network_table(network: Network) -> Table:
-    """Populations with their projections, parameters and dyads."""
+    """Makes a table of populations with their projections, parameters and dyads."""
     # Feedback weights that follow no gradient are constants of the model.
     fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback != "kolen_pollack"}
     shapes = {key: s for key, s in network.parameter_shapes().items() if key not in fixed}
@@ -38,7 +38,7 @@ def network_table(network: Network) -> Table:
             "×".join(map(str, population.shape)),
             population.role if population.role == "input" else str(population.activation),
             "\n".join(p.pre for p in incoming),
-            "\n".join(describe(p.operator) + _feedback(p) for p in incoming),
+            "\n".join(_described(p.operator) + _feedback(p) for p in incoming),
             f"{parameters:,}" if parameters else "",
             f"{population.size:,}" if population.role != "input" else "",
         )
@@ -50,7 +50,7 @@ def _feedback(projection: Projection) -> str:
     return "" if kind == "symmetric" else f", {kind.replace('_', '-')} feedback"
 
 
-def describe(operator: Operator) -> str:
+def _described(operator: Operator) -> str:
     """One line about an operator: ``conv 3×3, max-pool 2×2``."""
     match operator:
         case Conv2d():
@@ -68,7 +68,7 @@ def describe(operator: Operator) -> str:
             return type(operator).__name__.lower()
 
 
-MEANING = {
+_MEANING = {
     "weights": "weights and biases",
     "gradients": "one per weight",
     "optimizer": "its moments",
@@ -80,12 +80,12 @@ MEANING = {
 
 
 def memory_table(memory: Memory, batch: int) -> Table:
-    """What a run needs, by what it is for."""
+    """Makes a table of what a run needs, by what it is for."""
     samples = "1 sample" if batch == 1 else f"{batch} samples"
     table = Table(title=f"{gigabytes(memory.total)} for {samples}, at most")
     table.add_column("what")
     table.add_column("bytes", justify="right")
     table.add_column("for")
     for name, size in asdict(memory).items():
-        table.add_row(name, f"{size:,}", MEANING[name])
+        table.add_row(name, f"{size:,}", _MEANING[name])
     return table

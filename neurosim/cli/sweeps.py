@@ -9,57 +9,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from neurosim.cli import options
+
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from neurosim.records import Results
-    from neurosim.runs import Sweep
-
-FILE = click.argument("file", type=click.Path(path_type=Path))
-OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-DEVICE = click.option(
-    "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the same as device=NAME."
-)
-
-
-def _load_plugins(context: click.Context, option: click.Parameter, files: Sequence[Path]) -> None:
-    """Loads what is installed, and the files that are named, before the command reads anything."""
-    from neurosim.base import plugins
-
-    plugins.load_installed()
-    for file in files:
-        plugins.load(file)
-
-
-PLUGIN = click.option(
-    "--plugin",
-    multiple=True,
-    metavar="FILE.py",
-    type=click.Path(path_type=Path),
-    expose_value=False,
-    callback=_load_plugins,
-    help="Load rules, schedules, … of your own from this file (repeatable).",
-)
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
+    from neurosim.runs import SweepPlan
 
 
 @click.command()
-@FILE
+@options.FILE
 @click.argument("assignments", nargs=-1, metavar="[KEY=VALUE1,VALUE2...]...")
 @click.option("--seeds", type=click.IntRange(1, 10_000), default=1, help="Runs per combination.")
-@click.option(
-    "--jobs",
-    type=click.IntRange(0, 1024),
-    help="Processes (default: as the cores allow; 0: run in this one).",
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("runs"), help="Folder for the sweep's."
-)
+@options.JOBS
+@options.OUT
 @click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep).")
 @click.option("--retry", is_flag=True, help="Run again what has failed.")
-@DEVICE
-@PLUGIN
-@click.option("--quiet", is_flag=True, help="Print only the summary.")
+@options.DEVICE
+@options.PLUGIN
+@options.QUIET
 def sweep(
     file: Path,
     assignments: Sequence[str],
@@ -77,9 +44,9 @@ def sweep(
     """
     from neurosim.runs import sweep
 
-    planned = sweep.plan(file, with_device(assignments, device), seeds)
+    planned = sweep.plan(file, options.with_device(assignments, device), seeds)
     folder = out / sweep.folder_name(name or planned.name)
-    results = run_sweep(planned, folder, jobs, retry, quiet)
+    results = _run(planned, folder, jobs, retry, quiet)
     click.echo(_ended(results))
     click.echo(f"results        {folder / 'results.csv'}")
     click.echo(f"report         {folder / 'report.html'}")
@@ -88,40 +55,31 @@ def sweep(
 
 @click.command()
 @click.argument("name", metavar="mnist|alpha|systems")
-@OVERRIDES
+@options.OVERRIDES
 @click.option("--quick", is_flag=True, help="The digits that ship with it: a minute or two.")
 @click.option(
     "--seeds", type=click.IntRange(1, 10_000), help="Runs per row (default: the table's)."
 )
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the table's own.")
 @click.option("--row", "only", multiple=True, metavar="NAME", help="Only this row (repeatable).")
-@click.option(
-    "--jobs",
-    type=click.IntRange(0, 1024),
-    help="Processes (default: as the cores allow; 0: run in this one).",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    help="Folder for the folder of the runs, table-NAME.",
-)
+@options.JOBS
+@options.OUT
 @click.option(
     "--results",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.FOLDER,
     help="Folder for the JSON file, the page and its pictures (default: that of the runs).",
 )
 @click.option(
     "--scenarios",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     default=Path("scenarios"),
     show_default=True,
     help="Folder of the scenarios that the rows name.",
 )
 @click.option("--retry", is_flag=True, help="Run again what has failed or diverged.")
-@DEVICE
-@PLUGIN
-@click.option("--quiet", is_flag=True, help="Print only the table.")
+@options.DEVICE
+@options.PLUGIN
+@options.QUIET
 def table(
     name: str,
     overrides: Sequence[str],
@@ -147,11 +105,11 @@ def table(
     from neurosim.tables import page as tablepage
     from neurosim.tables import runs as tableruns
 
-    given = tuple(with_device(overrides, device))
+    given = tuple(options.with_device(overrides, device))
     choice = tableruns.Choice(quick, seeds, epochs, tuple(only), given)
     planned = tableruns.plan_table(tableruns.table_named(name), scenarios, choice)
     folder = out / f"table-{planned.stem}"
-    ended = run_sweep(planned.sweep, folder, jobs, retry, quiet)
+    ended = _run(planned.sweep, folder, jobs, retry, quiet)
     terminal = Console()
     # A file or a pipe has no width that a table would have to fit.
     wide = terminal if terminal.is_terminal else Console(width=250)
@@ -163,7 +121,7 @@ def table(
     _exit_as(ended, sum(row.status == "failed" and not row.diverged for row in ended.rows))
 
 
-def run_sweep(planned: Sweep, folder: Path, jobs: int | None, retry: bool, quiet: bool) -> Results:
+def _run(planned: SweepPlan, folder: Path, jobs: int | None, retry: bool, quiet: bool) -> Results:
     """Runs what is not there yet, with a display."""
     from neurosim.base import interruptible
     from neurosim.runs import SweepDisplay, sweep
@@ -171,7 +129,7 @@ def run_sweep(planned: Sweep, folder: Path, jobs: int | None, retry: bool, quiet
     jobs = sweep.default_jobs(planned.threads) if jobs is None else jobs
     with (
         interruptible() as interrupted,
-        SweepDisplay(console(quiet), planned.results) as display,
+        SweepDisplay(options.console(quiet), planned.results) as display,
     ):
         return sweep.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
 
@@ -188,18 +146,6 @@ def _exit_as(results: Results, failed: int) -> None:
     """Ends with the status that a shell expects where not all runs have finished."""
     if results.count("finished") + results.count("failed") < len(results.rows):
         click.echo("continue with  the same command")
-        sys.exit(INTERRUPTED)
+        sys.exit(options.INTERRUPTED)
     if failed:
         sys.exit(1)
-
-
-def with_device(overrides: Sequence[str], device: str | None) -> list[str]:
-    """The overrides, and the device where one is named."""
-    return [*overrides, *([] if device is None else [f"device={device}"])]
-
-
-def console(quiet: bool) -> Console:
-    """Where a command tells what it does, unless it is to be quiet."""
-    from rich.console import Console
-
-    return Console(quiet=quiet, highlight=False)

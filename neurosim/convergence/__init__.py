@@ -1,12 +1,18 @@
 """How an inference converges, and to what."""
 
-from neurosim.convergence.fixedpoint import RESIDUAL, SWEEPS, FixedPoint, fixed_point
+from neurosim.convergence.fixedpoint import (
+    RESIDUAL,
+    SWEEPS,
+    FixedPoint,
+    fixed_point,
+    fixed_point_of,
+)
 from neurosim.convergence.measurement import (
     TOLERANCE,
-    Arrival,
     Convergence,
-    Measurement,
-    Record,
+    ConvergenceRecord,
+    InferenceMeasurement,
+    Onset,
     measure_convergence,
 )
 
@@ -14,11 +20,12 @@ __all__ = [
     "RESIDUAL",
     "SWEEPS",
     "TOLERANCE",
-    "Arrival",
     "Convergence",
+    "ConvergenceRecord",
     "FixedPoint",
-    "Measurement",
-    "Record",
+    "InferenceMeasurement",
+    "Onset",
     "fixed_point",
+    "fixed_point_of",
     "measure_convergence",
 ]

@@ -28,7 +28,7 @@ RESIDUAL = 1e-12
 STALL = 500  # sweeps within which the residual must fall by a hundredth
 ROUNDING = 8 * torch.finfo(torch.float64).eps
 
-Order = Literal["parallel", "forward"]
+_Order = Literal["parallel", "forward"]
 Watch = Callable[[int, float], None]
 
 
@@ -51,12 +51,12 @@ class FixedPoint:
     residual_mean: float
     residual_difference: float
     sweeps: int
-    order: Order
+    order: _Order
     problem: str | None = None
 
     @property
     def reached(self) -> bool:
-        """Whether there is a fixed point to measure against."""
+        """Says if there is a fixed point to measure against."""
         return self.problem is None
 
     @property
@@ -101,7 +101,7 @@ def fixed_point(
             "rule",
         )
     exact = exact_copy(model)
-    orders: dict[Order, tuple[Schedule, int]] = {
+    orders: dict[_Order, tuple[Schedule, int]] = {
         "parallel": (Parallel(ticks=sweeps), 1),
         # One population after the other often settles where all at once oscillate.
         "forward": (Sweep("forward", passes=sweeps), len(model.network.dyadic)),
@@ -127,8 +127,32 @@ def fixed_point(
     return replace(found, problem=None if found.reached else "; ".join(problems))
 
 
+def fixed_point_of(
+    simulation: Simulation,
+    x: Tensor,
+    target: Tensor | None = None,
+    *,
+    sweeps: int = SWEEPS,
+    residual: float = RESIDUAL,
+    watch: Watch | None = None,
+) -> FixedPoint:
+    """Finds the `fixed_point` of a simulation's model under its rule, loss and faults."""
+    return fixed_point(
+        simulation.model,
+        x,
+        target,
+        rule=simulation.rule,
+        loss=simulation.loss,
+        faults=simulation.faults,
+        seed=simulation.seed,
+        sweeps=sweeps,
+        residual=residual,
+        watch=watch,
+    )
+
+
 def exact_copy(model: Model) -> Model:
-    """The same network and weights in float64 on the CPU."""
+    """Copies the network and its weights to float64 on the CPU."""
     copy = Model(model.network, dtype=torch.float64, device="meta")
     weights = {
         name: value.detach().to("cpu", torch.float64, copy=True)
@@ -182,7 +206,7 @@ def _moving(before: _States, after: _States, residual: float) -> str:
 
 def _iterate(
     simulation: Simulation,
-    order: Order,
+    order: _Order,
     ticks: int,
     sweeps: int,
     residual: float,

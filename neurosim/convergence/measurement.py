@@ -1,8 +1,4 @@
-"""How one inference converges to the exact fixed point, against time, wakes and messages.
-
-`Measurement` drives a simulation tick by tick and hands out records (plain dictionaries);
-`measure_convergence` does it all at once.
-"""
+"""How one inference converges to the exact fixed point, against time, wakes and messages."""
 
 from __future__ import annotations
 
@@ -18,19 +14,20 @@ from torch import Tensor
 
 from neurosim.base import DivergenceError, check_counts, check_positive
 from neurosim.convergence import verdict
-from neurosim.convergence.fixedpoint import RESIDUAL, SWEEPS, FixedPoint, exact_copy, fixed_point
+from neurosim.convergence.fixedpoint import RESIDUAL, SWEEPS, FixedPoint, exact_copy, fixed_point_of
 from neurosim.convergence.verdict import Verdict
 from neurosim.dynamics import contrastive_hebbian, current_mean
 from neurosim.measures import alpha_objective, gradients, metrics
 from neurosim.simulation import Simulation
 
-Record = dict[str, Any]
+ConvergenceRecord = dict[str, Any]  # as it is written: see `InferenceMeasurement.run`
 TOLERANCE = 1e-2
-SKETCH = 512  # values per population and kind in which a recurrence is looked for
-MEMORY = 1000  # ticks of them
+_KINDS = ("mean", "difference")
+_SKETCH = 512  # values per population and kind in which a recurrence is looked for
+_REMEMBERED = 1000  # ticks of them
 
 
-class Arrival(NamedTuple):
+class Onset(NamedTuple):
     """When something came about for good: simulated time, wakes and messages; None for never."""
 
     time: float | None = None
@@ -42,8 +39,8 @@ class Arrival(NamedTuple):
 class Convergence:
     """What a measurement found.
 
-    ``records`` are those of `Measurement.run`. ``arrivals``, by population name and ``""`` for the
-    network, say from when on the distance of the mean and of the difference stays within
+    ``records`` are those of `InferenceMeasurement.run`. ``arrivals``, by population name and ``""``
+    for the network, say from when on the distance of the mean and of the difference stays within
     ``tolerance``, and never before the difference has arrived there; ``mean_arrivals`` and
     ``difference_arrivals`` say it of one of the two, ``reach`` when the difference arrived.
     ``residual_floor`` is the median of the total residual over the last third of the record.
@@ -52,16 +49,16 @@ class Convergence:
     it did.
     """
 
-    records: tuple[Record, ...]
+    records: tuple[ConvergenceRecord, ...]
     reference: FixedPoint
     tolerance: float
     verdict: Verdict
     reason: str
     residual_floor: float
-    arrivals: dict[str, Arrival]
-    mean_arrivals: dict[str, Arrival]
-    difference_arrivals: dict[str, Arrival]
-    reach: dict[str, Arrival]
+    arrivals: dict[str, Onset]
+    mean_arrivals: dict[str, Onset]
+    difference_arrivals: dict[str, Onset]
+    reach: dict[str, Onset]
     reference_alignment: gradients.Alignment | None
     error: DivergenceError | None = None
 
@@ -89,18 +86,8 @@ def measure_convergence(
 
     Raises InputError for wrong shapes, ConfigurationError for options that do not fit.
     """
-    reference = fixed_point(
-        simulation.model,
-        x,
-        target,
-        rule=simulation.rule,
-        loss=simulation.loss.kind,
-        faults=simulation.faults,
-        seed=simulation.seed,
-        sweeps=sweeps,
-        residual=residual,
-    )
-    measurement = Measurement(
+    reference = fixed_point_of(simulation, x, target, sweeps=sweeps, residual=residual)
+    measurement = InferenceMeasurement(
         simulation, x, target, reference=reference, every=every, tolerance=tolerance
     )
     for _ in measurement.run():
@@ -108,8 +95,8 @@ def measure_convergence(
     return measurement.result()
 
 
-class Measurement:
-    """One inference of ``simulation``, measured against ``reference``, the fixed point of the same
+class InferenceMeasurement:
+    """Measures one inference of ``simulation`` against ``reference``, the fixed point of the same
     inputs and targets. The simulation's own probes do not record."""
 
     def __init__(
@@ -126,12 +113,12 @@ class Measurement:
         check_positive(tolerance=tolerance)
         self.simulation, self.reference = simulation, reference
         self.every, self.tolerance = every, tolerance
-        self.records: list[Record] = []
+        self.records: list[ConvergenceRecord] = []
         self.error: DivergenceError | None = None
         self._x, self._target = x, target
-        self._norms: dict[str, list[float]] = {"mean": [], "difference": []}
-        self._sketches: deque[Tensor] = deque(maxlen=MEMORY)
-        self._exact = {kind: _norms(getattr(reference, kind)) for kind in ("mean", "difference")}
+        self._norms: dict[str, list[float]] = {kind: [] for kind in _KINDS}
+        self._sketches: deque[Tensor] = deque(maxlen=_REMEMBERED)
+        self._exact = {kind: _norms(getattr(reference, kind)) for kind in _KINDS}
         self._back_propagation = self._autograd()
 
     def _autograd(self) -> dict[str, Tensor] | None:
@@ -144,7 +131,7 @@ class Measurement:
             exact_copy(model), self.simulation.loss, x, target, self.simulation.state.damage
         )
 
-    def run(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+    def run(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[ConvergenceRecord]:
         """Runs to the end of the schedule and yields the records; stops once ``interrupted()``.
 
         A record holds ``tick``, ``time``, the counts (``wakes``, ``messages``, …), and of the whole
@@ -181,19 +168,19 @@ class Measurement:
         for cell in self.simulation.state.cells:
             for slot in (cell.plus, cell.minus):
                 flat = slot.value.flatten()
-                parts.append(flat[:: max(1, -(-len(flat) // SKETCH))].double())
+                parts.append(flat[:: max(1, -(-len(flat) // _SKETCH))].double())
         self._sketches.append(torch.cat(parts).cpu())
 
-    def _record(self, tick: int) -> Record:
+    def _record(self, tick: int) -> ConvergenceRecord:
         simulation = self.simulation
         state, rule, nudge = simulation.state, simulation.rule, simulation.nudge
         counts = asdict(simulation.counts)
-        record: Record = {"tick": tick, "time": tick * simulation.schedule.tick}
+        record: ConvergenceRecord = {"tick": tick, "time": tick * simulation.schedule.tick}
         record |= {"messages": simulation.counts.messages} | counts
         residual, reach = metrics.residual(state, rule, nudge), metrics.reach(state)
         distance = self._distances()
         names = ["", *reach]
-        by_name: dict[str, Record] = {
+        by_name: dict[str, ConvergenceRecord] = {
             name: {
                 "residual_mean": residual.mean[name],
                 "residual_difference": residual.difference[name],
@@ -218,8 +205,8 @@ class Measurement:
 
     def _distances(self) -> dict[str, dict[str, float | None]]:
         """‖s − s*‖ / ‖s*‖ by kind and population; notes the norms of the states in passing."""
-        squares: dict[str, list[tuple[float, float]]] = {"mean": [], "difference": []}
-        result: dict[str, dict[str, float | None]] = {"mean": {}, "difference": {}}
+        squares: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _KINDS}
+        result: dict[str, dict[str, float | None]] = {kind: {} for kind in _KINDS}
         for cell in self.simulation.state.cells:
             mean = current_mean(cell, self.simulation.rule)
             difference = cell.difference.tensor
@@ -240,13 +227,10 @@ class Measurement:
                 result[kind][""] = _ratio(step, self._exact[kind][""])
         return result
 
-    def _angles(self, local: dict[str, Tensor]) -> dict[str, Record]:
+    def _angles(self, local: dict[str, Tensor]) -> dict[str, ConvergenceRecord]:
         """Against both references, by parameter and in total (``""``)."""
-        references = {
-            "gradient": self._back_propagation,
-            "fixed_point": self.reference.gradients,
-        }
-        result: dict[str, Record] = {name: {} for name in ("", *local)}
+        references = {"gradient": self._back_propagation, "fixed_point": self.reference.gradients}
+        result: dict[str, ConvergenceRecord] = {name: {} for name in ("", *local)}
         for kind, reference in references.items():
             found = {} if reference is None else gradients.alignment(local, reference)
             for name, record in result.items():
@@ -257,17 +241,18 @@ class Measurement:
     # ---- the result ----------------------------------------------------------------------------
 
     def result(self) -> Convergence:
-        """What the records so far come to."""
+        """Says what the records so far come to."""
         residuals = [_worst(record, "residual") for record in self.records]
         conclusion, reason = self._verdict(residuals)
         names = ["", *self.records[0]["populations"]]
-        tables: dict[str, dict[str, Arrival]] = {}
-        for key, kinds in {
-            "arrivals": ("mean", "difference"),
-            "mean_arrivals": ("mean",),
-            "difference_arrivals": ("difference",),
-        }.items():
-            tables[key] = {name: self._arrival(name, kinds) for name in names}
+        both, mean, difference = (
+            {name: self._within(name, kinds) for name in names}
+            for kinds in (_KINDS, _KINDS[:1], _KINDS[1:])
+        )
+        at_fixed_point = None
+        if self._back_propagation is not None and self.reference.gradients is not None:
+            found = gradients.alignment(self.reference.gradients, self._back_propagation)
+            at_fixed_point = found[""]
         return Convergence(
             tuple(self.records),
             self.reference,
@@ -275,22 +260,19 @@ class Measurement:
             conclusion,
             reason,
             verdict.residual_floor(residuals),
-            **tables,
+            arrivals=both,
+            mean_arrivals=mean,
+            difference_arrivals=difference,
             reach={name: self._reach(name) for name in names},
-            reference_alignment=self._reference_alignment(),
+            reference_alignment=at_fixed_point,
             error=self.error,
         )
 
-    def _reference_alignment(self) -> gradients.Alignment | None:
-        if self._back_propagation is None or self.reference.gradients is None:
-            return None
-        return gradients.alignment(self.reference.gradients, self._back_propagation)[""]
-
-    def _there(self, record: Record, name: str) -> bool:
+    def _there(self, record: ConvergenceRecord, name: str) -> bool:
         """Whether the difference has arrived at a population, or at all (``""``)."""
         return bool((record["populations"][name] if name else record)["reached"])
 
-    def _expected(self, record: Record, name: str) -> bool:
+    def _expected(self, record: ConvergenceRecord, name: str) -> bool:
         """The same, where it will ever arrive: without a target, or where the difference of the
         fixed point is zero, there is nothing to wait for."""
         if self._target is None:
@@ -301,10 +283,10 @@ class Measurement:
             for n in names
         )
 
-    def _arrival(self, name: str, kinds: Sequence[str]) -> Arrival:
+    def _within(self, name: str, kinds: Sequence[str]) -> Onset:
         """The first record from which on everything is within the tolerance to the end."""
 
-        def within(record: Record) -> bool:
+        def within(record: ConvergenceRecord) -> bool:
             values = record["populations"][name] if name else record
             distances = [values[f"distance_{kind}"] for kind in kinds]
             return self._expected(record, name) and all(
@@ -312,14 +294,14 @@ class Measurement:
             )
 
         if self.error is not None:
-            return Arrival()
+            return Onset()
         outside = [number for number, record in enumerate(self.records) if not within(record)]
         first = outside[-1] + 1 if outside else 0
-        return _arrival(self.records[first]) if first < len(self.records) else Arrival()
+        return _onset(self.records[first]) if first < len(self.records) else Onset()
 
-    def _reach(self, name: str) -> Arrival:
-        there = (_arrival(record) for record in self.records if self._there(record, name))
-        return next(there, Arrival())
+    def _reach(self, name: str) -> Onset:
+        there = (_onset(record) for record in self.records if self._there(record, name))
+        return next(there, Onset())
 
     def _verdict(self, residuals: Sequence[float]) -> tuple[Verdict, str]:
         last, tolerance = self.records[-1], self.tolerance
@@ -357,13 +339,13 @@ class Measurement:
         return f"the residual is small, but the distance to the fixed point is {distance:.2g}"
 
 
-def _arrival(record: Record) -> Arrival:
-    return Arrival(record["time"], record["wakes"], record["messages"])
+def _onset(record: ConvergenceRecord) -> Onset:
+    return Onset(record["time"], record["wakes"], record["messages"])
 
 
-def _worst(record: Record, what: str) -> float:
+def _worst(record: ConvergenceRecord, what: str) -> float:
     """The larger one of mean and difference; what is not a number counts as infinite."""
-    values = [float(record[f"{what}_{kind}"]) for kind in ("mean", "difference")]
+    values = [float(record[f"{what}_{kind}"]) for kind in _KINDS]
     return max(value if isfinite(value) else float("inf") for value in values)
 
 

@@ -22,17 +22,17 @@ LEAST = 6  # values that a tail must have for oscillation or growth to be seen i
 
 
 def tail(values: Sequence[float]) -> Floats:
-    """The last third, at least one value."""
+    """Takes the last third, at least one value."""
     return np.array(values[-max(1, len(values) // 3) :], dtype=np.float64)
 
 
 def residual_floor(residuals: Sequence[float]) -> float:
-    """The median over the last third of the record."""
+    """Takes the median over the last third of the record."""
     return float(np.median(tail(residuals)))
 
 
 def falls(residuals: Sequence[float]) -> bool:
-    """Whether the residual falls over the last third: the median of its later half is less than
+    """Says if the residual falls over the last third: the median of its later half is less than
     nine tenths of that of its earlier half."""
     last = tail(residuals)
     half = len(last) // 2
@@ -40,7 +40,7 @@ def falls(residuals: Sequence[float]) -> bool:
 
 
 def grows(norms: Sequence[float], reference: float | None) -> bool:
-    """Whether the states grow without bound: over the last third (at least six records) the median
+    """Says if the states grow without bound: over the last third (at least six records) the median
     norm of the later half is more than ten times that of the earlier half, and more than ten times
     the norm of the fixed point, if that is known. A norm past what a float64 can hold is enough."""
     last = tail(norms)
@@ -54,7 +54,7 @@ def grows(norms: Sequence[float], reference: float | None) -> bool:
 
 
 def recurs(states: Floats, rounding: float) -> int | None:
-    """The period after which the states (T, n), one row per tick, come back; None if they do not.
+    """Finds the period after which the states (T, n), a row per tick, come back; None if never.
 
     r(p) is the mean of ‖s_t − s_{t−p}‖² over t, divided by twice the variance of the s_t: 0 for
     states that come back after p ticks, 1 for independent ones. The period is the first p ≤ T/2

@@ -59,7 +59,7 @@ class Split:
                 f"not {images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
             )
         if standard is None:
-            check_finite(images)
+            _check_finite(images)
 
     def take(self, which: slice | Tensor) -> Tensor:
         """The images of a slice or of indices (B,), floating-point (B, *shape)."""
@@ -158,7 +158,7 @@ class Dataset:
         return self.train.limit(kept), self.train._part(slice(kept, None))
 
 
-def check_finite(images: Tensor) -> None:
+def _check_finite(images: Tensor) -> None:
     """Raises DataError with the index of the first image of (N, *shape) that is not finite."""
     bad = ~torch.isfinite(images).flatten(1).all(dim=1)
     if bool(bad.any()):

@@ -6,22 +6,17 @@ finite values, so that training need not look again.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import math
-import shlex
-import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from neurosim.base import ConfigurationError, DataError
 from neurosim.data.dataset import Dataset, Split, check_labels
-
-_Bytes = npt.NDArray[np.uint8]
+from neurosim.data.reading import AGAIN, Bytes, absent, fetching, opened
 
 _DIGITS_FILE = Path(__file__).parent / "digits.npz"
 _DIGITS_SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"
@@ -30,12 +25,14 @@ _IDX_LIMIT = 2**30
 
 
 def digits(*, dtype: torch.dtype = torch.float32) -> Dataset:
-    """The 1,797 handwritten digits that ship with the package, images (N, 1, 8, 8) in [0, 1].
+    """Reads the 1,797 handwritten digits that ship with the package, images (N, 1, 8, 8) in [0, 1].
 
     The published values 0 … 16 are divided by 16. Within each class, in the order of the file,
     every fifth image is for the test: 1,442 for training, 355 for the test, classes in the same
-    proportion; both keep the order of the file. Origin and licence: ``data/DIGITS.md``.
-    Raises DataError if the file is missing or not the one that was shipped.
+    proportion. Both splits keep the order of the file. Origin and licence: ``data/DIGITS.md``.
+
+    Raises:
+        DataError: if the file is missing or not the one that was shipped.
     """
     content = _read_verified(_DIGITS_FILE, _DIGITS_SHA256)
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -48,56 +45,54 @@ def digits(*, dtype: torch.dtype = torch.float32) -> Dataset:
 
 
 def mnist(root: str | Path, *, dtype: torch.dtype = torch.float32) -> Dataset:
-    """MNIST from its four IDX files in the folder ``root``, images (N, 1, 28, 28) in [0, 1].
+    """Reads MNIST from its four IDX files in the folder ``root``, images (N, 1, 28, 28) in [0, 1].
 
     Pixels are divided by 255, the papers' setting. Files may be packed (``.gz``) or not and be
     called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``. Data in the same form,
-    such as Fashion-MNIST, reads as well. Raises DataError, naming the file, if one is missing,
-    damaged or does not fit the others.
+    such as Fashion-MNIST, reads as well.
+
+    Raises:
+        DataError: naming the file, if one is missing, damaged or does not fit the others.
     """
     train, test = (_mnist_part(Path(root), part, dtype) for part in ("train", "t10k"))
     return Dataset("mnist", train, test, classes=10)
 
 
-def read_idx(path: str | Path, ndim: int) -> _Bytes:
-    """The unsigned bytes of an IDX file with ``ndim`` dimensions; ``.gz`` is unpacked.
+def read_idx(path: str | Path, ndim: int) -> Bytes:
+    """Reads the unsigned bytes of an IDX file with ``ndim`` dimensions; ``.gz`` is unpacked.
 
     IDX: two zero bytes, the type (8 for unsigned bytes), the number of dimensions, each
     dimension as a big-endian 32-bit number, then the values, the last dimension fastest. Reads
     at most one byte more than the header announces, and refuses headers that announce more than
-    1 GiB. Raises DataError if the file cannot be read or is not exactly that.
+    1 GiB.
+
+    Raises:
+        DataError: if the file cannot be read or is not exactly that.
     """
-    path, again = Path(path), "download or copy it again"
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            header = file.read(4 + 4 * ndim)
-            magic = bytes((0, 0, 8, ndim))
-            if header[:4] != magic:
-                raise DataError(
-                    f"{path}: not an IDX file of bytes with {ndim} dimension(s): starts with "
-                    f"'{header[:4].hex(' ')}', not '{magic.hex(' ')}'; {again}"
-                )
-            if len(header) < 4 + 4 * ndim:
-                raise DataError(f"{path}: truncated within its header; {again}")
-            shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
-            size = math.prod(shape)
-            if not 1 <= size <= _IDX_LIMIT:
-                raise DataError(f"{path}: announces {shape}, not 1 to {_IDX_LIMIT} bytes; {again}")
-            # The byte too many also makes gzip check its own checksum at the end.
-            content = file.read(size + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        hint = "or remove .gz from its name if it is already unpacked"
-        raise DataError(f"{path}: not an intact gzip file ({error}); {again}, {hint}") from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read: {reason}; check name and permissions") from error
+    path = Path(path)
+    with opened(path) as file:
+        header = file.read(4 + 4 * ndim)
+        magic = bytes((0, 0, 8, ndim))
+        if header[:4] != magic:
+            raise DataError(
+                f"{path}: not an IDX file of bytes with {ndim} dimension(s): starts with "
+                f"'{header[:4].hex(' ')}', not '{magic.hex(' ')}'; {AGAIN}"
+            )
+        if len(header) < 4 + 4 * ndim:
+            raise DataError(f"{path}: truncated within its header; {AGAIN}")
+        shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
+        size = math.prod(shape)
+        if not 1 <= size <= _IDX_LIMIT:
+            raise DataError(f"{path}: announces {shape}, not 1 to {_IDX_LIMIT} bytes; {AGAIN}")
+        # The byte too many also makes gzip check its own checksum at the end.
+        content = file.read(size + 1)
     if len(content) != size:
         problem = f"truncated to {len(content)}" if len(content) < size else "trailing"
-        raise DataError(f"{path}: {problem} bytes, {shape} = {size} announced; {again}")
+        raise DataError(f"{path}: {problem} bytes, {shape} = {size} announced; {AGAIN}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _split(pixels: _Bytes, labels: _Bytes, scale: int, dtype: torch.dtype) -> Split:
+def _split(pixels: Bytes, labels: Bytes, scale: int, dtype: torch.dtype) -> Split:
     """Gray images (N, H, W) and labels (N,) as a split with images (N, 1, H, W) / scale."""
     if not dtype.is_floating_point:
         raise ConfigurationError(f"images need a floating-point dtype, not {dtype}")
@@ -141,8 +136,5 @@ def _find_idx(root: Path, stem: str, ndim: int) -> Path:
     for name in names:
         if (root / name).is_file():
             return root / name
-    raise DataError(
-        f"{root}: {'' if root.is_dir() else 'no such folder, so '}none of {', '.join(names)}; put "
-        "MNIST's four IDX files there or give the folder that has them, or fetch them: "
-        f"neurosim download mnist --root {shlex.quote(str(root))}"
-    )
+    how = fetching("mnist", root)
+    raise absent(root, f"none of {', '.join(names)}", "MNIST's four IDX files", how)

@@ -1,9 +1,11 @@
 """YAML files with a line for every value."""
 
 from neurosim.documents.document import COMMAND_LINE, Document, NodePath
+from neurosim.documents.schemas import by_key
 
 __all__ = [
     "COMMAND_LINE",
     "Document",
     "NodePath",
+    "by_key",
 ]

@@ -8,17 +8,15 @@ is walked along with the document.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, RootModel, Tag, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ValidationError
 
 from neurosim.base import DocumentError, Problem, did_you_mean, nearest, shorten
+from neurosim.documents.schemas import LEAF, Schema, Schemas
 from neurosim.documents.yaml import Document, NodePath, describe, resolve_plain
 
 M = TypeVar("M", bound=BaseModel)
@@ -43,7 +41,6 @@ _EXPECTED = {
 _TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 _NOT_FINITE = {"inf": ".inf", "infinity": ".inf", "-inf": "-.inf", "nan": ".nan"}
-_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'")
 
 # What a value must be, with the bound in braces.
 _BOUNDS = {
@@ -78,143 +75,10 @@ def parse(model: type[M], document: Document, context: dict[str, Any] | None = N
             return model.model_validate(document.value, context=context)
         return model.model_validate_json(text, context=context)
     except ValidationError as error:
-        findings = [_finding(model, document, dict(details)) for details in error.errors()]
+        schemas = Schemas(model)
+        findings = [_finding(schemas, document, details) for details in error.errors()]
     problems = {problem for finding in _merge(findings) for problem in finding.problems(document)}
     raise DocumentError(sorted(problems, key=lambda p: (p.file != document.file, *astuple(p))))
-
-
-# ---- the model ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What an annotation stands for, as far as it decides what pydantic puts into a location."""
-
-    kind: Literal["model", "list", "tuple", "dict", "tagged", "union", "some", "leaf"]
-    model: type[BaseModel] | None = None
-    parts: tuple[Any, ...] = ()  # annotations of the items, the values, the members
-    discriminator: Any = None  # a name, or a function
-
-
-_LEAF = _Shape("leaf")
-
-
-def _shape(annotation: Any, metadata: tuple[Any, ...] = ()) -> _Shape:
-    """The shape of an annotation, without Annotated, Optional, aliases and root models."""
-    while True:
-        origin = get_origin(annotation)
-        if hasattr(annotation, "__value__"):  # type X = ...
-            annotation = annotation.__value__
-        elif origin is Annotated:
-            annotation, *extra = get_args(annotation)
-            metadata = (*metadata, *extra)
-        elif origin in (Union, UnionType):
-            members = tuple(member for member in get_args(annotation) if member is not NoneType)
-            if len(members) == 1:
-                annotation = members[0]
-                continue
-            # Field(discriminator="kind") and Discriminator(...) both have the attribute.
-            found = [getattr(data, "discriminator", None) for data in metadata]
-            key = next(filter(None, found), None)
-            key = getattr(key, "discriminator", key)
-            return _Shape("tagged" if key else "union", None, members, key)
-        elif isinstance(annotation, type) and issubclass(annotation, RootModel):
-            metadata = (annotation.model_fields["root"],)
-            annotation = metadata[0].annotation
-        else:
-            break
-    arguments = get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        annotation.model_rebuild(raise_errors=False)  # it may name models defined after it
-        return _Shape("model", annotation)
-    if not isinstance(origin, type) or not arguments:
-        return _LEAF
-    if issubclass(origin, tuple) and arguments[-1] is not Ellipsis:
-        return _Shape("tuple", None, arguments)
-    if issubclass(origin, Mapping):
-        return _Shape("dict", None, (arguments[-1],))
-    return _Shape("list", None, arguments[:1]) if issubclass(origin, Iterable) else _LEAF
-
-
-def _names(name: str, info: FieldInfo) -> list[str]:
-    """How a field is written in a document."""
-    alias = info.validation_alias or info.alias
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    return [choice for choice in choices if isinstance(choice, str)] or [name]
-
-
-def _keys(shape: _Shape) -> list[str]:
-    """The keys that a mapping of this shape may have."""
-    if shape.kind in ("tagged", "union", "some"):
-        return list(dict.fromkeys(key for part in shape.parts for key in _keys(_shape(part))))
-    fields = shape.model.model_fields.items() if shape.model else ()
-    return [key for name, info in fields for key in _names(name, info)]
-
-
-def _child(shape: _Shape, part: str | int) -> _Shape:
-    """The shape of the item, value or field ``part`` of something of this shape."""
-    if shape.kind in ("list", "dict"):
-        return _shape(shape.parts[0])
-    if shape.kind == "tuple" and isinstance(part, int) and part < len(shape.parts):
-        return _shape(shape.parts[part])
-    if shape.kind == "some":
-        children = (_child(_shape(member), part) for member in shape.parts)
-        return next((child for child in children if child.kind != "leaf"), _LEAF)
-    for name, info in shape.model.model_fields.items() if shape.model else ():
-        if part in (name, *_names(name, info)):
-            return _shape(info.annotation, (info,))
-    return _LEAF
-
-
-def _tags(annotation: Any, discriminator: Any) -> list[str]:
-    """The tags that lead to this member of a tagged union."""
-    if get_origin(annotation) is Annotated:
-        tags = [data.tag for data in get_args(annotation) if isinstance(data, Tag)]
-        if tags:
-            return tags
-    shape = _shape(annotation)
-    if shape.kind in ("tagged", "union"):
-        return [tag for member in shape.parts for tag in _tags(member, discriminator)]
-    info = shape.model.model_fields.get(discriminator) if shape.model else None
-    if info is None:
-        return []
-    literal: Any = info.annotation
-    while hasattr(literal, "__value__"):
-        literal = literal.__value__
-    return [str(getattr(value, "value", value)) for value in get_args(literal)]
-
-
-def _some(members: Sequence[Any]) -> _Shape:
-    return _shape(members[0]) if len(members) == 1 else _Shape("some", None, tuple(members))
-
-
-def _all_tags(shape: _Shape) -> list[str]:
-    """The tags of a tagged union; none for anything else."""
-    found = [_tags(member, shape.discriminator) for member in shape.parts if shape.discriminator]
-    return [tag for tags in found for tag in tags]
-
-
-def _tagged_member(shape: _Shape, tag: str | int) -> _Shape | None:
-    """The member of a tagged union that ``tag`` leads to."""
-    found = [m for m in shape.parts if str(tag) in _tags(m, shape.discriminator)]
-    return _some(found) if found else None
-
-
-def _labelled_member(shape: _Shape, label: str) -> _Shape:
-    """The member of a plain union that pydantic calls ``label``, e.g. ``function-after[f(), M]``.
-
-    The labels are for people, so this is a guess; where it fails, any member may be meant.
-    """
-    words = {"list": "list", "tuple": "tuple", "dict": "dict", "tagged": "tagged-union"}
-    found = []
-    for member in shape.parts:
-        inner = _shape(member)
-        word = inner.model.__name__ if inner.model else words.get(inner.kind)
-        if word == label:
-            return inner
-        if word and re.search(rf"\b{re.escape(word)}\b", label):
-            found.append(member)
-    return _some(found or shape.parts)
 
 
 # ---- the errors --------------------------------------------------------------------------------
@@ -225,35 +89,36 @@ class _Place:
     """Where the location of a pydantic error leads to."""
 
     path: NodePath  # in the document, as far as it exists there
-    shape: _Shape
+    schema: Schema
     unions: tuple[tuple[NodePath, str], ...]  # the plain unions passed, with the member's label
 
 
-def _follow(model: type[BaseModel], value: Any, location: Sequence[str | int]) -> _Place:
+def _follow(schemas: Schemas, value: Any, location: Sequence[str | int]) -> _Place:
     path: NodePath = ()
-    shape = _shape(model)
+    schema = schemas.root
     unions: list[tuple[NodePath, str]] = []
     inside = True  # false once a validator has moved us off the document
-    for part in location:
-        if shape.kind == "tagged" and (member := _tagged_member(shape, part)):
-            shape = member
+    for number, part in enumerate(location, 1):
+        if member := schemas.tagged(schema, part):
+            schema = member
             continue
-        if shape.kind == "union" and isinstance(part, str):
+        if schema["type"] == "union" and isinstance(part, str):
+            # The label only groups the errors of one member: it is made for people.
             unions.append((path, part))
-            shape = _labelled_member(shape, part)
+            schema = schemas.member(schema, value if inside and number < len(location) else None)
             continue
-        known = _child(shape, part)
+        known = schemas.child(schema, part)
         try:
             inside = inside and not isinstance(value, str)
             value = value[part] if inside else None
         except (LookupError, TypeError):
-            # Of a shape we do not know, this may be a tag or a label: then we have not moved.
-            if shape.kind == "leaf":
+            # Of a schema we do not know, this may be a tag or a label: then we have not moved.
+            if schema is LEAF:
                 continue
             inside = False
         path = (*path, part) if inside else path
-        shape = known
-    return _Place(path, shape, tuple(unions))
+        schema = known
+    return _Place(path, schema, tuple(unions))
 
 
 @dataclass(frozen=True)
@@ -295,32 +160,33 @@ class _Finding:
         return ""
 
 
-def _finding(model: type[BaseModel], document: Document, error: Any) -> _Finding:
+def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
     """One error of pydantic in our words."""
     kind, location, given = error["type"], error["loc"], error["input"]
     context = error.get("ctx", {})
     at_key = location[-1:] == ("[key]",)
     parent = at_key or kind in ("missing", "extra_forbidden")
-    place = _follow(model, document.value, location[:-1] if parent else location)
+    place = _follow(schemas, document.value, location[:-1] if parent else location)
+    schema, last = place.schema, location[-1] if location else ""
     make = partial(_Finding, place.path, place.path, place.unions, at_key=at_key)
 
-    if kind == "missing" and isinstance(location[-1], int):  # an item of a list of fixed length
-        return make(f"needs {location[-1] + 1} items, got {len(given)}")
+    if kind == "missing" and isinstance(last, int):  # an item of a list of fixed length
+        return make(f"needs {last + 1} items, got {len(given)}")
     if kind == "missing":
-        return make(f"needs the key {location[-1]!r}")
+        return make(f"needs the key {last!r}")
     if kind == "extra_forbidden":
-        key, keys = str(location[-1]), _keys(place.shape)
-        elsewhere = getattr(place.shape.model, "elsewhere", {})
-        message = _unknown_key(key, keys, elsewhere)
-        return replace(make(message, at_key=True), point=(*place.path, key))
+        elsewhere = getattr(schema.get("cls"), "elsewhere", {})
+        message = _unknown_key(last, schemas.keys(schema), elsewhere)
+        return replace(make(message, at_key=True), point=(*place.path, last))
     if at_key and kind == "literal_error":  # of a mapping whose keys are some words
-        key, keys = str(location[-2]), _quoted(context["expected"])
-        return replace(make(_unknown_key(key, keys, {})), path=place.path[:-1])
+        above = _follow(schemas, document.value, location[:-2])
+        message = _unknown_key(location[-2], schemas.words_of_keys(above.schema))
+        return replace(make(message), path=above.path)
     if kind == "union_tag_not_found":
-        key, tags = _key_of(context), _all_tags(place.shape)
-        return make(f"needs a {key!r}: one of {', '.join(tags)}" if tags else f"needs a {key!r}")
+        key, tags = schemas.key(schema), schemas.tags(schema)
+        return make(f"needs a {key!r}: one of {', '.join(tags)}")
     if kind == "union_tag_invalid":
-        key, tags = _key_of(context), _quoted(context["expected_tags"])
+        key, tags = schemas.key(schema), schemas.tags(schema)
         tag = given.get(key, context["tag"]) if isinstance(given, dict) else context["tag"]
         hint = did_you_mean(str(tag), tags) or f"; it is one of {', '.join(tags)}"
         message = f"unknown {key} {shorten(tag) if isinstance(tag, str) else describe(tag)}{hint}"
@@ -332,16 +198,14 @@ def _finding(model: type[BaseModel], document: Document, error: Any) -> _Finding
     if isinstance(raised, Exception):
         return make(str(raised))
     if kind in ("literal_error", "enum"):
-        text = context["expected"]
-        choices = {word: repr(word) for word in _quoted(text)}
-        all_text = not _QUOTED.sub("", text).strip(" ,or")
-        expected = tuple(choices.values()) if all_text else (text,)
-        return make(expected=expected, choices=choices, got=given)
+        words = schemas.words(schema)
+        choices = {word: repr(word) for word in words if isinstance(word, str)}
+        return make(expected=tuple(map(repr, words)), choices=choices, got=given)
     if kind in _EXPECTED:
         return make(expected=(_EXPECTED[kind],), got=given)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        choices = {t: f"{{{place.shape.discriminator}: {t}}}" for t in _all_tags(place.shape)}
-        return make(expected=(_mapping_of(place.shape),), choices=choices, got=given)
+        choices = {tag: f"{{{schemas.key(schema)}: {tag}}}" for tag in schemas.tags(schema)}
+        return make(expected=(_mapping(schemas, schema),), choices=choices, got=given)
     message = error["msg"].replace("Input should", "must")
     if kind in _BOUNDS:
         got = shorten(given) if isinstance(given, str) else describe(given).split(" (")[0]
@@ -349,16 +213,6 @@ def _finding(model: type[BaseModel], document: Document, error: Any) -> _Finding
         bounds = {k: f"{v:g}" if v in (0.0, 1.0) else v for k, v in context.items()}
         message = _BOUNDS[kind].format_map({"got": got} | bounds)
     return make(f"the key {message}" if at_key else message)
-
-
-def _key_of(context: dict[str, Any]) -> str:
-    """The key that tells the members of a union apart; a function is named after it."""
-    return str(context["discriminator"]).strip("'()").rpartition("_")[2]
-
-
-def _quoted(text: str) -> list[str]:
-    """The words of ``'a', 'b' or 'c'``."""
-    return [word[1:-1] for word in _QUOTED.findall(text)]
 
 
 def _is_number(text: str) -> bool:
@@ -369,8 +223,8 @@ def _is_number(text: str) -> bool:
         return True
 
 
-def _unknown_key(key: str, known: list[str], elsewhere: Mapping[str, str]) -> str:
-    if owner := elsewhere.get(key):
+def _unknown_key(key: str, known: list[str], elsewhere: Mapping[str, str] | None = None) -> str:
+    if owner := (elsewhere or {}).get(key):
         return f"{key!r} belongs to {owner}"
     hint = did_you_mean(key, known)
     if ":" in key and key.partition(":")[0] in known:
@@ -380,10 +234,11 @@ def _unknown_key(key: str, known: list[str], elsewhere: Mapping[str, str]) -> st
     return f"unknown key {shorten(key)}{hint}"
 
 
-def _mapping_of(shape: _Shape) -> str:
-    if shape.kind == "tagged" and isinstance(shape.discriminator, str):
-        return f"a mapping with a {shape.discriminator!r}"
-    keys = _keys(shape)
+def _mapping(schemas: Schemas, schema: Schema) -> str:
+    """What a mapping must look like."""
+    if key := schemas.key(schema):
+        return f"a mapping with a {key!r}"
+    keys = schemas.keys(schema)
     names = ", ".join(map(repr, keys[:6])) + (", …" if len(keys) > 6 else "")
     return f"a mapping with {names}" if keys else "a mapping"
 

@@ -36,29 +36,10 @@ _CONSTANTS = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
 }
 _INFINITY_NAN = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
-# What PyYAML says (its context and its problem), whether to point to the context, and what helps.
-_ADVICE = (
-    ("mapping values are not allowed", False,
-     "a ':' cannot stand here; put text that holds ': ' into quotes, and check the indentation"),
-    ("found character '\\t'", False, "a tab cannot stand here; indent with spaces"),
-    ("that cannot start any token", False,
-     "text cannot start with this character; put it into quotes"),
-    ("could not find expected ':'", True,
-     "this is neither 'key: value' nor a '- ' list item; add the ':', or check the indentation"),
-    ("quoted scalar found unexpected", True, "this quoted text is not closed; add the other quote"),
-    ("unknown escape character", False,
-     "unknown escape; put text with backslashes into single quotes"),
-    ("scanning an a", True, "anchors '&' and aliases '*' are not supported; put text into quotes"),
-    ("expected ',' or '}'", False, "add ',' or '}': the '{' of line {} is not closed"),
-    ("expected ',' or ']'", False, "add ',' or ']': the '[' of line {} is not closed"),
-    ("expected <block end>", False,
-     "this does not continue what is above; check the indentation, the '- ' of lists and quotes"),
-    ("expected '<document start>'", False,
-     "this does not continue what is above; check the indentation, the '- ' of lists and quotes"),
-    ("expected the node content", False, "a value is missing here; write one, or null"),
-    ("incompatible YAML document", False, "this %YAML version is unknown; remove the line"),
-    ("tag", True, "explicit tags are not supported; remove the '!...'"),
-)  # fmt: skip
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_NOT_CONTINUED = (
+    "this does not continue what is above; check the indentation, the '- ' of lists and quotes"
+)
 
 
 class Mark(NamedTuple):
@@ -134,7 +115,8 @@ def loads(text: str, file: str) -> Document:
     except DocumentError:
         raise
     except yaml.MarkedYAMLError as error:
-        fail(*_explain(error, file))
+        mark, advice = _explain(error, text)
+        fail(Mark(file, mark.line + 1, mark.column + 1), advice)
     except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF" and on absurd %YAML versions
         fail(composer.here(), "a number in an escape or directive is out of range; correct it")
     return Document(file, value, composer.marks)
@@ -360,18 +342,42 @@ def mark_at(before: str, file: str) -> Mark:
     return Mark(file, len(breaks) + 1, len(before) - (breaks[-1] if breaks else 0) + 1)
 
 
-def _explain(error: yaml.MarkedYAMLError, file: str) -> tuple[Mark, str]:
-    """What PyYAML could not read, in words that say what to do, and where."""
-    said = f"{error.context or ''} {error.problem or ''}"
-    start, place = error.context_mark, error.problem_mark or error.context_mark
-    for fragment, at_start, advice in _ADVICE:
-        if fragment in said:
-            place = (start if at_start else None) or place
-            message = advice.replace(
-                "line {}", f"line {start.line + 1}" if start else "a line above"
-            )
-            break
-    else:
-        message = f"not valid YAML here ({error.problem}); put text with special signs into quotes"
-    line, column = (place.line + 1, place.column + 1) if place else (1, 1)
-    return Mark(file, line, column), message
+def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
+    """What to do about text that PyYAML cannot read, and the mark of the place.
+
+    By the marks of the error and the characters that stand there.
+    """
+    place: Any = error.problem_mark or error.context_mark
+    start: Any = error.context_mark or place  # of what is not complete at the place
+    first, here = text[start.index : start.index + 1], text[place.index : place.index + 1]
+    if error.context_mark is None and isinstance(error, yaml.scanner.ScannerError):
+        advice = "put text that holds ': ' into quotes, and check the indentation"
+        return place, {
+            "\t": "a tab cannot stand here; indent with spaces",
+            ":": f"a ':' cannot stand here; {advice}",
+            "-": "a '-' cannot stand here; put it into a line of its own, or into quotes",
+            "?": "a '?' cannot stand here; put text that begins with it into quotes",
+        }.get(here, "text cannot start with this character; put it into quotes")
+    if error.context_mark is None:
+        if here == "%":
+            return place, "this %YAML version is unknown; remove the line"
+        return place, _NOT_CONTINUED
+    if first in ("&", "*"):
+        return start, "anchors '&' and aliases '*' are not supported; put text into quotes"
+    if first == "!":
+        return start, "explicit tags are not supported; remove the '!...'"
+    if isinstance(error, yaml.parser.ParserError):
+        if first in ("[", "{"):
+            closing, line = "]}"["[{".index(first)], start.line + 1
+            return place, f"add ',' or '{closing}': the '{first}' of line {line} is not closed"
+        missing = start.index == place.index
+        return place, "a value is missing here; write one, or null" if missing else _NOT_CONTINUED
+    quoted = _QUOTED.match(text, start.index)
+    if first in ("'", '"') and not (quoted and quoted.end() <= place.index):
+        if first == '"' and re.search(r"\\[xuU]?$", text[: place.index]):
+            return place, "unknown escape; put text with backslashes into single quotes"
+        return start, "this quoted text is not closed; add the other quote"
+    if first in ("|", ">", "%"):
+        return place, "not valid YAML here; put text with special signs into quotes"
+    advice = "add the ':', or check the indentation"
+    return start, f"this is neither 'key: value' nor a '- ' list item; {advice}"

@@ -1,18 +1,39 @@
-"""Training: batches, weight updates, evaluation, checkpoints."""
+"""Training: batches, weight updates, evaluation, events and their listeners, checkpoints."""
 
 from neurosim.learning.checkpoint import load_state, load_weights, save_state
-from neurosim.learning.memory import Memory, Optimizer, check_memory, estimate
+from neurosim.learning.evaluation import Evaluation
+from neurosim.learning.events import (
+    EndEvent,
+    EpochEvent,
+    EvaluationEvent,
+    Listener,
+    ListenerChoice,
+    Listeners,
+    StartEvent,
+    StepEvent,
+    TraceEvent,
+    TrainingEvent,
+)
+from neurosim.learning.memory import Memory, check_memory, estimate
 from neurosim.learning.optimizers import LearningRate, OptimizerChoice
-from neurosim.learning.trainer import Evaluation, Event, Trainer, TrainingPlan
+from neurosim.learning.trainer import Trainer, TrainingPlan
 
 __all__ = [
+    "EndEvent",
+    "EpochEvent",
     "Evaluation",
-    "Event",
+    "EvaluationEvent",
     "LearningRate",
+    "Listener",
+    "ListenerChoice",
+    "Listeners",
     "Memory",
-    "Optimizer",
     "OptimizerChoice",
+    "StartEvent",
+    "StepEvent",
+    "TraceEvent",
     "Trainer",
+    "TrainingEvent",
     "TrainingPlan",
     "check_memory",
     "estimate",

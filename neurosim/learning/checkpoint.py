@@ -62,7 +62,7 @@ def save_state(path: Path, tree: Any) -> None:
 
 
 def load_state(path: Path) -> Any:
-    """The tree that `save_state` wrote. Raises DataError for a missing or damaged file."""
+    """Reads the tree that `save_state` wrote. Raises DataError for a missing or damaged file."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Literal
 
 from neurosim.base import ConfigurationError, gigabytes
-from neurosim.learning.trainer import EVALUATION_BATCH
+from neurosim.learning.evaluation import EVALUATION_BATCH
+from neurosim.learning.optimizers import OptimizerChoice
 from neurosim.maths import ROUNDED, Conv2d
 from neurosim.simulation import Simulation
 from neurosim.tensors import Dimensions, count_bytes
 
-COPIES: dict[str, int] = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
-Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
+Learning = OptimizerChoice | str | None  # by what, or its name; None for inferences alone
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,14 @@ class Memory:
         return sum(asdict(self).values())
 
 
-def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = None) -> Memory:
-    """Returns what inferences of ``batch`` samples need, and learning if there is an ``optimizer``.
+def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> Memory:
+    """Estimates what inferences of ``batch`` samples need, and learning with an ``optimizer``.
 
     Read off the simulation's own arrays as they are when everything is in use; an upper bound, as
     arrays that are equal are shared. The simulation may be on the device "meta".
     """
     model, state, rule = simulation.model, simulation.state, simulation.rule
+    moments = 0 if optimizer is None else OptimizerChoice.of(optimizer).moments
     element = model.dtype.itemsize
     parameters = sum(p.numel() for p in model.parameters()) * element
     constants = sum(b.numel() for b in model.buffers()) * element
@@ -88,7 +88,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     return Memory(
         weights=parameters + constants + copies,
         gradients=parameters if optimizer is not None else 0,
-        optimizer=momentum + (COPIES[optimizer] * parameters if optimizer is not None else 0),
+        optimizer=momentum + moments * parameters,
         states=parts * (states + kept),
         caches=parts * caches,
         rings=parts * rings,
@@ -96,8 +96,8 @@ def estimate(simulation: Simulation, batch: int, optimizer: Optimizer | None = N
     )
 
 
-def largest_batch(simulation: Simulation, available: int, optimizer: Optimizer | None) -> int:
-    """The largest batch that fits into so many bytes; 0 if not even one sample does."""
+def largest_batch(simulation: Simulation, available: int, optimizer: Learning) -> int:
+    """Finds the largest batch that fits into so many bytes; 0 if not even one sample does."""
     low, high = 0, 1
     while estimate(simulation, high, optimizer).total <= available and high < 2**40:
         low, high = high, 2 * high
@@ -109,7 +109,7 @@ def largest_batch(simulation: Simulation, available: int, optimizer: Optimizer |
 
 
 def check_memory(
-    simulation: Simulation, batch: int, available: int, optimizer: Optimizer | None = None
+    simulation: Simulation, batch: int, available: int, optimizer: Learning = None
 ) -> None:
     """Raises ConfigurationError where a run needs more than the ``available`` bytes.
 

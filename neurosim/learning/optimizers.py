@@ -1,72 +1,115 @@
-"""Optimizers and learning rates by name."""
+"""Two families: optimizers and learning rates."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Literal
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
-from neurosim.base import check_choices, check_not_negative, check_positive
-from neurosim.network import Model
+from neurosim.base import BelowOne, Fraction, Kind, NotNegative, Positive, register
+
+Rate = Annotated[Positive, Field(description="learning rate")]
+Decay = Annotated[NotNegative, Field(description="weight decay, of biases too")]
+Betas = Annotated[
+    tuple[BelowOne, BelowOne], Field(description="decay of the averages of gradient and square")
+]
+Epsilon = Annotated[Positive, Field(description="what is added to the root of the second average")]
+
+
+class OptimizerChoice(Kind, ABC, family="optimizer"):
+    """Describes an optimizer, and makes it. Base class of the family."""
+
+    @abstractmethod
+    def make(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Makes the optimizer of these parameters."""
+
+    @property
+    def moments(self) -> int:
+        """Returns how many tensors it keeps per parameter, by which memory is estimated."""
+        return 2
+
+
+@register("sgd")
+@dataclass(frozen=True)
+class SGD(OptimizerChoice):
+    """Stochastic gradient descent."""
+
+    lr: Rate = 1e-3
+    momentum: Annotated[Fraction, Field(description="of the running sum of gradients")] = 0.0
+    weight_decay: Decay = 0.0
+
+    def make(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+    @property
+    def moments(self) -> int:
+        return 1 if self.momentum else 0
 
 
 @dataclass(frozen=True)
-class LearningRate:
-    """The learning rate as a function of the training step.
+class _Adam(OptimizerChoice):
+    lr: Rate = 1e-3
+    betas: Betas = (0.9, 0.999)
+    eps: Epsilon = 1e-8
+    weight_decay: Decay = 0.0
 
-    ``constant``, or ``cosine``: a linear warm-up over ``warmup_epochs`` from ``warmup_from`` to
-    the optimizer's rate, then half a cosine down to ``final`` at the end of the last epoch.
-    """
-
-    kind: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = 0.0
-    warmup_from: float = 0.0
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_choices(kind=(self.kind, Literal["constant", "cosine"]))
-        check_not_negative(
-            warmup_epochs=self.warmup_epochs, warmup_from=self.warmup_from, final=self.final
+    def make(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        cls = torch.optim.AdamW if isinstance(self, AdamW) else torch.optim.Adam
+        return cls(
+            parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
         )
 
+
+@register("adam")
+@dataclass(frozen=True)
+class Adam(_Adam):
+    """Adam (Kingma & Ba 2015). Weight decay is added to the gradient."""
+
+
+@register("adamw")
+@dataclass(frozen=True)
+class AdamW(_Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+
+class LearningRate(Kind, ABC, family="learning_rate"):
+    """Describes the learning rate as a function of the training step. Base class of the family."""
+
+    @abstractmethod
     def at(self, step: int, rate: float, steps_per_epoch: int, epochs: int) -> float:
-        """The rate of step number ``step`` (from 0) where the optimizer's rate is ``rate``."""
-        if self.kind == "constant":
-            return rate
+        """Returns the rate of step number ``step`` (from 0); ``rate`` is the optimizer's own."""
+
+
+@register("constant")
+@dataclass(frozen=True)
+class ConstantRate(LearningRate):
+    """Keeps the optimizer's own rate."""
+
+    def at(self, step: int, rate: float, steps_per_epoch: int, epochs: int) -> float:
+        del step, steps_per_epoch, epochs
+        return rate
+
+
+@register("cosine")
+@dataclass(frozen=True)
+class CosineRate(LearningRate):
+    """Warms up linearly to the optimizer's rate, then falls by half a cosine until the end."""
+
+    warmup_epochs: Annotated[NotNegative, Field(description="length of the warm-up")] = 0.0
+    warmup_from: Annotated[NotNegative, Field(description="rate at the first step")] = 0.0
+    final: Annotated[NotNegative, Field(description="rate at the end of the last epoch")] = 0.0
+
+    def at(self, step: int, rate: float, steps_per_epoch: int, epochs: int) -> float:
         warmup = self.warmup_epochs * steps_per_epoch
         if step < warmup:
             return self.warmup_from + (rate - self.warmup_from) * step / warmup
         total = max(1.0, epochs * steps_per_epoch - warmup)
         progress = min(1.0, (step - warmup) / total)
         return self.final + (rate - self.final) * 0.5 * (1.0 + cos(pi * progress))
-
-
-@dataclass(frozen=True)
-class OptimizerChoice:
-    """A torch optimizer by name: ``sgd`` (momentum), ``adam`` or ``adamw``."""
-
-    kind: Literal["sgd", "adam", "adamw"] = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        check_choices(kind=(self.kind, Literal["sgd", "adam", "adamw"]))
-        check_positive(lr=self.lr, eps=self.eps)
-        check_not_negative(momentum=self.momentum, weight_decay=self.weight_decay)
-
-    def make(self, model: Model) -> torch.optim.Optimizer:
-        """The optimizer of all of the model's parameters (weight decay is on biases too)."""
-        parameters = model.parameters()
-        if self.kind == "sgd":
-            return torch.optim.SGD(
-                parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-            )
-        cls = torch.optim.Adam if self.kind == "adam" else torch.optim.AdamW
-        return cls(
-            parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
-        )

@@ -1,93 +1,93 @@
-"""Training: epochs of inferences, each followed by a local weight update; evaluation.
-
-A `Trainer` is advanced batch by batch, hands out events (plain dictionaries), and can be saved in
-the middle of an inference and continued bit for bit.
-"""
+"""Training: epochs of inferences, each followed by a local weight update and told to listeners."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import StateError, check_choices, check_counts, stream
+from neurosim.base import Count, Described, StateError, stream
 from neurosim.data import Augmentation, Batches, Split, one_hot
 from neurosim.dynamics import Counts
-from neurosim.learning.optimizers import LearningRate
-from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
+from neurosim.learning.evaluation import Evaluation, evaluator
+from neurosim.learning.events import (
+    EndEvent,
+    EpochEvent,
+    EvaluationEvent,
+    Listeners,
+    StartEvent,
+    Status,
+    StepEvent,
+    TraceEvent,
+    TrainingEvent,
+)
+from neurosim.learning.optimizers import ConstantRate, LearningRate, OptimizerChoice
 from neurosim.network import Model
 from neurosim.simulation import Outcome, Simulation
 from neurosim.tensors import complete
 
-Evaluation = Literal["feedforward", "settled"]
-Event = dict[str, Any]
-EVALUATION_BATCH = 500
+Every = Annotated[Count, Field(description="1 for each, n for every n-th")]
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """How long and how to train.
+class TrainingPlan(Described):
+    """Says how long and how to train.
 
-    ``loss_every``: training loss every so many steps. ``accuracy_every``: evaluation every so many
-    epochs (the last one always). ``trace_epochs``: the simulation's probes record the last
-    inference of every so many epochs. ``max_steps`` ends training early. ``augment``: `crop_flip`
+    ``max_steps`` ends training early. ``loss_every``: a logged training loss every so many steps.
+    ``accuracy_every``: evaluation every so many epochs (the last one always). ``trace_epochs``: the
+    simulation's probes record the last inference of every so many epochs. ``augment``: `crop_flip`
     of what is trained on.
     """
 
-    epochs: int = 10
-    max_steps: int | None = None
-    batch_size: int = 50
+    epochs: Count = 10
+    max_steps: Count | None = None
+    batch_size: Count = 50
     evaluation: Evaluation = "feedforward"
-    learning_rate: LearningRate = LearningRate()
-    loss_every: int = 10
-    accuracy_every: int = 1
-    trace_epochs: int = 1
+    learning_rate: LearningRate = ConstantRate()
+    loss_every: Every = 10
+    accuracy_every: Every = 1
+    trace_epochs: Every = 1
     augment: Augmentation | None = None
-
-    def __post_init__(self) -> None:
-        check_counts(
-            epochs=self.epochs,
-            max_steps=self.max_steps,
-            batch_size=self.batch_size,
-            loss_every=self.loss_every,
-            accuracy_every=self.accuracy_every,
-            trace_epochs=self.trace_epochs,
-        )
-        check_choices(evaluation=(self.evaluation, Evaluation))
-        if self.augment is not None:
-            check_choices(augment=(self.augment, Augmentation))
 
 
 class Trainer:
-    """Trains ``simulation.model`` on ``train``; ``validation`` chooses the best epoch if given.
+    """Trains ``simulation.model`` on ``train`` and tells `Listener` objects what happens.
 
-    ``settled`` makes a fresh simulation for the n-th batch of an evaluation by the settled network.
+    ``validation`` chooses the best epoch if given. ``settled`` makes a fresh simulation for the
+    n-th batch of an evaluation by the settled network. It can be interrupted in the middle of an
+    inference, saved by `state_dict`, and continued bit for bit.
+
+    Raises ConfigurationError for options that do not go together.
     """
 
     def __init__(
         self,
         simulation: Simulation,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | OptimizerChoice,
         train: Split,
         test: Split,
-        plan: TrainingPlan,
+        plan: TrainingPlan | None = None,
         *,
-        classes: int,
         validation: Split | None = None,
         settled: Callable[[int], Simulation] | None = None,
         seed: int = 0,
     ) -> None:
-        self.simulation, self.optimizer, self.plan = simulation, optimizer, plan
+        self.simulation, self.plan = simulation, plan if plan is not None else TrainingPlan()
         self.model: Model = simulation.model
-        self.test, self.validation, self.classes = test, validation, classes
-        self._settled = settled
+        if isinstance(optimizer, OptimizerChoice):
+            optimizer = optimizer.make(self.model.parameters())
+        self.optimizer = optimizer
+        self.test, self.validation = test, validation
+        self.evaluator = evaluator(self.plan.evaluation, simulation, settled)
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
-        crops = None if plan.augment is None else stream(seed, "augmentation")
-        self.batches = Batches(train, plan.batch_size, stream(seed, "batches"), crops=crops)
+        crops = None if self.plan.augment is None else stream(seed, "augmentation")
+        batch, order = self.plan.batch_size, stream(seed, "batches")
+        self.batches = Batches(train, batch, order, crops=crops)
         self.step = 0
         self.totals = _zero_totals()
         self._epoch_loss = 0.0
@@ -110,12 +110,43 @@ class Trainer:
     def done(self) -> bool:
         return self.step >= self.steps and self._ending is None
 
-    def run(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-        """Trains to the end; stops at a tick, or between batches of an evaluation, once
-        ``interrupted()``. Whoever gets an event may save the state.
+    @property
+    def _epochs_begun(self) -> int:
+        return -(-self.step // len(self.batches))
 
-        An ``event`` is a ``trace`` (a record of a probe), a ``step``, an ``epoch``, or the progress
-        of an ``evaluation``, which is no result.
+    def run(
+        self, listeners: Sequence[object] = (), interrupted: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Trains to the end and tells the listeners; stops once ``interrupted()``, see `events`.
+
+        Returns:
+            Whether the training is over. If not, another call goes on.
+
+        Raises:
+            ConfigurationError: for an object that cannot be a listener.
+            DivergenceError: where a state is no longer finite.
+        """
+        told = Listeners(listeners)
+        before, self.simulation.before_step = self.simulation.before_step, told.gradients
+        error: BaseException | None = None
+        try:
+            told.tell(StartEvent(self._epochs_begun, self.step, self.steps, self.simulation))
+            for event in self.events(interrupted):
+                told.tell(event)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self.simulation.before_step = before
+            status: Status = "failed" if error else "finished" if self.done else "interrupted"
+            told.tell(EndEvent(self._epochs_begun, self.step, status, error))
+        return self.done
+
+    def events(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[TrainingEvent]:
+        """Trains to the end and yields what happens, for those who would rather ask than be told.
+
+        It stops at a tick, or between batches of an evaluation, once ``interrupted()``. Whoever
+        gets an event may save the state.
         """
         while not self.done:
             if self._ending is None:
@@ -129,7 +160,7 @@ class Trainer:
             if interrupted():
                 return
 
-    def _one_step(self, interrupted: Callable[[], bool]) -> Iterator[Event]:
+    def _one_step(self, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
         simulation, plan = self.simulation, self.plan
         per_epoch = len(self.batches)
         last = (self.step + 1) % per_epoch == 0 or self.step + 1 == self.steps
@@ -138,10 +169,8 @@ class Trainer:
                 group["lr"] = plan.learning_rate.at(self.step, rate, per_epoch, plan.epochs)
             x, self._labels = self.batches.next()
             traced = last and self.epoch % plan.trace_epochs == 0
-            target = one_hot(self._labels, self.classes, self.model.dtype)
-            target = target.view(-1, *self.model.network.output.shape)
             within = self.optimizer if simulation.learn_every else None
-            simulation.start(x, target, optimizer=within, record=traced)
+            simulation.start(x, self._target(self._labels), optimizer=within, record=traced)
         while not simulation.done:
             if interrupted():
                 return
@@ -151,13 +180,17 @@ class Trainer:
             simulation.learn(self.optimizer)
         # The step is over before its events go out: whoever gets one may save the state.
         labels, self._labels = self._labels, None
-        yield from self._events(outcome, labels, last)
+        yield from self._after_step(outcome, labels, last)
 
-    def _events(self, outcome: Outcome, labels: Tensor, last: bool) -> Iterator[Event]:
+    def _target(self, labels: Tensor) -> Tensor:
+        output = self.model.network.output
+        return one_hot(labels, output.size, self.model.dtype).view(-1, *output.shape)
+
+    def _after_step(self, outcome: Outcome, labels: Tensor, last: bool) -> Iterator[TrainingEvent]:
         plan, epoch = self.plan, self.epoch
-        target = one_hot(labels, self.classes, self.model.dtype).to(outcome.prediction.device)
         prediction = outcome.prediction
-        loss = float(self.simulation.loss.mean(prediction, target.view_as(prediction)))
+        target = self._target(labels).to(prediction.device)
+        loss = float(self.simulation.loss.mean(prediction, target))
         self._epoch_loss += loss
         for key, value in asdict(self.simulation.counts).items():  # learning included
             self.totals[key] += value
@@ -165,46 +198,51 @@ class Trainer:
         self.totals["time"] += outcome.ticks * self.simulation.schedule.tick
         self.step += 1
         self._ending = epoch if last else None
-        where = {"epoch": epoch + 1, "step": self.step}
         began, unit = self.simulation.tick - outcome.ticks, self.simulation.schedule.tick
         for kind in outcome.trace.kinds():
             for record in outcome.trace[kind]:
                 # From the beginning of this inference: a carried one goes on where others ended.
                 tick = record["tick"] - began
-                when = {"tick": tick, "time": tick * unit}
-                yield {"event": "trace", "probe": kind} | where | record | when
-        if self.step % plan.loss_every == 0 or last:
-            rate = self.optimizer.param_groups[0]["lr"]
-            yield {"event": "step", "loss": loss, "lr": rate} | where
+                values = record | {"tick": tick, "time": tick * unit}
+                yield TraceEvent(epoch + 1, self.step, kind, values)
+        rate = self.optimizer.param_groups[0]["lr"]
+        logged = self.step % plan.loss_every == 0 or last
+        yield StepEvent(epoch + 1, self.step, loss, rate, outcome.ticks, logged)
 
-    def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[Event]:
+    def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
         steps = (self.step - 1) % len(self.batches) + 1
-        where: Event = {"epoch": epoch + 1, "step": self.step}
-        found: Event = {}
+        scores: dict[str, float] = {}
         due = (epoch + 1) % self.plan.accuracy_every == 0 or self.step >= self.steps
         # Of validation every epoch may be the best.
         for name, split in (("test", self.test if due else None), ("validation", self.validation)):
             if split is None:
                 continue
-            for so_far in self._evaluation(split):
-                images = {"split": name, "images": so_far[0], "of": len(split)}
-                yield {"event": "evaluation"} | where | images
+            for so_far in self.evaluator.batches(split):
+                yield EvaluationEvent(epoch + 1, self.step, name, so_far.images, len(split))
                 if interrupted():
                     return
-            _, correct, loss = so_far
-            found |= {f"{name}_accuracy": correct / len(split), f"{name}_loss": loss / len(split)}
-        accuracy = found.get("validation_accuracy")
+            scores[f"{name}_accuracy"] = so_far.correct / len(split)
+            scores[f"{name}_loss"] = so_far.loss / len(split)
+        accuracy = scores.get("validation_accuracy")
         if accuracy is not None and (self._best is None or accuracy > self._best["accuracy"]):
             weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": weights}
-        event = {"event": "epoch"} | where | {"train_loss": self._epoch_loss / steps}
+        train_loss = self._epoch_loss / steps
         self._epoch_loss, self._ending = 0.0, None
-        yield event | self.totals | found
+        yield EpochEvent(epoch + 1, self.step, train_loss, dict(self.totals), **scores)
 
-    # ---- evaluation ----------------------------------------------------------------------------
+    def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
+        """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`."""
+        return self.evaluator.evaluate(split, eps)
+
+    # ---- the best epoch ------------------------------------------------------------------------
 
     def best(self) -> int | None:
-        """Puts back the weights of the best validation accuracy; its epoch, or None without."""
+        """Puts back the weights of the best validation accuracy.
+
+        Returns:
+            Its epoch, or None without validation.
+        """
         if self._best is None:
             return None
         self.model.load_state_dict(self._best["weights"])
@@ -215,62 +253,10 @@ class Trainer:
         """The best validation accuracy so far, or None without validation."""
         return None if self._best is None else float(self._best["accuracy"])
 
-    def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
-        """Accuracy and mean loss on a split, feed-forward or by the settled network.
-
-        With ``eps`` of the images after an attack by `fgsm`, which follows the gradient of the
-        feed-forward prediction.
-        """
-        *_, (_, correct, loss) = self._evaluation(split, eps)
-        return correct / len(split), loss / len(split)
-
-    @torch.no_grad()
-    def _evaluation(self, split: Split, eps: float = 0.0) -> Iterator[tuple[int, float, float]]:
-        """How many images are done, how many of them are right, and their summed loss: as often as
-        somebody may want to look up or to stop."""
-        low, high = (b.to(self.model.device, self.model.dtype) for b in split.bounds)
-        correct = loss = 0.0
-        predict, measured = self.simulation.predict, self.simulation.loss
-        for number, start in enumerate(range(0, len(split), EVALUATION_BATCH)):
-            which = slice(start, start + EVALUATION_BATCH)
-            images = split.take(which).to(self.model.device, self.model.dtype)
-            labels = split.labels[which].to(self.model.device)
-            target = one_hot(labels, self.classes, self.model.dtype)
-            target = target.view(-1, *self.model.network.output.shape)
-            if eps:
-                images = fgsm(predict, measured, images, target, eps, low, high)
-            if self.plan.evaluation == "feedforward":
-                prediction = predict(images)
-            else:
-                assert self._settled is not None
-                # A state of its own per batch: what is evaluated must not depend on training.
-                settling = self._settled(number)
-                settling.start(images, record=False)
-                while not settling.done:
-                    settling.advance(1)
-                    yield start, correct, loss
-                prediction = settling.finish().prediction
-            correct += metrics.accuracy(prediction, labels) * len(labels)
-            loss += float(measured.value(prediction, target).sum())
-            yield start + len(labels), correct, loss
-
-    def robustness(self, eps: float) -> dict[str, Any]:
-        """Of the present weights: spectral norms, the Lipschitz bound that they give, and accuracy
-        and loss on the test images after an attack of ``eps``."""
-        norms = spectral_norms(self.model)
-        accuracy, loss = self.evaluate(self.test, eps)
-        return {
-            "attack_eps": eps,
-            "attack_accuracy": accuracy,
-            "attack_loss": loss,
-            "lipschitz_bound": lipschitz_bound(self.model.network, norms),
-            "spectral_norms": norms,
-        }
-
     # ---- state as data -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the training depends on, parameters included."""
+        """Returns everything that the rest of the training depends on, parameters included."""
         return {
             "step": self.step,
             "model": dict(self.model.state_dict()),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, create_model, model_validator
+from pydantic import ConfigDict, Field, Tag, create_model, model_validator
 
 from neurosim.base import (
     ConfigurationError,
@@ -24,6 +24,7 @@ from neurosim.base import (
     unknown,
     written,
 )
+from neurosim.documents import by_key
 from neurosim.documents import document as documents
 from neurosim.maths import Activation, Conv2d, Dense, Operator, Pool2d, Size
 from neurosim.network.parts import Feedback, Population, Projection
@@ -137,11 +138,11 @@ def _models(operators: tuple[Any, ...], activations: tuple[Any, ...]) -> tuple[A
     some = Field(min_length=1)
     chain = {
         "activation": (written(Activation), "relu"),
-        "layers": (list[_one_of(layers, _layer_op)], some),  # type: ignore[misc]
+        "layers": (list[_one_of(layers, "")], some),  # type: ignore[misc]
     }
     graph = {
         "populations": (dict[Name, population], Field(min_length=2)),  # type: ignore[valid-type]
-        "projections": (list[_one_of(edges, _edge_op)], some),  # type: ignore[misc]
+        "projections": (list[_one_of(edges, "dense")], some),  # type: ignore[misc]
     }
     return _extended(_Chain, "Chain", chain), _extended(_Graph, "Graph", graph)
 
@@ -151,18 +152,10 @@ def _extended(base: type[Section], name: str, keys: dict[str, Any]) -> Any:
     return create_model(name, __base__=base, __doc__=base.__doc__, **keys)
 
 
-def _one_of(models: dict[str, Any], op: Any) -> Any:
+def _one_of(models: dict[str, Any], default: str) -> Any:
     """The annotation of one of these models, of which ``op`` says which one is meant."""
     members = tuple(Annotated[model, Tag(name)] for name, model in models.items())
-    return Annotated[Union[members], Discriminator(op)]  # noqa: UP007
-
-
-def _layer_op(said: Any) -> str:
-    return str(said.get("op", "")) if isinstance(said, dict) else ""
-
-
-def _edge_op(said: Any) -> str:
-    return str(said.get("op", "dense")) if isinstance(said, dict) else "dense"
+    return Annotated[Union[members], by_key("op", default)]  # noqa: UP007
 
 
 class Parts(NamedTuple):

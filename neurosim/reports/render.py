@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from json import dumps
 from typing import Any
@@ -11,15 +10,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from neurosim.base import number
-from neurosim.reports.plots.canvas import palette_css
-
-# What XML and HTML cannot hold, and half of a character, which UTF-8 cannot.
-_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+from neurosim.reports.plots.canvas import clean, palette_css
 
 
 def render(template: str, **context: Any) -> Markup:
     """Fills in a template; whatever is no `Markup` is escaped. Returns what HTML can hold."""
-    return Markup(_FORBIDDEN.sub("\ufffd", _environment().get_template(template).render(context)))
+    return Markup(clean(_environment().get_template(template).render(context)))
 
 
 @cache

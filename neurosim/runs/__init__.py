@@ -2,13 +2,13 @@
 
 from neurosim.runs.listeners.display import DownloadDisplay, SweepDisplay, summary_lines
 from neurosim.runs.study import prepare
-from neurosim.runs.sweep import Checked, Sweep, plan
+from neurosim.runs.sweep import Checked, SweepPlan, plan
 
 __all__ = [
     "Checked",
     "DownloadDisplay",
-    "Sweep",
     "SweepDisplay",
+    "SweepPlan",
     "plan",
     "prepare",
     "summary_lines",

@@ -26,12 +26,12 @@ class Axis:
 
     @property
     def swept(self) -> bool:
-        """Whether it takes more than one value; one alone is an override like any other."""
+        """Says if it takes more than one value; one alone is an override like any other."""
         return len(self.texts) > 1
 
 
 def read_axes(assignments: Sequence[str]) -> list[Axis]:
-    """The axes in the order given.
+    """Reads the axes in the order given.
 
     Raises:
         DocumentError: with every assignment that is not ``key.path=v1,v2,…``, names a key or a
@@ -62,7 +62,7 @@ def read_axes(assignments: Sequence[str]) -> list[Axis]:
 
 
 def combinations(axes: Sequence[Axis]) -> Iterator[tuple[str, ...]]:
-    """Every combination of values (as written), the last axis changing fastest."""
+    """Yields every combination of values (as written), the last axis changing fastest."""
     return itertools.product(*(axis.texts for axis in axes))
 
 

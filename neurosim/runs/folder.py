@@ -1,26 +1,41 @@
-"""What all run folders share: their names, checksums, environment, and how Ctrl-C ends a run."""
+"""A run's folder: how it is made, and what it says of any run, a training or a study."""
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from neurosim._version import __version__
-from neurosim.base import DataError, plugins
+from neurosim.base import (
+    DataError,
+    Interrupted,
+    NeurosimError,
+    interruptible,
+    plugins,
+    write_atomic,
+    write_json,
+)
+from neurosim.measures import parameters_of
+from neurosim.reports import write_report
+from neurosim.scenario import Scenario
 from neurosim.schedules import Periodic
 from neurosim.simulation import Simulation
 from neurosim.tensors import describe_machine
 
+SCENARIO, ENVIRONMENT = "scenario.yaml", "environment.json"
+METRICS, SUMMARY = "metrics.jsonl", "summary.json"
+Found = tuple[dict[str, Any], NeurosimError | None]  # a summary, and why the run failed if so
+
 
 def new_folder(parent: Path, run_id: str | None) -> Path:
-    """A new folder in ``parent``: of that name, or named by the time."""
+    """Makes a new folder in ``parent``: of that name, or named by the time."""
     if run_id is not None:
         if Path(run_id).name != run_id or run_id in ("", ".", ".."):
             raise DataError(f"the id {run_id!r} must be a plain folder name")
@@ -41,13 +56,58 @@ def new_folder(parent: Path, run_id: str | None) -> Path:
     raise DataError(f"{parent}: cannot find a free name for a new run")
 
 
+def begin(scenario: Scenario, device: torch.device, out: Path, run_id: str | None) -> Path:
+    """Makes the folder ``out/<name>/<id>`` of a run with what is known before it.
+
+    Raises:
+        DataError: where the folder exists.
+    """
+    folder = new_folder(out / scenario.file.name, run_id)
+    write_atomic(folder / SCENARIO, scenario.resolved())
+    write_json(folder / ENVIRONMENT, _environment(device))
+    (folder / METRICS).touch()
+    return folder
+
+
+def carry_on(
+    scenario: Scenario, folder: Path, console: Console, work: Callable[[Interrupted], Found]
+) -> Path:
+    """Does the work of a run, then writes its summary and its report, whatever came of it.
+
+    Raises:
+        NeurosimError: why the work failed; the folder is valid all the same.
+    """
+    console.print(f"run folder {folder}", soft_wrap=True)
+    with interruptible() as interrupted:  # until everything is written
+        summary, problem = work(interrupted)
+        if problem is not None:
+            summary["error"] = str(problem)
+        write_json(folder / SUMMARY, summary)
+        write_report(folder, scenario.network)
+    if problem is not None:
+        raise problem
+    return folder
+
+
+def facts(folder: Path, simulation: Simulation) -> dict[str, Any]:
+    """Returns what a summary says of what was simulated, and of what came of it by its digest."""
+    model = simulation.model
+    return {
+        "dyads": model.network.dyads,
+        "parameters": parameters_of(model),
+        **_faults(simulation),
+        "weights_sha256": _weights_digest(model),
+        "metrics_sha256": file_digest(folder / METRICS),
+    }
+
+
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Returns the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_digest(model: torch.nn.Module) -> str:
+def _weights_digest(model: torch.nn.Module) -> str:
     """SHA-256 over all parameters, by name."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
@@ -56,7 +116,7 @@ def weights_digest(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def _environment(device: torch.device) -> dict[str, Any]:
     """What the results may depend on besides the scenario."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     found = {"neurosim": __version__, **describe_machine(), "device": name}
@@ -64,7 +124,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return found | ({"plugins": loaded} if loaded else {})
 
 
-def faults_summary(simulation: Simulation) -> dict[str, Any]:
+def _faults(simulation: Simulation) -> dict[str, Any]:
     """What is broken: numbers of dyads by population, the mismatch, the spread of the clocks."""
     found: dict[str, Any] = dict(simulation.state.damage.summary())
     found["weight_noise"] = simulation.faults.weight_noise
@@ -72,40 +132,3 @@ def faults_summary(simulation: Simulation) -> dict[str, Any]:
     found["clock_spread"] = schedule.spread if isinstance(schedule, Periodic) else 0.0
     faults = {name: value for name, value in found.items() if value}
     return {"faults": faults} if faults else {}
-
-
-class Stopwatch:
-    """What a run takes, in seconds, interruptions left out: wall time, and the processor time of
-    all threads of the process, which other programs on the machine hardly change.
-
-    ``state`` continues a stopwatch from its `state`.
-    """
-
-    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
-        before = state["now"] if state is not None else (0.0, 0.0)
-        self._laps = [tuple(lap) for lap in state["laps"]] if state is not None else []
-        self._began = tuple(now - then for now, then in zip(self._clocks(), before, strict=True))
-
-    @staticmethod
-    def _clocks() -> tuple[float, float]:
-        return time.perf_counter(), time.process_time()
-
-    def _now(self) -> tuple[float, ...]:
-        return tuple(now - began for now, began in zip(self._clocks(), self._began, strict=True))
-
-    def lap(self) -> None:
-        """An epoch ends."""
-        self._laps.append(self._now())
-
-    def state(self) -> dict[str, Any]:
-        return {"now": list(self._now()), "laps": [list(lap) for lap in self._laps]}
-
-    def summary(self) -> dict[str, Any]:
-        """Both times since the beginning, until now and until each lap."""
-        wall, cpu = self._now()
-        return {
-            "seconds": wall,
-            "cpu_seconds": cpu,
-            "epoch_seconds": [lap[0] for lap in self._laps],
-            "epoch_cpu_seconds": [lap[1] for lap in self._laps],
-        }

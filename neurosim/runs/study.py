@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,34 +10,18 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from neurosim.base import (
-    ConfigurationError,
-    DocumentError,
-    Interrupted,
-    finite,
-    interruptible,
-    write_atomic,
-    write_json,
-)
-from neurosim.convergence import Arrival, Convergence, Measurement, fixed_point
+from neurosim.base import ConfigurationError, DocumentError, Interrupted
+from neurosim.convergence import Convergence, InferenceMeasurement, Onset, fixed_point_of
 from neurosim.data import Dataset, one_hot
 from neurosim.dynamics import Counts
 from neurosim.learning import check_memory, load_weights
-from neurosim.measures import parameters_of
-from neurosim.reports import write_report
-from neurosim.runs.folder import (
-    environment,
-    faults_summary,
-    file_digest,
-    new_folder,
-    weights_digest,
-)
+from neurosim.runs.folder import METRICS, Found, facts
 from neurosim.runs.listeners.display import StudyDisplay
+from neurosim.runs.listeners.files import json_line
 from neurosim.scenario import ConvergenceStudy, Scenario, located
 from neurosim.simulation import Simulation
 from neurosim.tensors import device_bytes
 
-METRICS = "metrics.jsonl"
 # What a summary takes over from the last record.
 MEASURES = (
     "residual_mean",
@@ -91,26 +74,28 @@ def prepare(scenario: Scenario, data: Dataset) -> Study:
     return Study(scenario, section, simulation, images.to(model.dtype), target)
 
 
-def run_study(study: Study, out: Path, console: Console, run_id: str | None = None) -> Path:
-    """Makes a study; the folder ``out/<name>/<id>``.
+def run_study(study: Study, folder: Path, console: Console, interrupted: Interrupted) -> Found:
+    """Measures the inference of a study; Ctrl-C ends it with what was recorded so far.
 
-    Raises DataError where the folder exists, DivergenceError where a state is no longer finite;
-    the folder is valid all the same. Ctrl-C ends it with what was recorded so far.
+    Returns:
+        Its summary, and the error if a state was no longer finite.
     """
-    folder = new_folder(out / study.scenario.file.name, run_id)
-    write_atomic(folder / "scenario.yaml", study.scenario.resolved())
-    write_json(folder / "environment.json", environment(study.simulation.model.device))
-    (folder / METRICS).touch()
-    console.print(f"run folder {folder}", soft_wrap=True)
     began = time.perf_counter()
-    with interruptible() as interrupted:  # until everything is written
-        result = _measure(study, folder / METRICS, console, interrupted)
-        summary = _summary(study, folder, result, time.perf_counter() - began)
-        write_json(folder / "summary.json", summary)
-        write_report(folder, study.scenario.network)
-    if result is not None and result.error is not None:
-        raise result.error
-    return folder
+    result = _measure(study, folder, console, interrupted)
+    status = _status(study, result)
+    summary: dict[str, Any] = {
+        "name": study.scenario.file.name,
+        "kind": study.section.kind,
+        "status": status,
+        "verdict": None,
+        "samples": study.section.samples,
+        "tolerance": study.section.tolerance,
+    }
+    if result is not None:
+        summary |= _found(result, whole=status != "interrupted")
+    summary["seconds"] = time.perf_counter() - began
+    summary |= facts(folder, study.simulation)
+    return summary, None if result is None else result.error
 
 
 class _StoppedError(Exception):
@@ -118,7 +103,7 @@ class _StoppedError(Exception):
 
 
 def _measure(
-    study: Study, metrics: Path, console: Console, interrupted: Interrupted
+    study: Study, folder: Path, console: Console, interrupted: Interrupted
 ) -> Convergence | None:
     """Computes the fixed point and runs the inference; None if it came to no record."""
     section, simulation = study.section, study.simulation
@@ -130,14 +115,10 @@ def _measure(
                 raise _StoppedError
 
         try:
-            reference = fixed_point(
-                simulation.model,
+            reference = fixed_point_of(
+                simulation,
                 study.x,
                 study.target,
-                rule=simulation.rule,
-                loss=simulation.loss.kind,
-                faults=simulation.faults,
-                seed=simulation.seed,
                 sweeps=section.reference.sweeps,
                 residual=section.reference.residual,
                 watch=watch,
@@ -145,7 +126,7 @@ def _measure(
         except _StoppedError:
             return None
         display.reference(reference.sweeps, reference.residual, reference.problem)
-        measurement = Measurement(
+        measurement = InferenceMeasurement(
             simulation,
             study.x,
             study.target,
@@ -153,10 +134,9 @@ def _measure(
             every=section.every,
             tolerance=section.tolerance,
         )
-        with metrics.open("a", encoding="utf-8") as file:
+        with (folder / METRICS).open("a", encoding="utf-8") as file:
             for record in measurement.run(interrupted):
-                event = {"event": "convergence"} | record
-                file.write(json.dumps(finite(event), allow_nan=False) + "\n")
+                file.write(json_line({"event": "convergence"} | record))
                 display.record(record, simulation.last_tick)
         return measurement.result()
 
@@ -165,32 +145,6 @@ def _status(study: Study, result: Convergence | None) -> str:
     if result is not None and result.error is not None:
         return "failed"
     return "finished" if result is not None and study.simulation.done else "interrupted"
-
-
-def _summary(
-    study: Study, folder: Path, result: Convergence | None, seconds: float
-) -> dict[str, Any]:
-    model, status = study.simulation.model, _status(study, result)
-    summary: dict[str, Any] = {
-        "name": study.scenario.file.name,
-        "kind": study.section.kind,
-        "status": status,
-        "verdict": None,
-        "samples": study.section.samples,
-        "tolerance": study.section.tolerance,
-    }
-    if result is not None:
-        summary |= _found(result, whole=status != "interrupted")
-        if result.error is not None:
-            summary["error"] = str(result.error)
-    return summary | {
-        "seconds": seconds,
-        "dyads": study.scenario.network.dyads,
-        "parameters": parameters_of(model),
-        **faults_summary(study.simulation),
-        "weights_sha256": weights_digest(model),
-        "metrics_sha256": file_digest(folder / METRICS),
-    }
 
 
 def _found(result: Convergence, whole: bool) -> dict[str, Any]:
@@ -218,13 +172,13 @@ def _found(result: Convergence, whole: bool) -> dict[str, Any]:
 
 def _times(result: Convergence, name: str, whole: bool) -> dict[str, float | None]:
     """When the difference reached a population, and from when on it was within the tolerance."""
-    times = _arrival("to_reach", result.reach[name])
+    times = _prefixed("to_reach", result.reach[name])
     if whole:
-        times |= _arrival("to_tolerance", result.arrivals[name])
+        times |= _prefixed("to_tolerance", result.arrivals[name])
         times["mean_time_to_tolerance"] = result.mean_arrivals[name].time
         times["difference_time_to_tolerance"] = result.difference_arrivals[name].time
     return times
 
 
-def _arrival(what: str, arrival: Arrival) -> dict[str, float | None]:
-    return {f"{unit}_{what}": value for unit, value in arrival._asdict().items()}
+def _prefixed(what: str, onset: Onset) -> dict[str, float | None]:
+    return {f"{unit}_{what}": value for unit, value in onset._asdict().items()}

@@ -12,8 +12,9 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -33,14 +34,15 @@ from neurosim.base import (
     write_atomic,
     write_json,
 )
-from neurosim.documents import COMMAND_LINE, Document
+from neurosim.documents import COMMAND_LINE
 from neurosim.documents import document as documents
 from neurosim.records import Results, Row, read_object
 from neurosim.reports import write_report
-from neurosim.runs import folder as runfolder
 from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
-from neurosim.runs.executors.processes import News, run_all
+from neurosim.runs.executors.processes import TaskNews, run_all
+from neurosim.runs.folder import SCENARIO, SUMMARY, file_digest
+from neurosim.runs.listeners.files import LAST
 from neurosim.scenario import Scenario, overridden
 
 MAX_RUNS = 10_000
@@ -49,8 +51,8 @@ TABLE_SECONDS = 2.0  # between two versions of the table while runs end
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What is to be run: the rows of the results, and for each its resolved scenario."""
+class SweepPlan:
+    """Says what is to be run: the rows of the results, and for each its resolved scenario."""
 
     results: Results
     scenarios: list[str]
@@ -62,7 +64,7 @@ class Sweep:
 
 
 class Watcher(Protocol):
-    """Who is told what happens: the display."""
+    """Is told what happens: the display."""
 
     def began(self, row: Row) -> None: ...
 
@@ -77,8 +79,8 @@ Checked = dict[str, DocumentError | None]  # what is wrong with data, by what is
 
 def plan(
     file: Path, assignments: Sequence[str], seeds: int = 1, checked: Checked | None = None
-) -> Sweep:
-    """All runs of a sweep, checked: the scenarios and that the data fit them.
+) -> SweepPlan:
+    """Plans all runs of a sweep and checks them: the scenarios, and that the data fit them.
 
     Every combination is run with ``seeds`` seeds from the scenario's own one on; values given for
     ``seed`` itself are seeds too, not an axis. A run without ``threads`` gets one thread. Plans
@@ -89,88 +91,71 @@ def plan(
         ConfigurationError: there are too many runs, or two of them are the same.
     """
     axes = read_axes(assignments)
-    if seeds < 1:
-        raise ConfigurationError(f"seeds must be at least 1, got {seeds}")
     given = next((axis for axis in axes if axis.key == "seed" and axis.swept), None)
-    if given is not None and seeds > 1:
-        raise ConfigurationError("the seeds are listed in 'seed=…' already; leave out --seeds")
-    count = seeds
-    for axis in axes:
-        count *= len(axis.texts)
-    if count > MAX_RUNS:
-        sizes = " × ".join(f"{len(axis.texts)} ({axis.key})" for axis in axes if axis.swept)
-        raise ConfigurationError(
-            f"the sweep would have {count:,} runs ({sizes} × {seeds} seeds), and {MAX_RUNS:,} are "
-            "allowed; leave out some of the values"
-        )
+    total = _count(axes, seeds, given)
     document = documents.load(file)
     swept = [axis for axis in axes if axis.swept and axis is not given]
-    rows, texts = [], []
-    threads = 1
-    for values, resolved in _resolved(document, axes, seeds, {} if checked is None else checked):
+    rows, texts, threads = [], [], 1
+    read: Checked = {} if checked is None else checked
+    wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
+    for values in combinations(axes):
+        said = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
+        try:
+            scenario = Scenario.of(overridden(document, said))
+            _check_data(scenario, read)
+        except DocumentError as error:
+            label = " ".join(o for axis, o in zip(axes, said, strict=True) if axis.swept)
+            for problem in error.problems:
+                wrong.setdefault(problem, []).append(label)
+            continue
+        if wrong:
+            continue
         chosen = tuple(values[axes.index(axis)] for axis in swept)
-        for name, seed, wanted, text in resolved:
+        threads = max(threads, scenario.file.threads or 1)
+        for seed, text in _seeded(scenario, seeds):
             digest = hashlib.sha256(text.encode()).hexdigest()
-            folder = f"{name}/{_folder_name(swept, chosen, seed, digest)}"
+            folder = f"{scenario.file.name}/{_folder_name(swept, chosen, seed, digest)}"
             rows.append(Row(chosen, seed, folder, digest))
             texts.append(text)
-            threads = max(threads, wanted)
+    if wrong:
+        raise DocumentError(_reported(wrong, total))
     _check_distinct(swept, rows)
     about = {
         "neurosim": __version__,
         "scenario": str(file),
-        "scenario_sha256": runfolder.file_digest(file),
+        "scenario_sha256": file_digest(file),
         "arguments": list(assignments),
         "seeds": list(dict.fromkeys(row.seed for row in rows)),
     }
     name = f"{Path(rows[0].folder).parent}-sweep"
     results = Results(name, [(axis.key, list(axis.values)) for axis in swept], rows, about)
-    return Sweep(results, texts, threads)
+    return SweepPlan(results, texts, threads)
 
 
-class _Resolved(NamedTuple):
-    name: str
-    seed: int
-    threads: int
-    text: str
+def _count(axes: Sequence[Axis], seeds: int, given: Axis | None) -> int:
+    """Counts the combinations. Raises ConfigurationError where there would be too many runs."""
+    if seeds < 1:
+        raise ConfigurationError(f"seeds must be at least 1, got {seeds}")
+    if given is not None and seeds > 1:
+        raise ConfigurationError("the seeds are listed in 'seed=…' already; leave out --seeds")
+    combined = prod(len(axis.texts) for axis in axes)
+    if (count := seeds * combined) > MAX_RUNS:
+        sizes = " × ".join(f"{len(axis.texts)} ({axis.key})" for axis in axes if axis.swept)
+        raise ConfigurationError(
+            f"the sweep would have {count:,} runs ({sizes} × {seeds} seeds), and {MAX_RUNS:,} are "
+            "allowed; leave out some of the values"
+        )
+    return combined
 
 
-def _resolved(
-    document: Document, axes: Sequence[Axis], seeds: int, read: Checked
-) -> list[tuple[tuple[str, ...], list[_Resolved]]]:
-    """The scenarios of every combination, all of them checked."""
-    found = []
-    wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
-    total = 0
-    for values in combinations(axes):
-        total += 1
-        overrides = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
-        try:
-            scenario = Scenario.of(overridden(document, overrides))
-            _check_data(scenario, read)
-            found.append((values, _seeded(scenario, seeds)))
-        except DocumentError as error:
-            label = " ".join(o for axis, o in zip(axes, overrides, strict=True) if axis.swept)
-            for problem in error.problems:
-                wrong.setdefault(problem, []).append(label)
-    if wrong:
-        raise DocumentError(_reported(wrong, total))
-    return found
-
-
-def _seeded(scenario: Scenario, seeds: int) -> list[_Resolved]:
+def _seeded(scenario: Scenario, seeds: int) -> Iterator[tuple[int, str]]:
     """The scenario with each seed, as text: ten thousand networks would fill the memory."""
     file = scenario.file
     if file.seed + seeds > 2**63:
         raise ConfigurationError(f"{seeds} seeds from {file.seed} on: seeds are below 2**63")
-    threads = file.threads or 1
-    found = []
     for seed in range(file.seed, file.seed + seeds):
-        settled = replace(file, seed=seed, threads=threads)
-        found.append(
-            _Resolved(file.name, seed, threads, replace(scenario, file=settled).resolved())
-        )
-    return found
+        settled = replace(file, seed=seed, threads=file.threads or 1)
+        yield seed, replace(scenario, file=settled).resolved()
 
 
 def _check_data(scenario: Scenario, read: Checked) -> None:
@@ -225,7 +210,7 @@ def _folder_name(swept: Sequence[Axis], values: Sequence[str], seed: int, digest
 
 
 def folder_name(name: str) -> str:
-    """The name of a sweep's folder, if it is a plain one. Raises ConfigurationError otherwise."""
+    """Returns the name of a sweep's folder. Raises ConfigurationError if it is no plain name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", name):
         raise ConfigurationError(
             f"the name {name!r} must be a plain folder name: letters, digits, '.', '_' and '-'"
@@ -237,14 +222,14 @@ def folder_name(name: str) -> str:
 
 
 def default_jobs(threads: int) -> int:
-    """As many processes as have cores for their threads."""
+    """Returns how many processes have cores for their threads."""
     available = getattr(os, "sched_getaffinity", None)  # what a container or a queue leaves us
     cores = len(available(0)) if available else os.cpu_count() or 1
     return max(1, cores // threads)
 
 
 def run(
-    sweep: Sweep,
+    sweep: SweepPlan,
     folder: Path,
     watcher: Watcher,
     *,
@@ -291,7 +276,7 @@ def run(
 
 def _all(
     tasks: Sequence[tuple[str, str]], jobs: int, stop: Callable[[], bool]
-) -> Generator[News, None, None]:
+) -> Generator[TaskNews, None, None]:
     if jobs:
         yield from run_all(plugins.carried(carry_out), tasks, jobs, stop)
         return
@@ -300,17 +285,21 @@ def _all(
         for number, task in enumerate(tasks):
             if stop():
                 return
-            yield News(number, "began")
+            yield TaskNews(number, "began")
             message = carry_out(task)
-            yield News(number, "ended", message)
-            if (read_object(Path(task[0]) / "summary.json") or {}).get("status") == "interrupted":
+            yield TaskNews(number, "ended", message)
+            if (read_object(Path(task[0]) / SUMMARY) or {}).get("status") == "interrupted":
                 return  # Ctrl-C went to the run
     finally:
         torch.set_num_threads(threads)
 
 
 def carry_out(task: tuple[str, ...]) -> str | None:
-    """Runs a resolved scenario (``task``: folder, text), or continues it; why it failed, if so."""
+    """Runs a resolved scenario (``task``: folder, text), or continues it.
+
+    Returns:
+        Why it failed, if it did.
+    """
     name, text = task
     folder = Path(name)
     quiet = Console(quiet=True)
@@ -319,7 +308,7 @@ def carry_out(task: tuple[str, ...]) -> str | None:
             if _continued(folder, text, quiet):
                 return None
             _set_aside(folder)
-        scenario = Scenario.of(documents.loads(text, str(folder / "scenario.yaml")))
+        scenario = Scenario.of(documents.loads(text, str(folder / SCENARIO)))
         runner.run(scenario, folder.parent.parent, quiet, folder.name)
     except DivergenceError:
         return None  # the run's own summary says so
@@ -332,8 +321,8 @@ def carry_out(task: tuple[str, ...]) -> str | None:
 
 def _continued(folder: Path, text: str, console: Console) -> bool:
     """Continues an interrupted run if that is possible."""
-    status = (read_object(folder / "summary.json") or {}).get("status")
-    if status == "failed" or not _same(folder, text) or not (folder / runner.LAST).is_file():
+    status = (read_object(folder / SUMMARY) or {}).get("status")
+    if status == "failed" or not _same(folder, text) or not (folder / LAST).is_file():
         return False
     try:
         runner.resume(folder, console)
@@ -344,7 +333,7 @@ def _continued(folder: Path, text: str, console: Console) -> bool:
 
 def _same(folder: Path, text: str) -> bool:
     try:
-        return (folder / "scenario.yaml").read_text(encoding="utf-8") == text
+        return (folder / SCENARIO).read_text(encoding="utf-8") == text
     except (OSError, ValueError):
         return False
 
@@ -360,13 +349,13 @@ def _set_aside(folder: Path) -> None:
 def _note_failure(folder: Path, text: str, message: str) -> None:
     """A summary and a report for a run that could not write its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "scenario.yaml").is_file():
-        write_atomic(folder / "scenario.yaml", text)
+    if not (folder / SCENARIO).is_file():
+        write_atomic(folder / SCENARIO, text)
     lines = message.splitlines() or ["no reason is known"]
     summary: dict[str, Any] = {"name": folder.parent.name, "status": "failed", "error": lines[-1]}
     if len(lines) > 1:
         summary["details"] = lines
-    write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, summary)
     write_report(folder)
 
 

@@ -21,7 +21,7 @@ from neurosim.base import (
 from neurosim.data import Dataset, Split
 from neurosim.documents import Document, NodePath
 from neurosim.documents import document as documents
-from neurosim.learning import Memory, Optimizer, Trainer, TrainingPlan, estimate
+from neurosim.learning import Memory, OptimizerChoice, Trainer, TrainingPlan, estimate
 from neurosim.measures import in_order
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, overridden
@@ -124,10 +124,9 @@ class Scenario:
         return estimate(self._hollow(), batch, None if self.file.study else self.optimizer)
 
     @property
-    def optimizer(self) -> Optimizer:
-        """The kind of optimizer, as far as it matters for memory."""
-        section = self.file.plasticity.optimizer
-        return "momentum" if getattr(section, "momentum", 0.0) else section.kind
+    def optimizer(self) -> OptimizerChoice:
+        """The optimizer that the scenario names."""
+        return self.file.plasticity.optimizer.make()
 
     def _check_cycle(self, probes: Collection[str]) -> None:
         """What a network with a cycle cannot be asked for."""
@@ -254,11 +253,10 @@ class Scenario:
 
         return Trainer(
             simulation,
-            file.plasticity.optimizer.make().make(model),
+            self.optimizer,
             train,
             data.test,
             plan,
-            classes=data.classes,
             validation=validation,
             settled=settled,
             seed=file.seed,

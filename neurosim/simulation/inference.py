@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from typing import Any, Protocol
 
@@ -35,6 +36,8 @@ from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.waking import UnitMap
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
+BeforeStep = Callable[[dict[str, Tensor]], bool | None]
+
 
 class Common(Protocol):
     """What all inferences of one simulation have in common: `Simulation` describes it."""
@@ -54,6 +57,7 @@ class Common(Protocol):
     compute: Compute
     processes: Processes
     caching: bool
+    before_step: BeforeStep | None
     seed: int
     random: np.random.Generator
 
@@ -288,8 +292,10 @@ class Inference(Arrays):
 
     @torch.no_grad()
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the local gradients to the optimizer and takes one step."""
+        """Hands the local gradients to the optimizer and takes one step, without a veto."""
         common, gradients = self._common, self.gradients()
+        if common.before_step is not None and common.before_step(gradients) is False:
+            return
         for name, parameter in common.model.named_parameters():
             parameter.grad = gradients[name]
         learn_feedback(common.state, common.rule, self.counts, common.seed, self.number, self.tick)

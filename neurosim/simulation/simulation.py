@@ -34,7 +34,7 @@ from neurosim.simulation.compatibility import (
     check_start,
 )
 from neurosim.simulation.engine import Processes
-from neurosim.simulation.inference import Inference, run_length
+from neurosim.simulation.inference import BeforeStep, Inference, run_length
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.waking import UnitMap
 from neurosim.tensors import complete, resolve_device
@@ -115,6 +115,8 @@ class Simulation:
         self.seed, self.random = seed, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
         self.compute: Compute = compute
+        # Is told of the gradients before each step of the optimizer; False from it is a veto.
+        self.before_step: BeforeStep | None = None
         # Whether what has not changed is left out. Never changes a result: to measure and test.
         self.caching = True
         self._inference: Inference | None = None  # the present one, or the last
@@ -269,7 +271,11 @@ class Simulation:
         return metrics.contrastive_objective(self.state, self.rule)
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the local gradients to the optimizer and takes one step."""
+        """Hands the local gradients to the optimizer and takes one step.
+
+        ``before_step``, if set, is given the gradients first: it may change them, and return False
+        to veto the step, which leaves every parameter as it is.
+        """
         self._known("are no states yet: call infer or start").learn(optimizer)
 
     # ---- schedule ------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from neurosim._version import __version__
 from neurosim.base import ConfigurationError, DocumentError, Problem, spread, unknown
 from neurosim.documents import document as documents
 from neurosim.records import Quantity, Results, Row, Seeds, quantities
-from neurosim.runs import Checked, Sweep, plan
+from neurosim.runs import Checked, SweepPlan, plan
 from neurosim.tables.form import Table, TableRow
 from neurosim.tables.papers import TABLES
 
@@ -52,7 +52,7 @@ class PlannedTable:
     rows: tuple[TableRow, ...]
     overrides: tuple[tuple[str, ...], ...]  # of each row's scenario, all of them
     batches: tuple[int, ...]  # the batch size of each row
-    sweep: Sweep
+    sweep: SweepPlan
 
     @property
     def stem(self) -> str:
@@ -143,7 +143,7 @@ def plan_table(table: Table, scenarios: Path, choice: Choice) -> PlannedTable:
     results = _results(table, choice, rows, parts)
     texts = [text for part in parts for text in part.scenarios]
     batches = [documents.loads(part.scenarios[0], "").value["data"]["batch_size"] for part in parts]
-    sweep = Sweep(results, texts, max(part.threads for part in parts))
+    sweep = SweepPlan(results, texts, max(part.threads for part in parts))
     return PlannedTable(table, choice, rows, tuple(settled), tuple(batches), sweep)
 
 
@@ -188,7 +188,7 @@ def _reported(problem: Problem, labels: Sequence[str]) -> Problem:
 
 
 def _results(
-    table: Table, choice: Choice, rows: Sequence[TableRow], parts: Sequence[Sweep]
+    table: Table, choice: Choice, rows: Sequence[TableRow], parts: Sequence[SweepPlan]
 ) -> Results:
     found: list[Row] = []
     seen: dict[str, str] = {}

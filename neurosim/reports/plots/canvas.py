@@ -167,7 +167,7 @@ class Canvas:
                 element.insertBefore(title, element.firstChild)
             for name, value in element.attributes.items():
                 element.setAttribute(name, self._value(name, value))
-        svg = re.sub(r">\s+<", ">\n<", root.toxml())
+        svg = re.sub(r">\s+<", ">\n<", clean(root.toxml()))
         return Chart(Markup(svg), (width, height), legend, note)
 
     def _value(self, name: str, value: str) -> str:
@@ -235,6 +235,17 @@ def line_chart(
             most = max(float(curve.y.max()) for curve in curves)
             canvas.axes.set_ylim(0.0, 1.05 * most or 1.0)
         return canvas.chart([c for c in curves if c.label and not c.faint], note)
+
+
+def clean(text: str) -> str:
+    """Replaces what XML and HTML cannot hold, and half of a character, which UTF-8 cannot."""
+    allowed = r"\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff"
+    return re.sub(f"[^{allowed}]", "\ufffd", text)
+
+
+def plain(text: str) -> str:
+    """Returns a text in signs that any font can show."""
+    return re.sub(r"[^\x20-\x7e°]", "?", text)
 
 
 def exponents(values: Values, zero: float) -> Values:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from neurosim.base import cut
 from neurosim.records import LACKING, Lack, Quantity, Seeds
-from neurosim.reports.plots.canvas import LOG_RATIO, RAMP, Canvas, Chart, style
+from neurosim.reports.plots.canvas import LOG_RATIO, RAMP, Canvas, Chart, plain, style
 
 HEIGHT = 26.0  # points, of a cell
 SCALE = 180.0  # width of the scale of colours
@@ -58,12 +57,12 @@ def heat_map(
     ramp: Any = ScalarMappable(
         (LogNorm if log else Normalize)(low, high), matplotlib.colormaps["viridis"].resampled(RAMP)
     )
-    columns, rows = ([_name(text) for text in texts] for _, texts in (x, y))
+    columns, rows = ([cut(plain(text), 22) for text in texts] for _, texts in (x, y))
     longest = max(len(t) for t in (*columns, *map(quantity.show, means), "00 of 00"))
     wide = max(_LETTER * longest + 10, SCALE / len(columns))
     tall = HEIGHT * len(rows)
     with style(**{"axes.grid": False, "hatch.linewidth": 0.8}):
-        canvas = Canvas(key, x[0], "", 1.0)
+        canvas = Canvas(key, plain(x[0]), "", 1.0)
         canvas.label = f"Heat map of {quantity.label} over {x[0]} and {y[0]}"
         figure, axes = canvas.figure, canvas.axes
         figure.set(layout_engine="none", figwidth=wide * len(columns) / 72, figheight=tall / 72)
@@ -74,7 +73,7 @@ def heat_map(
         axes.spines[:].set_visible(False)
         # Flat: the name of the vertical axis is longer than most maps are high.
         side = -(_LETTER * max(map(len, rows)) + 8) / (wide * len(columns))
-        axes.text(side, 1 + 10 / tall, y[0], transform=axes.transAxes)
+        axes.text(side, 1 + 10 / tall, plain(y[0]), transform=axes.transAxes)
         bar = figure.add_axes((0, -50 / tall, SCALE / (wide * len(columns)), 8 / tall))
         form = FuncFormatter(lambda value, _: quantity.show(value))
         ends: Any = {"ticks": sorted({low, high}), "format": form, "orientation": "horizontal"}
@@ -143,8 +142,3 @@ def _ink(colour: Sequence[float]) -> str:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#ffffff" if light < 0.179 else "#000000"
-
-
-def _name(text: str) -> str:
-    """Returns the name of a row or a column, in signs that any font can show."""
-    return cut(re.sub(r"[^\x20-\x7e°]", "?", text), 22)

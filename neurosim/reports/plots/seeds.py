@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
@@ -21,6 +20,7 @@ from neurosim.reports.plots.canvas import (
     Values,
     colours,
     exponents,
+    plain,
     spread_out,
     style,
 )
@@ -71,7 +71,7 @@ def seed_chart(
     low, high = np.array([min(v) for v in found]), np.array([max(v) for v in found])
     several = any(one.runs > 1 for one in seeds)
     with style():
-        canvas = Canvas(quantity.key, _plain(x_label), quantity.label)
+        canvas = Canvas(quantity.key, plain(x_label), quantity.label)
         axes, x = canvas.axes, at[order]
         if several:
             if numeric:
@@ -145,13 +145,8 @@ def _mark(canvas: Canvas, at: Values, texts: Sequence[str], numeric: bool) -> No
 
 def _lines(text: str, long: int) -> str:
     """Breaks a name into at most three lines."""
-    lines = wrap(_plain(text), long, break_long_words=True) or [" "]
+    lines = wrap(plain(text), long, break_long_words=True) or [" "]
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], cut(lines[2] + "…", long)])
-
-
-def _plain(text: str) -> str:
-    """Returns a text in signs that any font can show."""
-    return re.sub(r"[^\x20-\x7e°]", "?", text)
 
 
 # ---- a table -----------------------------------------------------------------------------------

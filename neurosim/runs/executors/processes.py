@@ -24,11 +24,11 @@ from neurosim.base import NeurosimError, interruptible
 
 Task = tuple[str, ...]
 Work = Callable[[Task], str | None]
-POLL = 0.2  # seconds until a request to stop is seen
-PATIENCE = 10.0  # seconds that a process may take to end
+_POLL = 0.2  # seconds until a request to stop is seen
+_PATIENCE = 10.0  # seconds that a process may take to end
 
 
-class News(NamedTuple):
+class TaskNews(NamedTuple):
     """What became of a task: it began, or ended, or its process did before it (``message``)."""
 
     task: int
@@ -46,7 +46,7 @@ class _Worker:
 
 def run_all(
     work: Work, tasks: Sequence[Task], jobs: int, stop: Callable[[], bool]
-) -> Generator[News, None, None]:
+) -> Generator[TaskNews, None, None]:
     """Does ``work(task)`` for all tasks in ``jobs`` processes; what it returns is the message.
 
     ``work`` is a function at the top of a module, and a task a tuple of text. Once ``stop()``, no
@@ -68,7 +68,7 @@ def run_all(
                 return
             while len(workers) < min(jobs, len(waiting) + len(busy)):
                 workers.append(_start(work))
-            wait([w.connection for w in workers], POLL)  # one that dies closes its end
+            wait([w.connection for w in workers], _POLL)  # one that dies closes its end
             for worker in list(workers):
                 yield from _attend(worker, workers, waiting, tasks)
     finally:
@@ -77,7 +77,7 @@ def run_all(
 
 def _attend(
     worker: _Worker, workers: list[_Worker], waiting: deque[int], tasks: Sequence[Task]
-) -> Iterator[News]:
+) -> Iterator[TaskNews]:
     """Takes what a worker says, and gives it the next task."""
     try:
         if not worker.connection.poll():
@@ -89,7 +89,7 @@ def _attend(
     worker.ready = True
     task, worker.task = worker.task, None
     if task is not None:
-        yield News(task, "ended", message)
+        yield TaskNews(task, "ended", message)
     if waiting:
         worker.task = waiting.popleft()
         try:
@@ -98,13 +98,13 @@ def _attend(
             waiting.appendleft(worker.task)
             worker.task = None
             return
-        yield News(worker.task, "began")
+        yield TaskNews(worker.task, "began")
 
 
-def _dead(worker: _Worker, workers: list[_Worker]) -> Iterator[News]:
+def _dead(worker: _Worker, workers: list[_Worker]) -> Iterator[TaskNews]:
     workers.remove(worker)
     worker.connection.close()
-    worker.process.join(PATIENCE)
+    worker.process.join(_PATIENCE)
     worker.process.kill()  # one that closed its pipe and is still there
     worker.process.join()
     code = worker.process.exitcode
@@ -113,7 +113,7 @@ def _dead(worker: _Worker, workers: list[_Worker]) -> Iterator[News]:
         how = f"was killed by {signal.Signals(-code).name}"
         how += " (is there enough memory?)" if code == -signal.SIGKILL else ""
     if worker.task is not None:
-        yield News(worker.task, "died", f"its process {how}")
+        yield TaskNews(worker.task, "died", f"its process {how}")
     elif not worker.ready:  # a new one would fare no better
         raise NeurosimError(f"a process of the pool {how} before it could begin")
 

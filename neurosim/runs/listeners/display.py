@@ -1,8 +1,10 @@
-"""What a user sees of a run under way: a bar on a terminal, plain lines elsewhere."""
+"""What a user sees of a long operation: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 from rich.console import Console
@@ -12,6 +14,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -20,233 +23,204 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from neurosim.convergence import Record
 from neurosim.data import Remote
-from neurosim.learning import Event, Trainer
+from neurosim.learning import (
+    EndEvent,
+    EpochEvent,
+    EvaluationEvent,
+    Listener,
+    StartEvent,
+    StepEvent,
+    TrainingEvent,
+)
 from neurosim.records import Results, Row, told
 
-PLAIN_SECONDS = 10.0  # between plain lines within an epoch
+PLAIN_SECONDS = 10.0  # between plain lines
+SPEED_SECONDS = 600.0  # over which the speed is measured that says how much time is left
 
 
-class _Barred:
-    """A context manager that shows a bar, where there is a terminal for one."""
+class Display:
+    """Shows how far an operation is, in one bar or several. Use as a context manager.
 
-    _bar: Progress | None
+    ``amount`` are the columns that say how much is done.
+    """
+
+    def __init__(self, console: Console, amount: Sequence[ProgressColumn] = ()) -> None:
+        self._console, self._said = console, time.perf_counter()
+        # What is left of the line is for the news: the bar stays whole however long they are.
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            *(amount or (MofNCompleteColumn(),)),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[news]}", markup=False, table_column=rest),
+            console=console,
+            disable=not console.is_terminal,
+            expand=True,
+            get_time=time.perf_counter,
+            speed_estimate_period=SPEED_SECONDS,
+        )
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
+        self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._progress.stop()
 
+    def begin(self, what: str, done: int, total: int | None) -> None:
+        """Adds the bar of an operation of which some is ``done`` already."""
+        self._tasks[what] = self._progress.add_task(what, completed=done, total=total, news="")
 
-class Display(_Barred):
-    """Shows a training: accuracy, loss, ticks per second, time left. Use as a context manager."""
-
-    def __init__(self, console: Console, trainer: Trainer) -> None:
-        self._console, self._trainer = console, trainer
-        self._began = self._said = time.perf_counter()
-        self._first_tick, self._first_step = trainer.totals["ticks"], trainer.step
-        self._accuracy = "–"
-        self._loss = "–"
-        self._bar: Progress | None = None
-        if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[news]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=console,
-            )
-            self._task = self._bar.add_task(
-                "training", total=trainer.steps, completed=trainer.step, news=""
-            )
-
-    def event(self, event: Event) -> None:
-        """Takes note of an event of the trainer."""
-        if event["event"] == "trace":
-            return
-        if event["event"] == "evaluation":
-            self._evaluation(event)
-            return
-        if event["event"] == "step":
-            self._loss = f"{event['loss']:.4f}"
-        elif event.get("test_accuracy") is not None:
-            self._accuracy = f"{event['test_accuracy']:.2%}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._trainer.step, news=self._news())
-            return
+    def show(
+        self, what: str, done: int, total: int | None, line: str, news: str, due: bool = False
+    ) -> None:
+        """Moves the bar of an operation on, or says ``line``, ``news`` and the time left where
+        there is no terminal, if it is ``due`` or the last line was long enough ago. An empty
+        ``line`` says nothing."""
+        if what not in self._tasks:
+            self.begin(what, 0, total)
+        self._progress.update(self._tasks[what], completed=done, total=total, news=news)
         now = time.perf_counter()
-        if event["event"] == "epoch" or now - self._said >= PLAIN_SECONDS:
+        if self._progress.disable and line and (due or now - self._said >= PLAIN_SECONDS):
             self._said = now
-            steps = f"step {self._trainer.step}/{self._trainer.steps}"
-            epochs = f"epoch {event['epoch']}"
-            line = f"{epochs}  {steps}  {self._news()}  {self._left(now)}"
-            self._console.print(line, soft_wrap=True)
+            self.say("  ".join(part for part in (line, news, self._times(what)) if part))
 
-    def _evaluation(self, event: Event) -> None:
-        told = f"evaluating  {event['split']} images {event['images']:,}/{event['of']:,}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._trainer.step, news=told)
-        elif time.perf_counter() - self._said >= PLAIN_SECONDS:
-            self._said = time.perf_counter()
-            self._console.print(f"epoch {event['epoch']}  {told}", soft_wrap=True)
+    def end(self, what: str) -> None:
+        """Takes the bar of an operation away, if it has one."""
+        if what in self._tasks:
+            self._progress.remove_task(self._tasks.pop(what))
 
-    def _news(self) -> str:
-        ticks = self._trainer.totals["ticks"] - self._first_tick
-        rate = ticks / max(1e-9, time.perf_counter() - self._began)
-        return f"accuracy {self._accuracy}  loss {self._loss}  {rate:,.0f} ticks/s"
+    def say(self, line: str) -> None:
+        """Prints a line that stays."""
+        self._console.print(line, soft_wrap=True, markup=False)
 
-    def _left(self, now: float) -> str:
-        done = max(1, self._trainer.step - self._first_step)
-        left = (now - self._began) * (self._trainer.steps - self._trainer.step) / done
-        return f"{now - self._began:.0f} s, {left:.0f} s left"
+    def _times(self, what: str) -> str:
+        """The time that an operation has taken, and how much is left as far as that is known."""
+        task = next(task for task in self._progress.tasks if task.id == self._tasks[what])
+        left = task.time_remaining
+        return f"{task.elapsed or 0.0:.0f} s" + ("" if left is None else f", {left:.0f} s left")
 
 
-class SweepDisplay(_Barred):
+class TrainingDisplay(Display, Listener):
+    """Shows a training: accuracy, loss, ticks per second, time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._accuracy = self._loss = "–"
+
+    def on_start(self, event: StartEvent) -> None:
+        self._steps, self._ticks, self._began = event.steps, 0, time.perf_counter()
+        self._progress.start()
+        self.begin("training", event.step, event.steps)
+
+    def on_step(self, event: StepEvent) -> None:
+        self._loss = f"{event.loss:.4f}"
+        self._ticks += event.ticks
+        self._move(event)
+
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        what = f"evaluating  {event.split} images"
+        line = f"epoch {event.epoch}  {what} {event.images:,}/{event.total:,}"
+        self.show(what, event.images, event.total, line, "")
+        if event.images == event.total:
+            self.end(what)
+
+    def on_epoch(self, event: EpochEvent) -> None:
+        if event.test_accuracy is not None:
+            self._accuracy = f"{event.test_accuracy:.2%}"
+        self._move(event, due=True)
+
+    def on_end(self, event: EndEvent) -> None:
+        del event
+        self._progress.stop()
+
+    def _move(self, event: TrainingEvent, due: bool = False) -> None:
+        rate = self._ticks / max(1e-9, time.perf_counter() - self._began)
+        news = f"accuracy {self._accuracy}  loss {self._loss}  {rate:,.0f} ticks/s"
+        line = f"epoch {event.epoch}  step {event.step}/{self._steps}"
+        self.show("training", event.step, self._steps, line, news, due)
+
+    @contextmanager
+    def evaluating(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Shows an evaluation after the training, which calls what this yields."""
+        self.end("training")
+        with self:
+            yield lambda done, total: self.show(
+                what, done, total, f"{what}  {done:,}/{total:,}", ""
+            )
+        self.end(what)
+
+
+class SweepDisplay(Display):
     """Shows a sweep: how many runs have ended and failed, and those under way."""
 
     def __init__(self, console: Console, results: Results) -> None:
-        self._console, self._results = console, results
+        super().__init__(console)
+        self._results = results
         self._under_way: dict[str, None] = {}
-        self._bar: Progress | None = None
-        if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("runs"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                # What is left of the line: the bar stays whole however long the names are.
-                TextColumn(
-                    "{task.description}",
-                    markup=False,
-                    table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
-                ),
-                console=console,
-                expand=True,
-            )
-            self._task = self._bar.add_task("", total=len(results.rows))
+        self.begin("runs", 0, len(results.rows))
 
     def began(self, row: Row) -> None:
         """Takes note of a run that begins."""
         self._under_way[row.folder] = None
-        self._update()
+        self._move("")
 
     def ended(self, row: Row) -> None:
         """Takes note of a run that has ended, as its summary says."""
         self._under_way.pop(row.folder, None)
-        self._update()
-        if self._bar is None or row.status == "failed":
-            ended, _ = self._counts()
-            why = f": {row.summary.get('error')}" if row.status == "failed" else ""
-            line = f"{ended}/{len(self._results.rows)}  {row.status}  {row.folder}{why}"
-            self._console.print(line, soft_wrap=True, markup=False)
+        why = f": {row.summary.get('error')}" if row.status == "failed" else ""
+        line = f"{row.status}  {row.folder}{why}"
+        self._move(line)
+        if why and not self._progress.disable:
+            self.say(line)
 
-    def _counts(self) -> tuple[int, int]:
-        failed = self._results.count("failed")
-        return self._results.count("finished") + failed, failed
-
-    def _update(self) -> None:
-        if self._bar is not None:
-            ended, failed = self._counts()
-            ids = (folder.rpartition("/")[2] for folder in self._under_way)
-            names = ", ".join(name.rpartition("_")[0] for name in ids)  # without the digest
-            told = f"{failed} failed  {names}" if failed else names
-            self._bar.update(self._task, completed=ended, description=told)
+    def _move(self, line: str) -> None:
+        failed, total = self._results.count("failed"), len(self._results.rows)
+        ended = self._results.count("finished") + failed
+        ids = (folder.rpartition("/")[2] for folder in self._under_way)
+        names = ", ".join(name.rpartition("_")[0] for name in ids)  # without the digest
+        shown = "" if self._progress.disable else f"{failed} failed  {names}" if failed else names
+        self.show("runs", ended, total, line and f"{ended}/{total}  {line}", shown, due=True)
 
 
-class StudyDisplay(_Barred):
-    """Shows a study: the search for the fixed point, then the inference. A context manager."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._said = time.perf_counter()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[news]}"),
-                TimeElapsedColumn(),
-                console=console,
-            )
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        if self._bar is not None:
-            self._task = self._bar.add_task("fixed point", total=None, news="")
-        return self
+class StudyDisplay(Display):
+    """Shows a study: the search for the fixed point, then the inference."""
 
     def sweep(self, sweep: int, residual: float) -> None:
-        """After a sweep of the search for the fixed point."""
-        self._show(f"fixed point  sweep {sweep}", sweep, None, f"residual {residual:.1e}")
+        """Takes note of a sweep of the search for the fixed point."""
+        news = f"residual {residual:.1e}"
+        self.show("fixed point", sweep, None, f"fixed point  sweep {sweep}", news)
 
     def reference(self, sweeps: int, residual: float, problem: str | None) -> None:
-        """What the search came to."""
+        """Says what the search came to."""
         found = f"residual {residual:.1e} after {sweeps} sweeps"
-        self._console.print(f"fixed point  {problem or found}", soft_wrap=True)
-        if self._bar is not None and self._task is not None:
-            self._bar.reset(self._task, description="inference", news="")
+        self.say(f"fixed point  {problem or found}")
+        self.end("fixed point")
 
-    def record(self, record: Record, last: int) -> None:
-        """After a record of the inference, which ends at tick ``last``."""
+    def record(self, record: dict[str, Any], last: int) -> None:
+        """Takes note of a record of the inference, which ends at tick ``last``."""
         residual = max(record["residual_mean"], record["residual_difference"])
-        tick = record["tick"]
-        self._show(f"inference  tick {tick}/{last}", tick, last, f"residual {residual:.1e}")
-
-    def _show(self, line: str, done: int, total: int | None, news: str) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, news=news)
-            return
-        now = time.perf_counter()
-        if now - self._said >= PLAIN_SECONDS:
-            self._said = now
-            self._console.print(f"{line}  {news}", soft_wrap=True)
+        tick, news = record["tick"], f"residual {residual:.1e}"
+        self.show("inference", tick, last, f"inference  tick {tick}/{last}", news)
 
 
-class DownloadDisplay(_Barred):
-    """Shows what is downloaded from where, and how far it is. Use as a context manager."""
+class DownloadDisplay(Display):
+    """Shows what is downloaded from where, and how far it is."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._said = time.perf_counter()
-        self._tasks: dict[Remote, TaskID] = {}
-        self._bar: Progress | None = None
-        if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-                console=console,
-            )
+        super().__init__(console, (DownloadColumn(), TransferSpeedColumn()))
 
     def received(self, remote: Remote, done: int) -> None:
         """Takes note that so many bytes have arrived; 0 before the first."""
         if done == 0:
-            line = f"downloading {remote.url} ({decimal(remote.size)})"
-            self._console.print(line, soft_wrap=True, markup=False)
-        if self._bar is not None:
-            if remote not in self._tasks:
-                self._tasks[remote] = self._bar.add_task(remote.name, total=remote.size)
-            self._bar.update(self._tasks[remote], completed=done)
-            return
-        now = time.perf_counter()
-        if now - self._said >= PLAIN_SECONDS:
-            self._said = now
-            so_far = f"{decimal(done)} of {decimal(remote.size)}"
-            self._console.print(f"{remote.name}  {so_far}", soft_wrap=True, markup=False)
+            self.say(f"downloading {remote.url} ({decimal(remote.size)})")
+        line = f"{remote.name}  {decimal(done)} of {decimal(remote.size)}"
+        self.show(remote.name, done, remote.size, line, "")
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:

@@ -30,7 +30,9 @@ class OptimizerSection(Maker):
     weight_decay: NotNegative = 0.0
 
     def make(self) -> OptimizerChoice:
-        return OptimizerChoice(kind=getattr(self, "kind"), **self.arguments())  # noqa: B009
+        kind: str = getattr(self, "kind")  # noqa: B009
+        made: OptimizerChoice = OptimizerChoice.family[kind](**self.arguments())
+        return made
 
 
 class SGDSection(OptimizerSection):
@@ -55,7 +57,8 @@ class ConstantSection(Maker):
     kind: Literal["constant"]
 
     def make(self) -> LearningRate:
-        return LearningRate()
+        made: LearningRate = LearningRate.family["constant"]()
+        return made
 
 
 class CosineSection(Maker):
@@ -68,7 +71,8 @@ class CosineSection(Maker):
     final: NotNegative = 0.0
 
     def make(self) -> LearningRate:
-        return LearningRate("cosine", **self.arguments())
+        made: LearningRate = LearningRate.family["cosine"](**self.arguments())
+        return made
 
 
 AnyOptimizer = Annotated[SGDSection | AdamSection, Field(discriminator="kind")]

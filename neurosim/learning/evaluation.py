@@ -1,0 +1,111 @@
+"""Evaluation: accuracy and loss on a split, feed-forward or by the settled network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from neurosim.base import ConfigurationError
+from neurosim.data import Split, one_hot
+from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
+from neurosim.simulation import Simulation
+
+Evaluation = Literal["feedforward", "settled"]
+EVALUATION_BATCH = 500
+_Watch = Callable[[int, int], None]  # is told how many images are done, and of how many
+
+
+class SoFar(NamedTuple):
+    """How many images are done, how many of them are right, and their summed loss."""
+
+    images: int
+    correct: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates the network of ``simulation``.
+
+    ``settled`` makes a fresh simulation for the n-th batch of an evaluation by the settled network:
+    what is evaluated must not depend on the training under way. None evaluates feed-forward.
+    """
+
+    simulation: Simulation
+    settled: Callable[[int], Simulation] | None = None
+
+    def evaluate(
+        self, split: Split, eps: float = 0.0, watch: _Watch | None = None
+    ) -> tuple[float, float]:
+        """Measures accuracy and mean loss on a split.
+
+        With ``eps`` the images are attacked by `fgsm` first, which follows the gradient of the
+        feed-forward prediction.
+        """
+        for so_far in self.batches(split, eps):
+            if watch is not None:
+                watch(so_far.images, len(split))
+        return so_far.correct / len(split), so_far.loss / len(split)
+
+    @torch.no_grad()
+    def batches(self, split: Split, eps: float = 0.0) -> Iterator[SoFar]:
+        """Yields what it has come to as often as somebody may want to look up or to stop."""
+        model, measured = self.simulation.model, self.simulation.loss
+        low, high = (bound.to(model.device, model.dtype) for bound in split.bounds)
+        correct = loss = 0.0
+        for number, start in enumerate(range(0, len(split), EVALUATION_BATCH)):
+            which = slice(start, start + EVALUATION_BATCH)
+            images = split.take(which).to(model.device, model.dtype)
+            labels = split.labels[which].to(model.device)
+            target = one_hot(labels, model.network.output.size, model.dtype)
+            target = target.view(-1, *model.network.output.shape)
+            if eps:
+                images = fgsm(self.simulation.predict, measured, images, target, eps, low, high)
+            if self.settled is None:
+                prediction = self.simulation.predict(images)
+            else:
+                settling = self.settled(number)
+                settling.start(images, record=False)
+                while not settling.done:
+                    settling.advance(1)
+                    yield SoFar(start, correct, loss)
+                prediction = settling.finish().prediction
+            correct += metrics.accuracy(prediction, labels) * len(labels)
+            loss += float(measured.value(prediction, target).sum())
+            yield SoFar(start + len(labels), correct, loss)
+
+    def robustness(self, test: Split, eps: float, watch: _Watch | None = None) -> dict[str, Any]:
+        """Measures spectral norms, the Lipschitz bound that they give, and accuracy and loss on the
+        test images after an attack of ``eps``."""
+        model = self.simulation.model
+        norms = spectral_norms(model)
+        accuracy, loss = self.evaluate(test, eps, watch)
+        return {
+            "attack_eps": eps,
+            "attack_accuracy": accuracy,
+            "attack_loss": loss,
+            "lipschitz_bound": lipschitz_bound(model.network, norms),
+            "spectral_norms": norms,
+        }
+
+
+def evaluator(
+    evaluation: Evaluation, simulation: Simulation, settled: Callable[[int], Simulation] | None
+) -> Evaluator:
+    """Makes the evaluator of a training plan.
+
+    Raises:
+        ConfigurationError: for evaluation by the settled network without what settles.
+    """
+    if evaluation == "feedforward":
+        return Evaluator(simulation)
+    if settled is None:
+        raise ConfigurationError(
+            "evaluation 'settled' needs simulations to settle in: give the trainer a function "
+            "settled(number)",
+            "settled",
+        )
+    return Evaluator(simulation, settled)

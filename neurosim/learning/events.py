@@ -1,0 +1,226 @@
+"""What happens in a training, as events, and the listeners that are told of it.
+
+A listener is any object with some of the methods of `Listener`. Deriving from it is a convenience.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from neurosim.base import ConfigurationError, Kind, StateError, did_you_mean
+from neurosim.simulation import Simulation
+
+Status = Literal["finished", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class TrainingEvent:
+    """Something that happened in a training: in ``epoch`` (from 1), after ``step`` steps."""
+
+    hook: ClassVar[str]  # the method of a listener that is told
+
+    epoch: int
+    step: int
+
+    def record(self) -> dict[str, Any] | None:
+        """Returns the line of metrics.jsonl, or None for what is not written there."""
+        return None
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "step": self.step}
+
+
+@dataclass(frozen=True)
+class StartEvent(TrainingEvent):
+    """`Trainer.run` begins, or goes on, towards ``steps`` steps of the ``simulation``'s model."""
+
+    hook = "on_start"
+
+    steps: int
+    simulation: Simulation
+
+
+@dataclass(frozen=True)
+class StepEvent(TrainingEvent):
+    """A step was taken at learning rate ``lr``, after an inference of so many ``ticks``.
+
+    ``loss`` is the mean over its batch, before the step.
+    ``logged`` holds for every `TrainingPlan.loss_every`-th step and the last one of an epoch.
+    """
+
+    hook = "on_step"
+
+    loss: float
+    lr: float
+    ticks: int
+    logged: bool
+
+    def record(self) -> dict[str, Any] | None:
+        if not self.logged:
+            return None
+        return {"event": "step", "loss": self.loss, "lr": self.lr} | self._where
+
+
+@dataclass(frozen=True)
+class TraceEvent(TrainingEvent):
+    """A probe recorded ``values`` within the inference of this step.
+
+    ``values`` holds ``tick`` and ``time`` since the beginning of the inference, and the measures.
+    """
+
+    hook = "on_trace"
+
+    probe: str
+    values: Mapping[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        return {"event": "trace", "probe": self.probe, **self._where, **self.values}
+
+
+@dataclass(frozen=True)
+class EvaluationEvent(TrainingEvent):
+    """An evaluation on a split goes on: so many ``images`` of ``total`` are done."""
+
+    hook = "on_evaluation"
+
+    split: str  # test or validation
+    images: int
+    total: int
+
+
+@dataclass(frozen=True)
+class EpochEvent(TrainingEvent):
+    """An epoch is over: ``train_loss`` is the mean over its steps, before each.
+
+    ``totals`` are the counts of the whole training so far, with ``ticks`` and ``time``. Accuracies
+    and mean losses are None where they were not measured.
+    """
+
+    hook = "on_epoch"
+
+    train_loss: float
+    totals: Mapping[str, float]
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    validation_accuracy: float | None = None
+    validation_loss: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        head = {"event": "epoch", **self._where, "train_loss": self.train_loss, **self.totals}
+        scores = {key: getattr(self, key) for key in _SCORES}
+        return head | {key: score for key, score in scores.items() if score is not None}
+
+
+_SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
+
+
+@dataclass(frozen=True)
+class EndEvent(TrainingEvent):
+    """`Trainer.run` ends. ``error`` is what was raised, if it ``failed``."""
+
+    hook = "on_end"
+
+    status: Status
+    error: BaseException | None = None
+
+
+class Listener:
+    """A base class for listeners, whose methods do nothing. A listener has those that it wants.
+
+    With ``state_dict()`` and ``load_state_dict(state)`` besides, its state is part of a run's
+    checkpoints: dictionaries, lists, tensors, numbers and text.
+    """
+
+    def on_start(self, event: StartEvent) -> None:
+        """Is told once, before the first step."""
+
+    def on_gradients(self, gradients: dict[str, Tensor]) -> bool | None:
+        """Is told of the local gradients by parameter, before the optimizer's step.
+
+        It may change them in place, or put others in their place.
+
+        Returns:
+            False to veto the step: no parameter changes, feedback weights included.
+        """
+
+    def on_step(self, event: StepEvent) -> None:
+        """Is told after every step."""
+
+    def on_trace(self, event: TraceEvent) -> None:
+        """Is told of every record of a probe, before the step in which it was made."""
+
+    def on_evaluation(self, event: EvaluationEvent) -> None:
+        """Is told how far an evaluation is."""
+
+    def on_epoch(self, event: EpochEvent) -> None:
+        """Is told after every epoch and its evaluation."""
+
+    def on_end(self, event: EndEvent) -> None:
+        """Is told once, when the training ends in whatever way."""
+
+
+HOOKS = tuple(name for name in vars(Listener) if name.startswith("on_"))
+
+
+class ListenerChoice(Kind, ABC, family="listener", bare=True):
+    """Describes a listener of a scenario's runs, and makes it. Base class of the family."""
+
+    @abstractmethod
+    def make(self, folder: Path) -> object:
+        """Makes the listener of one run, for which it may write files into ``folder``."""
+
+
+class Listeners:
+    """Several listeners, each of which is told what it has a method for, in the order given.
+
+    Raises:
+        ConfigurationError: for an object without such a method, or with an unknown ``on_…``.
+    """
+
+    def __init__(self, listeners: Sequence[object]) -> None:
+        self._all = tuple(listeners)
+        for listener in self._all:
+            name = type(listener).__name__
+            own = [key for key in dir(listener) if key.startswith("on_")]
+            for key in own:
+                if key not in HOOKS:
+                    hint = did_you_mean(key, HOOKS) or f"; a listener has {', '.join(HOOKS)}"
+                    raise ConfigurationError(f"{name}.{key} is never called{hint}", "listeners")
+            if not own:
+                raise ConfigurationError(
+                    f"a {name} hears nothing: it has none of {', '.join(HOOKS)}", "listeners"
+                )
+
+    def tell(self, event: TrainingEvent) -> None:
+        for listener in self._all:
+            getattr(listener, event.hook, _nothing)(event)
+
+    def gradients(self, gradients: dict[str, Tensor]) -> bool:
+        """Returns False at the first veto, of which those after it are not told."""
+        hooks = (getattr(listener, "on_gradients", _nothing) for listener in self._all)
+        return all(hook(gradients) is not False for hook in hooks)
+
+    def state_dict(self) -> list[Any]:
+        """Returns the states of the listeners in their order, None for one that has none."""
+        return [getattr(listener, "state_dict", dict)() or None for listener in self._all]
+
+    def load_state_dict(self, states: Sequence[Any]) -> None:
+        """Puts the states back. Raises StateError where they are of other listeners."""
+        if len(states) != len(self._all):
+            raise StateError(
+                f"the saved states are of {len(states)} listeners, and there are {len(self._all)}"
+            )
+        for listener, state in zip(self._all, states, strict=True):
+            if state is not None:
+                getattr(listener, "load_state_dict", _nothing)(state)
+
+
+def _nothing(argument: object) -> None:
+    del argument

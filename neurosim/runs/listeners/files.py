@@ -1,0 +1,133 @@
+"""The listeners that write a run's files: its metrics and its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from neurosim.base import DataError, StateError, finite
+from neurosim.learning import (
+    EndEvent,
+    EpochEvent,
+    Listener,
+    Listeners,
+    StartEvent,
+    StepEvent,
+    TraceEvent,
+    Trainer,
+    TrainingEvent,
+    load_state,
+    save_state,
+)
+from neurosim.runs.folder import METRICS, SCENARIO, file_digest
+from neurosim.tensors import complete
+
+LAST = Path("checkpoints/last.safetensors")
+VERSION = 2  # of checkpoints; 1 had no states of listeners
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """Returns a record as a line of JSON; a number that JSON cannot hold becomes null."""
+    return json.dumps(finite(record), allow_nan=False) + "\n"
+
+
+class MetricsFile(Listener):
+    """Appends the records of a training to metrics.jsonl, one line each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS
+        self._file: TextIO | None = None
+
+    def on_start(self, event: StartEvent) -> None:
+        del event
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def on_step(self, event: StepEvent) -> None:
+        self._write(event)
+
+    def on_trace(self, event: TraceEvent) -> None:
+        self._write(event)
+
+    def on_epoch(self, event: EpochEvent) -> None:
+        self._write(event)
+
+    def _write(self, event: TrainingEvent) -> None:
+        assert self._file is not None
+        if (record := event.record()) is not None:
+            self._file.write(json_line(record))
+
+    def on_end(self, event: EndEvent) -> None:
+        del event
+        if self._file is not None:
+            self._file.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns how many bytes are written."""
+        if self._file is not None and not self._file.closed:
+            self._file.flush()
+        return {"bytes": self.path.stat().st_size}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Cuts off what was written later. Raises DataError where something is missing."""
+        if self.path.stat().st_size < state["bytes"]:
+            raise DataError(f"{self.path}: lacks records that the checkpoint was saved after")
+        os.truncate(self.path, state["bytes"])
+
+
+class Checkpoints(Listener):
+    """Saves the training and its listeners after every epoch and when it is interrupted.
+
+    It has to be told last: what it saves of the other listeners has then heard the event.
+    """
+
+    def __init__(self, folder: Path, trainer: Trainer, listeners: Sequence[object]) -> None:
+        self._folder, self._trainer = folder, trainer
+        self._listeners = Listeners(listeners)
+
+    def on_epoch(self, event: EpochEvent) -> None:
+        del event
+        self._save()
+
+    def on_end(self, event: EndEvent) -> None:
+        if event.status == "interrupted":
+            self._save()
+
+    def _save(self) -> None:
+        state = {
+            "version": VERSION,
+            "scenario_sha256": file_digest(self._folder / SCENARIO),
+            "trainer": self._trainer.state_dict(),
+            "listeners": self._listeners.state_dict(),
+        }
+        save_state(self._folder / LAST, state)
+
+    def load(self) -> None:
+        """Continues the trainer and the listeners from the last checkpoint.
+
+        Raises:
+            DataError: where there is none, the scenario was changed since, or the run is finished.
+            StateError: where it is of another version.
+        """
+        saved = load_state(self._folder / LAST)
+        if saved.get("version", 1) != VERSION:
+            raise StateError(
+                f"{self._folder / LAST}: a checkpoint of another version of neurosim; finish the "
+                "run with that version, or run its scenario.yaml anew"
+            )
+        with complete("checkpoint"):
+            digest, training, listeners = (
+                saved[key] for key in ("scenario_sha256", "trainer", "listeners")
+            )
+        if digest != file_digest(self._folder / SCENARIO):
+            raise DataError(
+                f"{self._folder / SCENARIO}: changed since the run was interrupted; put it back, "
+                "or run it anew"
+            )
+        self._trainer.load_state_dict(training)
+        if self._trainer.done:
+            raise DataError(f"{self._folder}: this run is finished; there is nothing to resume")
+        with complete("checkpoint"):
+            self._listeners.load_state_dict(listeners)
