@@ -141,7 +141,7 @@ class Problem:
         raise AssertionError("the reference iteration did not settle")
 
     def _activation(self, name: str) -> Any:
-        return ACTIVATIONS[self.model.network[name].activation]
+        return ACTIVATIONS[self.model.network[name].activation.kind]
 
     def scale(self) -> float:
         """The largest number in the fixed point."""

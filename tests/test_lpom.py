@@ -98,14 +98,14 @@ def energy(model: ns.Model, x: Tensor, y: Tensor, states: States, beta: float) -
             potential = potential + part
         state = states[population.name]
         total = total + 0.5 * state.square().sum() - (state * potential).sum()
-        total = total + conjugate(population.activation, potential).sum()
+        total = total + conjugate(str(population.activation), potential).sum()
     return total
 
 
 def minimize(model: ns.Model, x: Tensor, y: Tensor, beta: float) -> States:
     """Projected gradient descent, with no idea of layers: all states at once, in small steps."""
     names = [p.name for p in model.network.dyadic]
-    ranges = [RANGE[p.activation] for p in model.network.dyadic]
+    ranges = [RANGE[str(p.activation)] for p in model.network.dyadic]
     values = {model.network.input.name: x}
     states = [torch.full((len(x), *p.shape), 0.1, dtype=x.dtype) for p in model.network.dyadic]
     assert values

@@ -118,7 +118,7 @@ def test_the_defaults() -> None:
     sim = ns.Simulation(ns.Model(NETWORK), schedule=Sweep())
     assert sim.rule == ns.DualPropagation(0.5, 1.0, "aro", "potential")
     assert (sim.init, sim.nudge_after, sim.learn_every) == ("feedforward", 0, None)
-    assert (sim.processes, sim.loss.name) == ("population", "squared_error")
+    assert (sim.processes, sim.loss.kind) == ("population", "squared_error")
 
 
 def test_a_forward_sweep_without_target_predicts() -> None:

@@ -1,14 +1,20 @@
-"""Checks of data sets."""
+"""Checks of data sets, optimizers and learning rates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from neurosim.conformance.checks import Named, require, same
+from neurosim.conformance.simulations import RESUMED
 from neurosim.data import Dataset, DataSource
+from neurosim.learning import LearningRate, OptimizerChoice, load_state, save_state
 
 
 def of_data(source: DataSource) -> Named:
@@ -26,4 +32,49 @@ def _reads(source: DataSource) -> None:
         require(bool(read[0].isfinite().all()), "an image is not finite", "Repair it, or leave it")
 
 
-FAMILIES: Mapping[str, Callable[[Any], Named]] = {"data": of_data}
+def of_optimizer(choice: OptimizerChoice) -> Named:
+    """Yields the checks of an optimizer."""
+    yield "goes on from its state as it would have gone on", partial(_goes_on, choice)
+
+
+def _goes_on(choice: OptimizerChoice) -> None:
+    start = torch.linspace(-1.0, 2.0, 7, dtype=torch.float64)
+
+    def steps(saving: bool) -> torch.Tensor:
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = choice.make([weight])
+        for _ in range(3):
+            weight.grad = weight.detach().cos()
+            optimizer.step()
+            if saving:
+                save_state(file, optimizer.state_dict())
+                optimizer = choice.make([weight])
+                optimizer.load_state_dict(load_state(file))
+        return weight.detach()
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "state"
+        found, expected = steps(True), steps(False)
+    same(found, expected, "a step after a pause is another", RESUMED)
+    moved = bool(expected.isfinite().all()) and not torch.equal(expected, start)
+    require(moved, "weights are not finite, or do not move", "Use the gradients")
+
+
+def of_rate(rate: LearningRate) -> Named:
+    """Yields the checks of a learning rate."""
+    yield "finite and not negative at every step, and by that alone", partial(_rates, rate)
+
+
+def _rates(rate: LearningRate) -> None:
+    steps, mend = range(40), "Let `at` return a number that follows from its arguments"
+    found = [rate.at(step, 0.1, 10, 4) for step in steps]
+    require(all(isfinite(r) and r >= 0 for r in found), "it is not", mend)
+    again = [rate.at(step, 0.1, 10, 4) for step in reversed(steps)]
+    same(again[::-1], found, "it depends on what was asked before", mend)
+
+
+FAMILIES: Mapping[str, Callable[[Any], Named]] = {
+    "data": of_data,
+    "optimizer": of_optimizer,
+    "learning_rate": of_rate,
+}

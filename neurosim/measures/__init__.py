@@ -8,7 +8,7 @@ from neurosim.measures.gradients import (
     feedback_alignment,
     true_gradient,
 )
-from neurosim.measures.input_change import InputChange
+from neurosim.measures.input_change import MEASURES, InputChange
 from neurosim.measures.metrics import (
     Residual,
     Staleness,
@@ -26,6 +26,7 @@ from neurosim.measures.probes import Observation, Probe, Recorder, Trace, in_ord
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
 
 __all__ = [
+    "MEASURES",
     "Alignment",
     "InputChange",
     "Observation",

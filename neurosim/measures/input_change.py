@@ -83,3 +83,6 @@ class InputChange(Arrays):
         apical = summed(link.adjoint(None) for link in cell.outgoing)
         acts = nudge.active and cell is self._state.output
         return basal, summed((apical, self._rule.force(nudge, basal) if acts else None))
+
+
+MEASURES = {"input_change": InputChange}  # what a `Clock` may want, by name

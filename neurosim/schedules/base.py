@@ -8,10 +8,12 @@ whole state: plain arrays and numbers, saved and restored with the simulation.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from neurosim.base import ConfigurationError, Kind, Positive
@@ -31,7 +33,14 @@ class Start:
 
 
 class Clock(ABC):
-    """The next wake of every unit, and how it moves on. ``next`` holds ticks, `NEVER` for none."""
+    """Holds the next wake of every unit. ``next`` are ticks, `NEVER` for none.
+
+    ``wants`` names the measures that `decide` goes by. The only one is ``input_change``: by how
+    much the inputs of a unit's dyads have changed since they last woke. It costs a forward and an
+    adjoint operation of every projection in each tick, and nothing where nobody wants it.
+    """
+
+    wants: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, next_wake: Ints, end: int) -> None:
         self.next = next_wake
@@ -51,6 +60,13 @@ class Clock(ABC):
     def news(self, tick: int, units: Ints) -> None:
         """Something reaches these units at ``tick``. Only an event-driven clock listens."""
         del tick, units
+
+    def decide(self, tick: int, measured: Mapping[str, npt.NDArray[np.float64]]) -> None:
+        """Sets the wakes of ``tick`` by measures; asked before every tick of a clock that `wants`.
+
+        ``measured`` holds one number for each unit, by the name of the measure.
+        """
+        del tick, measured
 
     @property
     def listens(self) -> bool:

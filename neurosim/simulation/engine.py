@@ -137,7 +137,7 @@ class Engine:
         self._per_unit = processes == "neuron"
         # News may bring a wake forward, and a timeout cannot be moved: then units sleep on events
         # of their own until the tick before.
-        self._listens = clock.listens
+        self._listens = clock.listens or bool(clock.wants)
         self._failure: Exception | None = None
         if self._per_unit:
             # A memoryview reads one tick of the array as a plain int, faster than numpy does.

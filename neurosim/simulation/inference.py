@@ -19,6 +19,7 @@ from neurosim.dynamics import (
     Reached,
     State,
     Ticker,
+    Woke,
     feed_forward,
     learn_feedback,
     new_input,
@@ -26,7 +27,7 @@ from neurosim.dynamics import (
     reset,
 )
 from neurosim.maths import Loss
-from neurosim.measures import Probe, Recorder, Trace
+from neurosim.measures import MEASURES, Probe, Recorder, Trace
 from neurosim.network import Model
 from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start
@@ -99,6 +100,7 @@ class Inference(Arrays):
         self._recorder = Recorder(
             state, rule, self.nudge, self.phases, common.probes, common.schedule.tick
         )
+        self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
         self._engine = self._new_engine()
 
     def _new_engine(self) -> Engine:
@@ -130,6 +132,8 @@ class Inference(Arrays):
             state.update_damping(rule)
             if common.init == "feedforward":
                 feed_forward(self._ticker, moment)
+                everything = [(index, None) for index in range(len(state.cells))]
+                self._note(everything, Nudge(common.loss))  # the pass knows of no target
                 if self.nudge.target is not None and rule.needs_prediction:
                     prediction = state.output.plus.value
                     self.nudge.gradient = common.loss.gradient(prediction, self.nudge.target)
@@ -141,6 +145,7 @@ class Inference(Arrays):
         elif not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
             units.all_hear(clock, first)
         self._announce_nudge(first)
+        self._decide_wakes(first)
         self.running = True
 
     def advance(self, ticks: int | None = None) -> int:
@@ -236,15 +241,28 @@ class Inference(Arrays):
             if self.nudge.active:
                 common.state.output.stale.touch()
         count, woken = common.units.wake(units)
+        self._note(woken, self.nudge)
         reached = self._ticker.tick(Moment(self.number, tick), woken)
         self.counts.unit_wakes += count
         common.units.hear(self.clock, tick + 1, reached)
         self._announce_nudge(tick + 1)
+        self._decide_wakes(tick + 1)
         passed = tick - self.began
         if self.recording:
             self._recorder.record(self.trace, self.counts, tick, passed, woken)
         if common.stop is not None and passed % common.stop.every == 0:
             self.stopped = self._recorder.settled(common.stop.residual)
+
+    def _note(self, woken: Woke, nudge: Nudge) -> None:
+        for measure in self._measures.values():
+            measure.note(woken, nudge)
+
+    def _decide_wakes(self, tick: int) -> None:
+        """Lets a clock that goes by measures say who wakes at ``tick``."""
+        if self._measures:
+            layout = self._common.layout
+            found = {name: m.by_unit(layout, self.nudge) for name, m in self._measures.items()}
+            self.clock.decide(tick, found)
 
     def _decide_nudge(self) -> None:
         """Decides whether the target acts at the present tick. In a rule with phases the present
@@ -279,6 +297,7 @@ class Inference(Arrays):
         if begun is not None:
             hear = common.units.all_hear if begun.restored else common.units.output_hears
             hear(self.clock, tick + 1)
+        self._decide_wakes(tick + 1)
         self._engine.close()
         self._engine = self._new_engine()
 
@@ -330,6 +349,7 @@ class Inference(Arrays):
             "phases": save_arrays(self.phases, copied),
             "nudge": {"target": copied(nudge.target), "gradient": copied(nudge.gradient)},
             "clock": self.clock.state_dict(),
+            "measures": {name: save_arrays(m, copied) for name, m in self._measures.items()},
             "counts": asdict(self.counts),
             "trace": self.trace.state_dict(),
         }
@@ -358,6 +378,8 @@ class Inference(Arrays):
         )
         load_arrays(inference, saved, copied)
         inference.phases.load(saved["phases"], copied)
+        for name, measure in inference._measures.items():
+            load_arrays(measure, saved["measures"][name], copied)
         inference.nudge.gradient = copied(saved["nudge"]["gradient"])
         inference.trace = Trace(saved["trace"])
         inference._decide_nudge()

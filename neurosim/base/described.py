@@ -1,4 +1,4 @@
-"""Checks of arguments by annotations, and what a value must be in words."""
+"""Arguments checked by annotations, those of frozen dataclasses first of all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pydantic import (
     ConfigDict,
     InstanceOf,
     PydanticSchemaGenerationError,
-    PydanticUserError,
     TypeAdapter,
     ValidationError,
 )
@@ -104,10 +103,7 @@ def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
             found[field.name] = TypeAdapter(InstanceOf[own])  # type: ignore[misc, valid-type]
             continue
         with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
-            try:
-                found[field.name] = TypeAdapter(annotation, config=_STRICT)
-            except PydanticUserError:  # a dataclass alone has a configuration of its own
-                found[field.name] = TypeAdapter(annotation)
+            found[field.name] = TypeAdapter(annotation, config=_STRICT)
     return found
 
 

@@ -1,0 +1,238 @@
+"""`neurosim check`: what it says of plugins that conform, and of those that do not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from neurosim.base import plugins
+from neurosim.cli.main import main
+from tests.plugged import EXTRAS, SCHEDULE, Write, write
+
+__all__ = ["write"]  # the fixture
+
+
+def checked(path: Path, code: int) -> str:
+    result = CliRunner().invoke(main, ["check", str(path)])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def test_the_extras_conform() -> None:
+    try:
+        output = checked(EXTRAS, 0)
+    finally:
+        plugins.forget(plugins.load(EXTRAS))
+    assert "schedule coin\n  ✓ written in a document\n" in output
+    assert output.endswith("checks, none failed\n")
+
+
+FAILING = {
+    "draws elsewhere": (
+        "np.full(len(due), tick + 1)",
+        "tick + np.random.default_rng().integers(1, 4, len(due))",
+        "the same seed gives other wakes",
+        "Draw from the generator that you are given",
+    ),
+    "the wrong shape": (
+        "np.full(len(due), tick + 1)",
+        "np.full(len(due) + 1, tick + 1)",
+        "ValueError: shape mismatch",
+        "See",
+    ),
+    "forgets": (
+        'Every(state["next"].numpy().copy()',
+        "Every(np.full(at.layout.total, at.tick + 3)",
+        "goes on in another way",
+        "Save all that changes in state_dict",
+    ),
+    "never wakes": (
+        "at.tick + 1), at.tick",
+        "at.tick + 1) + 99 * (at.layout.population_of == 1), at.tick",
+        "the population 'h2' never wakes",
+        "Start every unit with a wake",
+    ),
+    "the past": (
+        "np.full(len(due), tick + 1)",
+        "np.full(len(due), tick)",
+        "was passed over",
+        "must be ticks that are still to come",
+    ),
+    "no example": ("ticks: int = 8", "ticks: int", "there is no example", "a classmethod example"),
+}
+
+
+@pytest.mark.parametrize("failing", list(FAILING))
+def test_what_fails_and_how_to_mend_it(write: Write, failing: str) -> None:
+    before, after, what, mend = FAILING[failing]
+    text = SCHEDULE.replace(before, after)
+    assert text != SCHEDULE
+    if failing == "no example":  # a field without a default comes first
+        text = text.replace("ticks: int", "").replace("unit: str", "ticks: int\n        unit: str")
+    path = write(text)
+    output = checked(path, 1)
+    assert f"{path}:" in output
+    assert what in output
+    assert mend in output
+    assert re.search(r"checks, [1-9]\d* failed\n$", output)
+
+
+# What is replaced in the extras, and what is said of it.
+SPOILED = {
+    "activation of another dtype": (
+        "threshold=50.0)",
+        "threshold=50.0).double()",
+        "f(a) of torch.float32 is torch.float64",
+        "Keep the dtype",
+    ),
+    "activation over all dyads": (
+        "return torch.nn.functional.softplus(potential",
+        "return torch.nn.functional.softplus(potential - potential.mean()",
+        "f(a) of some values is not that of all",
+        "Act on each alone",
+    ),
+    "derivative": (
+        '@register("hinge")',
+        'Softplus.backward = lambda self, potential, state, apical: apical\n\n@register("hinge")',
+        "backward is f'(a) Δ\n",
+        "Leave the closed form out, or mend it",
+    ),
+    "mean over the batch": (
+        ".flatten(1).sum(1)",
+        ".flatten(1).sum(1).mean().expand(len(target))",
+        "value is not (B,), or a sample's loss depends on the others",
+        "Sum over the outputs of each sample",
+    ),
+    "gradient": (
+        "    margin: Positive = 1.0\n",
+        "    margin: Positive = 1.0\n    gradient = lambda self, y, target: y - target\n",
+        "gradient is not that of value",
+        "Leave the closed form out, or mend it",
+    ),
+    "effect that draws elsewhere": (
+        'parcel.normal(draws, "how")',
+        "torch.randn_like(parcel.values)",
+        "the same message becomes another one",
+        "Draw from the generator that you are given",
+    ),
+    "effect that draws for the selected alone": (
+        'parcel.normal(draws, "how")',
+        'draws.normal("how", parcel.moment, parcel.values.shape, parcel.values.dtype)',
+        "some neurons get other values",
+        "Draw by Parcel.uniform and Parcel.normal",
+    ),
+    "effect of another shape": (
+        "parcel.values = torch.where(burst, parcel.values * factor, parcel.values)",
+        "parcel.values = (parcel.values * factor)[:1]",
+        "it changes the shape or dtype",
+        "Keep both as they are",
+    ),
+    "effect that moves zero": (
+        "parcel.values * factor",
+        "parcel.values + factor",
+        "0 becomes another value",
+        "Leave moves_zero out",
+    ),
+    "probe that writes": (
+        "cell.plus.value.abs()",
+        "cell.plus.value.mul_(1.5).abs()",
+        "with the probe, plus is another",
+        "Read the state, never write",
+    ),
+    "probe that records tensors": (
+        "float(cell.plus.value.abs().max())",
+        "cell.plus.value.abs().max()",
+        "a record is not what is read again (Object of type Tensor is not JSON serializable)",
+        "Record numbers, text, lists and mappings",
+    ),
+    "not local": (
+        "* prediction)",
+        "* prediction.softmax(1))",
+        "local: a gradient depends on its own output alone\n",
+        "Set local = False",
+    ),
+}
+
+
+@pytest.mark.parametrize("spoiled", list(SPOILED))
+def test_spoiled_extras(write: Write, spoiled: str) -> None:
+    before, after, what, mend = SPOILED[spoiled]
+    text = EXTRAS.read_text(encoding="utf-8")
+    assert before in text
+    path = write(text.replace(before, after))
+    output = checked(path, 1)
+    assert f"    {path}:" in output
+    assert what in output
+    assert mend in output
+    assert "1 failed" in output
+
+
+OPTIMIZER = """
+    from dataclasses import dataclass
+    import torch
+    from neurosim.base import register
+    from neurosim.learning import OptimizerChoice
+
+    class Slower(torch.optim.SGD):
+        steps = 0
+
+        def step(self, closure=None):
+            self.steps += 1
+            self.param_groups[0]["lr"] = 0.1 / self.steps
+            super().step(closure)
+
+    @register("slower")
+    @dataclass(frozen=True)
+    class SlowerAndSlower(OptimizerChoice):
+        def make(self, parameters):
+            return Slower(parameters, lr=0.1)
+"""
+
+
+def test_an_optimizer_that_forgets(write: Write) -> None:
+    assert "a step after a pause is another" in checked(write(OPTIMIZER), 1)
+
+
+OPERATOR = """
+    from dataclasses import dataclass
+    import torch
+    from neurosim.base import register
+    from neurosim.maths import Operator
+
+    @register("shifted")
+    @dataclass(frozen=True)
+    class Shifted(Operator):
+        def forward(self, mean, weight):
+            return mean.roll(1, -1)
+
+        def adjoint(self, difference, weight):
+            return difference.roll(-1, -1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("", "", "10 checks, none failed"),
+        ("roll(-1, -1)", "roll(1, -1)", "Let adjoint be the transpose of forward"),
+        ("return mean.", "return mean[..., 1:].", "adjoint gives"),
+        (
+            "def adjoint",
+            "def forward_reach(self, sent):\n            return sent\n\n        def adjoint",
+            "forward_reach is wrong",
+        ),
+    ],
+)
+def test_operators(write: Write, before: str, after: str, said: str) -> None:
+    """The other half of an operator follows from the two methods that it has."""
+    path = write(OPERATOR.replace(before, after))
+    assert said in checked(path, 1 if before else 0)
+
+
+def test_a_plugin_that_registers_nothing(write: Write) -> None:
+    path = write("import numpy\n")
+    output = checked(path, 2)
+    assert output.startswith(f"error: {path}:1: it registers nothing")
