@@ -52,7 +52,7 @@ def find(name: str) -> type[DataSource]:
         raise ConfigurationError(f"there is no data set {name!r} to download, but {names}")
     source: type[DataSource] = family[name]
     if not source.remotes:
-        raise ConfigurationError(source.origin)
+        raise ConfigurationError(source.origin or f"the data set {name!r} has no known address")
     return source
 
 

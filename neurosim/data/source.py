@@ -25,7 +25,7 @@ class DataSource(Kind, ABC, family="data", key="name"):
     """
 
     remotes: ClassVar[tuple[Remote, ...]] = ()
-    origin: ClassVar[str] = "it has no known address"
+    origin: ClassVar[str] = ""
 
     _: KW_ONLY
     batch_size: Annotated[Count, Field(description="images of one inference")] = 50
