@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Writes beside the target, syncs, then renames over it."""
+    """Writes a file beside its target, syncs it, then renames it over the target."""
     data = content.encode() if isinstance(content, str) else content
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -31,12 +31,12 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The same, as indented JSON; NaN and infinities become null."""
+    """Writes a value as indented JSON in the same way; NaN and infinities become null."""
     write_atomic(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 def finite(value: Any) -> Any:
-    """The value with every number that JSON cannot hold replaced by None."""
+    """Returns the value with None in the place of every number that JSON cannot hold."""
     match value:
         case float():
             return value if value - value == 0.0 else None

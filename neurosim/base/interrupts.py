@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interrupted:
-    """Set by the first Ctrl-C; the second one stops at once."""
+    """Remembers the first Ctrl-C; the second one stops at once."""
 
     def __init__(self) -> None:
         self.seen = False

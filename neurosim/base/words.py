@@ -7,7 +7,7 @@ from math import floor, isfinite, log10, sqrt
 
 
 def gigabytes(size: float) -> str:
-    """Bytes for a reader: ``1.2 GB``, ``340 MB``."""
+    """Says how many bytes: ``1.2 GB``, ``340 MB``."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if size >= unit:
             return f"{size / unit:.3g} {name}"
@@ -15,6 +15,7 @@ def gigabytes(size: float) -> str:
 
 
 def duration(seconds: float) -> str:
+    """Says how long: ``12.3 s``, ``4 min 10 s``, ``2 h 5 min``."""
     minutes, rest = divmod(seconds, 60)
     if minutes < 1:
         return f"{seconds:.3g} s"
@@ -24,7 +25,7 @@ def duration(seconds: float) -> str:
 
 
 def compact(value: float, _: object = None) -> str:
-    """``589824`` → ``589.8 k``; small numbers as they are. Also a tick formatter."""
+    """Shortens ``589824`` to ``589.8 k``; small numbers stay. Also a tick formatter."""
     for least, unit, suffix in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M")):
         if least <= abs(value) < 1e15:
             return f"{value / unit:.4g} {suffix}"
@@ -32,19 +33,19 @@ def compact(value: float, _: object = None) -> str:
 
 
 def number(value: object) -> float | None:
-    """The value of a finite number; anything else, and what no axis could hold, is None."""
+    """Returns a finite number; None for anything else, and for what no axis could hold."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 and isfinite(value) else None
 
 
 def cut(text: str, length: int) -> str:
-    """The text, with an ellipsis in the place of what is too long."""
+    """Cuts a text that is too long, with an ellipsis at its end."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation, which one value does not have."""
+    """Returns the mean and the sample standard deviation, which one value does not have."""
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, None
@@ -52,7 +53,10 @@ def spread(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def plus_minus(values: Sequence[float], seeds: int) -> str:
-    """The mean to the second digit of the deviation: more would say nothing."""
+    """Says mean ± deviation, to the second digit of the deviation: more would say nothing.
+
+    With the count where there are fewer values than ``seeds``.
+    """
     if not values:
         return "–"
     mean, deviation = spread(values)

@@ -4,7 +4,7 @@
     scenario = documents.parse(Scenario, document)
 
 Whatever is wrong with a document is a `DocumentError` with the file, line and column of each
-problem. The YAML itself is in `yamltext`, the checking in `validation`.
+problem. The YAML itself is in `yaml`, the checking in `validation`.
 """
 
 from __future__ import annotations
@@ -40,17 +40,14 @@ from neurosim.documents.yaml import (
 __all__ = [
     "COMMAND_LINE",
     "Document",
-    "Mark",
     "NodePath",
     "apply_overrides",
-    "did_you_mean",
     "dumps",
     "folder",
     "load",
     "load_part",
     "loads",
     "parse",
-    "show_path",
 ]
 
 COMMAND_LINE = "<command line>"
@@ -61,7 +58,7 @@ _STEP = re.compile(r"\[([0-9]+)\]|([^.\[\]]+)")
 
 
 def load(path: str | os.PathLike[str]) -> Document:
-    """Read the YAML document in the file ``path``.
+    """Reads the YAML document in the file ``path``.
 
     Raises:
         DocumentError: the file cannot be read, or `loads` refuses what is in it.
@@ -85,8 +82,8 @@ def load(path: str | os.PathLike[str]) -> Document:
 
 
 def load_part(document: Document, path: NodePath) -> Document:
-    """The document in the file that the string at ``path`` names, as seen from the file that says
-    so, or from here for the command line.
+    """Reads the document in the file that the string at ``path`` names, seen from the file that
+    says so, or from here for the command line.
 
     Raises:
         DocumentError: what `load` says; where there is no such file, at the string.
@@ -103,7 +100,8 @@ def load_part(document: Document, path: NodePath) -> Document:
 
 
 def folder(document: Document, path: NodePath) -> Path:
-    """What a file name in a document is relative to: its file, or here for the command line."""
+    """Returns what a file name at ``path`` is relative to: the folder of the file that says it, or
+    here for the command line."""
     file = document.position(path).file
     return Path() if file in (COMMAND_LINE, "<dict>") else Path(file).parent
 
@@ -111,7 +109,7 @@ def folder(document: Document, path: NodePath) -> Path:
 def apply_overrides(
     document: Document, assignments: Sequence[str], files: Collection[NodePath] = ()
 ) -> Document:
-    """A copy of ``document`` in which each of the ``assignments`` (``key.path=value``) holds.
+    """Copies ``document`` so that each of the ``assignments`` (``key.path=value``) holds.
 
     The value is read as YAML. Items of a list are named ``layers[0]`` or ``layers.0``; mappings
     that are missing on the way are created. Later assignments see earlier ones. Problems with an
@@ -159,7 +157,7 @@ class _RefusedError(Exception):
 
 
 def quotes_hint(assignment: str) -> str:
-    """What to do about a piece that a shell has cut off at a space of a mapping or a list."""
+    """Says what to do about a piece that a shell has cut off at a space of a mapping or a list."""
     cut = assignment.endswith(("}", "]", ","))
     return ", and in quotes where it has spaces: 'key.path={a: 1, b: 2}'" if cut else ""
 
@@ -190,7 +188,7 @@ def _assign(
     mark: Mark,
     files: Collection[NodePath],
 ) -> Any:
-    """Apply one assignment to the value of the document and its ``marks``, in place; returns the
+    """Applies one assignment to the value of the document and its ``marks``, in place; returns the
     value."""
     steps, new = _read(assignment)
     root = document.value

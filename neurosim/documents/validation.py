@@ -1,8 +1,8 @@
 """Documents checked against pydantic models: each problem at its line and in plain words.
 
 pydantic names the place of an error by the fields, keys and indices on the way to it, but also by
-the tags and types of the unions it passed. The model says which of these are which, so the model
-is walked along with the document.
+the tags and types of the unions it passed. The schema of the model says which of these are which,
+so it is walked along with the document.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOT_FINITE = {"inf": ".inf", "infinity": ".inf", "-inf": "-.inf", "nan": ".nan"
 
 
 def parse(model: type[M], document: Document, context: dict[str, Any] | None = None) -> M:
-    """The ``model`` that the document describes.
+    """Makes the ``model`` that the document describes.
 
     The document is validated as JSON is: in strict mode too, a list can be a tuple or a set, and
     text an Enum or a Path. A validator may raise ValueError (reported as it is, where the value

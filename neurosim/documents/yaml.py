@@ -43,7 +43,7 @@ _NOT_CONTINUED = (
 
 
 class Mark(NamedTuple):
-    """Where something is written. Lines and columns count from 1.
+    """Says where something is written. Lines and columns count from 1.
 
     For a command-line override, ``file`` is `documents.COMMAND_LINE` and ``line`` the ordinal of
     the assignment.
@@ -56,7 +56,7 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data and where each part of it is written.
+    """Holds plain data and where each part of it is written.
 
     Attributes: ``file``, as the user wrote it; ``value``, made of dict, list, str, int, float,
     bool and None; ``marks``, for each node the marks of its key (or list item) and of its value;
@@ -70,7 +70,7 @@ class Document:
     prefix: NodePath = ()
 
     def position(self, path: NodePath, *, key: bool = False) -> Mark:
-        """Where the value at ``path`` is written, or its key if ``key`` is set.
+        """Returns where the value at ``path`` is written, or its key if ``key`` is set.
 
         A path that is not in the document gives the position of its nearest parent's value.
         """
@@ -80,11 +80,11 @@ class Document:
         return Mark(self.file, 1, 1)
 
     def problem(self, path: NodePath, message: str, *, key: bool = False) -> Problem:
-        """A `Problem` with the node at ``path`` (of its key if ``key`` is set)."""
+        """Makes a `Problem` with the node at ``path`` (of its key if ``key`` is set)."""
         return Problem(*self.position(path, key=key), show_path((*self.prefix, *path)), message)
 
     def part(self, path: NodePath) -> Document:
-        """The node at ``path`` as a document, whose problems name the place in the whole.
+        """Returns the node at ``path`` as a document, whose problems name the place in the whole.
 
         Raises:
             LookupError: there is no such node.
@@ -98,7 +98,7 @@ class Document:
 
 
 def loads(text: str, file: str) -> Document:
-    """Read the YAML document ``text``; ``file`` is what its problems are reported under.
+    """Reads the YAML document ``text``; ``file`` is what its problems are reported under.
 
     Raises:
         DocumentError: ``text`` is not YAML, uses what is not in our dialect (see the module), is
@@ -135,7 +135,7 @@ class _Composer:
         self.marks: dict[NodePath, tuple[Mark, Mark]] = {}
 
     def here(self) -> Mark:
-        """How far the text has been read."""
+        """Returns how far the text has been read."""
         return Mark(self._file, self._events.line + 1, self._events.column + 1)
 
     def document(self) -> Any:
@@ -222,7 +222,7 @@ class _Composer:
 
 
 def resolve_plain(text: str) -> Any:
-    """What the unquoted scalar ``text`` stands for in the YAML 1.2 core schema.
+    """Returns what the unquoted scalar ``text`` stands for in the YAML 1.2 core schema.
 
     Raises:
         ValueError: a number beyond our bounds.
@@ -248,7 +248,7 @@ def resolve_plain(text: str) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """Write plain data as YAML, so that `loads` gives the same data back.
+    """Writes plain data as YAML, so that `loads` gives the same data back.
 
     Raises:
         TypeError: ``value`` holds something other than dict (with text keys), list, tuple, str,
@@ -293,12 +293,12 @@ _Dumper.add_representer(dict, _Dumper.represent_mapping_of_text)
 
 
 def forbidden(character: str) -> str:
-    """Why a character that `FORBIDDEN` finds is refused."""
+    """Says why a character that `FORBIDDEN` finds is refused."""
     return f"the character U+{ord(character):04X} cannot be used; remove it, or save as UTF-8 text"
 
 
 def describe(value: Any) -> str:
-    """A value as it is shown in messages: what was written, and what it was read as."""
+    """Shows a value in messages: what was written, and what it was read as."""
     match value:
         case None:
             return "nothing (null)"
@@ -319,7 +319,7 @@ def describe(value: Any) -> str:
 
 
 def show_path(path: NodePath) -> str:
-    """A path as the user would write it: ``layers[2].conv``."""
+    """Shows a path as the user would write it: ``layers[2].conv``."""
     shown = ""
     for step in path:
         if isinstance(step, int):
@@ -337,7 +337,7 @@ def fail(mark: Mark, message: str) -> NoReturn:
 
 
 def mark_at(before: str, file: str) -> Mark:
-    """The mark of the character that follows the text ``before``."""
+    """Returns the mark of the character that follows the text ``before``."""
     breaks = [found.end() for found in _LINE_BREAK.finditer(before)]
     return Mark(file, len(breaks) + 1, len(before) - (breaks[-1] if breaks else 0) + 1)
 
