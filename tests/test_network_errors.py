@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "unknown population with nothing like it": (
         graph(projections=edges(CONV | {"from": "zzz"})),
-        ["projections[0].from", "unknown population 'zzz'; there are 'image', 'h1', 'out'"],
+        ["projections[0].from", "unknown population 'zzz'; it is one of image, h1, out"],
     ),
     "two outputs": (
         graph(out2={"shape": 2, "role": "output"}),

@@ -40,7 +40,7 @@ from pydantic.fields import FieldInfo
 
 from neurosim.base.described import Described, hashed
 from neurosim.base.errors import ConfigurationError, PluginError, inside
-from neurosim.base.suggest import did_you_mean
+from neurosim.base.suggest import unknown
 
 T = TypeVar("T", bound=type)
 FAMILIES: dict[str, Family] = {}
@@ -73,8 +73,7 @@ class Family(Mapping[str, type[Any]]):
         try:
             return self._members[name]
         except KeyError:
-            hint = did_you_mean(name, self) or f"; it is one of {', '.join(self)}"
-            raise ConfigurationError(f"unknown {self.title} {name!r}{hint}", self.title) from None
+            raise ConfigurationError(unknown(self.title, name, self), self.title) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._members))

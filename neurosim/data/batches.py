@@ -23,10 +23,13 @@ CROP_PAD = 4
 
 
 def crop_flip(images: Tensor, generator: np.random.Generator) -> Tensor:
-    """Random crops of (B, C, H, W) padded with 4 zeros on each side, half of them mirrored.
+    """Crops images (B, C, H, W), padded with 4 zeros on each side, at random and mirrors half.
 
     The papers' augmentation. Each image has a top and a left edge in 0 … 8 and a flip of its own,
-    drawn in this order for the whole batch; the result has the shape and dtype of ``images``.
+    drawn in this order for the whole batch.
+
+    Returns:
+        Images of the same shape and dtype.
     """
     count, channels, height, width = images.shape
     edges = generator.integers(0, 2 * CROP_PAD + 1, (2, count), dtype=np.int64)
@@ -43,15 +46,18 @@ def crop_flip(images: Tensor, generator: np.random.Generator) -> Tensor:
 
 
 class Batches:
-    """An endless stream of shuffled epochs over a split, with a position that can be saved.
+    """Takes batches from a split in shuffled epochs without end, from a position that can be saved.
 
-    Each epoch is a new permutation; what does not fill the last batch is left out of that
+    Each epoch is a new permutation. What does not fill the last batch is left out of that
     epoch. ``epoch`` counts from 0 and ``position`` is the number of batches taken from it, so
     after the last batch ``position == len(batches)`` and the next one starts a new epoch.
     ``shuffle=False`` keeps the order of the split and draws nothing from ``generator``. With a
-    generator ``crops`` each batch goes through `crop_flip`, before bytes become numbers. Raises
-    ConfigurationError if ``batch_size`` < 1, DataError if it exceeds the split or images that
-    shall be cropped are not stored as (C, H, W).
+    generator ``crops`` each batch goes through `crop_flip`, before bytes become numbers.
+
+    Raises:
+        ConfigurationError: if ``batch_size`` < 1.
+        DataError: if ``batch_size`` exceeds the split, or images that shall be cropped are not
+            stored as (C, H, W).
     """
 
     def __init__(
@@ -70,17 +76,19 @@ class Batches:
         if crops is not None and split.images.ndim != 4:
             shape = tuple(split.images.shape[1:])
             raise DataError(f"images of shape {shape} cannot be cropped; that needs (C, H, W)")
-        self._split, self._size = split, batch_size
-        self._generator, self._shuffle, self._crops = generator, shuffle, crops
+        self._split, self._size, self._shuffle = split, batch_size, shuffle
+        self._generators = {"generator": generator}
+        if crops is not None:
+            self._generators["crops"] = crops
         self.epoch, self.position = 0, 0
         self._order = self._permutation()
 
     def __len__(self) -> int:
-        """The number of batches per epoch."""
+        """Returns the number of batches per epoch."""
         return len(self._split) // self._size
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """The next images (B, *shape) and labels (B,), both copies."""
+        """Returns copies of the next images (B, *shape) and labels (B,)."""
         if self.position == len(self):
             self.epoch, self.position = self.epoch + 1, 0
             self._order = self._permutation()
@@ -88,54 +96,48 @@ class Batches:
         index = self._order[start : start + self._size].to(self._split.images.device)
         self.position += 1
         images = self._split.images[index]
-        if self._crops is not None:
-            images = crop_flip(images, self._crops)
+        if "crops" in self._generators:
+            images = crop_flip(images, self._generators["crops"])
         return self._split.finish(images), self._split.labels[index]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: plain numbers, and ``order`` as an int64 tensor (N,)."""
-        state: dict[str, Any] = {
+        """Returns where the stream stands: plain numbers, and ``order`` as an int64 tensor (N,)."""
+        return {
             "epoch": self.epoch,
             "position": self.position,
             "batch_size": self._size,
             "shuffle": self._shuffle,
             "order": self._order.clone(),
-            "generator": generator_state(self._generator),
+            **{key: generator_state(drawn) for key, drawn in self._generators.items()},
         }
-        if self._crops is not None:
-            state["crops"] = generator_state(self._crops)
-        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to where `state_dict` was taken; the batches that follow are identical.
 
-        Raises StateError, and changes nothing, if the state belongs to another split size, batch
-        size, shuffling, cropping or kind of generator, or is incomplete.
+        Raises:
+            StateError: if the state belongs to another split size, batch size, shuffling, cropping
+                or kind of generator, or is incomplete. Then nothing changes.
         """
-        if missing := self.state_dict().keys() - state.keys():
+        before, count = self.state_dict(), len(self._split)
+        if missing := before.keys() - state.keys():
             raise StateError(f"saved batches lack {', '.join(sorted(missing))}")
-        if self._crops is None and "crops" in state:
+        if "crops" in state.keys() - before.keys():
             raise StateError("saved batches are cropped, these are not")
-        for key, own in (("batch_size", self._size), ("shuffle", self._shuffle)):
-            if state[key] != own:
-                raise StateError(f"saved batches have {key} {state[key]}, these have {own}")
-        order, count = torch.as_tensor(state["order"]).cpu(), len(self._split)
+        for key in ("batch_size", "shuffle"):
+            if state[key] != before[key]:
+                raise StateError(f"saved batches have {key} {state[key]}, these have {before[key]}")
+        order = torch.as_tensor(state["order"]).cpu()
         if order.dtype != torch.int64 or not torch.equal(order.sort().values, torch.arange(count)):
             raise StateError(f"saved batches hold no permutation of these {count} images")
         epoch, position = int(state["epoch"]), int(state["position"])
         if epoch < 0 or not 0 <= position <= len(self):
-            raise StateError(
-                f"saved position {position} of epoch {epoch} is not in 0 … {len(self)}"
-            )
-        generators = {"generator": self._generator}
-        if self._crops is not None:
-            generators["crops"] = self._crops
-        before = {key: generator_state(drawn) for key, drawn in generators.items()}
+            said = f"saved position {position} of epoch {epoch} is not in 0 … {len(self)}"
+            raise StateError(said)
         try:
-            for key, drawn in generators.items():
+            for key, drawn in self._generators.items():
                 restore_generator(drawn, state[key])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            for key, drawn in generators.items():  # NumPy may have set a part of it
+            for key, drawn in self._generators.items():  # NumPy may have set a part of it
                 restore_generator(drawn, before[key])
             raise StateError(f"saved batches hold another kind of generator: {error}") from error
         self.epoch, self.position, self._order = epoch, position, order.clone()
@@ -143,5 +145,6 @@ class Batches:
     def _permutation(self) -> Tensor:
         if not self._shuffle:
             return torch.arange(len(self._split))
+        order = self._generators["generator"].permutation(len(self._split))
         # NumPy 1 permutes 32-bit numbers on Windows.
-        return torch.from_numpy(self._generator.permutation(len(self._split)).astype(np.int64))
+        return torch.from_numpy(order.astype(np.int64))

@@ -14,13 +14,13 @@ from neurosim.base import ConfigurationError, DataError
 
 @dataclass(frozen=True)
 class Standard:
-    """Standardization of bytes: (byte / 255 − ``mean``) / ``std``, one of each per conv channel."""
+    """Standardizes bytes: (byte / 255 − ``mean``) / ``std``, one of each per conv channel."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def of(self, images: Tensor) -> Tensor:
-        """Bytes (B, C, H, W) as float32 of the same shape."""
+        """Returns bytes (B, C, H, W) as float32 of the same shape."""
         mean, std = (
             torch.tensor(values, dtype=torch.float32, device=images.device)[:, None, None]
             for values in (self.mean, self.std)
@@ -30,12 +30,14 @@ class Standard:
 
 @dataclass(frozen=True, eq=False)  # tensors have no single answer to ==
 class Split:
-    """Images with their labels.
+    """Holds images with their labels.
 
     ``images`` is a floating-point tensor (N, *shape) and ``labels`` an int64 tensor (N,), N ≥ 1.
     With a ``standard``, ``images`` are bytes (N, C, H, W) instead, which become numbers only as
-    they are taken; ``view`` is the shape that they are then given, (C, H, W) if None.
-    Raises DataError if they do not fit together or an image is not finite.
+    they are taken. ``view`` is the shape that they are then given, (C, H, W) if None.
+
+    Raises:
+        DataError: if they do not fit together or an image is not finite.
     """
 
     images: Tensor
@@ -62,11 +64,11 @@ class Split:
             _check_finite(images)
 
     def take(self, which: slice | Tensor) -> Tensor:
-        """The images of a slice or of indices (B,), floating-point (B, *shape)."""
+        """Returns the images of a slice or of indices (B,), floating-point (B, *shape)."""
         return self.finish(self.images[which])
 
     def finish(self, images: Tensor) -> Tensor:
-        """Numbers of stored images (B, …), as (B, *shape): `Standard` for bytes."""
+        """Returns the numbers of stored images (B, …), as (B, *shape): `Standard` for bytes."""
         if self.standard is None:
             return images
         return self.standard.of(images).reshape(-1, *self.shape)
@@ -90,7 +92,11 @@ class Split:
         return tuple(self.images.shape[1:]) if self.view is None else self.view
 
     def reshaped(self, shape: Sequence[int]) -> Split:
-        """The same images as (N, *shape); DataError if an image has another number of values."""
+        """Returns the same images as (N, *shape).
+
+        Raises:
+            DataError: if an image has another number of values.
+        """
         wanted = tuple(shape)
         if not wanted or min(wanted) < 1 or math.prod(wanted) != math.prod(self.shape):
             raise DataError(
@@ -102,7 +108,11 @@ class Split:
         return Split(self.images.reshape(-1, *wanted), self.labels)
 
     def limit(self, count: int) -> Split:
-        """The first ``count`` images, or all if fewer; ConfigurationError if ``count`` < 1."""
+        """Returns the first ``count`` images, or all if fewer.
+
+        Raises:
+            ConfigurationError: if ``count`` < 1.
+        """
         if count < 1:
             raise ConfigurationError(f"limit must be at least 1 image, not {count}")
         return self._part(slice(count))
@@ -113,9 +123,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training and a test split with labels 0 … ``classes`` − 1.
+    """Holds a training and a test split with labels 0 … ``classes`` − 1.
 
-    Raises DataError if the splits differ in image shape or a label is out of range.
+    Raises:
+        DataError: if the splits differ in image shape or a label is out of range.
     """
 
     name: str
@@ -136,7 +147,7 @@ class Dataset:
         return self.train.shape
 
     def limit(self, train: int | None = None, test: int | None = None) -> Dataset:
-        """The first ``train`` and ``test`` images (see `Split.limit`); None keeps all."""
+        """Keeps the first ``train`` and ``test`` images (see `Split.limit`); None keeps all."""
         return replace(
             self,
             train=self.train if train is None else self.train.limit(train),
@@ -144,10 +155,16 @@ class Dataset:
         )
 
     def validation(self, count: int) -> tuple[Split, Split]:
-        """(training, validation): the last ``count`` training images are set aside.
+        """Sets the last ``count`` training images aside.
 
-        The papers use 54,000 and 6,000 of MNIST's training images. Raises ConfigurationError if
-        ``count`` < 1 and DataError if no training image would be left.
+        The papers use 54,000 and 6,000 of MNIST's training images.
+
+        Returns:
+            The training and the validation split.
+
+        Raises:
+            ConfigurationError: if ``count`` < 1.
+            DataError: if no training image would be left.
         """
         if count < 1:
             raise ConfigurationError(f"validation must be at least 1 image, not {count}")
@@ -168,13 +185,21 @@ def _check_finite(images: Tensor) -> None:
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Labels (N,) as targets (N, classes) of 0 and 1; DataError if a label is out of range."""
+    """Returns labels (N,) as targets (N, classes) of 0 and 1.
+
+    Raises:
+        DataError: if a label is out of range.
+    """
     check_labels(labels, classes, "one_hot")
     return torch.nn.functional.one_hot(labels, classes).to(dtype)
 
 
 def check_labels(labels: Tensor, classes: int, what: str) -> None:
-    """Raises DataError, starting with ``what``, for a label that is not in 0 … classes − 1."""
+    """Checks that labels (N,) are in 0 … classes − 1.
+
+    Raises:
+        DataError: for one that is not. The message starts with ``what``.
+    """
     bad = (labels < 0) | (labels >= classes)
     if bool(bad.any()):
         first = int(bad.nonzero()[0])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ AGAIN = "download or copy it again"
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     """Opens a file for reading, unpacked if it is called ``.gz``.
 
     Raises:
@@ -28,7 +28,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield cast(IO[bytes], file)
+            yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         hint = f"{AGAIN}, or remove .gz from its name if it is already unpacked"
         raise DataError(f"{path}: not an intact gzip file ({error}); {hint}") from error
