@@ -60,13 +60,16 @@ if TYPE_CHECKING:
         EquilibriumPropagation,
         HolomorphicEP,
         LocalJacobian,
+        Rule,
     )
     from neurosim.scenario import Scenario
-    from neurosim.schedules import Unit
+    from neurosim.schedules import Schedule, Unit
     from neurosim.simulation import Outcome, Simulation, Stop
 
 # Where each name is: imported at first use, so that `neurosim --help` does not wait for torch.
 _HOMES = {
+    "Schedule": "schedules",
+    "Rule": "rules",
     "Activation": "maths",
     "BackPropagation": "rules",
     "Channel": "channels",
@@ -173,7 +176,9 @@ __all__ = [
     "Probe",
     "Projection",
     "Quantize",
+    "Rule",
     "Scenario",
+    "Schedule",
     "Simulation",
     "StartEvent",
     "StateError",

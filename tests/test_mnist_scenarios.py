@@ -34,11 +34,15 @@ def test_the_published_setting(path: Path) -> None:
     assert file.name == path.stem
     assert [p.size for p in scenario.network.dyadic] == [1000, 1000, 1000, 10]
     rule = file.rule
-    assert (rule.alpha, rule.beta, rule.nudge) == (0.5, 1.0, "proximal")  # type: ignore[attr-defined]
-    assert (file.training.epochs, file.data.batch_size, file.loss) == (100, 100, "squared_error")
+    assert (rule.alpha, rule.beta, rule.nudge) == (0.5, 1.0, "proximal")
+    assert (file.training.epochs, file.data.batch_size, file.loss.kind) == (
+        100,
+        100,
+        "squared_error",
+    )
     assert file.training.held_out(60_000) == 6000
     model = Model(scenario.network, device="meta")
-    (group,) = file.plasticity.optimizer.make().make(model).param_groups
+    (group,) = file.plasticity.optimizer.make(model.parameters()).param_groups
     assert group["lr"] == 3e-5
 
 

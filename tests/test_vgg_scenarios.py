@@ -43,11 +43,11 @@ def test_what_all_of_them_say(path: Path) -> None:
     assert file.data.augmentation == "crop_flip"
     assert (file.training.epochs, file.data.batch_size) == (130, 100)
     assert file.training.held_out(50_000) == 5000
-    optimizer = file.plasticity.optimizer.make().make(scenario.model())
+    optimizer = file.plasticity.optimizer.make(scenario.model().parameters())
     (group,) = optimizer.param_groups
     assert type(optimizer) is torch.optim.SGD  # its weight decay is coupled
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.025, 0.9, 5e-4)
-    rate = file.plasticity.learning_rate.make()
+    rate = file.plasticity.learning_rate
     assert rate.at(0, 0.025, 450, 130) == rate.warmup_from
     assert rate.at(10 * 450, 0.025, 450, 130) == pytest.approx(0.025)
     assert rate.at(130 * 450, 0.025, 450, 130) == pytest.approx(rate.final)

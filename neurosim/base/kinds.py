@@ -141,6 +141,8 @@ class Kind(Described):
     ) -> None:
         super().__init_subclass__(**options)
         if family is not None:
+            if family in FAMILIES:
+                raise _broken(cls, f"there is a family {family!r} already")
             cls.family = FAMILIES[family] = Family(family, cls, key, bare=bare)
 
     @classmethod

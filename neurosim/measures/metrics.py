@@ -64,8 +64,10 @@ def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:
     for cell in state.cells:
         mean, difference, wake = current_mean(cell, rule), cell.difference.tensor, woken[cell.name]
         pairs = {"mean": (mean, wake.mean), "difference": (difference, wake.difference)}
+        zeros = torch.zeros_like(mean)  # the order in memory of a difference decides its last bit
         for kind, (old, new) in pairs.items():
-            step, size = norm(less(old, new)), norm(old)
+            old, new = zeros if old is None else old, zeros if new is None else new
+            step, size = norm(old - new), norm(old)
             getattr(result, kind)[cell.name] = ratio(step, size)
             moved[kind].append((step, size))
     for kind, found in moved.items():

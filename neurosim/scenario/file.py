@@ -16,17 +16,11 @@ from neurosim.data import DataSource
 from neurosim.documents import Document
 from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
-from neurosim.learning import Evaluation
+from neurosim.learning import Evaluation, LearningRate, OptimizerChoice
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
 from neurosim.rules import DualPropagation, Rule
-from neurosim.scenario.sections.schedules import (
-    AdamSection,
-    AnyLearningRate,
-    AnyOptimizer,
-    ConstantSection,
-)
 from neurosim.schedules import Schedule
 from neurosim.simulation import Init, Processes, Stop
 from neurosim.tensors import PATTERN, check_device
@@ -48,8 +42,8 @@ class Plasticity:
 
     kind: Literal["contrastive_hebbian"] = "contrastive_hebbian"
     every: Annotated[Count | None, says("update weights after every so many ticks")] = None
-    optimizer: AnyOptimizer = AdamSection(kind="adam")
-    learning_rate: AnyLearningRate = ConstantSection(kind="constant")
+    optimizer: OptimizerChoice = OptimizerChoice.of("adam")
+    learning_rate: LearningRate = LearningRate.of("constant")
 
 
 @dataclass(frozen=True)

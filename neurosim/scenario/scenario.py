@@ -72,9 +72,6 @@ class Scenario:
             rule.check_loss(file.loss)
         if rule.prediction == "settled":
             self._check_settled(file.rule.kind)
-        for key in ("optimizer", "learning_rate"):
-            with located(document, ("plasticity", key)):
-                getattr(file.plasticity, key).make()
         warmup = getattr(file.plasticity.learning_rate, "warmup_epochs", 0.0)
         if warmup and warmup >= file.training.epochs:
             message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
@@ -126,7 +123,7 @@ class Scenario:
     @property
     def optimizer(self) -> OptimizerChoice:
         """The optimizer that the scenario names."""
-        return self.file.plasticity.optimizer.make()
+        return self.file.plasticity.optimizer
 
     def _check_cycle(self, probes: Collection[str]) -> None:
         """What a network with a cycle cannot be asked for."""
@@ -238,7 +235,7 @@ class Scenario:
             max_steps=file.training.max_steps,
             batch_size=file.data.batch_size,
             evaluation=file.training.evaluation,
-            learning_rate=file.plasticity.learning_rate.make(),
+            learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
             accuracy_every=intervals.get("accuracy", file.training.epochs),
             augment=file.data.augmentation,
