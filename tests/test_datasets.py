@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
-import json
 import struct
 from pathlib import Path
 
@@ -16,9 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from neurosim.base.errors import ConfigurationError, DataError, StateError
+from neurosim.base.errors import ConfigurationError, DataError
 from neurosim.data import idx as datasets
-from neurosim.data.batches import Batches
 from neurosim.data.dataset import Dataset, Split, one_hot
 from neurosim.data.idx import digits, mnist, read_idx
 
@@ -48,12 +45,6 @@ FIRST_ZERO = [
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return digits()
-
-
-def numbered(count: int) -> Split:
-    """Images (N, 1, 2) that can be told apart, labelled by their index."""
-    index = torch.arange(count)
-    return Split((2 * index).reshape(-1, 1, 1).expand(-1, 1, 2) + torch.tensor([0.0, 0.5]), index)
 
 
 # digits
@@ -361,137 +352,3 @@ def test_one_hot() -> None:
     for label in (3, -1):
         with pytest.raises(DataError, match=f"label {label} at index 1 "):
             one_hot(torch.tensor([0, label]), 3)
-
-
-# batches
-
-
-def test_an_epoch_takes_every_image_once_but_the_remainder() -> None:
-    split = numbered(23)
-    batches = Batches(split, 5, np.random.default_rng(0))
-    assert len(batches) == 4
-    orders = []
-    for epoch in range(3):
-        labels = []
-        for position in range(1, 5):
-            x, y = batches.next()
-            assert x.equal(split.images[y])
-            assert x.shape == (5, 1, 2)
-            assert (batches.epoch, batches.position) == (epoch, position)
-            labels += y.tolist()
-        assert len(set(labels)) == 20
-        orders.append(labels)
-    assert orders[0] != orders[1] != orders[2]
-
-
-def test_the_order_is_the_generators() -> None:
-    batches = Batches(numbered(6), 6, np.random.default_rng(7))
-    same = np.random.default_rng(7)
-    for _ in range(3):
-        assert batches.next()[1].tolist() == same.permutation(6).tolist()
-
-
-def test_without_shuffling_nothing_is_drawn() -> None:
-    generator = np.random.default_rng(0)
-    before = generator.bit_generator.state
-    batches = Batches(numbered(7), 3, generator, shuffle=False)
-    taken = [batches.next()[1].tolist() for _ in range(4)]
-    assert taken == [[0, 1, 2], [3, 4, 5]] * 2
-    assert generator.bit_generator.state == before
-
-
-def test_batches_are_copies() -> None:
-    split = numbered(4)
-    batches = Batches(split, 4, np.random.default_rng(0), shuffle=False)
-    before = split.images.clone()
-    x, y = batches.next()
-    x.zero_()
-    y.zero_()
-    assert split.images.equal(before)
-    assert split.labels.tolist() == [0, 1, 2, 3]
-
-
-@settings(deadline=None)
-@given(
-    taken=st.integers(0, 9),
-    size=st.integers(1, 11),
-    shuffle=st.booleans(),
-    seed=st.integers(0, 2**32),
-)
-def test_resumed_batches_are_identical(taken: int, size: int, shuffle: bool, seed: int) -> None:
-    split = numbered(11)
-    batches = Batches(split, size, np.random.default_rng(seed), shuffle)
-    for _ in range(taken):
-        batches.next()
-    state = batches.state_dict()
-    order = state.pop("order")
-    # Plain data: numbers survive JSON, the permutation is an int64 tensor.
-    state = {**json.loads(json.dumps(state)), "order": order}
-    assert order.dtype == torch.int64
-    expected = [batches.next() for _ in range(25)]
-
-    resumed = Batches(split, size, np.random.default_rng(seed + 1), shuffle)
-    resumed.load_state_dict(state)
-    for x, y in expected:
-        again_x, again_y = resumed.next()
-        assert again_x.equal(x)
-        assert again_y.equal(y)
-    assert (resumed.epoch, resumed.position) == (batches.epoch, batches.position)
-
-
-def test_state_survives_torch_save() -> None:
-    batches = Batches(numbered(5), 2, np.random.default_rng(0))
-    file = io.BytesIO()
-    torch.save(batches.state_dict(), file)
-    file.seek(0)
-    expected = batches.next()[1]
-    other = Batches(numbered(5), 2, np.random.default_rng(1))
-    other.load_state_dict(torch.load(file, weights_only=True))
-    assert other.next()[1].equal(expected)
-
-
-def test_a_loaded_state_is_not_shared() -> None:
-    batches = Batches(numbered(5), 5, np.random.default_rng(0))
-    state = batches.state_dict()
-    batches.load_state_dict(state)
-    expected = state["order"].tolist()
-    state["order"].zero_()
-    assert batches.next()[1].tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("changed", "problem"),
-    [
-        ({"batch_size": 3}, "batch_size 3, these have 2"),
-        ({"shuffle": False}, "shuffle False, these have True"),
-        ({"order": torch.arange(6)}, "no permutation of these 5 images"),
-        ({"order": torch.tensor([0, 1, 2, 3, 3])}, "no permutation"),
-        ({"order": torch.arange(5.0)}, "no permutation"),
-        ({"position": 3}, r"position 3 of epoch 0 is not in 0 … 2"),
-        ({"epoch": -1}, "epoch -1"),
-        ({"generator": np.random.MT19937(0).state}, "another kind of generator"),
-        ({"generator": {"bit_generator": "PCG64", "state": {"state": 1}}}, "another kind"),
-    ],
-)
-def test_a_foreign_state_is_refused(changed: dict[str, object], problem: str) -> None:
-    batches = Batches(numbered(5), 2, np.random.default_rng(0))
-    before = batches.state_dict()
-    with pytest.raises(StateError, match=problem):
-        batches.load_state_dict({**before, **changed})
-    after = batches.state_dict()
-    assert after.pop("order").equal(before.pop("order"))
-    assert after == before
-
-
-def test_an_incomplete_state_is_refused() -> None:
-    batches = Batches(numbered(5), 2, np.random.default_rng(0))
-    with pytest.raises(StateError, match="lack batch_size, generator, order, position, shuffle"):
-        batches.load_state_dict({"epoch": 0})
-
-
-def test_batch_size() -> None:
-    generator = np.random.default_rng(0)
-    with pytest.raises(DataError, match=r"batch_size 6 .* 5 images"):
-        Batches(numbered(5), 6, generator)
-    with pytest.raises(ConfigurationError, match="not 0"):
-        Batches(numbered(5), 0, generator)
