@@ -1,6 +1,6 @@
 """What everything stands on: errors, checks, random streams, files, words. Knows no torch."""
 
-from neurosim.base.described import TYPES, Described, check, demand
+from neurosim.base.checks import TYPES, Described, check, demand
 from neurosim.base.errors import (
     ConfigurationError,
     DataError,

@@ -38,7 +38,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from neurosim.base.described import Described, hashed
+from neurosim.base.checks import Described, hashed
 from neurosim.base.errors import ConfigurationError, PluginError, inside
 from neurosim.base.suggest import unknown
 

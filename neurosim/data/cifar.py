@@ -95,10 +95,10 @@ def _binary(
     """Reads binary files in ``inner`` or in ``root``: for each split, how many images each has."""
     folder, name = Path(root) / inner, title.lower().replace("-", "")
     folder = folder if folder.is_dir() else Path(root)
-    names = [name for part in parts for name in part]
-    _require(folder, names, f"{title}'s binary files", fetching(name, root))
+    files = [file for part in parts for file in part]
+    _require(folder, files, f"{title}'s binary files", fetching(name, root))
     train, test = (
-        _split(*_rows([(folder / name, count) for name, count in part.items()], classes), standard)
+        _split(*_rows([(folder / file, count) for file, count in part.items()], classes), standard)
         for part in parts
     )
     return Dataset(name, train, test, classes[-1])
