@@ -26,6 +26,9 @@ from neurosim.runs.axes import split_values
 from neurosim.scenario.file import ScenarioFile
 from neurosim.scenario.scenario import Scenario
 from neurosim.tables.runs import table_named
+from tests.plugged import write
+
+__all__ = ["write"]  # the fixture
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -56,6 +59,7 @@ FEW = {
 }
 
 
+@pytest.mark.usefixtures("write")  # a plugin that an example loads is forgotten
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder of their own, where they leave the pictures of their page."""

@@ -326,7 +326,9 @@ def test_given_parameters_are_checked() -> None:
     assert torch.equal(ns.Model(network).state_dict()["w.weight"], weight)
     with pytest.raises(ns.NetworkError, match=r"'w.weight' has shape \[2, 3\]; it needs \[3, 2\]"):
         replace(network, parameters={"w.weight": weight.T})
-    with pytest.raises(ns.NetworkError, match=r"unknown parameter 'w.bias'; it is one of w.weight, output.bias"):
+    with pytest.raises(
+        ns.NetworkError, match=r"unknown parameter 'w.bias'; it is one of w.weight, output.bias"
+    ):
         replace(network, parameters={"w.bias": torch.zeros(3)})
 
 
