@@ -378,8 +378,9 @@ class Inference(Arrays):
         )
         load_arrays(inference, saved, copied)
         inference.phases.load(saved["phases"], copied)
+        measured = saved["measures"]
         for name, measure in inference._measures.items():
-            load_arrays(measure, saved["measures"][name], copied)
+            load_arrays(measure, measured[name], copied)
         inference.nudge.gradient = copied(saved["nudge"]["gradient"])
         inference.trace = Trace(saved["trace"])
         inference._decide_nudge()
