@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import neurosim as ns
-from tests.conformance.cases import NETWORKS, SCHEDULES, UNITS, differing, make_model, states
+from neurosim.conformance.simulations import states
+from tests.conformance.cases import NETWORKS, SCHEDULES, UNITS, differing, make_model
 
 TOLERANCE = 1e-10
 BETA = 0.4
