@@ -157,7 +157,9 @@ def test_what_is_no_channel(options: dict[str, Any], message: str) -> None:
 
 
 def test_ranges_have_two_ends() -> None:
-    with pytest.raises(ns.ConfigurationError, match=r"range is \(1, 2, 3\); it can have at most 2 item"):
+    with pytest.raises(
+        ns.ConfigurationError, match=r"range is \(1, 2, 3\); it can have at most 2 item"
+    ):
         ns.Quantize(4, (1, 2, 3))  # type: ignore[arg-type]
 
 
