@@ -1,7 +1,5 @@
 """Arguments checked by annotations, those of frozen dataclasses first of all."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass

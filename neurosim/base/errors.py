@@ -1,7 +1,5 @@
 """The exceptions that a user can see. Every one of them names what the user wrote."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

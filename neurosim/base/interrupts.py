@@ -1,7 +1,5 @@
 """How Ctrl-C and a request to terminate end a long operation."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

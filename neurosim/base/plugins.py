@@ -3,8 +3,6 @@
 What is in force is kept nowhere: it follows from the modules of the families' members.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import traceback

@@ -4,8 +4,6 @@ A stream depends on the seed and on its own name only, so switching one source o
 off never changes another. Nothing here touches a global generator.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The ranges that numbers have, as annotations of the fields of described dataclasses."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import AfterValidator, Field

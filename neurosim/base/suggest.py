@@ -1,7 +1,5 @@
 """What the user may have meant: suggestions for words that are not known."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

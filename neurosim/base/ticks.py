@@ -1,7 +1,5 @@
 """Simulated time in whole ticks."""
 
-from __future__ import annotations
-
 from math import ceil
 
 import numpy as np

@@ -4,8 +4,6 @@ Whatever is compared runs in turns in one process, so that both sides feel the s
 medians are what is reported; targets belong to a machine that has nothing else to do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
@@ -21,18 +19,6 @@ from neurosim.bench.layers import TENTHS, tenth_over_dense
 from neurosim.bench.systems import SYSTEMS, ep_of_images, over_bp
 from neurosim.bench.timing import FULL, QUICK, Benchmark, Measurement, Sizes
 from neurosim.tensors import describe_machine
-
-__all__ = [
-    "BENCHMARKS",
-    "FULL",
-    "QUICK",
-    "Benchmark",
-    "Measurement",
-    "Sizes",
-    "run_benchmarks",
-    "table",
-    "to_json",
-]
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("neuron_processes_wakes_per_second", "a process per dyad", scheduling.neurons),

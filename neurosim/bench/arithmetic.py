@@ -1,7 +1,5 @@
 """The arithmetic of small networks: ticks and steps against the same work without an engine."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

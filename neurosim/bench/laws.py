@@ -3,8 +3,6 @@
 Each is measured over more than a decade; the value is the exponent of the power that fits best.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from neurosim.bench.timing import Result, Sizes, alternate, law

@@ -1,7 +1,5 @@
 """A part of a conv layer wakes: what it costs, against all of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What sending only what has changed saves: wakes on a stream of digits."""
 
-from __future__ import annotations
-
 from statistics import median
 
 import torch

@@ -3,8 +3,6 @@
 β is so small that the gradients are the same: what is compared is the same work.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor

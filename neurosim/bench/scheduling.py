@@ -1,7 +1,5 @@
 """Scheduling alone: simulated processes that wake and do nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator
 from math import exp
 from operator import length_hint

@@ -1,7 +1,5 @@
 """A training step of a simulation, up to the optimizer, and one of back-propagation by autograd."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor

@@ -4,8 +4,6 @@ All systems have one network and batch, and the settings of their papers where t
 activation is tanh, the only one besides the identity that all of them are defined for.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

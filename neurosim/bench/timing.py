@@ -1,7 +1,5 @@
 """What a measurement is, and how things are measured side by side."""
 
-from __future__ import annotations
-
 import gc
 import os
 import time

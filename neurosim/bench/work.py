@@ -1,7 +1,5 @@
 """The networks, batches and hand-written loops that measurements use."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import cos, radians
 from typing import Any

@@ -6,27 +6,3 @@ from neurosim.channels.draws import Draws, Moment
 from neurosim.channels.effects import Effect, Noise, NoiseKind, Parcel, Quantize, Rounding
 from neurosim.channels.line import DelayLine, Wiring
 from neurosim.channels.transit import NOTHING, Delivery, View
-
-__all__ = [
-    "NOTHING",
-    "Channel",
-    "Channels",
-    "DelayLine",
-    "Delivery",
-    "Distribution",
-    "Draws",
-    "Effect",
-    "Exponential",
-    "MessageKind",
-    "Moment",
-    "Noise",
-    "NoiseKind",
-    "Ordering",
-    "Parcel",
-    "Per",
-    "Quantize",
-    "Rounding",
-    "Uniform",
-    "View",
-    "Wiring",
-]

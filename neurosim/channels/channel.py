@@ -1,7 +1,5 @@
 """Channels: what happens to one kind of message on one projection."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Bounded distributions, for delays that are drawn once and jitter that is drawn per message."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import expm1

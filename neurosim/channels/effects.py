@@ -1,7 +1,5 @@
 """Effects: what may happen to the values of messages, and which messages get lost."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple

@@ -1,7 +1,5 @@
 """Messages each of which is late by its own time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from math import prod

@@ -2,8 +2,6 @@
 what its sender last sent to what its receivers see.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

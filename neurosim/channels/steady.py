@@ -1,7 +1,5 @@
 """Messages that are always equally late."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -5,8 +5,6 @@ sent: nothing happens in between, and whoever looks at the state between two tic
 the next one will read.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

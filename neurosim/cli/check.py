@@ -1,7 +1,5 @@
 """The command that checks what a plugin registers: ``neurosim check``."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from time import perf_counter

@@ -1,7 +1,5 @@
 """The command line. Imports what a command needs when it runs, so that help is instant."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -2,14 +2,3 @@
 
 from neurosim.conformance.checks import Check, ConformanceFailure, difference, require, same
 from neurosim.conformance.suite import attempt, checks_of, examples_of
-
-__all__ = [
-    "Check",
-    "ConformanceFailure",
-    "attempt",
-    "checks_of",
-    "difference",
-    "examples_of",
-    "require",
-    "same",
-]

@@ -1,7 +1,5 @@
 """What a check is, and what it says where it fails."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 

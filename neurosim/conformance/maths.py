@@ -1,7 +1,5 @@
 """Checks of activations, losses and operators, in float64 against autograd and literal matrices."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Checks of what happens to messages on their way, and of what is recorded of a simulation."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """Checks of data sets, optimizers and learning rates."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import isfinite

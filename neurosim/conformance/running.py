@@ -1,7 +1,5 @@
 """Checks of schedules and rules: of clocks by hand, and of whole simulations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any

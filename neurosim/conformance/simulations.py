@@ -1,7 +1,5 @@
 """Checks of whole simulations: what neither the way they run nor a pause may change."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The checks of each family, and how they are carried out."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from functools import partial

@@ -3,8 +3,6 @@
 The populations of every network are "input", "h1", "h2" and "output".
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -15,17 +15,3 @@ from neurosim.convergence.measurement import (
     Onset,
     measure_convergence,
 )
-
-__all__ = [
-    "RESIDUAL",
-    "SWEEPS",
-    "TOLERANCE",
-    "Convergence",
-    "ConvergenceRecord",
-    "FixedPoint",
-    "InferenceMeasurement",
-    "Onset",
-    "fixed_point",
-    "fixed_point_of",
-    "measure_convergence",
-]

@@ -1,7 +1,5 @@
 """How one inference converges to the exact fixed point, against time, wakes and messages."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass

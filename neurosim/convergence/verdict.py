@@ -3,8 +3,6 @@
 Pure: numbers in, a verdict and its reason out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -5,14 +5,3 @@ from neurosim.data.dataset import Dataset, Split, one_hot
 from neurosim.data.idx import digits
 from neurosim.data.remotes import Remote
 from neurosim.data.source import DataSource
-
-__all__ = [
-    "Augmentation",
-    "Batches",
-    "DataSource",
-    "Dataset",
-    "Remote",
-    "Split",
-    "digits",
-    "one_hot",
-]

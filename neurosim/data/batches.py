@@ -1,7 +1,5 @@
 """Batches: shuffled epochs with a position that can be saved, and images cropped and flipped."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ The images stay bytes in memory (50,000 take 154 MB) and are standardized batch 
 constants of the dual propagation papers. Nothing is ever unpickled.
 """
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections.abc import Sequence

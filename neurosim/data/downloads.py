@@ -4,8 +4,6 @@ Nothing is kept that has another SHA-256 than the official file, nothing that is
 overwritten, and a file appears under its name only when it is whole.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import shlex

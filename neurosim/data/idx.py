@@ -4,8 +4,6 @@ Readers never download anything. Whatever a reader returns has been checked: siz
 finite values, so that training need not look again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math

@@ -1,7 +1,5 @@
 """What the readers of files share."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import shlex

@@ -1,7 +1,5 @@
 """The files of data sets at their official addresses."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Where images come from: the data sets that a scenario can name."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path

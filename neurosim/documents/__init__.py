@@ -2,10 +2,3 @@
 
 from neurosim.documents.document import COMMAND_LINE, Document, NodePath
 from neurosim.documents.schemas import by_key
-
-__all__ = [
-    "COMMAND_LINE",
-    "Document",
-    "NodePath",
-    "by_key",
-]

@@ -7,8 +7,6 @@ Whatever is wrong with a document is a `DocumentError` with the file, line and c
 problem. The YAML itself is in `yaml`, the checking in `validation`.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 import os

@@ -1,7 +1,5 @@
 """The schema that pydantic makes of a model: what may stand at a place of a document."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ the tags and types of the unions it passed. The schema of the model says which o
 so it is walked along with the document.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace

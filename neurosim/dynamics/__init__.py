@@ -9,21 +9,3 @@ from neurosim.dynamics.reached import Reached
 from neurosim.dynamics.start import feed_forward, new_input, reset
 from neurosim.dynamics.state import State
 from neurosim.dynamics.tick import Compute, Ticker, Woke
-
-__all__ = [
-    "Compute",
-    "Counts",
-    "Phases",
-    "Reached",
-    "State",
-    "Ticker",
-    "Woke",
-    "basal_potential",
-    "contrastive_hebbian",
-    "current_mean",
-    "feed_forward",
-    "learn_feedback",
-    "new_input",
-    "output_potential",
-    "reset",
-]

@@ -1,7 +1,5 @@
 """What an inference has done, counted."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

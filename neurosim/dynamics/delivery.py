@@ -6,8 +6,6 @@ on. Other channels have a `DelayLine`, which makes a message of it that can be l
 lost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from neurosim.channels import NOTHING, DelayLine, Delivery, Moment

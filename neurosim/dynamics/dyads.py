@@ -1,7 +1,5 @@
 """The dyads of one population in simulation: their states, and what they keep of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor

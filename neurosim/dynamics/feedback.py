@@ -5,8 +5,6 @@ has become of it, and with noise of its own. These are exchanges of two neighbou
 order; they take no simulated time, but count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A projection in simulation."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

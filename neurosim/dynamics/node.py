@@ -1,7 +1,5 @@
 """A population in simulation, with its links and what it sends over them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

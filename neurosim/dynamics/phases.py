@@ -8,8 +8,6 @@ does: the states, and what was last sent, are those at the end of the first phas
 once; nothing is in flight.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

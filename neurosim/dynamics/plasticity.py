@@ -1,7 +1,5 @@
 """What a projection does to its own weight, from local quantities only."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Which dyads something has reached."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import torch

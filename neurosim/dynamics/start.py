@@ -1,7 +1,5 @@
 """How an inference starts: from zero, with one feed-forward pass, or with a new input."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from neurosim.channels import Moment

@@ -3,8 +3,6 @@
 Everything here is data: arrays and flags, made by `State`, changed by `tick.py`, saved as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -6,8 +6,6 @@ handed over. What a tick decides on the values themselves (has anything changed,
 non-zero, is everything finite) is read from the device in one go.
 """
 
-from __future__ import annotations
-
 from cmath import isfinite
 from collections.abc import Sequence
 from typing import Literal

@@ -17,27 +17,3 @@ from neurosim.learning.events import (
 from neurosim.learning.memory import Memory, check_memory, estimate
 from neurosim.learning.optimizers import LearningRate, OptimizerChoice
 from neurosim.learning.trainer import Trainer, TrainingPlan
-
-__all__ = [
-    "EndEvent",
-    "EpochEvent",
-    "Evaluation",
-    "EvaluationEvent",
-    "LearningRate",
-    "Listener",
-    "ListenerChoice",
-    "Listeners",
-    "Memory",
-    "OptimizerChoice",
-    "StartEvent",
-    "StepEvent",
-    "TraceEvent",
-    "Trainer",
-    "TrainingEvent",
-    "TrainingPlan",
-    "check_memory",
-    "estimate",
-    "load_state",
-    "load_weights",
-    "save_state",
-]

@@ -4,8 +4,6 @@ The tensors are stored as they are; the tree around them is JSON in the file's m
 of a model alone are a plain safetensors file, as any other program reads it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

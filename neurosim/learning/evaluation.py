@@ -1,7 +1,5 @@
 """Evaluation: accuracy and loss on a split, feed-forward or by the settled network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple

@@ -3,8 +3,6 @@
 A listener is any object with some of the methods of `Listener`. Deriving from it is a convenience.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

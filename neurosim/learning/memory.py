@@ -1,7 +1,5 @@
 """How much memory a run will need, before it starts."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from math import prod
 

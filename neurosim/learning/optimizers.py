@@ -1,7 +1,5 @@
 """Two families: optimizers and learning rates."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass

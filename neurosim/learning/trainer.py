@@ -1,7 +1,5 @@
 """Training: epochs of inferences, each followed by a local weight update and told to listeners."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass

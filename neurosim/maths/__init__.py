@@ -9,25 +9,3 @@ from neurosim.maths.operators.pooling import Pool, Pool2d
 from neurosim.maths.operators.sliding import Size
 from neurosim.maths.products import ROUNDED, Copies, Precision, Products, check_precision
 from neurosim.maths.spectrum import loop_gain, spectral_norm
-
-__all__ = [
-    "MAX_DYADS",
-    "ROUNDED",
-    "Activation",
-    "Conv2d",
-    "Copies",
-    "Dense",
-    "Identity",
-    "Loss",
-    "Operator",
-    "Pool",
-    "Pool2d",
-    "Precision",
-    "Products",
-    "SelectiveOperator",
-    "Size",
-    "add_bias",
-    "check_precision",
-    "loop_gain",
-    "spectral_norm",
-]

@@ -5,8 +5,6 @@ refused with words. The closed forms of the members here say the same in fewer o
 without the rounding of a subtraction.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import ClassVar

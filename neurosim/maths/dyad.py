@@ -6,8 +6,6 @@ above), and two states s⁺ and s⁻. It sends the mean of its states forward an
 DP23 (Høier, Staudt & Zach, ICML 2023) eq. 8, DP24 (Høier & Zach, ICML 2024) eq. 13.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

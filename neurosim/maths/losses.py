@@ -4,8 +4,6 @@ A loss is nudged into the output dyads by its gradient (`prediction`, `potential
 squared error, in closed form (`proximal`); see `rules/dual_propagation.py`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar

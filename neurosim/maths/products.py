@@ -4,8 +4,6 @@ Weights are real. The two parts of a complex message cross a projection as two r
 so every linear operator serves both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from typing import Literal
 

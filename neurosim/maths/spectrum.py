@@ -1,7 +1,5 @@
 """The spectral norm of an operator, which damping needs."""
 
-from __future__ import annotations
-
 from math import isfinite, sqrt
 
 import torch

@@ -24,35 +24,3 @@ from neurosim.measures.metrics import (
 from neurosim.measures.objective import alpha_objective
 from neurosim.measures.probes import Observation, Probe, Recorder, Trace, in_order
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
-
-__all__ = [
-    "MEASURES",
-    "Alignment",
-    "InputChange",
-    "Observation",
-    "Probe",
-    "Recorder",
-    "Residual",
-    "Staleness",
-    "Trace",
-    "accuracy",
-    "alignment",
-    "alpha_objective",
-    "back_propagation",
-    "basal_potential",
-    "contrastive_objective",
-    "current_mean",
-    "feedback_alignment",
-    "fgsm",
-    "in_flight",
-    "in_order",
-    "lipschitz_bound",
-    "output_potential",
-    "parallel_wake",
-    "parameters_of",
-    "reach",
-    "residual",
-    "spectral_norms",
-    "staleness",
-    "true_gradient",
-]

@@ -7,8 +7,6 @@ gets longer. Both are iterated here, in float64, half a step at a time: synchron
 may oscillate where the network settles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from math import acos, degrees, hypot, inf, isfinite
 from typing import NamedTuple

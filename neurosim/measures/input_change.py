@@ -1,7 +1,5 @@
 """How much the inputs of dyads have changed since they last woke: a schedule may ask for it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

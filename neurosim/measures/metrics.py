@@ -1,7 +1,5 @@
 """Measures of a simulation's state. They read the state and change nothing."""
 
-from __future__ import annotations
-
 from math import sqrt
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 DP23 (Høier, Staudt & Zach, ICML 2023) eq. 3 and DP24 (Høier & Zach, ICML 2024) eq. 5.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Probes: what is recorded during an inference, and when."""
 
-from __future__ import annotations
-
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field

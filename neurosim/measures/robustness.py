@@ -1,7 +1,5 @@
 """How much a trained network's output moves with its input: Lipschitz bounds and attacks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from math import ceil, sqrt
 

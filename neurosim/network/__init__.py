@@ -5,16 +5,3 @@ from neurosim.network.file import file_models
 from neurosim.network.model import Model, check_shape
 from neurosim.network.network import Network
 from neurosim.network.parts import Feedback, Population, Projection
-
-__all__ = [
-    "Damage",
-    "Faults",
-    "Feedback",
-    "Held",
-    "Model",
-    "Network",
-    "Population",
-    "Projection",
-    "check_shape",
-    "file_models",
-]

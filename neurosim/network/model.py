@@ -1,7 +1,5 @@
 """The parameters of a network, and its plain feed-forward prediction."""
 
-from __future__ import annotations
-
 from math import sqrt
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The parts of a network's description, each checked by itself."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from math import prod

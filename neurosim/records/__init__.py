@@ -3,24 +3,3 @@
 from neurosim.records.run import Entry, Run, Traces, group, moment_text, names_in, time_of
 from neurosim.records.summary import Quantity, brief, quantities, shown_in, told
 from neurosim.records.sweep import LACKING, Lack, Results, Row, Seeds, read_object
-
-__all__ = [
-    "LACKING",
-    "Entry",
-    "Lack",
-    "Quantity",
-    "Results",
-    "Row",
-    "Run",
-    "Seeds",
-    "Traces",
-    "brief",
-    "group",
-    "moment_text",
-    "names_in",
-    "quantities",
-    "read_object",
-    "shown_in",
-    "time_of",
-    "told",
-]

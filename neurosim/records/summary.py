@@ -3,8 +3,6 @@
 To add a number, write it into the summary of a run and add a `Quantity` to `QUANTITIES`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise

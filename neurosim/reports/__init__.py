@@ -6,16 +6,3 @@ from neurosim.reports.plots import draw_network
 from neurosim.reports.render import render
 from neurosim.reports.report import report_of, write_report
 from neurosim.reports.sweep import maps_of
-
-__all__ = [
-    "Figure",
-    "Picture",
-    "Report",
-    "draw_network",
-    "maps_of",
-    "pictures_of",
-    "plots",
-    "render",
-    "report_of",
-    "write_report",
-]

@@ -1,7 +1,5 @@
 """Describes a report: what its template is given, how it is written, its pictures as files."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Fills in the templates of pages and pictures."""
 
-from __future__ import annotations
-
 from functools import cache
 from json import dumps
 from typing import Any

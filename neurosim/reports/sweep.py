@@ -1,7 +1,5 @@
 """Makes the report of a sweep, with links to those of its runs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product

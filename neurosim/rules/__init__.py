@@ -9,25 +9,3 @@ from neurosim.rules.energy import Readout
 from neurosim.rules.equilibrium_propagation import EPVariant, EquilibriumPropagation
 from neurosim.rules.holomorphic_ep import HolomorphicEP
 from neurosim.rules.lpom import LPOM
-
-__all__ = [
-    "LPOM",
-    "BackPropagation",
-    "ContrastiveHebbian",
-    "DampingName",
-    "DifferenceTargetPropagation",
-    "DualPropagation",
-    "EPVariant",
-    "EquilibriumPropagation",
-    "HolomorphicEP",
-    "LocalJacobian",
-    "Nudge",
-    "NudgeName",
-    "Phase",
-    "Readout",
-    "Rule",
-    "Upward",
-    "Variant",
-    "Wake",
-    "Woken",
-]

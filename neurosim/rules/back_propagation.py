@@ -1,7 +1,5 @@
 """Back-propagation as messages between neurons (Rumelhart, Hinton & Williams 1986)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

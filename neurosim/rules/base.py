@@ -1,7 +1,5 @@
 """What a rule is: what a neuron does when it wakes, and what it sends."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

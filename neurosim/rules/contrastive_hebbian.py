@@ -1,7 +1,5 @@
 """Contrastive Hebbian learning with layered discount (Xie & Seung 2003)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

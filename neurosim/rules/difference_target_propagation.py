@@ -1,8 +1,6 @@
 """Difference target propagation (Lee et al. 2015), with local-Jacobian learning of the feedback
 weights (Ernoult et al. 2022)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeVar

@@ -1,7 +1,5 @@
 """Dual propagation: all variants through one `relax` (DP23 eqs. 6-9, DP24 eqs. 11-14)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal

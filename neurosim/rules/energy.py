@@ -11,8 +11,6 @@ Where a projection pools by maximum, s_{k−1} takes the feedback of the present
 least of a bound on E from above which touches it at the present state, wherever s_k ≥ 0.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar, Literal
 

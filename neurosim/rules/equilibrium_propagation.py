@@ -1,7 +1,5 @@
 """Equilibrium propagation (Scellier & Bengio 2017; centered: Laborieux et al. 2021)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Holomorphic equilibrium propagation (Laborieux & Zenke 2022)."""
 
-from __future__ import annotations
-
 from cmath import exp, pi
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

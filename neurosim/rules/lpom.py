@@ -1,7 +1,5 @@
 """Lifted proximal operator machines (Li, Fang & Lin 2019)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

@@ -3,13 +3,3 @@
 from neurosim.runs.listeners.display import DownloadDisplay, SweepDisplay, summary_lines
 from neurosim.runs.study import prepare
 from neurosim.runs.sweep import Checked, SweepPlan, plan
-
-__all__ = [
-    "Checked",
-    "DownloadDisplay",
-    "SweepDisplay",
-    "SweepPlan",
-    "plan",
-    "prepare",
-    "summary_lines",
-]

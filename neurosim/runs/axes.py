@@ -1,7 +1,5 @@
 """What a sweep is over: ``key.path=v1,v2`` on the command line, and all combinations of values."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

@@ -1,7 +1,5 @@
 """A run's folder: how it is made, and what it says of any run, a training or a study."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """A scenario's study: one inference, measured, in a run folder of its own. Nothing is learned."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path

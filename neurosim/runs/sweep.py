@@ -1,7 +1,5 @@
 """Sweeps: every combination of some values of a scenario, each in a run folder of its own."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,11 +3,3 @@
 from neurosim.scenario.file import ConvergenceStudy, ScenarioFile, overridden
 from neurosim.scenario.located import located
 from neurosim.scenario.scenario import Scenario
-
-__all__ = [
-    "ConvergenceStudy",
-    "Scenario",
-    "ScenarioFile",
-    "located",
-    "overridden",
-]

@@ -1,7 +1,5 @@
 """What a scenario file may say: one dataclass a section, whose fields are the keys."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """Errors of the program, with a line of the scenario."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -5,23 +5,3 @@ from neurosim.schedules.clocks import Periodic, Phase, Poisson
 from neurosim.schedules.lazy import Lazy
 from neurosim.schedules.planned import Order, Parallel, Planned, RandomOrder, Replay, Sweep, planned
 from neurosim.schedules.units import Layout, Unit, UnitKind
-
-__all__ = [
-    "Clock",
-    "Layout",
-    "Lazy",
-    "Order",
-    "Parallel",
-    "Periodic",
-    "Phase",
-    "Planned",
-    "Poisson",
-    "RandomOrder",
-    "Replay",
-    "Schedule",
-    "Start",
-    "Sweep",
-    "Unit",
-    "UnitKind",
-    "planned",
-]

@@ -1,7 +1,5 @@
 """Schedules in which every unit has a clock of its own in simulated time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal

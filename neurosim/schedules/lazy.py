@@ -1,7 +1,5 @@
 """The event-driven schedule: a unit wakes exactly when something has reached it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any
 

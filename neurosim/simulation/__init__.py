@@ -4,12 +4,3 @@ from neurosim.simulation.compatibility import Init
 from neurosim.simulation.engine import Engine, Processes
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.simulation import Simulation
-
-__all__ = [
-    "Engine",
-    "Init",
-    "Outcome",
-    "Processes",
-    "Simulation",
-    "Stop",
-]

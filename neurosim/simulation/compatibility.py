@@ -1,7 +1,5 @@
 """What comes from outside into a simulation, checked: tensors, and what goes together."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """When an inference ends, and what it came to."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated

@@ -1,7 +1,5 @@
 """A simulation: model, rule, schedule, channels and probes put together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

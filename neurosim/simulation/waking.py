@@ -1,7 +1,5 @@
 """Between the schedule's units and the network's dyads: who wakes, and who hears of what."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from neurosim.dynamics import Reached, State, Woke

@@ -1,7 +1,5 @@
 """Describes tables of runs: rows, columns, and the figures that were published."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

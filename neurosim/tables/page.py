@@ -1,7 +1,5 @@
 """Shows a table to a reader: on the terminal, as JSON, and as a page with pictures."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ To add a row is one `TableRow` here: a scenario, what it overrides, and the publ
 there is one. Nothing here is computed, and nothing measured is written here.
 """
 
-from __future__ import annotations
-
 from neurosim.tables.form import Published, Setting, Table, TableRow
 
 DP23 = "Høier, Staudt & Zach, ICML 2023"

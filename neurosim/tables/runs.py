@@ -1,7 +1,5 @@
 """Plans the runs of a table, and reads the numbers of its rows from them."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ that is an `Array` (a `Slot`, a `Stale`), or by the name of an attribute in ``pl
 number, a tensor, or a list or dict of them. Everything below finds it there.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple

@@ -4,8 +4,6 @@ On the CPU numpy compares and counts, several times as fast as torch does; what 
 are numbers. On another device they stay tensors, so that all of a tick are read at once.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

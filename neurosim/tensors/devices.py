@@ -5,8 +5,6 @@ to know is therefore collected in `Flags` and read at once; what goes to the dev
 for.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The machine and the software that results may depend on."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import os

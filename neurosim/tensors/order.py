@@ -6,8 +6,6 @@ torch's own order; by position is (H, W, B, C), where the values of all samples 
 one piece, for whoever asks for some positions.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import torch

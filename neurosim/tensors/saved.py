@@ -1,7 +1,5 @@
 """Saved arrays: copies as tensors, and what is said where one is not there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

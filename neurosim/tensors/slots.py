@@ -1,7 +1,5 @@
 """Arrays that are written as a whole or in part, and marks of what made of them is out of date."""
 
-from __future__ import annotations
-
 from math import prod
 from typing import Literal
 

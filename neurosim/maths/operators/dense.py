@@ -1,7 +1,5 @@
 """Dense projections, and projections without a weight."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar

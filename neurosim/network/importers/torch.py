@@ -1,7 +1,5 @@
 """A `torch.nn.Sequential` as the parts of a network."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

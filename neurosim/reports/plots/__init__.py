@@ -9,16 +9,3 @@ from neurosim.reports.plots.drawing import draw_network
 from neurosim.reports.plots.heat import heat_map
 from neurosim.reports.plots.seeds import row_chart, seed_chart
 from neurosim.reports.plots.wakes import wake_chart
-
-__all__ = [
-    "Chart",
-    "Curve",
-    "colours",
-    "draw_network",
-    "heat_map",
-    "line_chart",
-    "palette_css",
-    "row_chart",
-    "seed_chart",
-    "wake_chart",
-]

@@ -4,8 +4,6 @@ The colours of text and curves are CSS: `currentColor` and the variables of `pal
 relies on how matplotlib writes SVG is `Canvas.chart`.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator, Sequence

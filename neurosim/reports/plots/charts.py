@@ -1,7 +1,5 @@
 """Turns the records of a run or a study into the curves of charts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Draws heat maps over two axes of a sweep."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Draws what seeds came to: curves over one axis of a sweep, and the rows of a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any

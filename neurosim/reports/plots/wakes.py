@@ -1,7 +1,5 @@
 """Draws a raster of wakes: time × neuron."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

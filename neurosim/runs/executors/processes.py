@@ -5,8 +5,6 @@ task that was. Here every worker has a pipe of its own, so that the one at fault
 one takes its place, and the rest goes on.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

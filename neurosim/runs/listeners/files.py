@@ -1,7 +1,5 @@
 """The listeners that write a run's files: its metrics and its checkpoints."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

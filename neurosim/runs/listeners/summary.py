@@ -1,7 +1,5 @@
 """The listener that collects what the summary of a training says."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any
