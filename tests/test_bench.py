@@ -18,7 +18,7 @@ from torch import Tensor
 
 from neurosim import Network, bench
 from neurosim.base.errors import ConfigurationError
-from neurosim.bench import layers, scheduling, steps, systems, timing, work
+from neurosim.bench import layers, scheduling, steps, timing, work
 from neurosim.measures.gradients import true_gradient
 from neurosim.schedules.units import UnitKind
 from neurosim.simulation.engine import Processes
@@ -149,30 +149,34 @@ def test_the_bare_loop_skips_only_what_cannot_change() -> None:
 
 
 @pytest.mark.parametrize("layer", layers.CONV_LAYERS, ids=lambda layer: layer.name)
-@pytest.mark.parametrize("kind", layers.TENTHS)
+@pytest.mark.parametrize("kind", ["column", "channel", "tile"])
 def test_a_tenth_of_a_layer_wakes_and_computes(kind: UnitKind, layer: layers.ConvLayer) -> None:
     """Both potentials in every tick, for a tenth of the units over all of them."""
-    waking = layers.ConvWakes(layer, kind, 0.1, 1, 2)
-    simulation = waking.simulation
+    simulation, ticks = layers.waking(layer, kind, 0.1, 1, 2 * layers.TICKS), layers.TICKS
     dyads = simulation.model.network.dyadic[0].size
     before = replace(simulation.counts)
-    waking()
+    simulation.advance(ticks)
     after = simulation.counts
-    ticks = layers.TICKS
     assert (after.forward - before.forward, after.adjoint - before.adjoint) == (ticks, ticks)
     units = int((simulation.layout.population_of == 0).sum())
     woken = after.unit_wakes - before.unit_wakes
     assert woken == math.floor(0.1 * ticks * units)
     assert after.wakes - before.wakes == woken * dyads // units
-    assert simulation.state.by_name["part"].difference.value.any()
+    assert simulation.state.cells[0].difference.value.any()
 
 
+SYSTEMS = {
+    name.removeprefix("system_"): step
+    for name, step in steps.STEPS.items()
+    if name.startswith("system_")
+}
 WAKES = {"dpt": 16, "lpom": 16, "chl": 10 + 10, "ep": 60 + 2 * 20, "hep": 200 + 10 * 50}
 
 
-@pytest.mark.parametrize("name", systems.SYSTEMS)
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_iterates_as_often_as_it_says(name: str) -> None:
-    simulation, x, target = systems.given(name, TINY)
+    step = SYSTEMS[name]
+    simulation, x, target = step.on(step.network(TINY))
     steps.step_of(simulation, x, target)()
     counts, dyads = simulation.counts, sum(p.size for p in simulation.model.network.dyadic)
     if name == "dtp":  # all but the feedback weights into the input learn
@@ -184,20 +188,22 @@ def test_every_system_iterates_as_often_as_it_says(name: str) -> None:
 @pytest.mark.parametrize("name", ["backprop", "dp", "dpt", "chl", "ep", "hep"])
 def test_what_the_systems_compute_is_the_gradient(name: str) -> None:
     """That of the network's own prediction: feed-forward, or where it settles."""
-    simulation, x, target = systems.given(name, TINY)
+    step = SYSTEMS[name]
+    simulation, x, target = step.on(step.network(TINY))
     found = steps.step_of(simulation, x, target)()
-    work.check_angle(found, true_gradient_of(simulation))
+    steps.check_angle(found, true_gradient_of(simulation))
 
 
 def test_equilibrium_propagation_of_images() -> None:
     """Its first layer sees the same input at all times, and needs it once."""
-    simulation, x, target = systems.given_images(TINY)
+    step = steps.STEPS["ep_step_over_bp"]
+    simulation, x, target = step.on(step.network(TINY))
     found = steps.step_of(simulation, x, target)()
     counts, dyads = simulation.counts, sum(p.size for p in simulation.model.network.dyadic)
     assert counts.wakes == 100 * dyads
     assert 300 < counts.forward <= 1 + 4 * 100
     assert 300 < counts.adjoint <= 4 * 100
-    work.check_angle(found, true_gradient_of(simulation))
+    steps.check_angle(found, true_gradient_of(simulation))
     assert [p.shape for p in work.convnet().dyadic] == [
         *((128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2)),
         (10,),
@@ -228,7 +234,7 @@ def test_a_pattern_names_several(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(bench, "BENCHMARKS", fakes)
     found = bench.run_benchmarks(["system_*", "law_depth"], True, lambda text: None)
-    assert [m.name for m in found] == [*(f"system_{name}" for name in systems.SYSTEMS), "law_depth"]
+    assert [m.name for m in found] == [*(f"system_{name}" for name in SYSTEMS), "law_depth"]
     with pytest.raises(ConfigurationError, match="law_x"):
         bench.run_benchmarks(["law_x*"], True, lambda text: None)
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import neurosim as ns
 from neurosim.base import PluginError, plugins
 from neurosim.cli.main import main
-from neurosim.conformance.worlds import FLAT, model_of
+from neurosim.conformance.simulations import FLAT, model_of
 from neurosim.runs.executors.processes import run_all
 from neurosim.schedules import Schedule
 from tests.plugged import SCHEDULE, Write, write

@@ -4,74 +4,32 @@ Whatever is compared runs in turns in one process, so that both sides feel the s
 medians are what is reported; targets belong to a machine that has nothing else to do.
 """
 
+import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 from rich.table import Table
 
 from neurosim._version import __version__
 from neurosim.base import ConfigurationError, unknown
-from neurosim.bench import arithmetic, laws, laziness, scale, scheduling
-from neurosim.bench.layers import TENTHS, tenth_over_dense
-from neurosim.bench.systems import SYSTEMS, ep_of_images, over_bp
+from neurosim.bench import laws, layers, scheduling, steps, ticks
 from neurosim.bench.timing import FULL, QUICK, Benchmark, Measurement, Sizes
 from neurosim.tensors import describe_machine
 
 BENCHMARKS: tuple[Benchmark, ...] = (
-    Benchmark("neuron_processes_wakes_per_second", "a process per dyad", scheduling.neurons),
-    Benchmark("bare_simpy_wakes_per_second", "bare SimPy processes", scheduling.bare_simpy),
-    Benchmark(
-        "population_unit_wakes_per_second", "a process per population", scheduling.populations
-    ),
-    Benchmark(
-        "engine_over_bare_loop",
-        "parallel ticks over a loop by hand",
-        arithmetic.engine_over_bare_loop,
-    ),
-    Benchmark(
-        "mlp_dp_step_over_bp", "a dual-propagation sweep over autograd", arithmetic.dp_step_over_bp
-    ),
-    Benchmark(
-        "delayed_tick_over_ideal", "delays of 8 ticks over ideal channels", arithmetic.delayed_tick
-    ),
-    Benchmark(
-        "random_order_tick_milliseconds", "neurons in random order", arithmetic.random_order_tick
-    ),
-    *(
-        Benchmark(
-            f"{kind}_tenth_over_dense",
-            f"a tenth of the {kind}s of a conv layer over all",
-            partial(tenth_over_dense, kind),
-        )
-        for kind in TENTHS
-    ),
-    Benchmark("vgg16_dp_step_over_bp", "VGG16: a sweep over autograd", scale.dp_step),
-    Benchmark(
-        "vgg16_fwk16_alpha0_over_bp", "VGG16: 16 sweeps of DPT, alpha 0", scale.sweeps_alpha0
-    ),
-    Benchmark(
-        "vgg16_fwk16_alpha05_over_bp", "VGG16: 16 sweeps of DPT, alpha 1/2", scale.sweeps_alpha05
-    ),
-    Benchmark(
-        "vgg16_async_tick_over_dense", "VGG16: a tenth of the neurons over all", scale.async_tick
-    ),
-    Benchmark("vgg16_dp_peak_memory_over_bp", "VGG16: memory of a sweep", scale.peak_memory),
-    Benchmark("lazy_wakes_fraction", "send-on-delta on real digits", laziness.wakes_fraction),
-    *(
-        Benchmark(f"system_{name}", f"{system.title}: a step over autograd", partial(over_bp, name))
-        for name, system in SYSTEMS.items()
-    ),
-    Benchmark(
-        "ep_step_over_bp", "equilibrium propagation of images: a step over autograd", ep_of_images
-    ),
-    Benchmark("law_batch", "a step by its batch", laws.batch),
-    Benchmark("law_depth", "a step by the depth", laws.depth),
-    Benchmark("law_width", "a step by the width", laws.width),
-    Benchmark("law_wakes", "a tick by the neurons that wake", laws.wakes),
-    Benchmark("law_delay", "a tick by the delay of its messages", laws.delay),
+    scheduling.neuron_processes_wakes_per_second,
+    scheduling.bare_simpy_wakes_per_second,
+    scheduling.population_unit_wakes_per_second,
+    ticks.engine_over_bare_loop,
+    ticks.delayed_tick_over_ideal,
+    ticks.random_order_tick_milliseconds,
+    *layers.TENTHS,
+    ticks.vgg16_async_tick_over_dense,
+    ticks.lazy_wakes_fraction,
+    steps.vgg16_dp_peak_memory_over_bp,
+    *steps.OVER_BP,
+    *laws.LAWS,
 )
 
 
@@ -84,18 +42,16 @@ def run_benchmarks(
     for an unknown name.
     """
     known = [benchmark.name for benchmark in BENCHMARKS]
-    for name in names or ():
-        if not any(fnmatchcase(benchmark, name) for benchmark in known):
+    wanted = {name: fnmatch.filter(known, name) for name in names or known}
+    for name, meant in wanted.items():
+        if not meant:
             raise ConfigurationError(unknown("benchmark", name, known))
     found = []
     for benchmark in BENCHMARKS:
-        if names is None or any(fnmatchcase(benchmark.name, name) for name in names):
+        if any(benchmark.name in meant for meant in wanted.values()):
             progress(f"{benchmark.name}: {benchmark.description}")
             found.append(benchmark.measure(QUICK if quick else FULL))
     return found
-
-
-# ---- showing -----------------------------------------------------------------------------------
 
 
 def to_json(measurements: Sequence[Measurement]) -> dict[str, Any]:

@@ -3,81 +3,68 @@
 Each is measured over more than a decade; the value is the exponent of the power that fits best.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from neurosim.bench.timing import Result, Sizes, alternate, law
-from neurosim.bench.work import mlp
-from neurosim.channels import Channel, Channels
-from neurosim.rules import DualPropagation
-from neurosim.schedules import Parallel, RandomOrder, Sweep
-from neurosim.simulation import Simulation
+from neurosim.bench.steps import SWEEP, step_of
+from neurosim.bench.timing import Benchmark, Result, Sizes, Work, alternate, law
+from neurosim.bench.work import mlp, steady
+from neurosim.channels import Channel
+from neurosim.schedules import Parallel, RandomOrder
 
-_RULE = DualPropagation(0.5, 0.1, "aro", "prediction")
-
-
-def _step(width: int, batch: int, depth: int = 3) -> Callable[[], object]:
-    """One sweep of dual propagation, with the gradients."""
-    model, x, target = mlp(width, batch, depth)
-    schedule = Sweep("backward", passes=1)
-    simulation = Simulation(model, rule=_RULE, loss="cross_entropy", schedule=schedule)
-    return lambda: (simulation.infer(x, target), simulation.gradients())
+Point = tuple[int, Work]  # a size, and what is timed there
 
 
-def _measure(functions: Mapping[int, Callable[[], object]], repeats: int) -> dict[int, float]:
-    seconds = alternate({str(size): f for size, f in functions.items()}, repeats)
-    return {size: seconds[str(size)] for size in functions}
+def _law(
+    description: str, limit: str, times: int = 1
+) -> Callable[[Callable[[Sizes, int], Point]], Benchmark]:
+    """Makes a measurement of what gives a point for a multiple of the smallest size."""
+
+    def benchmark(at: Callable[[Sizes, int], Point]) -> Benchmark:
+        def measure(sizes: Sizes) -> Result:
+            points = dict(at(sizes, n) for n in sizes.span)
+            return law(alternate(points, times * sizes.repeats), f"{limit}; {description}")
+
+        return Benchmark(at.__name__, description, measure)
+
+    return benchmark
 
 
-def batch(sizes: Sizes) -> Result:
-    steps = {n: _step(sizes.width, n) for n in (sizes.batch * n for n in sizes.span)}
-    return law(_measure(steps, sizes.repeats), "1 in the limit; a step by the batch")
+def _step(width: int, batch: int, depth: int = 3) -> Work:
+    return step_of(*SWEEP.on(mlp(width, batch, depth)))
 
 
-def depth(sizes: Sizes) -> Result:
-    steps = {2 * n: _step(sizes.width, sizes.batch, 2 * n) for n in sizes.span}
-    return law(_measure(steps, sizes.repeats), "1 in the limit; a step by the hidden layers")
+@_law("a step by the batch", "1 in the limit")
+def law_batch(sizes: Sizes, n: int) -> Point:
+    return sizes.batch * n, _step(sizes.width, sizes.batch * n)
 
 
-def width(sizes: Sizes) -> Result:
-    unit = sizes.width // 10
-    steps = {unit * n: _step(unit * n, sizes.batch) for n in sizes.span}
-    return law(_measure(steps, sizes.repeats), "2 in the limit; a step by the width")
+@_law("a step by the hidden layers", "1 in the limit")
+def law_depth(sizes: Sizes, n: int) -> Point:
+    return 2 * n, _step(sizes.width, sizes.batch, 2 * n)
 
 
-def wakes(sizes: Sizes) -> Result:
+@_law("a step by the width", "2 in the limit")
+def law_width(sizes: Sizes, n: int) -> Point:
+    width = sizes.width // 10 * n
+    return width, _step(width, sizes.batch)
+
+
+@_law("a tick by the neurons that wake", "1 in the limit", times=3)
+def law_wakes(sizes: Sizes, n: int) -> Point:
     """Ticks in which a part of the neurons wakes; all that they compute is new."""
-    model, x, target = mlp(sizes.width, sizes.batch)
-    ticks: dict[int, Callable[[], object]] = {}
-    for n in sizes.span:
-        schedule = RandomOrder(unit="neuron", groups=max(sizes.span) // n, passes=10**4)
-        simulation = Simulation(model, rule=_RULE, loss="cross_entropy", schedule=schedule)
-        simulation.caching = False
-        simulation.start(x, target)
-        simulation.advance(10)
-        before = simulation.counts.wakes
-        simulation.advance(1)
-        ticks[simulation.counts.wakes - before] = lambda s=simulation: s.advance(1)  # type: ignore[misc]
-    return law(
-        _measure(ticks, 3 * sizes.repeats), "1 in the limit; a tick by the neurons that wake"
-    )
+    schedule = RandomOrder(unit="neuron", groups=max(sizes.span) // n, passes=10**4)
+    simulation = steady(mlp(sizes.width, sizes.batch), schedule)
+    before = simulation.counts.wakes
+    simulation.advance(1)
+    return simulation.counts.wakes - before, lambda: simulation.advance(1)
 
 
-def delay(sizes: Sizes) -> Result:
+@_law("a tick by the delay", "0", times=3)
+def law_delay(sizes: Sizes, n: int) -> Point:
     """Ticks in which everything is computed and sent, with messages on their way for n ticks."""
-    model, x, target = mlp(sizes.width, sizes.batch)
-    ticks: dict[int, Callable[[], object]] = {}
-    for n in sizes.span:
-        channel = Channel(delay=float(n), refresh=1)
-        simulation = Simulation(
-            model,
-            rule=_RULE,
-            loss="cross_entropy",
-            schedule=Parallel(10**5),
-            channels=Channels(channel, channel),
-            nudge_after=0,
-        )
-        simulation.caching = False
-        simulation.start(x, target)
-        simulation.advance(n * 2 * (len(model.network.dyadic) + 1))
-        ticks[n] = lambda s=simulation: s.advance(1)  # type: ignore[misc]
-    return law(_measure(ticks, 3 * sizes.repeats), "0; a tick by the delay")
+    channel = Channel(delay=float(n), refresh=1)
+    simulation = steady(mlp(sizes.width, sizes.batch), Parallel(10**5), channel)
+    return n, lambda: simulation.advance(1)
+
+
+LAWS = law_batch, law_depth, law_width, law_wakes, law_delay

@@ -8,7 +8,7 @@ import numpy as np
 import simpy
 
 from neurosim.base import stream
-from neurosim.bench.timing import Result, Sizes, alternate
+from neurosim.bench.timing import Result, Sizes, alternate, benchmark
 from neurosim.bench.work import RATE, TICK, VGG16_DYADS, vgg16
 from neurosim.network import Network
 from neurosim.schedules import Layout, Poisson, Start, Unit
@@ -64,28 +64,33 @@ class BareWaking:
         return self._left - length_hint(self._waits)
 
 
-def _rate(waking: Waking | BareWaking, seconds: float) -> float:
-    return waking.wakes / waking.calls / seconds
+def _rates(sizes: Sizes, **waking: Waking | BareWaking) -> dict[str, float]:
+    seconds = alternate(waking, sizes.repeats)
+    return {name: one.wakes / one.calls / seconds[name] for name, one in waking.items()}
 
 
-def neurons(sizes: Sizes) -> Result:
+def _bare(sizes: Sizes) -> BareWaking:
+    return BareWaking(sizes.dyads or VGG16_DYADS, sizes.neuron_ticks, sizes.repeats + 1)
+
+
+@benchmark("a process per dyad")
+def neuron_processes_wakes_per_second(sizes: Sizes) -> Result:
     network = vgg16()
     if sizes.dyads is not None:
         network = Network.from_dict({"input": [1], "layers": [{"dense": sizes.dyads}]})
     ours = Waking(network, "neuron", sizes.neuron_ticks)
-    bare = BareWaking(sizes.dyads or VGG16_DYADS, sizes.neuron_ticks, sizes.repeats + 1)
-    seconds = alternate({"ours": ours, "bare": bare}, sizes.repeats)
-    against = f"at least 200,000; bare SimPy in turns with it: {_rate(bare, seconds['bare']):,.0f}"
-    return _rate(ours, seconds["ours"]), "wakes/s", against
+    found = _rates(sizes, ours=ours, bare=_bare(sizes))
+    against = f"at least 200,000; bare SimPy in turns with it: {found['bare']:,.0f}"
+    return found["ours"], "wakes/s", against
 
 
-def bare_simpy(sizes: Sizes) -> Result:
-    bare = BareWaking(sizes.dyads or VGG16_DYADS, sizes.neuron_ticks, sizes.repeats + 1)
-    seconds = alternate({"bare": bare}, sizes.repeats)["bare"]
-    return _rate(bare, seconds), "wakes/s", "SimPy's own environment, timeouts alone"
+@benchmark("bare SimPy processes")
+def bare_simpy_wakes_per_second(sizes: Sizes) -> Result:
+    found = _rates(sizes, bare=_bare(sizes))["bare"]
+    return found, "wakes/s", "SimPy's own environment, timeouts alone"
 
 
-def populations(sizes: Sizes) -> Result:
+@benchmark("a process per population")
+def population_unit_wakes_per_second(sizes: Sizes) -> Result:
     ours = Waking(vgg16(), "population", sizes.population_ticks)
-    seconds = alternate({"ours": ours}, sizes.repeats)["ours"]
-    return _rate(ours, seconds), "unit wakes/s", "at least 20,000,000"
+    return _rates(sizes, ours=ours)["ours"], "unit wakes/s", "at least 20,000,000"

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import log
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 from torch.profiler import ProfilerActivity, profile
+
+Key = TypeVar("Key")
+Work = Callable[[], object]  # what is timed
+Result = tuple[float, str, str]  # value, unit, compared with
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Sizes:
     """How much is measured. ``dyads`` of None stands for VGG16; ``planes`` is the batch of conv
     layers, ``images`` that of networks of images, whose widths are divided by ``thinner``, and of
     the learning systems. ``span`` are the multiples of the smallest size at which a law is
-    measured."""
+    measured. What takes seconds is repeated less often."""
 
     dyads: int | None = None
     neuron_ticks: int = 5
@@ -42,16 +47,6 @@ class Sizes:
     digits: int = 100
     span: tuple[int, ...] = (1, 3, 10, 30)
     repeats: int = 11
-
-    @property
-    def slow(self) -> int:
-        """Repeats of what takes seconds."""
-        return max(1, self.repeats // 2)
-
-    @property
-    def slowest(self) -> int:
-        """Repeats of what takes ten seconds."""
-        return max(1, self.repeats // 3)
 
 
 FULL = Sizes()
@@ -68,7 +63,6 @@ QUICK = Sizes(
     span=(1, 4, 16),
     repeats=5,
 )
-Result = tuple[float, str, str]  # value, unit, compared with
 
 
 @dataclass(frozen=True)
@@ -83,12 +77,17 @@ class Benchmark:
         return Measurement(self.name, *self.function(sizes))
 
 
-def alternate(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def benchmark(description: str) -> Callable[[Callable[[Sizes], Result]], Benchmark]:
+    """Makes a measurement of a function, and names it like that."""
+    return lambda function: Benchmark(function.__name__, description, function)
+
+
+def alternate(functions: Mapping[Key, Work], repeats: int) -> dict[Key, float]:
     """Median seconds of each function: all once to warm up, then in turns A, B, A, B, …"""
     for function in functions.values():
         function()
     gc.collect()
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    seconds: dict[Key, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
             began = time.perf_counter()
@@ -97,14 +96,7 @@ def alternate(functions: Mapping[str, Callable[[], object]], repeats: int) -> di
     return {name: median(values) for name, values in seconds.items()}
 
 
-def ratio(
-    ours: Callable[[], object],
-    other: Callable[[], object],
-    repeats: int,
-    target: str,
-    what: str,
-    calls: int = 1,
-) -> Result:
+def ratio(ours: Work, other: Work, repeats: int, target: str, what: str, calls: int = 1) -> Result:
     """How much longer ours takes; in a turn of the other it is called so many times."""
 
     def turn() -> None:
@@ -116,7 +108,15 @@ def ratio(
     return seconds["ours"] / once, "times", f"{target}; {what}: {1e3 * once:,.1f} ms"
 
 
-def peak_bytes(function: Callable[[], object]) -> int:
+def law(points: Mapping[int, float], expected: str) -> Result:
+    """The exponent p of t ∝ nᵖ that fits seconds by n best, in logarithms; and of the last two."""
+    n, t = ([log(value) for value in values] for values in (points, points.values()))
+    exponent, last = (float(np.polyfit(n[first:], t[first:], 1)[0]) for first in (0, -2))
+    listed = ", ".join(f"{key:,}: {1e3 * seconds:,.3g} ms" for key, seconds in points.items())
+    return exponent, "(exponent)", f"{expected}; {listed}; between the last two {last:.2f}"
+
+
+def peak_bytes(function: Work) -> int:
     """The most bytes of tensors on the CPU that are alive at once during a call, besides those
     from before."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler tells that it starts and stops
@@ -127,11 +127,3 @@ def peak_bytes(function: Callable[[], object]) -> int:
     events = found.profiler.kineto_results.events()
     changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
     return max(accumulate(size for _, size in sorted(changes)), default=0)
-
-
-def law(points: Mapping[int, float], expected: str) -> Result:
-    """The exponent p of t ∝ nᵖ that fits seconds by n best, in logarithms; and of the last two."""
-    n, t = ([log(value) for value in values] for values in (points, points.values()))
-    exponent, last = (float(np.polyfit(n[first:], t[first:], 1)[0]) for first in (0, -2))
-    listed = ", ".join(f"{key:,}: {1e3 * seconds:,.3g} ms" for key, seconds in points.items())
-    return exponent, "(exponent)", f"{expected}; {listed}; between the last two {last:.2f}"

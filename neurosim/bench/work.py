@@ -1,7 +1,6 @@
 """The networks, batches and hand-written loops that measurements use."""
 
-from collections.abc import Mapping, Sequence
-from math import cos, radians
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,19 +9,26 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from neurosim.base import stream
-from neurosim.measures import gradients
+from neurosim.bench.timing import Sizes
+from neurosim.channels import Channel, Channels
+from neurosim.measures import reach
 from neurosim.network import Model, Network
+from neurosim.rules import DualPropagation
+from neurosim.schedules import Schedule
+from neurosim.simulation import Simulation
 
+Given = tuple[Model, Tensor, Tensor]  # with a batch
 VGG16_DYADS = 190_986
 RATE, TICK = 1.0, 0.1  # of the Poisson clocks: a unit wakes in one of ten ticks, or so
+DP = DualPropagation(0.5, 0.1, "aro", "prediction")
 
 
-def mlp(width: int, batch: int, depth: int = 3, **options: Any) -> tuple[Model, Tensor, Tensor]:
+def mlp(width: int, batch: int, depth: int = 3, /, **options: str) -> Given:
     """784-W-…-W-10 in float32 with ``depth`` hidden populations, with a batch of random images and
     one-hot targets; ``options`` of the network are as in its file."""
     layers = [{"dense": width}] * depth + [{"dense": 10}]
-    model = Model(Network.from_dict({"input": [784], "layers": layers} | options))
-    return model, *random_batch(batch, 784)
+    network = Network.from_dict({"input": [784], "layers": layers, **options})
+    return Model(network), *random_batch(batch, 784)
 
 
 def vgg16(thinner: int = 1) -> Network:
@@ -52,10 +58,21 @@ def random_batch(batch: int, *shape: int) -> tuple[Tensor, Tensor]:
     return x, F.one_hot(torch.from_numpy(draws.integers(0, 10, batch)), 10).float()
 
 
-def check_angle(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """That what is compared is the same gradient."""
-    angle = gradients.alignment(dict(found), dict(expected))[""].angle
-    assert cos(radians(angle)) > 0.99, f"the gradients are {angle:.1f} degrees apart"
+def of_images(network: Callable[[int], Network], sizes: Sizes) -> Given:
+    return Model(network(sizes.thinner)), *random_batch(sizes.images, 3, 32, 32)
+
+
+def steady(given: Given, schedule: Schedule, channel: Channel | None = None) -> Simulation:
+    """Runs an inference up to where the target has reached all populations. From there on every
+    wake computes all that it can, as it would where all around it has changed."""
+    (model, *batch), channels = given, None if channel is None else Channels(channel, channel)
+    options: Any = {"loss": "cross_entropy", "channels": channels, "nudge_after": 0}
+    simulation = Simulation(model, rule=DP, schedule=schedule, **options)
+    simulation.caching = False
+    simulation.start(*batch)
+    while not all(reach(simulation.state).values()):
+        simulation.advance(1)
+    return simulation
 
 
 @torch.no_grad()
@@ -69,9 +86,8 @@ def bare_parallel(
     is still zero is not multiplied at all.
     """
     depth = len(weights)
-    mean, difference, basal, apical = {0: x}, dict[int, Tensor](), dict[int, Tensor](), {}
-    plus, minus = dict[int, Tensor](), dict[int, Tensor]()
-    new_means, new_differences = {0}, set[int]()
+    basal, apical, plus, minus, difference = (dict[int, Tensor]() for _ in range(5))
+    mean, new_means, new_differences = {0: x}, {0}, set[int]()
     for tick in range(1, ticks + 1):
         changed = []
         for k in range(1, depth + 1):
@@ -84,15 +100,15 @@ def bare_parallel(
                 apical[k] = target - basal[k]
             if k - 1 in new_means or k + 1 in new_differences or nudged:
                 changed.append(k)
-        new_means, new_differences = set(changed), {k for k in changed if k in apical}
+        new_means, new_differences = set(changed), apical.keys() & changed
         for k in changed:
             if k not in apical:
                 plus[k] = minus[k] = mean[k] = torch.relu(basal[k])
                 continue
-            above = torch.add(basal[k], apical[k], alpha=0.5)
-            below = torch.add(basal[k], apical[k], alpha=-0.5)
-            plus[k] = above if k == depth else torch.relu(above)
-            minus[k] = below if k == depth else torch.relu(below)
+            plus[k] = torch.add(basal[k], apical[k], alpha=0.5)
+            minus[k] = torch.add(basal[k], apical[k], alpha=-0.5)
+            if k < depth:
+                plus[k], minus[k] = torch.relu(plus[k]), torch.relu(minus[k])
             mean[k] = 0.5 * (plus[k] + minus[k])
             difference[k] = plus[k] - minus[k]
     layers = range(1, depth + 1)

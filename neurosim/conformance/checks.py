@@ -9,6 +9,8 @@ from torch import Tensor
 from neurosim.base import Kind, NeurosimError
 
 CLOSE = 1e-12  # of the largest value of an array, or of 1: what float64 sums in another order allow
+TWICE = "Draw from the generator that you are given, and keep nothing outside of the state"
+RESUMED = "Save all that changes in state_dict, as copies, and take all of it back"
 Named = Iterator[tuple[str, Callable[[], object]]]  # the checks of one example
 
 

@@ -1,21 +1,31 @@
-"""Checks of schedules and rules: of clocks by hand, and of whole simulations."""
+"""Checks of members at work in a simulation: schedules, rules, channel effects, distributions of
+delays, probes."""
 
-from collections.abc import Callable, Mapping
+import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from neurosim.base import generator_state, restore_generator, stream
+from neurosim.channels import Channel, Channels, Distribution, Draws, Effect, Moment, Parcel
 from neurosim.conformance import simulations
-from neurosim.conformance.checks import Named, require, same
-from neurosim.conformance.simulations import RESUMED, TWICE, Build
-from neurosim.conformance.worlds import CONVOLUTIONAL, FLAT, networks_for, simulated
+from neurosim.conformance.checks import RESUMED, TWICE, Named, require, same
+from neurosim.conformance.members import selections
+from neurosim.conformance.simulations import CONVOLUTIONAL, FLAT, Build, networks_for, simulated
+from neurosim.measures import Probe
 from neurosim.network import Network
 from neurosim.rules import Rule
 from neurosim.schedules import Clock, Layout, Lazy, Parallel, Poisson, Schedule, Start, Unit
+from neurosim.tensors import Selection
 
 _WAKES = "`next` and what `reschedule` returns must be ticks that are still to come, as int64"
+_SHAPE = (2, 6, 4)
+_TICKING, _LISTENING = Poisson("neuron", 0.7, duration=8.0), Lazy(10.0, unit="channel")
+_DRAWS = "Draw by Parcel.uniform and Parcel.normal, which draw for the whole population"
 
 
 def of_schedule(schedule: Schedule) -> Named:
@@ -33,19 +43,13 @@ def of_schedule(schedule: Schedule) -> Named:
 
 
 def of_rule(rule: Rule) -> Named:
-    """Yields the checks of a rule, on the networks that it is defined for."""
     networks = networks_for(rule)
     require(bool(networks), "it is defined for none of the networks", "See Rule.check_network")
     learn_every = None if rule.phases else 3
     for number, network in enumerate(networks):
         shape = "×".join(map(str, network.input.shape))
-        ticking, listening = (
-            simulated(network, schedule, rule, learn_every, init=init)
-            for schedule, init in (
-                (Poisson(unit=Unit("block", 4), rate=0.7, duration=8.0), "zero"),
-                (Lazy(unit="channel", duration=10.0), "carry"),
-            )
-        )
+        ticking = simulated(network, replace(_TICKING, unit=Unit("block", 4)), rule, learn_every)
+        listening = simulated(network, _LISTENING, rule, learn_every, init="carry")
         yield f"the same bits twice ({shape})", partial(simulations.twice, ticking)
         yield f"finite gradients ({shape})", partial(_learns, ticking)
         yield f"both process modes ({shape})", partial(simulations.both_modes, listening, 2)
@@ -60,22 +64,109 @@ def of_rule(rule: Rule) -> Named:
 
 def _wakes_all(build: Build, network: Network) -> None:
     woken = {population for _, population, _ in build().infer(0).trace.wakes}
-    missing = [population.name for population in network.dyadic if population.name not in woken]
-    what = f"the population {missing[0] if missing else ''!r} never wakes"
-    require(not missing, what, "Start every unit with a wake, or raise ConfigurationError")
+    mend = "Start every unit with a wake, or raise ConfigurationError"
+    for name in (population.name for population in network.dyadic):
+        require(name in woken, f"the population {name!r} never wakes", mend)
 
 
 def _learns(build: Build) -> None:
     setup = build()
     setup.infer(0)
     gradients = setup.simulation.gradients()
-    for name, value in gradients.items():
-        finite = bool(value.isfinite().all())
-        require(finite, f"the gradient of {name} is not finite", "See Rule.wake and Rule.force")
+    wrong = [name for name, value in gradients.items() if not value.isfinite().all()]
+    require(not wrong, f"not finite: the gradients {wrong}", "See Rule.wake and Rule.force")
     moved = any(bool(value.any()) for value in gradients.values())
-    require(
-        moved, "all gradients are zero", "An active nudge must reach the states, see Rule.force"
-    )
+    mend = "An active nudge must reach the states, see Rule.force"
+    require(moved, "all gradients are zero", mend)
+
+
+def of_effect(effect: Effect) -> Named:
+    dtypes = [torch.float32, torch.float64, *([torch.complex128] if effect.for_complex else [])]
+    for dtype in dtypes:
+        name = f"the same for some dyads as among all, in {str(dtype).removeprefix('torch.')}"
+        yield name, partial(_alike, effect, dtype)
+    yield "zeros stay zeros, if it says so", partial(_zeros, effect)
+    channel = Channel(0.01, refresh=2, delay=1.5, effects=(effect,))
+    yield from _in_simulations(CONVOLUTIONAL, Channels(channel, channel))
+
+
+def _in_simulations(network: Network, channels: Channels) -> Named:
+    ticking = simulated(network, _TICKING, learn_every=3, channels=channels)
+    listening = simulated(FLAT, _LISTENING, init="carry", channels=channels)
+    yield "the same bits twice", partial(simulations.twice, ticking)
+    yield "both process modes", partial(simulations.both_modes, listening, 2)
+    yield "leaving out what has not changed", partial(simulations.caching, ticking)
+    yield "resumed at every tick", partial(simulations.every_tick, listening)
+
+
+def _acted(effect: Effect, values: Tensor, selection: Selection | None = None) -> Parcel:
+    """Lets an effect act on messages of all or some dyads; these keep their shape and dtype."""
+    some = values.clone() if selection is None else selection.take(values)
+    sent = torch.ones_like(some, dtype=torch.bool)
+    parcel = Parcel(Moment(1, 5), values.shape, selection, some, sent)
+    effect.act(parcel, Draws(0, "check"))
+    kept = parcel.values.shape == parcel.sent.shape == sent.shape
+    kept &= parcel.values.dtype == values.dtype and parcel.sent.dtype == torch.bool
+    require(kept, "it changes the shape or dtype of values or sent", "Keep both as they are")
+    return parcel
+
+
+def _alike(effect: Effect, dtype: torch.dtype) -> None:
+    values = torch.from_numpy(np.random.default_rng(0).standard_normal((3, *_SHAPE))).to(dtype)
+    whole, again = _acted(effect, values), _acted(effect, values)
+    same(again.values, whole.values, "the same message becomes another one", TWICE)
+    for selection in selections(_SHAPE):
+        part = _acted(effect, values, selection)
+        what = f"some {selection.whole or 'neurons'} get other values"
+        same(part.values, selection.take(whole.values), what, _DRAWS)
+        same(part.sent, selection.take(whole.sent), f"{what} of sent", _DRAWS)
+
+
+def _zeros(effect: Effect) -> None:
+    moved = bool(_acted(effect, torch.zeros(3, *_SHAPE)).values.any())
+    require(effect.moves_zero() or not moved, "0 becomes another value", "Leave moves_zero out")
+
+
+def of_distribution(distribution: Distribution) -> Named:
+    yield "quantiles rise from at least 0 to at most high", partial(_quantiles, distribution)
+    jitter = distribution if distribution.per == "dyad" else None
+    late, shaken = Channel(0.01, delay=distribution), Channel(0.01, jitter=jitter)
+    yield from _in_simulations(FLAT, Channels(late, shaken))
+
+
+def _quantiles(distribution: Distribution) -> None:
+    times = distribution.quantile(np.linspace(0.0, 1.0, 1001)[:-1])
+    rising = times.shape == (1000,) and bool((np.diff(times, prepend=0.0) >= 0.0).all())
+    mend = "quantile maps shares to times, which `high` bounds"
+    require(rising and times[-1] <= distribution.high, "they do not", mend)
+
+
+def of_probe(probe: Probe) -> Named:
+    """Yields the checks of a probe; training itself records those that are not per tick."""
+    if probe.per == "tick":
+        build = simulated(FLAT, _TICKING, probes=[probe], init="feedforward")
+        yield "its records can be written", partial(_recorded, build, probe)
+        yield "measuring changes nothing", partial(_unseen, build)
+        yield "both process modes", partial(simulations.both_modes, build)
+        yield "resumed at every tick", partial(simulations.every_tick, build)
+
+
+def _recorded(build: Build, probe: Probe) -> None:
+    records = build().infer(0).trace[probe.kind]
+    require(bool(records), "it records nothing", "Return a record from measure")
+    mend = "Record numbers, text, lists and mappings with text for keys"
+    try:
+        again = json.loads(json.dumps(records))
+    except (TypeError, ValueError) as error:
+        again = error
+    same(again, records, f"a record is not what is read again ({again})"[:200], mend)
+
+
+def _unseen(build: Build) -> None:
+    seen, plain = build().infer(0), build(probes=[]).infer(0)
+    for name in ("plus", "minus", "counts", "ticks"):
+        pair = getattr(seen, name), getattr(plain, name)
+        same(*pair, f"with the probe, {name} is another", "Read the state, never write")
 
 
 # ---- clocks by hand ------------------------------------------------------------------------------
@@ -133,6 +224,3 @@ def clock_goes_on(schedule: Schedule, network: Network, tick: int = 0) -> None:
         what = f"a clock that is restored at tick {tick + steps} goes on in another way"
         require(restored.end == clock.end, f"{what}: it ends at another tick", RESUMED)
         same(before + run(restored, tick + steps), expected, what, RESUMED)
-
-
-FAMILIES: Mapping[str, Callable[[Any], Named]] = {"schedule": of_schedule, "rule": of_rule}

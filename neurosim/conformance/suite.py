@@ -1,16 +1,28 @@
 """The checks of each family, and how they are carried out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from neurosim.base import Kind, NeurosimError, build, described, kinds, model_of, plugins
-from neurosim.conformance import maths, messages, others, running
-from neurosim.conformance.checks import Check, ConformanceFailure, same
+from neurosim.conformance import members, running
+from neurosim.conformance.checks import Check, ConformanceFailure, Named, same
 from neurosim.maths import Operator
 
-_CHECKS = {f: c for part in (maths, messages, others, running) for f, c in part.FAMILIES.items()}
+_CHECKS: Mapping[str, Callable[[Any], Named]] = {
+    "activation": members.of_activation,
+    "loss": members.of_loss,
+    "operator": members.of_operator,
+    "data": members.of_data,
+    "optimizer": members.of_optimizer,
+    "learning_rate": members.of_rate,
+    "schedule": running.of_schedule,
+    "rule": running.of_rule,
+    "effect": running.of_effect,
+    "distribution": running.of_distribution,
+    "probe": running.of_probe,
+}
 
 
 def examples_of(member: type[Kind]) -> Sequence[Kind]:
@@ -21,7 +33,7 @@ def examples_of(member: type[Kind]) -> Sequence[Kind]:
         ConformanceFailure: where there is none.
     """
     try:
-        plain = partial(maths.operators, member) if issubclass(member, Operator) else member
+        plain = partial(members.operators, member) if issubclass(member, Operator) else member
         made: Any = getattr(member, "example", plain)()
     except (NeurosimError, TypeError) as error:
         what = f"{kinds.where(member)}: there is no example of it: {error}"

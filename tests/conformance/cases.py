@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.conformance.simulations import Setup
-from neurosim.conformance.worlds import batches_of as make_data
-from neurosim.conformance.worlds import learning, loss_for, model_of
+from neurosim.conformance.simulations import Setup, learning, loss_for, model_of
+from neurosim.conformance.simulations import batches_of as make_data
 from neurosim.rules import Rule
 
 # ---- networks ------------------------------------------------------------------------------------

@@ -1,9 +1,13 @@
-"""Checks of activations, losses and operators, in float64 against autograd and literal matrices."""
+"""Checks of members by themselves: activations, losses and operators, in float64 against autograd
+and literal matrices; data sets, optimizers and learning rates."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from math import prod
+from math import isfinite, prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,9 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, NetworkError
-from neurosim.conformance.checks import CLOSE, Named, require, same
+from neurosim.conformance.checks import CLOSE, RESUMED, Named, require, same
+from neurosim.data import Dataset, DataSource
+from neurosim.learning import LearningRate, OptimizerChoice, load_state, save_state
 from neurosim.maths import Activation, Loss, Operator
 from neurosim.tensors import Selection, Shape
 
@@ -31,7 +37,6 @@ def _gradient(function: Callable[[Tensor], Tensor], at: Tensor, factor: Tensor) 
 
 
 def of_activation(f: Activation) -> Named:
-    """Yields the checks of an activation."""
     yield "shape and dtype stay, and each value is for itself", partial(_values, f)
     yield "difference is f(u + Δ) − f(u)", partial(_difference, f)
     yield "backward is f'(a) Δ", partial(_backward, f)
@@ -65,11 +70,8 @@ def _backward(f: Activation) -> None:
     potential, apical = 2.0 * _drawn(200), _drawn(200, seed=1)
     expected = _gradient(f, potential, apical)
     for given, how in ((potential, "it is not"), (None, "it is not, without the potential")):
-        try:
-            found = f.backward(given, f(potential), apical)
-        except ConfigurationError:  # it says that it cannot be
-            continue
-        same(found, expected, how, _CLOSED, CLOSE)
+        with suppress(ConfigurationError):  # it says that it cannot be
+            same(f.backward(given, f(potential), apical), expected, how, _CLOSED, CLOSE)
 
 
 def _holomorphic(f: Activation) -> None:
@@ -82,7 +84,6 @@ def _holomorphic(f: Activation) -> None:
 
 
 def of_loss(loss: Loss) -> Named:
-    """Yields the checks of a loss."""
     yield "a value for each sample, and its gradient", partial(_loss, loss, (3,))
     yield "the same of conv outputs", partial(_loss, loss, (2, 3, 2))
     yield "local: a gradient depends on its own output alone", partial(_local, loss)
@@ -101,10 +102,8 @@ def _loss(loss: Loss, shape: Shape) -> None:
 
 def _local(loss: Loss) -> None:
     y, one = _drawn(1, 4), torch.eye(4, dtype=torch.float64)
-    moved = torch.cat([loss.gradient(y + step, one[:1]) for step in one]) - loss.gradient(
-        y, one[:1]
-    )
-    others = moved[~one.bool()].abs().max()
+    moved = torch.cat([loss.gradient(y + step, one[:1]) for step in one])
+    others = (moved - loss.gradient(y, one[:1]))[~one.bool()].abs().max()
     require(not loss.local or bool(others < CLOSE), "it is not", "Set local = False")
 
 
@@ -112,11 +111,9 @@ def operators(member: Any) -> list[Operator]:
     """Makes an operator on dense and on conv populations, as far as it takes them."""
     found = []
     for shape in _SHAPES:
-        try:
+        with suppress(NetworkError):
             made = member(shape, shape)
             found.append(replace(made, post=made.output_shape))
-        except NetworkError:
-            continue
     return found
 
 
@@ -202,8 +199,55 @@ def selections(shape: Shape) -> list[Selection]:
     return found
 
 
-FAMILIES: Mapping[str, Callable[[Any], Named]] = {
-    "activation": of_activation,
-    "loss": of_loss,
-    "operator": of_operator,
-}
+def of_data(source: DataSource) -> Named:
+    """Yields the checks of a data set; labels and shapes are checked as it is made."""
+    yield "reads the same images twice", partial(_reads, source)
+
+
+def _reads(source: DataSource) -> None:
+    one, other = source.read(Path()), source.read(Path())
+    require(isinstance(one, Dataset), f"read returns {one!r}", "Return a neurosim.data.Dataset")
+    for name in ("train", "test"):
+        found, again = getattr(one, name), getattr(other, name)
+        read, then = ((split.take(slice(100)), split.labels) for split in (found, again))
+        same(read, then, f"the {name} split differs", "Draw from a generator with a fixed seed")
+        require(bool(read[0].isfinite().all()), "an image is not finite", "Repair it, or leave it")
+
+
+def of_optimizer(choice: OptimizerChoice) -> Named:
+    yield "goes on from its state as it would have gone on", partial(_goes_on, choice)
+
+
+def _goes_on(choice: OptimizerChoice) -> None:
+    start = torch.linspace(-1.0, 2.0, 7, dtype=torch.float64)
+
+    def steps(saving: bool) -> torch.Tensor:
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = choice.make([weight])
+        for _ in range(3):
+            weight.grad = weight.detach().cos()
+            optimizer.step()
+            if saving:
+                save_state(file, optimizer.state_dict())
+                optimizer = choice.make([weight])
+                optimizer.load_state_dict(load_state(file))
+        return weight.detach()
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "state"
+        found, expected = steps(True), steps(False)
+    same(found, expected, "a step after a pause is another", RESUMED)
+    moved = bool(expected.isfinite().all()) and not torch.equal(expected, start)
+    require(moved, "weights are not finite, or do not move", "Use the gradients")
+
+
+def of_rate(rate: LearningRate) -> Named:
+    yield "finite and not negative at every step, and by that alone", partial(_rates, rate)
+
+
+def _rates(rate: LearningRate) -> None:
+    steps, mend = range(40), "Let `at` return a number that follows from its arguments"
+    found = [rate.at(step, 0.1, 10, 4) for step in steps]
+    require(all(isfinite(r) and r >= 0 for r in found), "it is not", mend)
+    again = [rate.at(step, 0.1, 10, 4) for step in reversed(steps)]
+    same(again[::-1], found, "it depends on what was asked before", mend)
