@@ -196,7 +196,7 @@ def schema(network: bool) -> None:
         form: Any = chain | graph
         found = TypeAdapter[Any](form).json_schema()
     else:
-        from neurosim.base import model_of
+        from neurosim.families import model_of
         from neurosim.scenario import ScenarioFile
 
         found = model_of(ScenarioFile).model_json_schema()
