@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from neurosim import documents
 from neurosim.base import ConfigurationError, DocumentError, NetworkError, stream
 from neurosim.data import Dataset, Split
 from neurosim.documents import Document, NodePath
-from neurosim.documents import document as documents
 from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import Memory, OptimizerChoice, Trainer, TrainingPlan, estimate
 from neurosim.measures import in_order
