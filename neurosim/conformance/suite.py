@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from neurosim.base import Kind, NeurosimError, build, described, kinds, model_of, plugins
+from neurosim.base import NeurosimError
 from neurosim.conformance import members, running
 from neurosim.conformance.checks import Check, ConformanceFailure, Named, same
+from neurosim.families import Kind, build, described, kinds, model_of, plugins
 from neurosim.maths import Operator
 
 _CHECKS: Mapping[str, Callable[[Any], Named]] = {
