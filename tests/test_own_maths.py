@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from own_maths import Hinge, Softplus, registered
-from test_operators import TOLERANCE, random
+from random_operators import TOLERANCE, random
 
 import neurosim as ns
 from neurosim.maths.activations import Activation

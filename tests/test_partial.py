@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_operators import convolutions, pool_projections, random, weight_of
+from random_operators import convolutions, pool_projections, random, weight_of
 from torch import Tensor
 
 import neurosim as ns

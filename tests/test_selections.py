@@ -17,12 +17,13 @@ from random_operators import (
     IDENTITY,
     SEEDS,
     SHAPES,
-    TOLERANCE,
-    bias_of,
+    channel_selection,
+    check_selection,
     convolutions,
     pool_projections,
+    position_selection,
     random,
-    weight_of,
+    some_of,
 )
 
 from neurosim.maths.operators.base import COLUMN_GATHER_COST, ROW_GATHER_COST, Operator, gather_pays
@@ -32,40 +33,6 @@ from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection, Shape
 
 # ---- selections --------------------------------------------------------------------------------
-
-
-def some_of(size: int, seed: int) -> np.ndarray:
-    generator = np.random.default_rng(seed)
-    return np.sort(generator.permutation(size)[: generator.integers(1, size + 1)])
-
-
-def channel_selection(shape: Shape, channels: np.ndarray) -> Selection:
-    area = prod(shape[1:])
-    dyads = (channels[:, None] * area + np.arange(area)).reshape(-1)
-    return Selection(shape, dyads, CPU, "channels")
-
-
-def position_selection(shape: Shape, positions: np.ndarray) -> Selection:
-    area = prod(shape[1:])
-    dyads = (np.arange(shape[0])[:, None] * area + positions).reshape(-1)
-    return Selection(shape, dyads, CPU, "positions")
-
-
-def check_selection(
-    operator: Operator, post: Selection, pre: Selection, batch: int, seed: int
-) -> None:
-    """Computing a selection is taking it from what is computed for all."""
-    mean, weight = random(seed, batch, *operator.pre), weight_of(operator, seed + 1)
-    bias, difference = bias_of(operator, seed + 2), random(seed + 3, batch, *operator.post)
-    dense, winners = operator.basal(mean, weight, bias, None)
-    found, won = operator.basal(mean, weight, bias, post)
-    torch.testing.assert_close(found, post.take(dense), **TOLERANCE)
-    if winners is not None:
-        assert won is not None
-        assert torch.equal(won, post.take(winners))
-    back = operator.apical(difference, weight, winners, None)
-    some = operator.apical(difference, weight, winners, pre)
-    torch.testing.assert_close(some, pre.take(back), **TOLERANCE)
 
 
 @given(operator=DENSE | IDENTITY, batch=BATCHES, seed=SEEDS)
