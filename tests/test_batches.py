@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cifar import write_cifar10
+from small_cifar import write_cifar10
 
 from neurosim.base.errors import ConfigurationError, DataError, StateError
 from neurosim.base.random import stream

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fixedpoint import chain, loop, random
+from settling_models import chain, loop, random
 
 import neurosim as ns
 from neurosim import metrics

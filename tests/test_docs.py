@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from shipped import narrow_description
 from sizes import TINY
-from test_cifar import write_cifar10
-from test_shipped_networks import narrow_description
+from small_cifar import write_cifar10
 
 from neurosim import bench, documents
 from neurosim.cli.main import main

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_channel_effects import BATCH, TICKS, VALUE, N, constant, seen
+from constant_messages import BATCH, TICKS, VALUE, N, constant, seen
 from torch import Tensor
 
 import neurosim as ns

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fixedpoint import chain, random
+from settling_models import chain, random
 
 import neurosim as ns
 from neurosim.maths.activations import Activation

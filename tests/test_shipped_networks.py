@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import yaml
+from shipped import narrow
 from torch import Tensor, nn
 
 import neurosim as ns
@@ -23,28 +22,6 @@ SIZES = {
     "convnet": (59_402, 3_857_792, 1408 + 10, 5),
     "resnet20": (188_490, 267_696 + 512 + 2048 + 640, 16 * 7 + 32 * 6 + 64 * 6 + 10, 21),
 }
-
-
-def description(root: Path, name: str) -> dict[str, Any]:
-    found = yaml.safe_load((root / f"networks/{name}.yaml").read_text())
-    assert isinstance(found, dict)
-    return found
-
-
-def narrow_description(root: Path, name: str, by: int) -> dict[str, Any]:
-    """A fraction of the conv channels and dense dyads."""
-    value = description(root, name)
-    for layer in value.get("layers", ())[:-1]:
-        kind = "conv" if "conv" in layer else "dense"
-        layer[kind] //= by
-    for population in value.get("populations", {}).values():
-        if population.get("role", "hidden") == "hidden":
-            population["shape"][0] //= by
-    return value
-
-
-def narrow(root: Path, name: str, by: int) -> ns.Network:
-    return ns.Network.from_dict(narrow_description(root, name, by))
 
 
 @pytest.mark.parametrize("name", NAMES)

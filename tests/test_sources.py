@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from pydantic import Field
-from test_cifar import write_cifar10
+from small_cifar import write_cifar10
 
 from neurosim.base.errors import ConfigurationError, DataError, DocumentError
 from neurosim.cli.main import main

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from shipped import CIFAR10, DIGITS, MNIST, SCENARIOS
-from test_cifar import write_cifar10
-from test_shipped_networks import narrow_description
+from shipped import CIFAR10, DIGITS, MNIST, SCENARIOS, narrow_description
+from small_cifar import write_cifar10
 
 from neurosim.cli.main import main
 from neurosim.data import cifar

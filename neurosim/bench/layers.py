@@ -17,21 +17,8 @@ from neurosim.tensors import Ints
 TICKS = 5  # at a call
 
 
-@dataclass(frozen=True)
-class ConvLayer:
-    """A population (C, H, W) between 3×3 convolutions; ``tile`` is the edge of its tiles."""
-
-    channels: int
-    edge: int
-    tile: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.channels}×{self.edge}×{self.edge}"
-
-
-# 8×8 positions have only four tiles of the usual edge.
-CONV_LAYERS = ConvLayer(256, 8, 2), ConvLayer(64, 32, 4)
+# Channels, edge of the plane, edge of a tile: 8×8 positions have only four tiles of the usual edge.
+CONV_LAYERS = {"256×8×8": (256, 8, 2), "64×32×32": (64, 32, 4)}
 
 
 @dataclass(frozen=True)
@@ -50,16 +37,18 @@ class _Plan(Planned):
         return planned(np.arange(at.layout.total), rows, len(self.wakes))
 
 
-def waking(layer: ConvLayer, kind: UnitKind, share: float, batch: int, ticks: int) -> Simulation:
-    """An inference in which a ``share`` of a layer's units wakes in each of so many ticks, drawn
-    anew, and nothing else; of few units one more or less, so that it is the share over five.
+def waking(layer: str, kind: UnitKind, share: float, batch: int, ticks: int) -> Simulation:
+    """An inference in which a ``share`` of the units of a population between 3×3 convolutions wakes
+    in each of so many ticks, drawn anew, and nothing else; of few units one more or less, so that
+    it is the share over five.
 
     Every wake computes both of its potentials, as it would where all around it has changed.
     """
-    shape = [layer.channels, layer.edge, layer.edge]
-    layers = [{"conv": layer.channels}, {"conv": layer.channels}, {"dense": 10}]
+    channels, edge, tile = CONV_LAYERS[layer]
+    shape = [channels, edge, edge]
+    layers = [{"conv": channels}, {"conv": channels}, {"dense": 10}]
     network = Network.from_dict({"input": shape, "layers": layers})
-    unit = Unit(kind, layer.tile if kind == "tile" else None)
+    unit = Unit(kind, tile if kind == "tile" else None)
     layout = Layout(network, unit)
     part, above, out = (np.flatnonzero(layout.population_of == index) for index in range(3))
     draws = stream(0, "bench")
@@ -89,7 +78,7 @@ def tenth_over_dense(kind: UnitKind, sizes: Sizes) -> Result:
         )
         calls = {"tenth": partial(tenth.advance, TICKS), "all": partial(dense.advance, TICKS)}
         seconds = alternate(calls, sizes.repeats)
-        ratios[layer.name] = seconds["tenth"] / seconds["all"]
+        ratios[layer] = seconds["tenth"] / seconds["all"]
     each = ", ".join(f"{name}: {ratio:.2f}" for name, ratio in ratios.items())
     return max(ratios.values()), "times", f"at most 0.25; all units awake; {each}"
 
