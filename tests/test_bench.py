@@ -104,16 +104,16 @@ def test_alternate_returns_medians(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_processes_wake_as_often_as_bare_ones(processes: Processes) -> None:
     ticks, size = 50, 2000
     network = Network.from_dict({"input": [1], "layers": [{"dense": size}]})
-    ours = scheduling.Waking(network, processes, ticks)
-    bare = scheduling.BareWaking(size, ticks, 2)
+    ours = scheduling.waking(network, processes, ticks)
+    bare = scheduling.bare_waking(size, ticks, 2)
     for _ in range(2):
         ours()
         bare()
     assert ours.calls == bare.calls == 2
     expected = 2 * ticks * size * (1 - math.exp(-0.1))
     deviation = math.sqrt(expected)  # an upper bound: binomial
-    assert abs(ours.wakes - expected) < 5 * deviation
-    assert abs(bare.wakes - expected) < 5 * deviation
+    assert abs(ours.count() - expected) < 5 * deviation
+    assert abs(bare.count() - expected) < 5 * deviation
 
 
 def test_the_bare_loop_skips_only_what_cannot_change() -> None:
