@@ -28,12 +28,14 @@ from neurosim.rules import Rule
 from neurosim.rules.dual_propagation import DampingName, NudgeName, Variant
 
 STARTS = [("zero", None), ("feedforward", 2), ("carry", None), ("carry", 3)]
+# Populations that wake as a whole do the same in every unit: there units take turns.
+WHOLE = ("forward", "backward", "forward_backward", "odd_even", "even_odd", "parallel")
 CASES = [
     Case(network, schedule, unit, init, learn_every=learn_every)
-    for network in NETWORKS
-    for schedule in SCHEDULES
-    for unit in UNITS
-    for init, learn_every in STARTS
+    for turn, (network, schedule) in enumerate(product(NETWORKS, SCHEDULES))
+    for number, unit in enumerate(UNITS)
+    for start, (init, learn_every) in enumerate(STARTS)
+    if schedule not in WHOLE or number == (turn + start) % len(UNITS)
 ]
 
 # Every rule under every schedule; networks, units and starts take turns.
@@ -50,7 +52,7 @@ OF_FEEDBACK = [
 ]
 
 # The stride has no factor in common with the numbers of choices.
-EFFECTS = [replace(case, effects=True) for case in CASES[::7]]
+EFFECTS = [replace(case, effects=True) for case in CASES[::5]]
 ALL = distinct([*CASES, *OF_RULES, *OF_FEEDBACK, *EFFECTS, *phased_cases(0, 1)])
 
 
