@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.conformance.simulations import Setup, learning, loss_for, model_of
-from neurosim.conformance.simulations import batches_of as make_data
+from neurosim.conformance.simulations import Setup, model_of, simulated
 from neurosim.rules import Rule
 
 # ---- networks ------------------------------------------------------------------------------------
@@ -127,10 +126,13 @@ RULE_OF = {
 }
 
 
+def network_named(name: str) -> ns.Network:
+    return ns.Network.from_dict((NETWORKS | FEEDBACK | SMOOTH)[name])
+
+
 def make_model(network: str, dtype: torch.dtype = torch.float64, scale: float = 1.0) -> ns.Model:
     """A model of the network of that name with biases that are not zero."""
-    described = (NETWORKS | FEEDBACK | SMOOTH)[network]
-    return model_of(ns.Network.from_dict(described), dtype, scale)
+    return model_of(network_named(network), dtype, scale)
 
 
 # ---- units and schedules -------------------------------------------------------------------------
@@ -268,35 +270,21 @@ class Case:
 
     def build(self, **options: Any) -> Setup:
         """The simulation, its optimizer, and data."""
-        phased = PHASED.get(self.rule or "")
-        rule: Rule
-        if phased is None:
-            rule = RULES[self.rule or RULE_OF[self.network]]
-            loss = loss_for(rule)
-        else:
-            rule, loss = phased.rule, phased.loss
-        # Weights are weak enough for an energy that has a least value.
-        model = make_model(self.network, scale=1.0 if phased is None else 0.5)
+        network = network_named(self.network)
         threshold = THRESHOLDS.get(self.schedule, 0.0)
         channel, probes = ns.Channel(threshold=threshold), ["wakes"]
-        channels = ns.Channels(mean=channel, difference=channel)
+        arguments: dict[str, Any] = {"channels": ns.Channels(channel, channel), "probes": probes}
+        if self.rule in PHASED:
+            rule, arguments["loss"] = PHASED[self.rule].rule, PHASED[self.rule].loss
+        else:
+            rule = RULES[self.rule or RULE_OF[self.network]]
         if self.effects:
-            channels = every_effect(model.network, threshold)
-            channels = without_noise(channels) if rule.holomorphic else channels
+            channels = every_effect(network, threshold)
+            arguments["channels"] = without_noise(channels) if rule.holomorphic else channels
             probes += ["in_flight", "staleness"]
-        arguments: dict[str, Any] = {
-            "rule": rule,
-            "loss": loss,
-            "schedule": SCHEDULES[self.schedule](UNITS[self.unit], model.network),
-            "channels": channels,
-            "init": self.init,
-            "learn_every": self.learn_every,
-            "probes": probes,
-            "seed": 1,
-        }
-        simulation = ns.Simulation(model, **(arguments | options))
-        optimizer = None if self.learn_every is None else learning(model)
-        return Setup(simulation, optimizer, make_data(model, 3))
+        schedule = SCHEDULES[self.schedule](UNITS[self.unit], network)
+        build = simulated(network, schedule, rule, self.learn_every, init=self.init, **arguments)
+        return build(**options)
 
 
 def distinct(cases: Iterable[Case]) -> list[Case]:
