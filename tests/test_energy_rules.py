@@ -59,9 +59,9 @@ def test_ep_is_the_slope_of_the_energy(net: str, readout: str, loss: str, varian
 
 
 @pytest.mark.parametrize(("readout", "loss"), READOUTS)
-@pytest.mark.parametrize("points", [2, 3, 4])
+@pytest.mark.parametrize("points", [3, 4])
 def test_holomorphic_ep_is_the_slope_of_the_energy(readout: str, loss: str, points: int) -> None:
-    """Re (1/N) Σ F*(β_j)/β_j."""
+    """Re (1/N) Σ F*(β_j)/β_j. At two points it is centered EP: see below."""
     model = CHAIN.model(0.3)
     simulation, _ = infer(model, ns.HolomorphicEP(0.4, points, readout), loss)
 
