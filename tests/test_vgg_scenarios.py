@@ -11,12 +11,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from shipped import CIFAR10, DIGITS, MNIST, SCENARIOS
-from test_cifar import write_cifar10
+from test_cifar import cifar10, small_cifar10, write_cifar10
 from test_shipped_networks import narrow_description
 
 from neurosim.cli.main import main
-from neurosim.data import cifar
-from neurosim.data.cifar import cifar10
 from neurosim.scenario.scenario import Scenario
 
 OTHERS = [path for path in CIFAR10 if path.stem.startswith("vgg")]
@@ -25,7 +23,7 @@ OTHERS = [path for path in CIFAR10 if path.stem.startswith("vgg")]
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a few images in the form of CIFAR-10."""
-    monkeypatch.setattr(cifar, "CIFAR10_IMAGES", 4)
+    small_cifar10(monkeypatch)
     write_cifar10(tmp_path / "data")
     return tmp_path / "data"
 

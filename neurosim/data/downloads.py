@@ -19,8 +19,7 @@ from typing import Any
 
 from neurosim.base import ConfigurationError, DataError, write_atomic
 from neurosim.data.dataset import Dataset
-from neurosim.data.remotes import Remote
-from neurosim.data.source import DataSource
+from neurosim.data.source import DataSource, Remote
 
 # Told of a file on its way and how many of its bytes have arrived; 0 before the first.
 Told = Callable[[Remote, int], None]
@@ -123,9 +122,6 @@ def _download(remotes: Sequence[Remote], root: Path, told: Told) -> None:
         logger = pooch.get_logger()  # its lines name the temporary folder
         undo.callback(logger.setLevel, logger.level)
         logger.setLevel("WARNING")
-        hashes = {remote.name: f"sha256:{remote.sha256}" for remote in remotes}
-        urls = {remote.name: remote.url for remote in remotes}
-        registry = pooch.create(folder, "", registry=hashes, urls=urls)
         for remote in remotes:
             told(remote, 0)
             downloader = pooch.HTTPDownloader(
@@ -135,8 +131,9 @@ def _download(remotes: Sequence[Remote], root: Path, told: Told) -> None:
                 headers={"Accept-Encoding": "identity"},
                 hooks={"response": partial(_take, undo)},
             )
+            known, put = f"sha256:{remote.sha256}", partial(_install, remote, root)
             try:
-                registry.fetch(remote.name, partial(_install, remote, root), downloader)
+                pooch.retrieve(remote.url, known, remote.name, folder, put, downloader)
             except RequestException as error:
                 said = f"cannot be downloaded: {_reason(error)}"
                 raise DataError(f"{remote.url}: {said}; try again later, {by_hand}") from error
