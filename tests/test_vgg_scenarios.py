@@ -88,9 +88,9 @@ def test_a_narrow_one_runs(path: Path, data: Path, root: Path, tmp_path: Path) -
 def test_a_portion_is_held_out(portion: str, held: int, data: Path) -> None:
     values = [f"data.root={json.dumps(str(data))}", f"training.validation={portion}"]
     scenario = Scenario.load(OTHERS[1], [*values, "data.batch_size=1"])
-    train, validation = scenario._held_out(scenario.data())
-    assert len(train) == 20 - held
-    assert (0 if validation is None else len(validation)) == held
+    images = len(scenario.data().train)
+    assert images == 20
+    assert scenario.file.training.held_out(images) == held
 
 
 @pytest.mark.parametrize("portion", ["0.0", "1.0", "1.5", "-0.1", "0", "x"])

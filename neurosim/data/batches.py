@@ -116,7 +116,7 @@ class Batches:
             StateError: if the state belongs to another split size, batch size, shuffling, cropping
                 or kind of generator, or is incomplete. Then nothing changes.
         """
-        before, count = self.state_dict(), len(self._split)
+        before, count, drawn = self.state_dict(), len(self._split), self._generators
         if missing := before.keys() - state.keys():
             raise StateError(f"saved batches lack {', '.join(sorted(missing))}")
         if "crops" in state.keys() - before.keys():
@@ -129,14 +129,14 @@ class Batches:
             raise StateError(f"saved batches hold no permutation of these {count} images")
         epoch, position = int(state["epoch"]), int(state["position"])
         if epoch < 0 or not 0 <= position <= len(self):
-            said = f"saved position {position} of epoch {epoch} is not in 0 … {len(self)}"
-            raise StateError(said)
+            last = len(self)
+            raise StateError(f"saved position {position} of epoch {epoch} is not in 0 … {last}")
         try:
-            for key, drawn in self._generators.items():
-                restore_generator(drawn, state[key])
+            for key in drawn:
+                restore_generator(drawn[key], state[key])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            for key, drawn in self._generators.items():  # NumPy may have set a part of it
-                restore_generator(drawn, before[key])
+            for key in drawn:  # NumPy may have set a part of it
+                restore_generator(drawn[key], before[key])
             raise StateError(f"saved batches hold another kind of generator: {error}") from error
         self.epoch, self.position, self._order = epoch, position, order.clone()
 

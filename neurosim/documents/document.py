@@ -4,12 +4,13 @@ import copy
 import itertools
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neurosim.base import DocumentError, Problem, did_you_mean, shorten
+from neurosim.base import DocumentError, NeurosimError, Problem, did_you_mean, shorten
 from neurosim.documents.yaml import (
     FORBIDDEN,
     MAX_BYTES,
@@ -79,6 +80,22 @@ def folder(document: Document, path: NodePath) -> Path:
     here for the command line."""
     file = document.position(path).file
     return Path() if file in (COMMAND_LINE, "<dict>") else Path(file).parent
+
+
+@contextmanager
+def located(
+    document: Document, path: NodePath = (), elsewhere: Mapping[NodePath, NodePath] = {}
+) -> Iterator[None]:
+    """Gives an error of the program's own a line in the document: that of the option at fault
+    below ``path``, or where it is ``elsewhere``."""
+    try:
+        yield
+    except DocumentError:
+        raise
+    except NeurosimError as error:
+        option: NodePath = getattr(error, "option", ())
+        at = elsewhere.get(option, (*path, *option))
+        raise DocumentError([document.problem(at, str(error))]) from None
 
 
 def apply_overrides(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -39,7 +39,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from neurosim.base import ConfigurationError, PluginError, inside, unknown
-from neurosim.families.checks import Described, hashed
+from neurosim.families.checks import Described
 
 T = TypeVar("T", bound=type)
 FAMILIES: dict[str, Family] = {}
@@ -57,7 +57,7 @@ class Written:
     annotation: Any
 
 
-class Family(Mapping[str, type[Any]]):
+class Family(Mapping[str, Any]):
     """The members of a family by name, in alphabetical order whatever registered them first.
 
     ``title`` is what messages call a member, ``key`` the key that names one in a document. A member
@@ -66,9 +66,9 @@ class Family(Mapping[str, type[Any]]):
 
     def __init__(self, title: str, base: type[Kind], key: str, *, bare: bool) -> None:
         self.title, self.base, self.key, self.bare = title, base, key, bare
-        self._members: dict[str, type[Any]] = {}
+        self._members: dict[str, Any] = {}
 
-    def __getitem__(self, name: str) -> type[Any]:
+    def __getitem__(self, name: str) -> Any:
         try:
             return self._members[name]
         except KeyError:
@@ -83,7 +83,7 @@ class Family(Mapping[str, type[Any]]):
     def __contains__(self, name: object) -> bool:
         return name in self._members
 
-    def add(self, name: str, member: type[Any]) -> None:
+    def add(self, name: str, member: Any) -> None:
         """Adds a member.
 
         Raises:
@@ -95,8 +95,7 @@ class Family(Mapping[str, type[Any]]):
         if name in self._members:
             other = self._members[name]
             raise _broken(member, f"the {self.title} {name!r} exists already ({where(other)})")
-        missing = sorted(getattr(member, "__abstractmethods__", ()))
-        if missing:
+        if missing := sorted(getattr(member, "__abstractmethods__", ())):
             raise _broken(member, f"the {self.title} {name!r} lacks {', '.join(missing)}")
         parameters: Any = vars(member).get("__dataclass_params__")
         if parameters is None or not parameters.frozen:
@@ -110,7 +109,7 @@ class Family(Mapping[str, type[Any]]):
         model_of.cache_clear()
         if member.__module__.split(".")[0] != "neurosim":  # ours are described when they are used
             try:
-                model_of(hashed(member))
+                model_of(member)
             except PluginError:
                 self.remove(name)
                 raise
@@ -285,25 +284,26 @@ def written(annotation: Any) -> Any:
         changed = tuple(a if a is Ellipsis else written(a) for a in arguments)
         origin = {Mapping: dict}.get(origin, origin)
         return origin[changed]
-    if isinstance(annotation, type) and annotation in {f.base for f in FAMILIES.values()}:
+    cls = annotation if isinstance(annotation, type) else None
+    if cls in {family.base for family in FAMILIES.values()}:
         return _any_of(annotation.family)
-    if isinstance(annotation, type) and is_dataclass(annotation):
-        return model_of(hashed(annotation), named=False)
+    if cls and is_dataclass(cls):
+        return model_of(cls, named=False)
     return annotation
 
 
 def _any_of(family: Family) -> Any:
     """Any member of a family: a mapping that names it, or where ``bare`` is set a name alone."""
-    models = {name: model_of(hashed(member)) for name, member in family.items()}
+    models = {name: model_of(member) for name, member in family.items()}
     found: Any = Union[*models.values()]
     if len(models) > 1:  # pydantic asks for a choice where one is told by a key
         found = Annotated[found, Field(discriminator=family.key)]
-    fields_of = {name: model.model_fields.items() for name, model in models.items()}
-    names = [
-        name
-        for name, parts in fields_of.items()
-        if not any(part.is_required() for key, part in parts if key != family.key)
-    ]
+    # The key itself is required.
+    required = {
+        name: sum(part.is_required() for part in model.model_fields.values())
+        for name, model in models.items()
+    }
+    names = [name for name, count in required.items() if count == 1]
     if not family.bare or not names:
         return found
 
@@ -324,24 +324,20 @@ def build(said: Any, makes: type[Any] | None = None, **given: Any) -> Any:
     """
     if isinstance(said, Section):
         makes = makes or said.makes
-        arguments = {}
-        for name in said.model_fields_set & {field.name for field in _said(makes)}:
-            with inside(name):
-                arguments[name] = build(getattr(said, name))
-        return makes(**arguments, **given)
+        names = said.model_fields_set & {field.name for field in _said(makes)}
+        return makes(**dict(_built((name, getattr(said, name)) for name in names)), **given)
     if isinstance(said, dict):
-        made = {}
-        for key, item in said.items():
-            with inside(key):
-                made[key] = build(item)
-        return made
+        return dict(_built(said.items()))
     if isinstance(said, list | tuple):
-        items = []
-        for index, item in enumerate(said):
-            with inside(index):
-                items.append(build(item))
-        return type(said)(items)
+        return type(said)(item for _, item in _built(enumerate(said)))
     return said
+
+
+def _built(items: Iterable[tuple[str | int, Any]]) -> Iterator[tuple[Any, Any]]:
+    for key, item in items:
+        with inside(key):
+            made = build(item)
+        yield key, made
 
 
 # ---- what is wrong with a plugin -----------------------------------------------------------------
