@@ -34,10 +34,8 @@ class Split:
 
     ``images`` is a floating-point tensor (N, *shape) and ``labels`` an int64 tensor (N,), N ≥ 1.
     With a ``standard``, ``images`` are bytes (N, C, H, W) instead, which become numbers only as
-    they are taken. ``view`` is the shape that they are then given, (C, H, W) if None.
-
-    Raises:
-        DataError: if they do not fit together or an image is not finite.
+    they are taken. ``view`` is the shape that they are then given, (C, H, W) if None. Raises
+    DataError if they do not fit together or an image is not finite.
     """
 
     images: Tensor
@@ -118,11 +116,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Holds a training and a test split with labels 0 … ``classes`` − 1.
-
-    Raises:
-        DataError: if the splits differ in image shape or a label is out of range.
-    """
+    """Holds a training and a test split of one image shape, with labels 0 … ``classes`` − 1."""
 
     name: str
     train: Split
@@ -150,14 +144,10 @@ class Dataset:
         )
 
     def validation(self, count: int) -> tuple[Split, Split]:
-        """Sets the last ``count`` training images aside, as the papers do 6,000 of MNIST's.
+        """Returns the training split without its last ``count`` images, and those.
 
-        Returns:
-            The training and the validation split.
-
-        Raises:
-            ConfigurationError: if ``count`` < 1.
-            DataError: if no training image would be left.
+        The papers use 54,000 and 6,000 of MNIST's training images. Raises DataError if no training
+        image would be left.
         """
         if count < 1:
             raise ConfigurationError(f"validation must be at least 1 image, not {count}")

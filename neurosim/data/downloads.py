@@ -53,11 +53,8 @@ def fetch(source: type[DataSource], root: Path, told: Told) -> Fetched:
     """Downloads what a data set does not find in its folder ``root``, and reads it.
 
     If the data can be read already, nothing else is done. Files that are there stay as they are.
-
-    Raises:
-        DataError: if pooch is not installed, a file cannot be downloaded or is not the official
-            one, a file that differs from it is in the way, or the reader finds fault.
-        OSError: if something cannot be written.
+    Raises DataError if pooch is not installed, a file cannot be downloaded or is not the official
+    one, a file that differs from it is in the way, or the reader finds fault.
     """
     options: dict[str, Any] = {"root": str(root)}
     read = partial(source(**options).read, Path())

@@ -44,10 +44,8 @@ def read_idx(path: Path, ndim: int) -> Bytes:
 
     IDX: two zero bytes, the type (8 for unsigned bytes), the number of dimensions, each
     dimension as a big-endian 32-bit number, then the values, the last dimension fastest. Reads
-    at most one byte more than the header announces, which is at most 1 GiB.
-
-    Raises:
-        DataError: if the file cannot be read or is not exactly that.
+    at most one byte more than the header announces, which is at most 1 GiB. Raises DataError for
+    whatever is not exactly that.
     """
     with _opened(path) as file:
         header = file.read(4 + 4 * ndim)
@@ -74,11 +72,7 @@ def read_idx(path: Path, ndim: int) -> Bytes:
 def read_rows(path: Path, size: int, labels: int) -> tuple[Bytes, Bytes]:
     """Reads CIFAR's binary file of ``size`` bytes, whose rows have some labels and an image.
 
-    Returns:
-        The bytes (n, labels) and (n, 3072).
-
-    Raises:
-        DataError: if the file cannot be read or has another size.
+    Returns the bytes (n, labels) and (n, 3072). Raises DataError for a file of another size.
     """
     with _opened(path) as file:
         content, found = file.read(size + 1), path.stat().st_size

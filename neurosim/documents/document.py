@@ -35,11 +35,7 @@ _KEY = re.compile(rf"{_STEP}(?:\.[^.\[\]]+|\[[0-9]{{1,6}}\])*")
 
 
 def load(path: str | os.PathLike[str]) -> Document:
-    """Reads the YAML document in the file ``path``.
-
-    Raises:
-        DocumentError: the file cannot be read, or `loads` refuses what is in it.
-    """
+    """Reads the YAML document in a file. Raises DocumentError where that cannot be; see `loads`."""
     file = os.fspath(path)
     try:
         with Path(file).open("rb") as stream:
@@ -61,8 +57,7 @@ def load(path: str | os.PathLike[str]) -> Document:
 def load_part(document: Document, path: NodePath) -> Document:
     """Reads the document in the file that the string at ``path`` names, seen from `folder`.
 
-    Raises:
-        DocumentError: what `load` says; where there is no such file, at the string.
+    Where there is no such file, the problem is at the string.
     """
     name = document.part(path).value
     file = folder(document, path) / Path(name).expanduser()

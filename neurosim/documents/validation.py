@@ -23,12 +23,11 @@ _TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _NOT_FINITE = {"inf": ".inf", "infinity": ".inf", "-inf": "-.inf", "nan": ".nan"}
 
 
-def parse(model: type[M], document: Document, context: dict[str, Any] | None = None) -> M:
+def parse(model: type[M], document: Document) -> M:
     """Makes the ``model`` that the document describes.
 
     The document is validated as JSON is: in strict mode too, a list can be a tuple or a set, and
-    text an Enum or a Path. A validator may raise ValueError (reported as it is, where the value
-    stands) or DocumentError (its problems are taken over). ``context`` is for the validators.
+    text an Enum or a Path. What a validator raises is reported as it is, where the value stands.
 
     Raises:
         DocumentError: with every problem found, in the order of the lines.
@@ -37,12 +36,12 @@ def parse(model: type[M], document: Document, context: dict[str, Any] | None = N
         try:
             text = json.dumps(document.value)
         except (TypeError, ValueError):  # made in Python, with things that YAML cannot hold
-            return model.model_validate(document.value, context=context)
-        return model.model_validate_json(text, context=context)
+            return model.model_validate(document.value)
+        return model.model_validate_json(text)
     except ValidationError as error:
         schemas = _Schemas(model)
         findings = [_finding(schemas, document, details) for details in error.errors()]
-    problems = {problem for finding in _merge(findings) for problem in finding.problems(document)}
+    problems = {finding.problem(document) for finding in _merge(findings)}
     raise DocumentError(sorted(problems, key=lambda p: (p.file != document.file, *astuple(p))))
 
 
@@ -111,9 +110,8 @@ class _Schemas:
         """Returns the key and the tags of a tagged union, or of the one that may be meant."""
         for part in (schema, *self._members(schema)):
             if found := part.get("discriminator"):
-                return str(getattr(found, "__name__", found)), [
-                    str(t) for t in part["choices"] if t
-                ]
+                tags = [str(tag) for tag in part["choices"] if tag]
+                return str(getattr(found, "__name__", found)), tags
         return "", []
 
     def words(self, schema: _Schema) -> list[Any]:
@@ -148,7 +146,6 @@ class _Schemas:
 
 
 # ---- the errors --------------------------------------------------------------------------------
-
 
 _Unions = tuple[tuple[NodePath, str], ...]  # the plain unions passed, with the member's label
 
@@ -197,16 +194,15 @@ class _Finding:
     expected: tuple[str, ...] = ()  # "expected …, got …" instead of a message
     choices: Mapping[str, str] = field(default_factory=dict)  # what may be meant: how to write it
     got: Any = None
-    foreign: tuple[Problem, ...] = ()  # of a DocumentError raised by a validator
 
-    def problems(self, document: Document) -> tuple[Problem, ...]:
+    def problem(self, document: Document) -> Problem:
         message = self.message
         if self.expected:
             *most, last = dict.fromkeys(self.expected)
             phrase = f"{', '.join(most)} or {last}" if most else last
             message = f"expected {phrase}, got {describe(self.got)}{self._hint()}"
         mark = document.position(self.point, key=self.at_key)
-        return self.foreign or (replace(document.problem(self.path, message), **mark._asdict()),)
+        return replace(document.problem(self.path, message), **mark._asdict())
 
     def _hint(self) -> str:
         got, number = self.got, {"a number", "a whole number"} & {*self.expected}
@@ -255,11 +251,8 @@ def _finding(schemas: _Schemas, document: Document, error: Any) -> _Finding:
         message = f"unknown {key} {shorten(tag) if isinstance(tag, str) else describe(tag)}{hint}"
         return replace(make(message), point=(*path, key))
 
-    raised = context.get("error")
-    if isinstance(raised, DocumentError):
-        return make(foreign=raised.problems)
-    if isinstance(raised, Exception):
-        return make(str(raised))
+    if isinstance(context.get("error"), Exception):
+        return make(str(context["error"]))
     if kind in ("literal_error", "enum"):
         words = schemas.words(schema)
         choices = {word: repr(word) for word in words if isinstance(word, str)}

@@ -80,11 +80,7 @@ def demand(kind: str, context: Mapping[str, Any]) -> str | None:
 
 
 def check(annotation: Any, **values: object) -> None:
-    """Checks options by an annotation: ``check(Count, every=every)``.
-
-    Raises:
-        ConfigurationError: naming the first option that does not fit, and its value.
-    """
+    """Raises ConfigurationError for options that do not fit: ``check(Count, every=every)``."""
     adapter = TypeAdapter[Any](annotation, config=_STRICT)
     for name, value in values.items():
         _checked(adapter, name, value)

@@ -84,26 +84,20 @@ class Family(Mapping[str, Any]):
         return name in self._members
 
     def add(self, name: str, member: Any) -> None:
-        """Adds a member.
-
-        Raises:
-            PluginError: where the name is taken or the class cannot be a member, with the file and
-                line of the class.
-        """
+        """Adds a member. Raises PluginError, with its file and line, where it cannot be one."""
+        said = f"the {self.title} {name!r}"
         if not _NAME.fullmatch(name):
             raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
-        if name in self._members:
-            other = self._members[name]
-            raise _broken(member, f"the {self.title} {name!r} exists already ({where(other)})")
+        if other := self._members.get(name):
+            raise _broken(member, f"{said} exists already ({where(other)})")
         if missing := sorted(getattr(member, "__abstractmethods__", ())):
-            raise _broken(member, f"the {self.title} {name!r} lacks {', '.join(missing)}")
-        parameters: Any = vars(member).get("__dataclass_params__")
-        if parameters is None or not parameters.frozen:
-            raise _broken(member, f"the {self.title} {name!r} must be a frozen dataclass")
+            raise _broken(member, f"{said} lacks {', '.join(missing)}")
+        if not getattr(vars(member).get("__dataclass_params__"), "frozen", False):
+            raise _broken(member, f"{said} must be a frozen dataclass")
         for field in fields(member):
             if field.name in (self.key, *self.base.reserved):
-                said = f"the {self.title} {name!r} has a field {field.name}, which means something"
-                raise _broken(member, f"{said} else in a document; name it otherwise")
+                said += f" has a field {field.name}, which means something else in a document"
+                raise _broken(member, f"{said}; name it otherwise")
         self._members[name] = member
         member.kind = name
         model_of.cache_clear()
@@ -145,11 +139,7 @@ class Kind(Described):
 
     @classmethod
     def of(cls, value: object, **options: Any) -> Self:
-        """Makes a member of its name and its ``options``, or returns a member as it is.
-
-        Raises:
-            ConfigurationError: for anything else.
-        """
+        """Makes a member of its name and its ``options``, or returns a member as it is."""
         if isinstance(value, str):
             value = cls.family[value](**options)
         if not isinstance(value, cls):
@@ -160,11 +150,7 @@ class Kind(Described):
 
 
 def register(name: str) -> Callable[[T], T]:
-    """Decorates a frozen dataclass that becomes the member ``name`` of its base class's family.
-
-    Raises:
-        PluginError: see `Family.add`.
-    """
+    """Decorates a frozen dataclass that becomes the member ``name`` of its base class's family."""
 
     def add(member: T) -> T:
         family = getattr(member, "family", None)
@@ -186,8 +172,6 @@ def described(value: Any) -> Any:
                 return value.kind
             return {value.family.key: value.kind, **said}
         return said
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
         return {key: described(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
@@ -213,10 +197,8 @@ class Section(BaseModel):
 def model_of(cls: Any, *, named: bool = True) -> type[Section]:
     """Makes the pydantic model of what a document may say in place of an object of a dataclass.
 
-    A member of a family has to be ``named``, but where only this member can stand.
-
-    Raises:
-        PluginError: for an annotation that no document can hold, naming the field.
+    A member of a family has to be ``named``, but where only this member can stand. Raises
+    PluginError for an annotation that no document can hold, naming the field.
     """
     parts: dict[str, Any] = {}
     family = getattr(cls, "family", None)
@@ -231,11 +213,7 @@ def model_of(cls: Any, *, named: bool = True) -> type[Section]:
 
 
 def keys_of(cls: Any) -> dict[str, Any]:
-    """Returns the annotation and default of each key of a document that makes a dataclass.
-
-    Raises:
-        PluginError: see `model_of`.
-    """
+    """Returns the annotation and default of each key of a document that makes a dataclass."""
     try:
         hints = get_type_hints(cls, include_extras=True)
     except NameError as error:
@@ -317,10 +295,7 @@ def build(said: Any, makes: type[Any] | None = None, **given: Any) -> Any:
     """Makes the objects that a parsed document describes.
 
     ``makes`` is the class where the keys are not those of one object alone, and ``given`` are the
-    fields that no document says.
-
-    Raises:
-        ConfigurationError: of an object that cannot be made, with the path to it as its option.
+    fields that no document says. An error of an object has the path to it as its option.
     """
     if isinstance(said, Section):
         makes = makes or said.makes
