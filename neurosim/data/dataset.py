@@ -51,18 +51,18 @@ class Split:
             fits &= images.is_floating_point() and self.view is None
         else:
             what, channels = f"uint8 images (N, {len(standard.mean)}, H, W)", len(standard.mean)
-            fits &= images.dtype == torch.uint8 and images.ndim == 4
-            fits = fits and images.shape[1] == channels
+            fits &= images.dtype == torch.uint8 and images.shape[1:-2] == (channels,)
         if not (fits and labels.dtype == torch.int64):
             raise DataError(
                 f"a split needs {what} and int64 labels (N,) with N ≥ 1, "
                 f"not {images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
             )
-        bad = ~torch.isfinite(images).flatten(1).all(dim=1) if standard is None else None
-        if bad is not None and bool(bad.any()):
-            first = f"image {int(bad.nonzero()[0])} (counting from 0)"
-            extent = f"as have {int(bad.sum())} of {len(images)} images; remove or repair them"
-            raise DataError(f"{first} has a value that is not finite, {extent}")
+        if standard is None and not (finite := torch.isfinite(images).flatten(1).all(dim=1)).all():
+            bad = (~finite).nonzero().flatten().tolist()
+            extent = f"as have {len(bad)} of {len(images)} images; remove or repair them"
+            raise DataError(
+                f"image {bad[0]} (counting from 0) has a value that is not finite, {extent}"
+            )
 
     def take(self, which: slice | Tensor) -> Tensor:
         """Returns the images of a slice or of indices (B,), floating-point (B, *shape)."""
@@ -166,8 +166,6 @@ def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) ->
 
 def check_labels(labels: Tensor, classes: int, what: str) -> None:
     """Raises DataError, beginning with ``what``, for a label of (N,) not in 0 … classes − 1."""
-    bad = (labels < 0) | (labels >= classes)
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0])
-        wrong = f"label {int(labels[first])} at index {first} (counting from 0)"
+    if bad := ((labels < 0) | (labels >= classes)).nonzero().flatten().tolist():
+        wrong = f"label {int(labels[bad[0]])} at index {bad[0]} (counting from 0)"
         raise DataError(f"{what}: {wrong} is not in 0 … {classes - 1}")

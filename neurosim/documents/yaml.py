@@ -323,16 +323,6 @@ def _mark(file: str, place: Any) -> Mark:
 _NOT_CONTINUED = (
     "this does not continue what is above; check the indentation, the '- ' of lists and quotes"
 )
-# What cannot stand where it is,
-_STRAY = {
-    "\t": "a tab cannot stand here; indent with spaces",
-    ":": "a ':' cannot stand here; put text that holds ': ' into quotes, and check the indentation",
-    "-": "a '-' cannot stand here; put it into a line of its own, or into quotes",
-    "?": "a '?' cannot stand here; put text that begins with it into quotes",
-}
-# and what is not complete, by the character that it starts with.
-_ANCHORS = "anchors '&' and aliases '*' are not supported; put text into quotes"
-_STARTED = {"&": _ANCHORS, "*": _ANCHORS, "!": _NO_TAGS}
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
@@ -345,12 +335,20 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
     first, here = text[start.index : start.index + 1], text[place.index : place.index + 1]
     scanning = isinstance(error, yaml.scanner.ScannerError)
     if error.context_mark is None and scanning:
-        return place, _STRAY.get(here, "text cannot start with this character; put it into quotes")
+        advice = "put text that holds ': ' into quotes, and check the indentation"
+        return place, {
+            "\t": "a tab cannot stand here; indent with spaces",
+            ":": f"a ':' cannot stand here; {advice}",
+            "-": "a '-' cannot stand here; put it into a line of its own, or into quotes",
+            "?": "a '?' cannot stand here; put text that begins with it into quotes",
+        }.get(here, "text cannot start with this character; put it into quotes")
     if error.context_mark is None:
         unknown = "this %YAML version is unknown; remove the line"
         return place, unknown if here == "%" else _NOT_CONTINUED
-    if first in _STARTED:
-        return start, _STARTED[first]
+    if first in ("&", "*"):
+        return start, "anchors '&' and aliases '*' are not supported; put text into quotes"
+    if first == "!":
+        return start, _NO_TAGS
     if not scanning:
         if first in ("[", "{"):
             closing, line = "]}"["[{".index(first)], start.line + 1

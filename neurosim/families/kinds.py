@@ -57,7 +57,7 @@ class Written:
     annotation: Any
 
 
-class Family(Mapping[str, Any]):
+class Family(dict[str, Any]):
     """The members of a family by name, in alphabetical order whatever registered them first.
 
     ``title`` is what messages call a member, ``key`` the key that names one in a document. A member
@@ -65,30 +65,18 @@ class Family(Mapping[str, Any]):
     """
 
     def __init__(self, title: str, base: type[Kind], key: str, *, bare: bool) -> None:
+        super().__init__()
         self.title, self.base, self.key, self.bare = title, base, key, bare
-        self._members: dict[str, Any] = {}
 
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self._members[name]
-        except KeyError:
-            raise ConfigurationError(unknown(self.title, name, self), self.title) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._members))
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._members
+    def __missing__(self, name: str) -> Any:
+        raise ConfigurationError(unknown(self.title, name, self), self.title)
 
     def add(self, name: str, member: Any) -> None:
         """Adds a member. Raises PluginError, with its file and line, where it cannot be one."""
         said = f"the {self.title} {name!r}"
         if not _NAME.fullmatch(name):
             raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
-        if other := self._members.get(name):
+        if other := self.get(name):
             raise _broken(member, f"{said} exists already ({where(other)})")
         if missing := sorted(getattr(member, "__abstractmethods__", ())):
             raise _broken(member, f"{said} lacks {', '.join(missing)}")
@@ -98,7 +86,9 @@ class Family(Mapping[str, Any]):
             if field.name in (self.key, *self.base.reserved):
                 said += f" has a field {field.name}, which means something else in a document"
                 raise _broken(member, f"{said}; name it otherwise")
-        self._members[name] = member
+        members = sorted([*self.items(), (name, member)])
+        self.clear()
+        self.update(members)
         member.kind = name
         model_of.cache_clear()
         if member.__module__.split(".")[0] != "neurosim":  # ours are described when they are used
@@ -110,7 +100,7 @@ class Family(Mapping[str, Any]):
 
     def remove(self, name: str) -> None:
         """Takes a member out again, as a test of a plugin does."""
-        del self._members[name]
+        del self[name]
         model_of.cache_clear()
 
 
