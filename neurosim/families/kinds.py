@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from types import NoneType, UnionType
+from types import UnionType
 from typing import (
     Annotated,
     Any,
@@ -244,14 +244,9 @@ def written(annotation: Any) -> Any:
             inner = said.annotation
             extra = [data for data in extra if isinstance(data, FieldInfo)]
         return Annotated[written(inner), *extra] if extra else written(inner)
-    if origin in (Union, UnionType):
-        return Union[*(written(member) for member in arguments)]
-    if origin is Literal or annotation in (None, NoneType):
-        return annotation
     if origin is not None and arguments:
-        changed = tuple(a if a is Ellipsis else written(a) for a in arguments)
-        origin = {Mapping: dict}.get(origin, origin)
-        return origin[changed]
+        alike: Any = {Mapping: dict, UnionType: Union}.get(origin, origin)
+        return alike[tuple(written(argument) for argument in arguments)]
     cls = annotation if isinstance(annotation, type) else None
     if cls in {family.base for family in FAMILIES.values()}:
         return _any_of(annotation.family)
@@ -266,12 +261,11 @@ def _any_of(family: Family) -> Any:
     found: Any = Union[*models.values()]
     if len(models) > 1:  # pydantic asks for a choice where one is told by a key
         found = Annotated[found, Field(discriminator=family.key)]
-    # The key itself is required.
-    required = {
-        name: sum(part.is_required() for part in model.model_fields.values())
+    names = [
+        name
         for name, model in models.items()
-    }
-    names = [name for name, count in required.items() if count == 1]
+        if not any(f.is_required() for key, f in model.model_fields.items() if key != family.key)
+    ]
     if not family.bare or not names:
         return found
 
