@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
-from tests.conformance.cases import make_data, make_model
+from neurosim.conformance.simulations import batches_of
+from tests.conformance.cases import make_model
 
 EP = ns.EquilibriumPropagation(0.3, free=2)
 MLP = "mlp"
@@ -32,7 +33,7 @@ def build(model: ns.Model | None = None, **options: Any) -> ns.Simulation:
 
 
 def batch(network: str = MLP) -> tuple[Tensor, Tensor]:
-    return make_data(make_model(network), 1)[0]
+    return batches_of(make_model(network), 1)[0]
 
 
 def now(simulation: ns.Simulation) -> dict[str, Tensor]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+
+from neurosim.data.dataset import Dataset
+from neurosim.data.source import CIFAR10, CIFAR100, ImageNet32
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -42,3 +47,30 @@ def write_imagenet(folder: Path, **changed: object) -> None:
         np.savez(folder / f"train_data_batch_{number}.npz", data=pixels(count), labels=labels)
     content = {"data": pixels(3), "labels": np.array([1, 1000, 7]), "mean": np.zeros(3072)}
     np.savez(folder / "val_data.npz", **(content | changed))  # type: ignore[arg-type]
+
+
+def cifar10(root: Path | str) -> Dataset:
+    return CIFAR10(str(root)).read(Path())
+
+
+def cifar100(root: Path | str) -> Dataset:
+    return CIFAR100(str(root)).read(Path())
+
+
+def imagenet32(root: Path | str) -> Dataset:
+    return ImageNet32(str(root)).read(Path())
+
+
+def small_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file has 4 images."""
+    (remote,) = CIFAR10.remotes
+    members = tuple((name, 4 * 3073) for name, _ in remote.members)
+    monkeypatch.setattr(CIFAR10, "remotes", (replace(remote, members=members),))
+
+
+def small_cifar100(monkeypatch: pytest.MonkeyPatch) -> None:
+    """6 images for training, 5 for the test."""
+    (remote,) = CIFAR100.remotes
+    sizes = zip(remote.members, (6 * 3074, 5 * 3074), strict=True)
+    members = tuple((name, size) for (name, _), size in sizes)
+    monkeypatch.setattr(CIFAR100, "remotes", (replace(remote, members=members),))

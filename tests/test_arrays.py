@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import neurosim as ns
+from neurosim.conformance.simulations import batches_of
 from neurosim.dynamics import state as state_module
 from neurosim.dynamics.link import Link
 from neurosim.learning import load_state, save_state
@@ -30,7 +31,7 @@ from neurosim.tensors import (
     reset_arrays,
     save_arrays,
 )
-from tests.conformance.cases import make_data, make_model
+from tests.conformance.cases import make_model
 
 
 class Traced(Link):
@@ -59,7 +60,7 @@ def eligibilities(simulation: ns.Simulation) -> list[Slot]:
 def test_it_is_saved_and_restored(traced: None, file: bool, tmp_path: Path) -> None:
     """A tensor that another slot shares is one tensor again."""
     whole, part = build(), build()
-    whole.start(*make_data(whole.model, 1)[0])
+    whole.start(*batches_of(whole.model, 1)[0])
     whole.advance(3)
     for link, slot in zip(whole.state.links, eligibilities(whole), strict=True):
         slot.set(link.basal.tensor)
@@ -80,7 +81,7 @@ def test_it_is_saved_and_restored(traced: None, file: bool, tmp_path: Path) -> N
 
 def test_it_is_reset(traced: None) -> None:
     simulation = build()
-    data = make_data(simulation.model, 1)[0]
+    data = batches_of(simulation.model, 1)[0]
     simulation.infer(*data)
     for slot in eligibilities(simulation):
         slot.set(torch.ones(3, *slot.shape))  # type: ignore[misc]
@@ -91,7 +92,7 @@ def test_it_is_reset(traced: None) -> None:
 def test_it_is_kept_for_a_phase(traced: None) -> None:
     """It comes back as it was at the end of the free phase, whatever was written into it since."""
     simulation = build(rule=ns.EquilibriumPropagation(0.3, free=1))
-    simulation.start(*make_data(simulation.model, 1)[0])
+    simulation.start(*batches_of(simulation.model, 1)[0])
     simulation.advance(6)
     slot = eligibilities(simulation)[1]
     slot.set(torch.full((3, 6), 7.0))
@@ -115,7 +116,7 @@ def test_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_inference_that_is_over_is_let_go_at_once(processes: Any) -> None:
     """Processes refer to each other in circles, but no arrays wait there for a collection."""
     sim = build(processes=processes)
-    data = make_data(sim.model, 1)[0]
+    data = batches_of(sim.model, 1)[0]
     sim.infer(*data)
     gc.disable()
     try:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
+from neurosim.conformance.simulations import batches_of
 from neurosim.maths.losses import Loss
 from neurosim.measures.gradients import back_propagation
-from tests.conformance.cases import NETWORKS, make_data, make_model
+from tests.conformance.cases import NETWORKS, make_model
 
 ROOT = Path(__file__).parents[1]
 RULE = ns.BackPropagation()
@@ -68,7 +69,7 @@ def off(sim: ns.Simulation, x: Tensor, y: Tensor) -> float:
 def test_one_sweep_down_is_autograd(network: str, loss: str) -> None:
     model = model_of(network)
     sim = ns.Simulation(model, rule=RULE, loss=loss, schedule=ns.schedules.Sweep("backward", 1))
-    for x, y in make_data(model, 2, 5):
+    for x, y in batches_of(model, 2, 5):
         outcome = sim.infer(x, y)
         assert off(sim, x, y) <= 1e-12
         torch.testing.assert_close(outcome.prediction, model(x), rtol=0, atol=0)
@@ -76,7 +77,7 @@ def test_one_sweep_down_is_autograd(network: str, loss: str) -> None:
 
 def test_it_costs_what_a_step_of_back_propagation_costs() -> None:
     model = make_model("mlp")
-    x, y = make_data(model, 1, 4)[0]
+    x, y = batches_of(model, 1, 4)[0]
     sim = ns.Simulation(model, rule=RULE, schedule=ns.schedules.Sweep("backward", 1))
     outcome = sim.infer(x, y)
     sim.gradients()
@@ -91,7 +92,7 @@ def test_it_costs_what_a_step_of_back_propagation_costs() -> None:
 def test_faults_are_differentiated_too() -> None:
     for name in ("mlp", "conv"):
         model = make_model(name)
-        x, y = make_data(model, 1, 4)[0]
+        x, y = batches_of(model, 1, 4)[0]
         sim = ns.Simulation(
             model,
             rule=RULE,
@@ -157,7 +158,7 @@ def test_any_order_comes_to_autograd(network: str, order: str, init: Any) -> Non
     sim = ns.Simulation(
         model, rule=RULE, loss="cross_entropy", init=init, nudge_after=0, **ORDERS[order]
     )
-    for x, y in make_data(model, 2 if init == "carry" else 1):
+    for x, y in batches_of(model, 2 if init == "carry" else 1):
         sim.infer(x, y)
         assert off(sim, x, y) <= 1e-12
 
@@ -181,7 +182,7 @@ def test_a_cycle_comes_to_recurrent_back_propagation() -> None:
     model = ns.Model(network, seed=2, dtype=torch.float64)
     with torch.no_grad():
         model.get_parameter("again.weight").mul_(0.4)
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     sim = ns.Simulation(
         model, rule=RULE, schedule=ns.schedules.Parallel(400), init="zero", nudge_after=0
     )
@@ -209,7 +210,7 @@ def test_training_is_torchs_own() -> None:
     sim = ns.Simulation(
         one, rule=RULE, loss="cross_entropy", schedule=ns.schedules.Sweep("backward", 1)
     )
-    for x, y in make_data(one, 8):
+    for x, y in batches_of(one, 8):
         sim.infer(x, y)
         sim.learn(mine)
         its.zero_grad()
@@ -222,7 +223,7 @@ def test_training_is_torchs_own() -> None:
 def test_random_feedback_is_feedback_alignment() -> None:
     network = ns.Network.from_dict(NETWORKS["mlp"]).with_feedback("random")
     model = ns.Model(network, seed=3, dtype=torch.float64)
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     sim = ns.Simulation(model, rule=RULE, schedule=ns.schedules.Sweep("backward", 1))
     sim.infer(x, y)
     p = model.state_dict()
@@ -236,7 +237,7 @@ def test_random_feedback_is_feedback_alignment() -> None:
 
 def test_without_a_target_nothing_comes_back() -> None:
     model = make_model("mlp")
-    x, _ = make_data(model, 1)[0]
+    x, _ = batches_of(model, 1)[0]
     sim = ns.Simulation(model, rule=RULE, schedule=ns.schedules.Parallel(5))
     outcome = sim.infer(x)
     assert outcome.counts.difference_messages == 0
@@ -252,7 +253,7 @@ def test_errors_that_overflow_are_found() -> None:
             feedback = model.feedback(name)
             assert feedback is not None
             feedback.mul_(1e25)
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     for unit in ("population", "neuron"):
         schedule = ns.schedules.RandomOrder(
             unit=ns.Unit(unit),

@@ -14,10 +14,10 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.base.random import stream
+from neurosim.conformance.simulations import batches_of
 from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.memory import estimate
 from neurosim.measures.gradients import back_propagation
-from tests.conformance.cases import make_data
 
 DOWN = ns.schedules.Sweep("backward", passes=1)
 LAYERS = [{"name": n, "dense": d} for n, d in (("h1", 7), ("h2", 6), ("out", 3))]
@@ -48,7 +48,7 @@ def angle(one: Tensor, other: Tensor) -> float:
 def test_the_difference_correction_written_out(activation: str, f: Any, slope: Any) -> None:
     """t = s + G(t') − G(s') with G(t) = V f(t) + c for a c of any size."""
     model = build(activation)
-    x, y = make_data(model, 1, 4)[0]
+    x, y = batches_of(model, 1, 4)[0]
     beta = 0.6
     rule = ns.DifferenceTargetPropagation(beta=beta)
     sim = ns.Simulation(model, rule=rule, loss="cross_entropy", schedule=DOWN)
@@ -90,7 +90,7 @@ def test_the_gradient_is_that_of_the_distance_to_the_targets() -> None:
         ],
     }
     model = ns.Model(ns.Network.from_dict(description), seed=3, dtype=torch.float64)
-    x, y = make_data(model, 1, 4)[0]
+    x, y = batches_of(model, 1, 4)[0]
     rule = ns.DifferenceTargetPropagation(beta=0.6)
     sim = ns.Simulation(model, rule=rule, schedule=DOWN)
     outcome = sim.infer(x, y)
@@ -130,7 +130,7 @@ def test_the_gradient_is_that_of_the_distance_to_the_targets() -> None:
 def test_transposed_jacobians_give_back_propagation() -> None:
     """Exactly, where layers are linear."""
     model = build("identity", "symmetric")
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     sim = ns.Simulation(model, rule=ns.DifferenceTargetPropagation(beta=0.3), schedule=DOWN)
     sim.infer(x, y)
     expected = back_propagation(model, sim.loss, x, y)
@@ -140,7 +140,7 @@ def test_transposed_jacobians_give_back_propagation() -> None:
 
 def test_any_order_comes_to_the_same_targets() -> None:
     model = build()
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     rule = ns.DifferenceTargetPropagation(beta=0.6)
     ordered = ns.Simulation(model, rule=rule, loss="cross_entropy", schedule=DOWN)
     ordered.infer(x, y)
@@ -181,7 +181,7 @@ def test_the_steps_descend_the_stated_loss() -> None:
         }
     )
     model = ns.Model(network, seed=3, dtype=torch.float64)
-    x, y = make_data(model, 1, 4)[0]
+    x, y = batches_of(model, 1, 4)[0]
     options = ns.LocalJacobian(steps=4, std={"c->d": 0.3}, rate=0.05, momentum=0.7)
     rule = ns.DifferenceTargetPropagation(beta=0.6, jacobian=options)
     sim = ns.Simulation(model, rule=rule, schedule=DOWN, seed=9)
@@ -235,7 +235,7 @@ def test_linear_layers_learn_the_transposed_weight() -> None:
     rule = ns.DifferenceTargetPropagation(jacobian=options)
     model = build("identity", "local_jacobian")
     sim = ns.Simulation(model, rule=rule, schedule=DOWN)
-    x, y = make_data(model, 1, 50)[0]
+    x, y = batches_of(model, 1, 50)[0]
     frozen = torch.optim.SGD(model.parameters(), lr=0.0)
     p = model.state_dict()
     before = [angle(p[f"{n}.weight"], p[f"{n}.feedback"]) for n in ("h2", "out")]
@@ -257,7 +257,7 @@ def test_learned_feedback_turns_the_gradient_to_back_propagation() -> None:
     options = ns.LocalJacobian(steps=300, std=0.2, rate=0.1, momentum=0.5)
     rule = ns.DifferenceTargetPropagation(beta=0.05, jacobian=options)
     sim = ns.Simulation(model, rule=rule, schedule=DOWN)
-    x, y = make_data(model, 1, 40)[0]
+    x, y = batches_of(model, 1, 40)[0]
     expected = back_propagation(model, sim.loss, x, y)["h1.weight"]
     sim.infer(x, y)
     first = angle(sim.gradients()["h1.weight"], expected)
@@ -269,7 +269,7 @@ def test_learned_feedback_turns_the_gradient_to_back_propagation() -> None:
 
 def test_faults_send_no_noise() -> None:
     model = build("tanh", "local_jacobian")
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     sim = ns.Simulation(
         model,
         rule=ns.DifferenceTargetPropagation(),
@@ -300,7 +300,7 @@ def test_saved_between_batches_and_continued(tmp_path: Path) -> None:
         return sim, torch.optim.SGD(model.parameters(), lr=0.1)
 
     whole, optimizer = fresh()
-    data = make_data(whole.model, 4)
+    data = batches_of(whole.model, 4)
     for x, y in data[:2]:
         whole.infer(x, y)
         whole.learn(optimizer)

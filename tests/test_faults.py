@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import neurosim as ns
 from neurosim import metrics
-from tests.conformance.cases import RULES, SCHEDULES, UNITS, make_data, make_model
+from neurosim.conformance.simulations import batches_of
+from tests.conformance.cases import RULES, SCHEDULES, UNITS, make_model
 
 CHAIN = {"input": 6, "layers": [{"name": n, "dense": d} for n, d in (("h1", 40), ("h2", 30))]}
 CHAIN["layers"] += [{"name": "out", "dense": 4}]  # type: ignore[operator]
@@ -28,7 +29,7 @@ def simulate(faults: ns.Faults, network: str = "mlp", seed: int = 1, **options: 
         "faults": faults,
         "seed": seed,
     }
-    return ns.Simulation(model, **(arguments | options)), make_data(model, 2)
+    return ns.Simulation(model, **(arguments | options)), batches_of(model, 2)
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5))
@@ -205,7 +206,7 @@ def test_a_lazy_network_with_faults_comes_to_rest() -> None:
         faults=ns.Faults(dead=0.3, stuck=0.2, stuck_at=1.0),
         init="zero",
     )
-    assert sim.infer(*make_data(model, 1)[0]).ticks < 200
+    assert sim.infer(*batches_of(model, 1)[0]).ticks < 200
 
 
 def test_without_faults_nothing_changes() -> None:

@@ -13,9 +13,10 @@ from feedback_models import CHAIN, DOWN, DP, angle, build, made_equal
 from torch import Tensor
 
 import neurosim as ns
+from neurosim.conformance.simulations import batches_of
 from neurosim.maths.spectrum import loop_gain, spectral_norm
 from neurosim.measures.gradients import alignment, back_propagation
-from tests.conformance.cases import NETWORKS, RULES, make_data
+from tests.conformance.cases import NETWORKS, RULES
 
 # ---- where there are any ---------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ def literal_chain(model: ns.Model, x: Tensor, y: Tensor, beta: float) -> dict[st
 
 def test_dense_gradients_against_literal_sums() -> None:
     model = build(CHAIN, feedback="kolen_pollack")
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     sim = ns.Simulation(model, rule=DP, schedule=DOWN)
     sim.infer(x, y)
     expected, found = literal_chain(model, x, y, DP.beta), sim.gradients()
@@ -127,7 +128,7 @@ def test_convolution_and_pooling_against_literal_sums() -> None:
         ],
     }
     model = build(description, feedback="random")
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     sim = ns.Simulation(model, rule=DP, schedule=DOWN)
     sim.infer(x, y)
     p, beta = model.state_dict(), DP.beta
@@ -165,7 +166,7 @@ def test_equal_weights_are_symmetric_bit_for_bit(
             faults=ns.Faults(weight_noise=noise),
             init="zero",
         )
-        for x, y in make_data(model, 2):
+        for x, y in batches_of(model, 2):
             outcome = sim.infer(x, y)
         outcomes.append((outcome, sim.gradients()))
     (expected, symmetric), (found, separate) = outcomes
@@ -194,7 +195,7 @@ def test_rounded_copies_are_of_the_feedback_weight(noise: float) -> None:
             faults=ns.Faults(weight_noise=noise),
         )
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5, weight_decay=0.1)
-        for x, y in make_data(model, 3):
+        for x, y in batches_of(model, 3):
             sim.infer(x, y)
             sim.learn(optimizer)
         gradients.append(sim.gradients())
@@ -208,7 +209,7 @@ def test_random_feedback_changes_the_gradient_but_not_that_of_the_output() -> No
     gradients = []
     for kind in ("symmetric", "random"):
         model = build(CHAIN, feedback=kind)
-        x, y = make_data(model, 1)[0]
+        x, y = batches_of(model, 1)[0]
         sim = ns.Simulation(model, rule=DP, schedule=DOWN)
         sim.infer(x, y)
         gradients.append(sim.gradients())
@@ -222,7 +223,7 @@ def test_damping_takes_the_gain_of_the_round_trip() -> None:
     sim = ns.Simulation(
         model, rule=ns.DualPropagation(alpha=0.8, beta=0.4, variant="damped"), schedule=DOWN
     )
-    sim.infer(*make_data(model, 1)[0])
+    sim.infer(*batches_of(model, 1)[0])
     p = model.state_dict()
     for cell, above in (("h1", "h2"), ("h2", "out")):
         norms = [
@@ -239,7 +240,7 @@ def test_damping_takes_the_gain_of_the_round_trip() -> None:
 def test_a_new_feedback_weight_is_noticed() -> None:
     """Also in the middle of an inference: cached potentials made with the old one are stale."""
     model = build(CHAIN, feedback="random")
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     schedule = ns.schedules.Parallel(12)
     rule = ns.BackPropagation()  # is at rest to the last bit, so nothing else makes them stale
     late, fresh = (ns.Simulation(model, rule=rule, schedule=schedule, nudge_after=0) for _ in "ab")
@@ -259,7 +260,7 @@ def test_a_new_feedback_weight_is_noticed() -> None:
 
 def test_back_propagation_leaves_feedback_weights_out() -> None:
     model = build(CHAIN, feedback="kolen_pollack")
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     sim = ns.Simulation(model, rule=DP, schedule=DOWN, probes=["gradient_angle"])
     outcome = sim.infer(x, y)
     reference = back_propagation(model, sim.loss, x, y)

@@ -14,12 +14,12 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.cli.main import main
-from neurosim.data.idx import digits
+from neurosim.conformance.simulations import batches_of
+from neurosim.data import digits
 from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.memory import estimate
 from neurosim.measures.gradients import feedback_alignment
 from neurosim.scenario.scenario import Scenario
-from tests.conformance.cases import make_data
 
 # ---- how they learn ----------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ def test_random_feedback_stays(optimizer: str) -> None:
 def test_the_probe_measures_the_angle_of_what_is_multiplied_by() -> None:
     layers = [*CHAIN["layers"][:2], CHAIN["layers"][2] | {"feedback": "random"}]
     model = build(CHAIN | {"layers": layers})
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     sim = ns.Simulation(model, rule=DP, schedule=DOWN, probes=["feedback_angle"])
     record = sim.infer(x, y).trace["feedback_angle"][-1]
     p = model.state_dict()
@@ -140,7 +140,7 @@ def test_mismatched_synapses_have_an_angle_too() -> None:
     for shared in (False, True):
         faults = ns.Faults(weight_noise=0.3, weight_noise_shared=shared)
         sim = ns.Simulation(model, rule=DP, schedule=DOWN, faults=faults)
-        sim.infer(*make_data(model, 1)[0])
+        sim.infer(*batches_of(model, 1)[0])
         assert (feedback_alignment(sim.state)["h2"].angle > 5) is not shared
 
 
@@ -154,7 +154,7 @@ def test_saved_in_the_middle_and_continued(tmp_path: Path) -> None:
         return sim, torch.optim.SGD(model.parameters(), **options)
 
     whole, optimizer = fresh()
-    x, y = make_data(whole.model, 1)[0]
+    x, y = batches_of(whole.model, 1)[0]
     whole.start(x, y, optimizer=optimizer)
     whole.advance(5)
     tree = {

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import neurosim as ns
+from neurosim.conformance.simulations import batches_of
 from neurosim.convergence.fixedpoint import fixed_point
 from neurosim.measures.gradients import alignment, back_propagation
-from tests.conformance.cases import make_data
 
 SKIP: dict[str, Any] = {
     "populations": {
@@ -143,7 +143,7 @@ def test_the_fixed_point_is_the_minimum(
     network: str, activation: str, gain: float, beta: float
 ) -> None:
     model = build(network, activation, gain)
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     found = fixed_point(model, x, y, rule=ns.LPOM(beta=beta))
     assert found.reached, found.problem
     expected = minimize(model, x, y, beta)
@@ -156,7 +156,7 @@ def test_the_gradient_is_that_of_the_minimum(network: str, activation: str, gain
     """Finite differences of min_s E / (βB) by single weights, the states settling anew."""
     beta, step = 0.7, 1e-4
     model = build(network, activation, gain)
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     rule = ns.LPOM(beta=beta)
     gradients = fixed_point(model, x, y, rule=rule).gradients
     assert gradients is not None
@@ -187,7 +187,7 @@ def test_the_gradient_is_that_of_the_minimum(network: str, activation: str, gain
 def test_no_wake_of_a_population_raises_the_objective(order: Any, gain: float) -> None:
     """What the damping is for: with large weights the undamped map would overshoot."""
     model = build("dense", "relu", gain)
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     beta = 0.5
     schedule = ns.schedules.Sweep(order, 40)
     sim = ns.Simulation(model, rule=ns.LPOM(beta=beta), schedule=schedule)
@@ -207,7 +207,7 @@ def test_no_wake_of_a_population_raises_the_objective(order: Any, gain: float) -
 def test_a_wake_against_the_formula() -> None:
     """Hidden and output dyads, after ticks of all at once from the feed-forward pass."""
     model = build("dense")
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     beta = 0.8
     sim = ns.Simulation(
         model, rule=ns.LPOM(beta=beta), schedule=ns.schedules.Parallel(3), nudge_after=0
@@ -247,7 +247,7 @@ def test_a_wake_against_the_formula() -> None:
 def test_small_beta_comes_to_back_propagation() -> None:
     """To the first order in β, where no kink is crossed."""
     model = build("dense", "identity", 0.5)
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     expected = back_propagation(
         model, ns.Simulation(model, schedule=ns.schedules.Parallel(1)).loss, x, y
     )
@@ -264,7 +264,7 @@ def test_small_beta_comes_to_back_propagation() -> None:
 def test_small_beta_keeps_its_output_in_float32() -> None:
     """s_L − a_L without the cancellation of two almost equal states."""
     model = build("dense").float()
-    x, y = make_data(model, 1)[0]
+    x, y = batches_of(model, 1)[0]
     beta = 1e-6
     sim = ns.Simulation(model, rule=ns.LPOM(beta=beta), schedule=ns.schedules.Sweep("backward", 1))
     sim.infer(x, y)

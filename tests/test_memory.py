@@ -12,11 +12,12 @@ from click.testing import CliRunner
 import neurosim as ns
 from neurosim.base.words import gigabytes
 from neurosim.cli.main import main
+from neurosim.conformance.simulations import batches_of
 from neurosim.learning.memory import check_memory, estimate, largest_batch
 from neurosim.learning.optimizers import SGD
 from neurosim.runs import run as runner
 from neurosim.tensors.slots import Slot
-from tests.conformance.cases import RULE_OF, RULES, make_data, make_model
+from tests.conformance.cases import RULE_OF, RULES, make_model
 
 ROOT = Path(__file__).parents[1]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -43,7 +44,7 @@ def simulate(network: str, channel: str, batch: int, **options: Any) -> ns.Simul
         nudge_after=0,
         **options,
     )
-    sim.infer(*make_data(model, 1, batch)[0])
+    sim.infer(*batches_of(model, 1, batch)[0])
     return sim
 
 

@@ -9,9 +9,10 @@ import torch
 from phased_simulations import batch, build, now, weak_model
 
 import neurosim as ns
+from neurosim.conformance.simulations import batches_of
 from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.memory import estimate
-from tests.conformance.cases import PHASED, every_effect, make_data, make_model
+from tests.conformance.cases import PHASED, every_effect, make_model
 
 # ---- when ----------------------------------------------------------------------------------------
 
@@ -115,7 +116,7 @@ def test_carried_states_go_on() -> None:
     simulation = build(init="carry")
     simulation.infer(*batch())
     last = now(simulation)
-    simulation.start(*make_data(weak_model(), 2)[1])
+    simulation.start(*batches_of(weak_model(), 2)[1])
     assert simulation.phase == "free"
     assert all(torch.equal(last[name], value) for name, value in now(simulation).items())
     outcome = simulation.finish()

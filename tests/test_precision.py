@@ -15,6 +15,7 @@ from torch.nn import grad
 
 import neurosim as ns
 from neurosim import metrics
+from neurosim.conformance.simulations import batches_of
 from neurosim.learning.memory import estimate
 from neurosim.maths.activations import Activation
 from neurosim.maths.operators.convolution import Conv2d
@@ -23,7 +24,7 @@ from neurosim.maths.operators.pooling import Pool
 from neurosim.maths.products import Products
 from neurosim.rules import Woken
 from neurosim.scenario.scenario import Scenario
-from tests.conformance.cases import RULES, SCHEDULES, UNITS, differing, make_data, make_model
+from tests.conformance.cases import RULES, SCHEDULES, UNITS, differing, make_model
 
 ROOT = Path(__file__).parents[1]
 BF16 = torch.bfloat16
@@ -90,7 +91,7 @@ def test_convolution(kind: Any) -> None:
 def test_a_step_written_out() -> None:
     """Up, down, gradient: the sweep that costs a back-propagation step."""
     sim = simulate("mlp", schedule="forward", **MIXED)
-    model, (x, y) = sim.model, make_data(sim.model, 1)[0]
+    model, (x, y) = sim.model, batches_of(sim.model, 1)[0]
     rule = ns.DualPropagation(alpha=0.5, beta=1.0)
     sim = ns.Simulation(model, rule=rule, schedule=ns.schedules.Sweep("forward_backward"), **MIXED)
     sim.infer(x, y)
@@ -135,7 +136,7 @@ def test_all_else_is_float32(network: str) -> None:
     channel = ns.Channel(delay=1.0, noise=0.01)
     sim = simulate(network, channels=ns.Channels(channel, channel), **MIXED)
     optimizer = torch.optim.Adam(sim.model.parameters())
-    outcome = sim.infer(*make_data(sim.model, 1)[0])
+    outcome = sim.infer(*batches_of(sim.model, 1)[0])
     sim.learn(optimizer)
     for tree in (asdict(outcome), sim.state_dict()["state"], sim.gradients()):
         assert dtypes(tree) == {torch.float32}
@@ -152,7 +153,7 @@ def test_what_multiplies_nothing_rounds_nothing() -> None:
 
 def test_the_prediction_is_that_of_the_model() -> None:
     sim = simulate("conv", init="feedforward", **MIXED)
-    x, y = make_data(sim.model, 1)[0]
+    x, y = batches_of(sim.model, 1)[0]
     with torch.no_grad():
         prediction = sim.predict(x)
         assert torch.equal(prediction, sim.model(x))
@@ -196,7 +197,7 @@ def test_partial_operations(network: str, unit: str) -> None:
     states = []
     for compute in ("auto", "dense"):
         sim = simulate(network, "random_order", unit, compute=compute, **MIXED)
-        states.append(sim.infer(make_data(sim.model, 1)[0][0]))
+        states.append(sim.infer(batches_of(sim.model, 1)[0][0]))
     for name, values in states[0].plus.items():
         other = states[1].plus[name]
         assert (values - other).abs().max() <= 0.03 * other.abs().max()
@@ -207,7 +208,7 @@ def test_partial_operations(network: str, unit: str) -> None:
 
 def test_a_weight_is_rounded_once() -> None:
     sim = simulate("mlp", **MIXED)
-    link, (x, y) = sim.state.links[0], make_data(sim.model, 1)[0]
+    link, (x, y) = sim.state.links[0], batches_of(sim.model, 1)[0]
     sim.infer(x, y)
     first = link.forward_weight
     assert link.weight is not None
@@ -231,7 +232,7 @@ def test_a_weight_is_rounded_once() -> None:
 def test_weights_that_change_within_an_inference() -> None:
     """A fused optimizer would write past the count of writes."""
     sim = simulate("mlp", learn_every=2, **MIXED)
-    x, y = make_data(sim.model, 1)[0]
+    x, y = batches_of(sim.model, 1)[0]
     sim.infer(x, y, optimizer=torch.optim.SGD(sim.model.parameters(), lr=0.1))
     for link in sim.state.links:
         assert link.weight is not None
@@ -275,7 +276,7 @@ def test_processes_and_saved_states(network: str, schedule: str) -> None:
     for processes, pause in (("population", None), ("neuron", None), ("population", 3)):
         sim = simulate(network, schedule, "block", processes=processes, **options)
         optimizer = torch.optim.SGD(sim.model.parameters(), lr=0.01)
-        sim.start(*make_data(sim.model, 1)[0], optimizer=optimizer)
+        sim.start(*batches_of(sim.model, 1)[0], optimizer=optimizer)
         if pause is not None:
             sim.advance(pause)
             saved, weights = sim.state_dict(), dict(sim.model.state_dict())
@@ -294,7 +295,7 @@ def test_processes_and_saved_states(network: str, schedule: str) -> None:
 def test_the_residual_is_that_of_what_is_computed() -> None:
     """Without a target the feed-forward states are at rest, to the last bit."""
     sim = simulate("conv", init="feedforward", probes=["residual"], **MIXED)
-    trace = sim.infer(make_data(sim.model, 1)[0][0]).trace["residual"]
+    trace = sim.infer(batches_of(sim.model, 1)[0][0]).trace["residual"]
     assert trace[-1]["total_mean"] == 0.0
 
 
@@ -302,7 +303,7 @@ def test_the_residual_is_that_of_what_is_computed() -> None:
 def test_elsewhere(network: str) -> None:
     """On a device a product in bfloat16 is waited for no more than another."""
     here = simulate(network, unit="tile", schedule="random_order", **MIXED)
-    x, y = make_data(here.model, 1)[0]
+    x, y = batches_of(here.model, 1)[0]
     expected = here.infer(x, y)
     with Elsewhere() as mode:
         sim = simulate(network, unit="tile", schedule="random_order", device=AWAY, **MIXED)

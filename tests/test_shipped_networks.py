@@ -11,7 +11,7 @@ from shipped import narrow
 from torch import Tensor, nn
 
 import neurosim as ns
-from neurosim.data.idx import digits
+from neurosim.data import digits
 from neurosim.maths.losses import Loss
 
 NAMES = ["vgg16", "vgg11", "convnet", "resnet20"]

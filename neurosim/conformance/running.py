@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import generator_state, restore_generator, stream
+from neurosim.base import stream
 from neurosim.channels import Channel, Channels, Distribution, Draws, Effect, Moment, Parcel
 from neurosim.conformance import simulations
 from neurosim.conformance.checks import RESUMED, TWICE, Named, require, same
@@ -215,10 +215,10 @@ def clock_goes_on(schedule: Schedule, network: Network, tick: int = 0) -> None:
         at = starting(schedule, network, tick=tick)
         clock = schedule.start(at)
         before = run(clock, tick, tick + steps)
-        saved, generator = clock.state_dict(), generator_state(at.random)
+        saved, generator = clock.state_dict(), at.random.bit_generator.state
         run(clock, tick + steps)  # must not reach into what was saved
         random = stream(99, "other")
-        restore_generator(random, generator)
+        random.bit_generator.state = generator
         later = starting(schedule, network, tick=tick + steps, random=random)
         restored = schedule.restore(later, saved)
         what = f"a clock that is restored at tick {tick + steps} goes on in another way"
