@@ -174,7 +174,7 @@ OPTIMIZER = """
     from dataclasses import dataclass
     import torch
     from neurosim.base import register
-    from neurosim.learning import OptimizerChoice
+    from neurosim.maths import OptimizerChoice
 
     class Slower(torch.optim.SGD):
         steps = 0

@@ -27,7 +27,8 @@ from neurosim.base import (
 from neurosim.documents import by_key
 from neurosim.documents import document as documents
 from neurosim.maths import Activation, Conv2d, Dense, Operator, Pool2d, Size
-from neurosim.network.parts import Feedback, Population, Projection
+from neurosim.network.feedback import Feedback
+from neurosim.network.parts import Population, Projection
 from neurosim.tensors import Shape
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=100)]
@@ -43,7 +44,6 @@ class _Layer(Section):
 
     name: Name | None = None
     bias: bool | None = None
-    feedback: Feedback | None = Field(None, description=_FEEDBACK)
 
 
 class _NamedLayer(_Layer):
@@ -88,7 +88,6 @@ class _Edge(Section):
     pre: str = Field(alias="from")
     post: str = Field(alias="to")
     name: ProjectionName | None = None
-    feedback: Feedback | None = Field(None, description=_FEEDBACK)
 
 
 class _Chain(Section):
@@ -96,26 +95,27 @@ class _Chain(Section):
 
     input: Size | ShapeList = Field(description="shape of the input, [N] or [C, H, W]")
     initialization: Initialization = "glorot_uniform"
-    feedback: Feedback = Field("symmetric", description=f"{_FEEDBACK}; of all layers")
 
 
 class _Graph(Section):
     """Any directed graph of populations."""
 
     initialization: Initialization = "glorot_uniform"
-    feedback: Feedback = Field("symmetric", description=f"{_FEEDBACK}; of all projections")
 
 
 def file_models() -> tuple[type[Section], type[Section]]:
     """Returns the models of network files in chain and in graph form, with all kinds."""
-    return _models(tuple(Operator.family.items()), tuple(Activation.family.items()))
+    return _models(*(tuple(base.family.items()) for base in (Operator, Activation, Feedback)))
 
 
 @cache
-def _models(operators: tuple[Any, ...], activations: tuple[Any, ...]) -> tuple[Any, Any]:
-    del activations
+def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any, Any]:
+    del families  # what the annotations of the two say depends on them
     activation: Any = written(Activation) | None
-    own: dict[str, Any] = {"activation": (activation, None)}
+    feedback: Any = written(Feedback)
+    apart = {"feedback": (feedback | None, Field(None, description=_FEEDBACK))}
+    whole = {"feedback": (feedback, Field("symmetric", description=f"{_FEEDBACK}; of all"))}
+    own: dict[str, Any] = {"activation": (activation, None)} | apart
     short = {
         "dense": (Size | None, Field(None, description="number of dyads")),
         "conv": (Size | None, Field(None, description="number of conv channels")),
@@ -131,16 +131,16 @@ def _models(operators: tuple[Any, ...], activations: tuple[Any, ...]) -> tuple[A
             _NamedLayer, name, {"op": (Literal[name], ...)} | keys_of(member) | own
         )
         said = {"op": (Literal[name], "dense" if name == "dense" else ...)}
-        edges[name] = _extended(_Edge, name, said | keys_of(member))
+        edges[name] = _extended(_Edge, name, said | keys_of(member) | apart)
         edges[name].elsewhere = owners
     hidden = Field(None, description="hidden populations; default relu")
     population = _extended(_Population, "population", {"activation": (activation, hidden)})
     some = Field(min_length=1)
-    chain = {
+    chain = whole | {
         "activation": (written(Activation), "relu"),
         "layers": (list[_one_of(layers, "")], some),  # type: ignore[misc]
     }
-    graph = {
+    graph = whole | {
         "populations": (dict[Name, population], Field(min_length=2)),  # type: ignore[valid-type]
         "projections": (list[_one_of(edges, "dense")], some),  # type: ignore[misc]
     }
@@ -233,8 +233,7 @@ def _from_chain(chain: Any) -> Parts:
 def _feedback(own: Any, whole: Any, pre: Population, operator: Operator) -> Feedback:
     """What the projection says of itself; if nothing, what the network says, where that can be."""
     separable = operator.weight_shape is not None and pre.role != "input"
-    found: Feedback = own.feedback or (whole.feedback if separable else "symmetric")
-    return found
+    return Feedback.of(build(own.feedback or (whole.feedback if separable else "symmetric")))
 
 
 def _layer_operator(pre: Shape, layer: Any) -> Operator:

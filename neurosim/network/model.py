@@ -35,8 +35,7 @@ class Model(nn.Module):
         super().__init__()
         self.network = network
         fans = {p.name: p.operator.fans for p in network.projections}
-        # What no optimizer of the model is to touch.
-        fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback != "kolen_pollack"}
+        constants = network.constants
         for key, shape in network.parameter_shapes().items():
             owner, kind = key.rsplit(".", 1)
             if device == "meta":
@@ -53,7 +52,7 @@ class Model(nn.Module):
             # The names are the user's: `add_module` refuses those that are attributes of Module.
             module = self._modules.setdefault(owner, nn.Module())
             assert module is not None
-            if key in fixed:
+            if key in constants:
                 module.register_buffer(kind, value.to(device))
             else:
                 module.register_parameter(kind, nn.Parameter(value.to(device)))

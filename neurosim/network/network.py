@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from neurosim.base import DocumentError, NetworkError, unknown
 from neurosim.documents import document as documents
+from neurosim.network.feedback import Feedback
 from neurosim.network.file import Initialization, parts_of
 from neurosim.network.importers.torch import parts_of_torch
-from neurosim.network.parts import Feedback, Population, Projection
+from neurosim.network.parts import Population, Projection
 from neurosim.tensors import Shape
 
 
@@ -85,7 +86,7 @@ class Network:
         populations, projections, parameters = parts_of_torch(module, input_shape)
         return cls(populations, projections, parameters=parameters)
 
-    def with_feedback(self, feedback: Feedback) -> Network:
+    def with_feedback(self, feedback: Feedback | str) -> Network:
         """Returns the network with that `Projection.feedback` where differences meet a weight."""
         changed = tuple(
             replace(p, feedback=feedback) if self._sends_back(p) else p for p in self.projections
@@ -199,11 +200,17 @@ class Network:
                 weight = projection.operator.weight_shape
                 if weight is not None:
                     shapes[f"{projection.name}.weight"] = weight
-                    if projection.feedback != "symmetric":
+                    if projection.feedback.separate:
                         shapes[f"{projection.name}.feedback"] = weight
             if population.bias:
                 shapes[f"{population.name}.bias"] = population.bias_shape
         return shapes
+
+    @property
+    def constants(self) -> set[str]:
+        """The keys of the feedback weights that no optimizer of the model is to touch."""
+        apart = (p for p in self.projections if p.feedback.trained != "gradient")
+        return {f"{projection.name}.feedback" for projection in apart}
 
 
 def _check(network: Network) -> None:
@@ -262,10 +269,10 @@ def _check_projection(network: Network, projection: Projection) -> None:
     )
     if post.role == "input":
         raise NetworkError(f"projection {ends}: the input cannot receive a projection")
-    if pre.role == "input" and projection.feedback != "symmetric":
+    if pre.role == "input" and projection.feedback.separate:
         raise NetworkError(
             f"projection {ends}: no difference is sent to the input, so its feedback cannot be "
-            f"{projection.feedback}"
+            f"{projection.feedback.kind}"
         )
     operator = projection.operator
     if (operator.pre, operator.post) != (pre.shape, post.shape):

@@ -6,7 +6,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from neurosim.base import register
-from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 
@@ -23,7 +22,7 @@ class BackPropagation(Rule):
     random `Projection.feedback` it is feedback alignment (Lillicrap et al. 2016).
     """
 
-    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric", "kolen_pollack", "random")
+    separate_feedback: ClassVar[bool] = True
 
     @property
     def gradient_scale(self) -> float:

@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, Kind
 from neurosim.maths import Activation, Loss, Operator
-from neurosim.network import Feedback, Network
+from neurosim.network import Feedback, LocalJacobian, Network
 
 
 class Wake(NamedTuple):
@@ -93,20 +93,19 @@ class Phase:
 class Rule(Kind, ABC, family="rule"):
     """A frozen description; the arrays that a wake reads and writes are passed in and out.
 
-    ``feedbacks`` are the feedback weights (`Projection.feedback`) that messages may come back
-    through.
+    ``separate_feedback``: whether differences may come back through a weight of their own.
     ``paired``: whether a neuron has two states s⁺ and s⁻, or one, for which both names stand.
-    ``holomorphic``: whether its states are complex. ``prediction``: whether the network predicts
-    by one pass from the input up, or by where it settles without a target; that is also what the
-    true gradient, with which the local one is compared, differentiates. ``remedy``: what helps
+    ``holomorphic``: whether its states are complex. ``settles``: whether the network predicts
+    by where it settles without a target, and not by one pass from the input up; that is also what
+    the true gradient, with which the local one is compared, differentiates. ``remedy``: what helps
     where states are no longer finite.
     """
 
-    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric",)
+    separate_feedback: ClassVar[bool] = False
     paired: ClassVar[bool] = True
     remedy: ClassVar[str] = "try a smaller learning rate"
     holomorphic: ClassVar[bool] = False
-    prediction: ClassVar[Literal["feedforward", "settled"]] = "feedforward"
+    settles: ClassVar[bool] = False
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -153,15 +152,27 @@ class Rule(Kind, ABC, family="rule"):
         """Raises ConfigurationError where the rule's nudge cannot use this loss."""
         del loss
 
+    @property
+    def exchange(self) -> LocalJacobian | None:
+        """How feedback weights learn by an exchange of noise, in rules where they can."""
+        return None
+
+    def takes(self, feedback: Feedback | type[Feedback]) -> bool:
+        """Whether differences can come back through this feedback."""
+        if feedback.trained == "noise" and self.exchange is None:
+            return False
+        return self.separate_feedback or not feedback.separate
+
     def check_feedback(self, network: Network) -> None:
         """Raises ConfigurationError where a projection has feedback that the rule has not."""
         for projection in network.projections:
-            if projection.feedback not in self.feedbacks:
-                possible = " or ".join(map(repr, self.feedbacks))
+            if not self.takes(projection.feedback):
+                members = Feedback.family.items()
+                possible = " or ".join(repr(name) for name, f in members if self.takes(f))
                 raise ConfigurationError(
                     f"{type(self).__name__} needs the feedback {possible}, but that of the "
-                    f"projection {projection.name!r} is {projection.feedback!r}; change it, or use "
-                    "another rule",
+                    f"projection {projection.name!r} is {projection.feedback.kind!r}; change it, "
+                    "or use another rule",
                     "rule",
                 )
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, Fraction, Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
-from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
 
 Variant = Literal["aro", "lagrangian", "damped"]
@@ -38,7 +37,7 @@ class DualPropagation(Rule):
     s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs w⁻β < 1).
     """
 
-    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric", "kolen_pollack", "random")
+    separate_feedback: ClassVar[bool] = True
     remedy: ClassVar[str] = "try a smaller learning rate or beta, or another variant"
 
     alpha: Annotated[Fraction, Field(description="share of s⁺ in the mean")] = 0.5

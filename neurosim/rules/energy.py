@@ -33,7 +33,7 @@ class EnergyRule(Rule):
         "its energy may have no least value: try the initialization weak_uniform, an activation "
         "with bounds (hard_sigmoid or tanh), or a smaller learning rate"
     )
-    prediction: ClassVar[Literal["feedforward", "settled"]] = "settled"
+    settles: ClassVar[bool] = True
 
     @property
     def feedback_gain(self) -> float:
