@@ -7,10 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import Count, Kind, register
 from neurosim.dynamics.link import Link
 from neurosim.dynamics.node import Node
 from neurosim.dynamics.state import State
+from neurosim.families import Count, Kind, register
 from neurosim.maths import LearningRate, OptimizerChoice
 from neurosim.rules import Rule
 

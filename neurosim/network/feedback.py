@@ -6,16 +6,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from neurosim.base import (
-    BelowOne,
-    ConfigurationError,
-    Count,
-    Described,
-    Kind,
-    Positive,
-    register,
-    unknown,
-)
+from neurosim.base import ConfigurationError, unknown
+from neurosim.families import BelowOne, Count, Described, Kind, Positive, register
 
 Signal = Literal["gradient", "noise"] | None
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Generic, Literal, TypeVar
 
-from neurosim.base import ConfigurationError, Kind, NetworkError
+from neurosim.base import ConfigurationError, NetworkError
+from neurosim.families import Kind
 from neurosim.maths import MAX_DYADS, Activation, Operator
 from neurosim.network.feedback import Feedback
 from neurosim.tensors import Shape

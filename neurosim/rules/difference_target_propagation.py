@@ -7,11 +7,8 @@ from typing import Annotated, ClassVar, TypeVar
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import (
-    ConfigurationError,
-    Positive,
-    register,
-)
+from neurosim.base import ConfigurationError
+from neurosim.families import Positive, register
 from neurosim.maths import Activation
 from neurosim.network import LocalJacobian, Network
 from neurosim.rules.base import Nudge, Rule, Wake, Woken

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Kind, Positive, generator_state, restore_generator
+from neurosim.base import ConfigurationError, generator_state, restore_generator
+from neurosim.families import Kind, Positive
 from neurosim.schedules.units import Layout, Unit, UnitKind
 from neurosim.tensors import Ints, as_array, as_tensors
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Kind, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Kind, register
 from neurosim.network import Network
 from neurosim.rules import Rule
 from neurosim.simulation.simulation import Simulation

@@ -11,9 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import Count, Fraction, NotNegative, Portion, Positive, register, stream
+from neurosim.base import stream
 from neurosim.channels import Draws, Effect, Parcel
 from neurosim.dynamics import Plasticity
+from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, register
 from neurosim.maths import Activation, Loss
 from neurosim.measures import Observation, Probe
 from neurosim.network import Feedback
