@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 from pydantic import ConfigDict, Field, Tag, create_model, model_validator
 
 from neurosim import documents
-from neurosim.base import ConfigurationError, DocumentError, NetworkError, inside, unknown
+from neurosim.base import ConfigurationError, NetworkError, inside, unknown
 from neurosim.documents import by_key
 from neurosim.families import Section, build, keys_of, written
 from neurosim.maths import Activation, Conv2d, Dense, Operator, Pool2d, Size
@@ -106,23 +106,23 @@ def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any
     feedback: Any = written(Feedback)
     apart = {"feedback": (feedback | None, Field(None, description=_FEEDBACK))}
     whole = {"feedback": (feedback, Field("symmetric", description=f"{_FEEDBACK}; of all"))}
-    own: dict[str, Any] = {"activation": (activation, None)} | apart
+    own: dict[str, Any] = {"activation": (activation, None)}
     short = {
         "dense": (Size | None, Field(None, description="number of dyads")),
         "conv": (Size | None, Field(None, description="number of conv channels")),
     }
-    layers = {"": _extended(_ShortLayer, "layer", short | keys_of(Conv2d) | own)}
+    layers = {"": _extended(_ShortLayer, "layer", apart | short | keys_of(Conv2d) | own)}
     edges = {}
     owners: dict[str, str] = {}
     for name, member in operators:
         for key in keys_of(member):
             owners[key] = f"{owners[key]} or 'op: {name}'" if key in owners else f"'op: {name}'"
     for name, member in operators:
-        layers[name] = _extended(
-            _NamedLayer, name, {"op": (Literal[name], ...)} | keys_of(member) | own
-        )
-        said = {"op": (Literal[name], "dense" if name == "dense" else ...)}
-        edges[name] = _extended(_Edge, name, said | keys_of(member) | apart)
+        said = apart | {"op": (Literal[name], ...)} | keys_of(member)
+        layers[name] = _extended(_NamedLayer, name, said | own)
+        if name == "dense":
+            said |= {"op": (Literal[name], name)}
+        edges[name] = _extended(_Edge, name, said)
         edges[name].elsewhere = owners
     hidden = Field(None, description="hidden populations; default relu")
     population = _extended(_Population, "population", {"activation": (activation, hidden)})
@@ -162,18 +162,14 @@ def parts_of(document: documents.Document) -> Parts:
 
     Raises:
         DocumentError: with the line of each problem.
+        NetworkError, ConfigurationError: where the parts do not fit.
     """
     value = document.value
     is_graph = isinstance(value, dict) and ("populations" in value or "projections" in value)
     chain, graph = file_models()
-    try:
-        if is_graph:
-            return _from_graph(documents.parse(graph, document))
-        return _from_chain(documents.parse(chain, document))
-    except NetworkError as error:
-        raise DocumentError([document.problem(error.place, str(error))]) from None
-    except ConfigurationError as error:  # of an activation
-        raise DocumentError([document.problem(error.option, str(error))]) from None
+    if is_graph:
+        return _from_graph(documents.parse(graph, document))
+    return _from_chain(documents.parse(chain, document))
 
 
 @contextmanager

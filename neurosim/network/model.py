@@ -59,15 +59,13 @@ class Model(nn.Module):
 
     def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
         """Returns the parameter ``<owner>.<kind>``, or None where there is none."""
-        module = self._modules.get(owner)
-        return None if module is None else module._parameters.get(kind)
+        found: nn.Parameter | None = getattr(self._modules.get(owner), kind, None)
+        return found
 
     def feedback(self, projection: str) -> Tensor | None:
         """Returns the separate weight of the way back, or None where it is W itself."""
-        module = self._modules.get(projection)
-        if module is None:
-            return None
-        return {**module._parameters, **module._buffers}.get("feedback")
+        found: Tensor | None = getattr(self._modules.get(projection), "feedback", None)
+        return found
 
     def bias_carrier(self, population: Population) -> Projection | None:
         """Returns the projection whose operator adds the population's bias.
@@ -144,14 +142,9 @@ def draw_weight(
     an energy of such weights has a single minimum.
     """
     fan_in, fan_out = fans
-    match initialization:
-        case "glorot_uniform":
-            bound = sqrt(6.0 / (fan_in + fan_out))
-            return generator.uniform(-bound, bound, shape)
-        case "lecun_normal":
-            return generator.normal(0.0, sqrt(1.0 / fan_in), shape)
-        case "he_normal":
-            return generator.normal(0.0, sqrt(2.0 / fan_in), shape)
-        case "weak_uniform":
-            bound = 0.5 / sqrt(fan_in)
-            return generator.uniform(-bound, bound, shape)
+    if initialization in ("lecun_normal", "he_normal"):
+        variance = (1.0 if initialization == "lecun_normal" else 2.0) / fan_in
+        return generator.normal(0.0, sqrt(variance), shape)
+    weak = initialization == "weak_uniform"
+    bound = 0.5 / sqrt(fan_in) if weak else sqrt(6.0 / (fan_in + fan_out))
+    return generator.uniform(-bound, bound, shape)

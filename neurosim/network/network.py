@@ -12,7 +12,7 @@ import networkx as nx
 from torch import Tensor, nn
 
 from neurosim import documents
-from neurosim.base import DocumentError, NetworkError, unknown
+from neurosim.base import ConfigurationError, DocumentError, NetworkError, inside, unknown
 from neurosim.network.feedback import Feedback
 from neurosim.network.file import Initialization, parts_of
 from neurosim.network.importers.torch import parts_of_torch
@@ -67,11 +67,12 @@ class Network:
     @classmethod
     def from_document(cls, document: documents.Document) -> Network:
         """Makes a network of a parsed document, as a scenario with an inline network has it."""
-        parts = parts_of(document)
         try:
-            return cls(*parts)
+            return cls(*parts_of(document))
         except NetworkError as error:
             raise DocumentError([document.problem(error.place, str(error))]) from None
+        except ConfigurationError as error:  # of an activation
+            raise DocumentError([document.problem(error.option, str(error))]) from None
 
     @classmethod
     def from_torch(cls, module: nn.Sequential, input_shape: Shape | None = None) -> Network:
@@ -115,10 +116,10 @@ class Network:
         Raises:
             NetworkError: with a suggestion, where there is none.
         """
-        for population in self.populations:
-            if population.name == name:
-                return population
-        raise NetworkError(unknown("population", name, [p.name for p in self.populations]))
+        found = {population.name: population for population in self.populations}
+        if name not in found:
+            raise NetworkError(unknown("population", name, list(found)))
+        return found[name]
 
     def projection(self, name: str) -> Projection:
         """Returns the projection of that name or, where that is one, of the alias ``pre->post``.
@@ -126,16 +127,15 @@ class Network:
         Raises:
             NetworkError: with a suggestion, where there is none.
         """
-        for projection in self.projections:
-            if projection.name == name:
-                return projection
-        aliased = [p for p in self.projections if f"{p.pre}->{p.post}" == name]
-        if len(aliased) == 1:
-            return aliased[0]
-        if aliased:
-            names = ", ".join(repr(p.name) for p in aliased)
-            raise NetworkError(f"projection {name!r} is ambiguous: it may be any of {names}")
-        raise NetworkError(unknown("projection", name, [p.name for p in self.projections]))
+        names = [p.name for p in self.projections]
+        found = [p for p in self.projections if p.name == name]
+        found = found or [p for p in self.projections if f"{p.pre}->{p.post}" == name]
+        if not found:
+            raise NetworkError(unknown("projection", name, names))
+        if len(found) > 1:
+            listed = ", ".join(repr(p.name) for p in found)
+            raise NetworkError(f"projection {name!r} is ambiguous: it may be any of {listed}")
+        return found[0]
 
     @cached_property
     def input(self) -> Population:
@@ -167,10 +167,9 @@ class Network:
         """Longest path from the input to each population; declaration index if cyclic."""
         if self.cycle is not None:
             return {self.input.name: 0} | {p.name: i for i, p in enumerate(self.dyadic, 1)}
-        levels: dict[str, int] = {p.name: 0 for p in self.populations}
-        for population in self.dyadic:
-            for projection in self.incoming(population.name):
-                levels[population.name] = max(levels[population.name], levels[projection.pre] + 1)
+        levels = {self.input.name: 0}
+        for name in (population.name for population in self.dyadic):
+            levels[name] = 1 + max(levels[p.pre] for p in self.incoming(name))
         return levels
 
     @property
@@ -222,33 +221,26 @@ def _check(network: Network) -> None:
         found = [p.name for p in network.populations if p.role == role]
         if len(found) != 1:
             listed = ", ".join(map(repr, found)) or "none"
-            raise NetworkError(
-                f"a network has exactly one population of role {role}, not {listed}",
-                ("populations",),
-            )
+            said = f"a network has exactly one population of role {role}, not {listed}"
+            raise NetworkError(said, ("populations",))
     seen: set[str] = set()
     for index, projection in enumerate(network.projections):
-        try:
+        with inside("projections", index):
             _check_projection(network, projection)
-        except NetworkError as error:
-            raise NetworkError(str(error), ("projections", index)) from None
         if projection.name in seen:
             raise NetworkError(
                 f"two projections are named {projection.name!r}; parallel projections between the "
                 "same populations need names of their own"
             )
         seen.add(projection.name)
-    for population in network.populations:
-        if population.role != "input" and not network.incoming(population.name):
-            raise NetworkError(
-                f"no projection reaches the population {population.name!r}",
-                ("populations", population.name),
-            )
-    if not nx.has_path(network.graph, network.input.name, network.output.name):
-        raise NetworkError(
-            f"there is no path from {network.input.name!r} to {network.output.name!r}",
-            ("projections",),
-        )
+    for name in names:
+        if network[name].role != "input" and not network.incoming(name):
+            said = f"no projection reaches the population {name!r}"
+            raise NetworkError(said, ("populations", name))
+    ends = network.input.name, network.output.name
+    if not nx.has_path(network.graph, *ends):
+        said = f"there is no path from {ends[0]!r} to {ends[1]!r}"
+        raise NetworkError(said, ("projections",))
     shapes = network.parameter_shapes()
     if not any(key.endswith(".weight") for key in shapes):
         raise NetworkError("the network has no weight: no operator has one")
@@ -262,27 +254,24 @@ def _check(network: Network) -> None:
 
 
 def _check_projection(network: Network, projection: Projection) -> None:
-    pre, post = network[projection.pre], network[projection.post]
-    ends = (
-        f"{projection.name!r} from {pre.name!r} {list(pre.shape)} "
-        f"to {post.name!r} {list(post.shape)}"
-    )
+    pre, post, operator = network[projection.pre], network[projection.post], projection.operator
+    problem = ""
     if post.role == "input":
-        raise NetworkError(f"projection {ends}: the input cannot receive a projection")
-    if pre.role == "input" and projection.feedback.separate:
-        raise NetworkError(
-            f"projection {ends}: no difference is sent to the input, so its feedback cannot be "
-            f"{projection.feedback.kind}"
-        )
-    operator = projection.operator
-    if (operator.pre, operator.post) != (pre.shape, post.shape):
-        raise NetworkError(
-            f"projection {ends}: its operator maps {list(operator.pre)} to {list(operator.post)}"
-        )
-    try:
-        made = operator.output_shape
-    except NetworkError as error:
-        raise NetworkError(f"projection {ends}: {error}") from None
-    if made != post.shape:
-        kind = type(operator).__name__
-        raise NetworkError(f"projection {ends}: its {kind} makes {list(made)} of {list(pre.shape)}")
+        problem = "the input cannot receive a projection"
+    elif pre.role == "input" and projection.feedback.separate:
+        problem = "no difference is sent to the input, so its feedback cannot be "
+        problem += projection.feedback.kind
+    elif (operator.pre, operator.post) != (pre.shape, post.shape):
+        problem = f"its operator maps {list(operator.pre)} to {list(operator.post)}"
+    else:
+        try:
+            made = operator.output_shape
+        except NetworkError as error:
+            problem = str(error)
+        else:
+            if made != post.shape:
+                kind = type(operator).__name__
+                problem = f"its {kind} makes {list(made)} of {list(pre.shape)}"
+    if problem:
+        from_, to = f"{pre.name!r} {list(pre.shape)}", f"{post.name!r} {list(post.shape)}"
+        raise NetworkError(f"projection {projection.name!r} from {from_} to {to}: {problem}")

@@ -28,14 +28,6 @@ class BackPropagation(Rule):
     def gradient_scale(self) -> float:
         return -1.0
 
-    @property
-    def nudges_at_potential(self) -> bool:
-        return True
-
-    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
-        """s, the only state."""
-        return plus
-
     def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
         """−∇ℓ(a)."""
         assert nudge.target is not None

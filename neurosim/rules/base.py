@@ -51,6 +51,13 @@ class Woken(NamedTuple):
         return apical if force is None else force if apical is None else apical + force
 
 
+def only_squared_error(loss: Loss, whose: str, mend: str) -> None:
+    """Raises ConfigurationError for another loss than the one whose closed form a nudge is."""
+    if loss.kind != "squared_error":
+        said = f"{whose} the closed form of squared_error, not of {loss.kind}; {mend}"
+        raise ConfigurationError(said, "loss")
+
+
 class Upward(NamedTuple):
     """A projection upward, as far as damping depends on it: its weights, those that differences
     come back through only where they are separate."""
@@ -140,9 +147,9 @@ class Rule(Kind, ABC, family="rule"):
         return False
 
     @property
-    @abstractmethod
     def nudges_at_potential(self) -> bool:
         """Whether the nudge depends on the present potentials of the output dyads."""
+        return True
 
     @property
     def silent_output(self) -> bool:
@@ -177,9 +184,10 @@ class Rule(Kind, ABC, family="rule"):
                     "rule",
                 )
 
-    @abstractmethod
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
-        """What dyads in these states send forward."""
+        """What dyads in these states send forward; by default s⁺."""
+        del minus
+        return plus
 
     def error(
         self, activation: Activation, plus: Tensor, minus: Tensor, difference: Tensor | None

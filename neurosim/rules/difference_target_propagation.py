@@ -41,10 +41,6 @@ class DifferenceTargetPropagation(Rule):
         return -1.0 / self.beta
 
     @property
-    def nudges_at_potential(self) -> bool:
-        return True
-
-    @property
     def exchange(self) -> LocalJacobian:
         return self.jacobian or LocalJacobian()
 
@@ -60,9 +56,6 @@ class DifferenceTargetPropagation(Rule):
                 ("rule", "jacobian"),
             )
         self.jacobian.check(learning)
-
-    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
-        return plus
 
     def error(
         self, activation: Activation, plus: Tensor, minus: Tensor, difference: Tensor | None

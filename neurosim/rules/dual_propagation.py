@@ -10,7 +10,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import Fraction, Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
-from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
+from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken, only_squared_error
 
 Variant = Literal["aro", "lagrangian", "damped"]
 NudgeName = Literal["prediction", "potential", "proximal"]
@@ -83,12 +83,9 @@ class DualPropagation(Rule):
         return self.nudge == "potential"
 
     def check_loss(self, loss: Loss) -> None:
-        if self.nudge == "proximal" and loss.kind != "squared_error":
-            raise ConfigurationError(
-                f"the nudge 'proximal' is the closed form of squared_error, not of {loss.kind}; "
-                "use the nudge 'potential' or 'prediction'",
-                "loss",
-            )
+        if self.nudge == "proximal":
+            mend = "use the nudge 'potential' or 'prediction'"
+            only_squared_error(loss, "the nudge 'proximal' is", mend)
 
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
         return dyad.mean(plus, minus, self.alpha)
