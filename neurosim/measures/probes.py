@@ -212,7 +212,7 @@ class GradientAngleProbe(Probe):
     def check(self, network: Network, rule: Rule) -> None:
         if network.cycle is not None and not rule.settles:
             raise ConfigurationError(
-                "the probe gradient_angle compares with back-propagation, which needs a network "
+                "gradient_angle compares with back-propagation, which needs a network "
                 "without cycles",
                 "probes",
             )
