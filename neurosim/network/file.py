@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import ConfigDict, Field, Tag, create_model, model_validator
 
@@ -26,6 +26,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=10
 ProjectionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\->]*$", max_length=210)]
 ShapeList = Annotated[list[Size], Field(min_length=1, max_length=3)]
 Initialization = Literal["glorot_uniform", "lecun_normal", "he_normal", "weak_uniform"]
+Parts = tuple[tuple[Population, ...], tuple[Projection, ...], Initialization]
 
 _FEEDBACK = "what differences go back through: the weight itself, or a separate one"
 
@@ -149,20 +150,11 @@ def _one_of(models: dict[str, Any], default: str) -> Any:
     return Annotated[Union[members], by_key("op", default)]  # noqa: UP007
 
 
-class Parts(NamedTuple):
-    """What a network file describes, each part checked by itself."""
-
-    populations: tuple[Population, ...]
-    projections: tuple[Projection, ...]
-    initialization: Initialization
-
-
 def parts_of(document: documents.Document) -> Parts:
-    """Returns the parts that a document describes.
+    """Returns the parts that a document describes, each checked by itself.
 
-    Raises:
-        DocumentError: with the line of each problem.
-        NetworkError, ConfigurationError: where the parts do not fit.
+    Raises DocumentError with the line of each problem, NetworkError or ConfigurationError where a
+    part does not fit.
     """
     value = document.value
     is_graph = isinstance(value, dict) and ("populations" in value or "projections" in value)
@@ -214,7 +206,7 @@ def _from_chain(chain: Any) -> Parts:
             populations.append(population)
             feedback = _feedback(layer, chain, pre, operator)
             projections.append(Projection(name, pre.name, name, operator, feedback))
-    return Parts(tuple(populations), tuple(projections), chain.initialization)
+    return tuple(populations), tuple(projections), chain.initialization
 
 
 def _feedback(own: Any, whole: Any, pre: Population, operator: Operator) -> Feedback:
@@ -270,7 +262,7 @@ def _from_graph(graph: Any) -> Parts:
     for name, spec in graph.populations.items():
         if spec.bias is None and spec.role != "input":
             populations[name] = replace(populations[name], bias=name in weighted)
-    return Parts(tuple(populations.values()), tuple(projections), graph.initialization)
+    return tuple(populations.values()), tuple(projections), graph.initialization
 
 
 def _edge_operator(pre: Shape, post: Shape, edge: Any) -> Operator:

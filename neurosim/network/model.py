@@ -88,9 +88,7 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
 
-        Raises:
-            InputError: for a wrong shape.
-            NetworkError: where the network has a cycle.
+        Raises InputError for a wrong shape, NetworkError where the network has a cycle.
         """
         return self.predict(x, Damage())
 
@@ -105,26 +103,20 @@ class Model(nn.Module):
         check_shape("input", x, network.input.shape)
         values = {network.input.name: x}
         for population in network.dyadic:
-            carrier = self.bias_carrier(population)
-            bias = self.parameter(population.name, "bias")
-            total: Tensor | None = None
+            carrier, parts = self.bias_carrier(population), []
             for projection in network.incoming(population.name):
                 weight = self.parameter(projection.name, "weight")
                 used = None if weight is None else damage.forward_weight(projection.name, weight)
-                own = bias if projection is carrier else None
-                part, _ = projection.operator.basal(values[projection.pre], used, own, None)
-                total = part if total is None else total + part
-            assert total is not None
+                bias = self.parameter(population.name, "bias") if projection is carrier else None
+                made, _ = projection.operator.basal(values[projection.pre], used, bias, None)
+                parts.append(made)
+            total = sum(parts[1:], parts[0])
             values[population.name] = damage.hold(population.name, population.activation(total))
         return values[network.output.name]
 
 
 def check_shape(what: str, array: Tensor, shape: Shape) -> None:
-    """Checks that ``array`` is (B, *shape) with B ≥ 1.
-
-    Raises:
-        InputError: unless it is.
-    """
+    """Raises InputError unless ``array`` is (B, *shape) with B ≥ 1."""
     if array.dim() != len(shape) + 1 or tuple(array.shape[1:]) != shape or not array.shape[0]:
         expected = ", ".join(["B", *map(str, shape)])
         raise InputError(f"the {what} has shape {list(array.shape)}; it must be [{expected}]")

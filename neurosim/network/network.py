@@ -43,20 +43,12 @@ class Network:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Network:
-        """Reads a network file in chain or graph form.
-
-        Raises:
-            DocumentError: with the line of each problem.
-        """
+        """Reads a network file. Raises DocumentError with the line of each problem."""
         return cls.from_document(documents.load(Path(path)))
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Network:
-        """Makes a network of a plain mapping that says what a file would.
-
-        Raises:
-            NetworkError: with every problem.
-        """
+        """Makes a network of a plain mapping that says what a file would. Raises NetworkError."""
         document = documents.Document("<dict>", description)
         try:
             return cls.from_document(document)
@@ -78,25 +70,21 @@ class Network:
     def from_torch(cls, module: nn.Sequential, input_shape: Shape | None = None) -> Network:
         """Makes a network with the layers and the weights of a `torch.nn.Sequential`.
 
-        Takes Linear, Conv2d, MaxPool2d, AvgPool2d, ReLU and Flatten. ``input_shape`` (N,) or
-        (C, H, W) may be left out where the first layer is Linear.
-
-        Raises:
-            NetworkError: for any other module or option.
+        Takes Linear, Conv2d, MaxPool2d, AvgPool2d, ReLU and Flatten, and raises NetworkError for
+        others. ``input_shape`` (N,) or (C, H, W) may be left out where the first layer is Linear.
         """
         populations, projections, parameters = parts_of_torch(module, input_shape)
         return cls(populations, projections, parameters=parameters)
 
     def with_feedback(self, feedback: Feedback | str) -> Network:
         """Returns the network with that `Projection.feedback` where differences meet a weight."""
-        changed = tuple(
-            replace(p, feedback=feedback) if self._sends_back(p) else p for p in self.projections
-        )
-        return replace(self, projections=changed)
 
-    def _sends_back(self, projection: Projection) -> bool:
-        weighted = projection.operator.weight_shape is not None
-        return weighted and self[projection.pre].role != "input"
+        def changed(projection: Projection) -> Projection:
+            meets = projection.operator.weight_shape is not None
+            meets &= self[projection.pre].role != "input"
+            return replace(projection, feedback=feedback) if meets else projection
+
+        return replace(self, projections=tuple(map(changed, self.projections)))
 
     # ---- views ---------------------------------------------------------------------------------
 
@@ -111,11 +99,7 @@ class Network:
         return nx.freeze(graph)
 
     def __getitem__(self, name: str) -> Population:
-        """Returns the population of that name.
-
-        Raises:
-            NetworkError: with a suggestion, where there is none.
-        """
+        """Returns the population of that name. Raises NetworkError where there is none."""
         found = {population.name: population for population in self.populations}
         if name not in found:
             raise NetworkError(unknown("population", name, list(found)))
@@ -123,10 +107,7 @@ class Network:
 
     def projection(self, name: str) -> Projection:
         """Returns the projection of that name or, where that is one, of the alias ``pre->post``.
-
-        Raises:
-            NetworkError: with a suggestion, where there is none.
-        """
+        Raises NetworkError where there is none."""
         names = [p.name for p in self.projections]
         found = [p for p in self.projections if p.name == name]
         found = found or [p for p in self.projections if f"{p.pre}->{p.post}" == name]
@@ -189,18 +170,16 @@ class Network:
         return sum(p.size for p in self.dyadic)
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        """Returns the shape of every parameter by its key, weights before their population's bias.
-
-        Those of `Projection.feedback` are parameters or constants.
-        """
+        """Returns the shape of every parameter and constant by its key, weights before their
+        population's bias."""
         shapes: dict[str, Shape] = {}
         for population in self.populations:
             for projection in self.incoming(population.name):
                 weight = projection.operator.weight_shape
                 if weight is not None:
                     shapes[f"{projection.name}.weight"] = weight
-                    if projection.feedback.separate:
-                        shapes[f"{projection.name}.feedback"] = weight
+                if weight is not None and projection.feedback.separate:
+                    shapes[f"{projection.name}.feedback"] = weight
             if population.bias:
                 shapes[f"{population.name}.bias"] = population.bias_shape
         return shapes
