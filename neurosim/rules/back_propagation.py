@@ -24,10 +24,6 @@ class BackPropagation(Rule):
 
     separate_feedback: ClassVar[bool] = True
 
-    @property
-    def gradient_scale(self) -> float:
-        return -1.0
-
     def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
         """−∇ℓ(a)."""
         assert nudge.target is not None

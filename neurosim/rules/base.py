@@ -136,10 +136,10 @@ class Rule(Kind, ABC, family="rule"):
         del network
 
     @property
-    @abstractmethod
     def gradient_scale(self) -> float:
         """What the sum over the batch of δ s̄ᵀ is multiplied by, before the division by B (and, in
         a rule with phases, by the share of each)."""
+        return -1.0
 
     @property
     def needs_prediction(self) -> bool:

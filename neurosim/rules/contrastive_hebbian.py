@@ -35,10 +35,6 @@ class ContrastiveHebbian(EnergyRule):
         return self.discount
 
     @property
-    def gradient_scale(self) -> float:
-        return -1.0
-
-    @property
     def nudges_at_potential(self) -> bool:
         return False
 

@@ -15,6 +15,7 @@ from neurosim.schedules.units import Unit, UnitKind
 from neurosim.tensors import Ints
 
 Phase = Literal["random", "aligned"]
+Duration = Annotated[Positive, Field(description="simulated time of an inference")]
 Floats = npt.NDArray[np.float64]
 HARDLY_EVER = 1e-3  # expected wakes of a whole population below which it counts as never
 
@@ -51,7 +52,7 @@ class Poisson(Schedule):
     rate: Annotated[
         Positive | Mapping[str, Positive], Field(description="wakes per unit of simulated time")
     ] = 1.0
-    duration: Annotated[Positive, Field(description="simulated time of an inference")] = 16.0
+    duration: Duration = 16.0
     tick: Tick = 1.0
 
     def start(self, at: Start) -> Clock:
@@ -66,13 +67,10 @@ class Poisson(Schedule):
         per_tick = np.array([rates.get(name, 0.0) for name in layout.names]) * self.tick
         for name, expected in zip(layout.names, length * layout.counts * per_tick, strict=True):
             if expected < HARDLY_EVER:
-                why = "rate does not name it"
-                if name in rates:
-                    within = f"within duration {self.duration:g}"
-                    why = f"{expected:.1e} wakes of it are expected {within}"
-                raise ConfigurationError(
-                    f"the schedule never wakes the population {name!r}: {why}", "rate"
-                )
+                why = f"{expected:.1e} wakes of it are expected within duration {self.duration:g}"
+                why = why if name in rates else "rate does not name it"
+                said = f"the schedule never wakes the population {name!r}: {why}"
+                raise ConfigurationError(said, "rate")
         return PoissonClock(at, (1.0 / per_tick)[layout.population_of], at.tick + length)
 
 
@@ -127,7 +125,7 @@ class Periodic(Schedule):
     spread: BelowOne = 0.0
     jitter: NotNegative = 0.0
     phase: Phase = "random"
-    duration: Annotated[Positive, Field(description="simulated time of an inference")] = 16.0
+    duration: Duration = 16.0
     tick: Tick = 1.0
 
     def __post_init__(self) -> None:
