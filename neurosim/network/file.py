@@ -86,13 +86,10 @@ class _Chain(Section):
     """Populations in order; each layer's projection has the layer's name."""
 
     input: Size | ShapeList = Field(description="shape of the input, [N] or [C, H, W]")
-    initialization: Initialization = "glorot_uniform"
 
 
 class _Graph(Section):
     """Any directed graph of populations."""
-
-    initialization: Initialization = "glorot_uniform"
 
 
 def file_models() -> tuple[type[Section], type[Section]]:
@@ -106,7 +103,10 @@ def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any
     activation: Any = written(Activation) | None
     feedback: Any = written(Feedback)
     apart = {"feedback": (feedback | None, Field(None, description=_FEEDBACK))}
-    whole = {"feedback": (feedback, Field("symmetric", description=f"{_FEEDBACK}; of all"))}
+    whole = {
+        "initialization": (Initialization, "glorot_uniform"),
+        "feedback": (feedback, Field("symmetric", description=f"{_FEEDBACK}; of all")),
+    }
     own: dict[str, Any] = {"activation": (activation, None)}
     short = {
         "dense": (Size | None, Field(None, description="number of dyads")),
@@ -217,15 +217,16 @@ def _feedback(own: Any, whole: Any, pre: Population, operator: Operator) -> Feed
 
 def _layer_operator(pre: Shape, layer: Any) -> Operator:
     """The operator of a layer, whose target has the shape that the operator makes."""
-    asked = getattr(layer, "shape", None) and _shape(layer.shape)
+    makes: type[Operator] = Pool2d
+    post, asked = pre, None
     if isinstance(layer, _NamedLayer):
-        made: Operator = build(layer, Operator.family[layer.op], pre=pre, post=asked or pre)  # type: ignore[attr-defined]
+        makes = Operator.family[layer.op]  # type: ignore[attr-defined]
+        asked = None if layer.shape is None else _shape(layer.shape)
     elif layer.dense is not None:
-        made = Dense(pre, (layer.dense,))
+        makes, post = Dense, (layer.dense,)
     elif layer.conv is not None:
-        made = build(layer, Conv2d, pre=pre, post=(layer.conv, 1, 1))
-    else:
-        made = build(layer, Pool2d, pre=pre, post=pre)
+        makes, post = Conv2d, (layer.conv, 1, 1)
+    made: Operator = build(layer, makes, pre=pre, post=asked or post)
     shape = made.output_shape
     if asked and shape != asked:
         raise NetworkError(f"{made.kind} makes {list(shape)}, which does not fit {list(asked)}")
@@ -240,7 +241,7 @@ def _from_graph(graph: Any) -> Parts:
             populations[name] = Population(
                 name, _shape(spec.shape), activation, spec.role, bool(spec.bias)
             )
-    projections: list[Projection] = []
+    projections: dict[str, Projection] = {}
     for index, edge in enumerate(graph.projections):
         for key, name in (("from", edge.pre), ("to", edge.post)):
             with inside("projections", index, key):
@@ -251,22 +252,19 @@ def _from_graph(graph: Any) -> Parts:
             name = edge.name or f"{edge.pre}->{edge.post}"
             ends = f"{name!r} from {pre.name!r} {list(pre.shape)} to {post.name!r}"
             with _projection(f"{ends} {list(post.shape)}"):
-                operator = _edge_operator(pre.shape, post.shape, edge)
+                makes = Operator.family[edge.op]
+                operator: Operator = build(edge, makes, pre=pre.shape, post=post.shape)
+                if (made := operator.output_shape) != post.shape:
+                    raise NetworkError(f"{edge.op} makes {list(made)}, which does not fit")
             feedback = _feedback(edge, graph, pre, operator)
-            projections.append(Projection(name, edge.pre, edge.post, operator, feedback))
-            if [p.name for p in projections].count(name) > 1:
+            if name in projections:
                 raise NetworkError(
                     f"two projections are named {name!r}; give parallel projections a 'name'"
                 )
-    weighted = {p.post for p in projections if p.operator.weight_shape is not None}
+            projections[name] = Projection(name, edge.pre, edge.post, operator, feedback)
+    weighted = {p.post for p in projections.values() if p.operator.weight_shape is not None}
     for name, spec in graph.populations.items():
         if spec.bias is None and spec.role != "input":
             populations[name] = replace(populations[name], bias=name in weighted)
-    return tuple(populations.values()), tuple(projections), graph.initialization
-
-
-def _edge_operator(pre: Shape, post: Shape, edge: Any) -> Operator:
-    made: Operator = build(edge, Operator.family[edge.op], pre=pre, post=post)
-    if made.output_shape != post:
-        raise NetworkError(f"{edge.op} makes {list(made.output_shape)}, which does not fit")
-    return made
+    parts = tuple(populations.values()), tuple(projections.values())
+    return *parts, graph.initialization
