@@ -18,7 +18,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.rules import Rule
-from neurosim.rules.holomorphic_ep import roots_of_unity
+from neurosim.rules.equilibrium_propagation import roots_of_unity
 
 Parameters = dict[str, Tensor]
 # A finite difference tells nothing of a phase that has not settled: every one is run to its end.

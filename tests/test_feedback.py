@@ -60,7 +60,7 @@ def angle(one: Tensor, other: Tensor) -> float:
 def test_the_network_says_which_for_all_or_one() -> None:
     layers = [*CHAIN["layers"][:2], CHAIN["layers"][2] | {"feedback": "random"}]
     model = build(CHAIN | {"layers": layers, "feedback": "kolen_pollack"})
-    kinds = {p.name: p.feedback for p in model.network.projections}
+    kinds = {p.name: p.feedback.kind for p in model.network.projections}
     assert kinds == {"h1": "symmetric", "h2": "kolen_pollack", "out": "random"}
     weights = {"h1.weight", "h2.weight", "out.weight", "h1.bias", "h2.bias", "out.bias"}
     assert set(model.state_dict()) == weights | {"h2.feedback", "out.feedback"}
@@ -493,7 +493,11 @@ def test_a_run_says_how_the_angle_fell(tmp_path: Path) -> None:
 
 def test_the_scenario_says_which_for_all(tmp_path: Path) -> None:
     scenario = Scenario.load(ROOT / "scenarios/parallel.yaml", ["feedback=random"])
-    assert [p.feedback for p in scenario.network.projections] == ["symmetric", "random", "random"]
+    assert [p.feedback.kind for p in scenario.network.projections] == [
+        "symmetric",
+        "random",
+        "random",
+    ]
     path = tmp_path / "resolved.yaml"
     path.write_text(scenario.resolved())
     assert Scenario.load(path).network == scenario.network

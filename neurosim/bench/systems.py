@@ -11,7 +11,7 @@ from torch import Tensor
 from neurosim.bench.steps import step_over_bp
 from neurosim.bench.timing import Result, Sizes
 from neurosim.bench.work import convnet, mlp, random_batch
-from neurosim.network import Feedback, Model
+from neurosim.network import LocalJacobian, Model
 from neurosim.rules import (
     LPOM,
     BackPropagation,
@@ -20,7 +20,6 @@ from neurosim.rules import (
     DualPropagation,
     EquilibriumPropagation,
     HolomorphicEP,
-    LocalJacobian,
     Rule,
 )
 from neurosim.schedules import Parallel, Schedule, Sweep
@@ -41,7 +40,7 @@ class System:
     schedule: Schedule
     loss: str = "cross_entropy"
     init: Init = "feedforward"
-    feedback: Feedback = "symmetric"
+    feedback: str = "symmetric"
 
     def simulation(self, model: Model) -> Simulation:
         return Simulation(

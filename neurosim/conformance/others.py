@@ -12,7 +12,8 @@ import torch
 from neurosim.conformance.checks import Named, require, same
 from neurosim.conformance.simulations import RESUMED
 from neurosim.data import Dataset, DataSource
-from neurosim.learning import LearningRate, OptimizerChoice, load_state, save_state
+from neurosim.learning import load_state, save_state
+from neurosim.maths import LearningRate, OptimizerChoice
 
 
 def of_data(source: DataSource) -> Named:

@@ -1,20 +1,30 @@
-"""Checks of schedules and rules: of clocks by hand, and of whole simulations."""
+"""Checks of what runs: schedules (clocks by hand, and whole simulations), rules, plasticity."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from neurosim.base import stream
 from neurosim.conformance import simulations
 from neurosim.conformance.checks import Named, require, same
 from neurosim.conformance.simulations import RESUMED, TWICE, Build
 from neurosim.conformance.worlds import CONVOLUTIONAL, FLAT, networks_for, simulated
-from neurosim.network import Network
-from neurosim.rules import Rule
+from neurosim.dynamics import Plasticity
+from neurosim.network import Feedback, Network
+from neurosim.rules import (
+    DifferenceTargetPropagation,
+    DualPropagation,
+    EquilibriumPropagation,
+    Rule,
+)
 from neurosim.schedules import Clock, Layout, Lazy, Parallel, Poisson, Schedule, Start, Unit
+from neurosim.simulation import Prediction
 
+_TICKING = Poisson(unit=Unit("block", 4), rate=0.7, duration=8.0)
 _WAKES = "`next` and what `reschedule` returns must be ticks that are still to come, as int64"
 
 
@@ -42,7 +52,7 @@ def of_rule(rule: Rule) -> Named:
         ticking, listening = (
             simulated(network, schedule, rule, learn_every, init=init)
             for schedule, init in (
-                (Poisson(unit=Unit("block", 4), rate=0.7, duration=8.0), "zero"),
+                (_TICKING, "zero"),
                 (Lazy(unit="channel", duration=10.0), "carry"),
             )
         )
@@ -56,6 +66,49 @@ def of_rule(rule: Rule) -> Named:
     if rule.phases:
         together = simulated(networks[0], Parallel(4), rule, init="feedforward")
         yield "its phases, resumed at every tick", partial(simulations.every_tick, together)
+
+
+def of_feedback(feedback: Feedback) -> Named:
+    """Yields the checks of feedback weights, in a rule that takes them."""
+    rules = (DualPropagation(), DifferenceTargetPropagation())
+    rule = next(rule for rule in rules if rule.takes(feedback))
+    yield from _learning(simulated(FLAT.with_feedback(feedback), _TICKING, rule, learn_every=3))
+
+
+def of_plasticity(plasticity: Plasticity) -> Named:
+    """Yields the checks of a plasticity, within an inference and at the ends of phases."""
+    yield from _learning(simulated(FLAT, _TICKING, learn_every=3, plasticity=plasticity))
+    own = replace(plasticity, every=None)
+    phases = simulated(FLAT, Parallel(4), EquilibriumPropagation(), plasticity=own)
+    yield "finite gradients, of phases", partial(_learns, phases)
+
+
+def _learning(build: Build) -> Named:
+    yield "the same bits twice", partial(simulations.twice, build)
+    yield "finite gradients", partial(_learns, build)
+    yield "resumed at every tick", partial(simulations.every_tick, build)
+
+
+def of_prediction(prediction: Prediction) -> Named:
+    """Yields the checks of a prediction."""
+    for network in (FLAT, CONVOLUTIONAL):
+        shape = "×".join(map(str, network.input.shape))
+        build = simulated(network, Parallel(4), init="feedforward")
+        yield f"an answer, and the same twice ({shape})", partial(_answers, prediction, build)
+
+
+def _answers(prediction: Prediction, build: Build) -> None:
+    def answer() -> Tensor | None:
+        setup = build()
+        weights = {k: v.clone() for k, v in setup.simulation.model.state_dict().items()}
+        *_, found = prediction.predict(setup.simulation, setup.data[0][0])
+        same(dict(setup.simulation.model.state_dict()), weights, "it moves weights", "Only read")
+        return found
+
+    found, expected = answer(), build().data[0][1]
+    fits = found is not None and found.shape == expected.shape and bool(found.isfinite().all())
+    require(fits, "the last is no finite array (B, *output)", "Yield the prediction last")
+    same(answer(), found, "another simulation answers otherwise", TWICE)
 
 
 def _wakes_all(build: Build, network: Network) -> None:
@@ -135,4 +188,10 @@ def clock_goes_on(schedule: Schedule, network: Network, tick: int = 0) -> None:
         same(before + run(restored, tick + steps), expected, what, RESUMED)
 
 
-FAMILIES: Mapping[str, Callable[[Any], Named]] = {"schedule": of_schedule, "rule": of_rule}
+FAMILIES: Mapping[str, Callable[[Any], Named]] = {
+    "schedule": of_schedule,
+    "rule": of_rule,
+    "feedback": of_feedback,
+    "plasticity": of_plasticity,
+    "prediction": of_prediction,
+}

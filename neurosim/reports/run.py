@@ -58,7 +58,7 @@ def shared_context(run: Run, network: Network | None) -> dict[str, Any]:
     known = status in ("finished", "interrupted", "failed")
     single = {key: value for key, value in run.summary.items() if not isinstance(value, list)}
     projections = [
-        (q.name, q.pre, q.post, type(q.operator).__name__, *weights_of(q), q.feedback)
+        (q.name, q.pre, q.post, type(q.operator).__name__, *weights_of(q), q.feedback.kind)
         for q in (network.projections if network else ())
     ]
     header = ("projection", "from", "to", "operator", "weight shape", "weights", "feedback")
