@@ -62,6 +62,11 @@ class Quantity:
     derive: Callable[[Summary], object] | None = None
 
     @property
+    def heading(self) -> str:
+        """The title as a heading."""
+        return self.title[0].upper() + self.title[1:]
+
+    @property
     def label(self) -> str:
         """The title with the unit, as axes and columns are named."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
