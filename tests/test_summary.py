@@ -49,7 +49,7 @@ def test_csv_curve_and_means_of_a_sweep(results: Results) -> None:
     lines = list(csv.DictReader(io.StringIO(results.csv())))
     assert [float(line["energy"]) for line in lines] == [0.0, 3e-9]
     report = report_of_sweep(results)
-    (figure,) = report.figures["drawn"]
+    (figure,) = report.figures
     assert figure.title == "Energy"
     assert "energy (nJ)" in figure.content.svg  # type: ignore[union-attr]
     assert ">energy (nJ)</th>" in report.html()

@@ -1,18 +1,77 @@
-"""Chooses the report that a folder gets: of a run, a study or a sweep."""
+"""Makes the report of a run, a training or a convergence study; `sweep` makes that of a sweep."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from neurosim.records import Results, Run
-from neurosim.reports.page import Report
-from neurosim.reports.run import report_of_run
-from neurosim.reports.study import report_of_study
+from markupsafe import Markup
+
+from neurosim.base import number
+from neurosim.records import Entry, Results, Run, group, moment_text, names_in, shown_in, told
+from neurosim.reports.drawing import draw_network, weights_of
+from neurosim.reports.page import Block, Figure, Listing, Report, Section, folded, listed
+from neurosim.reports.plots import charts, wake_chart
 from neurosim.reports.sweep import report_of_sweep
 
 if TYPE_CHECKING:  # a report needs no torch
     from neurosim.network import Network
+
+MAX_SCENARIO = 200_000  # characters shown
+MAX_EPOCHS = 60  # rows shown
+
+_KINDS = ("mean", "difference")
+_EPOCH = "epoch train_loss test_loss test_accuracy validation_accuracy seconds ticks wakes messages"
+_RESIDUAL = "‖s − T(s)‖ / ‖s‖, where T is one parallel wake of all dyads."
+_DISTANCE = "‖s − s*‖ / ‖s*‖, where s* is the exact fixed point."
+_FLIGHT = "Sent and not yet arrived, all samples of the batch; lost ones do not count."
+_COUNTS = {
+    "Messages": {"mean_messages": "mean", "difference_messages": "difference"},
+    "Synaptic operations": {"synaptic_operations": ""},
+}
+_STALENESS = {
+    "lag": (
+        "lag (time units)",
+        "By how much time what is seen was sent before what was sent last; mean over senders.",
+    ),
+    "error": (
+        "error (relative)",
+        "‖what is seen − present state of the senders‖ / ‖present state‖.",
+    ),
+}
+_OBJECTIVES = {"objective": "Contrastive objective", "objective_alpha": "Objective L_α"}
+_ARRIVALS = {
+    "time_to_reach": "reached",
+    "mean_time_to_tolerance": "mean",
+    "difference_time_to_tolerance": "difference",
+    "time_to_tolerance": "both",
+    "wakes_to_tolerance": "wakes till then",
+    "messages_to_tolerance": "messages till then",
+}
+# Titles of the references of the gradient, and why one may lack.
+_REFERENCES = {
+    "gradient": (
+        "back-propagation",
+        "a network with a cycle has no gradient by back-propagation to compare with",
+    ),
+    "fixed_point": (
+        "the fixed point's gradient",
+        "there is no gradient of a fixed point to compare with",
+    ),
+}
+_ANGLES = {
+    "gradient_angle": "angle to back-propagation (°)",
+    "gradient_norm_ratio": "ratio of norms",
+    "fixed_point_angle": "angle to the fixed point's (°)",
+    "fixed_point_norm_ratio": "ratio of norms",
+}
+_DRAWING = Markup(
+    '<figure><div class="scroll drawing" tabindex="0" role="region" '
+    'aria-label="Drawing of the network">{}</div></figure>'
+)
+_NOTHING = "every recorded value is zero or not finite"
 
 
 def report_of(folder: Path, network: Network | None = None) -> Report:
@@ -32,8 +91,18 @@ def report_of(folder: Path, network: Network | None = None) -> Report:
     if (folder / "sweep.json").is_file():
         return report_of_sweep(Results.load(folder))
     run = Run.read(folder)
-    study = run.summary.get("kind") == "convergence" or run.convergence
-    return (report_of_study if study else report_of_run)(run, network)
+    status, error = run.summary.get("status"), run.summary.get("error")
+    if run.summary.get("kind") == "convergence" or run.convergence:
+        sections = [*_study(run), _network(network)]
+    else:
+        sections = [*_training(run), _network(network), _inference(run, network)]
+    sections += [
+        Section("Scenario", [("details", ("scenario.yaml", _scenario(run.scenario)))]),
+        Section("Environment", [("table", listed("Machine and software", run.environment))]),
+    ]
+    css = status if status in ("finished", "interrupted", "failed") else "interrupted"
+    head = run.name, "run", str(status or "not finished"), str(css)
+    return Report(*head, sections, str(error) if error else "", run.notes)
 
 
 def write_report(folder: Path, network: Network | None = None) -> Path:
@@ -42,3 +111,264 @@ def write_report(folder: Path, network: Network | None = None) -> Path:
     The same files give the same bytes. Raises DataError like `report_of`.
     """
     return report_of(folder, network).write(Path(folder))
+
+
+def _numbers(run: Run) -> Block:
+    but = ("name", "status", "error", "reason", "populations")
+    single = {k: v for k, v in run.summary.items() if k not in but and not isinstance(v, list)}
+    return folded("All numbers", listed("Summary of the run", single))
+
+
+def _network(network: Network | None) -> Section:
+    if network is None:
+        return Section("Network", [("absent", ("Drawing", "the network was not given"))])
+    rows = [
+        (q.name, q.pre, q.post, type(q.operator).__name__, *weights_of(q), q.feedback)
+        for q in network.projections
+    ]
+    header = ("projection", "from", "to", "operator", "weight shape", "weights", "feedback")
+    table = Listing("Projections", header, rows)
+    blocks: list[Block] = [("html", _DRAWING.format(draw_network(network)))]
+    return Section("Network", [*blocks, folded("All projections", table)])
+
+
+def _scenario(text: str) -> list[Block]:
+    long = Markup("<p>The first {:,} of {:,} characters.</p>").format(MAX_SCENARIO, len(text))
+    # The parser of HTML drops one line break at the start of a pre; the added one is for it.
+    shown = Markup("<pre>\n{}</pre>").format(text[:MAX_SCENARIO])
+    return [("html", long + shown if len(text) > MAX_SCENARIO else shown)] if text else []
+
+
+def _by_name(caption: str, entry: Entry, kind: str, keys: Mapping[str, str]) -> Listing:
+    """Lists values by population or parameter, and those of all together."""
+    groups = group(entry, kind)
+    rows = [(name, *(group(groups, name).get(key) for key in keys)) for name in groups]
+    rows.append((f"all {kind}", *(entry.get(key) for key in keys)))
+    return Listing(caption, (kind.removesuffix("s"), *keys.values()), rows if groups else [])
+
+
+# ---- a training --------------------------------------------------------------------------------
+
+
+def _training(run: Run) -> list[Section]:
+    tiles = told(run.summary, "run")
+    none = ("Numbers", "there is no summary that holds any")
+    epochs = list(run.epochs.values())
+    loss = charts.loss_chart(list(run.steps.values()), epochs)
+    series = charts.labelled({f"{name}_accuracy": name for name in ("test", "validation")})
+    accuracy = charts.chart("accuracy", epochs, series, "accuracy (%)", "epoch", factor=100.0)
+    figures = [
+        Figure("Loss", loss, "no step and no epoch was recorded"),
+        Figure("Accuracy", accuracy, "no epoch with an accuracy was recorded"),
+    ]
+    table = _epochs(epochs)
+    return [
+        Section("Result", [("tiles", tiles) if tiles else ("absent", none), _numbers(run)]),
+        Section("Learning", [("figures", figures), folded(table.caption, table)]),
+    ]
+
+
+def _epochs(epochs: Sequence[Entry]) -> Listing:
+    keys = [key for key in _EPOCH.split() if any(number(e.get(key)) is not None for e in epochs)]
+    stride = ceil(len(epochs) / MAX_EPOCHS) or 1
+    rows = [[entry.get(key) for key in keys] for entry in epochs[::-1][::stride][::-1]]
+    caption = "All epochs" if stride == 1 else f"Epochs (one in {stride})"
+    return Listing(caption, [key.replace("_", " ") for key in keys], rows if keys else [])
+
+
+def _inference(run: Run, network: Network | None) -> Section:
+    if not run.traces:
+        return Section("Inference", [("absent", ("Figures", "no probe recorded an inference"))])
+    phases = [(str(entry.get("phase")), entry["time"]) for entry in run.last("phase")]
+    told = ", ".join(f"{name} from {time:g}" for name, time in phases)
+    text = Markup("<p>Phases: {} time units on; dotted lines where one follows another.</p>")
+    figures = _probed(run, network, [time for _, time in phases[1:]])
+    blocks: list[Block] = [("html", text.format(told))] if phases else []
+    title = "Gradients at the end of the inference"
+    blocks += [("figures", figures), folded(title, _last_angles(run))]
+    return Section("Inference", blocks)
+
+
+def _probed(run: Run, network: Network | None, begins: Sequence[float]) -> list[Figure]:
+    order: dict[str, list[str]] = {"populations": [], "projections": [], "parameters": []}
+    if network:
+        order["populations"] = [p.name for p in network.dyadic]
+        order["projections"] = [q.name for q in network.projections]
+        order["parameters"] = list(network.parameter_shapes())
+
+    def named(probe: str, key: str, kind: str, total: str = "") -> charts.Series:
+        names = names_in(run.all(probe), key, order[kind])
+        return charts.by_name(names, (key, None), f"total_{key}", total or f"all {kind}")
+
+    def figure(
+        title: str, probe: str, key: str, series: charts.Series, label: str, **more: Any
+    ) -> Figure:
+        chart = charts.trace_chart(key, run.of(probe), series, label, **more)
+        return Figure(title, chart, _NOTHING if run.of(probe) else _none(probe))
+
+    found, log = [], {"note": _RESIDUAL, "scale": "log", "begins": begins}
+    for kind in _KINDS:
+        series, title = named("residual", kind, "populations"), f"Residual of the {kind}"
+        label = f"residual of the {kind} (relative)"
+        found.append(figure(title, "residual", f"residual-{kind}", series, label, **log))
+    series, (truth, short) = named("gradient_angle", "angle", "parameters"), _truth(run)
+    title, label, more = f"Angle to {truth}", f"angle to {short} (°)", {"scale": "degrees"}
+    found.append(figure(title, "gradient_angle", "angle", series, label, owners=True, **more))
+    if turned := run.of("feedback_angle"):
+        # As it was at the end of each inference that was recorded.
+        ends = [{**entries[-1], "epoch": epoch} for (epoch, _), entries in sorted(turned.items())]
+        series = named("feedback_angle", "angle", "projections")
+        label = "angle to forward weights (°)"
+        chart = charts.chart("feedback", ends, series, label, "epoch", scale="degrees")
+        found.append(Figure("Feedback weights", chart, "no value was finite"))
+    for title, labels in _COUNTS.items():
+        key, label = title.lower().replace(" ", "-"), f"{title.lower()} (count since start)"
+        found.append(figure(title, "messages", key, charts.labelled(labels), label, begins=begins))
+    # Messages on their way and how old what is seen is, where a probe has looked.
+    for kind in _KINDS if run.of("in_flight") else ():
+        series, title = named("in_flight", kind, "projections"), f"{kind} messages in flight"
+        key, label = f"flight-{kind}", f"{title} (count)"
+        found.append(figure(title.capitalize(), "in_flight", key, series, label, note=_FLIGHT))
+    for measure, (label, note) in _STALENESS.items() if run.of("staleness") else ():
+        for kind in _KINDS:
+            series = named("staleness", f"{kind}_{measure}", "populations")[1:]
+            title, key = f"Staleness of {kind}s: {measure}", f"stale-{kind}-{measure}"
+            found.append(figure(title, "staleness", key, series, f"{kind}: {label}", note=note))
+    sizes = {p.name: p.size for p in network.dyadic} if network else None
+    wakes = Figure("Wakes", wake_chart(run.of("wakes"), sizes, begins), _none("wakes"))
+    return [*found, wakes, _reach(run, order["populations"])]
+
+
+def _none(probe: str) -> str:
+    return f"the probe {probe} recorded nothing"
+
+
+def _truth(run: Run) -> tuple[str, str]:
+    """Names the gradient that the probe ``gradient_angle`` compared with, for titles and labels."""
+    if any(entry.get("reference") == "settled" for entry in run.all("gradient_angle")):
+        return "the gradient of the settled network", "the true gradient"
+    return "back-propagation", "back-propagation"
+
+
+def _last_angles(run: Run) -> Listing:
+    if not run.of("gradient_angle"):
+        return Listing("", (), [])
+    last = run.last("gradient_angle")[-1]
+    angles, ratios = (group(last, key) for key in ("angle", "norm_ratio"))
+    rows = [(name, angle, ratios.get(name)) for name, angle in angles.items()]
+    rows.append(("all parameters", last.get("total_angle"), last.get("total_norm_ratio")))
+    moment = moment_text(max(run.of("gradient_angle")))
+    caption = f"Local gradient against {_truth(run)[0]}, end of {moment}"
+    return Listing(caption, ("parameter", "angle (°)", "ratio of norms"), rows)
+
+
+def _reach(run: Run, order: Sequence[str]) -> Figure:
+    rows: dict[str, object] = dict.fromkeys(names_in(run.all("reach"), "reached", order), "never")
+    for entry in run.last("reach"):
+        for name, there in group(entry, "reached").items():
+            if there is True and rows[name] == "never":
+                rows[name] = entry["time"]
+    if not rows:
+        return Figure("Reach", None, "no names" if run.of("reach") else _none("reach"))
+    caption = f"First difference at each population, {moment_text(max(run.of('reach')))}"
+    header = ("population", "simulated time (time units)")
+    return Figure("Reach", Listing(caption, header, list(rows.items())))
+
+
+# ---- a convergence study -----------------------------------------------------------------------
+
+
+def _study(run: Run) -> list[Section]:
+    summary = run.summary
+    verdict, problem = summary.get("verdict"), summary.get("reference_problem")
+    blocks: list[Block] = [("absent", ("Verdict", "the record does not go to the end"))]
+    if verdict is not None:
+        reason = str(summary.get("reason")).rstrip(".")
+        text = Markup("<p><strong>{}</strong>: {}.</p>")
+        blocks = [("html", text.format(str(verdict).replace("_", " "), reason))]
+    tiles = []
+    for one in shown_in("study"):
+        nothing = "never" if one.absent == "never" and verdict is not None else "–"
+        tiles.append((one.title, nothing if (v := one.of(summary)) is None else one.text(v)))
+    blocks.append(("tiles", tiles))
+    if (sweeps := number(summary.get("reference_sweeps"))) is not None:
+        residual, order = number(summary.get("reference_residual")), summary.get("reference_order")
+        text = Markup(
+            '<p class="note">The fixed point, in float64 over ideal channels, has a residual of '
+            "{:.1e} after {:,.0f} sweeps ({}).</p>"
+        )
+        blocks.append(("html", text.format(residual or 0.0, sweeps, order)))
+        if problem:
+            blocks[-1] = "absent", ("Distances", f"no fixed point was found ({problem})")
+    tolerance = number(summary.get("tolerance"))
+    within = "the tolerance" if tolerance is None else f"{tolerance:g}"
+    caption = (
+        "When the first difference arrives, and from when on the distance to the fixed point stays "
+        f"within {within}, in simulated time (time units); – for never. The distance of all "
+        "populations is that of the whole state"
+    )
+    blocks += [("table", _by_name(caption, summary, "populations", _ARRIVALS)), _numbers(run)]
+    last: Entry = run.convergence[-1] if run.convergence else {}
+    angles = _by_name("Local gradient at the end", last, "parameters", _ANGLES)
+    title = "Gradients at the end of the inference"
+    gradients: list[Block] = [("figures", _gradients(run.convergence))]
+    return [
+        Section("Result", blocks),
+        Section("Convergence", [("figures", _convergence(run.convergence, problem is not None))]),
+        Section("Gradients", [*gradients, folded(title, angles)]),
+    ]
+
+
+def _convergence(entries: Sequence[Entry], unsettled: bool) -> list[Figure]:
+    if not entries:
+        return []
+    found = []
+    none = {"residual": _NOTHING, "distance": _NOTHING}
+    if unsettled:
+        none["distance"] = "no fixed point was found"
+    names = names_in(entries, "populations")
+    for what, note in (("residual", _RESIDUAL), ("distance", _DISTANCE)):
+        for kind in _KINDS:
+            key, title = f"{what}_{kind}", f"{what} of the {kind}"
+            series = charts.by_name(names, ("populations", None, key), key, "all populations")
+            more: Any = {"note": note, "scale": "log"}
+            chart = charts.chart(key, entries, series, f"{title} (relative)", **more)
+            found.append(Figure(title.capitalize(), chart, none[what]))
+    for x in ("wakes", "messages"):
+        for what, why in none.items():
+            series = charts.labelled({f"{what}_{kind}": kind for kind in _KINDS})
+            label = f"{what} (relative)"
+            chart = charts.chart(f"{what}-{x}", entries, series, label, x, scale="log")
+            found.append(Figure(f"{what.capitalize()} against {x}", chart, why))
+    for key, title in _OBJECTIVES.items():
+        series, label = charts.labelled({key: ""}), "objective (mean per sample)"
+        chart = charts.chart(key, entries, series, label)
+        found.append(Figure(title, chart, "it is not defined for this rule"))
+    return found
+
+
+def _gradients(entries: Sequence[Entry]) -> list[Figure]:
+    if not entries:
+        return []
+    found = []
+    names = names_in(entries, "parameters")
+    for kind, (truth, why) in _REFERENCES.items():
+        angle = "degrees" if kind == "gradient" else "log"
+        for key, title, label, scale in (
+            (f"{kind}_angle", f"Angle to {truth}", f"angle to {truth} (°)", angle),
+            (
+                f"{kind}_norm_ratio",
+                f"Norm against {truth}",
+                "ratio of norms (local / reference)",
+                "linear",
+            ),
+        ):
+            series = charts.by_name(names, ("parameters", None, key), key, "all parameters")
+            chart = charts.chart(key, entries, series, label, scale=scale)
+            found.append(Figure(title, chart, why))
+    angles = {"gradient_angle": "to back-propagation", "fixed_point_angle": "to the fixed point"}
+    for x in ("wakes", "messages"):
+        series, label = charts.labelled(angles), "angle of the gradient (°)"
+        chart = charts.chart(f"angles-{x}", entries, series, label, x, scale="log")
+        found.append(Figure(f"Angles against {x}", chart, "there are none"))
+    return found

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from neurosim.base import plus_minus
 from neurosim.records import Quantity, Results, Row, Seeds, shown_in
-from neurosim.reports.page import Figure, Listing, Report
+from neurosim.reports.page import Block, Figure, Listing, Report, Section
 from neurosim.reports.plots import heat_map, seed_chart
 
 MAX_MAPS = 12  # per quantity, where more than two axes are swept
@@ -47,7 +47,8 @@ def report_of_sweep(results: Results) -> Report:
     keys, total = results.keys, len(results.rows)
     maps = [one for one in shown_in("map") if one.key in keys]
     means = [*maps, *(one for one in shown_in("mean") if one.key in keys)]
-    counts = {"runs": total, "combinations": len(results.groups())}
+    groups = results.groups()
+    counts = {"runs": total, "combinations": len(groups)}
     counts |= {status: results.count(status) for status in ("finished", "failed")}
     failed, left = counts["failed"], total - counts["finished"] - counts["failed"]
     counts |= {"not run to the end": left} if left else {}
@@ -55,19 +56,22 @@ def report_of_sweep(results: Results) -> Report:
         (axis_label(key), len(values), ", ".join(texts))
         for (key, values), texts in zip(results.axes, results.texts(), strict=True)
     ]
-    context = {
-        "css": "interrupted" if left else "failed" if failed else "finished",
-        "status": "not finished" if left else f"{failed} failed" if failed else "finished",
-        "total": total,
-        "counts": [(title, f"{count:,}") for title, count in counts.items()],
-        "axes": Listing("What was varied", ("key", "values", "which"), axes),
-        "means": _means(results, means),
-        "combinations": counts["combinations"],
-        "failures": _failures(results),
-        "runs": _runs(results, means),
-        "asked": _asked(results),
-    }
-    return Report("sweep.html", results.name, {"drawn": _figures(results, maps)}, context)
+    tiles = [(title, f"{count:,}") for title, count in counts.items()]
+    varied = Listing("What was varied", ("key", "values", "which"), axes)
+    sections = [Section("Result", [("tiles", tiles), ("table", varied)])]
+    if axes:
+        figures = _figures(results, maps)
+        none = "absent", ("Figures", "no run has a quantity to draw")
+        drawn = ("figures", figures) if figures else none
+        sections.append(Section("Curves" if len(axes) == 1 else "Maps", [drawn]))
+    sections.append(Section("Means", _means(results, means)))
+    if failed:
+        sections.append(Section("Failures", [("table", _failures(results))]))
+    runs = "details", (f"All {total:,} runs", _shown(_runs(results, means), total))
+    sections += [Section("Runs", [runs]), Section("Command", [("table", _asked(results))])]
+    css = "interrupted" if left else "failed" if failed else "finished"
+    status = "not finished" if left else f"{failed} failed" if failed else "finished"
+    return Report(results.name, f"sweep of {total:,} runs", status, css, sections)
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -78,19 +82,15 @@ def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:
     # Of the first two axes, which are drawn, a reader wants to know the unit.
     keys = [axis_label(key) if place < 2 else key for place, (key, _) in enumerate(results.axes)]
     axes = list(zip(keys, results.texts(), strict=True))
-    for one in quantities if axes else ():
+    for one in quantities:
         seeds = {values: Seeds.of(rows, one) for values, rows in results.groups().items()}
         if len(axes) > 1:
             found += maps_of(one, axes, seeds)
             continue
         (label, texts), (_, values) = axes[0], results.axes[0]
         chart = seed_chart(one, label, values, texts, [seeds[text,] for text in texts])
-        found.append(Figure(_heading(one), chart, _why_not(one)))
+        found.append(Figure(one.heading, chart, _why_not(one)))
     return found
-
-
-def _heading(quantity: Quantity) -> str:
-    return quantity.title[0].upper() + quantity.title[1:]
 
 
 def _why_not(quantity: Quantity) -> str:
@@ -109,22 +109,19 @@ def maps_of(
         axes: at least two, each with its label and its values.
         seeds: by the values on all axes.
     """
-    title, (x, y, *others) = _heading(quantity), axes
+    title, (x, y, *others) = quantity.heading, axes
     means = [mean for one in seeds.values() if (mean := one.mean) is not None]
     if not means:
         return [Figure(title, None, _why_not(quantity))]
+    limits = min(means), max(means)
     combinations = list(product(*(texts for _, texts in others)))
     most = max(1, min(MAX_MAPS, MAX_CELLS // (len(x[1]) * len(y[1]))))
     found = []
     for number, rest in enumerate(combinations[:most]):
-        inner = {
-            (i, j): seeds[across, up, *rest]
-            for i, across in enumerate(x[1])
-            for j, up in enumerate(y[1])
-            if (across, up, *rest) in seeds
-        }
-        limits = min(means), max(means)
-        chart = heat_map(f"{quantity.key}-{number}", quantity, x, y, inner, limits)
+        places = product(enumerate(x[1]), enumerate(y[1]))
+        cells = {(i, j): seeds.get((across, up, *rest)) for (i, across), (j, up) in places}
+        there = {place: one for place, one in cells.items() if one is not None}
+        chart = heat_map(f"{quantity.key}-{number}", quantity, x, y, there, limits)
         where = ", ".join(f"{name} = {v}" for (name, _), v in zip(others, rest, strict=True))
         found.append(Figure(title, chart, "no run has it", where))
     if (left := len(combinations) - len(found)) > 0:
@@ -135,38 +132,40 @@ def maps_of(
 # ---- tables ------------------------------------------------------------------------------------
 
 
-def _means(results: Results, quantities: Sequence[Quantity]) -> Listing | None:
+def _shown(listing: Listing, count: int) -> list[Block]:
+    """Returns a table, and how many of its rows are shown if it is not all of them."""
+    shown = len(listing.rows)
+    first = Markup("<p>The first {:,} of {:,}.</p>").format(shown, count)
+    return [("table", listing), ("html", first if shown < count else "")]
+
+
+def _means(results: Results, quantities: Sequence[Quantity]) -> list[Block]:
     """Lists mean ± sample standard deviation over the seeds of every combination."""
-    quantities = [
-        one for one in quantities if any(row.value(one) is not None for row in results.rows)
-    ]
-    if not quantities:
-        return None
-    groups = list(results.groups().items())
-    columns = [[Seeds.of(rows, one) for _, rows in groups] for one in quantities]
-    best = []
-    for one, column in zip(quantities, columns, strict=True):
-        means = [mean for seeds in column if (mean := seeds.mean) is not None]
-        marked = one.better and min(means) < max(means)
-        best.append((max if one.better == "higher" else min)(means) if marked else None)
+    groups = results.groups()
+    columns = {}
+    for one in quantities:
+        seeds = [Seeds.of(rows, one) for rows in groups.values()]
+        if means := [mean for s in seeds if (mean := s.mean) is not None]:
+            best = max(means) if one.better == "higher" else min(means)
+            marked = one.better and min(means) < max(means)
+            columns[one.label] = seeds, best if marked else None
+    if not columns:
+        return [("absent", ("Table", "no run has finished"))]
     rows = []
-    for number, (values, members) in enumerate(groups[:MAX_ROWS]):
+    for number, (values, members) in enumerate(list(groups.items())[:MAX_ROWS]):
         finished = sum(row.status == "finished" for row in members)
         cells: list[object] = [*values, f"{finished} of {len(members)}"]
-        for column, mark in zip(columns, best, strict=True):
-            text = plus_minus(column[number].values, len(members))
-            cells.append(_bold(text) if mark is not None and column[number].mean == mark else text)
+        for seeds, mark in columns.values():
+            text = plus_minus(seeds[number].values, len(members))
+            bold = mark is not None and seeds[number].mean == mark
+            cells.append(Markup("<strong>{}</strong>").format(text) if bold else text)
         rows.append(cells)
-    header = [*(axis_label(key) for key, _ in results.axes), "finished"]
+    header = [*(axis_label(key) for key, _ in results.axes), "finished", *columns]
     caption = (
         "Mean ± sample standard deviation over the seeds; in brackets how many have a value, where "
         "it is not all of them; the best in bold"
     )
-    return Listing(caption, [*header, *(one.label for one in quantities)], rows)
-
-
-def _bold(text: str) -> Markup:
-    return Markup("<strong>{}</strong>").format(text)
+    return _shown(Listing(caption, header, rows), len(groups))
 
 
 def _failures(results: Results) -> Listing:

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.base import cut
-from neurosim.records import Entry, Traces, moment_text, time_of
+from neurosim.records import Entry, Traces, moment_text
 from neurosim.reports.plots.canvas import INK, Canvas, Chart, Values, colours, style
-from neurosim.reports.plots.charts import TIME
+from neurosim.reports.plots.charts import AXES
 
 MAX_STROKES = 20_000  # about half a megabyte
 
@@ -46,7 +46,7 @@ def wake_chart(
     edges = np.r_[0.0, np.cumsum(shares / shares.sum())]
     inches = 0.6 + max(2.6, 0.19 * shares.sum() / least)
     with style(**{"path.simplify": False}):  # it would join strokes
-        canvas = Canvas("wakes", TIME, "neuron (flat index, by population)", inches)
+        canvas = Canvas("wakes", AXES["time"], "neuron (flat index, by population)", inches)
         wide = min(4.0, max(0.6, 120.0 / len(np.unique(strokes[:, 1]))))
         tall = 0.7 / (72 * (inches - 0.6))  # the least that can be seen
         for index, (name, hue) in enumerate(zip(names, colours(len(names)), strict=True)):
@@ -75,9 +75,9 @@ def _strokes(
     wakes = []
     counted = dict(sizes or {})
     for entry in entries:
-        name, time = str(entry.get("population")), time_of(entry)
+        name, time = str(entry.get("population")), entry["time"]
         indices = _indices(entry)
-        if time is None or (sizes is not None and name not in sizes):
+        if sizes is not None and name not in sizes:
             continue
         if indices is not None:
             if sizes is not None:

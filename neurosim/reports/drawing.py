@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 
 from neurosim.base import compact, cut
-from neurosim.reports.render import render
+from neurosim.reports.page import render
 
 if TYPE_CHECKING:  # a drawing needs no torch
     from neurosim.network import Network, Population, Projection
