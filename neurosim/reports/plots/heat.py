@@ -99,12 +99,7 @@ def heat_map(
 
 
 def _cell(
-    canvas: Canvas,
-    one: Seeds,
-    quantity: Quantity,
-    ramp: Any,
-    place: tuple[int, int],
-    where: str,
+    canvas: Canvas, one: Seeds, quantity: Quantity, ramp: Any, place: tuple[int, int], where: str
 ) -> None:
     """Draws a cell: its mean on a colour, and over how many seeds that is if not over all."""
     (i, j), mean = place, one.mean
