@@ -11,9 +11,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from neurosim import documents
 from neurosim._version import __version__
 from neurosim.base import ConfigurationError, DocumentError, Problem, unknown
-from neurosim.documents import document as documents
 from neurosim.records import Quantity, Results, Row, Seeds, quantities
 from neurosim.runs import Checked, SweepPlan, plan
 
