@@ -102,8 +102,7 @@ def table(
     """
     from rich.console import Console
 
-    from neurosim.tables.page import terminal_table, write_table
-    from neurosim.tables.table import Choice, plan_table, table_named
+    from neurosim.tables import Choice, plan_table, table_named, terminal_table, write_table
 
     given = tuple(options.with_device(overrides, device))
     choice = Choice(quick, seeds, epochs, tuple(only), given)
