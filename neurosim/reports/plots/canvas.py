@@ -19,9 +19,10 @@ from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawn
-from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator
 
 from neurosim.base import compact
+from neurosim.records import Lack
 
 Values = npt.NDArray[np.float64]
 
@@ -75,6 +76,11 @@ def colours(count: int) -> list[str]:
     if count <= len(_LIGHT):
         return [f"var(--q{i})" for i in range(count)]
     return [f"var(--r{round(i * (RAMP - 1) / (count - 1))})" for i in range(count)]
+
+
+def colour_of(lack: Lack) -> str:
+    """Returns the colour of runs without a value."""
+    return "var(--bad)" if lack in ("failed", "diverged") else "currentColor"
 
 
 def palette_css(dark: bool) -> str:
@@ -251,17 +257,6 @@ def exponents(values: Values, zero: float) -> Values:
     found = np.full_like(values, zero)
     np.log10(values, out=found, where=values > 0)
     return found
-
-
-def spread_out(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> bool:
-    """Makes an axis logarithmic if the values are far apart; returns True if it did."""
-    if min(values) <= 0 or max(values) / min(values) <= LOG_RATIO:
-        return False
-    axes.set(**{f"{which}scale": "log"})
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(Ticks())
-    return True
 
 
 def _log_axis(axes: Axes, values: Values) -> float | None:

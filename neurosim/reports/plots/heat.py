@@ -11,10 +11,11 @@ from matplotlib.ticker import FuncFormatter
 
 from neurosim.base import cut
 from neurosim.records import LACKING, Lack, Quantity, Seeds
-from neurosim.reports.plots.canvas import LOG_RATIO, RAMP, Canvas, Chart, plain, style
+from neurosim.reports.plots.canvas import LOG_RATIO, RAMP, Canvas, Chart, colour_of, plain, style
 
 HEIGHT = 26.0  # points, of a cell
 SCALE = 180.0  # width of the scale of colours
+WHITE = 0.42  # of the scale: letters are white on the dark colours below, black above
 _LETTER = 6.0  # about what a letter takes, rather too much than too little
 
 # Hatching and dashes of cells without a number; they read on any background.
@@ -116,7 +117,7 @@ def _cell(
                 i + 0.5,
                 j + 0.5 + up,
                 text,
-                color=_ink(colour),
+                color="#ffffff" if ramp.norm(mean) < WHITE else "#000000",
                 fontsize=9 if up >= 0 else 7,
                 ha="center",
                 va="center_baseline",
@@ -126,12 +127,5 @@ def _cell(
 
 
 def _look(canvas: Canvas, lack: Lack) -> dict[str, Any]:
-    ink = canvas.ink("var(--bad)" if lack in ("failed", "diverged") else "currentColor")
-    return {"facecolor": "none", "edgecolor": ink, "linewidth": 0.6, **_HATCHED[lack]}
-
-
-def _ink(colour: Sequence[float]) -> str:
-    """Returns black or white, whichever has the greater contrast with the colour."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
-    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#ffffff" if light < 0.179 else "#000000"
+    edge = canvas.ink(colour_of(lack))
+    return {"facecolor": "none", "edgecolor": edge, "linewidth": 0.6, **_HATCHED[lack]}
