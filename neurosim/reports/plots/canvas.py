@@ -19,7 +19,7 @@ from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawn
-from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator
+from matplotlib.ticker import Formatter, MaxNLocator
 
 from neurosim.base import compact
 from neurosim.records import Lack
@@ -209,17 +209,14 @@ def line_chart(
         begins: places on x where something begins.
     """
     drawn = curves = [curve for curve in curves if len(curve.x)]
-    if not curves:
-        return None
     with style():
         canvas = Canvas(key, x_label, y_label)
         if scale == "log":
-            zero = _log_axis(canvas.axes, np.concatenate([curve.y for curve in curves]))
-            if zero is None:
-                return None
-            drawn = [curve._replace(y=exponents(curve.y, zero)) for curve in curves]
+            drawn = _log_axis(canvas.axes, curves)
         else:
             canvas.axes.yaxis.set_major_formatter(Ticks())
+        if not drawn:
+            return None
         for curve in sorted(drawn, key=lambda curve: not curve.faint):  # the strong ones on top
             canvas.plot(
                 curve.label,
@@ -252,21 +249,15 @@ def plain(text: str) -> str:
     return re.sub(r"[^\x20-\x7e°]", "?", text)
 
 
-def exponents(values: Values, zero: float) -> Values:
-    """Returns decimal logarithms, with ``zero`` in the place of those of zeros."""
-    found = np.full_like(values, zero)
-    np.log10(values, out=found, where=values > 0)
-    return found
+def _log_axis(axes: Axes, curves: Sequence[Curve]) -> list[Curve]:
+    """Makes a logarithmic axis of whole decades; returns the curves on it, none if all are zero.
 
-
-def _log_axis(axes: Axes, values: Values) -> float | None:
-    """Makes a logarithmic axis of whole decades; returns where zeros are, None if all are zero.
-
-    It is a linear axis of exponents: matplotlib's own log axis has no place for a zero.
+    It is a linear axis of exponents: matplotlib's own ones cannot hold all floats and a zero.
     """
+    values = np.concatenate([np.empty(0), *(curve.y for curve in curves)])
     positive = values[values > 0]
     if not positive.size:
-        return None
+        return []
     low = floor(log10(positive.min()))
     high = max(ceil(log10(positive.max())), low + 1)
     step = ceil((high - low) / 6)
@@ -274,13 +265,17 @@ def _log_axis(axes: Axes, values: Values) -> float | None:
     superscripts = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
     names = ["10" + f"{tick:.0f}".translate(superscripts) for tick in ticks]
     bottom = float(low)
-    if (values <= 0).any():
+    if len(positive) < len(values):
         bottom = low - max(0.5, 0.12 * (high - low))
         ticks, names = [bottom, *ticks], ["0", *names]
     axes.set_yticks(ticks, names)
     if step == 1:
         minor = [decade + log10(k) for decade in range(low, high) for k in range(2, 10)]
-        axes.yaxis.set_minor_locator(FixedLocator(minor))
+        axes.set_yticks(minor, minor=True)
     margin = 0.02 * (high - bottom)
     axes.set_ylim(bottom - margin, high + margin)
-    return bottom
+    shown = (np.full_like(curve.y, bottom) for curve in curves)
+    return [
+        curve._replace(y=np.log10(curve.y, out=there, where=curve.y > 0))
+        for curve, there in zip(curves, shown, strict=True)
+    ]
