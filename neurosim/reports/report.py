@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from neurosim.base import number
 from neurosim.records import Entry, Results, Run, group, moment_text, names_in, shown_in, told
 from neurosim.reports.drawing import draw_network, weights_of
+from neurosim.reports.figures import begins_of, figures_of, loss_figure, none_of, truth_of
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, folded, listed
-from neurosim.reports.plots import charts, wake_chart
+from neurosim.reports.plots import wake_chart
 from neurosim.reports.sweep import report_of_sweep
 
 if TYPE_CHECKING:  # a report needs no torch
@@ -22,26 +23,7 @@ if TYPE_CHECKING:  # a report needs no torch
 MAX_SCENARIO = 200_000  # characters shown
 MAX_EPOCHS = 60  # rows shown
 
-_KINDS = ("mean", "difference")
 _EPOCH = "epoch train_loss test_loss test_accuracy validation_accuracy seconds ticks wakes messages"
-_RESIDUAL = "‖s − T(s)‖ / ‖s‖, where T is one parallel wake of all dyads."
-_DISTANCE = "‖s − s*‖ / ‖s*‖, where s* is the exact fixed point."
-_FLIGHT = "Sent and not yet arrived, all samples of the batch; lost ones do not count."
-_COUNTS = {
-    "Messages": {"mean_messages": "mean", "difference_messages": "difference"},
-    "Synaptic operations": {"synaptic_operations": ""},
-}
-_STALENESS = {
-    "lag": (
-        "lag (time units)",
-        "By how much time what is seen was sent before what was sent last; mean over senders.",
-    ),
-    "error": (
-        "error (relative)",
-        "‖what is seen − present state of the senders‖ / ‖present state‖.",
-    ),
-}
-_OBJECTIVES = {"objective": "Contrastive objective", "objective_alpha": "Objective L_α"}
 _ARRIVALS = {
     "time_to_reach": "reached",
     "mean_time_to_tolerance": "mean",
@@ -49,17 +31,6 @@ _ARRIVALS = {
     "time_to_tolerance": "both",
     "wakes_to_tolerance": "wakes till then",
     "messages_to_tolerance": "messages till then",
-}
-# Titles of the references of the gradient, and why one may lack.
-_REFERENCES = {
-    "gradient": (
-        "back-propagation",
-        "a network with a cycle has no gradient by back-propagation to compare with",
-    ),
-    "fixed_point": (
-        "the fixed point's gradient",
-        "there is no gradient of a fixed point to compare with",
-    ),
 }
 _ANGLES = {
     "gradient_angle": "angle to back-propagation (°)",
@@ -71,7 +42,6 @@ _DRAWING = Markup(
     '<figure><div class="scroll drawing" tabindex="0" role="region" '
     'aria-label="Drawing of the network">{}</div></figure>'
 )
-_NOTHING = "every recorded value is zero or not finite"
 
 
 def report_of(folder: Path, network: Network | None = None) -> Report:
@@ -154,13 +124,7 @@ def _training(run: Run) -> list[Section]:
     tiles = told(run.summary, "run")
     none = ("Numbers", "there is no summary that holds any")
     epochs = list(run.epochs.values())
-    loss = charts.loss_chart(list(run.steps.values()), epochs)
-    series = charts.labelled({f"{name}_accuracy": name for name in ("test", "validation")})
-    accuracy = charts.chart("accuracy", epochs, series, "accuracy (%)", "epoch", factor=100.0)
-    figures = [
-        Figure("Loss", loss, "no step and no epoch was recorded"),
-        Figure("Accuracy", accuracy, "no epoch with an accuracy was recorded"),
-    ]
+    figures = [loss_figure(run), *figures_of("learning", run)]
     table = _epochs(epochs)
     return [
         Section("Result", [("tiles", tiles) if tiles else ("absent", none), _numbers(run)]),
@@ -182,72 +146,14 @@ def _inference(run: Run, network: Network | None) -> Section:
     phases = [(str(entry.get("phase")), entry["time"]) for entry in run.last("phase")]
     told = ", ".join(f"{name} from {time:g}" for name, time in phases)
     text = Markup("<p>Phases: {} time units on; dotted lines where one follows another.</p>")
-    figures = _probed(run, network, [time for _, time in phases[1:]])
+    sizes = {p.name: p.size for p in network.dyadic} if network else None
+    wakes = wake_chart(run.of("wakes"), sizes, begins_of(run))
+    figures = figures_of("inference", run, network)
+    figures += [Figure("Wakes", wakes, none_of("wakes")), _reach(run, list(sizes or ()))]
     blocks: list[Block] = [("html", text.format(told))] if phases else []
     title = "Gradients at the end of the inference"
     blocks += [("figures", figures), folded(title, _last_angles(run))]
     return Section("Inference", blocks)
-
-
-def _probed(run: Run, network: Network | None, begins: Sequence[float]) -> list[Figure]:
-    order: dict[str, list[str]] = {"populations": [], "projections": [], "parameters": []}
-    if network:
-        order["populations"] = [p.name for p in network.dyadic]
-        order["projections"] = [q.name for q in network.projections]
-        order["parameters"] = list(network.parameter_shapes())
-
-    def named(probe: str, key: str, kind: str, total: str = "") -> charts.Series:
-        names = names_in(run.all(probe), key, order[kind])
-        return charts.by_name(names, (key, None), f"total_{key}", total or f"all {kind}")
-
-    def figure(
-        title: str, probe: str, key: str, series: charts.Series, label: str, **more: Any
-    ) -> Figure:
-        chart = charts.trace_chart(key, run.of(probe), series, label, **more)
-        return Figure(title, chart, _NOTHING if run.of(probe) else _none(probe))
-
-    found, log = [], {"note": _RESIDUAL, "scale": "log", "begins": begins}
-    for kind in _KINDS:
-        series, title = named("residual", kind, "populations"), f"Residual of the {kind}"
-        label = f"residual of the {kind} (relative)"
-        found.append(figure(title, "residual", f"residual-{kind}", series, label, **log))
-    series, (truth, short) = named("gradient_angle", "angle", "parameters"), _truth(run)
-    title, label, more = f"Angle to {truth}", f"angle to {short} (°)", {"scale": "degrees"}
-    found.append(figure(title, "gradient_angle", "angle", series, label, owners=True, **more))
-    if turned := run.of("feedback_angle"):
-        # As it was at the end of each inference that was recorded.
-        ends = [{**entries[-1], "epoch": epoch} for (epoch, _), entries in sorted(turned.items())]
-        series = named("feedback_angle", "angle", "projections")
-        label = "angle to forward weights (°)"
-        chart = charts.chart("feedback", ends, series, label, "epoch", scale="degrees")
-        found.append(Figure("Feedback weights", chart, "no value was finite"))
-    for title, labels in _COUNTS.items():
-        key, label = title.lower().replace(" ", "-"), f"{title.lower()} (count since start)"
-        found.append(figure(title, "messages", key, charts.labelled(labels), label, begins=begins))
-    # Messages on their way and how old what is seen is, where a probe has looked.
-    for kind in _KINDS if run.of("in_flight") else ():
-        series, title = named("in_flight", kind, "projections"), f"{kind} messages in flight"
-        key, label = f"flight-{kind}", f"{title} (count)"
-        found.append(figure(title.capitalize(), "in_flight", key, series, label, note=_FLIGHT))
-    for measure, (label, note) in _STALENESS.items() if run.of("staleness") else ():
-        for kind in _KINDS:
-            series = named("staleness", f"{kind}_{measure}", "populations")[1:]
-            title, key = f"Staleness of {kind}s: {measure}", f"stale-{kind}-{measure}"
-            found.append(figure(title, "staleness", key, series, f"{kind}: {label}", note=note))
-    sizes = {p.name: p.size for p in network.dyadic} if network else None
-    wakes = Figure("Wakes", wake_chart(run.of("wakes"), sizes, begins), _none("wakes"))
-    return [*found, wakes, _reach(run, order["populations"])]
-
-
-def _none(probe: str) -> str:
-    return f"the probe {probe} recorded nothing"
-
-
-def _truth(run: Run) -> tuple[str, str]:
-    """Names the gradient that the probe ``gradient_angle`` compared with, for titles and labels."""
-    if any(entry.get("reference") == "settled" for entry in run.all("gradient_angle")):
-        return "the gradient of the settled network", "the true gradient"
-    return "back-propagation", "back-propagation"
 
 
 def _last_angles(run: Run) -> Listing:
@@ -258,7 +164,7 @@ def _last_angles(run: Run) -> Listing:
     rows = [(name, angle, ratios.get(name)) for name, angle in angles.items()]
     rows.append(("all parameters", last.get("total_angle"), last.get("total_norm_ratio")))
     moment = moment_text(max(run.of("gradient_angle")))
-    caption = f"Local gradient against {_truth(run)[0]}, end of {moment}"
+    caption = f"Local gradient against {truth_of(run)}, end of {moment}"
     return Listing(caption, ("parameter", "angle (°)", "ratio of norms"), rows)
 
 
@@ -269,7 +175,7 @@ def _reach(run: Run, order: Sequence[str]) -> Figure:
             if there is True and rows[name] == "never":
                 rows[name] = entry["time"]
     if not rows:
-        return Figure("Reach", None, "no names" if run.of("reach") else _none("reach"))
+        return Figure("Reach", None, "no names" if run.of("reach") else none_of("reach"))
     caption = f"First difference at each population, {moment_text(max(run.of('reach')))}"
     header = ("population", "simulated time (time units)")
     return Figure("Reach", Listing(caption, header, list(rows.items())))
@@ -311,64 +217,10 @@ def _study(run: Run) -> list[Section]:
     last: Entry = run.convergence[-1] if run.convergence else {}
     angles = _by_name("Local gradient at the end", last, "parameters", _ANGLES)
     title = "Gradients at the end of the inference"
-    gradients: list[Block] = [("figures", _gradients(run.convergence))]
+    parts = ("convergence", "gradients")
+    curves, gradients = (figures_of(part, run) if run.convergence else [] for part in parts)
     return [
         Section("Result", blocks),
-        Section("Convergence", [("figures", _convergence(run.convergence, problem is not None))]),
-        Section("Gradients", [*gradients, folded(title, angles)]),
+        Section("Convergence", [("figures", curves)]),
+        Section("Gradients", [("figures", gradients), folded(title, angles)]),
     ]
-
-
-def _convergence(entries: Sequence[Entry], unsettled: bool) -> list[Figure]:
-    if not entries:
-        return []
-    found = []
-    none = {"residual": _NOTHING, "distance": _NOTHING}
-    if unsettled:
-        none["distance"] = "no fixed point was found"
-    names = names_in(entries, "populations")
-    for what, note in (("residual", _RESIDUAL), ("distance", _DISTANCE)):
-        for kind in _KINDS:
-            key, title = f"{what}_{kind}", f"{what} of the {kind}"
-            series = charts.by_name(names, ("populations", None, key), key, "all populations")
-            more: Any = {"note": note, "scale": "log"}
-            chart = charts.chart(key, entries, series, f"{title} (relative)", **more)
-            found.append(Figure(title.capitalize(), chart, none[what]))
-    for x in ("wakes", "messages"):
-        for what, why in none.items():
-            series = charts.labelled({f"{what}_{kind}": kind for kind in _KINDS})
-            label = f"{what} (relative)"
-            chart = charts.chart(f"{what}-{x}", entries, series, label, x, scale="log")
-            found.append(Figure(f"{what.capitalize()} against {x}", chart, why))
-    for key, title in _OBJECTIVES.items():
-        series, label = charts.labelled({key: ""}), "objective (mean per sample)"
-        chart = charts.chart(key, entries, series, label)
-        found.append(Figure(title, chart, "it is not defined for this rule"))
-    return found
-
-
-def _gradients(entries: Sequence[Entry]) -> list[Figure]:
-    if not entries:
-        return []
-    found = []
-    names = names_in(entries, "parameters")
-    for kind, (truth, why) in _REFERENCES.items():
-        angle = "degrees" if kind == "gradient" else "log"
-        for key, title, label, scale in (
-            (f"{kind}_angle", f"Angle to {truth}", f"angle to {truth} (°)", angle),
-            (
-                f"{kind}_norm_ratio",
-                f"Norm against {truth}",
-                "ratio of norms (local / reference)",
-                "linear",
-            ),
-        ):
-            series = charts.by_name(names, ("parameters", None, key), key, "all parameters")
-            chart = charts.chart(key, entries, series, label, scale=scale)
-            found.append(Figure(title, chart, why))
-    angles = {"gradient_angle": "to back-propagation", "fixed_point_angle": "to the fixed point"}
-    for x in ("wakes", "messages"):
-        series, label = charts.labelled(angles), "angle of the gradient (°)"
-        chart = charts.chart(f"angles-{x}", entries, series, label, x, scale="log")
-        found.append(Figure(f"Angles against {x}", chart, "there are none"))
-    return found

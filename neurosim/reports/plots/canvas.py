@@ -26,6 +26,7 @@ from neurosim.records import Lack
 
 Values = npt.NDArray[np.float64]
 
+TIME = "simulated time (time units)"
 RAMP = 24
 LOG_RATIO = 30.0  # values that differ by more are on a logarithmic axis
 INK = "#010203"  # a colour that nothing else has, to be replaced by currentColor

@@ -7,8 +7,7 @@ import numpy.typing as npt
 
 from neurosim.base import cut
 from neurosim.records import Entry, Traces, moment_text
-from neurosim.reports.plots.canvas import INK, Canvas, Chart, Values, colours, plain, style
-from neurosim.reports.plots.charts import AXES
+from neurosim.reports.plots.canvas import INK, TIME, Canvas, Chart, Values, colours, plain, style
 
 MAX_STROKES = 20_000  # about half a megabyte
 
@@ -44,7 +43,7 @@ def wake_chart(
     edges = np.r_[0.0, np.cumsum(shares / shares.sum())]
     inches = 0.6 + max(2.6, 0.19 * shares.sum() / least)
     with style(**{"path.simplify": False}):  # it would join strokes
-        canvas = Canvas("wakes", AXES["time"], "neuron (flat index, by population)", inches)
+        canvas = Canvas("wakes", TIME, "neuron (flat index, by population)", inches)
         wide = min(4.0, max(0.6, 120.0 / len(np.unique(strokes[:, 1]))))
         tall = 0.7 / (72 * (inches - 0.6))  # the least that can be seen
         for index, (name, hue) in enumerate(zip(counted, colours(len(counted)), strict=True)):
