@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Patch, Rectangle
@@ -43,8 +44,7 @@ def heat_map(
         y: the same of the vertical one.
         limits: what the ends of the colour scale stand for, where several maps share one.
 
-    Returns:
-        The chart, or None without a single value.
+    Returns None without a single value.
     """
     means = [mean for one in cells.values() if (mean := one.mean) is not None]
     if not means:
@@ -78,12 +78,11 @@ def heat_map(
         ends: Any = {"ticks": sorted({low, high}), "format": form, "orientation": "horizontal"}
         figure.colorbar(ramp, bar, label=quantity.label, **ends).outline.set_visible(False)
         bar.tick_params(which="both", length=0)
-        for i in range(len(columns)):
-            for j in range(len(rows)):
-                where = f"{x[0]} {x[1][i]}, {y[0]} {y[1][j]}"
-                _cell(canvas, cells.get((i, j), Seeds()), quantity, ramp, (i, j), where)
-        lacking = dict.fromkeys(one.lack for one in cells.values() if one.mean is None)
-        lacking |= {"missing": None} if len(cells) < len(columns) * len(rows) else {}
+        whole = {place: cells.get(place, Seeds()) for place in np.ndindex(len(columns), len(rows))}
+        for (i, j), one in whole.items():
+            where = f"{x[0]} {x[1][i]}, {y[0]} {y[1][j]}"
+            _cell(canvas, one, quantity, ramp, (i, j), where)
+        lacking = dict.fromkeys(one.lack for one in whole.values() if one.mean is None)
         figure.legend(
             handles=[Patch(label=LACKING[lack], **_look(canvas, lack)) for lack in lacking],
             loc="upper left",
@@ -106,22 +105,15 @@ def _cell(
     (i, j), mean = place, one.mean
     told, look = LACKING[one.lack], _look(canvas, one.lack)
     if mean is not None:
-        colour = ramp.to_rgba(mean)
-        look = {"facecolor": colour}
+        look = {"facecolor": ramp.to_rgba(mean)}
         told = f"{quantity.show(mean)} {quantity.unit}, {len(one.values)} of {one.runs} seeds"
         lines = {0.0: quantity.show(mean)}
         if one.lacking:
             lines = {0.17: quantity.show(mean), -0.23: f"{len(one.values)} of {one.runs}"}
+        more: Any = {"color": "#ffffff" if ramp.norm(mean) < WHITE else "#000000", "ha": "center"}
         for up, text in lines.items():
-            canvas.axes.text(
-                i + 0.5,
-                j + 0.5 + up,
-                text,
-                color="#ffffff" if ramp.norm(mean) < WHITE else "#000000",
-                fontsize=9 if up >= 0 else 7,
-                ha="center",
-                va="center_baseline",
-            )
+            more |= {"fontsize": 9 if up >= 0 else 7, "va": "center_baseline"}
+            canvas.axes.text(i + 0.5, j + 0.5 + up, text, **more)
     box = canvas.axes.add_patch(Rectangle((i + 0.02, j + 0.04), 0.96, 0.92, **look))
     canvas.name(box, f"{where}: {told}")
 
