@@ -141,3 +141,11 @@ def parsed(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Returns the JSON object in a file, None where there is none: a run may end at any time."""
+    try:
+        return parsed(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -15,6 +15,8 @@ import yaml
 from neurosim.base import compact, duration, number
 
 Summary = Mapping[str, Any]
+# A line of the command line, a tile of a run or a study, a map (or curve) or a column of means of a
+# sweep; what has a map has a column, too. Tables of papers name their columns.
 Place = Literal["line", "run", "study", "map", "mean"]
 
 
@@ -25,36 +27,20 @@ def brief(value: float) -> str:
 
 @dataclass(frozen=True)
 class Quantity:
-    """Describes a number of a summary.
+    """Describes a number of a summary."""
 
-    Args:
-        key: its name in the summary, in CSV files and in JSON.
-        title: its name for a reader.
-        unit: the unit in which it is shown.
-        shown: the places where it is shown, with blanks between: a ``line`` of the command line,
-            a tile of a ``run`` or a ``study``, a ``map`` (or curve) or column of ``mean`` values of
-            a sweep. What has a map has a column, too. Tables of papers name their columns.
-        meaning: what a reader of a table has to know.
-        factor: leads from the number in the summary to the unit.
-        show: writes a value in the unit.
-        better: which values a reader looks for. Most numbers are costs or errors.
-        axis: of pictures. ``log`` is for values that are far apart, ``focus`` leaves out rows that
-            are far off all others.
-        absent: why a finished run may lack it.
-        derive: computes it where it does not stand in the summary as it is.
-    """
-
-    key: str
-    title: str
-    unit: str = ""
-    shown: str = ""
-    meaning: str = ""
-    factor: float = 1.0
-    show: Callable[[float], str] = brief
-    better: Literal["lower", "higher", ""] = "lower"
+    key: str  # in the summary, in CSV files and in JSON
+    title: str  # for a reader
+    unit: str = ""  # in which it is shown
+    shown: str = ""  # the places where it is, see `Place`, with blanks between
+    meaning: str = ""  # what a reader of a table has to know
+    factor: float = 1.0  # from the number in the summary to the unit
+    show: Callable[[float], str] = brief  # writes a value in the unit
+    better: Literal["lower", "higher", ""] = "lower"  # most numbers are costs or errors
+    # Of pictures: log is for values far apart, focus leaves out rows far off all others.
     axis: Literal["linear", "log", "focus"] = "linear"
-    absent: Literal["absent", "never"] = "absent"
-    derive: Callable[[Summary], object] | None = None
+    absent: Literal["absent", "never"] = "absent"  # why a finished run may lack it
+    derive: Callable[[Summary], object] | None = None  # where it does not stand in the summary
 
     @property
     def heading(self) -> str:

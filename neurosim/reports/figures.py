@@ -35,41 +35,24 @@ _DASHES = {"weight": "solid", "bias": "dashed", "feedback": "dotted"}
 
 @dataclass(frozen=True)
 class Spec:
-    """Describes a chart.
+    """Describes a chart of the traces of a probe, of the record of a study, or of the epochs."""
 
-    Args:
-        title: of the figure; may name what is compared with, ``{truth}``.
-        key: makes the ids of the chart unique in the page; of a study it is what is drawn by name.
-        label: of the vertical axis.
-        probe: whose traces are drawn; without one it is the record of a study, or the epochs.
-        labels: what is drawn, by key, with its entry in the legend.
-        names: or a curve for each of the populations, projections or parameters, and one for all
-            together, unless not ``total``.
-        of: the key under which a trace has values by name.
-        x: what it is drawn against.
-        factor: leads from what was recorded to the unit of the axis.
-        phases: marks where phases begin.
-        owners: names the owners of parameters in the legend, not every parameter.
-        optional: leaves it out without a word where the probe was not there.
-        why: why it may be left out.
-    """
-
-    title: str
-    key: str
-    label: str
+    title: str  # {truth}: what the probe compared with
+    key: str  # makes its ids unique in the page; of a study it is what is drawn by name
+    label: str  # of the vertical axis
     probe: str = ""
-    labels: Mapping[str, str] | None = None
-    names: str = ""
-    of: str = ""
-    total: bool = True
+    labels: Mapping[str, str] | None = None  # what is drawn by key, and its entry in the legend
+    names: str = ""  # or a curve for each of the populations, projections or parameters
+    of: str = ""  # the key under which traces have values by name
+    total: bool = True  # and one curve for all of them together
     x: str = "time"
     scale: Literal["linear", "log", "degrees"] = "linear"
-    factor: float = 1.0
-    phases: bool = False
-    owners: bool = False
-    optional: bool = False
+    factor: float = 1.0  # from what was recorded to the unit of the axis
+    phases: bool = False  # marks where they begin
+    owners: bool = False  # the legend names the owners of parameters, not every parameter
+    optional: bool = False  # no word of it where the probe was not there
     note: str = ""
-    why: str = "every recorded value is zero or not finite"
+    why: str = "every recorded value is zero or not finite"  # it may be left out
 
 
 _TEXT = Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8")

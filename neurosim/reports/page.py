@@ -14,8 +14,7 @@ from markupsafe import Markup
 from neurosim.base import number, write_atomic
 from neurosim.reports.plots.canvas import Chart, clean, palette_css
 
-EDGE, TITLE, ROW, SIGN = 12, 26, 18, 26  # pixels: around a picture, heights, line of a legend
-_LETTER = 6.6  # of a legend, on average
+ROW, SIGN, LETTER = 18, 26, 6.6  # pixels of a legend: its rows, their lines, a letter on average
 
 
 class Listing(NamedTuple):
@@ -107,9 +106,7 @@ def pictures_of(figures: Iterable[Figure]) -> list[Picture]:
         whole = f"{title}, {where}" if where else title
         base = re.sub(r"[^a-z0-9.]+", "-", whole.lower()).strip("-.") or "figure"
         taken = sum(re.fullmatch(rf"{base}(-\d+)?", picture.name) is not None for picture in found)
-        svg = render(
-            "picture.svg", title=whole, chart=chart, edge=EDGE, top=TITLE, **_legend(chart)
-        )
+        svg = render("picture.svg", title=whole, chart=chart, **_legend(chart))
         found.append(Picture(f"{base}-{taken + 1}" if taken else base, svg))
     return found
 
@@ -118,7 +115,7 @@ def _legend(chart: Chart) -> dict[str, Any]:
     """Places the entries side by side as far as they fit; says how high they are together."""
     x, y, entries = 0.0, ROW / 2, []
     for curve in chart.legend:
-        space = SIGN + 6 + _LETTER * len(curve.label) + 14
+        space = SIGN + 6 + LETTER * len(curve.label) + 14
         if x and x + space > chart.size[0]:
             x, y = 0.0, y + ROW
         entries.append((curve, x, y))

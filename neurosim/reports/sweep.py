@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import yaml
 from markupsafe import Markup
 
 from neurosim.base import plus_minus
@@ -17,28 +19,13 @@ MAX_MAPS = 12  # per quantity, where more than two axes are swept
 MAX_ROWS = 2_000  # of a table; results.csv has them all
 MAX_CELLS = 2_500  # of all maps of a quantity
 
-# What the values of a key are counted in; the first pattern that matches its path.
-_UNITS = (
-    (r"channels\..*\.loss", "probability"),
-    (r"channels\..*\.(std|noise|threshold|range)", "units of the message"),
-    (r"channels\..*\.refresh", "wakes"),
-    (r"channels\..*\.bits", "bits"),
-    (r"faults\.(dead|stuck)", "fraction of the dyads"),
-    (r"faults\.weight_noise", "relative to the weight"),
-    (r"faults\.stuck_at", "units of the state"),
-    (r"schedule\.spread", "fraction of the period"),
-    (r"(.*\.)?(delay|duration|period|jitter|tick|low|high|scale)", "simulated time"),
-    (r"study\.(tolerance|reference\.residual)", "relative"),
-    (r"schedule\.rate(\..*)?", "wakes per time unit"),
-    (r"schedule\.(passes|ticks|groups|updates)|.*\.every|.*nudge_after|study\.samples", "count"),
-    (r"training\.(epochs|max_steps)|data\.(limit|batch_size)", "count"),
-    (r"rule\.(alpha|beta)|.*\.(momentum|weight_decay|lr)|stop\.residual", "dimensionless"),
-)
+_TEXT = Path(__file__).with_name("units.yaml").read_text(encoding="utf-8")
+_UNITS = yaml.safe_load(_TEXT)
 
 
 def axis_label(key: str) -> str:
     """Returns the key of an axis with its unit, where it has one."""
-    unit = next((unit for pattern, unit in _UNITS if re.fullmatch(pattern, key)), "")
+    unit = next((unit for pattern, unit in _UNITS.items() if re.fullmatch(pattern, key)), "")
     return f"{key} ({unit})" if unit else key
 
 

@@ -259,9 +259,9 @@ def _results(
         "command": choice.command(table.name),
         "seeds": list(dict.fromkeys(row.seed for row in found)),
     }
-    columns = zip(*(row.values for row in rows), strict=True)
-    axes = [(a, list(dict.fromkeys(c))) for a, c in zip(table.axes, columns, strict=True)]
-    return Results(f"table-{table.name}", axes, found, about)
+    results = Results(f"table-{table.name}", [(axis, []) for axis in table.axes], found, about)
+    results.axes = list(zip(table.axes, results.texts(), strict=True))
+    return results
 
 
 # ---- what it came to ---------------------------------------------------------------------------

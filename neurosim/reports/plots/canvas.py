@@ -6,9 +6,10 @@ relies on how matplotlib writes SVG is `Canvas.chart`.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from math import ceil, floor, log10
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from xml.dom import minidom
 
@@ -19,6 +20,7 @@ from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawn
+from matplotlib.style import context
 from matplotlib.ticker import Formatter, MaxNLocator
 
 from neurosim.base import compact
@@ -94,27 +96,9 @@ def palette_css(dark: bool) -> str:
     return ";".join(names)
 
 
-@contextmanager
-def style(**extra: object) -> Iterator[None]:
+def style(**extra: object) -> AbstractContextManager[None]:
     """Sets matplotlib up our way, whatever the user's matplotlibrc says, and back afterwards."""
-    ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    ours: Any = dict.fromkeys((*ink, "grid.color"), INK) | {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "neurosim",
-        "font.sans-serif": ["DejaVu Sans"],
-        "text.parse_math": False,  # a "$" in a name is a "$"
-        "axes.axisbelow": True,
-        "axes.grid": True,
-        "grid.alpha": 0.15,
-        "axes.linewidth": 0.6,
-        "font.size": 10,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-    }
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(ours | extra)
-        yield
+    return context([Path(__file__).with_name("page.mplstyle"), extra], after_reset=True)
 
 
 class Canvas:
