@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import yaml
@@ -12,7 +11,7 @@ from markupsafe import Markup
 
 from neurosim.base import plus_minus
 from neurosim.records import Quantity, Results, Row, Seeds, shown_in
-from neurosim.reports.page import Block, Figure, Listing, Report, Section
+from neurosim.reports.page import Block, Figure, Listing, Report, Section, listed
 from neurosim.reports.plots import heat_map, seed_chart
 
 MAX_MAPS = 12  # per quantity, where more than two axes are swept
@@ -106,9 +105,8 @@ def maps_of(
     found = []
     for number, rest in enumerate(combinations[:most]):
         places = product(enumerate(x[1]), enumerate(y[1]))
-        cells = {(i, j): seeds.get((across, up, *rest)) for (i, across), (j, up) in places}
-        there = {place: one for place, one in cells.items() if one is not None}
-        chart = heat_map(f"{quantity.key}-{number}", quantity, x, y, there, limits)
+        cells = {(i, j): seeds.get((a, b, *rest), Seeds()) for (i, a), (j, b) in places}
+        chart = heat_map(f"{quantity.key}-{number}", quantity, x, y, cells, limits)
         where = ", ".join(f"{name} = {v}" for (name, _), v in zip(others, rest, strict=True))
         found.append(Figure(title, chart, "no run has it", where))
     if (left := len(combinations) - len(found)) > 0:
@@ -182,8 +180,6 @@ def _link(row: Row) -> str:
 
 def _asked(results: Results) -> Listing:
     about = dict(results.about)
-    arguments = [str(text) for text in about.pop("arguments", [])]
-    rows: list[tuple[Any, ...]] = [("scenario", str(about.pop("scenario", "")))]
-    rows.append(("arguments", "  ".join(arguments)))
-    rows += [(key.replace("_", " "), value) for key, value in about.items()]
-    return Listing("What was asked", ("what", "value"), rows)
+    arguments = "  ".join(map(str, about.pop("arguments", [])))
+    said = {"scenario": str(about.pop("scenario", "")), "arguments": arguments}
+    return listed("What was asked", said | about)

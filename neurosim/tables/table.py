@@ -13,7 +13,7 @@ from typing import Any
 
 from neurosim import documents
 from neurosim._version import __version__
-from neurosim.base import ConfigurationError, DocumentError, Problem, unknown
+from neurosim.base import ConfigurationError, DocumentError, Problem, spread, unknown
 from neurosim.records import Quantity, Results, Row, Seeds, quantities
 from neurosim.runs import Checked, SweepPlan, plan
 
@@ -299,10 +299,18 @@ def measured(planned: PlannedTable) -> list[Measured]:
     for row, batch in zip(planned.rows, planned.batches, strict=True):
         runs = tuple(groups[row.values])
         found[row.values] = Measured(row, runs, numbers_of(runs, batch))
-    for one in found.values():
-        base = found.get((str(planned.table.baseline), *one.row.values[1:]))
-        if base is not None:
-            _compare(one, base)
+    means = {
+        values: {key: spread(numbers)[0] for key, numbers in one.values.items()}
+        for values, one in found.items()
+    }
+    seconds, accuracy = "cpu_seconds_per_epoch", "test_accuracy"
+    for values, one in found.items():  # what only a comparison of means gives
+        base = str(planned.table.baseline), *values[1:]
+        ours, theirs = means[values], means.get(base, {})
+        if values != base and accuracy in ours and accuracy in theirs:
+            one.values["difference"] = (100.0 * (ours[accuracy] - theirs[accuracy]),)
+        if seconds in ours and theirs.get(seconds):
+            one.values["time_over_baseline"] = (ours[seconds] / theirs[seconds],)
     return list(found.values())
 
 
@@ -314,16 +322,3 @@ def numbers_of(runs: Sequence[Row], batch: int) -> dict[str, tuple[float, ...]]:
         values = (run.value(one) for run in known)
         found[one.key] = tuple(value for value in values if value is not None)
     return {key: values for key, values in found.items() if values}
-
-
-def _compare(one: Measured, base: Measured) -> None:
-    """Adds what only a comparison of means gives."""
-
-    def means(key: str) -> list[float]:
-        both = (row.values.get(key, ()) for row in (one, base))
-        return [sum(values) / len(values) for values in both if values]
-
-    if len(accuracies := means("test_accuracy")) == 2 and one is not base:
-        one.values["difference"] = (100.0 * (accuracies[0] - accuracies[1]),)
-    if len(seconds := means("cpu_seconds_per_epoch")) == 2 and seconds[1]:
-        one.values["time_over_baseline"] = (seconds[0] / seconds[1],)
