@@ -95,15 +95,15 @@ def _figure(spec: Spec, run: Run, network: Network | None) -> Figure:
         entries = run.all(spec.probe)
     if spec.labels:
         series = labelled(spec.labels)
-    elif spec.probe:
-        names = names_in(entries, spec.of, _order(spec.names, network))
-        series = _by_name(names, (spec.of, None), f"total_{spec.of}", f"all {spec.names}")
     else:
-        path = (spec.names, None, spec.key)
-        series = _by_name(names_in(entries, spec.names), path, spec.key, f"all {spec.names}")
+        above, below = ((spec.of,), ()) if spec.probe else ((spec.names,), (spec.key,))
+        names = names_in(entries, above[0], _order(spec.names, network))
+        total = f"total_{spec.of}" if spec.probe else spec.key
+        series = [(Curve(f"all {spec.names}", width=2.6), (total,))] if spec.total else []
+        series += [(curve, (*above, curve.label, *below)) for curve in _named(names)]
     if spec.probe and spec.x == "time":
         begins = begins_of(run) if spec.phases else ()
-        chart = _trace_chart(spec, traces, series if spec.total else series[1:], label, begins)
+        chart = _trace_chart(spec, traces, series, label, begins)
         return Figure(title, chart, why if traces else none_of(spec.probe))
     if spec.probe:  # as it was at the end of each inference
         entries = [{**found[-1], "epoch": epoch} for (epoch, _), found in sorted(traces.items())]
@@ -137,21 +137,16 @@ def labelled(labels: Mapping[str, str]) -> Series:
     ]
 
 
-def _by_name(names: Sequence[str], path: Sequence[str | None], of: str, total: str) -> Series:
-    """Returns all together, under the key ``of`` (first, that it hides no other), and each name.
-
-    ``path`` are the keys that lead to the value of a name, with None in the place of the name.
-    Parameters of one owner share a hue, the dash tells them apart.
-    """
+def _named(names: Sequence[str]) -> list[Curve]:
+    """Returns a hue for each name; parameters of one owner share it, the dash tells them apart."""
     owners = {name: _owner(name) for name in names}
     distinct = list(dict.fromkeys(owners.values()))
     hues = dict(zip(distinct, colours(len(distinct)), strict=True))
-    series: Series = [(Curve(total, width=2.6), (of,))]
+    curves = []
     for name, owner in owners.items():
         dash = "solid" if owner == name else _DASHES[name.rpartition(".")[2]]
-        keys = [name if key is None else key for key in path]
-        series.append((Curve(name, colour=hues[owner], dash=dash), keys))
-    return series
+        curves.append(Curve(name, colour=hues[owner], dash=dash))
+    return curves
 
 
 def _owner(name: str) -> str:
@@ -193,7 +188,7 @@ def _trace_chart(
     chart = line_chart(spec.key, curves, TIME, label, note.strip(), spec.scale, begins=begins)
     if chart is None or not spec.owners:
         return chart
-    kinds = dict.fromkeys(f"{c.label.rpartition('.')[2]} {c.dash}" for c in found[strong][1:])
+    kinds = dict.fromkeys(f"{c.label.rpartition('.')[2]} {c.dash}" for c, _ in series[1:])
     shown = {curve.colour: curve._replace(dash="solid") for curve in chart.legend}
     legend = [curve._replace(label=_owner(curve.label)) for curve in shown.values()]
     return chart._replace(legend=legend, note=f"{chart.note} Lines: {', '.join(kinds)}.")
