@@ -96,12 +96,7 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "hundredths": "{:.2f}".format,
     "signed": "{:+.2f}".format,
 }
-_DERIVED: dict[str, Callable[..., float | None]] = {
-    "ratio": _ratio,
-    "median_lap": _median_lap,
-    "larger": _larger,
-    "largest": _largest,
-}
+_DERIVED = {one.__name__[1:]: one for one in (_ratio, _median_lap, _larger, _largest)}
 
 
 def _read(key: str, said: dict[str, Any]) -> Quantity:
