@@ -81,9 +81,22 @@ def colours(count: int) -> list[str]:
     return [f"var(--r{round(i * (RAMP - 1) / (count - 1))})" for i in range(count)]
 
 
-def colour_of(lack: Lack) -> str:
-    """Returns the colour of runs without a value."""
-    return "var(--bad)" if lack in ("failed", "diverged") else "currentColor"
+class Look(NamedTuple):
+    """Describes how runs without a value are shown."""
+
+    colour: str
+    marker: str  # of matplotlib
+    sign: str  # the same as a note writes it
+    cell: dict[str, Any]  # hatching and dashes, which read on any background
+
+
+LOOKS: dict[Lack, Look] = {
+    "failed": Look("var(--bad)", "x", "×", {"hatch": "////"}),
+    "diverged": Look("var(--bad)", "D", "◆", {"hatch": "xxxx"}),
+    "never": Look("currentColor", "^", "▲", {"hatch": "---"}),
+    "absent": Look("currentColor", "_", "–", {"linestyle": (0, (1, 3))}),
+    "missing": Look("currentColor", "|", "|", {"linestyle": (0, (4, 3))}),
+}
 
 
 def palette_css(dark: bool) -> str:

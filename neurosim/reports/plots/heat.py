@@ -12,21 +12,12 @@ from matplotlib.ticker import FuncFormatter
 
 from neurosim.base import cut
 from neurosim.records import LACKING, Lack, Quantity, Seeds
-from neurosim.reports.plots.canvas import LOG_RATIO, RAMP, Canvas, Chart, colour_of, plain, style
+from neurosim.reports.plots.canvas import LOG_RATIO, LOOKS, RAMP, Canvas, Chart, plain, style
 
 HEIGHT = 26.0  # points, of a cell
 SCALE = 180.0  # width of the scale of colours
 WHITE = 0.42  # of the scale: letters are white on the dark colours below, black above
 _LETTER = 6.0  # about what a letter takes, rather too much than too little
-
-# Hatching and dashes of cells without a number; they read on any background.
-_HATCHED: dict[Lack, dict[str, Any]] = {
-    "failed": {"hatch": "////"},
-    "diverged": {"hatch": "xxxx"},
-    "never": {"hatch": "---"},
-    "absent": {"linestyle": (0, (1, 3))},
-    "missing": {"linestyle": (0, (4, 3))},
-}
 
 
 def heat_map(
@@ -119,5 +110,5 @@ def _cell(
 
 
 def _look(canvas: Canvas, lack: Lack) -> dict[str, Any]:
-    edge = canvas.ink(colour_of(lack))
-    return {"facecolor": "none", "edgecolor": edge, "linewidth": 0.6, **_HATCHED[lack]}
+    edge = canvas.ink(LOOKS[lack].colour)
+    return {"facecolor": "none", "edgecolor": edge, "linewidth": 0.6, **LOOKS[lack].cell}

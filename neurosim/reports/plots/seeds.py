@@ -11,15 +11,15 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from neurosim.base import cut, number
-from neurosim.records import LACKING, Lack, Quantity, Seeds
+from neurosim.records import LACKING, Quantity, Seeds
 from neurosim.reports.plots.canvas import (
     LOG_RATIO,
+    LOOKS,
     Canvas,
     Chart,
     Curve,
     Ticks,
     Values,
-    colour_of,
     colours,
     plain,
     style,
@@ -27,14 +27,6 @@ from neurosim.reports.plots.canvas import (
 
 FAR = 12.0  # median deviations from the median, which rows out of the axis exceed
 
-# Of matplotlib, and as the note writes it.
-_SIGNS: dict[Lack, tuple[str, str]] = {
-    "failed": ("x", "×"),
-    "diverged": ("D", "◆"),
-    "never": ("^", "▲"),
-    "absent": ("_", "–"),
-    "missing": ("|", "|"),
-}
 _SINGLE: dict[str, Any] = {"linestyle": "none", "clip_on": False}
 
 
@@ -102,16 +94,16 @@ def seed_chart(
             notes.insert(0, f"{words}: from the least to the greatest seed.")
         line = "solid" if numeric else "none"
         canvas.plot(quantity.title, hue, x, mean, linestyle=line, marker="o", markersize=4.5)
-        used = [lack for lack in _SIGNS if any(lack in one.lacking for one in seeds)]
+        used = [lack for lack in LOOKS if any(lack in one.lacking for one in seeds)]
         for row, lack in enumerate(used):
-            marker, sign = _SIGNS[lack]
+            look = LOOKS[lack]
             counts = {i: n for i, one in enumerate(seeds) if (n := one.lacking.count(lack))}
             # In one place there may be several, one below the other.
             x, y = at[list(counts)], [0.97 - 0.07 * row] * len(counts)
-            more = {"transform": axes.get_xaxis_transform(), "marker": marker, **_SINGLE}
-            canvas.plot(LACKING[lack], colour_of(lack), x, y, **more)
+            more = {"transform": axes.get_xaxis_transform(), "marker": look.marker, **_SINGLE}
+            canvas.plot(LACKING[lack], look.colour, x, y, **more)
             told = (f"{texts[i]} ({count} of {seeds[i].runs})" for i, count in counts.items())
-            notes.append(f"{sign}\u00a0{LACKING[lack]}: {', '.join(told)}.")
+            notes.append(f"{look.sign}\u00a0{LACKING[lack]}: {', '.join(told)}.")
         _mark(axes, at, texts, numeric)
         if _spread_out(axes.yaxis, [*low, *high]):
             notes.append("The vertical axis is logarithmic.")
