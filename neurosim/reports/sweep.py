@@ -90,10 +90,7 @@ def maps_of(
 ) -> list[Figure]:
     """Draws a map over the first two axes for each combination of the others, with one scale.
 
-    Args:
-        quantity: what is drawn.
-        axes: at least two, each with its label and its values.
-        seeds: by the values on all axes.
+    ``axes`` are at least two labels with values, ``seeds`` are by the values on all axes.
     """
     title, (x, y, *others) = quantity.heading, axes
     means = [mean for one in seeds.values() if (mean := one.mean) is not None]

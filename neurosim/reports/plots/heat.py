@@ -28,14 +28,10 @@ def heat_map(
     cells: Mapping[tuple[int, int], Seeds],
     limits: tuple[float, float] | None = None,
 ) -> Chart | None:
-    """Draws means, ``cells`` by (column, row), the first row at the bottom.
+    """Draws means, ``cells`` by (column, row), the first row at the bottom; None without any.
 
-    Args:
-        x: name with unit, and the values, of the horizontal axis.
-        y: the same of the vertical one.
-        limits: what the ends of the colour scale stand for, where several maps share one.
-
-    Returns None without a single value.
+    ``x`` and ``y`` are the names, with units, and the values of the axes; ``limits`` are what the
+    ends of the scale of colours stand for, where several maps share one.
     """
     means = [mean for one in cells.values() if (mean := one.mean) is not None]
     if not means:
