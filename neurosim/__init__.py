@@ -32,15 +32,14 @@ if TYPE_CHECKING:
     )
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
     from neurosim.data import DataSource
+    from neurosim.dynamics import Plasticity
     from neurosim.families import register
     from neurosim.learning import (
         EndEvent,
         EpochEvent,
         EvaluationEvent,
-        LearningRate,
         Listener,
         ListenerChoice,
-        OptimizerChoice,
         StartEvent,
         StepEvent,
         TraceEvent,
@@ -48,9 +47,17 @@ if TYPE_CHECKING:
         TrainingEvent,
         TrainingPlan,
     )
-    from neurosim.maths import Activation, Loss, Operator
+    from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice
     from neurosim.measures import Probe, Trace
-    from neurosim.network import Faults, Model, Network, Population, Projection
+    from neurosim.network import (
+        Faults,
+        Feedback,
+        LocalJacobian,
+        Model,
+        Network,
+        Population,
+        Projection,
+    )
     from neurosim.rules import (
         LPOM,
         BackPropagation,
@@ -59,12 +66,11 @@ if TYPE_CHECKING:
         DualPropagation,
         EquilibriumPropagation,
         HolomorphicEP,
-        LocalJacobian,
         Rule,
     )
     from neurosim.scenario import Scenario
     from neurosim.schedules import Schedule, Unit
-    from neurosim.simulation import Outcome, Simulation, Stop
+    from neurosim.simulation import Outcome, Prediction, Simulation, Stop
 
 # Where each name is: imported at first use, so that `neurosim --help` does not wait for torch.
 _HOMES = {
@@ -89,10 +95,13 @@ _HOMES = {
     "EquilibriumPropagation": "rules",
     "Exponential": "channels",
     "Faults": "network",
+    "Feedback": "network",
+    "Plasticity": "dynamics",
+    "Prediction": "simulation",
     "FixedPoint": "convergence",
     "InputError": "base",
     "LPOM": "rules",
-    "LocalJacobian": "rules",
+    "LocalJacobian": "network",
     "Loss": "maths",
     "Model": "network",
     "Network": "network",
@@ -114,10 +123,10 @@ _HOMES = {
     "EndEvent": "learning",
     "EpochEvent": "learning",
     "EvaluationEvent": "learning",
-    "LearningRate": "learning",
+    "LearningRate": "maths",
     "Listener": "learning",
     "ListenerChoice": "learning",
-    "OptimizerChoice": "learning",
+    "OptimizerChoice": "maths",
     "StartEvent": "learning",
     "StepEvent": "learning",
     "TraceEvent": "learning",
@@ -156,6 +165,7 @@ __all__ = [
     "EvaluationEvent",
     "Exponential",
     "Faults",
+    "Feedback",
     "FixedPoint",
     "HolomorphicEP",
     "InputError",
@@ -172,7 +182,9 @@ __all__ = [
     "Operator",
     "OptimizerChoice",
     "Outcome",
+    "Plasticity",
     "Population",
+    "Prediction",
     "Probe",
     "Projection",
     "Quantize",

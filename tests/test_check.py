@@ -173,8 +173,8 @@ def test_spoiled_extras(write: Write, spoiled: str) -> None:
 OPTIMIZER = """
     from dataclasses import dataclass
     import torch
-    from neurosim.families import register
-    from neurosim.learning import OptimizerChoice
+    from neurosim.families import (register)
+    from neurosim.maths import OptimizerChoice
 
     class Slower(torch.optim.SGD):
         steps = 0
@@ -199,7 +199,7 @@ def test_an_optimizer_that_forgets(write: Write) -> None:
 OPERATOR = """
     from dataclasses import dataclass
     import torch
-    from neurosim.families import register
+    from neurosim.families import (register)
     from neurosim.maths import Operator
 
     @register("shifted")

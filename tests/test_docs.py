@@ -23,7 +23,7 @@ from neurosim.network.network import Network
 from neurosim.runs.axes import split_values
 from neurosim.scenario.file import ScenarioFile
 from neurosim.scenario.scenario import Scenario
-from neurosim.tables.runs import table_named
+from neurosim.tables.table import table_named
 from tests.plugged import write
 
 __all__ = ["write"]  # the fixture

@@ -34,7 +34,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.rules import Rule
-from neurosim.rules.holomorphic_ep import roots_of_unity
+from neurosim.rules.equilibrium_propagation import roots_of_unity
 
 # ---- gradients against finite differences --------------------------------------------------------
 

@@ -24,7 +24,7 @@ from tests.conformance.cases import NETWORKS, RULES
 def test_the_network_says_which_for_all_or_one() -> None:
     layers = [*CHAIN["layers"][:2], CHAIN["layers"][2] | {"feedback": "random"}]
     model = build(CHAIN | {"layers": layers, "feedback": "kolen_pollack"})
-    kinds = {p.name: p.feedback for p in model.network.projections}
+    kinds = {p.name: p.feedback.kind for p in model.network.projections}
     assert kinds == {"h1": "symmetric", "h2": "kolen_pollack", "out": "random"}
     weights = {"h1.weight", "h2.weight", "out.weight", "h1.bias", "h2.bias", "out.bias"}
     assert set(model.state_dict()) == weights | {"h2.feedback", "out.feedback"}

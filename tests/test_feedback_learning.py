@@ -209,7 +209,11 @@ def test_a_run_says_how_the_angle_fell(tmp_path: Path) -> None:
 
 def test_the_scenario_says_which_for_all(tmp_path: Path) -> None:
     scenario = Scenario.load(ROOT / "scenarios/parallel.yaml", ["feedback=random"])
-    assert [p.feedback for p in scenario.network.projections] == ["symmetric", "random", "random"]
+    assert [p.feedback.kind for p in scenario.network.projections] == [
+        "symmetric",
+        "random",
+        "random",
+    ]
     path = tmp_path / "resolved.yaml"
     path.write_text(scenario.resolved())
     assert Scenario.load(path).network == scenario.network

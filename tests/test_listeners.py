@@ -20,8 +20,8 @@ from torch import Tensor
 import neurosim as ns
 from neurosim.families.kinds import register
 from neurosim.learning.events import Listeners
-from neurosim.learning.optimizers import SGD
 from neurosim.learning.trainer import TrainingPlan
+from neurosim.maths.optimizers import SGD
 from neurosim.runs import run as runner
 from neurosim.runs import sweep
 

@@ -14,7 +14,7 @@ from neurosim.base.words import gigabytes
 from neurosim.cli.main import main
 from neurosim.conformance.simulations import batches_of
 from neurosim.learning.memory import check_memory, estimate, largest_batch
-from neurosim.learning.optimizers import SGD
+from neurosim.maths.optimizers import SGD
 from neurosim.runs import run as runner
 from neurosim.tensors.slots import Slot
 from tests.conformance.cases import RULE_OF, RULES, make_model

@@ -21,14 +21,13 @@ from neurosim.records.summary import Quantity
 from neurosim.records.sweep import Row, Seeds
 from neurosim.reports.plots import Chart, heat_map, row_chart
 from neurosim.runs import sweep
-from neurosim.tables.form import Table
-from neurosim.tables.papers import TABLES
-from neurosim.tables.runs import (
+from neurosim.tables.table import (
+    TABLES,
     Choice,
+    Table,
     chosen,
     measured,
     numbers_of,
-    overrides_of,
     plan_table,
     table_named,
 )
@@ -106,7 +105,7 @@ def test_what_is_said_last_holds() -> None:
     found = table_named("mnist")
     row = next(row for row in found.rows if row.label == "R-DP-20")
     choice = Choice(epochs=7, overrides=("schedule.updates=30", "data.root=here"))
-    assert overrides_of(found, row, choice) == (
+    assert choice.overrides_of(found, row) == (
         "name=mnist-r-dp-20",
         "plasticity.optimizer.lr=3e-4",
         "plasticity.learning_rate={kind: cosine}",
@@ -185,10 +184,10 @@ def test_numbers_of_a_run() -> None:
         "spectral_norms": {"h1": 2.0, "output": 5.0},
         "gradient_angle": None,
     }
-    found = numbers_of(Row((), 0, "", "", summary), 20)
-    assert found["test_accuracy"] == 0.5
+    found = numbers_of([Row((), 0, "", "", summary)], 20)
+    assert found["test_accuracy"] == (0.5,)
     assert "gradient_angle" not in found
-    assert {key: found[key] for key in found.keys() - summary.keys()} == {
+    assert {key: value for key, (value,) in found.items() if key not in summary} == {
         "seconds_per_epoch": 2.0,  # the median of 1, 2 and 10
         "cpu_seconds_per_epoch": 0.5,
         "residual": 0.3,

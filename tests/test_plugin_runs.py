@@ -30,6 +30,9 @@ USED = {
     "activation": "network.activation={kind: softplus, sharpness: 2.0}",
     "loss": "loss={kind: hinge, margin: 0.5}",
     "effect": "channels.mean={delay: 1.0, effects: [{kind: bursts, probability: 0.2}]}",
+    "feedback": "feedback={kind: mirror, decay: 0.01}",
+    "plasticity": "plasticity={kind: large_differences, every: 5, optimizer: {kind: sgd, lr: 0.1}}",
+    "prediction": "training.evaluation={kind: smoothed, copies: 2}",
     "probe": "probes=[accuracy, wakes, {kind: largest_state, every: 4}]",
 }
 
@@ -68,7 +71,8 @@ def test_a_scenario_names_it(family: str) -> None:
     said = invoke("validate", *given, plugin=None, code=2)
     kind = re.search("kind: ([a-z_]+)", USED[family])
     assert kind
-    assert f"unknown {family} '{kind[1]}'" in said or f"unknown kind '{kind[1]}'" in said
+    words = (f"unknown {family} '{kind[1]}'", f"unknown kind '{kind[1]}'", f"got '{kind[1]}'")
+    assert any(word in said for word in words)
 
 
 def test_wrong_values_have_their_line(tmp_path: Path) -> None:
@@ -154,6 +158,25 @@ def test_from_python() -> None:
 
     one, other = infer(), infer()
     assert one.ticks == 20
+    simulation = ns.Simulation(
+        ns.Model(ns.Network.from_dict(network).with_feedback("mirror"), seed=1),
+        schedule=Schedule.of("coin"),
+        rule=ns.DualPropagation(nudge="potential"),
+        plasticity=ns.Plasticity.family["large_differences"](threshold=0.2),
+    )
+    simulation.infer(x, target)
+    few = simulation.gradients()
+    difference = simulation.inference.phases.gradients()  # the same again
+    assert all(torch.equal(few[name], value) for name, value in difference[0].items())
+    silent = (one.plus["output"] - one.minus["output"]).abs() <= 0.2
+    assert silent.any()
+    back = simulation.model.feedback("output")
+    assert back is not None
+    assert torch.equal(few["output.feedback"], 0.5 * few["output.weight"] + 1e-3 * back)
+    (*looks, found) = ns.Prediction.of("smoothed").predict(simulation, x)
+    assert looks == [None] * 3
+    assert found is not None
+    assert 0 < (found - simulation.predict(x)).abs().max() < 0.2
     largest = {name: float(state.abs().max()) for name, state in one.plus.items()}
     last = one.trace["largest_state"][-1]
     assert {name: last[name] for name in largest} == largest

@@ -85,9 +85,9 @@ BROKEN = {
         3,
         "It derives from none of ",
     ),
-    "missing method": (SCHEDULE.replace("def restore", "def restored"), 11, "lacks restore"),
+    "missing method": (SCHEDULE.replace("def start", "def started"), 11, "lacks start"),
     "not frozen": (SCHEDULE.replace("(frozen=True)", ""), 11, "must be a frozen dataclass"),
-    "taken": (SCHEDULE.replace('"every"', '"lazy"'), 11, "'lazy' exists already \\(.*lazy.py:"),
+    "taken": (SCHEDULE.replace('"every"', '"lazy"'), 11, "'lazy' exists already \\(.*clocks.py:"),
     "field": (SCHEDULE.replace("ticks: int", "ticks: Every"), 11, "no document can hold ticks:"),
 }
 

@@ -117,7 +117,7 @@ def test_the_weights_of_a_run(folder: Path) -> None:
     model = scenario.model()
     model.load_state_dict(weights)
     test = scenario.data().test
-    settled = scenario.file.training.evaluation == "settled"
+    settled = scenario.file.training.evaluation.settles
     with torch.no_grad():
         if settled:
             prediction = scenario.simulation(model).infer(test.images).prediction

@@ -16,9 +16,8 @@ from neurosim.records.sweep import Results, Row
 from neurosim.reports import report_of
 from neurosim.reports.sweep import report_of_sweep
 from neurosim.runs.listeners.display import summary_lines
-from neurosim.tables.form import Setting, Table, TableRow
 from neurosim.tables.page import terminal_table, write_table
-from neurosim.tables.runs import Choice, PlannedTable
+from neurosim.tables.table import Choice, PlannedTable, Table, TableRow
 
 ENERGY = Quantity(
     "energy", "energy", "nJ", "line run map", "of all messages", factor=1e9, show="{:.1f}".format
@@ -50,7 +49,7 @@ def test_csv_curve_and_means_of_a_sweep(results: Results) -> None:
     lines = list(csv.DictReader(io.StringIO(results.csv())))
     assert [float(line["energy"]) for line in lines] == [0.0, 3e-9]
     report = report_of_sweep(results)
-    (figure,) = report.figures["drawn"]
+    (figure,) = report.figures
     assert figure.title == "Energy"
     assert "energy (nJ)" in figure.content.svg  # type: ignore[union-attr]
     assert ">energy (nJ)</th>" in report.html()
@@ -58,10 +57,10 @@ def test_csv_curve_and_means_of_a_sweep(results: Results) -> None:
 
 
 def test_column_and_picture_of_a_table(results: Results, tmp_path: Path) -> None:
-    row = TableRow(("1",), "x", (), Setting((), ()))
-    table = Table("t", "T", "Text.", ("system",), (row,), "energy", "energy", 1)
+    row = TableRow(("1",), "x")
+    table = Table("t", "T", "Text.", ("system",), (row,), ["energy"], ["energy"], 1)
     sweep: Any = type("Planned", (), {"results": results})()
-    planned = PlannedTable(table, Choice(), (row,), ((),), (1,), sweep)
+    planned = PlannedTable(table, Choice(), (row,), (1,), sweep)
     results.rows[0].summary = summary(6e-9)
     assert [column.header for column in terminal_table(planned).columns][-1] == "energy (nJ)"
     _, text = write_table(planned, tmp_path, tmp_path / "out")

@@ -21,7 +21,9 @@ from neurosim.data import digits
 from neurosim.data.dataset import Split
 from neurosim.learning import evaluation
 from neurosim.learning.evaluation import Evaluator, SoFar
-from neurosim.learning.optimizers import (
+from neurosim.learning.trainer import Trainer, TrainingPlan
+from neurosim.maths.losses import Loss
+from neurosim.maths.optimizers import (
     SGD,
     Adam,
     AdamW,
@@ -30,8 +32,6 @@ from neurosim.learning.optimizers import (
     LearningRate,
     OptimizerChoice,
 )
-from neurosim.learning.trainer import Trainer, TrainingPlan
-from neurosim.maths.losses import Loss
 from neurosim.scenario.scenario import Scenario
 from neurosim.simulation.simulation import Simulation
 

@@ -10,7 +10,7 @@ from neurosim.bench.timing import Benchmark, Result, Sizes, alternate
 from neurosim.bench.work import random_batch
 from neurosim.network import Model, Network
 from neurosim.rules import DualPropagation
-from neurosim.schedules import Clock, Layout, Planned, Start, Unit, UnitKind, planned
+from neurosim.schedules import Clock, Layout, PlannedClock, Schedule, Start, Unit, UnitKind
 from neurosim.simulation import Simulation
 from neurosim.tensors import Ints
 
@@ -22,7 +22,7 @@ CONV_LAYERS = {"256×8×8": (256, 8, 2), "64×32×32": (64, 32, 4)}
 
 
 @dataclass(frozen=True)
-class _Plan(Planned):
+class _Plan(Schedule):
     """These units of the network wake in ticks 1, 2, …"""
 
     unit: Unit
@@ -30,11 +30,9 @@ class _Plan(Planned):
     tick: float = 1.0
 
     def start(self, at: Start) -> Clock:
-        rows: list[list[int]] = [[] for _ in range(at.layout.total)]
-        for tick, units in enumerate(self.wakes, 1):
-            for unit in units.tolist():
-                rows[unit].append(tick)
-        return planned(np.arange(at.layout.total), rows, len(self.wakes))
+        ticks = np.repeat(np.arange(len(self.wakes)) + 1, [len(units) for units in self.wakes])
+        units = np.arange(at.layout.total)
+        return PlannedClock(units, np.concatenate(self.wakes), ticks, len(self.wakes))
 
 
 def waking(layer: str, kind: UnitKind, share: float, batch: int, ticks: int) -> Simulation:

@@ -13,6 +13,7 @@ from neurosim.bench.work import DP, Given, convnet, mlp, of_images, vgg16
 from neurosim.dynamics import learn_feedback
 from neurosim.maths import Loss
 from neurosim.measures import alignment, back_propagation
+from neurosim.network import LocalJacobian
 from neurosim.rules import (
     LPOM,
     BackPropagation,
@@ -21,7 +22,6 @@ from neurosim.rules import (
     DualPropagation,
     EquilibriumPropagation,
     HolomorphicEP,
-    LocalJacobian,
     Rule,
 )
 from neurosim.schedules import Parallel, Schedule, Sweep

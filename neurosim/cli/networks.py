@@ -13,9 +13,8 @@ from neurosim.network import Network, Projection
 
 def network_table(network: Network) -> Table:
     """Makes a table of populations with their projections, parameters and dyads."""
-    # Feedback weights that follow no gradient are constants of the model.
-    fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback != "kolen_pollack"}
-    shapes = {key: s for key, s in network.parameter_shapes().items() if key not in fixed}
+    constants = network.constants
+    shapes = {key: s for key, s in network.parameter_shapes().items() if key not in constants}
     total = sum(prod(shape) for shape in shapes.values())
     weights = sum(prod(shape) for key, shape in shapes.items() if key.endswith(".weight"))
     table = Table(
@@ -44,8 +43,8 @@ def network_table(network: Network) -> Table:
 
 
 def _feedback(projection: Projection) -> str:
-    kind = projection.feedback
-    return "" if kind == "symmetric" else f", {kind.replace('_', '-')} feedback"
+    feedback = projection.feedback
+    return f", {feedback.kind.replace('_', '-')} feedback" if feedback.separate else ""
 
 
 def _described(operator: Operator) -> str:

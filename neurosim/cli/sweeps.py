@@ -102,19 +102,18 @@ def table(
     """
     from rich.console import Console
 
-    from neurosim.tables import page as tablepage
-    from neurosim.tables import runs as tableruns
+    from neurosim.tables import Choice, plan_table, table_named, terminal_table, write_table
 
     given = tuple(options.with_device(overrides, device))
-    choice = tableruns.Choice(quick, seeds, epochs, tuple(only), given)
-    planned = tableruns.plan_table(tableruns.table_named(name), scenarios, choice)
+    choice = Choice(quick, seeds, epochs, tuple(only), given)
+    planned = plan_table(table_named(name), scenarios, choice)
     folder = out / f"table-{planned.stem}"
     ended = _run(planned.sweep, folder, jobs, retry, quiet)
     terminal = Console()
     # A file or a pipe has no width that a table would have to fit.
     wide = terminal if terminal.is_terminal else Console(width=250)
-    wide.print(tablepage.terminal_table(planned))
-    for path in tablepage.write_table(planned, folder, results or folder):
+    wide.print(terminal_table(planned))
+    for path in write_table(planned, folder, results or folder):
         click.echo(f"written        {path}")
     click.echo(f"report         {folder / 'report.html'}")
     click.echo(_ended(ended))

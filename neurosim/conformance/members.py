@@ -17,8 +17,8 @@ from torch import Tensor
 from neurosim.base import ConfigurationError, NetworkError
 from neurosim.conformance.checks import CLOSE, RESUMED, Named, require, same
 from neurosim.data import Dataset, DataSource
-from neurosim.learning import LearningRate, OptimizerChoice, load_state, save_state
-from neurosim.maths import Activation, Loss, Operator
+from neurosim.learning import load_state, save_state
+from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice
 from neurosim.tensors import Selection, Shape
 
 _SHAPES: tuple[Shape, ...] = ((5,), (2, 6, 4))

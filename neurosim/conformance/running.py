@@ -1,5 +1,5 @@
-"""Checks of members at work in a simulation: schedules, rules, channel effects, distributions of
-delays, probes."""
+"""Checks of members at work in a simulation: schedules, rules, feedback, plasticity, predictions,
+channel effects, distributions of delays, probes."""
 
 import json
 from dataclasses import replace
@@ -16,15 +16,23 @@ from neurosim.conformance import simulations
 from neurosim.conformance.checks import RESUMED, TWICE, Named, require, same
 from neurosim.conformance.members import selections
 from neurosim.conformance.simulations import CONVOLUTIONAL, FLAT, Build, networks_for, simulated
+from neurosim.dynamics import Plasticity
 from neurosim.measures import Probe
-from neurosim.network import Network
-from neurosim.rules import Rule
+from neurosim.network import Feedback, Network
+from neurosim.rules import (
+    DifferenceTargetPropagation,
+    DualPropagation,
+    EquilibriumPropagation,
+    Rule,
+)
 from neurosim.schedules import Clock, Layout, Lazy, Parallel, Poisson, Schedule, Start, Unit
+from neurosim.simulation import Prediction
 from neurosim.tensors import Selection
 
 _WAKES = "`next` and what `reschedule` returns must be ticks that are still to come, as int64"
 _SHAPE = (2, 6, 4)
 _TICKING, _LISTENING = Poisson("neuron", 0.7, duration=8.0), Lazy(10.0, unit="channel")
+_BLOCKS = replace(_TICKING, unit=Unit("block", 4))
 _DRAWS = "Draw by Parcel.uniform and Parcel.normal, which draw for the whole population"
 
 
@@ -48,7 +56,7 @@ def of_rule(rule: Rule) -> Named:
     learn_every = None if rule.phases else 3
     for number, network in enumerate(networks):
         shape = "×".join(map(str, network.input.shape))
-        ticking = simulated(network, replace(_TICKING, unit=Unit("block", 4)), rule, learn_every)
+        ticking = simulated(network, _BLOCKS, rule, learn_every)
         listening = simulated(network, _LISTENING, rule, learn_every, init="carry")
         yield f"the same bits twice ({shape})", partial(simulations.twice, ticking)
         yield f"finite gradients ({shape})", partial(_learns, ticking)
@@ -60,6 +68,48 @@ def of_rule(rule: Rule) -> Named:
     if rule.phases:
         together = simulated(networks[0], Parallel(4), rule, init="feedforward")
         yield "its phases, resumed at every tick", partial(simulations.every_tick, together)
+
+
+def of_feedback(feedback: Feedback) -> Named:
+    """Yields the checks of feedback weights, in a rule that takes them."""
+    rules = (DualPropagation(), DifferenceTargetPropagation())
+    rule = next(rule for rule in rules if rule.takes(feedback))
+    yield from _learning(simulated(FLAT.with_feedback(feedback), _BLOCKS, rule, learn_every=3))
+
+
+def of_plasticity(plasticity: Plasticity) -> Named:
+    """Yields the checks of a plasticity, within an inference and at the ends of phases."""
+    yield from _learning(simulated(FLAT, _BLOCKS, learn_every=3, plasticity=plasticity))
+    own = replace(plasticity, every=None)
+    phases = simulated(FLAT, Parallel(4), EquilibriumPropagation(), plasticity=own)
+    yield "finite gradients, of phases", partial(_learns, phases)
+
+
+def _learning(build: Build) -> Named:
+    yield "the same bits twice", partial(simulations.twice, build)
+    yield "finite gradients", partial(_learns, build)
+    yield "resumed at every tick", partial(simulations.every_tick, build)
+
+
+def of_prediction(prediction: Prediction) -> Named:
+    for network in (FLAT, CONVOLUTIONAL):
+        shape = "×".join(map(str, network.input.shape))
+        build = simulated(network, Parallel(4), init="feedforward")
+        yield f"an answer, and the same twice ({shape})", partial(_answers, prediction, build)
+
+
+def _answers(prediction: Prediction, build: Build) -> None:
+    def answer() -> Tensor | None:
+        setup = build()
+        weights = {k: v.clone() for k, v in setup.simulation.model.state_dict().items()}
+        *_, found = prediction.predict(setup.simulation, setup.data[0][0])
+        same(dict(setup.simulation.model.state_dict()), weights, "it moves weights", "Only read")
+        return found
+
+    found, expected = answer(), build().data[0][1]
+    fits = found is not None and found.shape == expected.shape and bool(found.isfinite().all())
+    require(fits, "the last is no finite array (B, *output)", "Yield the prediction last")
+    same(answer(), found, "another simulation answers otherwise", TWICE)
 
 
 def _wakes_all(build: Build, network: Network) -> None:

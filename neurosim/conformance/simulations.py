@@ -89,11 +89,9 @@ def loss_for(rule: Rule) -> str:
 
 
 def networks_for(rule: Rule) -> list[Network]:
-    """Returns those of the networks that the rule is defined for, with feedback that it has."""
+    """Returns those of the networks that the rule is defined for."""
     found = []
     for network in NETWORKS:
-        if "symmetric" not in rule.feedbacks:
-            network = network.with_feedback(rule.feedbacks[0])
         with suppress(ConfigurationError):
             rule.check_network(network)
             found.append(network)

@@ -14,7 +14,7 @@ from neurosim.base import DivergenceError
 from neurosim.convergence import verdict
 from neurosim.convergence.fixedpoint import RESIDUAL, SWEEPS, FixedPoint, exact_copy, fixed_point_of
 from neurosim.convergence.verdict import Verdict
-from neurosim.dynamics import contrastive_hebbian, current_mean
+from neurosim.dynamics import current_mean
 from neurosim.families import Count, Positive, check
 from neurosim.measures import alpha_objective, gradients, metrics
 from neurosim.simulation import Simulation
@@ -188,7 +188,7 @@ class InferenceMeasurement:
             }
             for name in names
         }
-        local, _ = contrastive_hebbian(state, rule)
+        local, _ = simulation.plasticity.gradients(state, rule)
         local = {name: gradient.cpu() for name, gradient in local.items()}
         angles = self._angles(local)
         record |= by_name.pop("") | angles.pop("")

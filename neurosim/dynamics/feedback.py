@@ -17,23 +17,24 @@ from neurosim.dynamics.counts import Counts
 from neurosim.dynamics.dyads import Dyads
 from neurosim.dynamics.link import Link
 from neurosim.dynamics.state import State
-from neurosim.rules import DifferenceTargetPropagation, LocalJacobian, Rule
+from neurosim.network import LocalJacobian
+from neurosim.rules import Rule
 
 Draw = Callable[[tuple[int, ...]], npt.NDArray[np.float64]]
 
 
 @torch.no_grad()
 def learn_feedback(state: State, rule: Rule, counts: Counts, seed: int, *moment: int) -> None:
-    """Makes some steps of every feedback weight that learns by itself, with the present states.
+    """Makes some steps of every feedback weight that learns by noise, with the present states.
 
     ``moment`` names the noise. ``counts`` takes note of wakes (not by units), messages and
     operations.
     """
-    if not isinstance(rule, DifferenceTargetPropagation):
+    options = rule.exchange
+    if options is None:
         return
-    options = rule.jacobian or LocalJacobian()
     for link in state.links:
-        if link.projection.feedback == "local_jacobian":
+        if link.projection.feedback.trained == "noise":
             noise = stream(seed, "local jacobian", link.name, *map(str, moment))
             others = [o for o in state.by_name[link.post.name].incoming if o is not link]
             _learn(link, others, options, counts, noise.standard_normal)

@@ -15,7 +15,7 @@ from torch import Tensor
 from neurosim.base import StateError
 from neurosim.channels import Moment
 from neurosim.dynamics.node import output_potential
-from neurosim.dynamics.plasticity import contrastive_hebbian
+from neurosim.dynamics.plasticity import Plasticity
 from neurosim.dynamics.state import State
 from neurosim.rules import Phase, Rule
 from neurosim.tensors import Arrays, Copied, load_arrays, same, save_arrays
@@ -37,8 +37,10 @@ class Phases(Arrays):
     free_prediction: Tensor | None = None
     _kept: Tree | None = None
 
-    def __init__(self, rule: Rule, state: State, nudged: bool, tick: int) -> None:
-        self._rule, self._state, self._nudged = rule, state, nudged
+    def __init__(
+        self, rule: Rule, state: State, plasticity: Plasticity, nudged: bool, tick: int
+    ) -> None:
+        self._rule, self._state, self._plasticity, self._nudged = rule, state, plasticity, nudged
         self.all = rule.phases
         self.began = tick
         self.begins = [tick] if self.all else []
@@ -77,7 +79,7 @@ class Phases(Arrays):
             return None, 0
         ended, operations = self.all[self.index], 0
         if ended.share:
-            found, operations = contrastive_hebbian(self._state, self._rule, ended.share)
+            found, operations = self._learned(ended.share)
             self._gradients = self._added(found)
         restored = [phase.restored for phase in self.all[self.index + 1 :]]
         if self.index == 0:
@@ -113,15 +115,18 @@ class Phases(Arrays):
         """Returns the local gradients as if the last phase ended now, and the operations that this
         took. Raises StateError before the last phase."""
         if not self.all:
-            return contrastive_hebbian(self._state, self._rule)
+            return self._learned()
         if not self.complete:
             names = ", ".join(phase.name for phase in self.all)
             raise StateError(
                 f"the weights learn from the phases {names} together, and the inference is still "
                 f"in {self.all[self.index].name!r}: give a target, and advance to the last one"
             )
-        found, operations = contrastive_hebbian(self._state, self._rule, self.all[self.index].share)
+        found, operations = self._learned(self.all[self.index].share)
         return self._added(found), operations
+
+    def _learned(self, share: complex = 1.0) -> tuple[dict[str, Tensor], int]:
+        return self._plasticity.gradients(self._state, self._rule, share)
 
     def _added(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         known = self._gradients

@@ -1,55 +1,91 @@
-"""What a projection does to its own weight, from local quantities only."""
+"""Plasticity: what weights learn from local quantities, a family that is open from outside."""
+
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from neurosim.dynamics.link import Link
+from neurosim.dynamics.node import Node
 from neurosim.dynamics.state import State
+from neurosim.families import Count, Kind, register
+from neurosim.maths import LearningRate, OptimizerChoice
 from neurosim.rules import Rule
 
 
-def contrastive_hebbian(
-    state: State, rule: Rule, share: complex = 1.0
-) -> tuple[dict[str, Tensor], int]:
-    """Computes the local gradient of every parameter, batch mean.
+@dataclass(frozen=True)
+class Plasticity(Kind, family="plasticity", default="contrastive_hebbian"):
+    """How weights learn: at the end of every inference, or ``every`` so many ticks.
 
-    ∂L/∂W = −1/(βB) Σ δ s̄ᵀ (DP23 eq. 10): δ = s⁺ − s⁻ of the post-synaptic dyads themselves, s̄ the
-    mean as the projection sees it. A bias sees a mean of 1. A difference of zero costs nothing.
-    A Kolen-Pollack feedback weight gets the gradient of the weight of its projection.
-    In a rule with phases it is what one of them adds, of which the gradient takes its ``share``:
-    δ is what the post-synaptic dyads send back, of complex products the real part counts.
-
-    Returns:
-        The gradients by the names of the parameters, and the operations that they took.
+    Base class of the family. The gradient of a weight is the product of a signal at its
+    post-synaptic dyads and of what it sees of the pre-synaptic ones, summed over the batch; a
+    member says otherwise in `signal`, `weight_gradient`, or in all of `gradients`.
     """
-    scale = rule.gradient_scale * share / state.batch
-    gains = rule.gradient_gains(state.model.network)
-    result: dict[str, Tensor] = {}
-    operations = 0
-    for cell in state.cells:
-        difference = rule.error(
-            cell.population.activation, cell.plus.value, cell.minus.value, cell.difference.tensor
-        )
-        if difference is not None:
-            # Smaller than the weights.
-            difference = difference * (scale * gains.get(cell.name, 1.0))
-        for link in cell.incoming:
-            if link.weight is None:
-                continue
-            name = f"{link.name}.weight"
-            if difference is None:
-                result[name] = torch.zeros_like(link.weight)
-            else:
-                result[name] = link.weight_gradient(difference)
-                operations += len(link.heard_means)
-            if link.projection.feedback == "kolen_pollack":
-                # A copy: who clips gradients in place must not do it twice.
-                result[f"{link.name}.feedback"] = result[name].clone()
-        bias = state.model.parameter(cell.name, "bias")
-        if bias is not None:
-            name = f"{cell.name}.bias"
-            if difference is None:
-                result[name] = torch.zeros_like(bias)
-            else:
-                dims = (0, 2, 3) if len(cell.population.shape) == 3 else (0,)
-                result[name] = difference.sum(dims).real
-    return {name: result[name] for name, _ in state.model.named_parameters()}, operations
+
+    every: Annotated[
+        Count | None, Field(description="update weights after every so many ticks")
+    ] = None
+    optimizer: OptimizerChoice = OptimizerChoice.of("adam")
+    learning_rate: LearningRate = LearningRate.of("constant")
+
+    def signal(self, node: Node, rule: Rule) -> Tensor | None:
+        """Returns what the weights into these dyads learn from (B, …); None for all zeros."""
+        f, difference = node.population.activation, node.difference.tensor
+        return rule.error(f, node.plus.value, node.minus.value, difference)
+
+    def weight_gradient(self, link: Link, signal: Tensor) -> Tensor:
+        """Returns Σ over the batch of signal · s̄ᵀ, s̄ the mean as the projection sees it."""
+        return link.weight_gradient(signal)
+
+    def gradients(
+        self, state: State, rule: Rule, share: complex = 1.0
+    ) -> tuple[dict[str, Tensor], int]:
+        """Computes the local gradient of every parameter, batch mean.
+
+        A bias sees a mean of 1. A signal of None costs nothing. In a rule with phases it is what
+        one of them adds, of which the gradient takes its ``share``; of complex products the real
+        part counts.
+
+        Returns:
+            The gradients by the names of the parameters, and the operations that they took.
+        """
+        scale = rule.gradient_scale * share / state.batch
+        gains = rule.gradient_gains(state.model.network)
+        result: dict[str, Tensor] = {}
+        operations = 0
+        for node in state.cells:
+            signal = self.signal(node, rule)
+            if signal is not None:
+                signal = signal * (scale * gains.get(node.name, 1.0))  # smaller than the weights
+            for link in node.incoming:
+                if link.weight is None:
+                    continue
+                if signal is None:
+                    found = torch.zeros_like(link.weight)
+                else:
+                    found = self.weight_gradient(link, signal)
+                    operations += len(link.heard_means)
+                result[f"{link.name}.weight"] = found
+                way_back = link.projection.feedback
+                if link.feedback is not None and way_back.trained == "gradient":
+                    back = way_back.gradient(found, link.weight, link.feedback)
+                    result[f"{link.name}.feedback"] = back
+            bias = state.model.parameter(node.name, "bias")
+            if bias is not None:
+                of_bias = torch.zeros_like(bias)
+                if signal is not None:
+                    dims = (0, 2, 3) if len(node.population.shape) == 3 else (0,)
+                    of_bias = signal.sum(dims).real
+                result[f"{node.name}.bias"] = of_bias
+        return {name: result[name] for name, _ in state.model.named_parameters()}, operations
+
+
+@register("contrastive_hebbian")
+@dataclass(frozen=True)
+class ContrastiveHebbianPlasticity(Plasticity):
+    """∂L/∂W = −1/(βB) Σ δ s̄ᵀ (DP23 eq. 10).
+
+    δ = s⁺ − s⁻ of the post-synaptic dyads themselves; in a rule with phases what they send back.
+    """

@@ -30,6 +30,7 @@ from typing import (
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PydanticSchemaGenerationError,
@@ -61,12 +62,15 @@ class Family(dict[str, Any]):
     """The members of a family by name, in alphabetical order whatever registered them first.
 
     ``title`` is what messages call a member, ``key`` the key that names one in a document. A member
-    without required fields may stand there as its bare name where ``bare`` is set.
+    without required fields may stand there as its bare name where ``bare`` is set, and ``default``
+    is the member that keys without a name belong to.
     """
 
-    def __init__(self, title: str, base: type[Kind], key: str, *, bare: bool) -> None:
+    def __init__(
+        self, title: str, base: type[Kind], key: str, *, bare: bool, default: str | None
+    ) -> None:
         super().__init__()
-        self.title, self.base, self.key, self.bare = title, base, key, bare
+        self.title, self.base, self.key, self.bare, self.default = title, base, key, bare, default
 
     def __missing__(self, name: str) -> Any:
         raise ConfigurationError(unknown(self.title, name, self), self.title)
@@ -119,13 +123,19 @@ class Kind(Described):
     reserved: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(
-        cls, *, family: str | None = None, key: str = "kind", bare: bool = False, **options: Any
+        cls,
+        *,
+        family: str | None = None,
+        key: str = "kind",
+        bare: bool = False,
+        default: str | None = None,
+        **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
         if family is not None:
             if family in FAMILIES:
                 raise _broken(cls, f"there is a family {family!r} already")
-            cls.family = FAMILIES[family] = Family(family, cls, key, bare=bare)
+            cls.family = FAMILIES[family] = Family(family, cls, key, bare=bare, default=default)
 
     @classmethod
     def of(cls, value: object, **options: Any) -> Self:
@@ -194,6 +204,7 @@ def model_of(cls: Any, *, named: bool = True) -> type[Section]:
     family = getattr(cls, "family", None)
     if isinstance(family, Family):
         default: Any = ... if named else Field(cls.kind, exclude=True)
+        default = cls.kind if cls.kind == family.default else default
         parts[family.key] = (Literal[cls.kind], default)
     parts |= keys_of(cls)
     title = cls.__name__ if named or not family else f"Only{cls.__name__}"
@@ -261,6 +272,11 @@ def _any_of(family: Family) -> Any:
     found: Any = Union[*models.values()]
     if len(models) > 1:  # pydantic asks for a choice where one is told by a key
         found = Annotated[found, Field(discriminator=family.key)]
+        if family.default:
+            unnamed = {family.key: family.default}
+            found = Annotated[
+                found, BeforeValidator(lambda said: unnamed | said if type(said) is dict else said)
+            ]
     names = [
         name
         for name, model in models.items()

@@ -1,7 +1,6 @@
 """Training: batches, weight updates, evaluation, events and their listeners, checkpoints."""
 
 from neurosim.learning.checkpoint import load_state, load_weights, save_state
-from neurosim.learning.evaluation import Evaluation
 from neurosim.learning.events import (
     EndEvent,
     EpochEvent,
@@ -15,5 +14,4 @@ from neurosim.learning.events import (
     TrainingEvent,
 )
 from neurosim.learning.memory import Memory, check_memory, estimate
-from neurosim.learning.optimizers import LearningRate, OptimizerChoice
 from neurosim.learning.trainer import Trainer, TrainingPlan

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from neurosim.base import ConfigurationError
 from neurosim.data import Split, one_hot
 from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
-from neurosim.simulation import Simulation
+from neurosim.simulation import Prediction, Simulation
 
-Evaluation = Literal["feedforward", "settled"]
 EVALUATION_BATCH = 500
 _Watch = Callable[[int, int], None]  # is told how many images are done, and of how many
 
@@ -28,12 +27,23 @@ class SoFar(NamedTuple):
 class Evaluator:
     """Evaluates the network of ``simulation``.
 
-    ``settled`` makes a fresh simulation for the n-th batch of an evaluation by the settled network:
-    what is evaluated must not depend on the training under way. None evaluates feed-forward.
+    ``settled`` makes a fresh simulation for the n-th batch of a ``prediction`` that settles: what
+    is evaluated must not depend on the training under way.
+
+    Raises ConfigurationError where it is missing.
     """
 
     simulation: Simulation
+    prediction: Prediction = Prediction.of("feedforward")
     settled: Callable[[int], Simulation] | None = None
+
+    def __post_init__(self) -> None:
+        if self.prediction.settles and self.settled is None:
+            raise ConfigurationError(
+                f"evaluation {self.prediction.kind!r} needs simulations to settle in: give the "
+                "trainer a function settled(number)",
+                "settled",
+            )
 
     def evaluate(
         self, split: Split, eps: float = 0.0, watch: _Watch | None = None
@@ -62,15 +72,13 @@ class Evaluator:
             target = target.view(-1, *model.network.output.shape)
             if eps:
                 images = fgsm(self.simulation.predict, measured, images, target, eps, low, high)
-            if self.settled is None:
-                prediction = self.simulation.predict(images)
-            else:
-                settling = self.settled(number)
-                settling.start(images, record=False)
-                while not settling.done:
-                    settling.advance(1)
+            simulation = self.simulation
+            if self.prediction.settles and self.settled is not None:
+                simulation = self.settled(number)
+            for prediction in self.prediction.predict(simulation, images):
+                if prediction is None:
                     yield SoFar(start, correct, loss)
-                prediction = settling.finish().prediction
+            assert prediction is not None
             correct += metrics.accuracy(prediction, labels) * len(labels)
             loss += float(measured.value(prediction, target).sum())
             yield SoFar(start + len(labels), correct, loss)
@@ -88,22 +96,3 @@ class Evaluator:
             "lipschitz_bound": lipschitz_bound(model.network, norms),
             "spectral_norms": norms,
         }
-
-
-def evaluator(
-    evaluation: Evaluation, simulation: Simulation, settled: Callable[[int], Simulation] | None
-) -> Evaluator:
-    """Makes the evaluator of a training plan.
-
-    Raises:
-        ConfigurationError: for evaluation by the settled network without what settles.
-    """
-    if evaluation == "feedforward":
-        return Evaluator(simulation)
-    if settled is None:
-        raise ConfigurationError(
-            "evaluation 'settled' needs simulations to settle in: give the trainer a function "
-            "settled(number)",
-            "settled",
-        )
-    return Evaluator(simulation, settled)

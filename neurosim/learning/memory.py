@@ -5,8 +5,7 @@ from math import prod
 
 from neurosim.base import ConfigurationError, gigabytes
 from neurosim.learning.evaluation import EVALUATION_BATCH
-from neurosim.learning.optimizers import OptimizerChoice
-from neurosim.maths import ROUNDED, Conv2d
+from neurosim.maths import ROUNDED, Conv2d, OptimizerChoice
 from neurosim.simulation import Simulation
 from neurosim.tensors import Dimensions, count_bytes
 
@@ -70,7 +69,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> 
         if isinstance(inner, Conv2d):
             middle = prod(inner.middle)
             largest = max(largest, array(middle) + array(pre))
-        if link.projection.feedback == "local_jacobian" and optimizer is not None:
+        if link.projection.feedback.trained == "noise" and optimizer is not None:
             assert link.weight is not None
             momentum += 2 * link.weight.numel() * element  # and a gradient
             largest = max(largest, 3 * array(pre) + 6 * array(post))

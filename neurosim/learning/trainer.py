@@ -13,7 +13,7 @@ from neurosim.base import StateError, stream
 from neurosim.data import Augmentation, Batches, Split, one_hot
 from neurosim.dynamics import Counts
 from neurosim.families import Count, Described
-from neurosim.learning.evaluation import Evaluation, evaluator
+from neurosim.learning.evaluation import Evaluator
 from neurosim.learning.events import (
     EndEvent,
     EpochEvent,
@@ -25,9 +25,9 @@ from neurosim.learning.events import (
     TraceEvent,
     TrainingEvent,
 )
-from neurosim.learning.optimizers import ConstantRate, LearningRate, OptimizerChoice
+from neurosim.maths import LearningRate, OptimizerChoice
 from neurosim.network import Model
-from neurosim.simulation import Outcome, Simulation
+from neurosim.simulation import Outcome, Prediction, Simulation
 from neurosim.tensors import complete
 
 Every = Annotated[Count, Field(description="1 for each, n for every n-th")]
@@ -46,12 +46,16 @@ class TrainingPlan(Described):
     epochs: Count = 10
     max_steps: Count | None = None
     batch_size: Count = 50
-    evaluation: Evaluation = "feedforward"
-    learning_rate: LearningRate = ConstantRate()
+    evaluation: Prediction = Prediction.of("feedforward")
+    learning_rate: LearningRate = LearningRate.of("constant")
     loss_every: Every = 10
     accuracy_every: Every = 1
     trace_epochs: Every = 1
     augment: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "evaluation", Prediction.of(self.evaluation))  # or its name
+        super().__post_init__()
 
 
 class Trainer:
@@ -82,7 +86,7 @@ class Trainer:
             optimizer = optimizer.make(self.model.parameters())
         self.optimizer = optimizer
         self.test, self.validation = test, validation
-        self.evaluator = evaluator(self.plan.evaluation, simulation, settled)
+        self.evaluator = Evaluator(simulation, self.plan.evaluation, settled)
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         crops = None if self.plan.augment is None else stream(seed, "augmentation")
         batch, order = self.plan.batch_size, stream(seed, "batches")

@@ -7,5 +7,6 @@ from neurosim.maths.operators.convolution import Conv2d
 from neurosim.maths.operators.dense import Dense, Identity
 from neurosim.maths.operators.pooling import Pool, Pool2d
 from neurosim.maths.operators.sliding import Size
+from neurosim.maths.optimizers import LearningRate, OptimizerChoice
 from neurosim.maths.products import ROUNDED, Copies, Precision, Products, check_precision
 from neurosim.maths.spectrum import loop_gain, spectral_norm

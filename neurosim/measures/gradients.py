@@ -34,7 +34,7 @@ def true_gradient(state: State, rule: Rule, nudge: Nudge) -> dict[str, Tensor] |
         states.
     """
     assert nudge.target is not None
-    if rule.prediction == "feedforward":
+    if not rule.settles:
         x = state.input.plus.value.real
         return back_propagation(state.model, nudge.loss, x, nudge.target, state.damage)
     with torch.enable_grad():

@@ -210,9 +210,9 @@ class GradientAngleProbe(Probe):
     """
 
     def check(self, network: Network, rule: Rule) -> None:
-        if network.cycle is not None and rule.prediction != "settled":
+        if network.cycle is not None and not rule.settles:
             raise ConfigurationError(
-                "the probe gradient_angle compares with back-propagation, which needs a network "
+                "gradient_angle compares with back-propagation, which needs a network "
                 "without cycles",
                 "probes",
             )
@@ -224,8 +224,8 @@ class GradientAngleProbe(Probe):
         if reference is None:
             return None
         local, _ = seen.phases.gradients()
-        settled = seen.rule.prediction == "settled"
-        return _aligned(alignment(local, reference)) | ({"reference": "settled"} if settled else {})
+        said = {"reference": "settled"} if seen.rule.settles else {}
+        return _aligned(alignment(local, reference)) | said
 
 
 @register("reach")

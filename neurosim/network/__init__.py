@@ -1,7 +1,8 @@
 """Networks: populations, projections, parameters, faults."""
 
 from neurosim.network.faults import Damage, Faults, Held
+from neurosim.network.feedback import Feedback, LocalJacobian
 from neurosim.network.file import file_models
 from neurosim.network.model import Model, check_shape
 from neurosim.network.network import Network
-from neurosim.network.parts import Feedback, Population, Projection
+from neurosim.network.parts import Population, Projection

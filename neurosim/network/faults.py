@@ -71,27 +71,29 @@ class Faults(Described):
             stuck = order[::-1][: min(rest, round(self.stuck * population.size))]
             if len(dead) + len(stuck):
                 held[population.name] = Held(population, dead, stuck, self.stuck_at)
-        forward: dict[str, Tensor] = {}
-        backward: dict[str, Tensor] = {}
-        if self.weight_noise:
-            for projection in network.projections:
-                shape = projection.operator.weight_shape
-                if shape is None:
-                    continue
-                for factors, way in ((forward, "forward"), (backward, "feedback")):
-                    draws = stream(seed, "faults", projection.name, way).standard_normal(shape)
-                    factors[projection.name] = torch.from_numpy(1.0 + self.weight_noise * draws)
-        return Damage(held, forward, forward if self.weight_noise_shared else backward)
+        forward = self._factors(network, seed, "forward")
+        shared = self.weight_noise_shared
+        return Damage(
+            held, forward, forward if shared else self._factors(network, seed, "feedback")
+        )
+
+    def _factors(self, network: Network, seed: int, way: str) -> dict[str, Tensor]:
+        """What each weight is multiplied by on one of the two ways."""
+        found = {}
+        for projection in network.projections if self.weight_noise else ():
+            if (shape := projection.operator.weight_shape) is not None:
+                draws = stream(seed, "faults", projection.name, way).standard_normal(shape)
+                found[projection.name] = torch.from_numpy(1.0 + self.weight_noise * draws)
+        return found
 
     def _afflicted(self, network: Network) -> list[Population]:
+        names = [p.name for p in network.dyadic]
+        for number, name in enumerate(self.populations or ()):
+            if name not in names:
+                said = unknown("population", name, names)
+                raise ConfigurationError(said, ("populations", number))
         if self.populations is None:
             return [p for p in network.dyadic if p.role == "hidden"]
-        names = [p.name for p in network.dyadic]
-        for number, name in enumerate(self.populations):
-            if name not in names:
-                raise ConfigurationError(
-                    unknown("population", name, names), ("populations", number)
-                )
         return [p for p in network.dyadic if p.name in self.populations]
 
 
@@ -135,12 +137,12 @@ class Damage:
     def to(self, device: torch.device, dtype: torch.dtype) -> Damage:
         """The same with its arrays there, so that no product has to bring them."""
         held = {name: held.to(device, dtype) for name, held in self.held.items()}
-        forward, feedback = (
-            {name: factor.to(device, dtype) for name, factor in factors.items()}
-            for factors in (self.forward_factors, self.feedback_factors)
-        )
-        shared = self.feedback_factors is self.forward_factors
-        return Damage(held, forward, forward if shared else feedback)
+
+        def moved(factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: factor.to(device, dtype) for name, factor in factors.items()}
+
+        forward, shared = moved(self.forward_factors), self.feedback_factors is self.forward_factors
+        return Damage(held, forward, forward if shared else moved(self.feedback_factors))
 
     def hold(self, population: str, array: Tensor) -> Tensor:
         """Dyads that never wake have their values in an array of the population's states."""

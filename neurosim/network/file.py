@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import ConfigDict, Field, Tag, create_model, model_validator
 
@@ -18,13 +18,15 @@ from neurosim.base import ConfigurationError, NetworkError, inside, unknown
 from neurosim.documents import by_key
 from neurosim.families import Section, build, keys_of, written
 from neurosim.maths import Activation, Conv2d, Dense, Operator, Pool2d, Size
-from neurosim.network.parts import Feedback, Population, Projection
+from neurosim.network.feedback import Feedback
+from neurosim.network.parts import Population, Projection
 from neurosim.tensors import Shape
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=100)]
 ProjectionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\->]*$", max_length=210)]
 ShapeList = Annotated[list[Size], Field(min_length=1, max_length=3)]
 Initialization = Literal["glorot_uniform", "lecun_normal", "he_normal", "weak_uniform"]
+Parts = tuple[tuple[Population, ...], tuple[Projection, ...], Initialization]
 
 _FEEDBACK = "what differences go back through: the weight itself, or a separate one"
 
@@ -34,7 +36,6 @@ class _Layer(Section):
 
     name: Name | None = None
     bias: bool | None = None
-    feedback: Feedback | None = Field(None, description=_FEEDBACK)
 
 
 class _NamedLayer(_Layer):
@@ -79,59 +80,59 @@ class _Edge(Section):
     pre: str = Field(alias="from")
     post: str = Field(alias="to")
     name: ProjectionName | None = None
-    feedback: Feedback | None = Field(None, description=_FEEDBACK)
 
 
 class _Chain(Section):
     """Populations in order; each layer's projection has the layer's name."""
 
     input: Size | ShapeList = Field(description="shape of the input, [N] or [C, H, W]")
-    initialization: Initialization = "glorot_uniform"
-    feedback: Feedback = Field("symmetric", description=f"{_FEEDBACK}; of all layers")
 
 
 class _Graph(Section):
     """Any directed graph of populations."""
 
-    initialization: Initialization = "glorot_uniform"
-    feedback: Feedback = Field("symmetric", description=f"{_FEEDBACK}; of all projections")
-
 
 def file_models() -> tuple[type[Section], type[Section]]:
     """Returns the models of network files in chain and in graph form, with all kinds."""
-    return _models(tuple(Operator.family.items()), tuple(Activation.family.items()))
+    return _models(*(tuple(base.family.items()) for base in (Operator, Activation, Feedback)))
 
 
 @cache
-def _models(operators: tuple[Any, ...], activations: tuple[Any, ...]) -> tuple[Any, Any]:
-    del activations
+def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any, Any]:
+    del families  # what the annotations of the two say depends on them
     activation: Any = written(Activation) | None
+    feedback: Any = written(Feedback)
+    apart = {"feedback": (feedback | None, Field(None, description=_FEEDBACK))}
+    whole = {
+        "initialization": (Initialization, "glorot_uniform"),
+        "feedback": (feedback, Field("symmetric", description=f"{_FEEDBACK}; of all")),
+    }
     own: dict[str, Any] = {"activation": (activation, None)}
     short = {
         "dense": (Size | None, Field(None, description="number of dyads")),
         "conv": (Size | None, Field(None, description="number of conv channels")),
     }
-    layers = {"": _extended(_ShortLayer, "layer", short | keys_of(Conv2d) | own)}
+    layers = {"": _extended(_ShortLayer, "layer", apart | short | keys_of(Conv2d) | own)}
     edges = {}
     owners: dict[str, str] = {}
     for name, member in operators:
         for key in keys_of(member):
             owners[key] = f"{owners[key]} or 'op: {name}'" if key in owners else f"'op: {name}'"
     for name, member in operators:
-        layers[name] = _extended(
-            _NamedLayer, name, {"op": (Literal[name], ...)} | keys_of(member) | own
-        )
-        said = {"op": (Literal[name], "dense" if name == "dense" else ...)}
-        edges[name] = _extended(_Edge, name, said | keys_of(member))
+        said = apart | {"op": (Literal[name], ...)} | keys_of(member)
+        layers[name] = _extended(_NamedLayer, name, said | own)
+        if name == "dense":
+            said |= {"op": (Literal[name], name)}
+        edges[name] = _extended(_Edge, name, said)
         edges[name].elsewhere = owners
     hidden = Field(None, description="hidden populations; default relu")
     population = _extended(_Population, "population", {"activation": (activation, hidden)})
     some = Field(min_length=1)
-    chain = {
+    chain = whole | {
         "activation": (written(Activation), "relu"),
         "layers": (list[_one_of(layers, "")], some),  # type: ignore[misc]
     }
-    graph = {
+    graph = whole | {
         "populations": (dict[Name, population], Field(min_length=2)),  # type: ignore[valid-type]
         "projections": (list[_one_of(edges, "dense")], some),  # type: ignore[misc]
     }
@@ -149,19 +150,11 @@ def _one_of(models: dict[str, Any], default: str) -> Any:
     return Annotated[Union[members], by_key("op", default)]  # noqa: UP007
 
 
-class Parts(NamedTuple):
-    """What a network file describes, each part checked by itself."""
-
-    populations: tuple[Population, ...]
-    projections: tuple[Projection, ...]
-    initialization: Initialization
-
-
 def parts_of(document: documents.Document) -> Parts:
-    """Returns the parts that a document describes.
+    """Returns the parts that a document describes, each checked by itself.
 
-    Raises:
-        DocumentError: with the line of each problem.
+    Raises DocumentError with the line of each problem, NetworkError or ConfigurationError where a
+    part does not fit.
     """
     value = document.value
     is_graph = isinstance(value, dict) and ("populations" in value or "projections" in value)
@@ -213,27 +206,27 @@ def _from_chain(chain: Any) -> Parts:
             populations.append(population)
             feedback = _feedback(layer, chain, pre, operator)
             projections.append(Projection(name, pre.name, name, operator, feedback))
-    return Parts(tuple(populations), tuple(projections), chain.initialization)
+    return tuple(populations), tuple(projections), chain.initialization
 
 
 def _feedback(own: Any, whole: Any, pre: Population, operator: Operator) -> Feedback:
     """What the projection says of itself; if nothing, what the network says, where that can be."""
     separable = operator.weight_shape is not None and pre.role != "input"
-    found: Feedback = own.feedback or (whole.feedback if separable else "symmetric")
-    return found
+    return Feedback.of(build(own.feedback or (whole.feedback if separable else "symmetric")))
 
 
 def _layer_operator(pre: Shape, layer: Any) -> Operator:
     """The operator of a layer, whose target has the shape that the operator makes."""
-    asked = getattr(layer, "shape", None) and _shape(layer.shape)
+    makes: type[Operator] = Pool2d
+    post, asked = pre, None
     if isinstance(layer, _NamedLayer):
-        made: Operator = build(layer, Operator.family[layer.op], pre=pre, post=asked or pre)  # type: ignore[attr-defined]
+        makes = Operator.family[layer.op]  # type: ignore[attr-defined]
+        asked = None if layer.shape is None else _shape(layer.shape)
     elif layer.dense is not None:
-        made = Dense(pre, (layer.dense,))
+        makes, post = Dense, (layer.dense,)
     elif layer.conv is not None:
-        made = build(layer, Conv2d, pre=pre, post=(layer.conv, 1, 1))
-    else:
-        made = build(layer, Pool2d, pre=pre, post=pre)
+        makes, post = Conv2d, (layer.conv, 1, 1)
+    made: Operator = build(layer, makes, pre=pre, post=asked or post)
     shape = made.output_shape
     if asked and shape != asked:
         raise NetworkError(f"{made.kind} makes {list(shape)}, which does not fit {list(asked)}")
@@ -248,7 +241,7 @@ def _from_graph(graph: Any) -> Parts:
             populations[name] = Population(
                 name, _shape(spec.shape), activation, spec.role, bool(spec.bias)
             )
-    projections: list[Projection] = []
+    projections: dict[str, Projection] = {}
     for index, edge in enumerate(graph.projections):
         for key, name in (("from", edge.pre), ("to", edge.post)):
             with inside("projections", index, key):
@@ -259,22 +252,19 @@ def _from_graph(graph: Any) -> Parts:
             name = edge.name or f"{edge.pre}->{edge.post}"
             ends = f"{name!r} from {pre.name!r} {list(pre.shape)} to {post.name!r}"
             with _projection(f"{ends} {list(post.shape)}"):
-                operator = _edge_operator(pre.shape, post.shape, edge)
+                makes = Operator.family[edge.op]
+                operator: Operator = build(edge, makes, pre=pre.shape, post=post.shape)
+                if (made := operator.output_shape) != post.shape:
+                    raise NetworkError(f"{edge.op} makes {list(made)}, which does not fit")
             feedback = _feedback(edge, graph, pre, operator)
-            projections.append(Projection(name, edge.pre, edge.post, operator, feedback))
-            if [p.name for p in projections].count(name) > 1:
+            if name in projections:
                 raise NetworkError(
                     f"two projections are named {name!r}; give parallel projections a 'name'"
                 )
-    weighted = {p.post for p in projections if p.operator.weight_shape is not None}
+            projections[name] = Projection(name, edge.pre, edge.post, operator, feedback)
+    weighted = {p.post for p in projections.values() if p.operator.weight_shape is not None}
     for name, spec in graph.populations.items():
         if spec.bias is None and spec.role != "input":
             populations[name] = replace(populations[name], bias=name in weighted)
-    return Parts(tuple(populations.values()), tuple(projections), graph.initialization)
-
-
-def _edge_operator(pre: Shape, post: Shape, edge: Any) -> Operator:
-    made: Operator = build(edge, Operator.family[edge.op], pre=pre, post=post)
-    if made.output_shape != post:
-        raise NetworkError(f"{edge.op} makes {list(made.output_shape)}, which does not fit")
-    return made
+    parts = tuple(populations.values()), tuple(projections.values())
+    return *parts, graph.initialization

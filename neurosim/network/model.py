@@ -35,8 +35,7 @@ class Model(nn.Module):
         super().__init__()
         self.network = network
         fans = {p.name: p.operator.fans for p in network.projections}
-        # What no optimizer of the model is to touch.
-        fixed = {f"{p.name}.feedback" for p in network.projections if p.feedback != "kolen_pollack"}
+        constants = network.constants
         for key, shape in network.parameter_shapes().items():
             owner, kind = key.rsplit(".", 1)
             if device == "meta":
@@ -53,22 +52,20 @@ class Model(nn.Module):
             # The names are the user's: `add_module` refuses those that are attributes of Module.
             module = self._modules.setdefault(owner, nn.Module())
             assert module is not None
-            if key in fixed:
+            if key in constants:
                 module.register_buffer(kind, value.to(device))
             else:
                 module.register_parameter(kind, nn.Parameter(value.to(device)))
 
     def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
         """Returns the parameter ``<owner>.<kind>``, or None where there is none."""
-        module = self._modules.get(owner)
-        return None if module is None else module._parameters.get(kind)
+        found: nn.Parameter | None = getattr(self._modules.get(owner), kind, None)
+        return found
 
     def feedback(self, projection: str) -> Tensor | None:
         """Returns the separate weight of the way back, or None where it is W itself."""
-        module = self._modules.get(projection)
-        if module is None:
-            return None
-        return {**module._parameters, **module._buffers}.get("feedback")
+        found: Tensor | None = getattr(self._modules.get(projection), "feedback", None)
+        return found
 
     def bias_carrier(self, population: Population) -> Projection | None:
         """Returns the projection whose operator adds the population's bias.
@@ -91,9 +88,7 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
 
-        Raises:
-            InputError: for a wrong shape.
-            NetworkError: where the network has a cycle.
+        Raises InputError for a wrong shape, NetworkError where the network has a cycle.
         """
         return self.predict(x, Damage())
 
@@ -108,26 +103,20 @@ class Model(nn.Module):
         check_shape("input", x, network.input.shape)
         values = {network.input.name: x}
         for population in network.dyadic:
-            carrier = self.bias_carrier(population)
-            bias = self.parameter(population.name, "bias")
-            total: Tensor | None = None
+            carrier, parts = self.bias_carrier(population), []
             for projection in network.incoming(population.name):
                 weight = self.parameter(projection.name, "weight")
                 used = None if weight is None else damage.forward_weight(projection.name, weight)
-                own = bias if projection is carrier else None
-                part, _ = projection.operator.basal(values[projection.pre], used, own, None)
-                total = part if total is None else total + part
-            assert total is not None
+                bias = self.parameter(population.name, "bias") if projection is carrier else None
+                made, _ = projection.operator.basal(values[projection.pre], used, bias, None)
+                parts.append(made)
+            total = sum(parts[1:], parts[0])
             values[population.name] = damage.hold(population.name, population.activation(total))
         return values[network.output.name]
 
 
 def check_shape(what: str, array: Tensor, shape: Shape) -> None:
-    """Checks that ``array`` is (B, *shape) with B ≥ 1.
-
-    Raises:
-        InputError: unless it is.
-    """
+    """Raises InputError unless ``array`` is (B, *shape) with B ≥ 1."""
     if array.dim() != len(shape) + 1 or tuple(array.shape[1:]) != shape or not array.shape[0]:
         expected = ", ".join(["B", *map(str, shape)])
         raise InputError(f"the {what} has shape {list(array.shape)}; it must be [{expected}]")
@@ -145,14 +134,9 @@ def draw_weight(
     an energy of such weights has a single minimum.
     """
     fan_in, fan_out = fans
-    match initialization:
-        case "glorot_uniform":
-            bound = sqrt(6.0 / (fan_in + fan_out))
-            return generator.uniform(-bound, bound, shape)
-        case "lecun_normal":
-            return generator.normal(0.0, sqrt(1.0 / fan_in), shape)
-        case "he_normal":
-            return generator.normal(0.0, sqrt(2.0 / fan_in), shape)
-        case "weak_uniform":
-            bound = 0.5 / sqrt(fan_in)
-            return generator.uniform(-bound, bound, shape)
+    if initialization in ("lecun_normal", "he_normal"):
+        variance = (1.0 if initialization == "lecun_normal" else 2.0) / fan_in
+        return generator.normal(0.0, sqrt(variance), shape)
+    weak = initialization == "weak_uniform"
+    bound = 0.5 / sqrt(fan_in) if weak else sqrt(6.0 / (fan_in + fan_out))
+    return generator.uniform(-bound, bound, shape)

@@ -12,10 +12,11 @@ import networkx as nx
 from torch import Tensor, nn
 
 from neurosim import documents
-from neurosim.base import DocumentError, NetworkError, unknown
+from neurosim.base import DocumentError, NetworkError, inside, unknown
+from neurosim.network.feedback import Feedback
 from neurosim.network.file import Initialization, parts_of
 from neurosim.network.importers.torch import parts_of_torch
-from neurosim.network.parts import Feedback, Population, Projection
+from neurosim.network.parts import Population, Projection
 from neurosim.tensors import Shape
 
 
@@ -42,20 +43,12 @@ class Network:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Network:
-        """Reads a network file in chain or graph form.
-
-        Raises:
-            DocumentError: with the line of each problem.
-        """
+        """Reads a network file. Raises DocumentError with the line of each problem."""
         return cls.from_document(documents.load(Path(path)))
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Network:
-        """Makes a network of a plain mapping that says what a file would.
-
-        Raises:
-            NetworkError: with every problem.
-        """
+        """Makes a network of a plain mapping that says what a file would. Raises NetworkError."""
         document = documents.Document("<dict>", description)
         try:
             return cls.from_document(document)
@@ -74,25 +67,21 @@ class Network:
     def from_torch(cls, module: nn.Sequential, input_shape: Shape | None = None) -> Network:
         """Makes a network with the layers and the weights of a `torch.nn.Sequential`.
 
-        Takes Linear, Conv2d, MaxPool2d, AvgPool2d, ReLU and Flatten. ``input_shape`` (N,) or
-        (C, H, W) may be left out where the first layer is Linear.
-
-        Raises:
-            NetworkError: for any other module or option.
+        Takes Linear, Conv2d, MaxPool2d, AvgPool2d, ReLU and Flatten, and raises NetworkError for
+        others. ``input_shape`` (N,) or (C, H, W) may be left out where the first layer is Linear.
         """
         populations, projections, parameters = parts_of_torch(module, input_shape)
         return cls(populations, projections, parameters=parameters)
 
-    def with_feedback(self, feedback: Feedback) -> Network:
+    def with_feedback(self, feedback: Feedback | str) -> Network:
         """Returns the network with that `Projection.feedback` where differences meet a weight."""
-        changed = tuple(
-            replace(p, feedback=feedback) if self._sends_back(p) else p for p in self.projections
-        )
-        return replace(self, projections=changed)
 
-    def _sends_back(self, projection: Projection) -> bool:
-        weighted = projection.operator.weight_shape is not None
-        return weighted and self[projection.pre].role != "input"
+        def changed(projection: Projection) -> Projection:
+            meets = projection.operator.weight_shape is not None
+            meets &= self[projection.pre].role != "input"
+            return replace(projection, feedback=feedback) if meets else projection
+
+        return replace(self, projections=tuple(map(changed, self.projections)))
 
     # ---- views ---------------------------------------------------------------------------------
 
@@ -107,32 +96,24 @@ class Network:
         return nx.freeze(graph)
 
     def __getitem__(self, name: str) -> Population:
-        """Returns the population of that name.
-
-        Raises:
-            NetworkError: with a suggestion, where there is none.
-        """
-        for population in self.populations:
-            if population.name == name:
-                return population
-        raise NetworkError(unknown("population", name, [p.name for p in self.populations]))
+        """Returns the population of that name. Raises NetworkError where there is none."""
+        found = {population.name: population for population in self.populations}
+        if name not in found:
+            raise NetworkError(unknown("population", name, list(found)))
+        return found[name]
 
     def projection(self, name: str) -> Projection:
         """Returns the projection of that name or, where that is one, of the alias ``pre->post``.
-
-        Raises:
-            NetworkError: with a suggestion, where there is none.
-        """
-        for projection in self.projections:
-            if projection.name == name:
-                return projection
-        aliased = [p for p in self.projections if f"{p.pre}->{p.post}" == name]
-        if len(aliased) == 1:
-            return aliased[0]
-        if aliased:
-            names = ", ".join(repr(p.name) for p in aliased)
-            raise NetworkError(f"projection {name!r} is ambiguous: it may be any of {names}")
-        raise NetworkError(unknown("projection", name, [p.name for p in self.projections]))
+        Raises NetworkError where there is none."""
+        names = [p.name for p in self.projections]
+        found = [p for p in self.projections if p.name == name]
+        found = found or [p for p in self.projections if f"{p.pre}->{p.post}" == name]
+        if not found:
+            raise NetworkError(unknown("projection", name, names))
+        if len(found) > 1:
+            listed = ", ".join(repr(p.name) for p in found)
+            raise NetworkError(f"projection {name!r} is ambiguous: it may be any of {listed}")
+        return found[0]
 
     @cached_property
     def input(self) -> Population:
@@ -164,10 +145,9 @@ class Network:
         """Longest path from the input to each population; declaration index if cyclic."""
         if self.cycle is not None:
             return {self.input.name: 0} | {p.name: i for i, p in enumerate(self.dyadic, 1)}
-        levels: dict[str, int] = {p.name: 0 for p in self.populations}
-        for population in self.dyadic:
-            for projection in self.incoming(population.name):
-                levels[population.name] = max(levels[population.name], levels[projection.pre] + 1)
+        levels = {self.input.name: 0}
+        for name in (population.name for population in self.dyadic):
+            levels[name] = 1 + max(levels[p.pre] for p in self.incoming(name))
         return levels
 
     @property
@@ -187,21 +167,25 @@ class Network:
         return sum(p.size for p in self.dyadic)
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        """Returns the shape of every parameter by its key, weights before their population's bias.
-
-        Those of `Projection.feedback` are parameters or constants.
-        """
+        """Returns the shape of every parameter and constant by its key, weights before their
+        population's bias."""
         shapes: dict[str, Shape] = {}
         for population in self.populations:
             for projection in self.incoming(population.name):
                 weight = projection.operator.weight_shape
                 if weight is not None:
                     shapes[f"{projection.name}.weight"] = weight
-                    if projection.feedback != "symmetric":
-                        shapes[f"{projection.name}.feedback"] = weight
+                if weight is not None and projection.feedback.separate:
+                    shapes[f"{projection.name}.feedback"] = weight
             if population.bias:
                 shapes[f"{population.name}.bias"] = population.bias_shape
         return shapes
+
+    @property
+    def constants(self) -> set[str]:
+        """The keys of the feedback weights that no optimizer of the model is to touch."""
+        apart = (p for p in self.projections if p.feedback.trained != "gradient")
+        return {f"{projection.name}.feedback" for projection in apart}
 
 
 def _check(network: Network) -> None:
@@ -213,33 +197,26 @@ def _check(network: Network) -> None:
         found = [p.name for p in network.populations if p.role == role]
         if len(found) != 1:
             listed = ", ".join(map(repr, found)) or "none"
-            raise NetworkError(
-                f"a network has exactly one population of role {role}, not {listed}",
-                ("populations",),
-            )
+            said = f"a network has exactly one population of role {role}, not {listed}"
+            raise NetworkError(said, ("populations",))
     seen: set[str] = set()
     for index, projection in enumerate(network.projections):
-        try:
+        with inside("projections", index):
             _check_projection(network, projection)
-        except NetworkError as error:
-            raise NetworkError(str(error), ("projections", index)) from None
         if projection.name in seen:
             raise NetworkError(
                 f"two projections are named {projection.name!r}; parallel projections between the "
                 "same populations need names of their own"
             )
         seen.add(projection.name)
-    for population in network.populations:
-        if population.role != "input" and not network.incoming(population.name):
-            raise NetworkError(
-                f"no projection reaches the population {population.name!r}",
-                ("populations", population.name),
-            )
-    if not nx.has_path(network.graph, network.input.name, network.output.name):
-        raise NetworkError(
-            f"there is no path from {network.input.name!r} to {network.output.name!r}",
-            ("projections",),
-        )
+    for name in names:
+        if network[name].role != "input" and not network.incoming(name):
+            said = f"no projection reaches the population {name!r}"
+            raise NetworkError(said, ("populations", name))
+    ends = network.input.name, network.output.name
+    if not nx.has_path(network.graph, *ends):
+        said = f"there is no path from {ends[0]!r} to {ends[1]!r}"
+        raise NetworkError(said, ("projections",))
     shapes = network.parameter_shapes()
     if not any(key.endswith(".weight") for key in shapes):
         raise NetworkError("the network has no weight: no operator has one")
@@ -253,27 +230,24 @@ def _check(network: Network) -> None:
 
 
 def _check_projection(network: Network, projection: Projection) -> None:
-    pre, post = network[projection.pre], network[projection.post]
-    ends = (
-        f"{projection.name!r} from {pre.name!r} {list(pre.shape)} "
-        f"to {post.name!r} {list(post.shape)}"
-    )
+    pre, post, operator = network[projection.pre], network[projection.post], projection.operator
+    problem = ""
     if post.role == "input":
-        raise NetworkError(f"projection {ends}: the input cannot receive a projection")
-    if pre.role == "input" and projection.feedback != "symmetric":
-        raise NetworkError(
-            f"projection {ends}: no difference is sent to the input, so its feedback cannot be "
-            f"{projection.feedback}"
-        )
-    operator = projection.operator
-    if (operator.pre, operator.post) != (pre.shape, post.shape):
-        raise NetworkError(
-            f"projection {ends}: its operator maps {list(operator.pre)} to {list(operator.post)}"
-        )
-    try:
-        made = operator.output_shape
-    except NetworkError as error:
-        raise NetworkError(f"projection {ends}: {error}") from None
-    if made != post.shape:
-        kind = type(operator).__name__
-        raise NetworkError(f"projection {ends}: its {kind} makes {list(made)} of {list(pre.shape)}")
+        problem = "the input cannot receive a projection"
+    elif pre.role == "input" and projection.feedback.separate:
+        problem = "no difference is sent to the input, so its feedback cannot be "
+        problem += projection.feedback.kind
+    elif (operator.pre, operator.post) != (pre.shape, post.shape):
+        problem = f"its operator maps {list(operator.pre)} to {list(operator.post)}"
+    else:
+        try:
+            made = operator.output_shape
+        except NetworkError as error:
+            problem = str(error)
+        else:
+            if made != post.shape:
+                kind = type(operator).__name__
+                problem = f"its {kind} makes {list(made)} of {list(pre.shape)}"
+    if problem:
+        from_, to = f"{pre.name!r} {list(pre.shape)}", f"{post.name!r} {list(post.shape)}"
+        raise NetworkError(f"projection {projection.name!r} from {from_} to {to}: {problem}")

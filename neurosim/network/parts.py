@@ -1,36 +1,41 @@
 """The parts of a network's description, each checked by itself."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal, get_args
+from typing import Any, Generic, Literal, TypeVar
 
-from neurosim.base import ConfigurationError, NetworkError, unknown
+from neurosim.base import ConfigurationError, NetworkError
+from neurosim.families import Kind
 from neurosim.maths import MAX_DYADS, Activation, Operator
+from neurosim.network.feedback import Feedback
 from neurosim.tensors import Shape
 
 Role = Literal["input", "hidden", "output"]
-Feedback = Literal["symmetric", "kolen_pollack", "random", "local_jacobian"]
-
-
+Member = TypeVar("Member", bound=Kind)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 _PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\->]*")
 
 
-class _ActivationField:
-    """A field that takes an activation or its name, and holds the activation."""
+class _MemberField(Generic[Member]):
+    """A field that takes a member of a family or its name, and holds the member."""
 
-    def __get__(self, population: Any, owner: type[Any] | None = None) -> Activation:
-        if population is None:
-            return Activation.of("relu")  # the default
-        found: Activation = population.__dict__["activation"]
+    def __init__(self, of: Callable[[object], Member], default: str) -> None:
+        self._of, self._default = of, default
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._name = name
+
+    def __get__(self, part: Any, owner: type[Any] | None = None) -> Member:
+        found: Member = self._of(self._default) if part is None else part.__dict__[self._name]
         return found
 
-    def __set__(self, population: Any, value: Activation | str) -> None:
+    def __set__(self, part: Any, value: Member | str) -> None:
         try:
-            population.__dict__["activation"] = Activation.of(value)
+            part.__dict__[self._name] = self._of(value)
         except ConfigurationError as error:
-            raise NetworkError(str(error), ("activation",)) from None
+            raise NetworkError(str(error), (self._name,)) from None
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Population:
 
     name: str
     shape: Shape
-    activation: _ActivationField = _ActivationField()
+    activation: _MemberField[Activation] = _MemberField(Activation.of, "relu")
     role: Role = "hidden"
     bias: bool = True
 
@@ -91,18 +96,14 @@ class Population:
 class Projection:
     """A directed edge: mean messages go from ``pre`` to ``post``, difference messages back.
 
-    ``feedback`` says through which weight differences go back: through that of the operator itself
-    (``symmetric``: Wᵀδ), or through a separate one of the same shape, Bᵀδ. A ``random`` one stays
-    as it was drawn; a ``kolen_pollack`` one gets the same local gradient as W, so that with weight
-    decay the two become one; a ``local_jacobian`` one learns by itself what its layer does
-    (`DifferenceTargetPropagation`).
+    ``feedback``, a `Feedback` or its name, says through which weight differences go back.
     """
 
     name: str
     pre: str
     post: str
     operator: Operator
-    feedback: Feedback = "symmetric"
+    feedback: _MemberField[Feedback] = _MemberField(Feedback.of, "symmetric")
 
     def __post_init__(self) -> None:
         if not _PROJECTION_NAME.fullmatch(self.name):
@@ -110,13 +111,9 @@ class Projection:
                 f"projection name {self.name!r} must start with a letter and hold letters, "
                 "digits, _, - and >"
             )
-        if self.feedback not in get_args(Feedback):
+        if self.feedback.separate and self.operator.weight_shape is None:
             raise NetworkError(
-                unknown("feedback", self.feedback, get_args(Feedback)), ("feedback",)
-            )
-        if self.feedback != "symmetric" and self.operator.weight_shape is None:
-            raise NetworkError(
-                f"projection {self.name!r} has no weight, so it can have no {self.feedback} "
+                f"projection {self.name!r} has no weight, so it can have no {self.feedback.kind} "
                 "feedback weight",
                 ("feedback",),
             )

@@ -1,5 +1,14 @@
 """What a run or a sweep has left on disk, and what its numbers mean."""
 
-from neurosim.records.run import Entry, Run, Traces, group, moment_text, names_in, time_of
+from neurosim.records.run import (
+    Entry,
+    Run,
+    Traces,
+    group,
+    moment_text,
+    names_in,
+    read_object,
+    value_at,
+)
 from neurosim.records.summary import Quantity, brief, quantities, shown_in, told
-from neurosim.records.sweep import LACKING, Lack, Results, Row, Seeds, read_object
+from neurosim.records.sweep import LACKING, Lack, Results, Row, Seeds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ def names_in(entries: Iterable[Entry], key: str, order: Sequence[str] = ()) -> l
     return list({name: None for name in order if name in found} | found)
 
 
-def time_of(entry: Entry) -> float | None:
-    """Returns the simulated time of an entry, its tick if it has none."""
-    time = number(entry.get("time"))
-    return number(entry.get("tick")) if time is None else time
+def value_at(entry: Entry, path: Sequence[str]) -> float | None:
+    """Returns the number to which some keys lead, None where there is none."""
+    *groups, last = path
+    for key in groups:
+        entry = group(entry, key)
+    return number(entry.get(last))
 
 
 def moment_text(moment: tuple[int, int]) -> str:
@@ -86,6 +89,14 @@ class Run:
         """Returns what that probe recorded."""
         return self.traces.get(probe, {})
 
+    def all(self, probe: str) -> list[Entry]:
+        """Returns what it recorded in all inferences."""
+        return [entry for entries in self.of(probe).values() for entry in entries]
+
+    def last(self, probe: str) -> Sequence[Entry]:
+        """Returns what it recorded in the last inference."""
+        return max(self.of(probe).items(), default=((), ()))[1]
+
     def _take_lines(self, lines: Iterable[str]) -> None:
         unreadable = 0
         for line in lines:
@@ -96,28 +107,29 @@ class Run:
         if unreadable:
             self.notes.append(f"Lines of metrics.jsonl that could not be read: {unreadable:,}.")
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: dict[str, Any]) -> None:
         # A run that was continued from a checkpoint repeats some lines; the later ones count.
         event, epoch, step = entry.get("event"), number(entry.get("epoch")), entry.get("step")
         if event == "step" and (place := number(step)) is not None:
             self.steps[place] = entry
         elif event == "epoch" and epoch is not None:
             self.epochs[epoch] = entry
-        elif event == "convergence":
-            self.convergence.append(entry)
-        elif event == "trace":
-            self._take_trace((int(epoch or 0), int(number(step) or 0)), entry)
+        elif event in ("convergence", "trace"):
+            time = number(entry.get("time"))  # simulated; the tick if there is none
+            entry["time"] = number(entry.get("tick")) if time is None else time
+            if event == "convergence":
+                self.convergence.append(entry)
+            elif entry["time"] is not None:
+                moment = int(epoch or 0), int(number(step) or 0)
+                self._take_trace(str(entry.get("probe")), moment, entry)
 
-    def _take_trace(self, moment: tuple[int, int], entry: Entry) -> None:
-        probe, time = str(entry.get("probe")), time_of(entry)
-        if time is None:
-            return
+    def _take_trace(self, probe: str, moment: tuple[int, int], entry: Entry) -> None:
         traces = self.traces.setdefault(probe, {})
         if probe == "wakes" and moment not in traces:
             traces.clear()  # only the last one is drawn, and they are large
         kept = traces.setdefault(moment, [])
-        before = time_of(kept[-1]) if kept else None
-        if before is not None and (time < before or (time == before and probe != "wakes")):
+        before, time = kept[-1]["time"] if kept else -inf, entry["time"]
+        if time < before or (time == before and probe != "wakes"):
             kept.clear()
         kept.append(entry)
 
@@ -129,3 +141,11 @@ def parsed(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Returns the JSON object in a file, None where there is none: a run may end at any time."""
+    try:
+        return parsed(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from neurosim.base import DataError, write_atomic, write_json
 from neurosim.records import summary as numbers
-from neurosim.records.run import parsed
+from neurosim.records.run import read_object
 
 FORMAT = "neurosim-sweep-1"
 NOT_RUN = "not run"
@@ -138,10 +138,8 @@ class Results:
 
     def write(self, folder: Path) -> None:
         """Writes sweep.json."""
-        runs = [
-            {"values": r.values, "seed": r.seed, "folder": r.folder, "digest": r.digest}
-            for r in self.rows
-        ]
+        keys = ("values", "seed", "folder", "digest")
+        runs = [{key: getattr(row, key) for key in keys} for row in self.rows]
         axes = [{"key": key, "values": values} for key, values in self.axes]
         head = {"format": FORMAT, "name": self.name, **self.about}
         write_json(folder / "sweep.json", head | {"axes": axes, "runs": runs})
@@ -159,12 +157,12 @@ class Results:
             for key, value in row.summary.items()
             if value is None or isinstance(value, int | float)
         }
-        known = [
-            one.key
+        known = {
+            one.key: None
             for one in numbers.QUANTITIES
             if one.key in found or any(one.of(row.summary) is not None for row in self.rows)
-        ]
-        return list(dict.fromkeys([*known, *found]))
+        }
+        return list(known | found)
 
     def texts(self) -> list[list[str]]:
         """Returns the values of every axis as they were written, in their order."""
@@ -181,29 +179,20 @@ class Results:
     def csv(self) -> str:
         """Writes one line per run: axes, seed, status, words, all numbers, error, folder."""
         words = [w for w in _WORDS if any(w in row.summary for row in self.rows)]
-        keys = self.keys
+        keys = [*words, *self.keys, "error"]
         derived = [one for one in numbers.QUANTITIES if one.derive and one.key in keys]
-        names = [key for key, _ in self.axes]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*names, "seed", "status", *words, *keys, "error", "folder"])
+        writer.writerow([*(key for key, _ in self.axes), "seed", "status", *keys, "folder"])
         for row in self.rows:
             summary = row.summary | {one.key: one.of(row.summary) for one in derived}
-            cells = [summary.get(key) for key in (*words, *keys, "error")]
-            writer.writerow([*row.values, row.seed, row.status, *map(_cell, cells), row.folder])
+            cells = (_cell(summary.get(key)) for key in keys)
+            writer.writerow([*row.values, row.seed, row.status, *cells, row.folder])
         return file.getvalue()
 
     def write_csv(self, folder: Path) -> None:
         """Writes results.csv."""
         write_atomic(folder / "results.csv", self.csv())
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
-    """Returns the JSON object in a file, None where there is none: a run may end at any time."""
-    try:
-        return parsed(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _cell(value: Any) -> str:

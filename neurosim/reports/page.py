@@ -1,17 +1,20 @@
-"""Describes a report: what its template is given, how it is written, its pictures as files."""
+"""Describes a report: what is on its page, how it is written, its pictures as files."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from json import dumps
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from neurosim.base import write_atomic
-from neurosim.reports.plots import Chart
-from neurosim.reports.render import render
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-EDGE, TITLE, ROW, SIGN = 12, 26, 18, 26  # pixels: around a picture, heights, line of a legend
-_LETTER = 6.6  # of a legend, on average
+from neurosim.base import number, write_atomic
+from neurosim.reports.plots.canvas import Chart, clean, palette_css
+
+ROW, SIGN, LETTER = 18, 26, 6.6  # pixels of a legend: its rows, their lines, a letter on average
 
 
 class Listing(NamedTuple):
@@ -38,26 +41,39 @@ class Picture(NamedTuple):
     svg: str
 
 
+# A macro of the template and what it is given: ``absent`` (what, why), ``details`` (title, blocks),
+# ``figures``, ``html``, ``table`` (a listing) or ``tiles`` (titles and texts).
+Block = tuple[str, Any]
+
+
+class Section(NamedTuple):
+    """Holds a part of a page; what is empty is left out of it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
 @dataclass(frozen=True)
 class Report:
-    """Holds what a page is made of: one HTML file that needs nothing but itself.
+    """Holds what a page is made of: one HTML file that needs nothing but itself."""
 
-    ``figures`` are by the part of the page that shows them, ``context`` is whatever else the
-    template asks for.
-    """
-
-    template: str
     title: str
-    figures: Mapping[str, Sequence[Figure]]
-    context: Mapping[str, Any]
-    notes: Sequence[str] = field(default=())
+    of: str  # what kind of record
+    status: str
+    css: str  # class of the status
+    sections: Sequence[Section]
+    error: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The figures in the order of the page."""
+        blocks = (block for section in self.sections for block in section.blocks)
+        return [figure for macro, found in blocks if macro == "figures" for figure in found]
 
     def html(self) -> str:
         """Returns the page."""
-        figures = {**self.figures}
-        return render(
-            self.template, **self.context, title=self.title, figures=figures, notes=self.notes
-        )
+        return render("page.html", report=self)
 
     def write(self, folder: Path) -> Path:
         """Writes ``report.html`` into a folder, at once or not at all; returns its path."""
@@ -67,15 +83,18 @@ class Report:
 
     def pictures(self) -> list[Picture]:
         """Returns the charts in the order of the page."""
-        return pictures_of(figure for part in self.figures.values() for figure in part)
+        return pictures_of(self.figures)
 
 
-def listed(
-    caption: str, header: Sequence[str], values: Mapping[str, object], but: Collection[str] = ()
-) -> Listing:
+def folded(title: str, listing: Listing) -> Block:
+    """Returns a table that a reader has to open."""
+    return "details", (title, [("table", listing)])
+
+
+def listed(caption: str, values: Mapping[str, object]) -> Listing:
     """Returns a table of names and values."""
-    rows = [(key.replace("_", " "), value) for key, value in values.items() if key not in but]
-    return Listing(caption, header, rows)
+    rows = [(key.replace("_", " "), value) for key, value in values.items()]
+    return Listing(caption, ("what", "value"), rows)
 
 
 def pictures_of(figures: Iterable[Figure]) -> list[Picture]:
@@ -87,9 +106,7 @@ def pictures_of(figures: Iterable[Figure]) -> list[Picture]:
         whole = f"{title}, {where}" if where else title
         base = re.sub(r"[^a-z0-9.]+", "-", whole.lower()).strip("-.") or "figure"
         taken = sum(re.fullmatch(rf"{base}(-\d+)?", picture.name) is not None for picture in found)
-        svg = render(
-            "picture.svg", title=whole, chart=chart, edge=EDGE, top=TITLE, **_legend(chart)
-        )
+        svg = render("picture.svg", title=whole, chart=chart, **_legend(chart))
         found.append(Picture(f"{base}-{taken + 1}" if taken else base, svg))
     return found
 
@@ -98,9 +115,50 @@ def _legend(chart: Chart) -> dict[str, Any]:
     """Places the entries side by side as far as they fit; says how high they are together."""
     x, y, entries = 0.0, ROW / 2, []
     for curve in chart.legend:
-        space = SIGN + 6 + _LETTER * len(curve.label) + 14
+        space = SIGN + 6 + LETTER * len(curve.label) + 14
         if x and x + space > chart.size[0]:
             x, y = 0.0, y + ROW
         entries.append((curve, x, y))
         x += space
     return {"entries": entries, "below": y + ROW / 2 if entries else 0.0, "sign": SIGN}
+
+
+# ---- templates ---------------------------------------------------------------------------------
+
+
+def render(template: str, **context: Any) -> Markup:
+    """Fills in a template; whatever is no `Markup` is escaped. Returns what HTML can hold."""
+    return Markup(clean(_environment().get_template(template).render(context)).lstrip())
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("neurosim.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"show": _show, "numeric": _numeric}
+    environment.globals |= {"light": Markup(palette_css(False)), "dark": Markup(palette_css(True))}
+    return environment
+
+
+def _show(value: object) -> str:
+    """Writes a value for a reader."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) < 1e15 else f"{value % 10**15}"
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    return value if isinstance(value, str) else dumps(value)
+
+
+def _numeric(rows: list[list[object]]) -> list[bool]:
+    """Says which columns hold numbers alone; those are set right."""
+    columns = zip(*rows, strict=True)
+    return [all(cell is None or number(cell) is not None for cell in column) for column in columns]

@@ -3,42 +3,28 @@
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
+from pathlib import Path
 from urllib.parse import quote
 
+import yaml
 from markupsafe import Markup
 
 from neurosim.base import plus_minus
 from neurosim.records import Quantity, Results, Row, Seeds, shown_in
-from neurosim.reports.page import Figure, Listing, Report
+from neurosim.reports.page import Block, Figure, Listing, Report, Section, listed
 from neurosim.reports.plots import heat_map, seed_chart
 
 MAX_MAPS = 12  # per quantity, where more than two axes are swept
 MAX_ROWS = 2_000  # of a table; results.csv has them all
 MAX_CELLS = 2_500  # of all maps of a quantity
 
-# What the values of a key are counted in; the first pattern that matches its path.
-_UNITS = (
-    (r"channels\..*\.loss", "probability"),
-    (r"channels\..*\.(std|noise|threshold|range)", "units of the message"),
-    (r"channels\..*\.refresh", "wakes"),
-    (r"channels\..*\.bits", "bits"),
-    (r"faults\.(dead|stuck)", "fraction of the dyads"),
-    (r"faults\.weight_noise", "relative to the weight"),
-    (r"faults\.stuck_at", "units of the state"),
-    (r"schedule\.spread", "fraction of the period"),
-    (r"(.*\.)?(delay|duration|period|jitter|tick|low|high|scale)", "simulated time"),
-    (r"study\.(tolerance|reference\.residual)", "relative"),
-    (r"schedule\.rate(\..*)?", "wakes per time unit"),
-    (r"schedule\.(passes|ticks|groups|updates)|.*\.every|.*nudge_after|study\.samples", "count"),
-    (r"training\.(epochs|max_steps)|data\.(limit|batch_size)", "count"),
-    (r"rule\.(alpha|beta)|.*\.(momentum|weight_decay|lr)|stop\.residual", "dimensionless"),
-)
+_TEXT = Path(__file__).with_name("units.yaml").read_text(encoding="utf-8")
+_UNITS = yaml.safe_load(_TEXT)
 
 
 def axis_label(key: str) -> str:
     """Returns the key of an axis with its unit, where it has one."""
-    unit = next((unit for pattern, unit in _UNITS if re.fullmatch(pattern, key)), "")
+    unit = next((unit for pattern, unit in _UNITS.items() if re.fullmatch(pattern, key)), "")
     return f"{key} ({unit})" if unit else key
 
 
@@ -47,7 +33,8 @@ def report_of_sweep(results: Results) -> Report:
     keys, total = results.keys, len(results.rows)
     maps = [one for one in shown_in("map") if one.key in keys]
     means = [*maps, *(one for one in shown_in("mean") if one.key in keys)]
-    counts = {"runs": total, "combinations": len(results.groups())}
+    groups = results.groups()
+    counts = {"runs": total, "combinations": len(groups)}
     counts |= {status: results.count(status) for status in ("finished", "failed")}
     failed, left = counts["failed"], total - counts["finished"] - counts["failed"]
     counts |= {"not run to the end": left} if left else {}
@@ -55,19 +42,22 @@ def report_of_sweep(results: Results) -> Report:
         (axis_label(key), len(values), ", ".join(texts))
         for (key, values), texts in zip(results.axes, results.texts(), strict=True)
     ]
-    context = {
-        "css": "interrupted" if left else "failed" if failed else "finished",
-        "status": "not finished" if left else f"{failed} failed" if failed else "finished",
-        "total": total,
-        "counts": [(title, f"{count:,}") for title, count in counts.items()],
-        "axes": Listing("What was varied", ("key", "values", "which"), axes),
-        "means": _means(results, means),
-        "combinations": counts["combinations"],
-        "failures": _failures(results),
-        "runs": _runs(results, means),
-        "asked": _asked(results),
-    }
-    return Report("sweep.html", results.name, {"drawn": _figures(results, maps)}, context)
+    tiles = [(title, f"{count:,}") for title, count in counts.items()]
+    varied = Listing("What was varied", ("key", "values", "which"), axes)
+    sections = [Section("Result", [("tiles", tiles), ("table", varied)])]
+    if axes:
+        figures = _figures(results, maps)
+        none = "absent", ("Figures", "no run has a quantity to draw")
+        drawn = ("figures", figures) if figures else none
+        sections.append(Section("Curves" if len(axes) == 1 else "Maps", [drawn]))
+    sections.append(Section("Means", _means(results, means)))
+    if failed:
+        sections.append(Section("Failures", [("table", _failures(results))]))
+    runs = "details", (f"All {total:,} runs", _shown(_runs(results, means), total))
+    sections += [Section("Runs", [runs]), Section("Command", [("table", _asked(results))])]
+    css = "interrupted" if left else "failed" if failed else "finished"
+    status = "not finished" if left else f"{failed} failed" if failed else "finished"
+    return Report(results.name, f"sweep of {total:,} runs", status, css, sections)
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -78,19 +68,15 @@ def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:
     # Of the first two axes, which are drawn, a reader wants to know the unit.
     keys = [axis_label(key) if place < 2 else key for place, (key, _) in enumerate(results.axes)]
     axes = list(zip(keys, results.texts(), strict=True))
-    for one in quantities if axes else ():
+    for one in quantities:
         seeds = {values: Seeds.of(rows, one) for values, rows in results.groups().items()}
         if len(axes) > 1:
             found += maps_of(one, axes, seeds)
             continue
         (label, texts), (_, values) = axes[0], results.axes[0]
         chart = seed_chart(one, label, values, texts, [seeds[text,] for text in texts])
-        found.append(Figure(_heading(one), chart, _why_not(one)))
+        found.append(Figure(one.heading, chart, _why_not(one)))
     return found
-
-
-def _heading(quantity: Quantity) -> str:
-    return quantity.title[0].upper() + quantity.title[1:]
 
 
 def _why_not(quantity: Quantity) -> str:
@@ -104,27 +90,20 @@ def maps_of(
 ) -> list[Figure]:
     """Draws a map over the first two axes for each combination of the others, with one scale.
 
-    Args:
-        quantity: what is drawn.
-        axes: at least two, each with its label and its values.
-        seeds: by the values on all axes.
+    ``axes`` are at least two labels with values, ``seeds`` are by the values on all axes.
     """
-    title, (x, y, *others) = _heading(quantity), axes
+    title, (x, y, *others) = quantity.heading, axes
     means = [mean for one in seeds.values() if (mean := one.mean) is not None]
     if not means:
         return [Figure(title, None, _why_not(quantity))]
+    limits = min(means), max(means)
     combinations = list(product(*(texts for _, texts in others)))
     most = max(1, min(MAX_MAPS, MAX_CELLS // (len(x[1]) * len(y[1]))))
     found = []
     for number, rest in enumerate(combinations[:most]):
-        inner = {
-            (i, j): seeds[across, up, *rest]
-            for i, across in enumerate(x[1])
-            for j, up in enumerate(y[1])
-            if (across, up, *rest) in seeds
-        }
-        limits = min(means), max(means)
-        chart = heat_map(f"{quantity.key}-{number}", quantity, x, y, inner, limits)
+        places = product(enumerate(x[1]), enumerate(y[1]))
+        cells = {(i, j): seeds.get((a, b, *rest), Seeds()) for (i, a), (j, b) in places}
+        chart = heat_map(f"{quantity.key}-{number}", quantity, x, y, cells, limits)
         where = ", ".join(f"{name} = {v}" for (name, _), v in zip(others, rest, strict=True))
         found.append(Figure(title, chart, "no run has it", where))
     if (left := len(combinations) - len(found)) > 0:
@@ -135,38 +114,40 @@ def maps_of(
 # ---- tables ------------------------------------------------------------------------------------
 
 
-def _means(results: Results, quantities: Sequence[Quantity]) -> Listing | None:
+def _shown(listing: Listing, count: int) -> list[Block]:
+    """Returns a table, and how many of its rows are shown if it is not all of them."""
+    shown = len(listing.rows)
+    first = Markup("<p>The first {:,} of {:,}.</p>").format(shown, count)
+    return [("table", listing), ("html", first if shown < count else "")]
+
+
+def _means(results: Results, quantities: Sequence[Quantity]) -> list[Block]:
     """Lists mean ± sample standard deviation over the seeds of every combination."""
-    quantities = [
-        one for one in quantities if any(row.value(one) is not None for row in results.rows)
-    ]
-    if not quantities:
-        return None
-    groups = list(results.groups().items())
-    columns = [[Seeds.of(rows, one) for _, rows in groups] for one in quantities]
-    best = []
-    for one, column in zip(quantities, columns, strict=True):
-        means = [mean for seeds in column if (mean := seeds.mean) is not None]
-        marked = one.better and min(means) < max(means)
-        best.append((max if one.better == "higher" else min)(means) if marked else None)
+    groups = results.groups()
+    columns = {}
+    for one in quantities:
+        seeds = [Seeds.of(rows, one) for rows in groups.values()]
+        if means := [mean for s in seeds if (mean := s.mean) is not None]:
+            best = max(means) if one.better == "higher" else min(means)
+            marked = one.better and min(means) < max(means)
+            columns[one.label] = seeds, best if marked else None
+    if not columns:
+        return [("absent", ("Table", "no run has finished"))]
     rows = []
-    for number, (values, members) in enumerate(groups[:MAX_ROWS]):
+    for number, (values, members) in enumerate(list(groups.items())[:MAX_ROWS]):
         finished = sum(row.status == "finished" for row in members)
         cells: list[object] = [*values, f"{finished} of {len(members)}"]
-        for column, mark in zip(columns, best, strict=True):
-            text = plus_minus(column[number].values, len(members))
-            cells.append(_bold(text) if mark is not None and column[number].mean == mark else text)
+        for seeds, mark in columns.values():
+            text = plus_minus(seeds[number].values, len(members))
+            bold = mark is not None and seeds[number].mean == mark
+            cells.append(Markup("<strong>{}</strong>").format(text) if bold else text)
         rows.append(cells)
-    header = [*(axis_label(key) for key, _ in results.axes), "finished"]
+    header = [*(axis_label(key) for key, _ in results.axes), "finished", *columns]
     caption = (
         "Mean ± sample standard deviation over the seeds; in brackets how many have a value, where "
         "it is not all of them; the best in bold"
     )
-    return Listing(caption, [*header, *(one.label for one in quantities)], rows)
-
-
-def _bold(text: str) -> Markup:
-    return Markup("<strong>{}</strong>").format(text)
+    return _shown(Listing(caption, header, rows), len(groups))
 
 
 def _failures(results: Results) -> Listing:
@@ -196,8 +177,6 @@ def _link(row: Row) -> str:
 
 def _asked(results: Results) -> Listing:
     about = dict(results.about)
-    arguments = [str(text) for text in about.pop("arguments", [])]
-    rows: list[tuple[Any, ...]] = [("scenario", str(about.pop("scenario", "")))]
-    rows.append(("arguments", "  ".join(arguments)))
-    rows += [(key.replace("_", " "), value) for key, value in about.items()]
-    return Listing("What was asked", ("what", "value"), rows)
+    arguments = "  ".join(map(str, about.pop("arguments", [])))
+    said = {"scenario": str(about.pop("scenario", "")), "arguments": arguments}
+    return listed("What was asked", said | about)

@@ -3,9 +3,8 @@
 from neurosim.rules.back_propagation import BackPropagation
 from neurosim.rules.base import Nudge, Phase, Rule, Upward, Wake, Woken
 from neurosim.rules.contrastive_hebbian import ContrastiveHebbian
-from neurosim.rules.difference_target_propagation import DifferenceTargetPropagation, LocalJacobian
+from neurosim.rules.difference_target_propagation import DifferenceTargetPropagation
 from neurosim.rules.dual_propagation import DampingName, DualPropagation, NudgeName, Variant
 from neurosim.rules.energy import Readout
-from neurosim.rules.equilibrium_propagation import EPVariant, EquilibriumPropagation
-from neurosim.rules.holomorphic_ep import HolomorphicEP
+from neurosim.rules.equilibrium_propagation import EPVariant, EquilibriumPropagation, HolomorphicEP
 from neurosim.rules.lpom import LPOM

@@ -6,7 +6,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from neurosim.families import register
-from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 
@@ -23,19 +22,7 @@ class BackPropagation(Rule):
     random `Projection.feedback` it is feedback alignment (Lillicrap et al. 2016).
     """
 
-    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric", "kolen_pollack", "random")
-
-    @property
-    def gradient_scale(self) -> float:
-        return -1.0
-
-    @property
-    def nudges_at_potential(self) -> bool:
-        return True
-
-    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
-        """s, the only state."""
-        return plus
+    separate_feedback: ClassVar[bool] = True
 
     def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
         """−∇ℓ(a)."""

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind
 from neurosim.maths import Activation, Loss, Operator
-from neurosim.network import Feedback, Network
+from neurosim.network import Feedback, LocalJacobian, Network
 
 
 class Wake(NamedTuple):
@@ -49,6 +49,13 @@ class Woken(NamedTuple):
         """The apical potential with the force of the nudge."""
         apical, force = self.apical, self.force
         return apical if force is None else force if apical is None else apical + force
+
+
+def only_squared_error(loss: Loss, whose: str, mend: str) -> None:
+    """Raises ConfigurationError for another loss than the one whose closed form a nudge is."""
+    if loss.kind != "squared_error":
+        said = f"{whose} the closed form of squared_error, not of {loss.kind}; {mend}"
+        raise ConfigurationError(said, "loss")
 
 
 class Upward(NamedTuple):
@@ -94,20 +101,19 @@ class Phase:
 class Rule(Kind, ABC, family="rule"):
     """A frozen description; the arrays that a wake reads and writes are passed in and out.
 
-    ``feedbacks`` are the feedback weights (`Projection.feedback`) that messages may come back
-    through.
+    ``separate_feedback``: whether differences may come back through a weight of their own.
     ``paired``: whether a neuron has two states s⁺ and s⁻, or one, for which both names stand.
-    ``holomorphic``: whether its states are complex. ``prediction``: whether the network predicts
-    by one pass from the input up, or by where it settles without a target; that is also what the
-    true gradient, with which the local one is compared, differentiates. ``remedy``: what helps
+    ``holomorphic``: whether its states are complex. ``settles``: whether the network predicts
+    by where it settles without a target, and not by one pass from the input up; that is also what
+    the true gradient, with which the local one is compared, differentiates. ``remedy``: what helps
     where states are no longer finite.
     """
 
-    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric",)
+    separate_feedback: ClassVar[bool] = False
     paired: ClassVar[bool] = True
     remedy: ClassVar[str] = "try a smaller learning rate"
     holomorphic: ClassVar[bool] = False
-    prediction: ClassVar[Literal["feedforward", "settled"]] = "feedforward"
+    settles: ClassVar[bool] = False
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -130,10 +136,10 @@ class Rule(Kind, ABC, family="rule"):
         del network
 
     @property
-    @abstractmethod
     def gradient_scale(self) -> float:
         """What the sum over the batch of δ s̄ᵀ is multiplied by, before the division by B (and, in
         a rule with phases, by the share of each)."""
+        return -1.0
 
     @property
     def needs_prediction(self) -> bool:
@@ -141,9 +147,9 @@ class Rule(Kind, ABC, family="rule"):
         return False
 
     @property
-    @abstractmethod
     def nudges_at_potential(self) -> bool:
         """Whether the nudge depends on the present potentials of the output dyads."""
+        return True
 
     @property
     def silent_output(self) -> bool:
@@ -154,21 +160,34 @@ class Rule(Kind, ABC, family="rule"):
         """Raises ConfigurationError where the rule's nudge cannot use this loss."""
         del loss
 
+    @property
+    def exchange(self) -> LocalJacobian | None:
+        """How feedback weights learn by an exchange of noise, in rules where they can."""
+        return None
+
+    def takes(self, feedback: Feedback | type[Feedback]) -> bool:
+        """Whether differences can come back through this feedback."""
+        if feedback.trained == "noise" and self.exchange is None:
+            return False
+        return self.separate_feedback or not feedback.separate
+
     def check_feedback(self, network: Network) -> None:
         """Raises ConfigurationError where a projection has feedback that the rule has not."""
         for projection in network.projections:
-            if projection.feedback not in self.feedbacks:
-                possible = " or ".join(map(repr, self.feedbacks))
+            if not self.takes(projection.feedback):
+                members = Feedback.family.items()
+                possible = " or ".join(repr(name) for name, f in members if self.takes(f))
                 raise ConfigurationError(
                     f"{type(self).__name__} needs the feedback {possible}, but that of the "
-                    f"projection {projection.name!r} is {projection.feedback!r}; change it, or use "
-                    "another rule",
+                    f"projection {projection.name!r} is {projection.feedback.kind!r}; change it, "
+                    "or use another rule",
                     "rule",
                 )
 
-    @abstractmethod
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
-        """What dyads in these states send forward."""
+        """What dyads in these states send forward; by default s⁺."""
+        del minus
+        return plus
 
     def error(
         self, activation: Activation, plus: Tensor, minus: Tensor, difference: Tensor | None

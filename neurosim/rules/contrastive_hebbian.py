@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import networkx as nx
 from pydantic import Field
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from neurosim.base import ConfigurationError
 from neurosim.families import Count, register
 from neurosim.maths import Loss
 from neurosim.network import Network
-from neurosim.rules.base import Nudge, Phase, Wake, Woken
+from neurosim.rules.base import Nudge, Phase, Wake, Woken, only_squared_error
 from neurosim.rules.energy import FREE_RUNS, EnergyRule, one
 
 
@@ -34,10 +35,6 @@ class ContrastiveHebbian(EnergyRule):
         return self.discount
 
     @property
-    def gradient_scale(self) -> float:
-        return -1.0
-
-    @property
     def nudges_at_potential(self) -> bool:
         return False
 
@@ -50,12 +47,8 @@ class ContrastiveHebbian(EnergyRule):
         return {name: self.discount**-hops for name, hops in hops_to_output(network).items()}
 
     def check_loss(self, loss: Loss) -> None:
-        if loss.kind != "squared_error":
-            raise ConfigurationError(
-                "contrastive Hebbian learning clamps the output to the target, which descends "
-                f"squared_error, not {loss.kind}; use the loss squared_error, or another rule",
-                "loss",
-            )
+        whose = "contrastive Hebbian learning clamps the output to the target, which is"
+        only_squared_error(loss, whose, "use the loss squared_error, or another rule")
 
     def check_network(self, network: Network) -> None:
         super().check_network(network)
@@ -85,11 +78,4 @@ class ContrastiveHebbian(EnergyRule):
 
 def hops_to_output(network: Network) -> dict[str, int]:
     """The length of the shortest path to the output, of every population that has one."""
-    found = {network.output.name: 0}
-    waiting = [network.output.name]
-    for name in waiting:  # which grows
-        for projection in network.incoming(name):
-            if projection.pre not in found:
-                found[projection.pre] = found[name] + 1
-                waiting.append(projection.pre)
-    return found
+    return dict(nx.single_target_shortest_path_length(network.graph, network.output.name))

@@ -1,57 +1,19 @@
 """Difference target propagation (Lee et al. 2015), with local-Jacobian learning of the feedback
 weights (Ernoult et al. 2022)."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, unknown
-from neurosim.families import BelowOne, Count, Described, Positive, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Positive, register
 from neurosim.maths import Activation
-from neurosim.network import Feedback, Network
+from neurosim.network import LocalJacobian, Network
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 
 Value = TypeVar("Value", int, float)
-
-
-@dataclass(frozen=True)
-class LocalJacobian(Described):
-    """How feedback weights learn: ``steps`` of gradient descent at ``rate`` with ``momentum`` on
-
-        −2⟨ε, G(F(x + ε)) − G(y)⟩ + ‖G(y + η) − G(y)‖²,    y = F(x),
-
-    ε and η normal with standard deviation ``std`` (the same, as otherwise G would learn a multiple
-    of the transposed Jacobian). Each but the momentum may be given by projection.
-    """
-
-    steps: Count | Mapping[str, Count] = 20
-    std: Positive | Mapping[str, Positive] = 0.2
-    rate: Positive | Mapping[str, Positive] = 1e-2
-    momentum: BelowOne = 0.9
-
-    def of(self, projection: str) -> tuple[int, float, float]:
-        """Steps, standard deviation and rate of a projection."""
-        return _of(self.steps, projection), _of(self.std, projection), _of(self.rate, projection)
-
-    def check(self, learning: Sequence[str]) -> None:
-        """Raises ConfigurationError unless values by projection are of just these."""
-        for key in ("steps", "std", "rate"):
-            given = getattr(self, key)
-            if not isinstance(given, Mapping):
-                continue
-            for name in given:
-                if name not in learning:
-                    message = unknown("projection", name, learning)
-                    raise ConfigurationError(message, ("rule", "jacobian", key, name))
-            missing = [name for name in learning if name not in given]
-            if missing:
-                raise ConfigurationError(
-                    f"{key} is given by projection, but not for {missing[0]!r}",
-                    ("rule", "jacobian", key),
-                )
 
 
 @register("difference_target_propagation")
@@ -69,12 +31,7 @@ class DifferenceTargetPropagation(Rule):
     ``local_jacobian`` learn; None stands for its defaults, and is all there is without them.
     """
 
-    feedbacks: ClassVar[tuple[Feedback, ...]] = (
-        "symmetric",
-        "kolen_pollack",
-        "random",
-        "local_jacobian",
-    )
+    separate_feedback: ClassVar[bool] = True
 
     beta: Annotated[Positive, Field(description="step of the output's target")] = 0.7
     jacobian: LocalJacobian | None = None
@@ -84,12 +41,12 @@ class DifferenceTargetPropagation(Rule):
         return -1.0 / self.beta
 
     @property
-    def nudges_at_potential(self) -> bool:
-        return True
+    def exchange(self) -> LocalJacobian:
+        return self.jacobian or LocalJacobian()
 
     def check_feedback(self, network: Network) -> None:
         super().check_feedback(network)
-        learning = [p.name for p in network.projections if p.feedback == "local_jacobian"]
+        learning = [p.name for p in network.projections if p.feedback.trained == "noise"]
         if self.jacobian is None:
             return
         if not learning:
@@ -99,9 +56,6 @@ class DifferenceTargetPropagation(Rule):
                 ("rule", "jacobian"),
             )
         self.jacobian.check(learning)
-
-    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
-        return plus
 
     def error(
         self, activation: Activation, plus: Tensor, minus: Tensor, difference: Tensor | None
@@ -124,7 +78,3 @@ class DifferenceTargetPropagation(Rule):
         target = state + apical
         sent = f.difference(f(target), f(state), apical)
         return Wake(state, target, state, sent)
-
-
-def _of(option: Value | Mapping[str, Value], projection: str) -> Value:
-    return option[projection] if isinstance(option, Mapping) else option

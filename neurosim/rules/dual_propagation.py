@@ -10,8 +10,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import Fraction, Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
-from neurosim.network import Feedback
-from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
+from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken, only_squared_error
 
 Variant = Literal["aro", "lagrangian", "damped"]
 NudgeName = Literal["prediction", "potential", "proximal"]
@@ -39,7 +38,7 @@ class DualPropagation(Rule):
     s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs w⁻β < 1).
     """
 
-    feedbacks: ClassVar[tuple[Feedback, ...]] = ("symmetric", "kolen_pollack", "random")
+    separate_feedback: ClassVar[bool] = True
     remedy: ClassVar[str] = "try a smaller learning rate or beta, or another variant"
 
     alpha: Annotated[Fraction, Field(description="share of s⁺ in the mean")] = 0.5
@@ -84,12 +83,9 @@ class DualPropagation(Rule):
         return self.nudge == "potential"
 
     def check_loss(self, loss: Loss) -> None:
-        if self.nudge == "proximal" and loss.kind != "squared_error":
-            raise ConfigurationError(
-                f"the nudge 'proximal' is the closed form of squared_error, not of {loss.kind}; "
-                "use the nudge 'potential' or 'prediction'",
-                "loss",
-            )
+        if self.nudge == "proximal":
+            mend = "use the nudge 'potential' or 'prediction'"
+            only_squared_error(loss, "the nudge 'proximal' is", mend)
 
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
         return dyad.mean(plus, minus, self.alpha)

@@ -19,7 +19,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.maths import Loss, dyad
 from neurosim.network import Network
-from neurosim.rules.base import Nudge, Rule, Wake, Woken
+from neurosim.rules.base import Nudge, Rule, Wake, Woken, only_squared_error
 
 Readout = Literal["state", "static"]
 FREE_RUNS = "how often the schedule runs in the free phase"
@@ -33,16 +33,12 @@ class EnergyRule(Rule):
         "its energy may have no least value: try the initialization weak_uniform, an activation "
         "with bounds (hard_sigmoid or tanh), or a smaller learning rate"
     )
-    prediction: ClassVar[Literal["feedforward", "settled"]] = "settled"
+    settles: ClassVar[bool] = True
 
     @property
     def feedback_gain(self) -> float:
         """What the apical potential is multiplied by."""
         return 1.0
-
-    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
-        del minus
-        return plus
 
     @abstractmethod
     def wake_output(self, woken: Woken, strength: complex) -> Wake:
@@ -73,12 +69,9 @@ class NudgedEnergyRule(EnergyRule):
         return self.readout == "static"
 
     def check_loss(self, loss: Loss) -> None:
-        if self.readout == "state" and loss.kind != "squared_error":
-            raise ConfigurationError(
-                f"the readout 'state' is nudged by the closed form of squared_error, not of "
-                f"{loss.kind}; use the readout 'static', which takes any loss",
-                "loss",
-            )
+        if self.readout == "state":
+            mend = "use the readout 'static', which takes any loss"
+            only_squared_error(loss, "the readout 'state' is nudged by", mend)
 
     def check_network(self, network: Network) -> None:
         super().check_network(network)

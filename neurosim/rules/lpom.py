@@ -7,10 +7,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError
 from neurosim.families import Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
-from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
+from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken, only_squared_error
 
 
 @register("lpom")
@@ -42,15 +41,7 @@ class LPOM(Rule):
         return False
 
     def check_loss(self, loss: Loss) -> None:
-        if loss.kind != "squared_error":
-            raise ConfigurationError(
-                f"the output of lpom is the closed form of squared_error, not of {loss.kind}; use "
-                "the loss 'squared_error'",
-                "loss",
-            )
-
-    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
-        return plus
+        only_squared_error(loss, "the output of lpom is", "use the loss 'squared_error'")
 
     def damping_of(self, upward: Sequence[Upward]) -> float:
         # Several projections upward act as one stacked operator: its norm² is at most the sum.

@@ -50,7 +50,7 @@ def run(
     trainer = scenario.trainer(data)
     available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
     with located(scenario.document, ("data",)):
-        check_memory(trainer.simulation, batch, available, scenario.optimizer)
+        check_memory(trainer.simulation, batch, available, scenario.file.plasticity.optimizer)
     folder = begin(scenario, trainer.model.device, out, run_id)
     (folder / LAST).parent.mkdir()
     training = _Training(scenario, trainer, folder, console, listeners)

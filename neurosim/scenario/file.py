@@ -16,15 +16,14 @@ from neurosim.channels import Channels
 from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.data import DataSource
 from neurosim.documents import Document, NodePath
-from neurosim.dynamics import Compute
+from neurosim.dynamics import Compute, Plasticity
 from neurosim.families import Count, Portion, Positive
-from neurosim.learning import Evaluation, LearningRate, OptimizerChoice
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
 from neurosim.rules import DualPropagation, Rule
 from neurosim.schedules import Schedule
-from neurosim.simulation import Init, Processes, Stop
+from neurosim.simulation import Init, Prediction, Processes, Stop
 from neurosim.tensors import PATTERN, check_device
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -39,24 +38,14 @@ def says(description: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Plasticity:
-    """How weights learn: at the end of every inference, or ``every`` so many ticks."""
-
-    kind: Literal["contrastive_hebbian"] = "contrastive_hebbian"
-    every: Annotated[Count | None, says("update weights after every so many ticks")] = None
-    optimizer: OptimizerChoice = OptimizerChoice.of("adam")
-    learning_rate: LearningRate = LearningRate.of("constant")
-
-
-@dataclass(frozen=True)
 class Training:
     """How long to train, and how to evaluate."""
 
     epochs: Annotated[Count, says("passes through the training images")] = 10
     max_steps: Annotated[Count | None, says("end after so many steps at the latest")] = None
     evaluation: Annotated[
-        Evaluation, says("predict by one pass from the input up, or by the settled network")
-    ] = "feedforward"
+        Prediction, says("predict by one pass from the input up, or by the settled network")
+    ] = Prediction.of("feedforward")
     validation: Annotated[
         Count | Portion | None,
         says(
@@ -131,7 +120,7 @@ class ScenarioFile:
     stop: Annotated[Stop | None, says("end an inference once both residuals are small")] = None
     channels: Annotated[Channels, says("what happens to messages on their way")] = Channels()
     faults: Annotated[Faults, says("what is broken")] = Faults()
-    plasticity: Plasticity = Plasticity()
+    plasticity: Plasticity = Plasticity.of("contrastive_hebbian")
     training: Training = Training()
     probes: Annotated[tuple[Probe, ...], says("what is recorded, and how often")] = (
         Probe.of("accuracy"),

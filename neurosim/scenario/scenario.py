@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from neurosim.base import ConfigurationError, DocumentError, NetworkError, strea
 from neurosim.data import Dataset
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
-from neurosim.learning import Memory, OptimizerChoice, Trainer, TrainingPlan, estimate
+from neurosim.learning import Memory, Trainer, TrainingPlan, estimate
 from neurosim.measures import in_order
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, located, overridden
@@ -56,13 +56,11 @@ class Scenario:
     def _check(self) -> None:
         file, document = self.file, self.document
         with located(document, ("probes",)):
-            kinds = [probe.kind for probe in in_order(file.probes)]
+            in_order(file.probes)
         rule = file.rule
-        self._check_cycle([] if rule.prediction == "settled" else kinds)
+        self._check_prediction()
         with located(document, ()):
             rule.check_loss(file.loss)
-        if rule.prediction == "settled":
-            self._check_settled(file.rule.kind)
         warmup = getattr(file.plasticity.learning_rate, "warmup_epochs", 0.0)
         if warmup and warmup >= file.training.epochs:
             message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
@@ -85,21 +83,29 @@ class Scenario:
                     error.option = ("ticks",)  # it is parallel's default that does not fit
                 raise
 
-    def _check_settled(self, rule: str) -> None:
-        """What a rule that predicts by where the network settles cannot be asked for."""
+    def _check_prediction(self) -> None:
+        """What a network that has no feed-forward prediction cannot be asked for."""
+        file, rule, problem = self.file, self.file.rule, self.document.problem
+        if rule.settles:
+            lacking = f"but {rule.kind} predicts by its free phase"
+        else:
+            lacking = "which a network with a cycle does not have"
         problems = []
-        if self.file.study is not None:
-            message = f"a study measures against one fixed point; {rule} has one in every phase"
-            problems.append(self.document.problem(("study",), message))
-        elif self.file.training.evaluation == "feedforward":
-            message = f"{rule} predicts by its free phase; use evaluation 'settled'"
-            problems.append(self.document.problem(("training", "evaluation"), message))
-        if self.file.robustness is not None:
+        if file.study is not None and rule.settles:
             message = (
-                "attacks and Lipschitz bounds are those of a feed-forward prediction, but "
-                f"{rule} predicts by its free phase; leave it out"
+                f"a study measures against one fixed point; {rule.kind} has one in every phase"
             )
-            problems.append(self.document.problem(("robustness",), message))
+            problems.append(problem(("study",), message))
+        else:
+            try:
+                file.training.evaluation.check(self.network, rule)
+            except ConfigurationError as error:
+                problems.append(problem(("training", "evaluation"), str(error)))
+        if file.robustness is not None and (rule.settles or self.network.cycle is not None):
+            message = (
+                f"attacks and Lipschitz bounds are those of a feed-forward prediction, {lacking}"
+            )
+            problems.append(problem(("robustness",), f"{message}; leave it out"))
         if problems:
             raise DocumentError(problems)
 
@@ -109,44 +115,9 @@ class Scenario:
 
     def memory(self, batch: int) -> Memory:
         """The bytes that training with batches of that size needs, or the scenario's study."""
-        return estimate(self._hollow(), batch, None if self.file.study else self.optimizer)
-
-    @property
-    def optimizer(self) -> OptimizerChoice:
-        """The optimizer that the scenario names."""
-        return self.file.plasticity.optimizer
-
-    def _check_cycle(self, probes: Collection[str]) -> None:
-        """What a network with a cycle cannot be asked for."""
-        if self.network.cycle is None:
-            return
-        problems = []
-        if self.file.training.evaluation == "feedforward":
-            problems.append(
-                self.document.problem(
-                    ("training", "evaluation"),
-                    "the network has a cycle, so it has no feed-forward prediction; use "
-                    "evaluation 'settled'",
-                )
-            )
-        if self.file.robustness is not None:
-            problems.append(
-                self.document.problem(
-                    ("robustness",),
-                    "attacks and Lipschitz bounds are those of a feed-forward prediction, which a "
-                    "network with a cycle does not have; leave it out",
-                )
-            )
-        if "gradient_angle" in probes:
-            problems.append(
-                self.document.problem(
-                    ("probes",),
-                    "gradient_angle compares with back-propagation, which needs a network without "
-                    "cycles",
-                )
-            )
-        if problems:
-            raise DocumentError(problems)
+        return estimate(
+            self._hollow(), batch, None if self.file.study else self.file.plasticity.optimizer
+        )
 
     # ---- what it makes -------------------------------------------------------------------------
 
@@ -195,7 +166,7 @@ class Scenario:
             faults=file.faults,
             init=file.init,
             nudge_after=file.nudge_after,
-            learn_every=file.plasticity.every,
+            plasticity=file.plasticity,
             probes=[probe for probe in in_order(file.probes) if probe.per == "tick"],
             stop=file.stop,
             device=device,
@@ -237,7 +208,7 @@ class Scenario:
 
         return Trainer(
             simulation,
-            self.optimizer,
+            self.file.plasticity.optimizer,
             train,
             data.test,
             plan,

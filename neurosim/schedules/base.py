@@ -1,8 +1,7 @@
 """What a schedule is: it decides when each unit wakes.
 
 A schedule is a frozen description. `Schedule.start` makes a `Clock`, which owns the next wake of
-every unit as an array of ticks; the simulated processes sleep by it. The clock is the schedule's
-whole state: plain arrays and numbers, saved and restored with the simulation.
+every unit as an array of ticks; the simulated processes sleep by it.
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind, Positive
 from neurosim.schedules.units import Layout, Unit, UnitKind
-from neurosim.tensors import Ints, as_tensors
+from neurosim.tensors import Ints, as_array, as_tensors
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,12 @@ class Clock(ABC):
 
     ``wants`` names the measures that `decide` goes by. The only one is ``input_change``: by how
     much the inputs of a unit's dyads have changed since they last woke. It costs a forward and an
-    adjoint operation of every projection in each tick, and nothing where nobody wants it.
+    adjoint operation of every projection in each tick, and nothing where nobody wants it. ``saved``
+    names the arrays and numbers that are its state.
     """
 
     wants: ClassVar[tuple[str, ...]] = ()
+    saved: ClassVar[tuple[str, ...]] = ("next", "end")
 
     def __init__(self, next_wake: Ints, end: int) -> None:
         self.next = next_wake
@@ -75,8 +77,16 @@ class Clock(ABC):
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """Arrays as tensors (copies), numbers as they are."""
-        return as_tensors(next=self.next) | {"end": self.end}
+        """Returns what is ``saved``: arrays as tensors (copies), numbers as they are."""
+        own = {name: getattr(self, name) for name in self.saved}
+        arrays = {name: value for name, value in own.items() if isinstance(value, np.ndarray)}
+        return own | as_tensors(**arrays)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `state_dict` returned."""
+        for name in self.saved:
+            value = state[name]
+            setattr(self, name, as_array(value) if isinstance(value, Tensor) else value)
 
 
 Tick = Annotated[Positive, Field(description="simulated time of one tick")]
@@ -96,9 +106,14 @@ class Schedule(Kind, ABC, family="schedule"):
     def start(self, at: Start) -> Clock:
         """A clock for one inference. Raises ConfigurationError if a population never wakes."""
 
-    @abstractmethod
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:
-        """The clock of a saved simulation."""
+        """The clock of a saved simulation: unless said otherwise, one that `start` makes (what it
+        draws is forgotten) with the saved state."""
+        drawn = at.random.bit_generator.state
+        clock = self.start(at)
+        at.random.bit_generator.state = drawn
+        clock.load_state_dict(state)
+        return clock
 
     def nudge_after(self, depth: int | None) -> int:
         """The tick from which the target acts, where the user does not say."""
@@ -110,8 +125,7 @@ def check_all_wake(
     layout: Layout, awake: np.ndarray[Any, np.dtype[np.bool_]], why: str, option: str = ""
 ) -> None:
     """Raises ConfigurationError naming the first population none of whose units is in ``awake``."""
-    for index, name in enumerate(layout.names):
-        if not awake[layout.offsets[index] : layout.offsets[index + 1]].any():
-            raise ConfigurationError(
-                f"the schedule never wakes the population {name!r}: {why}", option
-            )
+    asleep = np.flatnonzero(np.bincount(layout.population_of, awake) == 0)
+    if len(asleep):
+        name = layout.names[asleep[0]]
+        raise ConfigurationError(f"the schedule never wakes the population {name!r}: {why}", option)

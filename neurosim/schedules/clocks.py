@@ -1,44 +1,41 @@
-"""Schedules in which every unit has a clock of its own in simulated time."""
+"""Schedules in which every unit has a clock of its own, in simulated time or of the news alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from neurosim.base import LAST_TICK, ConfigurationError, duration_ticks, unknown
+from neurosim.base import LAST_TICK, NEVER, ConfigurationError, duration_ticks, unknown
 from neurosim.families import BelowOne, NotNegative, Positive, register
 from neurosim.schedules.base import Clock, Schedule, Start, Tick, check_all_wake
 from neurosim.schedules.units import Unit, UnitKind
-from neurosim.tensors import Ints, as_array, as_tensors
+from neurosim.tensors import Ints
 
 Phase = Literal["random", "aligned"]
+Duration = Annotated[Positive, Field(description="simulated time of an inference")]
 Floats = npt.NDArray[np.float64]
 HARDLY_EVER = 1e-3  # expected wakes of a whole population below which it counts as never
 
 
 class PoissonClock(Clock):
-    """Exponential waiting times. ``scale`` is the mean waiting time in ticks, one or per unit."""
+    """Exponential waiting times. ``scale`` is the mean waiting time of each unit in ticks."""
 
-    def __init__(
-        self, at: Start, scale: float | Floats, end: int, next_wake: Ints | None = None
-    ) -> None:
+    def __init__(self, at: Start, scale: Floats, end: int) -> None:
         self.random, self.scale = at.random, scale
-        if next_wake is None:
-            next_wake = at.tick + self._waits(at.layout.total, scale)
-        super().__init__(next_wake, end)
+        before = at.previous
+        super().__init__(at.tick + self._waits(scale) if before is None else before.next, end)
 
-    def _waits(self, count: int, scale: float | Floats) -> Ints:
+    def _waits(self, scale: Floats) -> Ints:
         # Wakes in ((n−1)·tick, n·tick] commit at tick n, several of them once. A Poisson process
         # has no memory, so waiting anew from n·tick has the same law as going on from the last.
-        waits = np.ceil(self.random.standard_exponential(count) * scale)
+        waits = np.ceil(self.random.standard_exponential(len(scale)) * scale)
         return np.clip(waits, 1.0, LAST_TICK).astype(np.int64)
 
     def reschedule(self, tick: int, due: Ints) -> Ints:
-        scale = self.scale[due] if isinstance(self.scale, np.ndarray) else self.scale
-        return tick + self._waits(len(due), scale)
+        return tick + self._waits(self.scale[due])
 
 
 @register("poisson")
@@ -55,57 +52,38 @@ class Poisson(Schedule):
     rate: Annotated[
         Positive | Mapping[str, Positive], Field(description="wakes per unit of simulated time")
     ] = 1.0
-    duration: Annotated[Positive, Field(description="simulated time of an inference")] = 16.0
+    duration: Duration = 16.0
     tick: Tick = 1.0
 
-    def _scale(self, at: Start) -> float | Floats:
-        if not isinstance(self.rate, Mapping):
-            return 1.0 / (self.rate * self.tick)
-        for name in self.rate:
-            if name not in at.layout.names:
-                said = unknown("population", name, at.layout.names)
-                raise ConfigurationError(said, ("rate", name))
-        missing = [name for name in at.layout.names if name not in self.rate]
-        if missing:
-            raise ConfigurationError(
-                f"the schedule never wakes the population {missing[0]!r}: rate does not name it",
-                "rate",
-            )
-        rates = np.array([self.rate[name] for name in at.layout.names])
-        scale: Floats = 1.0 / (rates * self.tick)
-        return scale[at.layout.population_of]
-
     def start(self, at: Start) -> Clock:
-        end = at.tick + duration_ticks(self.duration, self.tick)
-        scale = self._scale(at)
-        waits = np.broadcast_to(scale, at.layout.total)
-        for index, name in enumerate(at.layout.names):
-            own = waits[at.layout.offsets[index] : at.layout.offsets[index + 1]]
-            expected = float((end - at.tick) * (1.0 / own).sum())
+        layout, rates = at.layout, self.rate
+        if not isinstance(rates, Mapping):
+            rates = dict.fromkeys(layout.names, rates)
+        for name in rates:
+            if name not in layout.names:
+                said = unknown("population", name, layout.names)
+                raise ConfigurationError(said, ("rate", name))
+        length = duration_ticks(self.duration, self.tick)
+        per_tick = np.array([rates.get(name, 0.0) for name in layout.names]) * self.tick
+        for name, expected in zip(layout.names, length * layout.counts * per_tick, strict=True):
             if expected < HARDLY_EVER:
-                raise ConfigurationError(
-                    f"the schedule never wakes the population {name!r}: {expected:.1e} wakes of it "
-                    f"are expected within duration {self.duration:g}",
-                    "rate",
-                )
-        kept = None if at.previous is None else at.previous.next
-        return PoissonClock(at, scale, end, kept)
-
-    def restore(self, at: Start, state: dict[str, Any]) -> Clock:
-        return PoissonClock(at, self._scale(at), int(state["end"]), as_array(state["next"]))
+                why = f"{expected:.1e} wakes of it are expected within duration {self.duration:g}"
+                why = why if name in rates else "rate does not name it"
+                said = f"the schedule never wakes the population {name!r}: {why}"
+                raise ConfigurationError(said, "rate")
+        return PoissonClock(at, (1.0 / per_tick)[layout.population_of], at.tick + length)
 
 
 class PeriodicClock(Clock):
     """Wakes at phase + k·period + a bounded uniform jitter, in simulated time."""
 
-    def __init__(
-        self, random: np.random.Generator, tick: float, jitter: float, start: int, **arrays: Any
-    ) -> None:
-        self.random, self.tick, self.jitter, self.origin = random, tick, jitter, start
-        self.period: Floats = arrays["period"]
-        self.phase: Floats = arrays["phase"]
-        self.count: Ints = arrays["count"]
-        super().__init__(arrays["next"], arrays["end"])
+    saved: ClassVar[tuple[str, ...]] = (*Clock.saved, "period", "phase", "count", "origin")
+    period: Floats
+    phase: Floats
+    count: Ints
+
+    def __init__(self, at: Start, tick: float, jitter: float) -> None:
+        self.random, self.tick, self.jitter, self.origin = at.random, tick, jitter, at.tick
 
     def ticks_of(self, units: Ints) -> Ints:
         """Ticks of these units' wakes number ``count``, jitter drawn."""
@@ -130,10 +108,6 @@ class PeriodicClock(Clock):
             late = late[result[late] <= tick]
         return result
 
-    def state_dict(self) -> dict[str, Any]:
-        arrays = as_tensors(period=self.period, phase=self.phase, count=self.count)
-        return super().state_dict() | arrays | {"origin": self.origin}
-
 
 @register("periodic")
 @dataclass(frozen=True)
@@ -151,7 +125,7 @@ class Periodic(Schedule):
     spread: BelowOne = 0.0
     jitter: NotNegative = 0.0
     phase: Phase = "random"
-    duration: Annotated[Positive, Field(description="simulated time of an inference")] = 16.0
+    duration: Duration = 16.0
     tick: Tick = 1.0
 
     def __post_init__(self) -> None:
@@ -168,20 +142,58 @@ class Periodic(Schedule):
         end = at.tick + duration_ticks(self.duration, self.tick)
         if isinstance(at.previous, PeriodicClock):
             return self.restore(at, at.previous.state_dict() | {"end": end})
-        total = at.layout.total
+        clock, total = PeriodicClock(at, self.tick, self.jitter), at.layout.total
         low, high = self.period * (1 - self.spread), self.period * (1 + self.spread)
         period = at.random.uniform(low, high, total) if self.spread else np.full(total, self.period)
         drawn = self.phase == "random"
-        phase = period * (1.0 - at.random.random(total)) if drawn else period.copy()
-        count = np.zeros(total, dtype=np.int64)
-        arrays = {"period": period, "phase": phase, "count": count, "next": np.empty_like(count)}
-        clock = PeriodicClock(at.random, self.tick, self.jitter, at.tick, end=end, **arrays)
-        clock.next[:] = clock.ticks_of(np.arange(total))
+        clock.period = period
+        clock.phase = period * (1.0 - at.random.random(total)) if drawn else period.copy()
+        clock.count = np.zeros(total, dtype=np.int64)
+        clock.next, clock.end = clock.ticks_of(np.arange(total)), end
         why = f"its first wake comes after duration {self.duration:g}"
         check_all_wake(at.layout, clock.next <= end, why)
         return clock
 
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:
-        arrays = {name: as_array(state[name]) for name in ("period", "phase", "count", "next")}
-        origin, end = int(state["origin"]), int(state["end"])
-        return PeriodicClock(at.random, self.tick, self.jitter, origin, end=end, **arrays)
+        clock = PeriodicClock(at, self.tick, self.jitter)
+        clock.load_state_dict(state)
+        return clock
+
+
+class LazyClock(Clock):
+    """No clock but the news."""
+
+    def reschedule(self, tick: int, due: Ints) -> Ints:
+        del tick
+        return np.full(len(due), NEVER)
+
+    def news(self, tick: int, units: Ints) -> None:
+        self.next[units] = np.minimum(self.next[units], tick)
+
+    @property
+    def listens(self) -> bool:
+        return True
+
+
+@register("lazy")
+@dataclass(frozen=True)
+class Lazy(Schedule):
+    """A unit wakes when a message has reached it since it last woke.
+
+    News is a delivered message, a new target, a weight update, or, for a damped dyad, its own
+    change; for any sample of the batch. Due at the start: everything under a zero start, the
+    outputs under a feed-forward start. Inference ends when nothing is due, or after ``duration``
+    (simulated time). With a channel ``threshold`` this is send-on-delta.
+    """
+
+    duration: Annotated[Positive, Field(description="simulated time of an inference, at most")]
+    unit: UnitKind | Unit = "neuron"
+    tick: Tick = 1.0
+
+    def start(self, at: Start) -> Clock:
+        end = at.tick + duration_ticks(self.duration, self.tick)
+        if at.previous is not None:
+            return LazyClock(at.previous.next, end)
+        output = at.layout.names.index(at.layout.network.output.name)
+        due = np.logical_or(not at.feedforward, at.layout.population_of == output)
+        return LazyClock(np.where(due, at.tick + 1, NEVER), end)

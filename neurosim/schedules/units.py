@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -62,33 +62,20 @@ class Unit(Described):
 
     def membership(self, population: Population) -> Ints:
         """The unit of each dyad, by flat index."""
-        flat = np.arange(population.size, dtype=np.int64)
         unit = self.on(population)
-        match unit.kind:
-            case "neuron":
-                return flat
-            case "population":
-                return np.zeros_like(flat)
-            case "block":
-                assert unit.size is not None
-                return flat // unit.size
-            case _:
-                return _conv_membership(unit, population, flat)
-
-
-def _conv_membership(unit: Unit, population: Population, flat: Ints) -> Ints:
-    _, height, width = population.shape
-    channel: Ints
-    position: Ints
-    channel, position = np.divmod(flat, height * width)
-    if unit.kind == "channel":
-        return channel
-    if unit.kind == "column":
-        return position
-    assert unit.size is not None
-    row, column = np.divmod(position, width)
-    tiles: Ints = (row // unit.size) * -(-width // unit.size) + column // unit.size
-    return tiles
+        flat: Ints = np.arange(population.size, dtype=np.int64)
+        if unit.kind in ("neuron", "population"):
+            return flat if unit.kind == "neuron" else np.zeros_like(flat)
+        if unit.kind == "block":
+            return flat // (unit.size or 1)
+        _, height, width = population.shape
+        channel, position = np.divmod(flat, height * width)
+        if unit.kind in ("channel", "column"):
+            return channel if unit.kind == "channel" else position
+        row, column = np.divmod(position, width)
+        edge = unit.size or 1
+        tiles: Ints = (row // edge) * -(-width // edge) + column // edge
+        return tiles
 
 
 class Layout:
@@ -113,8 +100,7 @@ class Layout:
     @cached_property
     def population_of(self) -> Ints:
         """The population index of each unit."""
-        populations: Ints = np.arange(len(self.populations), dtype=np.int64)
-        return np.repeat(populations, self.counts)
+        return np.repeat(np.arange(len(self.populations)), self.counts)
 
     def split(self, units: Ints) -> list[tuple[int, Ints]]:
         """Ascending unit numbers as (population index, units within it), populations in order."""
@@ -143,7 +129,7 @@ class Layout:
         found: Ints = np.unique(self._membership[population][dyads]) + self.offsets[population]
         return found
 
-    def totals(self, values: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    def totals(self, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         """Returns the sum over each unit's dyads of values that are given flat by population."""
         parts = zip(self._membership, values, self.counts, strict=True)
         return np.concatenate([np.bincount(m, v, minlength=int(count)) for m, v, count in parts])
@@ -152,13 +138,9 @@ class Layout:
         """Which units hold a dyad that is alive (marks by population); None for all of them."""
         if not dyads:
             return None
-        units = np.ones(self.total, dtype=bool)
-        for index, name in enumerate(self.names):
-            if name in dyads:
-                own = np.zeros(self.counts[index], dtype=bool)
-                own[self._membership[index][dyads[name]]] = True
-                units[self.offsets[index] : self.offsets[index + 1]] = own
-        return units
+        marks = [dyads.get(p.name, np.ones(p.size, dtype=bool)) for p in self.populations]
+        alive: npt.NDArray[np.bool_] = self.totals(marks) > 0
+        return alive
 
     def selection(
         self,
@@ -173,6 +155,5 @@ class Layout:
         if alive is not None:
             some = np.flatnonzero(alive) if dyads is None else dyads[alive[dyads]]
             return Selection(target.shape, some, device)
-        if dyads is None:
-            return None
-        return Selection(target.shape, dyads, device, WHOLE.get(self._kinds[population]))
+        whole = WHOLE.get(self._kinds[population])
+        return None if dyads is None else Selection(target.shape, dyads, device, whole)

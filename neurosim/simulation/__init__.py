@@ -3,4 +3,5 @@
 from neurosim.simulation.compatibility import Init
 from neurosim.simulation.engine import Engine, Processes
 from neurosim.simulation.outcome import Outcome, Stop
+from neurosim.simulation.prediction import Prediction
 from neurosim.simulation.simulation import Simulation

@@ -16,6 +16,7 @@ from neurosim.dynamics import (
     Compute,
     Counts,
     Phases,
+    Plasticity,
     Reached,
     State,
     Ticker,
@@ -52,7 +53,7 @@ class Common(Protocol):
     state: State
     init: Init
     nudge_after: int
-    learn_every: int | None
+    plasticity: Plasticity
     stop: Stop | None
     probes: tuple[Probe, ...]
     compute: Compute
@@ -90,7 +91,7 @@ class Inference(Arrays):
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self.nudge = Nudge(common.loss, target)
-        self.phases = Phases(rule, state, target is not None, tick)
+        self.phases = Phases(rule, state, common.plasticity, target is not None, tick)
         self.counts = Counts() if counts is None else counts
         self.trace = Trace()
         listens, compute = clock.listens, common.compute
@@ -196,7 +197,7 @@ class Inference(Arrays):
         if not clock.listens or self.tick == self.phases.began:
             return False
         # A target or a weight update still to come would wake what sleeps.
-        expected = self._optimizer is not None and self._common.learn_every is not None
+        expected = self._optimizer is not None and self._common.plasticity.every is not None
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
         if expected or not bool((clock.next > clock.end).all()):
@@ -324,7 +325,7 @@ class Inference(Arrays):
 
     def _learn_if_due(self, tick: int) -> None:
         """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th."""
-        passed, every = tick - 1 - self.began, self._common.learn_every
+        passed, every = tick - 1 - self.began, self._common.plasticity.every
         if self._optimizer and every and passed and passed % every == 0:
             self.learn(self._optimizer)
 

@@ -1,6 +1,7 @@
 """A simulation: model, rule, schedule, channels and probes put together."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from neurosim.base import InputError, StateError, stream
 from neurosim.channels import Channels
-from neurosim.dynamics import Compute, Counts, State
+from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Whole, check
 from neurosim.maths import Loss, Precision, check_precision
 from neurosim.measures import Probe, Trace, metrics
@@ -38,10 +39,11 @@ class Simulation:
 
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
     states, messages and time over (L-DP). ``nudge_after``: the tick from which the target acts.
-    ``learn_every``: with an optimizer, update the weights after every so many ticks; None leaves it
-    to `learn`. ``compute``: "dense" forces dense operations. ``precision``: "bf16-mixed" computes
-    the products of projections in bfloat16, all else stays float32; None is the model's own dtype.
-    ``processes``: one SimPy process per "population", or per unit ("neuron"); traces are identical.
+    ``plasticity`` says what weights learn: with an optimizer, after ``every`` so many of its ticks,
+    which ``learn_every`` sets too; None leaves it to `learn`. ``compute``: "dense" forces dense
+    operations. ``precision``: "bf16-mixed" computes the products of projections in bfloat16, all
+    else stays float32; None is the model's own dtype. ``processes``: one SimPy process per
+    "population", or per unit ("neuron"); traces are identical.
 
     Raises ConfigurationError for parts that do not go together.
     """
@@ -57,6 +59,7 @@ class Simulation:
         faults: Faults | None = None,
         init: Init = "feedforward",
         nudge_after: int | None = None,
+        plasticity: Plasticity | str = "contrastive_hebbian",
         learn_every: int | None = None,
         probes: Sequence[Probe | str] = (),
         stop: Stop | None = None,
@@ -83,7 +86,10 @@ class Simulation:
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop
-        self.learn_every, self.processes, self.precision = learn_every, processes, precision
+        self.processes, self.precision = processes, precision
+        self.plasticity = Plasticity.of(plasticity)
+        if learn_every is not None:
+            self.plasticity = replace(self.plasticity, every=learn_every)
         self.nudge_after = nudge_after or 0
         if nudge_after is None and not self.rule.phases:
             self.nudge_after = schedule.nudge_after(network.depth)
@@ -91,7 +97,7 @@ class Simulation:
         self.channels = channels if channels is not None else Channels()
         self.faults = faults if faults is not None else Faults()
         resolved = self.channels.resolve(network, schedule.tick)
-        check_phases(self.rule, resolved, nudge_after, learn_every)
+        check_phases(self.rule, resolved, nudge_after, self.learn_every)
         self.state = State(
             model,
             resolved,
@@ -238,6 +244,11 @@ class Simulation:
         """Returns the feed-forward prediction (B, *output) of the network, faults and all, in the
         model's own dtype whatever the ``precision``."""
         return self.model.predict(x, self.state.damage)
+
+    @property
+    def learn_every(self) -> int | None:
+        """After how many ticks the weights are updated, if within an inference."""
+        return self.plasticity.every
 
     # ---- learning ------------------------------------------------------------------------------
 

@@ -1,1 +1,4 @@
 """The tables of the papers."""
+
+from neurosim.tables.page import terminal_table, write_table
+from neurosim.tables.table import Choice, plan_table, table_named

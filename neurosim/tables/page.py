@@ -10,7 +10,7 @@ from neurosim._version import __version__
 from neurosim.base import duration, number, plus_minus, spread, write_atomic, write_json
 from neurosim.records import Quantity, Row, read_object
 from neurosim.reports import Figure, maps_of, pictures_of, plots, render
-from neurosim.tables.runs import HIDDEN, Measured, PlannedTable, measured
+from neurosim.tables.table import Measured, PlannedTable, measured, shown
 
 _FORMAT = "neurosim-table-1"
 _SAID = ("name", "status", "error", "diverged")  # of a run, elsewhere
@@ -20,13 +20,12 @@ def terminal_table(planned: PlannedTable) -> Shown:
     """Returns the table beside the published figures, for the terminal."""
     header, rows = _cells(planned)
     quick = ", a quick look at the digits" if planned.choice.quick else ""
-    shown = Shown(title=planned.table.title + quick)
+    found = Shown(title=planned.table.title + quick)
     for place, title in enumerate(header):
-        first = place < len(planned.table.axes)
-        shown.add_column(title, justify="left" if first else "right")
+        found.add_column(title, justify="left" if place < len(planned.table.axes) else "right")
     for row in rows:
-        shown.add_row(*row)
-    return shown
+        found.add_row(*row)
+    return found
 
 
 def write_table(planned: PlannedTable, runs: Path, folder: Path) -> tuple[Path, Path]:
@@ -47,18 +46,17 @@ def write_table(planned: PlannedTable, runs: Path, folder: Path) -> tuple[Path, 
 
 def _cells(planned: PlannedTable) -> tuple[list[str], list[list[str]]]:
     """Returns header and rows as text: axes, seeds, the columns, and what was published."""
-    table, rows = planned.table, measured(planned)
-    published = any(one.row.published for one in rows)
-    header = [*table.axes, "seeds", *(column.label for column in planned.columns)]
-    header += ["published"] if published else []
+    table, columns = planned.table, planned.quantities(planned.table.columns)
+    published = any(row.published for row in planned.rows)
+    header = [*table.axes, "seeds", *(column.label for column in columns)]
     lines = []
-    for one in rows:
-        line = [*one.row.values, one.state, *(_shown(one, column) for column in planned.columns)]
+    for one in measured(planned):
+        line = [*one.row.values, one.state, *(_shown(one, column) for column in columns)]
         if published:
             figure = one.row.published
             line.append(f"{figure.accuracy:.2f}\u00a0±\u00a0{figure.std:.2f}" if figure else "–")
         lines.append(line)
-    return header, lines
+    return [*header, *(["published"] if published else [])], lines
 
 
 def _shown(one: Measured, column: Quantity) -> str:
@@ -71,9 +69,9 @@ def _shown(one: Measured, column: Quantity) -> str:
 
 def as_json(planned: PlannedTable, runs: Path) -> dict[str, Any]:
     """Returns everything about the table: command, machines, and what every run came to."""
-    table, rows = planned.table, []
+    table, choice, rows = planned.table, planned.choice, []
     machines: list[dict[str, Any]] = []
-    for one, overrides in zip(measured(planned), planned.overrides, strict=True):
+    for one in measured(planned):
         listed = []
         for run in one.runs:
             machine = read_object(runs / run.folder / "environment.json")
@@ -89,7 +87,7 @@ def as_json(planned: PlannedTable, runs: Path) -> dict[str, Any]:
             {
                 **dict(zip(table.axes, one.row.values, strict=True)),
                 "scenario": f"{one.row.scenario}.yaml",
-                "overrides": [o for o in overrides if o.partition("=")[0] not in HIDDEN],
+                "overrides": shown(choice.overrides_of(table, one.row)),
                 "published": asdict(one.row.published) if one.row.published else None,
                 "numbers": numbers,
                 "runs": listed,
@@ -101,8 +99,8 @@ def as_json(planned: PlannedTable, runs: Path) -> dict[str, Any]:
         "table": table.name,
         "title": table.title,
         "neurosim": __version__,
-        "command": planned.choice.command(table.name),
-        "quick": planned.choice.quick,
+        "command": choice.command(table.name),
+        "quick": choice.quick,
         "baseline": table.baseline,
         "seconds": sum(value or 0.0 for value in seconds),
         "machines": machines,
@@ -129,7 +127,7 @@ def _markdown(planned: PlannedTable, found: dict[str, Any], pictures: list[str])
         header=header,
         lines=lines,
         epochs="–".join(str(e) for e in sorted({min(epochs), max(epochs)})) if epochs else "no",
-        columns=planned.columns,
+        columns=planned.quantities(planned.table.columns),
         # One of each source: their figures differ.
         sources={(p.source, p.seeds): p for row in planned.rows if (p := row.published)}.values(),
         pictures=pictures,
@@ -140,12 +138,9 @@ def _markdown(planned: PlannedTable, found: dict[str, Any], pictures: list[str])
 
 def _figures(planned: PlannedTable) -> list[Figure]:
     """Draws maps over the first two axes where there are three or more, rows elsewhere."""
-    table, rows, found = planned.table, measured(planned), []
-    axes = [
-        (axis, list(dict.fromkeys(one.row.values[place] for one in rows)))
-        for place, axis in enumerate(table.axes)
-    ]
-    for column in map(planned.column, table.pictures.split()):
+    rows, found = measured(planned), []
+    axes = planned.sweep.results.axes
+    for column in planned.quantities(planned.table.pictures):
         if len(axes) > 2:
             found += maps_of(column, axes, {one.row.values: one.seeds(column) for one in rows})
             continue
@@ -160,6 +155,5 @@ def _figures(planned: PlannedTable) -> list[Figure]:
                 [one.seeds(column) for one in some],
                 [(p.accuracy, p.std) if (p := r.row.published) and beside else None for r in some],
             )
-            title = column.title[0].upper() + column.title[1:]
-            found.append(Figure(title, chart, "no run has it", ", ".join(rest)))
+            found.append(Figure(column.heading, chart, "no run has it", ", ".join(rest)))
     return found

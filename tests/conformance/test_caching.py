@@ -34,7 +34,7 @@ def cases(schedules: list[str], networks: Iterable[str] = NETWORKS) -> list[Case
         for rule in RULES
         for init, learn_every in STARTS
         if init == "feedforward" or rule != "prediction"
-        if all(p.feedback in RULES[rule].feedbacks for p in make_model(network).network.projections)
+        if all(RULES[rule].takes(p.feedback) for p in make_model(network).network.projections)
     ]
 
 

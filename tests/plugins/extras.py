@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -10,11 +11,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from neurosim.base import stream
 from neurosim.channels import Draws, Effect, Parcel
+from neurosim.dynamics import Plasticity
 from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, register
 from neurosim.maths import Activation, Loss
 from neurosim.measures import Observation, Probe
+from neurosim.network import Feedback
 from neurosim.schedules import Clock, Schedule, Start, Unit, UnitKind
+from neurosim.simulation import Prediction, Simulation
 
 
 class CoinClock(Clock):
@@ -93,3 +98,45 @@ class LargestState(Probe):
 
     def measure(self, seen: Observation) -> dict[str, float]:
         return {cell.name: float(cell.plus.value.abs().max()) for cell in seen.state.cells}
+
+
+@register("mirror")
+@dataclass(frozen=True)
+class Mirror(Feedback):
+    """Follows the local gradient of W at a ``rate`` of its own, and decays by itself."""
+
+    trained = "gradient"
+    rate: Positive = 0.5
+    decay: NotNegative = 1e-3
+
+    def gradient(self, of_weight: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
+        return self.rate * of_weight + self.decay * feedback
+
+
+@register("large_differences")
+@dataclass(frozen=True)
+class LargeDifferences(Plasticity):
+    """Only dyads whose signal is above a ``threshold`` teach the weights into them."""
+
+    threshold: NotNegative = 1e-4
+
+    def signal(self, node: Any, rule: Any) -> Tensor | None:
+        found = super().signal(node, rule)
+        return None if found is None else found * (found.abs() > self.threshold)
+
+
+@register("smoothed")
+@dataclass(frozen=True)
+class Smoothed(Prediction):
+    """The mean prediction for ``copies`` of the input with Gaussian noise of this ``std``."""
+
+    copies: Count = 3
+    std: Positive = 0.1
+
+    def predict(self, simulation: Simulation, x: Tensor) -> Iterator[Tensor | None]:
+        random, total = stream(simulation.seed, "smoothed"), torch.zeros(())
+        for _ in range(self.copies):
+            noise = torch.from_numpy(random.standard_normal(x.shape)).to(x)
+            total = total + simulation.predict(x + self.std * noise)
+            yield None
+        yield total / self.copies

@@ -97,21 +97,16 @@ def _add(
             raise NetworkError(
                 "only Linear, Conv2d, MaxPool2d, AvgPool2d, ReLU and Flatten can be taken over"
             )
-    if operator.weight_shape is not None and pre.shape != operator.pre:
-        raise NetworkError(f"it needs {list(operator.pre)}, but {pre.name!r} is {list(pre.shape)}")
     name = f"layer{len(projections) + 1}"
-    bias = getattr(layer, "bias", None) is not None
-    populations.append(Population(name, operator.post, "identity", "hidden", bias))
+    own = dict(layer.named_parameters(recurse=False))
+    if own and tuple(own["weight"].shape) != operator.weight_shape:
+        raise NetworkError(
+            f"its weight {list(own['weight'].shape)} does not fit {pre.name!r} before it, which "
+            f"has shape {list(pre.shape)}"
+        )
+    populations.append(Population(name, operator.post, "identity", "hidden", "bias" in own))
     projections.append(Projection(name, pre.name, name, operator))
-    if isinstance(layer, nn.Linear | nn.Conv2d):
-        if tuple(layer.weight.shape) != operator.weight_shape:
-            raise NetworkError(
-                f"its weight {list(layer.weight.shape)} does not fit {pre.name!r} before it, which "
-                f"has shape {list(pre.shape)}"
-            )
-        parameters[f"{name}.weight"] = layer.weight.detach().clone()
-        if layer.bias is not None:
-            parameters[f"{name}.bias"] = layer.bias.detach().clone()
+    parameters |= {f"{name}.{kind}": value.detach().clone() for kind, value in own.items()}
 
 
 def _conv(pre: Shape, layer: nn.Conv2d) -> Conv2d:

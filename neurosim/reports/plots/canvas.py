@@ -6,9 +6,10 @@ relies on how matplotlib writes SVG is `Canvas.chart`.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from math import ceil, floor, log10
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from xml.dom import minidom
 
@@ -19,12 +20,15 @@ from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawn
-from matplotlib.ticker import FixedLocator, Formatter, MaxNLocator, NullFormatter
+from matplotlib.style import context
+from matplotlib.ticker import Formatter, MaxNLocator
 
 from neurosim.base import compact
+from neurosim.records import Lack
 
 Values = npt.NDArray[np.float64]
 
+TIME = "simulated time (time units)"
 RAMP = 24
 LOG_RATIO = 30.0  # values that differ by more are on a logarithmic axis
 INK = "#010203"  # a colour that nothing else has, to be replaced by currentColor
@@ -77,6 +81,24 @@ def colours(count: int) -> list[str]:
     return [f"var(--r{round(i * (RAMP - 1) / (count - 1))})" for i in range(count)]
 
 
+class Look(NamedTuple):
+    """Describes how runs without a value are shown."""
+
+    colour: str
+    marker: str  # of matplotlib
+    sign: str  # the same as a note writes it
+    cell: dict[str, Any]  # hatching and dashes, which read on any background
+
+
+LOOKS: dict[Lack, Look] = {
+    "failed": Look("var(--bad)", "x", "×", {"hatch": "////"}),
+    "diverged": Look("var(--bad)", "D", "◆", {"hatch": "xxxx"}),
+    "never": Look("currentColor", "^", "▲", {"hatch": "---"}),
+    "absent": Look("currentColor", "_", "–", {"linestyle": (0, (1, 3))}),
+    "missing": Look("currentColor", "|", "|", {"linestyle": (0, (4, 3))}),
+}
+
+
 def palette_css(dark: bool) -> str:
     """Declares the variables that `colours` names."""
     names = [f"--q{i}:{colour}" for i, colour in enumerate(_DARK if dark else _LIGHT)]
@@ -87,27 +109,9 @@ def palette_css(dark: bool) -> str:
     return ";".join(names)
 
 
-@contextmanager
-def style(**extra: object) -> Iterator[None]:
+def style(**extra: object) -> AbstractContextManager[None]:
     """Sets matplotlib up our way, whatever the user's matplotlibrc says, and back afterwards."""
-    ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    ours: Any = dict.fromkeys((*ink, "grid.color"), INK) | {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "neurosim",
-        "font.sans-serif": ["DejaVu Sans"],
-        "text.parse_math": False,  # a "$" in a name is a "$"
-        "axes.axisbelow": True,
-        "axes.grid": True,
-        "grid.alpha": 0.15,
-        "axes.linewidth": 0.6,
-        "font.size": 10,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-    }
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(ours | extra)
-        yield
+    return context([Path(__file__).with_name("page.mplstyle"), extra], after_reset=True)
 
 
 class Canvas:
@@ -203,17 +207,14 @@ def line_chart(
         begins: places on x where something begins.
     """
     drawn = curves = [curve for curve in curves if len(curve.x)]
-    if not curves:
-        return None
     with style():
         canvas = Canvas(key, x_label, y_label)
         if scale == "log":
-            zero = _log_axis(canvas.axes, np.concatenate([curve.y for curve in curves]))
-            if zero is None:
-                return None
-            drawn = [curve._replace(y=exponents(curve.y, zero)) for curve in curves]
+            drawn = _log_axis(canvas.axes, curves)
         else:
             canvas.axes.yaxis.set_major_formatter(Ticks())
+        if not drawn:
+            return None
         for curve in sorted(drawn, key=lambda curve: not curve.faint):  # the strong ones on top
             canvas.plot(
                 curve.label,
@@ -246,32 +247,15 @@ def plain(text: str) -> str:
     return re.sub(r"[^\x20-\x7e°]", "?", text)
 
 
-def exponents(values: Values, zero: float) -> Values:
-    """Returns decimal logarithms, with ``zero`` in the place of those of zeros."""
-    found = np.full_like(values, zero)
-    np.log10(values, out=found, where=values > 0)
-    return found
+def _log_axis(axes: Axes, curves: Sequence[Curve]) -> list[Curve]:
+    """Makes a logarithmic axis of whole decades; returns the curves on it, none if all are zero.
 
-
-def spread_out(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> bool:
-    """Makes an axis logarithmic if the values are far apart; returns True if it did."""
-    if min(values) <= 0 or max(values) / min(values) <= LOG_RATIO:
-        return False
-    axes.set(**{f"{which}scale": "log"})
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(Ticks())
-    return True
-
-
-def _log_axis(axes: Axes, values: Values) -> float | None:
-    """Makes a logarithmic axis of whole decades; returns where zeros are, None if all are zero.
-
-    It is a linear axis of exponents: matplotlib's own log axis has no place for a zero.
+    It is a linear axis of exponents: matplotlib's own ones cannot hold all floats and a zero.
     """
+    values = np.concatenate([np.empty(0), *(curve.y for curve in curves)])
     positive = values[values > 0]
     if not positive.size:
-        return None
+        return []
     low = floor(log10(positive.min()))
     high = max(ceil(log10(positive.max())), low + 1)
     step = ceil((high - low) / 6)
@@ -279,13 +263,17 @@ def _log_axis(axes: Axes, values: Values) -> float | None:
     superscripts = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
     names = ["10" + f"{tick:.0f}".translate(superscripts) for tick in ticks]
     bottom = float(low)
-    if (values <= 0).any():
+    if len(positive) < len(values):
         bottom = low - max(0.5, 0.12 * (high - low))
         ticks, names = [bottom, *ticks], ["0", *names]
     axes.set_yticks(ticks, names)
     if step == 1:
         minor = [decade + log10(k) for decade in range(low, high) for k in range(2, 10)]
-        axes.yaxis.set_minor_locator(FixedLocator(minor))
+        axes.set_yticks(minor, minor=True)
     margin = 0.02 * (high - bottom)
     axes.set_ylim(bottom - margin, high + margin)
-    return bottom
+    shown = (np.full_like(curve.y, bottom) for curve in curves)
+    return [
+        curve._replace(y=np.log10(curve.y, out=there, where=curve.y > 0))
+        for curve, there in zip(curves, shown, strict=True)
+    ]

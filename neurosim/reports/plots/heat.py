@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Patch, Rectangle
@@ -11,20 +12,12 @@ from matplotlib.ticker import FuncFormatter
 
 from neurosim.base import cut
 from neurosim.records import LACKING, Lack, Quantity, Seeds
-from neurosim.reports.plots.canvas import LOG_RATIO, RAMP, Canvas, Chart, plain, style
+from neurosim.reports.plots.canvas import LOG_RATIO, LOOKS, RAMP, Canvas, Chart, plain, style
 
 HEIGHT = 26.0  # points, of a cell
 SCALE = 180.0  # width of the scale of colours
+WHITE = 0.42  # of the scale: letters are white on the dark colours below, black above
 _LETTER = 6.0  # about what a letter takes, rather too much than too little
-
-# Hatching and dashes of cells without a number; they read on any background.
-_HATCHED: dict[Lack, dict[str, Any]] = {
-    "failed": {"hatch": "////"},
-    "diverged": {"hatch": "xxxx"},
-    "never": {"hatch": "---"},
-    "absent": {"linestyle": (0, (1, 3))},
-    "missing": {"linestyle": (0, (4, 3))},
-}
 
 
 def heat_map(
@@ -35,15 +28,10 @@ def heat_map(
     cells: Mapping[tuple[int, int], Seeds],
     limits: tuple[float, float] | None = None,
 ) -> Chart | None:
-    """Draws means, ``cells`` by (column, row), the first row at the bottom.
+    """Draws means, ``cells`` by (column, row), the first row at the bottom; None without any.
 
-    Args:
-        x: name with unit, and the values, of the horizontal axis.
-        y: the same of the vertical one.
-        limits: what the ends of the colour scale stand for, where several maps share one.
-
-    Returns:
-        The chart, or None without a single value.
+    ``x`` and ``y`` are the names, with units, and the values of the axes; ``limits`` are what the
+    ends of the scale of colours stand for, where several maps share one.
     """
     means = [mean for one in cells.values() if (mean := one.mean) is not None]
     if not means:
@@ -77,12 +65,11 @@ def heat_map(
         ends: Any = {"ticks": sorted({low, high}), "format": form, "orientation": "horizontal"}
         figure.colorbar(ramp, bar, label=quantity.label, **ends).outline.set_visible(False)
         bar.tick_params(which="both", length=0)
-        for i in range(len(columns)):
-            for j in range(len(rows)):
-                where = f"{x[0]} {x[1][i]}, {y[0]} {y[1][j]}"
-                _cell(canvas, cells.get((i, j), Seeds()), quantity, ramp, (i, j), where)
-        lacking = dict.fromkeys(one.lack for one in cells.values() if one.mean is None)
-        lacking |= {"missing": None} if len(cells) < len(columns) * len(rows) else {}
+        whole = {place: cells.get(place, Seeds()) for place in np.ndindex(len(columns), len(rows))}
+        for (i, j), one in whole.items():
+            where = f"{x[0]} {x[1][i]}, {y[0]} {y[1][j]}"
+            _cell(canvas, one, quantity, ramp, (i, j), where)
+        lacking = dict.fromkeys(one.lack for one in whole.values() if one.mean is None)
         figure.legend(
             handles=[Patch(label=LACKING[lack], **_look(canvas, lack)) for lack in lacking],
             loc="upper left",
@@ -99,44 +86,25 @@ def heat_map(
 
 
 def _cell(
-    canvas: Canvas,
-    one: Seeds,
-    quantity: Quantity,
-    ramp: Any,
-    place: tuple[int, int],
-    where: str,
+    canvas: Canvas, one: Seeds, quantity: Quantity, ramp: Any, place: tuple[int, int], where: str
 ) -> None:
     """Draws a cell: its mean on a colour, and over how many seeds that is if not over all."""
     (i, j), mean = place, one.mean
     told, look = LACKING[one.lack], _look(canvas, one.lack)
     if mean is not None:
-        colour = ramp.to_rgba(mean)
-        look = {"facecolor": colour}
+        look = {"facecolor": ramp.to_rgba(mean)}
         told = f"{quantity.show(mean)} {quantity.unit}, {len(one.values)} of {one.runs} seeds"
         lines = {0.0: quantity.show(mean)}
         if one.lacking:
             lines = {0.17: quantity.show(mean), -0.23: f"{len(one.values)} of {one.runs}"}
+        more: Any = {"color": "#ffffff" if ramp.norm(mean) < WHITE else "#000000", "ha": "center"}
         for up, text in lines.items():
-            canvas.axes.text(
-                i + 0.5,
-                j + 0.5 + up,
-                text,
-                color=_ink(colour),
-                fontsize=9 if up >= 0 else 7,
-                ha="center",
-                va="center_baseline",
-            )
+            more |= {"fontsize": 9 if up >= 0 else 7, "va": "center_baseline"}
+            canvas.axes.text(i + 0.5, j + 0.5 + up, text, **more)
     box = canvas.axes.add_patch(Rectangle((i + 0.02, j + 0.04), 0.96, 0.92, **look))
     canvas.name(box, f"{where}: {told}")
 
 
 def _look(canvas: Canvas, lack: Lack) -> dict[str, Any]:
-    ink = canvas.ink("var(--bad)" if lack in ("failed", "diverged") else "currentColor")
-    return {"facecolor": "none", "edgecolor": ink, "linewidth": 0.6, **_HATCHED[lack]}
-
-
-def _ink(colour: Sequence[float]) -> str:
-    """Returns black or white, whichever has the greater contrast with the colour."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
-    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#ffffff" if light < 0.179 else "#000000"
+    edge = canvas.ink(LOOKS[lack].colour)
+    return {"facecolor": "none", "edgecolor": edge, "linewidth": 0.6, **LOOKS[lack].cell}

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 
 from neurosim.base import compact, cut
-from neurosim.reports.render import render
+from neurosim.reports.page import render
 
 if TYPE_CHECKING:  # a drawing needs no torch
-    from neurosim.network import Network, Population, Projection
+    from neurosim.network import Network, Projection
 
 LEVELS = 7  # in one row: what a page shows at a legible size
 LANE, STEP = 9.0, 15.0  # between neighbouring lines: vertical ones, horizontal ones with a label
@@ -35,9 +35,6 @@ def draw_network(network: Network) -> Markup:
     (it skips levels, goes back, or on to the next row) leaves to the right, runs above the row of
     its receiver, in a lane of its own, and arrives from the left: it crosses no box. Numbers at
     arrows are weights, where they fit; the tooltip of an arrow tells the rest.
-
-    Returns:
-        An SVG element.
     """
     return _Drawing(network).svg()
 
@@ -54,14 +51,13 @@ class _Drawing:
         depth = max(self.levels.values()) + 1
         self.columns = ceil(depth / ceil(depth / LEVELS))
         self.cell = {name: divmod(level, self.columns) for name, level in self.levels.items()}
-        self.routed = [q for q in network.projections if not self._direct(q)]
+        self.routed = []
+        for q in network.projections:
+            (row, column), place = self.cell[q.pre], self.cell[q.post]
+            self.routed += [] if place == (row, column + 1) else [q]
         self._choose_lanes()
         self._place_boxes()
         self._choose_ports()
-
-    def _direct(self, q: Projection) -> bool:
-        (row, column), (to_row, to_column) = self.cell[q.pre], self.cell[q.post]
-        return row == to_row and to_column == column + 1
 
     # ---- where everything goes -----------------------------------------------------------------
 
@@ -91,8 +87,10 @@ class _Drawing:
 
     def _place_boxes(self) -> None:
         network, routed, self.labels = self.network, self.routed, {}
-        width = 84.0
+        width, tall = 84.0, {}
         for p in network.populations:
+            ends = max(map(len, (network.incoming(p.name), network.outgoing(p.name))))
+            tall[p.name] = max(58.0, 12.0 * (1 + ends))
             unit = "inputs" if p.role == "input" else "dyads"
             shape = " × ".join(map(str, p.shape))
             self.labels[p.name] = (cut(p.name, 16), shape, f"{p.size:,} {unit}")
@@ -115,20 +113,16 @@ class _Drawing:
             lanes = _most(self.above[q.name] for q in routed if self.cell[q.post][0] == row)
             self.base.append(self.height + STEP * lanes)
             stacks = [
-                [(p.name, self._tall(p)) for p in network.populations if self.cell[p.name] == place]
+                [(p.name, tall[p.name]) for p in network.populations if self.cell[p.name] == place]
                 for place in ((row, column) for column in range(self.columns))
             ]
-            high = [sum(tall + GAP for _, tall in stack) - GAP for stack in stacks]
+            high = [sum(height + GAP for _, height in stack) - GAP for stack in stacks]
             for column, stack in enumerate(stacks):
                 y = self.base[-1] + GAP / 2 + (max(high) - high[column]) / 2
-                for name, tall in stack:
-                    self.box[name] = _Box(self.right[column], y, width, tall)
-                    y += tall + GAP
+                for name, height in stack:
+                    self.box[name] = _Box(self.right[column], y, width, height)
+                    y += height + GAP
             self.height = self.base[-1] + GAP / 2 + max(high) + GAP
-
-    def _tall(self, p: Population) -> float:
-        ends = map(len, (self.network.incoming(p.name), self.network.outgoing(p.name)))
-        return max(58.0, 12.0 * (1 + max(ends)))
 
     def _choose_ports(self) -> None:
         """Chooses where lines leave and arrive, in an order in which they do not cross."""
@@ -154,9 +148,8 @@ class _Drawing:
     def svg(self) -> Markup:
         arrows = [self._arrow(q) for q in self.network.projections]
         colours = {arrow["colour"] for arrow in arrows}
-        notes = ["numbers at arrows: weights"]
-        notes += ["blue: skips levels"] if SKIP in colours else []
-        notes += ["orange, dashed: goes back"] if BACK in colours else []
+        hues = {SKIP: "blue: skips levels", BACK: "orange, dashed: goes back"}
+        notes = ["numbers at arrows: weights", *(hues[hue] for hue in hues if hue in colours)]
         return render(
             "network.svg",
             width=self.width,
@@ -171,10 +164,8 @@ class _Drawing:
     def _arrow(self, q: Projection) -> dict[str, Any]:
         pre, post, weights = self.box[q.pre], self.box[q.post], weights_of(q)[1]
         steps = self.levels[q.post] - self.levels[q.pre]
-        start, end = (
-            complex(pre.x + pre.width, self.start[q.name]),
-            complex(post.x, self.end[q.name]),
-        )
+        start = complex(pre.x + pre.width, self.start[q.name])
+        end = complex(post.x, self.end[q.name])
         if q.name in self.out:
             out = self.left[self.cell[q.pre][1] + 1] + 10 + LANE * self.out[q.name]
             into = self.right[self.cell[q.post][1]] - 16 - LANE * self.into[q.name]

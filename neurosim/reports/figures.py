@@ -1,0 +1,220 @@
+"""Draws the charts of the page of a run or a study: ``figures.yaml`` says which, and of what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import yaml
+
+from neurosim.base import number
+from neurosim.records import Entry, Run, Traces, moment_text, names_in, value_at
+from neurosim.reports.page import Figure
+from neurosim.reports.plots.canvas import TIME, Chart, Curve, colours, line_chart
+
+if TYPE_CHECKING:  # a report needs no torch
+    from neurosim.network import Network
+
+Series = list[tuple[Curve, Sequence[str]]]  # what is drawn, and the keys that lead to its values
+
+MAX_POINTS = 600  # of one line: more than a screen has pixels for
+MAX_MARKS = 40
+AXES = {
+    "time": TIME,
+    "wakes": "wakes (count of dyads)",
+    "messages": "messages sent (count, all samples)",
+    "epoch": "training (epochs)",
+    "step": "training (steps)",
+}
+_DASHES = {"weight": "solid", "bias": "dashed", "feedback": "dotted"}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Describes a chart of the traces of a probe, of the record of a study, or of the epochs."""
+
+    title: str  # {truth}: what the probe compared with
+    key: str  # makes its ids unique in the page; of a study it is what is drawn by name
+    label: str  # of the vertical axis
+    probe: str = ""
+    labels: Mapping[str, str] | None = None  # what is drawn by key, and its entry in the legend
+    names: str = ""  # or a curve for each of the populations, projections or parameters
+    of: str = ""  # the key under which traces have values by name
+    total: bool = True  # and one curve for all of them together
+    x: str = "time"
+    scale: Literal["linear", "log", "degrees"] = "linear"
+    factor: float = 1.0  # from what was recorded to the unit of the axis
+    phases: bool = False  # marks where they begin
+    owners: bool = False  # the legend names the owners of parameters, not every parameter
+    optional: bool = False  # no word of it where the probe was not there
+    note: str = ""
+    why: str = "every recorded value is zero or not finite"  # it may be left out
+
+
+_TEXT = Path(__file__).with_name("figures.yaml").read_text(encoding="utf-8")
+SPECS = {name: [Spec(**one) for one in found] for name, found in yaml.safe_load(_TEXT).items()}
+
+
+def figures_of(section: str, run: Run, network: Network | None = None) -> list[Figure]:
+    """Draws the charts of a section; the network gives the order of populations and the like."""
+    specs = [spec for spec in SPECS[section] if run.of(spec.probe) or not spec.optional]
+    return [_figure(spec, run, network) for spec in specs]
+
+
+def none_of(probe: str) -> str:
+    """Says why there is no figure of a probe."""
+    return f"the probe {probe} recorded nothing"
+
+
+def truth_of(run: Run) -> str:
+    """Names the gradient that the probe ``gradient_angle`` compared with."""
+    settled = any(entry.get("reference") == "settled" for entry in run.all("gradient_angle"))
+    return "the gradient of the settled network" if settled else "back-propagation"
+
+
+def begins_of(run: Run) -> list[float]:
+    """Returns when the phases after the first one began."""
+    return [entry["time"] for entry in run.last("phase")[1:]]
+
+
+def _figure(spec: Spec, run: Run, network: Network | None) -> Figure:
+    truth, traces = truth_of(run), run.of(spec.probe)
+    true = truth if truth == "back-propagation" else "the true gradient"
+    problem = run.summary.get("reference_problem") is not None
+    settled = "no fixed point was found" if problem else Spec.why
+    title, label, why = (
+        text.format(truth=truth, true=true, settled=settled)
+        for text in (spec.title, spec.label, spec.why)
+    )
+    entries = run.convergence if spec.x != "epoch" else list(run.epochs.values())
+    if spec.probe:
+        entries = run.all(spec.probe)
+    if spec.labels:
+        series = labelled(spec.labels)
+    else:
+        above, below = ((spec.of,), ()) if spec.probe else ((spec.names,), (spec.key,))
+        names = names_in(entries, above[0], _order(spec.names, network))
+        total = f"total_{spec.of}" if spec.probe else spec.key
+        series = [(Curve(f"all {spec.names}", width=2.6), (total,))] if spec.total else []
+        series += [(curve, (*above, curve.label, *below)) for curve in _named(names)]
+    if spec.probe and spec.x == "time":
+        begins = begins_of(run) if spec.phases else ()
+        chart = _trace_chart(spec, traces, series, label, begins)
+        return Figure(title, chart, why if traces else none_of(spec.probe))
+    if spec.probe:  # as it was at the end of each inference
+        entries = [{**found[-1], "epoch": epoch} for (epoch, _), found in sorted(traces.items())]
+    curves = _drawn(entries, series, spec.x, spec.factor)
+    more = AXES[spec.x], label, spec.note, spec.scale, spec.x == "epoch"
+    return Figure(title, line_chart(spec.key, curves, *more), why)
+
+
+# ---- which curves ------------------------------------------------------------------------------
+
+
+def _drawn(entries: Sequence[Entry], series: Series, x: str, factor: float = 1.0) -> list[Curve]:
+    """Returns curves with the points of entries that have x and y, thinned to what can be seen."""
+    found = []
+    for curve, path in series:
+        both = ((value_at(entry, (x,)), value_at(entry, path)) for entry in entries)
+        pairs = [pair for pair in both if None not in pair]
+        kept = pairs[:: -max(1, ceil(len(pairs) / MAX_POINTS))][::-1]  # the last one stays
+        at, values = np.array(kept, dtype=np.float64).reshape(-1, 2).T
+        marked = x == "epoch" and len(at) <= MAX_MARKS
+        found.append(curve._replace(x=at, y=factor * values, marked=marked))
+    return found
+
+
+def labelled(labels: Mapping[str, str]) -> Series:
+    """Returns a hue for each key of the entries; ``labels`` are by key."""
+    hues = colours(len(labels))
+    return [
+        (Curve(label, colour=hue), (key,))
+        for (key, label), hue in zip(labels.items(), hues, strict=True)
+    ]
+
+
+def _named(names: Sequence[str]) -> list[Curve]:
+    """Returns a hue for each name; parameters of one owner share it, the dash tells them apart."""
+    owners = {name: _owner(name) for name in names}
+    distinct = list(dict.fromkeys(owners.values()))
+    hues = dict(zip(distinct, colours(len(distinct)), strict=True))
+    curves = []
+    for name, owner in owners.items():
+        dash = "solid" if owner == name else _DASHES[name.rpartition(".")[2]]
+        curves.append(Curve(name, colour=hues[owner], dash=dash))
+    return curves
+
+
+def _owner(name: str) -> str:
+    owner, _, kind = name.rpartition(".")
+    return owner if kind in _DASHES else name
+
+
+def _order(names: str, network: Network | None) -> list[str]:
+    if network is None:
+        return []
+    if names == "parameters":
+        return list(network.parameter_shapes())
+    return [one.name for one in (network.dyadic if names == "populations" else network.projections)]
+
+
+def _trace_chart(
+    spec: Spec, traces: Traces, series: Series, label: str, begins: Sequence[float]
+) -> Chart | None:
+    """Draws a series against simulated time at the last inference that was recorded.
+
+    A few inferences before it are drawn faintly: what learning has changed.
+    """
+    found: dict[tuple[int, int], list[Curve]] = {}
+    *earlier, last = sorted(traces) or [(0, 0)]
+    # Many series: the first inference is enough.
+    stride = max(1, ceil(len(earlier) / (3 if len(series) <= 6 else 1)))
+    for moment in (*earlier[::stride], last):
+        curves = [curve for curve in _drawn(traces.get(moment, ()), series, "time") if len(curve.x)]
+        if curves:
+            found[moment] = curves
+    if not found:
+        return None
+    *before, strong = found
+    faint = [curve._replace(faint=True) for moment in before for curve in found[moment]]
+    note = f"{spec.note} Inference at {moment_text(strong)}."
+    if before:
+        note += f" Faint: at {'; '.join(map(moment_text, before))}."
+    curves = [*faint, *found[strong]]
+    chart = line_chart(spec.key, curves, TIME, label, note.strip(), spec.scale, begins=begins)
+    if chart is None or not spec.owners:
+        return chart
+    kinds = dict.fromkeys(f"{c.label.rpartition('.')[2]} {c.dash}" for c, _ in series[1:])
+    shown = {curve.colour: curve._replace(dash="solid") for curve in chart.legend}
+    legend = [curve._replace(label=_owner(curve.label)) for curve in shown.values()]
+    return chart._replace(legend=legend, note=f"{chart.note} Lines: {', '.join(kinds)}.")
+
+
+def loss_figure(run: Run) -> Figure:
+    """Draws training and test loss against epochs, or against steps until an epoch has ended."""
+    ends, epochs = [(0.0, 0.0)], list(run.epochs.values())
+    for entry in epochs:
+        step, epoch = number(entry.get("step")), number(entry.get("epoch"))
+        if step is not None and epoch is not None and step > ends[-1][0]:
+            ends.append((step, epoch))
+    x = "epoch" if len(ends) > 1 else "step"
+    single = Curve("training, single steps", colour=colours(1)[0], width=0.7)
+    (curve,) = _drawn(list(run.steps.values()), [(single, ("loss",))], "step")
+    curves = [curve]
+    if x == "epoch":
+        at = np.array(ends)
+        # Steps of an epoch that has not ended: at the pace of the one before.
+        pace = (at[-1, 1] - at[-2, 1]) / (at[-1, 0] - at[-2, 0])
+        after = np.maximum(0.0, curve.x - at[-1, 0]) * pace
+        means = labelled({"train_loss": "training, mean of the epoch", "test_loss": "test"})
+        curves = [curve._replace(x=np.interp(curve.x, *at.T) + after)]
+        curves += _drawn(epochs, means, "epoch")
+    values = np.concatenate([curve.y for curve in curves])
+    wide = bool(values.size and values.min() > 0 and values.max() / 100 > values.min())
+    scale: Literal["log", "linear"] = "log" if wide else "linear"
+    chart = line_chart("loss", curves, AXES[x], "loss (mean per sample)", scale=scale, whole=True)
+    return Figure("Loss", chart, "no step and no epoch was recorded")
