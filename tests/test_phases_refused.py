@@ -40,7 +40,8 @@ def test_what_phases_exclude() -> None:
 def test_what_rules_exclude() -> None:
     loss = "cross_entropy"
     refused("closed form of squared_error, not of cross_entropy", loss=loss)
-    refused("descends squared_error, not cross_entropy", rule=ns.ContrastiveHebbian(), loss=loss)
+    said = "the closed form of squared_error, not of cross_entropy"
+    refused(said, rule=ns.ContrastiveHebbian(), loss=loss)
     refused("'c1' has the activation 'relu', which is not", "conv", rule=ns.HolomorphicEP())
     refused("not lead from one layer to the next", "skip", rule=ns.ContrastiveHebbian())
     for rule in (
