@@ -232,8 +232,9 @@ class Replay(Schedule):
         else:
             population = layout.names.index(name)
             size = layout.populations[population].size
-            dyads = np.arange(size) if indices is None else np.asarray(indices, dtype=np.int64)
-            if ((dyads >= 0) & (dyads < size)).all():
-                return dyads + layout.offsets[population], max(1, ticks_of(time, self.tick))
+            listed = range(size) if indices is None else indices
+            if all(0 <= dyad < size for dyad in listed):
+                dyads = np.array(listed, dtype=np.int64) + layout.offsets[population]
+                return dyads, max(1, ticks_of(time, self.tick))
             part, said = 2, f"{where}: an index lies outside 0…{size - 1}"
         raise ConfigurationError(said, ("wakes", number, part))
