@@ -108,6 +108,7 @@ def test_nothing_is_measured_for_others() -> None:
     assert sim.state_dict()["measures"] == {}
 
 
+@pytest.mark.usefixtures("most_changed")  # which is forgotten afterwards
 def test_it_conforms() -> None:
     result = CliRunner().invoke(main, ["check", str(PLUGIN)])
     assert result.exit_code == 0, result.output

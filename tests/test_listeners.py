@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from test_training import make
+from small_trainings import make
 from torch import Tensor
 
 import neurosim as ns

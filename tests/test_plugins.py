@@ -155,3 +155,43 @@ def test_other_processes_have_them_too(write: Write) -> None:
     then = [new.message for new in run_all(work, [("b",)], 1, lambda: False)]
     (said,) = [message for message in then if message]
     assert said.startswith(f"{path}:1: not the content that the run began with")
+
+
+# ---- what a class says of itself ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"trained": "gradiant"}, "trained = 'gradiant'; it must be 'gradient', 'noise' or None"),
+        ({"trained": "noise", "separate": False}, "no weight of its own: set separate = True"),
+    ],
+)
+def test_a_feedback_that_contradicts_itself(said: dict[str, object], message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        type("Mine", (ns.Feedback,), said)
+
+
+def test_an_unknown_option() -> None:
+    with pytest.raises(ns.ConfigurationError, match="'evry'; did you mean 'every'"):
+        ns.Plasticity.of("contrastive_hebbian", evry=2)
+
+
+SNEAKY = """
+    from dataclasses import dataclass
+    import neurosim as ns
+
+    @ns.register("sneaky")
+    @dataclass(frozen=True)
+    class Sneaky(ns.Prediction):
+        def predict(self, simulation, x):
+            simulation.start(x)
+            simulation.advance()
+            yield simulation.finish().prediction
+"""
+
+
+def test_a_prediction_that_disturbs_the_training(write: Write) -> None:
+    output = CliRunner().invoke(main, ["check", str(write(SNEAKY))]).output
+    assert "it changes the simulation that it asks" in output
+    assert "Set settles = True" in output

@@ -6,198 +6,35 @@ import json
 import re
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
+from report_pages import (
+    FIGURES,
+    HOSTILE,
+    SVG,
+    Lines,
+    Page,
+    learning,
+    points,
+    run_folder,
+    series,
+    traces,
+    vgg16,
+)
 
 from neurosim.base.errors import DataError
 from neurosim.base.words import compact, number
 from neurosim.network.network import Network
-from neurosim.reports import draw_network, write_report
-
-SVG = "{http://www.w3.org/2000/svg}"
-VOID = {"meta", "link", "br", "hr", "img", "input"}
-FIGURES = {
-    "Loss",
-    "Accuracy",
-    "Residual of the mean",
-    "Residual of the difference",
-    "Angle to back-propagation",
-    "Messages",
-    "Synaptic operations",
-    "Wakes",
-    "Reach",
-}
-HOSTILE = "<script>alert('x')</script>\"&$a_b$\u0000\ud800日本]]>"
-
-Lines = list[dict[str, Any]]
-
-
-# ---- run folders -------------------------------------------------------------------------------
+from neurosim.reports import write_report
 
 
 @pytest.fixture(scope="module")
 def mlp() -> Network:
     layers = [{"name": name, "dense": n} for name, n in (("h1", 30), ("h2", 20), ("output", 10))]
     return Network.from_dict({"input": 64, "layers": layers})
-
-
-@pytest.fixture(scope="module")
-def vgg16() -> Network:
-    conv = [64, 64, 128, 128, *[256] * 3, *[512] * 6]
-    layers: Lines = [{"name": f"conv{i}", "conv": n} for i, n in enumerate(conv, 1)]
-    for i in (2, 4, 7, 10, 13):
-        layers[i - 1]["pool"] = "max"
-    layers += [{"name": f"dense{i}", "dense": 4096} for i in (1, 2)]
-    layers += [{"name": "output", "dense": 10}]
-    return Network.from_dict({"input": [3, 32, 32], "layers": layers})
-
-
-def graph(sizes: dict[str, int], edges: list[str]) -> Network:
-    populations: dict[str, Any] = {name: {"shape": [size]} for name, size in sizes.items()}
-    populations["input"]["role"], populations["output"]["role"] = "input", "output"
-    ends = [edge.split() for edge in edges]
-    projections = [{"from": pre, "to": post} for pre, post in ends]
-    return Network.from_dict({"populations": populations, "projections": projections})
-
-
-def learning(epochs: int, steps: int = 28) -> Lines:
-    lines: Lines = [{"event": "epoch", "epoch": 0, "step": 0, "test_accuracy": 0.1}]
-    for step in range(1, epochs * steps + 1):
-        epoch = (step - 1) // steps
-        loss = 0.5 * 0.99**step
-        lines.append({"event": "step", "epoch": epoch, "step": step, "loss": loss, "lr": 0.001})
-        if step % steps == 0:
-            accuracy = {"test_accuracy": 1 - loss, "validation_accuracy": None}
-            means = {
-                "train_loss": loss,
-                "test_loss": 1.1 * loss,
-                "seconds": 3.4,
-                "wakes": 10 * step,
-            }
-            lines.append({"event": "epoch", "epoch": epoch + 1, "step": step} | accuracy | means)
-    return lines
-
-
-def traces(network: Network, epoch: int, ticks: int = 12) -> Lines:
-    """What all probes record during one inference."""
-    names = [p.name for p in network.dyadic]
-    keys = list(network.parameter_shapes())
-    rng = np.random.default_rng(epoch)
-    lines: Lines = []
-    for tick in range(1, ticks + 1):
-        moment = {"event": "trace", "epoch": epoch, "step": 28 * epoch, "tick": tick}
-        moment["time"] = 0.5 * tick
-        residual = {name: 2.0 ** (-tick * (i + 1)) for i, name in enumerate(names)}
-        late = {name: value if tick > 3 else 0.0 for name, value in residual.items()}
-        total = {"total_mean": 2.0**-tick, "total_difference": 0.0}
-        lines.append(moment | {"probe": "residual", "mean": residual, "difference": late} | total)
-        angles = dict.fromkeys(keys, 90.0 / tick)
-        ratios = dict.fromkeys(keys, 1 - 1 / tick)
-        total = {"total_angle": 80.0 / tick, "total_norm_ratio": 0.5}
-        angle = {"probe": "gradient_angle", "angle": angles, "norm_ratio": ratios}
-        lines.append(moment | angle | total)
-        reached = {name: tick > i for i, name in enumerate(reversed(names))}
-        lines.append(moment | {"probe": "reach", "reached": reached})
-        counts = {"wakes": tick, "mean_messages": 9000 * tick, "difference_messages": 7 * tick}
-        lines.append(moment | {"probe": "messages", "synaptic_operations": 10**6 * tick} | counts)
-        for p in network.dyadic:
-            woken = np.flatnonzero(rng.random(p.size) < 0.3).tolist()
-            indices = None if p.name == "output" else woken
-            lines.append(moment | {"probe": "wakes", "population": p.name, "indices": indices})
-    return lines
-
-
-def run_folder(path: Path, lines: Lines | None, **summary: Any) -> Path:
-    path.mkdir(exist_ok=True)
-    whole = {"name": "demo", "status": "finished", "test_accuracy": 0.9125, "test_loss": 0.21}
-    whole |= {"seconds": 754.0, "messages": 1_234_567, "dyads": 60, "parameters": 2750}
-    (path / "summary.json").write_text(json.dumps(whole | summary))
-    (path / "environment.json").write_text(json.dumps({"torch": "2.13.0", "threads": 8}))
-    (path / "scenario.yaml").write_text("name: demo  # <b>verbatim</b>\n")
-    if lines is not None:
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (path / "metrics.jsonl").write_text(text)
-    return path
-
-
-# ---- reading a report --------------------------------------------------------------------------
-
-
-class Page(HTMLParser):
-    """A report, checked while it is read: balanced, alone, harmless."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.text = path.read_text(encoding="utf-8")
-        self.ids: list[str] = []
-        self.tags: list[str] = []
-        self.open: list[str] = []
-        self.words: dict[str, list[str]] = {}
-        self.feed(self.text)
-        self.close()
-        assert not self.open
-        assert len(self.ids) == len(set(self.ids))
-        assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", self.text)
-        for label in re.findall(r'aria-labelledby="([^"]*)"', self.text):
-            assert label in self.ids
-        for target in re.findall(r'(?:href="#|url\(#)([^")]*)', self.text):
-            assert target in self.ids
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        assert tag not in {"script", "img", "iframe", "object", "link", "base", "form", "image"}
-        for name, value in attrs:
-            assert not name.startswith("on")
-            assert name not in {"src", "srcset", "data", "action"}
-            assert "href" not in name or (value or "").startswith("#")
-            if name == "id":
-                self.ids.append(value or "")
-        if tag not in VOID and not self.get_starttag_text().endswith("/>"):  # type: ignore[union-attr]
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            self.words.setdefault(self.open[-1], []).append(data.strip())
-
-    @property
-    def figures(self) -> set[str]:
-        return set(self.words.get("h3", []))
-
-    @property
-    def svgs(self) -> list[ET.Element]:
-        return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", self.text, re.DOTALL)]
-
-    def svg(self, title: str) -> ET.Element:
-        after = self.text.split(f"<h3>{title}</h3>")[1]
-        return ET.fromstring(after[: after.index("</svg>") + 6])
-
-
-def series(svg: ET.Element) -> dict[str, list[str]]:
-    """The paths of every series by the text of its tooltip."""
-    found: dict[str, list[str]] = {}
-    for group in svg.iter(f"{SVG}g"):
-        title = group.find(f"{SVG}title")
-        if title is not None:
-            paths = [path.get("d", "") for path in group.iter(f"{SVG}path")]
-            found.setdefault(title.text or "", []).extend(paths)
-    return found
-
-
-def points(path: str) -> int:
-    return len(re.findall(r"[MLCQV]", path))
 
 
 @pytest.fixture(scope="module")
@@ -418,113 +255,21 @@ def test_wakes_are_strokes_of_neighbours(tmp_path: Path, mlp: Network) -> None:
     assert {"h1 (30)", "h2 (20)", "output (10)"} <= set(texts)
 
 
-def test_a_huge_trace_is_thinned_to_a_small_file_in_a_short_time(
-    tmp_path: Path, vgg16: Network
-) -> None:
-    rng = np.random.default_rng(0)
+def test_a_huge_trace_is_thinned_to_a_small_file_in_a_short_time(tmp_path: Path) -> None:
+    network, rng = vgg16(), np.random.default_rng(0)
     lines = learning(10)
     for tick in range(1, 9):
         moment = {"event": "trace", "epoch": 10, "step": 280, "tick": tick, "time": float(tick)}
-        for p in vgg16.dyadic:
+        for p in network.dyadic:
             woken = np.flatnonzero(rng.random(p.size) < 0.25).tolist()
             lines.append(moment | {"probe": "wakes", "population": p.name, "indices": woken})
-    folder = run_folder(tmp_path, lines + [t for t in traces(vgg16, 0) if t["probe"] != "wakes"])
+    folder = run_folder(tmp_path, lines + [t for t in traces(network, 0) if t["probe"] != "wakes"])
     start = time.process_time()
-    path = write_report(folder, vgg16)
+    path = write_report(folder, network)
     assert time.process_time() - start < 10.0  # 2 s on a laptop
     assert path.stat().st_size < 2_000_000
     page = Page(path)
     drawn = [path for paths in series(page.svg("Wakes")).values() for path in paths]
     assert sum(path.count("M") for path in drawn) == 20_000
     assert "20,000 are drawn" in page.text
-    assert write_report(folder, vgg16).read_text(encoding="utf-8") == page.text
-
-
-# ---- drawings of networks ----------------------------------------------------------------------
-
-
-def boxes(svg: ET.Element) -> dict[str, tuple[float, float, float, float]]:
-    found = {}
-    for group in svg.iter(f"{SVG}g"):
-        rect, title = group.find(f"{SVG}rect"), group.find(f"{SVG}title")
-        if rect is not None and title is not None:
-            x, y, width, height = (float(rect.get(k, "")) for k in ("x", "y", "width", "height"))
-            found[(title.text or "").split(",")[0]] = (x, y, x + width, y + height)
-    return found
-
-
-def curve(path: str) -> Iterator[tuple[float, float]]:
-    """Points along a path of M, L, Q and C commands with absolute coordinates."""
-    here = np.zeros(2)
-    for command, text in re.findall(r"([MLQC])([^MLQC]*)", path):
-        ends = np.array([float(n) for n in text.split()]).reshape(-1, 2)
-        control = [here, *ends] if command != "M" else [ends[-1]]
-        for t in np.linspace(0, 1, 60):
-            level = [np.asarray(p) for p in control]
-            while len(level) > 1:  # de Casteljau
-                level = [(1 - t) * a + t * b for a, b in pairwise(level)]
-            yield float(level[0][0]), float(level[0][1])
-        here = ends[-1]
-
-
-SKIPS = graph(
-    {"input": 9, "a": 8, "b": 7, "side": 5, "c": 6, "output": 3},
-    [
-        "input a",
-        "a b",
-        "a side",
-        "b c",
-        "c output",
-        "input output",
-        "input c",
-        "side output",
-        "a c",
-    ],
-)
-CYCLE = graph(
-    {"input": 9, "a": 8, "b": 7, "output": 3},
-    ["input a", "a b", "b output", "b a", "b b", "output a", "input output"],
-)
-LONG = graph(
-    {"input": 9, **{f"h{i}": 4 for i in range(16)}, "output": 3},
-    ["input h0", "h15 output", "h0 h9", "h2 output", *(f"h{i} h{i + 1}" for i in range(15))]
-    + [f"h{i} h{i + 2}" for i in range(14)],
-)
-
-
-@pytest.mark.parametrize("network", [SKIPS, CYCLE, LONG], ids=["skips", "cycle", "long"])
-def test_arrows_join_their_boxes_and_cross_no_other(network: Network) -> None:
-    svg = ET.fromstring(draw_network(network))
-    places = boxes(svg)
-    assert set(places) == {p.name for p in network.populations}
-    width, height = float(svg.get("width", "")), float(svg.get("height", ""))
-    for box in places.values():
-        assert min(box) >= 0
-        assert box[2] <= width
-        assert box[3] <= height
-    paths = {name.split(":")[0]: paths[0] for name, paths in series(svg).items() if paths}
-    assert len(paths) == len(network.projections)
-    for q in network.projections:
-        way = list(curve(paths[q.name]))
-        assert way[0][0] == pytest.approx(places[q.pre][2], abs=0.2)
-        assert way[-1][0] == pytest.approx(places[q.post][0], abs=0.2)
-        for (name, (left, top, right, bottom)), (x, y) in (
-            (place, point) for place in places.items() for point in way
-        ):
-            inside = left + 0.5 < x < right - 0.5 and top + 0.5 < y < bottom - 0.5
-            assert not inside, f"{q.name} crosses {name}"
-        assert all(0 <= x <= width and 0 <= y <= height for x, y in way)
-
-
-def test_boxes_go_left_to_right_by_level_and_tell_shape_and_dyads(vgg16: Network) -> None:
-    svg = ET.fromstring(draw_network(vgg16))
-    places = boxes(svg)
-    order = sorted(places, key=lambda name: (places[name][1], places[name][0]))
-    assert order == [p.name for p in vgg16.populations]
-    texts = [element.text for element in svg.iter(f"{SVG}text")]
-    assert {"conv1", "64 × 32 × 32", "65,536 dyads", "3,072 inputs", "1,728", "16.8 M"} <= set(
-        texts
-    )
-    sized = [float(element.get("font-size", "0")) for element in svg.iter(f"{SVG}text")]
-    assert min(sized) >= 10
-    assert float(svg.get("width", "")) < 1000  # as wide as the page: nothing is scaled down
+    assert write_report(folder, network).read_text(encoding="utf-8") == page.text

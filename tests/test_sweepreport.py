@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from test_report import HOSTILE, SVG, Page
+from report_pages import HOSTILE, SVG, Page
 
 from neurosim.base.words import spread
 from neurosim.records.summary import Quantity

@@ -101,9 +101,16 @@ def of_prediction(prediction: Prediction) -> Named:
 def _answers(prediction: Prediction, build: Build) -> None:
     def answer() -> Tensor | None:
         setup = build()
-        weights = {k: v.clone() for k, v in setup.simulation.model.state_dict().items()}
-        *_, found = prediction.predict(setup.simulation, setup.data[0][0])
-        same(dict(setup.simulation.model.state_dict()), weights, "it moves weights", "Only read")
+        simulation = setup.simulation
+        weights = {k: v.clone() for k, v in simulation.model.state_dict().items()}
+        if not prediction.settles:  # it is asked of the simulation that trains
+            setup.infer(0)
+            state = simulation.state_dict()
+        *_, found = prediction.predict(simulation, setup.data[0][0])
+        same(dict(simulation.model.state_dict()), weights, "it moves weights", "Only read")
+        if not prediction.settles:
+            mend = "Set settles = True: it is then given a simulation of its own"
+            same(simulation.state_dict(), state, "it changes the simulation that it asks", mend)
         return found
 
     found, expected = answer(), build().data[0][1]

@@ -16,12 +16,13 @@ from neurosim.rules import Rule
 
 
 @dataclass(frozen=True)
-class Plasticity(Kind, family="plasticity", default="contrastive_hebbian"):
-    """How weights learn: at the end of every inference, or ``every`` so many ticks.
+class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebbian"):
+    """Says what weights learn, at the end of every inference or ``every`` so many ticks.
 
     Base class of the family. The gradient of a weight is the product of a signal at its
     post-synaptic dyads and of what it sees of the pre-synaptic ones, summed over the batch; a
-    member says otherwise in `signal`, `weight_gradient`, or in all of `gradients`.
+    member says otherwise in `signal`, `weight_gradient`, or in all of `gradients`. ``optimizer``
+    and ``learning_rate`` are what a scenario trains with; a `Trainer` is given its own.
     """
 
     every: Annotated[

@@ -141,7 +141,13 @@ class Kind(Described):
     def of(cls, value: object, **options: Any) -> Self:
         """Makes a member of its name and its ``options``, or returns a member as it is."""
         if isinstance(value, str):
-            value = cls.family[value](**options)
+            member = cls.family[value]
+            known = [field.name for field in fields(member)]
+            for name in options:
+                if name not in known:
+                    said = unknown(f"option of the {cls.family.title} {value!r}:", name, known)
+                    raise ConfigurationError(said, name)
+            value = member(**options)
         if not isinstance(value, cls):
             title = cls.family.title
             said = f"the {title} must be a {cls.__name__} or one of {', '.join(cls.family)}"

@@ -1,4 +1,4 @@
-"""Evaluation: accuracy and loss on a split, feed-forward or by the settled network."""
+"""Evaluation: accuracy and loss on a split, by a prediction of the network."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Evaluator:
     ``settled`` makes a fresh simulation for the n-th batch of a ``prediction`` that settles: what
     is evaluated must not depend on the training under way.
 
-    Raises ConfigurationError where it is missing.
+    Raises ConfigurationError where it is missing, and where the network has no such prediction.
     """
 
     simulation: Simulation
@@ -38,6 +38,8 @@ class Evaluator:
     settled: Callable[[int], Simulation] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prediction", Prediction.of(self.prediction))  # or its name
+        self.prediction.check(self.simulation.model.network, self.simulation.rule)
         if self.prediction.settles and self.settled is None:
             raise ConfigurationError(
                 f"evaluation {self.prediction.kind!r} needs simulations to settle in: give the "
@@ -75,10 +77,16 @@ class Evaluator:
             simulation = self.simulation
             if self.prediction.settles and self.settled is not None:
                 simulation = self.settled(number)
+            prediction = None
             for prediction in self.prediction.predict(simulation, images):
                 if prediction is None:
                     yield SoFar(start, correct, loss)
-            assert prediction is not None
+            if prediction is None:
+                raise ConfigurationError(
+                    f"the prediction {self.prediction.kind!r} did not end with one: what its "
+                    "method predict yields last must be an array (B, *output)",
+                    "evaluation",
+                )
             correct += metrics.accuracy(prediction, labels) * len(labels)
             loss += float(measured.value(prediction, target).sum())
             yield SoFar(start + len(labels), correct, loss)

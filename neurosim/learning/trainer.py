@@ -62,7 +62,7 @@ class Trainer:
     """Trains ``simulation.model`` on ``train`` and tells `Listener` objects what happens.
 
     ``validation`` chooses the best epoch if given. ``settled`` makes a fresh simulation for the
-    n-th batch of an evaluation by the settled network. It can be interrupted in the middle of an
+    n-th batch of an evaluation whose prediction settles. It can be interrupted in the middle of an
     inference, saved by `state_dict`, and continued bit for bit.
 
     Raises ConfigurationError for options that do not go together.

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, unknown
-from neurosim.families import BelowOne, Count, Described, Kind, Positive, register
+from neurosim.base import ConfigurationError, PluginError, unknown
+from neurosim.families import BelowOne, Count, Described, Kind, Positive, kinds, register
 
 Signal = Literal["gradient", "noise"] | None
 
@@ -23,6 +23,14 @@ class Feedback(Kind, family="feedback", bare=True):
 
     separate: ClassVar[bool] = True
     trained: ClassVar[Signal] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        said = f"{kinds.where(cls)}: the feedback {cls.__name__} has trained = {cls.trained!r}"
+        if cls.trained not in (None, "gradient", "noise"):
+            raise PluginError(f"{said}; it must be 'gradient', 'noise' or None")
+        if cls.trained and not cls.separate:
+            raise PluginError(f"{said}, but no weight of its own: set separate = True")
 
     def gradient(self, of_weight: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
         """Returns what B learns from, a new tensor, where W learns from ``of_weight``."""

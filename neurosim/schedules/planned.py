@@ -211,7 +211,10 @@ class Replay(Schedule):
         woken = [self._woken(layout, number) for number in range(len(self.wakes))]
         units = np.concatenate([np.empty(0, dtype=np.int64), *(u for u, _ in woken)])
         ticks = np.repeat([t for _, t in woken], [len(u) for u, _ in woken]).astype(np.int64)
-        rows, ticks = np.unique(np.stack([units, at.tick + ticks]), axis=1)  # by unit, then by tick
+        order = np.lexsort((ticks, units))  # by unit, then by tick, each once
+        rows, ticks = units[order], at.tick + ticks[order]
+        first = np.append(True, (np.diff(rows) != 0) | (np.diff(ticks) != 0))[: len(rows)]
+        rows, ticks = rows[first], ticks[first]
         counts = np.bincount(rows, minlength=layout.total)
         check_all_wake(layout, counts > 0, "the replay does not name it", "wakes")
         end = at.tick + max(tick for _, tick in woken)

@@ -47,9 +47,6 @@ class Coin(Schedule):
         first = np.full(at.layout.total, at.tick + 1)
         return CoinClock(at, self.probability, first, at.tick + self.ticks)
 
-    def restore(self, at: Start, state: dict[str, Any]) -> Clock:
-        return CoinClock(at, self.probability, state["next"].numpy().copy(), state["end"])
-
 
 @register("softplus")
 @dataclass(frozen=True)

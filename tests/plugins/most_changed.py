@@ -46,6 +46,3 @@ class MostChanged(Schedule):
 
     def start(self, at: Start) -> Clock:
         return MostChangedClock(np.full(at.layout.total, NEVER), at.tick + self.ticks, self.share)
-
-    def restore(self, at: Start, state: dict[str, Any]) -> Clock:
-        return MostChangedClock(state["next"].numpy().copy(), state["end"], self.share)

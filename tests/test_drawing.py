@@ -1,0 +1,108 @@
+"""Drawings of networks: arrows join their boxes and cross no other."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from report_pages import (
+    SVG,
+    graph,
+    series,
+    vgg16,
+)
+
+from neurosim.network.network import Network
+from neurosim.reports import draw_network
+
+
+def boxes(svg: ET.Element) -> dict[str, tuple[float, float, float, float]]:
+    found = {}
+    for group in svg.iter(f"{SVG}g"):
+        rect, title = group.find(f"{SVG}rect"), group.find(f"{SVG}title")
+        if rect is not None and title is not None:
+            x, y, width, height = (float(rect.get(k, "")) for k in ("x", "y", "width", "height"))
+            found[(title.text or "").split(",")[0]] = (x, y, x + width, y + height)
+    return found
+
+
+def curve(path: str) -> Iterator[tuple[float, float]]:
+    """Points along a path of M, L, Q and C commands with absolute coordinates."""
+    here = np.zeros(2)
+    for command, text in re.findall(r"([MLQC])([^MLQC]*)", path):
+        ends = np.array([float(n) for n in text.split()]).reshape(-1, 2)
+        control = [here, *ends] if command != "M" else [ends[-1]]
+        for t in np.linspace(0, 1, 60):
+            level = [np.asarray(p) for p in control]
+            while len(level) > 1:  # de Casteljau
+                level = [(1 - t) * a + t * b for a, b in pairwise(level)]
+            yield float(level[0][0]), float(level[0][1])
+        here = ends[-1]
+
+
+SKIPS = graph(
+    {"input": 9, "a": 8, "b": 7, "side": 5, "c": 6, "output": 3},
+    [
+        "input a",
+        "a b",
+        "a side",
+        "b c",
+        "c output",
+        "input output",
+        "input c",
+        "side output",
+        "a c",
+    ],
+)
+CYCLE = graph(
+    {"input": 9, "a": 8, "b": 7, "output": 3},
+    ["input a", "a b", "b output", "b a", "b b", "output a", "input output"],
+)
+LONG = graph(
+    {"input": 9, **{f"h{i}": 4 for i in range(16)}, "output": 3},
+    ["input h0", "h15 output", "h0 h9", "h2 output", *(f"h{i} h{i + 1}" for i in range(15))]
+    + [f"h{i} h{i + 2}" for i in range(14)],
+)
+
+
+@pytest.mark.parametrize("network", [SKIPS, CYCLE, LONG], ids=["skips", "cycle", "long"])
+def test_arrows_join_their_boxes_and_cross_no_other(network: Network) -> None:
+    svg = ET.fromstring(draw_network(network))
+    places = boxes(svg)
+    assert set(places) == {p.name for p in network.populations}
+    width, height = float(svg.get("width", "")), float(svg.get("height", ""))
+    for box in places.values():
+        assert min(box) >= 0
+        assert box[2] <= width
+        assert box[3] <= height
+    paths = {name.split(":")[0]: paths[0] for name, paths in series(svg).items() if paths}
+    assert len(paths) == len(network.projections)
+    for q in network.projections:
+        way = list(curve(paths[q.name]))
+        assert way[0][0] == pytest.approx(places[q.pre][2], abs=0.2)
+        assert way[-1][0] == pytest.approx(places[q.post][0], abs=0.2)
+        for (name, (left, top, right, bottom)), (x, y) in (
+            (place, point) for place in places.items() for point in way
+        ):
+            inside = left + 0.5 < x < right - 0.5 and top + 0.5 < y < bottom - 0.5
+            assert not inside, f"{q.name} crosses {name}"
+        assert all(0 <= x <= width and 0 <= y <= height for x, y in way)
+
+
+def test_boxes_go_left_to_right_by_level_and_tell_shape_and_dyads() -> None:
+    network = vgg16()
+    svg = ET.fromstring(draw_network(network))
+    places = boxes(svg)
+    order = sorted(places, key=lambda name: (places[name][1], places[name][0]))
+    assert order == [p.name for p in network.populations]
+    texts = [element.text for element in svg.iter(f"{SVG}text")]
+    assert {"conv1", "64 × 32 × 32", "65,536 dyads", "3,072 inputs", "1,728", "16.8 M"} <= set(
+        texts
+    )
+    sized = [float(element.get("font-size", "0")) for element in svg.iter(f"{SVG}text")]
+    assert min(sized) >= 10
+    assert float(svg.get("width", "")) < 1000  # as wide as the page: nothing is scaled down
