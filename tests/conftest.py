@@ -15,6 +15,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from mirror import Mirror, mirrored
 
+from neurosim.families import plugins
+
 torch.set_num_threads(1)
 
 # A deadline would measure the machine, and examples must be the same on every machine.
@@ -24,6 +26,14 @@ settings.register_profile(
 settings.load_profile("suite")
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_registered() -> Iterator[None]:
+    """What one test adds to a family would be found by another, in some orders."""
+    before = set(plugins.members_of())
+    yield
+    assert set(plugins.members_of()) == before
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from small_cifar import small_cifar10, write_cifar10
 
 from neurosim import bench, documents
 from neurosim.cli.main import main
+from neurosim.families import plugins
 from neurosim.network.network import Network
 from neurosim.runs.axes import split_values
 from neurosim.scenario.file import ScenarioFile
@@ -64,12 +65,15 @@ def test_python_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for folder in ("scenarios", "networks"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, Any] = {}
-    for found, text in blocks("python"):
-        if found == page:
-            for name, value in FEW.items():
-                text = re.sub(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
-            exec(compile(text, str(page), "exec"), namespace)
+    namespace: dict[str, Any] = {"__name__": "an_example"}
+    try:
+        for found, text in blocks("python"):
+            if found == page:
+                for name, value in FEW.items():
+                    text = re.sub(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
+                exec(compile(text, str(page), "exec", dont_inherit=True), namespace)
+    finally:
+        plugins.forget("an_example")
     for picture in tmp_path.glob("*.svg"):
         assert picture.name in page.read_text(encoding="utf-8")
         assert (page.parent / picture.name).exists()
