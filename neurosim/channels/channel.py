@@ -21,8 +21,7 @@ from neurosim.base import (
     ticks_of,
 )
 from neurosim.channels.distributions import Distribution, Floats
-from neurosim.channels.draws import Draws
-from neurosim.channels.effects import Acting, Effect, Erasure, Noise, Quantize
+from neurosim.channels.effects import Acting, Draws, Effect, Erasure, Noise, Quantize
 from neurosim.maths import Dense
 from neurosim.network import Network, Projection
 from neurosim.tensors import Shape

@@ -1,19 +1,84 @@
 """Effects: what may happen to the values of messages, and which messages get lost."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import Bounded, ConfigurationError, Count, Fraction, Kind, NotNegative, register
-from neurosim.channels.draws import Draws, Moment
+from neurosim.base import (
+    Bounded,
+    ConfigurationError,
+    Count,
+    Fraction,
+    Kind,
+    NotNegative,
+    register,
+    seed_sequence,
+    stream,
+)
 from neurosim.tensors import Selection, Shape
 
 NoiseKind = Literal["additive", "relative"]
 Rounding = Literal["nearest", "stochastic"]
+
+
+class Moment(NamedTuple):
+    """A tick of an inference: without the inference's number every batch would meet the same
+    noise, as ticks start from 0 anew."""
+
+    inference: int
+    tick: int
+
+
+class Draws:
+    """Random numbers named by ``(seed, *name)``, one array for each effect and moment.
+
+    Each is a function of its name and its moment, not of what was drawn before it. No other effect,
+    channel or probe that is switched on can therefore change it.
+    """
+
+    def __init__(self, seed: int, *name: str) -> None:
+        self._seed, self._name = seed, name
+        self._keys: dict[str, npt.NDArray[np.uint64]] = {}
+        self._narrower: dict[tuple[str, ...], Self] = {}
+
+    def of(self, *name: str) -> Self:
+        """Returns the draws named by ``(seed, *own name, *name)``."""
+        if name not in self._narrower:
+            self._narrower[name] = type(self)(self._seed, *self._name, *name)
+        return self._narrower[name]
+
+    def _generator(self, effect: str, moment: Moment) -> np.random.Generator:
+        if effect not in self._keys:
+            words = seed_sequence(self._seed, *self._name, effect).generate_state(2, np.uint64)
+            self._keys[effect] = words.astype(np.uint64)
+        # A counter-based generator starts anywhere at no cost. Its first two words count the draws.
+        counter = np.array([0, 0, *moment], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(counter=counter, key=self._keys[effect]))
+
+    def uniform(
+        self, effect: str, moment: Moment, shape: Sequence[int], dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        """Draws uniformly from [0, 1), on the CPU."""
+        draw = self._generator(effect, moment).random
+        return torch.from_numpy(draw(tuple(shape), "f4" if dtype == torch.float32 else "f8"))
+
+    def normal(
+        self, effect: str, moment: Moment, shape: Sequence[int], dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        """Draws standard normal numbers, on the CPU."""
+        draw = self._generator(effect, moment).standard_normal
+        return torch.from_numpy(draw(tuple(shape), "f4" if dtype == torch.float32 else "f8"))
+
+    def once(self, effect: str, shape: Sequence[int]) -> Tensor:
+        """Draws uniformly from [0, 1) what stays the same for a network in all inferences."""
+        return torch.from_numpy(stream(self._seed, *self._name, effect).random(tuple(shape)))
 
 
 @dataclass

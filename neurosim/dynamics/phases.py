@@ -140,6 +140,6 @@ def restore(state: State, kept: Tree, moment: Moment) -> None:
     load_arrays(state, kept, same, ("phase",))
     for link, line in state.lines:
         # What a line shows is noisy: the potentials of then are not those of now.
-        line.show_sent(moment, state.batch)
-        (link.basal_stale if line.kind == "mean" else link.apical_stale).touch()
+        line.show(line.sent.tensor, moment, state.batch)
+        link.stale(line.kind).touch()
     state.forget_target()

@@ -1,16 +1,13 @@
-"""The state of a simulated network: dyad states, messages, cached potentials.
+"""The state of a simulated network: dyad states, messages, cached potentials. It is data: arrays
+and flags, made here, changed by `Ticker`, saved as they are."""
 
-Everything here is data: arrays and flags, made by `State`, changed by `tick.py`, saved as they are.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neurosim.base import StateError
-from neurosim.channels import Channel, DelayLine, MessageKind, View, Wiring
+from neurosim.channels import Channel, DelayLine, Jittered, MessageKind, Steady, View, Wiring
 from neurosim.dynamics.link import Link
-from neurosim.dynamics.node import Node
-from neurosim.dynamics.outlet import Outlet
+from neurosim.dynamics.node import Node, Outlet
 from neurosim.maths import Precision
 from neurosim.network import Damage, Model
 from neurosim.rules import Rule, Upward
@@ -72,20 +69,19 @@ class State(Arrays):
     def _connect(self, link: Link, sender: Node, kind: MessageKind, channel: Channel) -> None:
         outlet = sender.outlet(kind, channel.threshold, channel.refresh)
         outlet.links.append(link)
+        views: Sequence[View] = (View(outlet.sent),)
         if channel.is_ideal(self._wiring.tick):
             outlet.direct.append(link)
-            views = [View(outlet.sent)]
         else:
-            line = DelayLine(link.projection, kind, channel, outlet.sent, self._wiring)
+            made = Jittered if channel.jittery else Steady
+            line = made(link.projection, kind, channel, outlet.sent, self._wiring)
             outlet.lines.append(line)
             self.lines.append((link, line))
             views = line.views
         if kind == "mean":
-            link.means = views
-            fan_out = link.operator.forward_fan_out()
+            link.means, fan_out = views, link.operator.forward_fan_out()
         else:
-            link.differences = views
-            fan_out = link.operator.backward_fan_out()
+            link.differences, fan_out = views, link.operator.backward_fan_out()
         there = fan_out if isinstance(fan_out, int) else fan_out.to(self.device)
         outlet.fan_out = outlet.fan_out + there
 
@@ -93,7 +89,8 @@ class State(Arrays):
     def outlets(self) -> Iterator[Outlet]:
         """All of them, population by population."""
         for cell in self.by_name.values():
-            yield from cell.outlets
+            for made in cell.outlets.values():
+                yield from made
 
     # ---- as data -------------------------------------------------------------------------------
 

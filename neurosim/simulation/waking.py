@@ -32,7 +32,7 @@ class UnitMap:
     def hear(self, clock: Clock, tick: int, reached: Reached) -> None:
         """Tells a clock that something reaches the units of these dyads at ``tick``."""
         if clock.listens:
-            for index, marks in reached.marks.items():
+            for index, marks in reached.read().items():
                 alive = self._state.cells[index].alive
                 clock.news(
                     tick, self._layout.units(index, marks if alive is None else marks & alive)

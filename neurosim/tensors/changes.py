@@ -4,6 +4,8 @@ On the CPU numpy compares and counts, several times as fast as torch does; what 
 are numbers. On another device they stay tensors, so that all of a tick are read at once.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,3 +50,11 @@ def any_nonzero(values: Tensor) -> Tensor | bool:
         return values.any()
     array = values.numpy()
     return bool(array[:1].any()) or bool(array.any())  # the first sample tells as a rule
+
+
+def summed(parts: Iterable[Tensor | None]) -> Tensor | None:
+    """Returns the sum, in this order; None stands for zeros."""
+    total: Tensor | None = None
+    for part in parts:
+        total = part if total is None else total if part is None else total + part
+    return total
