@@ -83,7 +83,7 @@ class Draws:
 
 @dataclass
 class Parcel:
-    """What one population sends over one line in one tick, or shows at the start.
+    """The messages that one population sends over one line in one tick, or shows at the start.
 
     ``values`` and ``sent`` (which of them are messages, per sample) are of the ``selection``, of an
     array of ``shape`` (B, *population). ``sure``: there is a message among them for certain.
@@ -103,7 +103,7 @@ class Parcel:
 
     def uniform(self, draws: Draws, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """Draws one number in [0, 1) for each value, in the values' own (real) dtype."""
-        dtype = self.values.dtype.to_real() if dtype is None else dtype
+        dtype = dtype or self.values.dtype.to_real()
         return self.some(draws.uniform(name, self.moment, self.shape, dtype))
 
     def normal(self, draws: Draws, name: str) -> Tensor:
@@ -151,8 +151,7 @@ class Quantize(Effect):
     ``rounding``: to the "nearest" level (a tie to the even one), or "stochastic", up or down with
     the probability that makes the mean right.
 
-    Raises:
-        ConfigurationError: for a range of zero, or bits not from 1 (2 for a number) to 24.
+    Raises ConfigurationError for a range of zero, or bits not from 1 (2 for a number) to 24.
     """
 
     bits: Count
@@ -202,11 +201,7 @@ class Quantize(Effect):
 
 @dataclass(frozen=True)
 class Noise(Effect):
-    """Adds Gaussian noise to every message: v + std·ε (additive), or v·(1 + std·ε) (relative).
-
-    Raises:
-        ConfigurationError: for a negative or infinite ``std``.
-    """
+    """Adds Gaussian noise to every message: v + std·ε (additive), or v·(1 + std·ε) (relative)."""
 
     std: Annotated[NotNegative, Field(description="relative noise is in units of the message")]
     kind: NoiseKind = "additive"  # type: ignore[misc]  # is no member: a channel has a key for it
@@ -246,11 +241,8 @@ class Acting(NamedTuple):
     names: tuple[str, ...] = ()
 
     def act(self, parcel: Parcel, draws: Draws) -> None:
-        """Lets the effect change a parcel; one from a channel's ``effects`` changes copies.
-
-        Raises:
-            ConfigurationError: for an effect that changes the shape or dtype of the messages.
-        """
+        """Lets the effect change a parcel; one from a channel's ``effects`` changes copies, and
+        raises ConfigurationError where it changes their shape or dtype."""
         if not self.names:
             self.effect.act(parcel, draws)
             return

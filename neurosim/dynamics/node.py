@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ from neurosim.tensors import (
 
 
 @dataclass
-class Counts:
+class Counts(Arrays):
     """What a simulation has done so far.
 
     ``wakes`` counts dyads, ``unit_wakes`` units; messages are counted per sample, dyad,
@@ -50,6 +50,9 @@ class Counts:
     @property
     def messages(self) -> int:
         return self.mean_messages + self.difference_messages
+
+
+Counts.plain = tuple(field.name for field in fields(Counts))
 
 
 def marks_of(cell: Dyads, selection: Selection | None, changed: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from neurosim.dynamics.node import output_potential
 from neurosim.dynamics.plasticity import contrastive_hebbian
 from neurosim.dynamics.state import State
 from neurosim.rules import Phase, Rule
-from neurosim.tensors import Arrays, Copied, load_arrays, same, save_arrays
+from neurosim.tensors import Arrays, load_arrays, same, save_arrays
 
 Tree = dict[str, Any]
 
@@ -46,7 +46,7 @@ class Phases(Arrays):
 
     @property
     def present(self) -> Phase | None:
-        """The present phase; None in a rule without phases."""
+        """The present phase, in a rule that has any."""
         return self.all[self.index] if self.all else None
 
     def follows(self, early: bool) -> bool:
@@ -94,9 +94,8 @@ class Phases(Arrays):
         self._state.output.stale.touch()
         return begun, operations
 
-    def load(self, saved: Tree, copied: Copied) -> None:
-        """Restores the saved arrays. Raises StateError where they are of other phases."""
-        load_arrays(self, saved, copied)
+    def check(self) -> None:
+        """Raises StateError where the arrays that were restored are of other phases."""
         if self.index >= max(1, len(self.all)):
             raise StateError(
                 f"the saved state is in phase {self.index + 1}, which the rule has not"

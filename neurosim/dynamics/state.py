@@ -11,7 +11,7 @@ from neurosim.dynamics.node import Node, Outlet
 from neurosim.maths import Precision
 from neurosim.network import Damage, Model
 from neurosim.rules import Rule, Upward
-from neurosim.tensors import Arrays, Copier, load_arrays, save_arrays
+from neurosim.tensors import Arrays
 
 
 class State(Arrays):
@@ -101,20 +101,13 @@ class State(Arrays):
             "lines": {f"{link.name} {line.kind}": line for link, line in self.lines},
         }
 
-    def state_dict(self, copied: Copier) -> dict[str, Any]:
-        """Returns every array and flag, in copies."""
-        saved: dict[str, Any] = save_arrays(self, copied)
-        return saved
-
-    def load_state_dict(self, state: dict[str, Any], copied: Copier) -> None:
-        """Restores what `state_dict` returned. Raises StateError if it is of another network."""
+    def check_saved(self, saved: Mapping[str, Any]) -> None:
+        """Raises StateError where saved arrays are of another network."""
         parts = {"cells": "populations", "links": "projections", "lines": "channels"}
         own = self.arrays()
         for part, named in parts.items():
-            if set(state[part]) != set(own[part]):
+            if set(saved[part]) != set(own[part]):
                 raise StateError(f"the saved state belongs to a network with other {named}")
-        load_arrays(self, state, copied)
-        self.mark_weights_seen()
 
     # ---- weights -------------------------------------------------------------------------------
 

@@ -124,30 +124,22 @@ class Engine:
         processes: Processes,
         on_tick: Callable[[int, Ints], None],
     ) -> None:
-        self.clock = clock
-        self._offsets = offsets
-        self._on_tick = on_tick
+        self.clock, self._on_tick = clock, on_tick
         self._env = env = Agenda(now)
-        self._completed = self._began = now
-        self._all_due: Ints = np.empty(0, dtype=np.int64)
-        self._due: list[Ints] = []  # the same by population
-        self._woken: list[int] = []
-        self._woken_arrays: list[Ints] = []
-        self._asleep: dict[int, simpy.Event] = {}  # by unit, or by population
+        self.completed = self._began = now  # the last tick that was completed, and the first
         self._per_unit = processes == "neuron"
+        # The unit numbers at which processes begin.
+        self._edges = np.arange(offsets[-1] + 1) if self._per_unit else offsets
+        self._due: Ints = np.empty(0, dtype=np.int64)  # the units due in this tick
+        self._woken: list[int] = []  # the processes that have woken in it
+        self._asleep: dict[int, simpy.Event] = {}  # those that wait for news
         # News may bring a wake forward, and a timeout cannot be moved: then units sleep on events
         # of their own until the tick before.
         self._listens = clock.listens or bool(clock.wants)
         self._failure: Exception | None = None
-        if self._per_unit:
-            # A memoryview reads one tick of the array as a plain int, faster than numpy does.
-            ticks = clock.next.data
-            with _without_collection():
-                for unit in range(int(offsets[-1])):
-                    env.process(self._unit(unit, ticks))
-        else:
-            for population in range(len(offsets) - 1):
-                env.process(self._population(population))
+        with _without_collection():
+            for number, (low, high) in enumerate(pairwise(self._edges.tolist())):
+                env.process(self._process(number, clock.next[low:high]))
         env.process(self._coordinator())
 
     def close(self) -> None:
@@ -155,98 +147,66 @@ class Engine:
         until somebody collects garbage, and must not keep an inference that is over."""
         self._on_tick = _nothing
 
-    @property
-    def completed(self) -> int:
-        """The last tick that was completed."""
-        return self._completed
-
     def run_until(self, tick: int, stop: Callable[[], bool]) -> None:
         """Completes ticks up to ``tick``, or until ``stop()`` is true at the end of one."""
         step = self._env.step
-        while self._completed < tick and not stop():
-            target = self._completed + 1
+        while self.completed < tick and not stop():
+            target = self.completed + 1
             # In the first tick all processes start.
-            with _without_collection() if self._completed == self._began else nullcontext():
-                while self._completed < target:  # the coordinator's event is always scheduled
+            with _without_collection() if self.completed == self._began else nullcontext():
+                while self.completed < target:  # the coordinator's event is always scheduled
                     step()
             if self._failure is not None:
                 raise self._failure
 
-    def _open(self, tick: int) -> None:
-        """The first wake of a tick: the clock sets the next wake of all units due in it."""
-        self._all_due = due = self.clock.advance(tick)
-        edges = due.searchsorted(self._offsets).tolist()
-        self._due = [due[low:high] for low, high in pairwise(edges)]
-
-    def _unit(self, unit: int, ticks: memoryview) -> _Process:
+    def _process(self, number: int, ticks: Ints) -> _Process:
+        """The process of some units, which next wake at these ticks."""
         env, woken, listens = self._env, self._woken, self._listens
         sleep, wake = _Sleep(env).over, woken.append
-        now = self._completed
-        while True:
-            tick = ticks[unit]
-            while tick == NEVER or (listens and tick > now + 1):
-                self._asleep[unit] = env.event()
-                yield self._asleep[unit]
-                tick, now = ticks[unit], int(env.now)
-            yield sleep(tick - now)
-            now = tick
-            if not woken:
-                self._open(tick)
-            wake(unit)
-
-    def _population(self, population: int) -> _Process:
-        env = self._env
-        sleep = _Sleep(env).over
-        low, high = self._offsets[population : population + 2]
-        ticks = self.clock.next[low:high]
         earliest = ticks.item if len(ticks) == 1 else ticks.min
+        now = self.completed
         while True:
             tick = int(earliest())
-            while tick == NEVER or (self._listens and tick > env.now + 1):
-                self._asleep[population] = env.event()
-                yield self._asleep[population]
-                tick = int(earliest())
-            yield sleep(tick - int(env.now))
-            if not self._woken_arrays:
-                self._open(tick)
-            self._woken_arrays.append(self._due[population])
+            while tick == NEVER or (listens and tick > now + 1):
+                self._asleep[number] = env.event()
+                yield self._asleep[number]
+                tick, now = int(earliest()), int(env.now)
+            yield sleep(tick - now)
+            now = tick
+            if not woken:  # the clock sets the next wakes of all units that are due
+                self._due = self.clock.advance(tick)
+            wake(number)
 
     def _coordinator(self) -> _Process:
         env = self._env
         closing = _Sleep(env).over
         while True:
             yield closing(1, _CLOSING)
-            if self._per_unit:
-                units = np.sort(np.array(self._woken, dtype=np.int64))
-                self._woken.clear()
-            else:
-                units = self._gather()
-            tick = int(env.now)
+            units, tick = self._units(), int(env.now)
             try:
                 self._on_tick(tick, units)
             except Exception as error:  # SimPy would raise a copy without its attributes
                 self._failure = error
-            self._completed = tick
+            self.completed = tick
             if self._listens and self._asleep:
                 self.alarm(tick)
 
-    def _gather(self) -> Ints:
-        """The units of the populations that have woken, ascending."""
-        arrays = self._woken_arrays
-        if len(arrays) == len(self._due):
-            units = self._all_due
-        else:
-            units = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
-            # Populations come in any order, each with its units ascending: a few long runs.
-            units.sort(kind="stable")
-        arrays.clear()
-        return units
+    def _units(self) -> Ints:
+        """The units of the processes that have woken in this tick, ascending."""
+        woken, due, edges = np.array(self._woken, dtype=np.int64), self._due, self._edges
+        self._woken.clear()
+        woken.sort()
+        if self._per_unit or not len(woken):
+            return woken
+        if len(woken) == len(edges) - 1:
+            return due
+        cuts = due.searchsorted(edges)
+        return np.concatenate([due[cuts[p] : cuts[p + 1]] for p in woken])
 
     def alarm(self, tick: int) -> None:
         """Wakes the processes of units that are due in the next tick, by news."""
         due = np.flatnonzero(self.clock.next == tick + 1)
-        sleepers = due if self._per_unit else np.searchsorted(self._offsets, due, "right") - 1
-        for sleeper in np.unique(sleepers).tolist():
+        for sleeper in np.unique(self._edges.searchsorted(due, "right") - 1).tolist():
             event = self._asleep.pop(sleeper, None)
             if event is not None:
                 event.succeed()

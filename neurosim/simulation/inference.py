@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,24 +84,24 @@ class Inference(Arrays):
         tick: int,
         optimizer: torch.optim.Optimizer | None = None,
         record: bool = True,
-        counts: Counts | None = None,
     ) -> None:
         self._common, self.clock, self._optimizer = common, clock, optimizer
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self.nudge = Nudge(common.loss, target)
         self.phases = Phases(rule, state, target is not None, tick)
-        self.counts = Counts() if counts is None else counts
-        self.trace = Trace()
-        listens, compute = clock.listens, common.compute
+        self.counts, self.trace = Counts(), Trace()
+        parts = (state, rule, self.nudge)
         self._ticker = Ticker(
-            state, rule, self.nudge, compute, listens, self.counts, caching=common.caching
+            *parts, common.compute, clock.listens, self.counts, caching=common.caching
         )
-        self._recorder = Recorder(
-            state, rule, self.nudge, self.phases, common.probes, common.schedule.tick
-        )
+        self._recorder = Recorder(*parts, self.phases, common.probes, common.schedule.tick)
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
         self._engine = self._new_engine()
+
+    def arrays(self) -> dict[str, Any]:
+        parts = {"state": self._common.state, "phases": self.phases}
+        return super().arrays() | parts | {"measures": self._measures, "counts": self.counts}
 
     def _new_engine(self) -> Engine:
         offsets, processes = self._common.layout.offsets, self._common.processes
@@ -345,12 +345,8 @@ class Inference(Arrays):
         copied, nudge = Copier(), self.nudge
         saved: dict[str, Any] = save_arrays(self, copied)
         return saved | {
-            "state": self._common.state.state_dict(copied),
-            "phases": save_arrays(self.phases, copied),
             "nudge": {"target": copied(nudge.target), "gradient": copied(nudge.gradient)},
             "clock": self.clock.state_dict(),
-            "measures": {name: save_arrays(m, copied) for name, m in self._measures.items()},
-            "counts": asdict(self.counts),
             "trace": self.trace.state_dict(),
         }
 
@@ -363,24 +359,16 @@ class Inference(Arrays):
         Raises StateError where the saved one is of another network or rule, KeyError or ValueError
         where it is not complete.
         """
-        state, tick = common.state, int(saved["tick"])
+        state, number, tick = common.state, saved["number"], int(saved["tick"])
+        state.check_saved(saved["state"])
         copied = Copier(state.device)
-        state.load_state_dict(saved["state"], copied)
         start = Start(common.layout, tick, common.init == "feedforward", common.random)
-        inference = cls(
-            common,
-            common.schedule.restore(start, saved["clock"]),
-            copied(saved["nudge"]["target"]),
-            number=saved["number"],
-            tick=tick,
-            optimizer=optimizer,
-            counts=Counts(**{field.name: saved["counts"][field.name] for field in fields(Counts)}),
-        )
+        clock = common.schedule.restore(start, saved["clock"])
+        target = copied(saved["nudge"]["target"])
+        inference = cls(common, clock, target, number=number, tick=tick, optimizer=optimizer)
         load_arrays(inference, saved, copied)
-        inference.phases.load(saved["phases"], copied)
-        measured = saved["measures"]
-        for name, measure in inference._measures.items():
-            load_arrays(measure, measured[name], copied)
+        state.mark_weights_seen()
+        inference.phases.check()
         inference.nudge.gradient = copied(saved["nudge"]["gradient"])
         inference.trace = Trace(saved["trace"])
         inference._decide_nudge()

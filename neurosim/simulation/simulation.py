@@ -38,7 +38,7 @@ from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.waking import UnitMap
 from neurosim.tensors import complete, resolve_device
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 
 
 class Simulation:
@@ -186,7 +186,7 @@ class Simulation:
         has been delivered. Raises StateError outside of an inference."""
         return self._known("is no inference under way: call start").finish()
 
-    def _known(self, missing: str = "is no inference yet: call infer or start") -> Inference:
+    def _known(self, missing: str = "are no states yet: call infer or start") -> Inference:
         if self._inference is None:
             raise StateError(f"there {missing} first")
         return self._inference
@@ -257,12 +257,12 @@ class Simulation:
         ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. A rule with
         phases adds what their ends contribute; raises StateError before the last one.
         """
-        return self._known("are no states yet: call infer or start").gradients()
+        return self.inference.gradients()
 
     def objective(self) -> float:
         """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is
         `gradients`. Raises StateError in a rule with phases."""
-        self._known("are no states yet: call infer or start")
+        self._known()
         if self.rule.phases:
             raise StateError(
                 f"{type(self.rule).__name__} contrasts the ends of its phases; no present state "
@@ -276,7 +276,7 @@ class Simulation:
         ``before_step``, if set, is given the gradients first: it may change them, and return False
         to veto the step, which leaves every parameter as it is.
         """
-        self._known("are no states yet: call infer or start").learn(optimizer)
+        self.inference.learn(optimizer)
 
     # ---- schedule ------------------------------------------------------------------------------
 

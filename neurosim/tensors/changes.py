@@ -16,19 +16,19 @@ _ROWS = 255  # as many as one byte can count
 
 
 def unequal(new: Tensor, old: Tensor | None) -> Tensor:
-    """Where two arrays differ (boolean); None stands for zeros."""
+    """Returns where two arrays differ; None stands for zeros."""
     if new.is_cpu:
         return torch.from_numpy(new.numpy() != (0 if old is None else old.numpy()))
     return new != (0 if old is None else old)
 
 
 def count(mask: Tensor) -> Tensor | int:
-    """How many values are set."""
+    """Returns how many values are set."""
     return int(np.count_nonzero(as_stored(mask).numpy())) if mask.is_cpu else mask.count_nonzero()
 
 
 def per_dyad(mask: Tensor) -> Tensor:
-    """(B, …) → (…): of how many samples each value is set."""
+    """Returns of how many samples each value of (B, …) is set."""
     stored = as_stored(mask)
     flat = stored.flatten(1) if stored is mask else stored
     if not mask.is_cpu or flat.shape[-1] % 8:
@@ -45,7 +45,7 @@ def per_dyad(mask: Tensor) -> Tensor:
 
 
 def any_nonzero(values: Tensor) -> Tensor | bool:
-    """Whether there is a value other than zero."""
+    """Says if there is a value other than zero."""
     if not values.is_cpu:
         return values.any()
     array = values.numpy()
