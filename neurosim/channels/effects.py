@@ -11,17 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import (
-    Bounded,
-    ConfigurationError,
-    Count,
-    Fraction,
-    Kind,
-    NotNegative,
-    register,
-    seed_sequence,
-    stream,
-)
+from neurosim.base import ConfigurationError, seed_sequence, stream
+from neurosim.families import Bounded, Count, Fraction, Kind, NotNegative, register
 from neurosim.tensors import Selection, Shape
 
 NoiseKind = Literal["additive", "relative"]
