@@ -140,12 +140,9 @@ class Inference(Arrays):
         state.output.stale.touch()
         first = self.tick + 1
         units.hear(clock, first, reached)
-        if carried:
-            units.output_hears(clock, first)
-        elif not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
-            units.all_hear(clock, first)
-        self._announce_nudge(first)
-        self._decide_wakes(first)
+        if carried or not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
+            units.all_hear(clock, first, output=carried)
+        self._announce(first)
         self.running = True
 
     def advance(self, ticks: int | None = None) -> int:
@@ -186,7 +183,7 @@ class Inference(Arrays):
 
     @property
     def _early(self) -> bool:
-        """Whether this run of the schedule ended before its time."""
+        """Says if this run of the schedule ended before its time."""
         return self.stopped or self.tick < self.clock.end
 
     def _run_is_over(self) -> bool:
@@ -245,8 +242,7 @@ class Inference(Arrays):
         reached = self._ticker.tick(Moment(self.number, tick), woken)
         self.counts.unit_wakes += count
         common.units.hear(self.clock, tick + 1, reached)
-        self._announce_nudge(tick + 1)
-        self._decide_wakes(tick + 1)
+        self._announce(tick + 1)
         passed = tick - self.began
         if self.recording:
             self._recorder.record(self.trace, self.counts, tick, passed, woken)
@@ -256,13 +252,6 @@ class Inference(Arrays):
     def _note(self, woken: Woke, nudge: Nudge) -> None:
         for measure in self._measures.values():
             measure.note(woken, nudge)
-
-    def _decide_wakes(self, tick: int) -> None:
-        """Lets a clock that goes by measures say who wakes at ``tick``."""
-        if self._measures:
-            layout = self._common.layout
-            found = {name: m.by_unit(layout, self.nudge) for name, m in self._measures.items()}
-            self.clock.decide(tick, found)
 
     def _decide_nudge(self) -> None:
         """Decides whether the target acts at the present tick. In a rule with phases the present
@@ -275,14 +264,16 @@ class Inference(Arrays):
             acts = phase.strength != 0
         nudge.active = acts and nudge.target is not None
 
-    def _announce_nudge(self, tick: int) -> None:
-        """Tells the output dyads that a target begins to act at ``tick``."""
-        if (
-            self.phases.present is None
-            and self.nudge.target is not None
-            and tick - self.began == max(1, self._common.nudge_after)
-        ):
-            self._common.units.output_hears(self.clock, tick)
+    def _announce(self, tick: int) -> None:
+        """Tells the clock what it has to know of ``tick``: that the target begins to act at the
+        output, and what it has measured, where it goes by that."""
+        common, nudge = self._common, self.nudge
+        begins = tick - self.began == max(1, common.nudge_after)
+        if begins and self.phases.present is None and nudge.target is not None:
+            common.units.all_hear(self.clock, tick, output=True)
+        if self._measures:
+            found = {name: m.by_unit(common.layout, nudge) for name, m in self._measures.items()}
+            self.clock.decide(tick, found)
 
     def _next_run(self) -> None:
         """Begins another run of the schedule, perhaps in another phase."""
@@ -295,9 +286,8 @@ class Inference(Arrays):
         start = Start(common.layout, tick, begun is not None, common.random, self.clock)
         self.clock = common.schedule.start(start)
         if begun is not None:
-            hear = common.units.all_hear if begun.restored else common.units.output_hears
-            hear(self.clock, tick + 1)
-        self._decide_wakes(tick + 1)
+            common.units.all_hear(self.clock, tick + 1, output=not begun.restored)
+        self._announce(tick + 1)
         self._engine.close()
         self._engine = self._new_engine()
 

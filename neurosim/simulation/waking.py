@@ -38,11 +38,8 @@ class UnitMap:
                     tick, self._layout.units(index, marks if alive is None else marks & alive)
                 )
 
-    def output_hears(self, clock: Clock, tick: int) -> None:
-        """Tells a clock that something reaches all output dyads at ``tick``."""
-        index = self._state.output.index
-        clock.news(tick, self._some(np.arange(*self._layout.offsets[index : index + 2])))
-
-    def all_hear(self, clock: Clock, tick: int) -> None:
-        """Tells a clock that something reaches everything at ``tick``."""
-        clock.news(tick, self._some(np.arange(self._layout.total)))
+    def all_hear(self, clock: Clock, tick: int, *, output: bool = False) -> None:
+        """Tells a clock that something reaches all dyads, or all output dyads, at ``tick``."""
+        index, offsets = self._state.output.index, self._layout.offsets
+        ends = offsets[index : index + 2] if output else (0, self._layout.total)
+        clock.news(tick, self._some(np.arange(*ends)))
