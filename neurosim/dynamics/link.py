@@ -29,9 +29,9 @@ Way = Literal["up", "down"]
 class Dyads(Arrays):
     """The states of one population's dyads, (B, *shape).
 
-    ``held`` are its dyads that never wake. ``by_position`` says in which order the values of all of
-    them are stored, see `tensors.order`. ``paired``: dyads have two states, or one that both names
-    stand for. ``index`` is the number of the population, −1 for the input.
+    ``held`` are those that never wake. ``by_position``: the order in which values are stored, see
+    `tensors.order`. ``paired``: dyads have two states, or one that both names stand for. ``index``
+    is the number of the population, −1 for the input.
 
     ``difference`` is the last difference that was sent without a threshold. It is not written when
     the dyads wake but when they send: it *is* the slot ``sent`` of an `Outlet`, which over an ideal
@@ -62,8 +62,8 @@ class Dyads(Arrays):
         self.stale = Stale(population.shape)  # for what is not a message: target, bias, damping
 
     def stored(self, array: Tensor) -> Tensor:
-        """Returns values of the whole population in its order: products in the other would round
-        in another way. Other arrays are returned as they are."""
+        """Returns values of the whole population in its order: products in another round in another
+        way."""
         return by_position(array) if self.by_position else array
 
     @property
@@ -172,8 +172,8 @@ class Link(Arrays):
         return upload(some, like.device).view(1, *like.shape[1:])
 
     def _routed(self, difference: Tensor | None) -> Tensor | None:
-        """Returns the difference without that of dyads that have not pooled yet: noise can make
-        one, but it has no way back."""
+        """Returns the difference without that of dyads that have not pooled yet, and have no way
+        back: noise can make one."""
         mask = self.unwired.mask
         if difference is None or not self.operator.has_winners or mask is False:
             return difference
@@ -206,8 +206,8 @@ class Link(Arrays):
         return self._multiplied("down")
 
     def _multiplied(self, way: Way, *, by_tap: bool = False) -> Tensor | None:
-        """Returns what is multiplied by on the way up or down. ``by_tap``: in the order in memory
-        in which the values of a tap lie together, if there are taps."""
+        """Returns what is multiplied by on the way up or down. ``by_tap``: in the order where the
+        values of a tap lie together, if there are taps."""
         if way == "down" and self._alike:
             way = "up"
         weight = self.weight if way == "up" or self.feedback is None else self.feedback

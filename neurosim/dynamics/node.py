@@ -129,8 +129,7 @@ class Outlet(Arrays):
             self.wakes = np.zeros(sender.population.size, dtype=np.int64)
 
     def count_wakes(self, selection: Selection | None) -> bool:
-        """Counts a wake of the selected dyads. Returns whether any of them has to send in any
-        case."""
+        """Counts a wake of the selected dyads. Returns if any of them has to send in any case."""
         if self.wakes is None:
             return False
         self.wakes[slice(None) if selection is None else selection.dyads] += 1
@@ -147,8 +146,7 @@ class Outlet(Arrays):
         """Compares the new values of the selected dyads (None for zeros) with what they last sent.
 
         Returns:
-            What there is to send, with its questions in ``flags``; None where the values were and
-            are all zero.
+            What there is to send, with its questions in ``flags``; None where all is and was zero.
         """
         old = self.sent.take(selection)
         if new is None:
@@ -194,11 +192,6 @@ class Outlet(Arrays):
             return flags.add(0)
         return flags.add(sent.count_nonzero() - old.count_nonzero())
 
-    def touch(self, links: Sequence[Link]) -> None:
-        """Marks as out of date what depends on what was sent over these links."""
-        for link in links:
-            link.stale(self.kind).touch()
-
 
 class Offer(NamedTuple):
     """What an outlet is about to send: values of the selected dyads, and where they have changed.
@@ -217,8 +210,7 @@ class Offer(NamedTuple):
     rest: int | None = None
 
     def take(self, answers: Sequence[int], tick: int, counts: Counts) -> bool:
-        """Makes what is offered what was last sent, and counts it. Returns whether there is
-        anything."""
+        """Makes what is offered what was last sent, and counts it. Returns if there is anything."""
         outlet, messages, selection = self.outlet, answers[self.messages], self.selection
         if not messages:
             return False
@@ -261,9 +253,9 @@ class Node(Dyads):
 
     def outlet(self, kind: MessageKind, threshold: float, refresh: int | None) -> Outlet:
         """Returns the outlet for channels like that, which is made if there is none."""
-        for outlet in self.outlets[kind]:
-            if (outlet.threshold, outlet.refresh) == (threshold, refresh):
-                return outlet
+        for known in self.outlets[kind]:
+            if (known.threshold, known.refresh) == (threshold, refresh):
+                return known
         made = Outlet(kind, self, threshold, refresh)
         self.outlets[kind].append(made)
         if refresh is not None:
@@ -285,7 +277,7 @@ def current_mean(cell: Dyads, rule: Rule) -> Tensor:
 
 
 def output_potential(output: Node) -> Tensor:
-    """Returns the output without its nudge: a as the output dyads last computed it (B, *output)."""
+    """Returns the output without its nudge: a as output dyads last computed it (B, *output)."""
     total = torch.zeros_like(output.plus.value.real)
     for link in output.incoming:
         if link.basal.tensor is not None:

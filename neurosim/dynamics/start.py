@@ -65,7 +65,8 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
             messages += [(outlet, wake.difference) for outlet in cell.outlets["difference"]]
         for outlet, values in messages:
             outlet.sent.set(values)
-            outlet.touch(outlet.direct)
+            for link in outlet.direct:
+                link.stale(outlet.kind).touch()
             for line in outlet.lines:
                 line.show(values, moment, state.batch)
     for cell, finite in zip(state.cells, flags.read(), strict=True):
@@ -77,10 +78,7 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
 
 def new_input(ticker: Ticker, x: Tensor, moment: Moment) -> Reached:
     """Hands over a new input x (B, *input) as messages that arrive at once; all else is carried.
-
-    Returns:
-        Who has heard of it.
-    """
+    Returns who has heard of it."""
     flags, reached, cell = Flags(), Reached(ticker.listens), ticker.state.input
     x = _set_input(ticker.state, x)
     offers = cell.offers(None, x, None, flags)

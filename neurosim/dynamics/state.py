@@ -17,7 +17,7 @@ from neurosim.tensors import Arrays
 class State(Arrays):
     """All populations and projections of a model in simulation, for a batch of one size at a time.
 
-    ``cells`` are the nodes of the dyadic populations in topological order, ``by_name`` those of all
+    ``cells`` are the nodes of the dyadic populations in topological order, ``by_name`` of all
     populations. ``lines`` are the channels that are not ideal.
     """
 
@@ -28,21 +28,18 @@ class State(Arrays):
         self,
         model: Model,
         channels: Mapping[tuple[str, MessageKind], Channel],
+        wiring: Wiring,
+        damage: Damage,
         *,
-        tick: float = 1.0,
-        seed: int = 0,
-        tracked: bool = False,
-        damage: Damage | None = None,
-        precision: Precision | None = None,
-        paired: bool = True,
-        by_position: bool = False,
+        precision: Precision | None,
+        paired: bool,
+        by_position: bool,
     ) -> None:
         """``by_position``: the order of conv populations in memory, see `tensors.order`."""
         network = model.network
-        self.model, self.device = model, model.device  # asked for once: it walks the modules
-        self._wiring = Wiring(seed, tick, tracked, model.dtype, self.device)
+        self.model, self.device, self._wiring = model, wiring.device, wiring
         self.input = Node(network.input, -1, by_position=by_position)
-        self.damage = damage = (damage or Damage()).to(self.device, model.dtype)
+        self.damage = damage = damage.to(self.device, model.dtype)
         self.cells = [
             Node(p, i, damage.held.get(p.name), by_position=by_position, paired=paired)
             for i, p in enumerate(network.dyadic)
@@ -135,13 +132,8 @@ class State(Arrays):
                 cell.stale.touch()
 
     def check_weights(self, *, written: bool = False) -> bool:
-        """Marks as out of date what depends on a weight that has changed.
-
-        ``written`` says that all have: fused optimizers write past torch's count of writes.
-
-        Returns:
-            Whether anything has changed.
-        """
+        """Marks as out of date what depends on a weight that has changed; returns if any has.
+        ``written`` says that all have: fused optimizers write past torch's count of writes."""
         changed = False
         for link in self.links:
             version = link.present_version

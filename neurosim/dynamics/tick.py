@@ -74,11 +74,7 @@ class Ticker:
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
         """Commits the wakes of these populations, by index, hands over their messages, and delivers
-        what arrives at the next tick.
-
-        Returns:
-            Who has heard of it.
-        """
+        what arrives at the next tick. Returns who has heard of it."""
         flags, reached = Flags(), Reached(self.listens)
         wakes: list[tuple[Node, Selection | None, Wake, int]] = []
         won: list[Won] = []
@@ -127,8 +123,7 @@ class Ticker:
                 cell.reached_at = tick
 
     def _wake(self, cell: Node, selection: Selection | None, won: list[Won]) -> Wake | None:
-        """Returns new states of the selected dyads, or None where nothing that they see has
-        changed."""
+        """Returns new states of these dyads, or None where nothing that they see has changed."""
         fresh, is_output = not self.caching, cell is self.state.output
         for outlet in cell.refreshing:
             fresh |= outlet.count_wakes(selection)
@@ -168,8 +163,7 @@ class Ticker:
         return total
 
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
-        """Says that outputs which a softmax ties to those that wake now are reached where these
-        are."""
+        """Adds the outputs that a softmax ties to those that wake now."""
         output = self.state.output
         stale = output.stale.mask
         if isinstance(stale, np.ndarray) and any(index == output.index for index, _ in woken):
@@ -254,10 +248,10 @@ class Ticker:
             outlet, selection, values, changed = offer[:4]
             links = outlet.links if at_once else outlet.direct
             reached.announce(links, outlet.kind, selection, changed)
-            outlet.touch(links)
-            if outlet.kind == "difference" and outlet.sender.reached_at is not None:
-                for link in outlet.direct:
-                    link.heard = True
+            made = outlet.kind == "difference" and outlet.sender.reached_at is not None
+            for link in links:
+                link.stale(outlet.kind).touch()
+                link.heard |= made
             shape = (len(values), *outlet.sender.population.shape)
             for line in outlet.lines:
                 if at_once:
@@ -290,8 +284,8 @@ class Ticker:
 
 
 def is_finite(wake: Wake) -> Tensor | bool:
-    """Returns whether s⁺ᵀs⁻ is finite: it is not if any state is not. A difference that is not
-    between two states is asked too."""
+    """Says if s⁺ᵀs⁻ is finite, which it is not if any state is not, and a difference that is not
+    between two states."""
     plus, minus = as_stored(wake.plus).flatten(), as_stored(wake.minus).flatten()
     product = plus.dot(minus)
     difference = wake.difference

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import InputError, StateError, generator_state, restore_generator, stream
-from neurosim.channels import Channels
+from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, State
 from neurosim.families import Count, Whole, check
 from neurosim.maths import Loss, Precision, check_precision
@@ -92,13 +92,12 @@ class Simulation:
         self.faults = faults if faults is not None else Faults()
         resolved = self.channels.resolve(network, schedule.tick)
         check_phases(self.rule, resolved, nudge_after, learn_every)
+        tracked = any(probe.tracks for probe in self.probes)
         self.state = State(
             model,
             resolved,
-            tick=schedule.tick,
-            seed=seed,
-            tracked=any(probe.tracks for probe in self.probes),
-            damage=self.faults.damage(network, seed),
+            Wiring(seed, schedule.tick, tracked, model.dtype, self.device),
+            self.faults.damage(network, seed),
             precision=precision,
             paired=self.rule.paired,
             by_position=self.layout.unit.has_positions,
@@ -314,18 +313,15 @@ class Simulation:
         complete.
         """
         with complete("state"):
-            if state["version"] != STATE_VERSION:
-                raise StateError(
-                    f"the saved state is in format {state['version']} of another version of "
-                    f"neurosim; this one reads {STATE_VERSION}: continue with the other, or start "
-                    "anew"
-                )
-            saved, own = tuple(state[k] for k in ("schedule", "rule", "units")), self._identity()
-            if saved != own:
-                raise StateError(
-                    f"the saved state is of (schedule, rule, units) {saved}; this simulation has "
-                    f"{own}"
-                )
+            problem, version = "", state["version"]
+            own = self._identity()
+            if version != STATE_VERSION:
+                problem = f"in format {version} of another version of neurosim; this one reads "
+                problem += f"{STATE_VERSION}: continue with the other, or start anew"
+            elif (saved := tuple(state[k] for k in ("schedule", "rule", "units"))) != own:
+                problem = f"of (schedule, rule, units) {saved}; this simulation has {own}"
+            if problem:
+                raise StateError(f"the saved state is {problem}")
             if self._inference is not None:
                 self._inference.close()
             self._inference = None
