@@ -22,7 +22,8 @@ import simpy
 from simpy.core import EmptySchedule, Infinity
 
 from neurosim.base import NEVER
-from neurosim.schedules import Clock
+from neurosim.dynamics import Reached, State, Woke
+from neurosim.schedules import Clock, Layout
 from neurosim.tensors import Ints
 
 Processes = Literal["population", "neuron"]
@@ -58,10 +59,7 @@ class Agenda(simpy.Environment):
         self._events: dict[_Moment, deque[simpy.Event]] = {}
 
     def schedule(
-        self,
-        event: simpy.Event,
-        priority: Any = simpy.events.NORMAL,
-        delay: float = 0,
+        self, event: simpy.Event, priority: Any = simpy.events.NORMAL, delay: float = 0
     ) -> None:
         """Schedules an event with this priority (lower ones come first) after a delay."""
         moment = self._now + delay, priority
@@ -103,10 +101,6 @@ class _Sleep(simpy.Event):
         self.callbacks = []
         self.env.schedule(self, priority, delay)
         return self
-
-
-def _nothing(tick: int, units: Ints) -> None:
-    pass
 
 
 class Engine:
@@ -151,7 +145,7 @@ class Engine:
     def close(self) -> None:
         """Lets go of whoever runs it. Processes refer to each other in circles, so they live on
         until somebody collects garbage, and must not keep an inference that is over."""
-        self._on_tick = _nothing
+        self._on_tick = lambda tick, units: None
 
     def run_until(self, tick: int, stop: Callable[[], bool]) -> None:
         """Completes ticks up to ``tick``, or until ``stop()`` is true at the end of one."""
@@ -216,3 +210,41 @@ class Engine:
             event = self._asleep.pop(sleeper, None)
             if event is not None:
                 event.succeed()
+
+
+class UnitMap:
+    """Translates between units and dyads that can wake, which dead and stuck ones never do."""
+
+    def __init__(self, layout: Layout, state: State) -> None:
+        self._layout, self._state = layout, state
+        held = state.damage.held
+        self._alive = layout.alive({name: dyads.alive for name, dyads in held.items()})
+
+    def _some(self, units: Ints) -> Ints:
+        return units if self._alive is None else units[self._alive[units]]
+
+    def wake(self, units: Ints) -> tuple[int, Woke]:
+        """Returns how many of these units wake, and the dyads that do by population."""
+        units, layout = self._some(units), self._layout
+        if len(units) == layout.total and self._alive is None:
+            return len(units), [(index, None) for index in range(len(layout.populations))]
+        device, woken = self._state.device, []
+        for population, own in layout.split(units):
+            alive = self._state.cells[population].alive
+            woken.append((population, layout.selection(population, own, alive, device)))
+        return len(units), woken
+
+    def hear(self, clock: Clock, tick: int, reached: Reached) -> None:
+        """Tells a clock that something reaches the units of these dyads at ``tick``."""
+        if clock.listens:
+            for index, marks in reached.read().items():
+                alive = self._state.cells[index].alive
+                clock.news(
+                    tick, self._layout.units(index, marks if alive is None else marks & alive)
+                )
+
+    def all_hear(self, clock: Clock, tick: int, *, output: bool = False) -> None:
+        """Tells a clock that something reaches all dyads, or all output dyads, at ``tick``."""
+        index, offsets = self._state.output.index, self._layout.offsets
+        ends = offsets[index : index + 2] if output else (0, self._layout.total)
+        clock.news(tick, self._some(np.arange(*ends)))

@@ -32,9 +32,8 @@ from neurosim.network import Model
 from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start
 from neurosim.simulation.compatibility import Init
-from neurosim.simulation.engine import Engine, Processes
+from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.outcome import Outcome, Stop
-from neurosim.simulation.waking import UnitMap
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
 BeforeStep = Callable[[dict[str, Tensor]], bool | None]

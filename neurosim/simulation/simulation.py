@@ -24,10 +24,9 @@ from neurosim.simulation.compatibility import (
     check_probes,
     check_start,
 )
-from neurosim.simulation.engine import Processes
+from neurosim.simulation.engine import Processes, UnitMap
 from neurosim.simulation.inference import BeforeStep, Inference, run_length
 from neurosim.simulation.outcome import Outcome, Stop
-from neurosim.simulation.waking import UnitMap
 from neurosim.tensors import complete, resolve_device
 
 STATE_VERSION = 6
