@@ -20,8 +20,7 @@ Rounding = Literal["nearest", "stochastic"]
 
 
 class Moment(NamedTuple):
-    """A tick of an inference: without the inference's number every batch would meet the same
-    noise, as ticks start from 0 anew."""
+    """A tick of an inference, whose number gives every batch noise of its own."""
 
     inference: int
     tick: int

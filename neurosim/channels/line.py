@@ -114,7 +114,7 @@ class DelayLine(Arrays, ABC):
         self, values: Tensor | None, moment: Moment, batch: int, changed: Tensor | None = None
     ) -> None:
         """Shows values (None for zeros) at a start: they are neither late nor lost, and nothing is
-        on its way. ``changed`` says where a carried start has a new value; None for everywhere."""
+        on its way. ``changed`` says where a carried start has a new one; None for everywhere."""
         shape, like = (batch, *self._shape), self._wiring
         self._clear()
         initial = [acting for acting in self._effects if acting.effect.initial]
@@ -174,8 +174,8 @@ class DelayLine(Arrays, ABC):
     def lag(self) -> float:
         """Returns by how many ticks what is seen was sent before what was sent last.
 
-        It is the mean over samples and senders, or the synapses of a dense projection with a delay
-        each. Raises StateError where the ticks are not tracked.
+        It is the mean over samples and senders, or synapses where each has its delay. Raises
+        StateError where the ticks are not tracked.
         """
         sent = self._sent_stamps.tensor
         if sent is None:

@@ -21,11 +21,9 @@ class Route(NamedTuple):
 
 
 class _Sent(NamedTuple):
-    """What was sent in one ``tick``.
-
-    ``values`` and ``stamps`` are what the receivers would see had it all arrived; ``counts`` says
-    of how many samples each dyad sent a message; ``sure`` that there is a message at all.
-    """
+    """What was sent in one ``tick``: ``values`` and ``stamps`` as the receivers would see them had
+    all arrived, the samples in which each dyad sent a message (``counts``), and if any is ``sure``
+    to have."""
 
     tick: int
     values: Tensor | None

@@ -45,8 +45,7 @@ def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor
 
 
 def check_start(init: Init, rule: Rule, network: Network) -> None:
-    """Raises ConfigurationError or NetworkError where inferences cannot start in this way, or where
-    the rule is not defined for the network."""
+    """Raises ConfigurationError or NetworkError where inferences cannot start in this way."""
     rule.check_feedback(network)
     if rule.needs_prediction and init != "feedforward":
         raise ConfigurationError(

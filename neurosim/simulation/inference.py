@@ -114,10 +114,8 @@ class Inference(Arrays):
     # ---- from start to end ---------------------------------------------------------------------
 
     def begin(self, x: Tensor, *, carried: bool) -> None:
-        """Shows the input x (B, *input) to states that are ``carried`` or start anew.
-
-        Raises DivergenceError where the feed-forward pass is not finite.
-        """
+        """Shows the input x (B, *input) to states that are ``carried`` or start anew. Raises
+        DivergenceError where the feed-forward pass is not finite."""
         common, clock, moment = self._common, self.clock, Moment(self.number, self.tick)
         state, rule, units = common.state, common.rule, common.units
         self._decide_nudge()
@@ -145,10 +143,7 @@ class Inference(Arrays):
         self.running = True
 
     def advance(self, ticks: int | None = None) -> int:
-        """Runs so many ticks, or to the end of the inference. Returns how many were run.
-
-        Raises StateError if it is over, DivergenceError where a state is not finite.
-        """
+        """Runs so many ticks, or to the end; see `Simulation.advance`."""
         self._check_running()
         self.check_weights()
         before = self.tick
@@ -207,8 +202,7 @@ class Inference(Arrays):
 
     @torch.no_grad()
     def finish(self) -> Outcome:
-        """Ends the inference, with learning if it is due. What arrives at the tick after the last
-        has been delivered. Raises StateError if it is over."""
+        """Ends the inference, with learning if it is due; see `Simulation.finish`."""
         self._check_running()
         if self.recording:
             self._recorder.close(self.trace, self.counts, self.tick)
@@ -253,8 +247,8 @@ class Inference(Arrays):
             measure.note(woken, nudge)
 
     def _decide_nudge(self) -> None:
-        """Decides whether the target acts at the present tick. In a rule with phases the present
-        one says so, in others the time that has passed."""
+        """Decides if the target acts at the present tick: a rule's phase says so, or the time that
+        has passed."""
         nudge, phase = self.nudge, self.phases.present
         if phase is None:
             acts = self.tick - self.began >= self._common.nudge_after
@@ -318,8 +312,8 @@ class Inference(Arrays):
             self.learn(self._optimizer)
 
     def check_weights(self, *, written: bool = False) -> None:
-        """Takes note of changed weights: caches, damping, and news to every unit. ``written`` says
-        that all have changed."""
+        """Takes note of weights that have changed, or all been ``written``: in caches, in damping,
+        and as news to every unit."""
         state = self._common.state
         if state.check_weights(written=written):
             state.update_damping(self._common.rule)

@@ -24,12 +24,11 @@ Copied = Callable[[Tensor | None], Tensor | None]
 
 
 class Dimensions(NamedTuple):
-    """What the size of an array depends on: the samples of a batch, the bytes of one value, and the
-    ticks of an inference."""
+    """What the size of an array depends on."""
 
-    batch: int
-    itemsize: int
-    ticks: int
+    batch: int  # samples
+    itemsize: int  # bytes of one value
+    ticks: int  # of an inference
 
 
 class Array(ABC):
