@@ -91,8 +91,8 @@ class Reached:
 
     def read(self) -> dict[int, npt.NDArray[np.bool_]]:
         """Reads the marks, all at once: by the index of a population, over its dyads."""
-        if not self._marks:
-            return {}
+        if all(marks.is_cpu for marks in self._marks.values()):
+            return {index: marks.numpy() for index, marks in self._marks.items()}
         ends = np.cumsum([len(marks) for marks in self._marks.values()])
         read = torch.cat(list(self._marks.values())).cpu().numpy()
         return dict(zip(self._marks, np.split(read, ends[:-1]), strict=True))
