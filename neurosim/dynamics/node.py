@@ -66,10 +66,9 @@ def marks_of(cell: Dyads, selection: Selection | None, changed: Tensor) -> Tenso
 
 
 class Reached:
-    """Collects which dyads something has reached, on their device. ``wanted``: somebody asks."""
+    """Collects which dyads something has reached, on their device."""
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
+    def __init__(self) -> None:
         self._marks: dict[int, Tensor] = {}
 
     def add(self, cell: Dyads, reached: Tensor) -> None:
@@ -83,7 +82,7 @@ class Reached:
     ) -> None:
         """Adds whom messages over these links reach, of the selected senders where they ``sent``
         one."""
-        if self.wanted and links:
+        if links:
             sender = links[0].pre if kind == "mean" else links[0].post
             marks = marks_of(sender, selection, sent)
             for link in links:

@@ -79,7 +79,7 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
 def new_input(ticker: Ticker, x: Tensor, moment: Moment) -> Reached:
     """Hands over a new input x (B, *input) as messages that arrive at once; all else is carried.
     Returns who has heard of it."""
-    flags, reached, cell = Flags(), Reached(ticker.listens), ticker.state.input
+    flags, reached, cell = Flags(), Reached(), ticker.state.input
     x = _set_input(ticker.state, x)
     offers = cell.offers(None, x, None, flags)
     ticker.send(offers, flags.read(), moment, reached, at_once=True)

@@ -75,7 +75,7 @@ class Ticker:
     def tick(self, moment: Moment, woken: Woke) -> Reached:
         """Commits the wakes of these populations, by index, hands over their messages, and delivers
         what arrives at the next tick. Returns who has heard of it."""
-        flags, reached = Flags(), Reached(self.listens)
+        flags, reached = Flags(), Reached()
         wakes: list[tuple[Node, Selection | None, Wake, int]] = []
         won: list[Won] = []
         offers: list[Offer] = []
@@ -107,7 +107,8 @@ class Ticker:
             found.put()
             if changed is not None and answers[changed[1]]:
                 # A difference that goes back another way is news to both of its receivers.
-                reached.announce([found.link], "difference", found.selection, changed[0])
+                if self.listens:
+                    reached.announce([found.link], "difference", found.selection, changed[0])
                 found.link.apical_stale.touch()
         self.send(offers, answers, moment, reached)
         self._deliver(moment.tick + 1, reached)
@@ -141,7 +142,7 @@ class Ticker:
         woken = Woken(
             cell.population.activation,
             self.basal(cell, selection),
-            summed(link.apical.take(selection) for link in cell.outgoing),
+            summed([link.apical.take(selection) for link in cell.outgoing]),
             plus=cell.plus.take(selection) if damped else None,
             minus=cell.minus.take(selection) if damped else None,
             damping=cell.damping,
@@ -158,7 +159,7 @@ class Ticker:
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the sum of the cached basal potentials of the selected dyads."""
-        total = summed(link.basal.some(selection) for link in cell.incoming)
+        total = summed([link.basal.some(selection) for link in cell.incoming])
         assert total is not None
         return total
 
@@ -247,13 +248,15 @@ class Ticker:
                 continue
             outlet, selection, values, changed = offer[:4]
             links = outlet.links if at_once else outlet.direct
-            reached.announce(links, outlet.kind, selection, changed)
-            made = outlet.kind == "difference" and outlet.sender.reached_at is not None
+            if self.listens:
+                reached.announce(links, outlet.kind, selection, changed)
             for link in links:
                 link.stale(outlet.kind).touch()
-                link.heard |= made
-            shape = (len(values), *outlet.sender.population.shape)
+            if outlet.kind == "difference" and outlet.sender.reached_at is not None:
+                for link in outlet.direct:
+                    link.heard = True
             for line in outlet.lines:
+                shape = (len(values), *outlet.sender.population.shape)
                 if at_once:
                     line.show(values, moment, len(values), changed)
                 else:

@@ -193,15 +193,16 @@ class Engine:
 
     def _units(self) -> Ints:
         """The units of the processes that have woken in this tick, ascending."""
-        woken, due, edges = np.array(self._woken, dtype=np.int64), self._due, self._edges
+        if self._per_unit:
+            units = np.sort(np.array(self._woken, dtype=np.int64))
+        elif len(self._woken) == len(self._edges) - 1:
+            units = self._due
+        else:
+            cuts = self._due.searchsorted(self._edges).tolist()
+            parts = [self._due[cuts[p] : cuts[p + 1]] for p in sorted(self._woken)]
+            units = np.concatenate(parts) if parts else self._due[:0]
         self._woken.clear()
-        woken.sort()
-        if self._per_unit or not len(woken):
-            return woken
-        if len(woken) == len(edges) - 1:
-            return due
-        cuts = due.searchsorted(edges)
-        return np.concatenate([due[cuts[p] : cuts[p + 1]] for p in woken])
+        return units
 
     def alarm(self, tick: int) -> None:
         """Wakes the processes of units that are due in the next tick, by news."""

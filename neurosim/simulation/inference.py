@@ -119,7 +119,7 @@ class Inference(Arrays):
         common, clock, moment = self._common, self.clock, Moment(self.number, self.tick)
         state, rule, units = common.state, common.rule, common.units
         self._decide_nudge()
-        reached = Reached(False)
+        reached = Reached()
         state.forget_target()
         if carried:
             self.check_weights()
