@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.channels.draws import Draws, Moment
-from neurosim.channels.effects import Parcel
+from neurosim.channels.effects import Draws, Moment, Parcel
 
 N, BATCH, TICKS = 200, 5, 40
 VALUE = 1.5

@@ -20,7 +20,7 @@ from reference_channel import Channel
 import neurosim as ns
 from neurosim.channels.channel import Given
 from neurosim.channels.distributions import Distribution
-from neurosim.channels.draws import Draws, Moment
+from neurosim.channels.effects import Draws, Moment
 from neurosim.maths.spectrum import spectral_norm
 
 TOLERANCE = 1e-12

@@ -32,7 +32,7 @@ from test_reference import (
 
 import neurosim as ns
 from neurosim.channels.distributions import Distribution
-from neurosim.channels.draws import Draws, Moment
+from neurosim.channels.effects import Draws, Moment
 from neurosim.maths.operators.dense import Dense
 
 KINDS = ("mean", "difference")

@@ -18,6 +18,7 @@ from neurosim.dynamics import State
 from neurosim.maths import Loss
 from neurosim.network import Damage, Model
 from neurosim.rules import Nudge, Rule, Woken
+from neurosim.tensors import summed
 
 STEPS = 5000
 RESIDUAL = 1e-12
@@ -153,14 +154,6 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 
 # ---- arithmetic with arrays of which None stands for all zeros -----------------------------------
-
-
-def summed(parts: Iterable[Tensor | None]) -> Tensor | None:
-    """Returns the sum, in this order."""
-    total: Tensor | None = None
-    for part in parts:
-        total = part if total is None else total if part is None else total + part
-    return total
 
 
 def less(one: Tensor | None, other: Tensor | None) -> Tensor | None:

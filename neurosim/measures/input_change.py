@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from neurosim.dynamics import State
-from neurosim.measures.gradients import less, summed
+from neurosim.measures.gradients import less
 from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Layout
-from neurosim.tensors import Arrays, Selection, Slot
+from neurosim.tensors import Arrays, Selection, Slot, summed
 
 
 class InputChange(Arrays):

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from neurosim.channels import View
 from neurosim.dynamics import State, basal_potential, current_mean
-from neurosim.measures.gradients import less, norm, ratio, summed
+from neurosim.measures.gradients import less, norm, ratio
 from neurosim.rules import Nudge, Rule, Wake, Woken
+from neurosim.tensors import summed
 
 
 class Residual(NamedTuple):
