@@ -84,6 +84,11 @@ class Family(Mapping[str, type[Any]]):
     def __contains__(self, name: object) -> bool:
         return name in self._members
 
+    @property
+    def registered(self) -> tuple[str, ...]:
+        """The names in the order in which their members were registered."""
+        return tuple(self._members)
+
     def add(self, name: str, member: type[Any]) -> None:
         """Adds a member.
 
@@ -93,6 +98,11 @@ class Family(Mapping[str, type[Any]]):
         """
         if not _NAME.fullmatch(name):
             raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
+        if name in self.base.taken:
+            what = self.base.taken[name]
+            raise _broken(
+                member, f"no {self.title} can be {name!r}, which is {what}; name it otherwise"
+            )
         if name in self._members:
             other = self._members[name]
             raise _broken(member, f"the {self.title} {name!r} exists already ({where(other)})")
@@ -127,6 +137,7 @@ class Kind(Described):
 
     ``given`` names the fields that no document says, because whoever makes the object knows them,
     and ``reserved`` the names that no field can have, because a document says something else there.
+    ``taken`` are names that no member can have, with what they stand for.
     ``neurosim check`` tries an instance of default values, or those that a classmethod
     ``example()`` of the member returns: one or a list, for populations "h1", "h2" and "output".
     """
@@ -135,6 +146,7 @@ class Kind(Described):
     kind: ClassVar[str]
     given: ClassVar[tuple[str, ...]] = ()
     reserved: ClassVar[tuple[str, ...]] = ()
+    taken: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(
         cls, *, family: str | None = None, key: str = "kind", bare: bool = False, **options: Any

@@ -35,6 +35,7 @@ def of_activation(f: Activation) -> Named:
     yield "shape and dtype stay, and each value is for itself", partial(_values, f)
     yield "difference is f(u + Δ) − f(u)", partial(_difference, f)
     yield "backward is f'(a) Δ", partial(_backward, f)
+    yield "no slope is larger than largest_slope", partial(_slope, f)
     if f.holomorphic:
         yield "complex potentials continue the real ones", partial(_holomorphic, f)
 
@@ -70,6 +71,13 @@ def _backward(f: Activation) -> None:
         except ConfigurationError:  # it says that it cannot be
             continue
         same(found, expected, how, _CLOSED, CLOSE)
+
+
+def _slope(f: Activation) -> None:
+    slope = float(_gradient(f, 3.0 * _drawn(1000), torch.ones(1000).double()).abs().max())
+    said = f.largest_slope
+    what = f"f' of {slope:g} was found, but largest_slope is {said}"
+    require(said is None or slope <= said + CLOSE, what, "Say the largest |f'(a)|, or leave it out")
 
 
 def _holomorphic(f: Activation) -> None:

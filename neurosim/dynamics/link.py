@@ -93,7 +93,7 @@ class Link(Arrays):
         weight = self._multiplied("down", by_tap=selection is not None)
         winners = self.winners.tensor
         for view in self.differences:
-            seen = self._routed(view.value.tensor)
+            seen = self.routed(view.value.tensor)
             if seen is not None:
                 seen, through = self.post.stored(seen), _through(view, weight)
                 part = self.products.apical(seen, through, winners, selection)
@@ -108,7 +108,7 @@ class Link(Arrays):
         some = mask if selection is None else mask[selection.dyads]
         return upload(some, like.device).view(1, *like.shape[1:])
 
-    def _routed(self, difference: Tensor | None) -> Tensor | None:
+    def routed(self, difference: Tensor | None) -> Tensor | None:
         """Returns the difference without that of dyads that have not pooled yet: noise can make
         one, but it has no way back."""
         if difference is None or not self.operator.has_winners or self.unwired.mask is False:

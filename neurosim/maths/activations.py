@@ -19,11 +19,14 @@ class Activation(Kind, ABC, family="activation", bare=True):
     """Base of activations: frozen dataclasses that are called with a potential a and return f(a).
 
     Every method takes and returns tensors of one shape, dyad by dyad. ``holomorphic`` says that f
-    also takes complex potentials, and ``linear`` that f(a) = a.
+    also takes complex potentials, and ``linear`` that f(a) = a. ``largest_slope`` is the largest
+    |f'(a)| of real a, which a bound on what a network does with its input needs; None where it is
+    not said.
     """
 
     holomorphic: ClassVar[bool] = False
     linear: ClassVar[bool] = False
+    largest_slope: ClassVar[float | None] = None
 
     @abstractmethod
     def __call__(self, potential: Tensor) -> Tensor:
@@ -49,7 +52,7 @@ class Activation(Kind, ABC, family="activation", bare=True):
             ConfigurationError: without the ``potential`` a, where s alone does not say it.
         """
         if potential is None:
-            raise self._lacks("backward", "f'(a) in terms of the state f(a) alone")
+            raise self.lacks("backward", "f'(a) in terms of the state f(a) alone")
         with torch.enable_grad():
             leaf = potential.detach().requires_grad_()
             (found,) = torch.autograd.grad(self(leaf), leaf, apical)
@@ -61,12 +64,13 @@ class Activation(Kind, ABC, family="activation", bare=True):
         Raises:
             ConfigurationError: where the activation does not say it.
         """
-        raise self._lacks("inverse_primitive", "G, whose gradient inverts f")
+        raise self.lacks("inverse_primitive", "G, whose gradient inverts f")
 
-    def _lacks(self, method: str, what: str) -> ConfigurationError:
+    def lacks(self, name: str, what: str) -> ConfigurationError:
+        """Returns the error of what is asked for and not said, in words."""
         return ConfigurationError(
             f"the activation {str(self)!r} does not say {what}, which is asked for here; define "
-            f"{type(self).__name__}.{method}, or use another activation",
+            f"{type(self).__name__}.{name}, or use another activation",
             "activation",
         )
 
@@ -76,9 +80,19 @@ class Activation(Kind, ABC, family="activation", bare=True):
         return f"{kind}({options})" if options else kind
 
 
+class _Ramp(Activation):
+    """What is a itself where it is not clipped. The closed forms clip Δ with it."""
+
+    largest_slope: ClassVar[float | None] = 1.0
+
+    def inverse_primitive(self, state: Tensor) -> Tensor:
+        """½s², wherever s can be."""
+        return 0.5 * state.square()
+
+
 @register("relu")
 @dataclass(frozen=True)
-class Relu(Activation):
+class Relu(_Ramp):
     """f(a) = max(a, 0). δ is Δ clipped to [−s⁻, s⁺]."""
 
     def __call__(self, potential: Tensor) -> Tensor:
@@ -93,14 +107,10 @@ class Relu(Activation):
     def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
         return torch.where(state > 0.0, apical, 0.0)
 
-    def inverse_primitive(self, state: Tensor) -> Tensor:
-        """½s² for s ≥ 0."""
-        return 0.5 * state.square()
-
 
 @register("identity")
 @dataclass(frozen=True)
-class Linear(Activation):
+class Linear(_Ramp):
     """f(a) = a. δ is Δ."""
 
     holomorphic: ClassVar[bool] = True
@@ -115,14 +125,10 @@ class Linear(Activation):
     def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
         return apical
 
-    def inverse_primitive(self, state: Tensor) -> Tensor:
-        """½s²."""
-        return 0.5 * state.square()
-
 
 @register("hard_sigmoid")
 @dataclass(frozen=True)
-class HardSigmoid(Activation):
+class HardSigmoid(_Ramp):
     """f(a) = min(max(a, 0), 1), the clipped ramp of the energy-based literature.
 
     δ is Δ clipped to [max(−s⁻, s⁺ − 1), min(s⁺, 1 − s⁻)].
@@ -136,15 +142,10 @@ class HardSigmoid(Activation):
         return torch.clamp(apical, least, torch.minimum(plus, 1.0 - minus))
 
     def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
-        """f'(a) Δ, at the kinks as autograd has it. Without the potential f' is 0 there, because
-        the state does not tell a kink from saturation."""
+        # At the kinks as autograd has it. The state alone does not tell a kink from saturation.
         if potential is None:
             return torch.where((state > 0.0) & (state < 1.0), apical, 0.0)
         return torch.where((potential >= 0.0) & (potential <= 1.0), apical, 0.0)
-
-    def inverse_primitive(self, state: Tensor) -> Tensor:
-        """½s² for 0 ≤ s ≤ 1."""
-        return 0.5 * state.square()
 
 
 @register("tanh")
@@ -157,6 +158,7 @@ class Tanh(Activation):
     """
 
     holomorphic: ClassVar[bool] = True
+    largest_slope: ClassVar[float | None] = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
         if not potential.is_complex():

@@ -41,7 +41,7 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
         apical = summed(
             link.products.apical(difference, link.feedback_weight, link.winners.tensor, None)
             for link in cell.outgoing
-            if (difference := link.post.difference.tensor) is not None
+            if (difference := link.routed(link.post.difference.tensor)) is not None
         )
         woken = Woken(
             cell.population.activation,

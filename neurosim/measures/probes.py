@@ -55,6 +55,7 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
     not per tick.
     """
 
+    taken: ClassVar[Mapping[str, str]] = {"phase": "what a trace calls the beginnings of phases"}
     per: ClassVar[Literal["tick", "step", "epoch"]] = "tick"
     tracks: ClassVar[bool] = False
     at_end: ClassVar[bool] = True
@@ -83,7 +84,7 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
 
 
 def in_order(probes: Sequence[Probe]) -> list[Probe]:
-    """Returns probes in the order in which their records are written: ours first.
+    """Returns probes in the order in which their records are written: that of registration.
 
     Raises:
         ConfigurationError: where one is named twice.
@@ -92,7 +93,8 @@ def in_order(probes: Sequence[Probe]) -> list[Probe]:
     for number, kind in enumerate(kinds):
         if kind in kinds[:number]:
             raise ConfigurationError(f"the probe {kind!r} is named twice", (number,))
-    return sorted(probes, key=lambda p: _ORDER.index(p.kind) if p.kind in _ORDER else len(_ORDER))
+    order = Probe.family.registered
+    return sorted(probes, key=lambda probe: order.index(probe.kind))
 
 
 class Trace:
@@ -322,12 +324,6 @@ class AccuracyProbe(Probe):
 
     def measure(self, seen: Observation) -> None:
         del seen
-
-
-_ORDER = (
-    *("residual", "gradient_angle", "reach", "messages", "wakes"),
-    *("in_flight", "staleness", "feedback_angle"),
-)
 
 
 def _totalled(**values: Mapping[str, float]) -> Record:

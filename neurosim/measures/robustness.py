@@ -24,18 +24,22 @@ def spectral_norms(model: Model) -> dict[str, float]:
 def lipschitz_bound(network: Network, norms: Mapping[str, float]) -> float:
     """Bounds ‖ŷ(x) − ŷ(x')‖ / ‖x − x'‖ by the norms of all projections.
 
-    L(p) = Σ σ_q L(pre of q) over the projections q into p, L(input) = 1: activations have slopes of
-    at most 1, so that in a chain it is the product of the norms (Szegedy et al. 2014).
-    Max-pooling over windows that overlap adds its own factor: an input counts in all of them.
+    L(p) = max |f'| Σ σ_q L(pre of q) over the projections q into p, L(input) = 1. In a chain with
+    slopes of at most 1 it is the product of the norms (Szegedy et al. 2014). Max-pooling over
+    windows that overlap adds its own factor: an input counts in all of them.
 
     Raises:
         NetworkError: for a network with a cycle, which has no feed-forward prediction.
+        ConfigurationError: for an activation that does not say its largest slope.
     """
     if network.cycle is not None:
         raise NetworkError("a network with a cycle has no feed-forward prediction to bound")
     bounds = {network.input.name: 1.0}
     for population in network.dyadic:
-        bounds[population.name] = sum(
+        slope = population.activation.largest_slope
+        if slope is None:
+            raise population.activation.lacks("largest_slope", "its largest slope |f'(a)|")
+        bounds[population.name] = slope * sum(
             norms[q.name] * _overlap(q) * bounds[q.pre] for q in network.incoming(population.name)
         )
     return bounds[network.output.name]

@@ -22,7 +22,7 @@ from neurosim.data import Dataset, Split
 from neurosim.documents import Document, NodePath
 from neurosim.documents import document as documents
 from neurosim.learning import Memory, OptimizerChoice, Trainer, TrainingPlan, estimate
-from neurosim.measures import in_order
+from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, overridden
 from neurosim.scenario.located import located
@@ -77,6 +77,9 @@ class Scenario:
             message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
             path = ("plasticity", "learning_rate", "warmup_epochs")
             raise DocumentError([document.problem(path, message)])
+        if file.robustness is not None:
+            with located(document, ("robustness",)):  # that it can be bounded, and not how
+                lipschitz_bound(self.network, {q.name: 1.0 for q in self.network.projections})
         with located(document, ("faults",)):
             file.faults.damage(self.network, file.seed)
         with located(document, ("channels",)):
