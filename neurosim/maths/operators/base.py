@@ -10,6 +10,7 @@ to the other two.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,7 +69,8 @@ class Operator(Kind, ABC, family="operator", key="op"):
         *("name", "from", "to", "shape", "activation", "bias", "feedback"),
         *("input", "dense", "conv", "layers"),
     )
-    bounded: ClassVar[bool] = False  # says that without a weight, the spectral norm is at most 1
+    bounded: ClassVar[bool] = False  # without a weight, the spectral norm is at most 1
+    selective: ClassVar[bool] = False  # selected dyads are computed alone
 
     pre: Shape
     post: Shape
@@ -130,8 +132,8 @@ class Operator(Kind, ABC, family="operator", key="op"):
         """(fan-in, fan-out) of the weight, for its initialization; (0, 0) without a weight."""
         if self.weight_shape is None:
             return 0, 0
-        sent, received = self._synapses
-        return int(received.max()), int(sent.max())
+        sent, received = (int(torch.as_tensor(counts).max()) for counts in self.synapses)
+        return received, sent
 
     @property
     def pre_size(self) -> int:
@@ -150,13 +152,16 @@ class Operator(Kind, ABC, family="operator", key="op"):
 
     def forward_reach(self, sent: Tensor) -> Tensor:
         """Marks the post-synaptic dyads that have a synapse with a marked pre-synaptic one."""
-        marks = _marks(self.pre).to(sent.device) * sent
-        return self.forward(marks[None], self._marked(sent))[0].abs() > _NOTHING
+        return self._reach(self.forward, sent)
 
     def backward_reach(self, sent: Tensor) -> Tensor:
         """Marks the pre-synaptic dyads that have a synapse with a marked post-synaptic one."""
-        marks = _marks(self.post).to(sent.device) * sent
-        return self.adjoint(marks[None], self._marked(sent))[0].abs() > _NOTHING
+        return self._reach(self.adjoint, sent)
+
+    def _reach(self, way: Callable[[Tensor, Maybe], Tensor], sent: Tensor) -> Tensor:
+        marks = _marks(tuple(sent.shape)).to(sent.device) * sent
+        weight = None if self._weights is None else self._weights.to(sent.device)
+        return way(marks[None], weight)[0].abs() > _NOTHING
 
     def forward_fan_out(self) -> int | Tensor:
         """Counts the synapses of each pre-synaptic dyad before pooling.
@@ -164,21 +169,18 @@ class Operator(Kind, ABC, family="operator", key="op"):
         Returns:
             One number, or an array that expands to ``pre``.
         """
-        return self._synapses[0]
+        return self.synapses[0]
 
     def backward_fan_out(self) -> int | Tensor:
         """Counts the synapses of each post-synaptic dyad before pooling, in the same form."""
-        return self._synapses[1]
+        return self.synapses[1]
 
     @cached_property
     def _weights(self) -> Tensor | None:
         return None if self.weight_shape is None else _marks(self.weight_shape)
 
-    def _marked(self, like: Tensor) -> Tensor | None:
-        return None if self._weights is None else self._weights.to(like.device)
-
     @cached_property
-    def _synapses(self) -> tuple[Tensor, Tensor]:
+    def synapses(self) -> tuple[int | Tensor, int | Tensor]:
         """How many synapses pre- and post-synaptic dyads have: what a mark on one of them reaches.
 
         One dyad after the other, so that a closed form pays for large populations.
@@ -211,12 +213,12 @@ class Operator(Kind, ABC, family="operator", key="op"):
     def forward_selects(self, selection: Selection, batch: int) -> bool:
         """Says if `basal` computes just the selected dyads, and gains by it."""
         del selection, batch
-        return False
+        return self.selective
 
     def adjoint_selects(self, selection: Selection, batch: int) -> bool:
         """Says if `apical` computes just the selected dyads, and gains by it."""
         del selection, batch
-        return False
+        return self.selective
 
 
 class SelectiveOperator(Operator):
@@ -224,6 +226,8 @@ class SelectiveOperator(Operator):
 
     A subclass defines `basal` and `apical`, and its linear map is what they do with all dyads.
     """
+
+    selective: ClassVar[bool] = True
 
     def forward(self, mean: Tensor, weight: Maybe) -> Tensor:
         return self.basal(mean, weight, None, None)[0]
@@ -238,12 +242,6 @@ class SelectiveOperator(Operator):
     def apical(
         self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part
     ) -> Tensor: ...
-
-    def forward_selects(self, selection: Selection, batch: int) -> bool:
-        return True
-
-    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
-        return True
 
 
 def _marks(shape: Shape) -> Tensor:
@@ -262,12 +260,8 @@ def add_bias(values: Tensor, bias: Maybe, selection: Part) -> Tensor:
     """Adds one value per dyad on (N,), or per conv channel on (C, H, W), to all or the selected."""
     if bias is None:
         return values
-    if selection is None:
-        return values + (bias[:, None, None] if values.dim() == 4 else bias)
-    if selection.whole == "channels":
-        return values + rows(bias, selection.box[0])[:, None, None]
-    if selection.whole == "positions":
-        return values + bias[:, None]
-    if len(selection.shape) == 1:
-        return values + bias[selection.flat]
-    return values + bias[selection.flat // prod(selection.shape[1:])]
+    if selection is not None and selection.whole is None:
+        return values + bias[selection.flat // prod(selection.shape[1:])]
+    if selection is not None and selection.whole == "channels":
+        bias = rows(bias, selection.box[0])
+    return values + bias.view(-1, *[1] * (values.dim() - 2))
