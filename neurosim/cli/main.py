@@ -97,7 +97,7 @@ def converge(
     """
     import json
 
-    from neurosim.documents import document as documents
+    from neurosim import documents
     from neurosim.runs import run as runner
     from neurosim.scenario import Scenario, overridden
 
@@ -196,7 +196,7 @@ def schema(network: bool) -> None:
         form: Any = chain | graph
         found = TypeAdapter[Any](form).json_schema()
     else:
-        from neurosim.base import model_of
+        from neurosim.families import model_of
         from neurosim.scenario import ScenarioFile
 
         found = model_of(ScenarioFile).model_json_schema()
@@ -217,9 +217,9 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     """
     from rich.console import Console
 
+    from neurosim import documents
     from neurosim.base import write_atomic
     from neurosim.cli.networks import memory_table, network_table
-    from neurosim.documents import document as documents
     from neurosim.learning import estimate
     from neurosim.network import Model, Network
     from neurosim.reports import draw_network

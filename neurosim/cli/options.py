@@ -30,7 +30,7 @@ QUIET = click.option("--quiet", is_flag=True, help="Print only the result.")
 
 def _load_plugins(context: click.Context, option: click.Parameter, files: Sequence[Path]) -> None:
     """Loads what is installed, and the files that are named, before the command reads anything."""
-    from neurosim.base import plugins
+    from neurosim.families import plugins
 
     plugins.load_installed()
     for file in files:

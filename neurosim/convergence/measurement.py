@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import Count, DivergenceError, Positive, check
+from neurosim.base import DivergenceError
 from neurosim.convergence import verdict
 from neurosim.convergence.fixedpoint import RESIDUAL, SWEEPS, FixedPoint, exact_copy, fixed_point_of
 from neurosim.convergence.verdict import Verdict
 from neurosim.dynamics import contrastive_hebbian, current_mean
+from neurosim.families import Count, Positive, check
 from neurosim.measures import alpha_objective, gradients, metrics
 from neurosim.simulation import Simulation
 

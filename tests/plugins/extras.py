@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import Count, Fraction, NotNegative, Portion, Positive, register
 from neurosim.channels import Draws, Effect, Parcel
+from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, register
 from neurosim.maths import Activation, Loss
 from neurosim.measures import Observation, Probe
 from neurosim.schedules import Clock, Schedule, Start, Unit, UnitKind

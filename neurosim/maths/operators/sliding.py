@@ -17,7 +17,8 @@ import torch.nn.functional as F  # noqa: N812
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from neurosim.base import Described, NetworkError, Written
+from neurosim.base import NetworkError
+from neurosim.families import Described, Written
 from neurosim.maths.operators.base import MAX_DYADS, POOL_GATHER_COST, Basal, Maybe, gather_pays
 from neurosim.tensors import (
     Ints,
