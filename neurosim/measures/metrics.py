@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from neurosim.channels import View
 from neurosim.dynamics import State, basal_potential, current_mean
 from neurosim.measures.gradients import less, norm, ratio, summed
-from neurosim.rules import Nudge, Rule, Wake, Woken
+from neurosim.rules import DualPropagation, Nudge, Rule, Wake, Woken
 
 
 class Residual(NamedTuple):
@@ -57,20 +57,18 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
 def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:
     """Returns how far the present states are from a fixed point. 0/0 counts as 0."""
     woken = parallel_wake(state, rule, nudge)
-    moved: dict[str, list[tuple[float, float]]] = {"mean": [], "difference": []}
     result = Residual({}, {})
+    moved: tuple[list[tuple[float, float]], ...] = ([], [])
     for cell in state.cells:
-        mean, difference, wake = current_mean(cell, rule), cell.difference.tensor, woken[cell.name]
-        pairs = {"mean": (mean, wake.mean), "difference": (difference, wake.difference)}
+        mean, wake = current_mean(cell, rule), woken[cell.name]
+        pairs = (mean, wake.mean), (cell.difference.tensor, wake.difference)
         zeros = torch.zeros_like(mean)  # the order in memory of a difference decides its last bit
-        for kind, (old, new) in pairs.items():
+        for found, known, (old, new) in zip(result, moved, pairs, strict=True):
             old, new = zeros if old is None else old, zeros if new is None else new
-            step, size = norm(old - new), norm(old)
-            getattr(result, kind)[cell.name] = ratio(step, size)
-            moved[kind].append((step, size))
-    for kind, found in moved.items():
-        step, size = (sqrt(sum(pair[i] * pair[i] for pair in found)) for i in (0, 1))
-        getattr(result, kind)[""] = ratio(step, size)
+            known.append((norm(old - new), norm(old)))
+            found[cell.name] = ratio(*known[-1])
+    for found, known in zip(result, moved, strict=True):
+        found[""] = ratio(*(sqrt(sum(pair[i] * pair[i] for pair in known)) for i in (0, 1)))
     return result
 
 
@@ -142,6 +140,56 @@ def contrastive_objective(state: State, rule: Rule) -> float:
         if error is not None:
             total += float((error * basal_potential(cell, means)).sum())
     return total * rule.gradient_scale / state.batch
+
+
+@torch.no_grad()
+def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
+    """Computes L_α (DP23, Høier, Staudt & Zach 2023, eq. 3) of the present states, the batch mean of one sample's
+
+        α ℓ(s⁺_L) + (1−α) ℓ(s⁻_L) + Σ_k (1/β) [G_k(s⁺_k) − G_k(s⁻_k) + (s⁻_k − s⁺_k)ᵀ a_k]
+
+    with a_k the potential of the present means below and ∇G_k the inverse of the activation. The
+    nudges ``prediction`` and ``potential`` put gᵀs in the place of ℓ(s), g = ∇ℓ at the feed-forward
+    prediction or at a_L. A target counts from the start, even where it acts later; without one
+    there is no ℓ.
+
+    At a fixed point L_α is stationary in all states, and its derivative by the weights is the local
+    gradient.
+
+    Returns:
+        None where it is not the objective: ``lagrangian`` with α ≠ ½, and rules that are no dual
+        propagation.
+    """
+    if not isinstance(rule, DualPropagation):
+        return None
+    if rule.variant == "lagrangian" and rule.alpha != 0.5:
+        return None
+    means = {name: current_mean(cell, rule) for name, cell in state.by_name.items()}
+    total = 0.0
+    for cell in state.cells:
+        # In float32 G(s⁺) − G(s⁻) cancels to nothing.
+        plus, minus = cell.plus.value.double(), cell.minus.value.double()
+        basal = basal_potential(cell, means)
+        primitive = cell.population.activation.inverse_primitive
+        energy = primitive(plus) - primitive(minus)
+        total += float((energy + (minus - plus) * basal.double()).sum()) / rule.beta
+        if cell is state.output and nudge.target is not None:
+            total += rule.alpha * _loss(rule, nudge, plus, basal)
+            total += (1.0 - rule.alpha) * _loss(rule, nudge, minus, basal)
+    return total / state.batch
+
+
+def _loss(rule: DualPropagation, nudge: Nudge, output: Tensor, basal: Tensor) -> float:
+    """Returns ℓ of these outputs, or gᵀs in its place, summed over the batch."""
+    assert nudge.target is not None
+    match rule.nudge:
+        case "prediction":
+            assert nudge.gradient is not None
+            return float((nudge.gradient.double() * output).sum())
+        case "potential":
+            return float((nudge.loss.gradient(basal, nudge.target).double() * output).sum())
+        case "proximal":
+            return float(nudge.loss.value(output, nudge.target.double()).sum())
 
 
 def accuracy(prediction: Tensor, labels: Tensor) -> float:

@@ -133,59 +133,51 @@ class Trace:
         return {kind: list(items) for kind, items in self._records.items()}
 
 
+@dataclass(frozen=True)
 class Recorder:
-    """Asks the probes of a simulation, and tells if it has come to rest."""
+    """Asks the ``probes`` of a simulation, and tells if it has come to rest."""
 
-    def __init__(
-        self,
-        state: State,
-        rule: Rule,
-        nudge: Nudge,
-        phases: Phases,
-        probes: Sequence[Probe],
-        unit: float,
-    ) -> None:
-        self._state, self._rule, self._nudge, self._phases = state, rule, nudge, phases
-        self._probes, self._unit = probes, unit
+    state: State
+    rule: Rule
+    nudge: Nudge
+    phases: Phases
+    probes: Sequence[Probe]
+    unit: float
 
     def record(self, trace: Trace, counts: Counts, tick: int, passed: int, woken: Woken) -> None:
         """Adds what is due at ``tick``, ``passed`` ticks into the inference."""
-        due = [probe for probe in self._probes if passed % probe.every == 0]
+        due = [probe for probe in self.probes if passed % probe.every == 0]
         self._add(trace, due, counts, tick, woken)
 
     def close(self, trace: Trace, counts: Counts, tick: int) -> None:
         """Adds, at the end of an inference, its phases, and what was not due at its last tick."""
-        begins = self._phases.begins if self._probes else ()
-        for began, phase in zip(begins, self._phases.all, strict=False):
+        begins = self.phases.begins if self.probes else ()
+        for began, phase in zip(begins, self.phases.all, strict=False):
             trace.add("phase", self._when(began) | {"phase": phase.name})
-        late = [p for p in self._probes if p.at_end and not _is_at(trace[p.kind], tick)]
+        there = {p.kind for p in self.probes if trace[p.kind] and trace[p.kind][-1]["tick"] == tick}
+        late = [p for p in self.probes if p.at_end and p.kind not in there]
         self._add(trace, late, counts, tick, ())
 
     def _add(
         self, trace: Trace, probes: Sequence[Probe], counts: Counts, tick: int, woken: Woken
     ) -> None:
-        seen = Observation(
-            self._state, self._rule, self._nudge, self._phases, self._unit, counts, tick, woken
-        )
+        about = self.state, self.rule, self.nudge, self.phases
+        seen = Observation(*about, self.unit, counts, tick, woken)
         for probe in probes:
             for record in probe.records(seen):
                 trace.add(probe.kind, self._when(tick) | record)
 
     def _when(self, tick: int) -> Record:
-        return {"tick": tick, "time": tick * self._unit}
+        return {"tick": tick, "time": tick * self.unit}
 
     def settled(self, tolerance: float) -> bool:
         """Says if both residuals are at most ``tolerance`` and the nudge has reached everything."""
-        free = bool(self._phases.all) and not self._nudge.active
-        expected = self._nudge.target is not None and not free
-        if expected and not (self._nudge.active and all(reach(self._state).values())):
+        nudge, free = self.nudge, bool(self.phases.all) and not self.nudge.active
+        expected = nudge.target is not None and not free
+        if expected and not (nudge.active and all(reach(self.state).values())):
             return False
-        value = residual(self._state, self._rule, self._nudge)
-        return max(value.mean[""], value.difference[""]) <= tolerance
-
-
-def _is_at(records: Sequence[Record], tick: int) -> bool:
-    return bool(records) and records[-1]["tick"] == tick
+        found = residual(self.state, self.rule, nudge)
+        return max(found.mean[""], found.difference[""]) <= tolerance
 
 
 # ---- ours ----------------------------------------------------------------------------------------
@@ -225,9 +217,8 @@ class GradientAngleProbe(Probe):
         reference = true_gradient(seen.state, seen.rule, seen.nudge)
         if reference is None:
             return None
-        local, _ = seen.phases.gradients()
-        settled = seen.rule.prediction == "settled"
-        return _aligned(alignment(local, reference)) | ({"reference": "settled"} if settled else {})
+        angles = _aligned(alignment(seen.phases.gradients()[0], reference))
+        return angles | ({"reference": "settled"} if seen.rule.prediction == "settled" else {})
 
 
 @register("reach")
@@ -255,8 +246,7 @@ class WakesProbe(Probe):
 
     at_end: ClassVar[bool] = False
 
-    def measure(self, seen: Observation) -> None:
-        del seen
+    def measure(self, seen: Observation) -> None: ...
 
     def records(self, seen: Observation) -> Iterable[Record]:
         for index, selection in seen.woken:
@@ -304,27 +294,27 @@ class FeedbackAngleProbe(Probe):
         return _aligned(feedback_alignment(seen.state))
 
 
+class _OfTraining(Probe):
+    """What training records by itself."""
+
+    def measure(self, seen: Observation) -> None: ...
+
+
 @register("loss")
 @dataclass(frozen=True)
-class LossProbe(Probe):
+class LossProbe(_OfTraining):
     """Records the training loss every so many steps."""
 
     per = "step"
     every: Count = field(default=10, kw_only=True)
 
-    def measure(self, seen: Observation) -> None:
-        del seen
-
 
 @register("accuracy")
 @dataclass(frozen=True)
-class AccuracyProbe(Probe):
+class AccuracyProbe(_OfTraining):
     """Records the accuracy on the test images every so many epochs, and at the end."""
 
     per = "epoch"
-
-    def measure(self, seen: Observation) -> None:
-        del seen
 
 
 def _totalled(**values: Mapping[str, float]) -> Record:
