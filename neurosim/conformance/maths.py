@@ -1,7 +1,6 @@
 """Checks of activations, losses and operators, in float64 against autograd and literal matrices."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any
@@ -10,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, NetworkError
+from neurosim.base import ConfigurationError
 from neurosim.conformance.checks import CLOSE, Named, require, same
 from neurosim.maths import Activation, Loss, Operator
 from neurosim.tensors import Selection, Shape
 
-_SHAPES: tuple[Shape, ...] = ((5,), (2, 6, 4))
 _CLOSED = "Leave the closed form out, or mend it"
 
 
@@ -114,18 +112,6 @@ def _local(loss: Loss) -> None:
     )
     others = moved[~one.bool()].abs().max()
     require(not loss.local or bool(others < CLOSE), "it is not", "Set local = False")
-
-
-def operators(member: Any) -> list[Operator]:
-    """Makes an operator on dense and on conv populations, as far as it takes them."""
-    found = []
-    for shape in _SHAPES:
-        try:
-            made = member(shape, shape)
-            found.append(replace(made, post=made.output_shape))
-        except NetworkError:
-            continue
-    return found
 
 
 def of_operator(operator: Operator) -> Named:

@@ -24,17 +24,15 @@ def spectral_norm(operator: Operator, weight: Tensor | None) -> float:
     if operator.bounded:
         return 1.0
     operator = operator.unpooled
-    start = stream(0, "spectral norm").standard_normal((1, *operator.pre))
-    vector = torch.from_numpy(start)
+    vector = torch.from_numpy(stream(0, "spectral norm").standard_normal((1, *operator.pre)))
     if weight is not None:
         vector = vector.to(weight.device, weight.dtype)
     vector = vector / vector.norm()
     basis = [vector]
     diagonal: list[float] = []
     beside: list[float] = []
-    largest = 0.0
-    tolerance = 16 * torch.finfo(vector.dtype).eps
-    for _ in range(min(MAX_STEPS, operator.pre_size)):
+    largest, tolerance = 0.0, 16 * torch.finfo(vector.dtype).eps
+    for _ in range(min(MAX_STEPS, vector.numel())):
         vector = operator.adjoint(operator.forward(basis[-1], weight), weight)
         diagonal.append(float((basis[-1] * vector).sum()))
         if not isfinite(diagonal[-1]):
@@ -42,10 +40,8 @@ def spectral_norm(operator: Operator, weight: Tensor | None) -> float:
         known = torch.cat(basis).flatten(1)
         for _ in range(2):  # once leaves what rounding brings back
             vector = vector - (known.T @ (known @ vector.flatten())).view_as(vector)
-        matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-        if beside:
-            off = torch.tensor(beside, dtype=torch.float64)
-            matrix += torch.diag(off, 1) + torch.diag(off, -1)
+        middle, off = (torch.tensor(v, dtype=torch.float64) for v in (diagonal, beside))
+        matrix = torch.diag(middle) + torch.diag(off, 1) + torch.diag(off, -1)
         ritz = float(torch.linalg.eigvalsh(matrix)[-1])
         length = float(vector.norm())
         if ritz - largest <= tolerance * ritz or length <= tolerance * ritz:

@@ -1,10 +1,8 @@
 """True gradients, and how local ones compare with them.
 
-The gradient of a network that predicts by where it settles is found by implicit differentiation.
-At the free fixed point s = T(s, θ) the loss ℓ(s_L) has the gradient λᵀ ∂T/∂θ with
-λ = ∇ℓ + (∂T/∂s)ᵀ λ, which is what autograd through an unrolled free phase converges to as the phase
-gets longer. Both are iterated here, in float64, half a step at a time: synchronous updates alone
-may oscillate where the network settles.
+A network that predicts by where it settles is differentiated implicitly: at the free fixed point
+s = T(s, θ) the loss ℓ(s_L) has the gradient λᵀ ∂T/∂θ with λ = ∇ℓ + (∂T/∂s)ᵀ λ. Both are iterated in
+float64, half a step at a time: synchronous updates alone may oscillate where the network settles.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,11 +25,8 @@ PATIENCE = 125  # steps in which the residual has to halve: 40 times that is 500
 def true_gradient(state: State, rule: Rule, nudge: Nudge) -> dict[str, Tensor] | None:
     """Computes the gradient of the batch-mean loss of the network's prediction, by parameter.
 
-    For rules that predict feed-forward it is back-propagation's.
-
     Returns:
-        None where there is no free fixed point, or none that half steps reach from the present
-        states.
+        None where half steps from the present states reach no free fixed point.
     """
     assert nudge.target is not None
     if rule.prediction == "feedforward":

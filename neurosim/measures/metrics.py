@@ -23,8 +23,7 @@ class Staleness(NamedTuple):
     """How old what populations see is, by kind of message and population.
 
     ``lag``: ticks between the sending of what is seen and of what its sender sent last, mean over
-    senders and samples. ``error``: ‖seen − present state of the senders‖ / ‖present state‖. Where
-    each synapse has its delay, what is seen of a sender is a mean over its synapses.
+    senders, samples and synapses. ``error``: ‖seen − present state of the senders‖ / ‖present‖.
     """
 
     lag: dict[str, dict[str, float]]
@@ -99,18 +98,19 @@ def in_flight(state: State, tick: int) -> dict[str, dict[str, int]]:
 def staleness(state: State, rule: Rule) -> Staleness:
     """Returns how far what each population sees lies behind its senders."""
     result = Staleness({"mean": {}, "difference": {}}, {"mean": {}, "difference": {}})
-    lines = {(link.name, line.kind): line for link, line in state.lines}
+    lags: dict[tuple[str, str], float] = {
+        (link.name, line.kind): line.lag() for link, line in state.lines
+    }
     for cell in state.cells:
         for kind, links in (("mean", cell.incoming), ("difference", cell.outgoing)):
             ticks = wrong = size = count = 0.0
             for link in links:
                 up = kind == "mean"
-                sender = link.pre if up else link.post
-                line = lines.get((link.name, "mean" if up else "difference"))
-                ticks += 0.0 if line is None else line.lag() * sender.population.size
+                sender, views = (link.pre, link.means) if up else (link.post, link.differences)
+                ticks += lags.get((link.name, kind), 0.0) * sender.population.size
                 count += sender.population.size
                 present = current_mean(sender, rule) if up else sender.difference.tensor
-                for view in link.means if up else link.differences:
+                for view in views:
                     wrong += _square(less(view.value.tensor, present), view, kind)
                     size += _square(present, view, kind)
             if links:
@@ -144,17 +144,15 @@ def contrastive_objective(state: State, rule: Rule) -> float:
 
 @torch.no_grad()
 def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
-    """Computes L_α (DP23, Høier, Staudt & Zach 2023, eq. 3) of the present states, the batch mean of one sample's
+    """Computes L_α of the present states (DP23 eq. 3, DP24 eq. 5; see `dyad`): the mean over the
+    batch of what inference looks for a saddle point of,
 
         α ℓ(s⁺_L) + (1−α) ℓ(s⁻_L) + Σ_k (1/β) [G_k(s⁺_k) − G_k(s⁻_k) + (s⁻_k − s⁺_k)ᵀ a_k]
 
     with a_k the potential of the present means below and ∇G_k the inverse of the activation. The
     nudges ``prediction`` and ``potential`` put gᵀs in the place of ℓ(s), g = ∇ℓ at the feed-forward
     prediction or at a_L. A target counts from the start, even where it acts later; without one
-    there is no ℓ.
-
-    At a fixed point L_α is stationary in all states, and its derivative by the weights is the local
-    gradient.
+    there is no ℓ. Its derivative by the weights at a fixed point is the local gradient.
 
     Returns:
         None where it is not the objective: ``lagrangian`` with α ≠ ½, and rules that are no dual
@@ -174,22 +172,21 @@ def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
         energy = primitive(plus) - primitive(minus)
         total += float((energy + (minus - plus) * basal.double()).sum()) / rule.beta
         if cell is state.output and nudge.target is not None:
-            total += rule.alpha * _loss(rule, nudge, plus, basal)
-            total += (1.0 - rule.alpha) * _loss(rule, nudge, minus, basal)
+            total += rule.alpha * _loss(rule, nudge, nudge.target, plus, basal)
+            total += (1.0 - rule.alpha) * _loss(rule, nudge, nudge.target, minus, basal)
     return total / state.batch
 
 
-def _loss(rule: DualPropagation, nudge: Nudge, output: Tensor, basal: Tensor) -> float:
+def _loss(
+    rule: DualPropagation, nudge: Nudge, target: Tensor, output: Tensor, basal: Tensor
+) -> float:
     """Returns ℓ of these outputs, or gᵀs in its place, summed over the batch."""
-    assert nudge.target is not None
-    match rule.nudge:
-        case "prediction":
-            assert nudge.gradient is not None
-            return float((nudge.gradient.double() * output).sum())
-        case "potential":
-            return float((nudge.loss.gradient(basal, nudge.target).double() * output).sum())
-        case "proximal":
-            return float(nudge.loss.value(output, nudge.target.double()).sum())
+    if rule.nudge == "proximal":
+        return float(nudge.loss.value(output, target.double()).sum())
+    frozen = rule.nudge == "prediction"
+    gradient = nudge.gradient if frozen else nudge.loss.gradient(basal, target)
+    assert gradient is not None
+    return float((gradient.double() * output).sum())
 
 
 def accuracy(prediction: Tensor, labels: Tensor) -> float:

@@ -1,23 +1,21 @@
 """How much a trained network's output moves with its input: Lipschitz bounds and attacks."""
 
 from collections.abc import Callable, Mapping
-from math import ceil, sqrt
+from math import ceil, prod, sqrt
 
 import torch
 from torch import Tensor
 
 from neurosim.base import NetworkError
-from neurosim.maths import Loss, Operator, spectral_norm
+from neurosim.maths import Loss, spectral_norm
 from neurosim.network import Model, Network, Projection
 
 
 def spectral_norms(model: Model) -> dict[str, float]:
     """Returns σ = max ‖W v‖ / ‖v‖ by projection, pooling left out; see `spectral_norm`."""
     return {
-        projection.name: spectral_norm(
-            projection.operator, model.parameter(projection.name, "weight")
-        )
-        for projection in model.network.projections
+        q.name: spectral_norm(q.operator, model.parameter(q.name, "weight"))
+        for q in model.network.projections
     }
 
 
@@ -47,13 +45,10 @@ def lipschitz_bound(network: Network, norms: Mapping[str, float]) -> float:
 
 def _overlap(projection: Projection) -> float:
     """Returns √(the number of windows of its max-pooling that a position can be in)."""
-    operator: Operator = projection.operator
-    pool = getattr(operator, "pool", None)
+    pool = getattr(projection.operator, "pool", None)
     if pool is None or pool.kind != "max":
         return 1.0
-    pairs = zip(pool.kernel, pool.stride, strict=True)
-    high, wide = (ceil(kernel / stride) for kernel, stride in pairs)
-    return sqrt(high * wide)
+    return sqrt(prod(ceil(k / s) for k, s in zip(pool.kernel, pool.stride, strict=True)))
 
 
 def fgsm(

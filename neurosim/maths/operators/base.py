@@ -31,10 +31,9 @@ Maybe = Tensor | None  # a weight, a bias or winners, where there are any
 Part = Selection | None  # of the dyads; None for all
 Basal = tuple[Tensor, Tensor | None]  # potentials, and the winners of a max-pool
 
-# How many multiply-adds the copying of one gathered value costs. Rows of a weight are contiguous,
-# columns are not; patches are what kernels see of a plane, which comes in larger pieces where the
-# values of a position lie together; in pooling, a multiply-add is one look at a value. Constants,
-# not measurements of this run: the choice must not depend on timing.
+# How many multiply-adds the copying of one gathered value costs; in pooling, one of them is one
+# look at a value. Rows of a weight are contiguous, columns are not. Patches come in larger pieces
+# where the values of a position lie together. Constants: no choice may depend on timing.
 ROW_GATHER_COST = 16
 COLUMN_GATHER_COST = 48
 PATCH_GATHER_COST = 64
@@ -48,8 +47,7 @@ _CHUNK = 2**24  # values at a time, where synapses are counted
 def gather_pays(selected: int, total: int, uses: int, cost: int) -> bool:
     """Says if gathering what ``selected`` of ``total`` outputs need beats computing all of them.
 
-    The one place where partial and dense computing are weighed: copying a value costs as much as
-    ``cost`` multiply-adds, and each copied value saves none of its own ``uses``: a weight is used
+    Copying a value costs ``cost`` multiply-adds, and saves none of its ``uses``: a weight is used
     once per sample, a value of a patch once per channel that is computed.
     """
     return selected * (uses + cost) < total * uses
@@ -135,11 +133,6 @@ class Operator(Kind, ABC, family="operator", key="op"):
             return 0, 0
         sent, received = (int(torch.as_tensor(counts).max()) for counts in self.synapses)
         return received, sent
-
-    @property
-    def pre_size(self) -> int:
-        """Number of pre-synaptic dyads."""
-        return prod(self.pre)
 
     @property
     def unpooled(self) -> Operator:
