@@ -148,8 +148,10 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 def summed(parts: Iterable[Tensor | None]) -> Tensor | None:
     """Returns the sum, in this order."""
-    there = [part for part in parts if part is not None]
-    return sum(there[1:], there[0]) if there else None
+    total: Tensor | None = None
+    for part in parts:
+        total = part if total is None else total if part is None else total + part
+    return total
 
 
 def less(one: Tensor | None, other: Tensor | None) -> Tensor | None:

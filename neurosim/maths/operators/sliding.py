@@ -7,6 +7,7 @@ of what is needed are made on the host, and one gather brings the values togethe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any, Literal
@@ -40,7 +41,6 @@ FEW_CHANNELS = 8
 # From so many channels on torch's max-pooling on the CPU is faster with the channels last, although
 # what is pooled has to be reordered before and after; gradients would stay reordered.
 WIDE = 8
-
 
 PoolKind = Literal["max", "avg"]
 _KERNEL: Any = None  # a stride that is the kernel
@@ -125,35 +125,25 @@ class Windows:
     @property
     def output(self) -> Pair:
         """(H', W'), which is below 1 where the kernel does not fit."""
-        height, width = (
-            (size + 2 * p - k) // s + 1
-            for size, k, s, p in zip(
-                self.plane, self.kernel, self.stride, self.padding, strict=True
-            )
-        )
+        height, width = ((size + 2 * p - k) // s + 1 for size, k, s, p in self._axes(*self.plane))
         return height, width
 
     def covered(self, windows: Ints) -> Ints:
         """(windows, kh·kw): the position under each tap, NOWHERE in the padding."""
-        rows, columns = np.divmod(windows, self.output[1])
-        y = rows[:, None] * self.stride[0] - self.padding[0] + np.arange(self.kernel[0])
-        x = columns[:, None] * self.stride[1] - self.padding[1] + np.arange(self.kernel[1])
+        axes = self._axes(*np.divmod(windows, self.output[1]))
+        y, x = (window[:, None] * s - p + np.arange(k) for window, k, s, p in axes)
         return _flat(y, x, self.plane)
 
     def covering(self, positions: Ints) -> Ints:
         """(positions, kh·kw): the window that has the position under each tap, or NOWHERE."""
-        outputs: list[Ints] = []
-        for at, size, k, s, p in zip(
-            np.divmod(positions, self.plane[1]),
-            self.output,
-            self.kernel,
-            self.stride,
-            self.padding,
-            strict=True,
-        ):
-            window, rest = np.divmod(at[:, None] + p - np.arange(k), s)
-            outputs.append(np.where((rest == 0) & (window < size), window, NOWHERE))
-        return _flat(outputs[0], outputs[1], self.output)
+        axes = self._axes(*np.divmod(positions, self.plane[1]))
+        found = [np.divmod(at[:, None] + p - np.arange(k), s) for at, k, s, p in axes]
+        y, x = (np.where(rest == 0, window, NOWHERE) for window, rest in found)
+        return _flat(y, x, self.output)
+
+    def _axes(self, high: Any, wide: Any) -> Iterable[tuple[Any, int, int, int]]:
+        """Something of height and width, with kernel, stride and padding there."""
+        return zip((high, wide), self.kernel, self.stride, self.padding, strict=True)
 
 
 def _flat(y: Ints, x: Ints, plane: Pair) -> Ints:
