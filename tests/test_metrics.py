@@ -363,6 +363,9 @@ def test_a_residual_before_anything_is_pooled() -> None:
         assert c2.difference.tensor is not None
         before = metrics.parallel_wake(simulation.state, simulation.rule, simulation.nudge)["c1"]
         assert all(value >= 0 for value in residual(simulation).mean.values())
+        (link,) = c2.incoming
+        learned = link.weight_gradient(c2.difference.tensor)
+        assert bool(learned.any()) == (link.winners.tensor is not None)
         simulation.advance(1)
     (link,) = c1.outgoing
     assert link.winners.tensor is not None

@@ -120,14 +120,16 @@ class Link(Arrays):
 
     def weight_gradient(self, difference: Tensor) -> Tensor:
         """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
-        winners, difference = self.winners.tensor, self.post.stored(difference)
-        total: Tensor | None = None
+        assert self.weight is not None
+        routed, winners = self.routed(difference), self.winners.tensor
+        if routed is None:
+            return torch.zeros_like(self.weight)
+        routed, total = self.post.stored(routed), None
         for view in self.heard_means:
             seen = self.pre.stored(view.value.value)
-            part = self.products.weight_gradient(difference, seen, winners)
+            part = self.products.weight_gradient(routed, seen, winners)
             part = part if view.mask is None else part * view.mask
             total = part if total is None else total + part
-        assert self.weight is not None
         return torch.zeros_like(self.weight) if total is None else total
 
     @property

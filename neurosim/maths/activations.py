@@ -1,8 +1,7 @@
 """Activation functions f of dyads: a family that is open from outside.
 
-A member says what f(a) is. Everything else follows, exactly or by automatic differentiation, or is
-refused with words. The closed forms of the members here say the same in fewer operations, and
-without the rounding of a subtraction.
+A member says what f(a) is. Everything else follows, by automatic differentiation where need be, or
+is refused with words. Closed forms take fewer operations, and no subtraction rounds in them.
 """
 
 from abc import ABC, abstractmethod
@@ -21,8 +20,7 @@ class Activation(Kind, ABC, family="activation", bare=True):
 
     Every method takes and returns tensors of one shape, dyad by dyad. ``holomorphic`` says that f
     also takes complex potentials, and ``linear`` that f(a) = a. ``largest_slope`` is the largest
-    |f'(a)| of real a, which a bound on what a network does with its input needs; None where it is
-    not said.
+    |f'(a)| of real a, which Lipschitz bounds need; None where it is not said.
     """
 
     holomorphic: ClassVar[bool] = False
@@ -38,11 +36,8 @@ class Activation(Kind, ABC, family="activation", bare=True):
         return self(potential)
 
     def difference(self, plus: Tensor, minus: Tensor, apical: Tensor) -> Tensor:
-        """Returns δ = s⁺ − s⁻ where s⁺ = f(u + Δ) and s⁻ = f(u), as in every undamped dyad.
-
-        A small Δ makes the states almost equal, and their subtraction loses most digits. A closed
-        form in terms of the ``apical`` potential Δ keeps them.
-        """
+        """Returns δ = s⁺ − s⁻ where s⁺ = f(u + Δ) and s⁻ = f(u), as in every undamped dyad. The
+        subtraction loses digits that a closed form in terms of Δ, ``apical``, keeps."""
         del apical
         return plus - minus
 

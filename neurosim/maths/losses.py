@@ -18,8 +18,7 @@ from neurosim.families import Kind, register
 class Loss(Kind, ABC, family="loss", bare=True):
     """Base of losses ℓ(ŷ, y): frozen dataclasses. ŷ and y have the shape (B, *output).
 
-    ``local`` says that ∂ℓ/∂ŷᵢ depends on ŷᵢ and yᵢ alone. Where it does not, an output dyad is
-    woken by news of the others too.
+    ``local`` says that ∂ℓ/∂ŷᵢ depends on ŷᵢ and yᵢ alone: else all outputs wake an output dyad.
     """
 
     local: ClassVar[bool] = False

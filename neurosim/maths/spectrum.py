@@ -16,10 +16,8 @@ def spectral_norm(operator: Operator, weight: Tensor | None) -> float:
     """Returns σ = max ‖W v‖ / ‖v‖ of the operator without its pooling.
 
     The Lanczos iteration on WᵀW from a fixed start, with full orthogonalization; it ends when the
-    largest Ritz value no longer grows. Where singular values lie close together it needs far fewer
-    products than the power iteration. A pure function of the weight, so that a resumed run damps
-    as it did. A `bounded` operator counts as 1: identity and max-pooling over windows that do not
-    overlap have just that, averaging has less.
+    largest Ritz value no longer grows. A pure function of the weight, so that a resumed run damps
+    as it did. A `bounded` operator counts as 1, as identity and max-pooling without overlap have.
     """
     if operator.bounded:
         return 1.0

@@ -51,9 +51,8 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
     """Records a measure at every ``every``-th tick, and at the last. Base class of all probes.
 
     ``Probe("residual", every=2)`` and ``Probe.of("residual", every=2)`` make a member by its name.
-    ``tracks``: messages must remember when they were sent. ``at_end``: it also records at the end
-    of an inference, due or not. ``per``: what ``every`` counts; training itself records what is
-    not per tick.
+    ``per``: what ``every`` counts; training itself records what is not per tick. ``tracks``:
+    messages must remember when they were sent. ``at_end``: it also records at the end, due or not.
     """
 
     taken: ClassVar[Mapping[str, str]] = {"phase": "what a trace calls the beginnings of phases"}
@@ -101,9 +100,8 @@ def in_order(probes: Sequence[Probe]) -> list[Probe]:
 class Trace:
     """Holds what the probes of one inference recorded: records by kind, each with its time.
 
-    ``trace["residual"][-1]["total_mean"]`` is the last residual of the means; ``trace.wakes`` is a
-    list of wakes, as `Replay` takes it. With any probe and a rule with phases ``trace["phase"]``
-    says when each began, at the end of which tick; it is there once the inference has ended.
+    ``trace["residual"][-1]["total_mean"]`` is the last residual of the means. With any probe and a
+    rule with phases ``trace["phase"]`` says when each began, once the inference has ended.
     """
 
     def __init__(self, records: Mapping[str, Sequence[Record]] | None = None) -> None:
@@ -125,7 +123,7 @@ class Trace:
 
     @property
     def wakes(self) -> list[tuple[float, str, list[int] | None]]:
-        """Returns every wake of the inference: (time, population, flat indices or None for all)."""
+        """Returns every wake, as `Replay` takes them: (time, population, flat indices or None)."""
         return [(r["time"], r["population"], r["indices"]) for r in self["wakes"]]
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,11 +266,8 @@ class InFlightProbe(Probe):
 @register("staleness")
 @dataclass(frozen=True)
 class StalenessProbe(Probe):
-    """Measures how far what each population sees lies behind its senders.
-
-    By how much simulated time (``mean_lag``) and by how much of their norm (``mean_error``), and
-    the same for differences.
-    """
+    """Measures how far what each population sees lies behind its senders: by how much simulated
+    time (``mean_lag``) and of their norm (``mean_error``), and the same for differences."""
 
     tracks: ClassVar[bool] = True
 
@@ -280,8 +275,8 @@ class StalenessProbe(Probe):
         late = staleness(seen.state, seen.rule)
         record: Record = {}
         for kind, lags in late.lag.items():
-            times = {name: ticks * seen.unit for name, ticks in lags.items()}
-            record |= {f"{kind}_lag": times, f"{kind}_error": late.error[kind]}
+            record[f"{kind}_lag"] = {name: ticks * seen.unit for name, ticks in lags.items()}
+            record[f"{kind}_error"] = late.error[kind]
         return record
 
 

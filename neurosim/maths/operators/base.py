@@ -1,10 +1,9 @@
 """What a projection does to the messages that cross it: linear maps and their transposes.
 
-A projection maps the pre-synaptic mean s̄ (B, *pre) to a basal contribution (B, *post), maps the
-post-synaptic difference δ (B, *post) back to an apical contribution (B, *pre), and turns the two
-into the gradient of its weight. The first two exist for every dyad, or for a `Selection` of the
-dyads that receive. Where a max-pool is involved, the winners of the basal operation are passed on
-to the other two.
+A projection maps the pre-synaptic mean s̄ (B, *pre) to a basal contribution (B, *post), the
+post-synaptic difference δ (B, *post) back to an apical contribution (B, *pre), and the two to the
+gradient of its weight. The first two can be had for a `Selection` of the dyads that receive. The
+winners of a max-pool in the basal operation are passed on to the other two.
 """
 
 from __future__ import annotations
@@ -158,11 +157,8 @@ class Operator(Kind, ABC, family="operator", key="op"):
         return way(marks[None], weight)[0].abs() > _NOTHING
 
     def forward_fan_out(self) -> int | Tensor:
-        """Counts the synapses of each pre-synaptic dyad before pooling.
-
-        Returns:
-            One number, or an array that expands to ``pre``.
-        """
+        """Counts the synapses of each pre-synaptic dyad before pooling: one number, or an array
+        that expands to ``pre``."""
         return self.synapses[0]
 
     def backward_fan_out(self) -> int | Tensor:
@@ -175,10 +171,8 @@ class Operator(Kind, ABC, family="operator", key="op"):
 
     @cached_property
     def synapses(self) -> tuple[int | Tensor, int | Tensor]:
-        """How many synapses pre- and post-synaptic dyads have: what a mark on one of them reaches.
-
-        One dyad after the other, so that a closed form pays for large populations.
-        """
+        """How many synapses pre- and post-synaptic dyads have: what a mark on each of them reaches,
+        one after the other, so that a closed form pays for large populations."""
         size = prod(self.pre)
         sent = torch.empty(size, dtype=torch.int64)
         received = torch.zeros(self.post, dtype=torch.int64)
