@@ -2,7 +2,13 @@
 
 from neurosim.maths.activations import Activation
 from neurosim.maths.losses import Loss
-from neurosim.maths.operators.base import MAX_DYADS, Operator, SelectiveOperator, add_bias
+from neurosim.maths.operators.base import (
+    MAX_DYADS,
+    Operator,
+    SelectiveOperator,
+    add_bias,
+    derivative,
+)
 from neurosim.maths.operators.dense import Dense, Identity
 from neurosim.maths.operators.planes import Conv2d, Pool2d
 from neurosim.maths.operators.sliding import Pool, Size

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind, register
+from neurosim.maths.operators.base import derivative
 
 
 class Activation(Kind, ABC, family="activation", bare=True):
@@ -49,10 +50,7 @@ class Activation(Kind, ABC, family="activation", bare=True):
         """
         if potential is None:
             raise self.lacks("backward", "f'(a) in terms of the state f(a) alone")
-        with torch.enable_grad():
-            leaf = potential.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self(leaf), leaf, apical)
-        return found
+        return derivative(self, potential, apical)
 
     def inverse_primitive(self, state: Tensor) -> Tensor:
         """Returns G(s) with ∇G = f⁻¹, the energy of a state that the objectives need.

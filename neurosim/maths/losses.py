@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind, register
+from neurosim.maths.operators.base import derivative
 
 
 class Loss(Kind, ABC, family="loss", bare=True):
@@ -39,10 +40,7 @@ class Loss(Kind, ABC, family="loss", bare=True):
                 f"{type(self).__name__}.gradient, or use another loss or rule",
                 "loss",
             )
-        with torch.enable_grad():
-            leaf = prediction.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self.value(leaf, target).sum(), leaf)
-        return found
+        return derivative(lambda outputs: self.value(outputs, target).sum(), prediction)
 
     def mean(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Returns the batch mean of ℓ, a scalar: what back-propagation differentiates."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import NetworkError
-from neurosim.maths import Loss, spectral_norm
+from neurosim.maths import Loss, derivative, spectral_norm
 from neurosim.network import Model, Network, Projection
 
 
@@ -67,9 +67,7 @@ def fgsm(
     ``predict`` gives ŷ (B, *output) of x (B, *input); ``low`` and ``high`` are the range of the
     data, each a number or of a shape that fits one input, so that ``eps`` is a part of that range.
     """
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        # The sum: the sign of a sample's gradient does not depend on the others.
-        (gradient,) = torch.autograd.grad(loss.value(predict(leaf), target).sum(), leaf)
+    # The sum: the sign of a sample's gradient does not depend on the others.
+    gradient = derivative(lambda inputs: loss.value(predict(inputs), target).sum(), x)
     moved = x + eps * (high - low) * gradient.sign()
     return torch.minimum(torch.maximum(moved, low), high)

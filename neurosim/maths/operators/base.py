@@ -43,6 +43,14 @@ _NOTHING = 1e-9  # products of marks, which are at least 1, are larger than what
 _CHUNK = 2**24  # values at a time, where synapses are counted
 
 
+def derivative(function: Callable[[Tensor], Tensor], at: Tensor, factor: Maybe = None) -> Tensor:
+    """Returns the gradient of the ``factor``'s product with the function, by autograd at ``at``."""
+    with torch.enable_grad():
+        leaf = at.detach().requires_grad_()
+        (found,) = torch.autograd.grad(function(leaf), leaf, factor)
+    return found
+
+
 def gather_pays(selected: int, total: int, uses: int, cost: int) -> bool:
     """Says if gathering what ``selected`` of ``total`` outputs need beats computing all of them.
 
@@ -92,10 +100,8 @@ class Operator(Kind, ABC, family="operator", key="op"):
         """Returns Σ over the batch of δ s̄ᵀ, in the weight's shape; by autograd of `forward`."""
         if self.weight_shape is None:
             raise NetworkError(f"{type(self).__name__} has no weight")
-        with torch.enable_grad():
-            weight = mean.new_zeros(self.weight_shape).requires_grad_()
-            (found,) = torch.autograd.grad(self.forward(mean, weight), weight, difference)
-        return found
+        weight = mean.new_zeros(self.weight_shape)
+        return derivative(lambda weight: self.forward(mean, weight), weight, difference)
 
     @classmethod
     def example(cls) -> list[Self]:
