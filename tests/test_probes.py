@@ -79,7 +79,7 @@ def test_the_order_is_that_of_registration(norms: Any) -> None:
     family = ns.Probe.family
     backwards = [ns.Probe(name) for name in reversed(family.registered)]
     assert backwards[0] == norms()
-    assert tuple(probe.kind for probe in in_order(backwards)) == family.registered
+    assert [probe.kind for probe in in_order(backwards)] == family.registered
     assert sorted(family.registered) == list(family)
 
 
