@@ -17,9 +17,9 @@ from torch import Tensor
 
 from neurosim.base.errors import NetworkError
 from neurosim.maths.operators.base import COLUMN_GATHER_COST, ROW_GATHER_COST, Operator, gather_pays
-from neurosim.maths.operators.convolution import Conv2d
 from neurosim.maths.operators.dense import Dense, Identity
-from neurosim.maths.operators.pooling import Pool, Pool2d
+from neurosim.maths.operators.planes import Conv2d, Pool2d
+from neurosim.maths.operators.sliding import Pool
 from neurosim.maths.spectrum import spectral_norm
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection, Shape

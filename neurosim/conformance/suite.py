@@ -9,7 +9,6 @@ from neurosim.base import NeurosimError
 from neurosim.conformance import maths, messages, others, running
 from neurosim.conformance.checks import Check, ConformanceFailure, same
 from neurosim.families import Kind, build, described, kinds, model_of, plugins
-from neurosim.maths import Operator
 
 _CHECKS = {f: c for part in (maths, messages, others, running) for f, c in part.FAMILIES.items()}
 
@@ -22,8 +21,7 @@ def examples_of(member: type[Kind]) -> Sequence[Kind]:
         ConformanceFailure: where there is none.
     """
     try:
-        plain = partial(maths.operators, member) if issubclass(member, Operator) else member
-        made: Any = getattr(member, "example", plain)()
+        made: Any = getattr(member, "example", member)()
     except (NeurosimError, TypeError) as error:
         what = f"{kinds.where(member)}: there is no example of it: {error}"
         mend = "Give each field a default, or the class a classmethod example() that returns some"

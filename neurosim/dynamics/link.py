@@ -159,7 +159,7 @@ class Link(Arrays):
                 self.post.stored(seen), _through(view, weight), self.winners.tensor, selection
             )
             for view in self.differences
-            if (seen := self._routed(view.value.tensor)) is not None
+            if (seen := self.routed(view.value.tensor)) is not None
         )
         return None if total is None else self.pre.stored(total)
 
@@ -171,7 +171,7 @@ class Link(Arrays):
         some = mask if selection is None else mask[selection.dyads]
         return upload(some, like.device).view(1, *like.shape[1:])
 
-    def _routed(self, difference: Tensor | None) -> Tensor | None:
+    def routed(self, difference: Tensor | None) -> Tensor | None:
         """Returns the difference without that of dyads that have not pooled yet, and have no way
         back: noise can make one."""
         mask = self.unwired.mask
@@ -183,8 +183,11 @@ class Link(Arrays):
 
     def weight_gradient(self, difference: Tensor) -> Tensor:
         """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
-        total = summed(self._gradients(self.post.stored(difference)))
         assert self.weight is not None
+        routed = self.routed(difference)
+        if routed is None:
+            return torch.zeros_like(self.weight)
+        total = summed(self._gradients(self.post.stored(routed)))
         return torch.zeros_like(self.weight) if total is None else total
 
     def _gradients(self, difference: Tensor) -> Iterable[Tensor]:

@@ -64,7 +64,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> 
     wakes = sum(array(cell.population.size) * (4 if cell.paired else 1) for cell in state.cells)
     copies = momentum = largest = 0  # the last is what an operation needs for itself
     for link in state.links:
-        pre, post = link.operator.pre_size, link.post.population.size
+        pre, post = link.pre.population.size, link.post.population.size
         inner, middle = link.operator.unpooled, post
         if isinstance(inner, Conv2d):
             middle = prod(inner.middle)

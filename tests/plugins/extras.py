@@ -56,6 +56,7 @@ class Coin(Schedule):
 class Softplus(Activation):
     """f(a) = log(1 + exp(sharpness·a)) / sharpness, a smooth relu."""
 
+    largest_slope: ClassVar[float | None] = 1.0
     sharpness: Positive = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
