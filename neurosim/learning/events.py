@@ -190,10 +190,10 @@ class Listeners:
             for key in own:
                 if key not in HOOKS:
                     hint = did_you_mean(key, HOOKS) or f"; a listener has {', '.join(HOOKS)}"
-                    raise ConfigurationError(f"{name}.{key} is never called{hint}", "listeners")
+                    raise ConfigurationError(f"{name}.{key} is never called{hint}")
             if not own:
                 raise ConfigurationError(
-                    f"a {name} hears nothing: it has none of {', '.join(HOOKS)}", "listeners"
+                    f"a {name} hears nothing: it has none of {', '.join(HOOKS)}"
                 )
 
     def tell(self, event: TrainingEvent) -> None:

@@ -16,7 +16,7 @@ from neurosim.base import (
     plugins,
     write_atomic,
 )
-from neurosim.learning import Trainer, check_memory
+from neurosim.learning import Listeners, Trainer, check_memory
 from neurosim.records import read_object
 from neurosim.runs.folder import ENVIRONMENT, METRICS, SCENARIO, Found, begin, carry_on, facts
 from neurosim.runs.listeners.display import TrainingDisplay
@@ -38,7 +38,7 @@ def run(
 ) -> Path:
     """Runs a scenario, or makes its study, in the folder ``out/<name>/<id>``, which it returns.
 
-    ``listeners`` are told of a training besides the run's own.
+    ``listeners`` are told of a training besides those that the scenario names.
 
     Raises:
         DocumentError: for data that does not fit.
@@ -66,7 +66,7 @@ def run(
 def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> Path:
     """Continues an interrupted run from its last checkpoint, bit for bit.
 
-    ``listeners`` are those that the run was started with.
+    ``listeners`` are those that the run was started with besides those of its scenario.
 
     Raises:
         DataError: where there is no checkpoint, or the run is finished.
@@ -90,6 +90,16 @@ def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> 
     return carry_on(scenario, folder, console, training.finish)
 
 
+def _named(scenario: Scenario, folder: Path) -> list[object]:
+    """Makes the listeners that the scenario names. Raises DocumentError where one cannot be."""
+    made: list[object] = []
+    for number, choice in enumerate(scenario.file.listeners):
+        with located(scenario.document, ("listeners", number)):
+            made.append(choice.make(folder))
+            Listeners(made[-1:])
+    return made
+
+
 def _set_up_torch(scenario: Scenario) -> None:
     repeatable()
     keep_memory()
@@ -110,7 +120,7 @@ class _Training:
     ) -> None:
         self.scenario, self.trainer, self.folder = scenario, trainer, folder
         self.display, self.summary = TrainingDisplay(console), RunSummary()
-        told = [MetricsFile(folder), self.summary, *listeners]
+        told = [MetricsFile(folder), self.summary, *_named(scenario, folder), *listeners]
         self.checkpoints = Checkpoints(folder, trainer, told)
         self.listeners = [*told, self.display, self.checkpoints]
 

@@ -14,7 +14,7 @@ from neurosim.data import DataSource
 from neurosim.documents import Document
 from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
-from neurosim.learning import Evaluation, LearningRate, OptimizerChoice
+from neurosim.learning import Evaluation, LearningRate, ListenerChoice, OptimizerChoice
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
@@ -132,6 +132,9 @@ class ScenarioFile:
     probes: Annotated[tuple[Probe, ...], says("what is recorded, and how often")] = (
         Probe.of("accuracy"),
     )
+    listeners: Annotated[
+        tuple[ListenerChoice, ...], says("kinds of a plugin that are told what happens")
+    ] = ()
     robustness: Annotated[Robustness | None, says("also measure this of the trained network")] = (
         None
     )
