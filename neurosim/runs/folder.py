@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -45,12 +46,10 @@ def new_folder(parent: Path, run_id: str | None) -> Path:
         return folder
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
     for number in range(1, 10_000):
-        name = stamp if number == 1 else f"{stamp}-{number}"
-        try:
-            (parent / name).mkdir(parents=True, exist_ok=False)
-        except FileExistsError:
-            continue
-        return parent / name
+        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True, exist_ok=False)
+            return folder
     raise DataError(f"{parent}: cannot find a free name for a new run")
 
 

@@ -59,8 +59,7 @@ def run(
         check_memory(trainer.simulation, batch, available, scenario.optimizer)
     folder = begin(scenario, trainer.model.device, out, run_id)
     (folder / LAST).parent.mkdir()
-    training = _Training(scenario, trainer, folder, console, listeners)
-    return carry_on(scenario, folder, console, training.finish)
+    return _train(scenario, trainer, folder, console, listeners)
 
 
 def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> Path:
@@ -85,9 +84,14 @@ def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> 
         if not (folder / file).is_file():
             raise DataError(f"{folder / file}: no such file; run the {SCENARIO} anew")
     trainer = scenario.trainer(scenario.data())
-    training = _Training(scenario, trainer, folder, console, listeners)
-    training.checkpoints.load()
-    return carry_on(scenario, folder, console, training.finish)
+    return _train(scenario, trainer, folder, console, listeners, resumed=True)
+
+
+def _set_up_torch(scenario: Scenario) -> None:
+    repeatable()
+    keep_memory()
+    if scenario.file.threads is not None:
+        torch.set_num_threads(scenario.file.threads)
 
 
 def _named(scenario: Scenario, folder: Path) -> list[object]:
@@ -100,67 +104,56 @@ def _named(scenario: Scenario, folder: Path) -> list[object]:
     return made
 
 
-def _set_up_torch(scenario: Scenario) -> None:
-    repeatable()
-    keep_memory()
-    if scenario.file.threads is not None:
-        torch.set_num_threads(scenario.file.threads)
+def _train(
+    scenario: Scenario,
+    trainer: Trainer,
+    folder: Path,
+    console: Console,
+    listeners: Sequence[object],
+    resumed: bool = False,
+) -> Path:
+    """Trains to the end or an interruption, puts back the best weights and looks at them."""
+    display, numbers = TrainingDisplay(console), RunSummary()
+    told = [MetricsFile(folder), numbers, *_named(scenario, folder), *listeners]
+    checkpoints = Checkpoints(folder, trainer, told)
+    if resumed:
+        checkpoints.load()
+    file, model, evaluator = scenario.file, trainer.model, trainer.evaluator
 
-
-class _Training:
-    """The training of a run with its listeners."""
-
-    def __init__(
-        self,
-        scenario: Scenario,
-        trainer: Trainer,
-        folder: Path,
-        console: Console,
-        listeners: Sequence[object],
-    ) -> None:
-        self.scenario, self.trainer, self.folder = scenario, trainer, folder
-        self.display, self.summary = TrainingDisplay(console), RunSummary()
-        told = [MetricsFile(folder), self.summary, *_named(scenario, folder), *listeners]
-        self.checkpoints = Checkpoints(folder, trainer, told)
-        self.listeners = [*told, self.display, self.checkpoints]
-
-    def finish(self, interrupted: Interrupted) -> Found:
-        """Trains to the end or an interruption, puts back the best weights and looks at them."""
-        trainer, device = self.trainer, self.trainer.model.device
-        reset_peak_memory(device)
+    def finish(interrupted: Interrupted) -> Found:
+        reset_peak_memory(model.device)
         problem = None
         try:
-            status = "finished" if trainer.run(self.listeners, interrupted) else "interrupted"
+            done = trainer.run([*told, display, checkpoints], interrupted)
+            status = "finished" if done else "interrupted"
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
         best = trainer.best() if status == "finished" else None
-        weights = {name: v.contiguous() for name, v in trainer.model.state_dict().items()}
-        write_atomic(self.folder / MODEL, safetensors.torch.save(weights))
-        summary = self._summary(status) | self.summary.times() | {"best_epoch": best}
-        summary["peak_memory_bytes"] = peak_memory(device)
-        evaluator, test = trainer.evaluator, trainer.test
-        if best is not None:
-            summary["validation_accuracy"] = trainer.best_accuracy
-            with self.display.evaluating("evaluating the best epoch") as watch:
-                found = evaluator.evaluate(test, watch=watch)
-            summary["test_accuracy"], summary["test_loss"] = found
-        if status == "finished" and self.scenario.file.robustness is not None:
-            with self.display.evaluating("attacking the test images") as watch:
-                eps = self.scenario.file.robustness.eps
-                summary |= evaluator.robustness(test, eps, watch)
-        if problem is not None:
-            summary["diverged"] = isinstance(problem, DivergenceError)
-        return summary, problem
-
-    def _summary(self, status: str) -> dict[str, Any]:
-        trainer = self.trainer
-        return {
-            "name": self.scenario.file.name,
+        weights = {name: v.contiguous() for name, v in model.state_dict().items()}
+        write_atomic(folder / MODEL, safetensors.torch.save(weights))
+        summary: dict[str, Any] = {
+            "name": file.name,
             "status": status,
-            **self.summary.numbers(),
+            **numbers.numbers(),
             "epochs": trainer.step // len(trainer.batches),
             "steps": trainer.step,
             **trainer.totals,
             "messages": trainer.totals["mean_messages"] + trainer.totals["difference_messages"],
-            **facts(self.folder, trainer.simulation),
+            **facts(folder, trainer.simulation),
+            **numbers.times(),
+            "best_epoch": best,
+            "peak_memory_bytes": peak_memory(model.device),
         }
+        if best is not None:
+            summary["validation_accuracy"] = trainer.best_accuracy
+            with display.evaluating("evaluating the best epoch") as watch:
+                found = evaluator.evaluate(trainer.test, watch=watch)
+            summary["test_accuracy"], summary["test_loss"] = found
+        if status == "finished" and file.robustness is not None:
+            with display.evaluating("attacking the test images") as watch:
+                summary |= evaluator.robustness(trainer.test, file.robustness.eps, watch)
+        if problem is not None:
+            summary["diverged"] = isinstance(problem, DivergenceError)
+        return summary, problem
+
+    return carry_on(scenario, folder, console, finish)

@@ -13,8 +13,6 @@ from neurosim.learning import (
     Listener,
     Listeners,
     StartEvent,
-    StepEvent,
-    TraceEvent,
     Trainer,
     TrainingEvent,
     load_state,
@@ -43,19 +41,12 @@ class MetricsFile(Listener):
         del event
         self._file = self.path.open("a", encoding="utf-8")
 
-    def on_step(self, event: StepEvent) -> None:
-        self._write(event)
-
-    def on_trace(self, event: TraceEvent) -> None:
-        self._write(event)
-
-    def on_epoch(self, event: EpochEvent) -> None:
-        self._write(event)
-
     def _write(self, event: TrainingEvent) -> None:
         assert self._file is not None
         if (record := event.record()) is not None:
             self._file.write(json_line(record))
+
+    on_step = on_trace = on_epoch = _write
 
     def on_end(self, event: EndEvent) -> None:
         del event

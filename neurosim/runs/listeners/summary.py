@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from neurosim.learning import EpochEvent, Listener, TraceEvent
@@ -28,48 +29,39 @@ class RunSummary(Listener):
 
     def __init__(self) -> None:
         self._watch = Stopwatch()
-        self._laps: list[tuple[float, float]] = []
-        self._scores: dict[str, Any] = dict.fromkeys(_SCORES)
-        self._ends: dict[str, Any] = {}
-        self._looked: int | None = None  # the step of that inference
-
-    def on_trace(self, event: TraceEvent) -> None:
-        if event.step != self._looked:
-            self._ends, self._looked = {}, event.step
-        if event.probe in ("gradient_angle", "feedback_angle"):
-            self._ends[event.probe] = event.values["total_angle"]
-        elif event.probe == "residual":
-            for kind in ("mean", "difference"):
-                self._ends[f"residual_{kind}"] = event.values[f"total_{kind}"]
-
-    def on_epoch(self, event: EpochEvent) -> None:
-        self._laps.append(self._watch.read())
-        self._scores = {key: getattr(event, key) for key in _SCORES}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "seconds": self._watch.read(),
-            "laps": list(self._laps),
-            "scores": dict(self._scores),
-            "ends": dict(self._ends),
-            "looked": self._looked,
+        self._found: dict[str, Any] = {
+            "laps": [],
+            "scores": dict.fromkeys(_SCORES),
+            "ends": {},
+            "looked": None,  # the step of that inference
         }
 
+    def on_trace(self, event: TraceEvent) -> None:
+        if event.step != self._found["looked"]:
+            self._found |= {"ends": {}, "looked": event.step}
+        ends, values = self._found["ends"], event.values
+        if event.probe in ("gradient_angle", "feedback_angle"):
+            ends[event.probe] = values["total_angle"]
+        elif event.probe == "residual":
+            ends |= {f"residual_{kind}": values[f"total_{kind}"] for kind in ("mean", "difference")}
+
+    def on_epoch(self, event: EpochEvent) -> None:
+        self._found["laps"].append(self._watch.read())
+        self._found["scores"] = {key: getattr(event, key) for key in _SCORES}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self._watch.read(), **deepcopy(self._found)}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._watch, self._laps = Stopwatch(state["seconds"]), state["laps"]
-        self._scores, self._ends = state["scores"], state["ends"]
-        self._looked = state["looked"]
+        self._watch = Stopwatch(state["seconds"])
+        self._found = {key: state[key] for key in self._found}
 
     def numbers(self) -> dict[str, Any]:
         """Returns the numbers of the last epoch and inference."""
-        return self._scores | self._ends
+        return {**self._found["scores"], **self._found["ends"]}
 
     def times(self) -> dict[str, Any]:
         """Returns both times since the beginning, until now and until the end of each epoch."""
         wall, cpu = self._watch.read()
-        return {
-            "seconds": wall,
-            "cpu_seconds": cpu,
-            "epoch_seconds": [lap[0] for lap in self._laps],
-            "epoch_cpu_seconds": [lap[1] for lap in self._laps],
-        }
+        times, laps = {"seconds": wall, "cpu_seconds": cpu}, self._found["laps"]
+        return times | {f"epoch_{key}": [lap[n] for lap in laps] for n, key in enumerate(times)}
