@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         NetworkError,
         NeurosimError,
         StateError,
-        register,
     )
     from neurosim.channels import (
         Channel,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     )
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
     from neurosim.data import DataSource
+    from neurosim.families import register
     from neurosim.learning import (
         EndEvent,
         EpochEvent,
@@ -127,7 +127,7 @@ _HOMES = {
     "Scenario": "scenario",
     "fixed_point": "convergence",
     "measure_convergence": "convergence",
-    "register": "base",
+    "register": "families",
 }
 
 # Folders that are public under a name.

@@ -9,13 +9,13 @@ from textwrap import dedent
 
 import pytest
 
-from neurosim.base import plugins
+from neurosim.families import plugins
 
 EXTRAS = Path(__file__).parent / "plugins" / "extras.py"
 SCHEDULE = """
     from dataclasses import dataclass
     import numpy as np
-    from neurosim.base import register
+    from neurosim.families import register
     from neurosim.schedules import Clock, Schedule
 
     class Every(Clock):

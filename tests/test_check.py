@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from neurosim.base import plugins
 from neurosim.cli.main import main
+from neurosim.families import plugins
 from tests.plugged import EXTRAS, SCHEDULE, Write, write
 
 __all__ = ["write"]  # the fixture
@@ -173,7 +173,7 @@ def test_spoiled_extras(write: Write, spoiled: str) -> None:
 OPTIMIZER = """
     from dataclasses import dataclass
     import torch
-    from neurosim.base import register
+    from neurosim.families import register
     from neurosim.learning import OptimizerChoice
 
     class Slower(torch.optim.SGD):
@@ -199,7 +199,7 @@ def test_an_optimizer_that_forgets(write: Write) -> None:
 OPERATOR = """
     from dataclasses import dataclass
     import torch
-    from neurosim.base import register
+    from neurosim.families import register
     from neurosim.maths import Operator
 
     @register("shifted")

@@ -19,7 +19,7 @@ from shipped import DIGITS, SCENARIOS
 import neurosim as ns
 from neurosim.base.words import duration
 from neurosim.cli.main import main
-from neurosim.documents.document import load
+from neurosim.documents import load
 from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.scenario.scenario import Scenario
 

@@ -13,9 +13,9 @@ import torch
 from click.testing import CliRunner
 
 import neurosim as ns
-from neurosim.base import plugins
-from neurosim.base.kinds import FAMILIES
 from neurosim.cli.main import main
+from neurosim.families import plugins
+from neurosim.families.kinds import FAMILIES
 
 PLUGIN = Path(__file__).parent / "plugins" / "most_changed.py"
 NETWORK = ns.Network.from_dict(

@@ -17,10 +17,9 @@ from sizes import TINY
 from test_cifar import write_cifar10
 from test_shipped_networks import narrow_description
 
-from neurosim import bench
+from neurosim import bench, documents
 from neurosim.cli.main import main
 from neurosim.data import cifar
-from neurosim.documents import document as documents
 from neurosim.network.network import Network
 from neurosim.runs.axes import split_values
 from neurosim.scenario.file import ScenarioFile

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurosim import documents
 from neurosim.base.errors import DocumentError, Problem
-from neurosim.documents import document as documents
-from neurosim.documents.document import COMMAND_LINE, Document, apply_overrides, load, loads
+from neurosim.documents import COMMAND_LINE, Document, apply_overrides, load, loads
 
 
 def problem_of(path: Path | str) -> Problem:
@@ -199,7 +199,7 @@ def test_refuses_an_override(assignment: str, message: str) -> None:
 
 
 def test_overrides_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MAX_NODES", 20)
+    monkeypatch.setattr("neurosim.documents.document.MAX_NODES", 20)
     with pytest.raises(DocumentError, match="more than 20 values"):
         apply_overrides(loads(TEXT, "f"), ["a=[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"])
 

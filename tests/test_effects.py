@@ -13,9 +13,9 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.base import Fraction, NotNegative, build, described, model_of, register
 from neurosim.channels import Draws, Effect, Parcel
 from neurosim.conformance import attempt, checks_of
+from neurosim.families import Fraction, NotNegative, build, described, model_of, register
 
 BATCH, N = 3, 50
 

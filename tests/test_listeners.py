@@ -18,7 +18,7 @@ from test_training import make
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.base.kinds import register
+from neurosim.families.kinds import register
 from neurosim.learning.events import Listeners
 from neurosim.learning.optimizers import SGD
 from neurosim.learning.trainer import TrainingPlan

@@ -15,9 +15,9 @@ import torch
 from click.testing import CliRunner
 
 import neurosim as ns
-from neurosim.base import plugins
 from neurosim.channels import Effect
 from neurosim.cli.main import main
+from neurosim.families import plugins
 from neurosim.schedules import Schedule
 
 ROOT = Path(__file__).parents[1]

@@ -9,9 +9,10 @@ import torch
 from click.testing import CliRunner
 
 import neurosim as ns
-from neurosim.base import PluginError, plugins
+from neurosim.base import PluginError
 from neurosim.cli.main import main
 from neurosim.conformance.worlds import FLAT, model_of
+from neurosim.families import plugins
 from neurosim.runs.executors.processes import run_all
 from neurosim.schedules import Schedule
 from tests.plugged import SCHEDULE, Write, write
@@ -80,7 +81,7 @@ BROKEN = {
     "exits": ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
     "import": ("import numpy\nimport numpie\n", 2, "ModuleNotFoundError: No module named 'numpie'"),
     "no family": (
-        "from neurosim.base import register\n\n@register('it')\nclass It:\n    pass\n",
+        "from neurosim.families import register\n\n@register('it')\nclass It:\n    pass\n",
         3,
         "It derives from none of ",
     ),

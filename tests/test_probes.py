@@ -13,9 +13,9 @@ import torch
 from click.testing import CliRunner
 
 import neurosim as ns
-from neurosim.base import build, described, model_of, register
 from neurosim.cli.main import main
 from neurosim.conformance import attempt, checks_of
+from neurosim.families import build, described, model_of, register
 from neurosim.measures import Observation, in_order
 from neurosim.measures.probes import LossProbe, ResidualProbe
 

@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from neurosim.cli.main import main
-from neurosim.documents.document import load
+from neurosim.documents import load
 from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]

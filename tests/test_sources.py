@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from pydantic import Field
 from test_cifar import write_cifar10
 
-from neurosim.base import Portion, described, register
 from neurosim.base.errors import ConfigurationError, DataError, DocumentError
 from neurosim.cli.main import main
 from neurosim.data import Dataset, DataSource, Split, cifar
 from neurosim.data.source import CIFAR10, Digits
+from neurosim.families import Portion, described, register
 from neurosim.scenario.scenario import Scenario
 
 SCENARIO = """

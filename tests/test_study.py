@@ -19,7 +19,7 @@ from shipped import DIGITS
 import neurosim as ns
 from neurosim.cli.main import main
 from neurosim.data.dataset import one_hot
-from neurosim.documents.document import load
+from neurosim.documents import load
 from neurosim.reports import write_report
 from neurosim.runs.listeners.display import StudyDisplay
 from neurosim.scenario.scenario import Scenario

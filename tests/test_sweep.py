@@ -356,6 +356,8 @@ def test_an_interrupted_sweep_goes_on(number: int, jobs: int, tmp_path: Path) ->
         beta = f"rule.beta={row.values[0]}"
         invoke("run", PARALLEL, *long, beta, "threads=1", "--out", tmp_path / row.values[0])
         (alone,) = (tmp_path / row.values[0] / "parallel").iterdir()
+        records = [(run / "metrics.jsonl").read_text() for run in (alone, folder / row.folder)]
+        assert records[0].splitlines() == records[1].splitlines()  # to be shown where they differ
         for key in ("metrics_sha256", "weights_sha256"):
             assert summary(alone)[key] == summary(folder / row.folder)[key]
 

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from neurosim.base.errors import DocumentError, Problem
-from neurosim.documents.document import Document, apply_overrides, loads, parse
+from neurosim.documents import Document, apply_overrides, loads, parse
 
 
 class Section(BaseModel):

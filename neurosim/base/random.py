@@ -4,9 +4,12 @@ A stream depends on the seed and on its own name only, so switching one source o
 off never changes another. Nothing here touches a global generator.
 """
 
-from typing import Any
+from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def stream(seed: int, *name: str) -> np.random.Generator:
@@ -15,11 +18,15 @@ def stream(seed: int, *name: str) -> np.random.Generator:
     ``seed`` is a whole number ≥ 0; ``name`` is one or more strings, e.g.
     ``stream(0, "schedule")`` or ``stream(0, "weights", "h1")``.
     """
+    import numpy as np  # the command line's help does without
+
     return np.random.Generator(np.random.PCG64(seed_sequence(seed, *name)))
 
 
 def seed_sequence(seed: int, *name: str) -> np.random.SeedSequence:
     """What the stream of (seed, name) is seeded with."""
+    import numpy as np
+
     key = tuple(b for part in name for b in (*part.encode(), 256))  # 256 ends a part
     return np.random.SeedSequence(seed, spawn_key=key)
 

@@ -2,11 +2,9 @@
 
 from math import ceil
 
-import numpy as np
-
 from neurosim.base.errors import ConfigurationError
 
-NEVER = np.iinfo(np.int64).max
+NEVER = 2**63 - 1  # the largest int64
 
 LAST_TICK = 10**15  # no inference gets there; far from what an int64 or a float64 cannot hold
 

@@ -9,20 +9,11 @@ import numpy as np
 from pydantic import Field, SkipValidation
 from torch import Tensor
 
-from neurosim.base import (
-    LAST_TICK,
-    ConfigurationError,
-    Count,
-    Described,
-    Fraction,
-    NotNegative,
-    Written,
-    inside,
-    ticks_of,
-)
+from neurosim.base import LAST_TICK, ConfigurationError, inside, ticks_of
 from neurosim.channels.distributions import Distribution, Floats
 from neurosim.channels.draws import Draws
 from neurosim.channels.effects import Acting, Effect, Erasure, Noise, Quantize
+from neurosim.families import Count, Described, Fraction, NotNegative, Written
 from neurosim.maths import Dense
 from neurosim.network import Network, Projection
 from neurosim.tensors import Shape

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.base import ConfigurationError, Kind, NotNegative, Positive, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Kind, NotNegative, Positive, register
 
 Floats = npt.NDArray[np.float64]
 Per = Literal["dyad", "synapse"]

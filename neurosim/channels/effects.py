@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import Bounded, ConfigurationError, Count, Fraction, Kind, NotNegative, register
+from neurosim.base import ConfigurationError
 from neurosim.channels.draws import Draws, Moment
+from neurosim.families import Bounded, Count, Fraction, Kind, NotNegative, register
 from neurosim.tensors import Selection, Shape
 
 NoiseKind = Literal["additive", "relative"]

@@ -19,8 +19,9 @@ def check(file: Path, verbose: bool) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from neurosim.base import PluginError, plugins
+    from neurosim.base import PluginError
     from neurosim.conformance import ConformanceFailure, attempt, checks_of
+    from neurosim.families import plugins
     from neurosim.tensors import repeatable
 
     console, failed, number = Console(highlight=False), 0, 0

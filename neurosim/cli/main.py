@@ -84,7 +84,7 @@ def converge(
 
     Does the scenario's study (study.samples=20), or the default one where it has none.
     """
-    from neurosim.documents import document as documents
+    from neurosim import documents
     from neurosim.runs import run as runner
     from neurosim.scenario import Scenario, overridden
 
@@ -162,7 +162,7 @@ def schema(network: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""
     from pydantic import TypeAdapter
 
-    from neurosim.base import model_of
+    from neurosim.families import model_of
     from neurosim.network import file_models
     from neurosim.scenario import ScenarioFile
 
@@ -186,9 +186,9 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     """
     from rich.console import Console
 
+    from neurosim import documents
     from neurosim.base import write_atomic
     from neurosim.cli.networks import memory_of, memory_table, network_table
-    from neurosim.documents import document as documents
     from neurosim.network import Network
     from neurosim.reports import draw_network
     from neurosim.scenario import Scenario

@@ -14,7 +14,7 @@ INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 def _load_plugins(context: click.Context, option: click.Parameter, files: Sequence[Path]) -> None:
     """Loads what is installed, and the files that are named, before the command reads anything."""
-    from neurosim.base import plugins
+    from neurosim.families import plugins
 
     plugins.load_installed()
     for file in files:

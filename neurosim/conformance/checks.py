@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosim.base import Kind, NeurosimError
+from neurosim.base import NeurosimError
+from neurosim.families import Kind
 
 CLOSE = 1e-12  # of the largest value of an array, or of 1: what float64 sums in another order allow
 Named = Iterator[tuple[str, Callable[[], object]]]  # the checks of one example

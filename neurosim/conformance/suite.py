@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from neurosim.base import Kind, NeurosimError, build, described, kinds, model_of, plugins
+from neurosim.base import NeurosimError
 from neurosim.conformance import maths, messages, others, running
 from neurosim.conformance.checks import Check, ConformanceFailure, same
+from neurosim.families import Kind, build, described, kinds, model_of, plugins
 from neurosim.maths import Operator
 
 _CHECKS = {f: c for part in (maths, messages, others, running) for f, c in part.FAMILIES.items()}

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Count, DivergenceError, Positive, check
+from neurosim.base import ConfigurationError, DivergenceError
 from neurosim.dynamics import current_mean
+from neurosim.families import Count, Positive, check
 from neurosim.maths import Loss
 from neurosim.network import Faults, Model
 from neurosim.rules import Rule

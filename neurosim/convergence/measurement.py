@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import Count, DivergenceError, Positive, check
+from neurosim.base import DivergenceError
 from neurosim.convergence import verdict
 from neurosim.convergence.fixedpoint import (
     KINDS,
@@ -25,6 +25,7 @@ from neurosim.convergence.fixedpoint import (
 )
 from neurosim.convergence.verdict import Verdict
 from neurosim.dynamics import contrastive_hebbian
+from neurosim.families import Count, Positive, check
 from neurosim.measures import alpha_objective, gradients, metrics
 from neurosim.simulation import Simulation
 

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from neurosim.base import Count, Kind, register
 from neurosim.data import cifar, idx
 from neurosim.data.batches import Augmentation
 from neurosim.data.dataset import Dataset
 from neurosim.data.remotes import CIFAR10_FILES, CIFAR100_FILES, MNIST_FILES, Remote
+from neurosim.families import Count, Kind, register
 
 
 @dataclass(frozen=True)

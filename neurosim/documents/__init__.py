@@ -1,4 +1,20 @@
-"""YAML files with a line for every value."""
+"""YAML files with a line for every value.
 
-from neurosim.documents.document import COMMAND_LINE, Document, NodePath
+    document = documents.apply_overrides(documents.load(path), ["training.epochs=3"])
+    scenario = documents.parse(Scenario, document)
+
+Whatever is wrong with a document is a `DocumentError` with the file, line and column of each
+problem.
+"""
+
+from neurosim.documents.document import (
+    COMMAND_LINE,
+    apply_overrides,
+    folder,
+    load,
+    load_part,
+    quotes_hint,
+)
 from neurosim.documents.schemas import by_key
+from neurosim.documents.validation import parse
+from neurosim.documents.yaml import Document, NodePath, dumps, loads

@@ -1,11 +1,4 @@
-"""Documents a user writes: read a YAML file, override parts of it, check it against a model.
-
-    document = documents.apply_overrides(documents.load(path), ["training.epochs=3"])
-    scenario = documents.parse(Scenario, document)
-
-Whatever is wrong with a document is a `DocumentError` with the file, line and column of each
-problem. The YAML itself is in `yaml`, the checking in `validation`.
-"""
+"""Documents a user writes: the files that they are in, and overrides of parts of them."""
 
 import copy
 import itertools
@@ -17,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from neurosim.base import DocumentError, Problem, did_you_mean, shorten
-from neurosim.documents.validation import parse
 from neurosim.documents.yaml import (
     FORBIDDEN,
     MAX_BYTES,
@@ -27,7 +19,6 @@ from neurosim.documents.yaml import (
     Mark,
     NodePath,
     describe,
-    dumps,
     fail,
     forbidden,
     loads,
@@ -35,24 +26,11 @@ from neurosim.documents.yaml import (
     show_path,
 )
 
-__all__ = [
-    "COMMAND_LINE",
-    "Document",
-    "NodePath",
-    "apply_overrides",
-    "dumps",
-    "folder",
-    "load",
-    "load_part",
-    "loads",
-    "parse",
-]
-
 COMMAND_LINE = "<command line>"
 
-# An index of more than six digits is out of range in any document we read.
-_KEY = re.compile(r"(?:[^.\[\]]+|\[[0-9]{1,6}\])(?:\.[^.\[\]]+|\[[0-9]{1,6}\])*")
-_STEP = re.compile(r"\[([0-9]+)\]|([^.\[\]]+)")
+# A name or an index. One of more than six digits is out of range in any document we read.
+_STEP = r"(?:[^.\[\]]+|\[[0-9]{1,6}\])"
+_KEY = re.compile(rf"{_STEP}(?:\.[^.\[\]]+|\[[0-9]{{1,6}}\])*")
 
 
 def load(path: str | os.PathLike[str]) -> Document:
@@ -66,11 +44,11 @@ def load(path: str | os.PathLike[str]) -> Document:
         with Path(file).open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
-        fail(Mark(file, 1, 1), _why_unreadable(Path(file), error))
+        fail(Mark(file), _why_unreadable(Path(file), error))
     if len(data) > MAX_BYTES:
-        fail(Mark(file, 1, 1), f"larger than {MAX_BYTES} bytes; that is no document of ours")
+        fail(Mark(file), f"larger than {MAX_BYTES} bytes; that is no document of ours")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        fail(Mark(file, 1, 1), "this is UTF-16; save the file as UTF-8")
+        fail(Mark(file), "this is UTF-16; save the file as UTF-8")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -80,8 +58,7 @@ def load(path: str | os.PathLike[str]) -> Document:
 
 
 def load_part(document: Document, path: NodePath) -> Document:
-    """Reads the document in the file that the string at ``path`` names, seen from the file that
-    says so, or from here for the command line.
+    """Reads the document in the file that the string at ``path`` names, seen from `folder`.
 
     Raises:
         DocumentError: what `load` says; where there is no such file, at the string.
@@ -122,7 +99,7 @@ def apply_overrides(
     document = replace(document, value=copy.deepcopy(document.value), marks=marks)
     problems = []
     for ordinal, assignment in enumerate(assignments, 1):
-        mark = Mark(COMMAND_LINE, ordinal, 1)
+        mark = Mark(COMMAND_LINE, ordinal)
         try:
             document = replace(document, value=_assign(document, marks, assignment, mark, files))
         except _RefusedError as error:
@@ -160,8 +137,8 @@ def quotes_hint(assignment: str) -> str:
     return ", and in quotes where it has spaces: 'key.path={a: 1, b: 2}'" if cut else ""
 
 
-def _read(assignment: str) -> tuple[list[tuple[str, bool]], Document]:
-    """The steps of the key, each with whether it stands in brackets, and the value."""
+def _read(assignment: str) -> tuple[list[str], Document]:
+    """The steps of the key, an index in its brackets, and the value."""
     key, equals, text = assignment.partition("=")
     key = key.strip()
     if not equals or not key:
@@ -173,10 +150,9 @@ def _read(assignment: str) -> tuple[list[tuple[str, bool]], Document]:
     if not text.strip():
         raise _RefusedError("there is no value after '='; write null or '\"\"' if that is meant")
     try:
-        new = loads(text.strip(), COMMAND_LINE)
+        return re.findall(_STEP, key), loads(text.strip(), COMMAND_LINE)
     except DocumentError as error:
         raise _RefusedError(error.problems[0].message) from None
-    return [(index or name, bool(index)) for index, name in _STEP.findall(key)], new
 
 
 def _assign(
@@ -197,20 +173,19 @@ def _assign(
         marks[()] = (mark, mark)
     path: NodePath = ()
     node = root
-    for number, (step, bracketed) in enumerate(steps, 1):
-        last = number == len(steps)
-        key = _slot(node, path, step, bracketed)
+    for step in steps:
+        parent, key = node, _slot(node, path, step)
         path = (*path, key)
-        if last:
-            node[key] = new.value
-        elif (node.get(key) if isinstance(node, dict) else node[key]) is None:
-            node[key] = {}
+        if len(path) == len(steps):
+            parent[key] = new.value
+        elif (parent.get(key) if isinstance(parent, dict) else parent[key]) is None:
+            parent[key] = {}
             marks[path] = (mark, mark)
-        elif path in files and isinstance(node[key], str):
+        elif path in files and isinstance(parent[key], str):
             found = load_part(document, path)
-            node[key] = found.value
+            parent[key] = found.value
             marks.update({(*path, *inner): pair for inner, pair in found.marks.items()})
-        node = node[key]
+        node = parent[key]
     for old in [old for old in marks if old[: len(path)] == path]:
         del marks[old]
     marks.update({(*path, *inner): (mark, mark) for inner in new.marks})
@@ -219,18 +194,19 @@ def _assign(
     return root
 
 
-def _slot(node: Any, path: NodePath, step: str, bracketed: bool) -> str | int:
+def _slot(node: Any, path: NodePath, step: str) -> str | int:
     """The key or index in ``node``, which is at ``path``, that ``step`` stands for."""
     where = f"{show_path(path)!r}" if path else "the document"
     if isinstance(node, dict):
-        if bracketed:
-            raise _RefusedError(f"{where} is no list, so it has no item [{step}]")
+        if step.startswith("["):
+            raise _RefusedError(f"{where} is no list, so it has no item {step}")
         return step
     if isinstance(node, list):
-        if not re.fullmatch("[0-9]{1,6}", step):
+        index = step.strip("[]")
+        if not re.fullmatch("[0-9]{1,6}", index):
             raise _RefusedError(f"{where} is a list; name one of its items, like [0]")
-        if int(step) >= len(node):
+        if int(index) >= len(node):
             has = f"items 0 to {len(node) - 1}" if node else "no items"
-            raise _RefusedError(f"there is no item {step} in {where}, which has {has}")
-        return int(step)
+            raise _RefusedError(f"there is no item {index} in {where}, which has {has}")
+        return int(index)
     raise _RefusedError(f"{where} is {describe(node)}; nothing can be set inside of it")

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from neurosim.base import TYPES, DocumentError, Problem, demand, did_you_mean, nearest, shorten
+from neurosim.base import DocumentError, Problem, did_you_mean, nearest, shorten
 from neurosim.documents.schemas import LEAF, Schema, Schemas
 from neurosim.documents.yaml import Document, NodePath, describe, resolve_plain
+from neurosim.families import TYPES, demand
 
 M = TypeVar("M", bound=BaseModel)
 

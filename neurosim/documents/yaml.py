@@ -29,29 +29,21 @@ FORBIDDEN = re.compile(
     r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _LINE_BREAK = re.compile(r"\r\n|\n|\r")
-_INTEGER = re.compile(r"([-+]?[0-9]+)|0o([0-7]+)|0x([0-9a-fA-F]+)")
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _CONSTANTS = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
     word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
 }
-_INFINITY_NAN = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-
+_INFINITY_NAN = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
-_NOT_CONTINUED = (
-    "this does not continue what is above; check the indentation, the '- ' of lists and quotes"
-)
 
 
 class Mark(NamedTuple):
-    """Says where something is written. Lines and columns count from 1.
-
-    For a command-line override, ``file`` is `documents.COMMAND_LINE` and ``line`` the ordinal of
-    the assignment.
-    """
+    """Says where something is written; of an override, its ordinal in `COMMAND_LINE` as a line."""
 
     file: str
-    line: int
-    column: int
+    line: int = 1
+    column: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,11 +69,11 @@ class Document:
         for end in range(len(path), -1, -1):
             if marks := self.marks.get(path[:end]):
                 return marks[0 if key and end == len(path) else 1]
-        return Mark(self.file, 1, 1)
+        return Mark(self.file)
 
-    def problem(self, path: NodePath, message: str, *, key: bool = False) -> Problem:
-        """Makes a `Problem` with the node at ``path`` (of its key if ``key`` is set)."""
-        return Problem(*self.position(path, key=key), show_path((*self.prefix, *path)), message)
+    def problem(self, path: NodePath, message: str) -> Problem:
+        """Makes a `Problem` with the node at ``path``."""
+        return Problem(*self.position(path), show_path((*self.prefix, *path)), message)
 
     def part(self, path: NodePath) -> Document:
         """Returns the node at ``path`` as a document, whose problems name the place in the whole.
@@ -106,23 +98,25 @@ def loads(text: str, file: str) -> Document:
     """
     text = text.removeprefix("\ufeff")
     if len(text) > MAX_BYTES:
-        fail(Mark(file, 1, 1), f"larger than {MAX_BYTES} bytes; that is no document of ours")
+        fail(Mark(file), f"larger than {MAX_BYTES} bytes; that is no document of ours")
     if found := FORBIDDEN.search(text):
         fail(mark_at(text[: found.start()], file), forbidden(found[0]))
-    composer = _Composer(text, file)
+    reader = _Reader(text, file)
     try:
-        value = composer.document()
-    except DocumentError:
-        raise
+        return Document(file, reader.document(), reader.marks)
     except yaml.MarkedYAMLError as error:
         mark, advice = _explain(error, text)
-        fail(Mark(file, mark.line + 1, mark.column + 1), advice)
+        fail(_mark(file, mark), advice)
+    except DocumentError:
+        raise
     except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF" and on absurd %YAML versions
-        fail(composer.here(), "a number in an escape or directive is out of range; correct it")
-    return Document(file, value, composer.marks)
+        fail(
+            _mark(file, reader.events),
+            "a number in an escape or directive is out of range; correct it",
+        )
 
 
-class _Composer:
+class _Reader:
     """Builds plain data from PyYAML's events.
 
     From events, not from PyYAML's nodes, so that bounds act before anything is built, and so that
@@ -130,34 +124,28 @@ class _Composer:
     """
 
     def __init__(self, text: str, file: str) -> None:
-        self._events: Any = yaml.SafeLoader(text)  # the pure Python one: its marks are complete
+        self.events: Any = yaml.SafeLoader(text)  # the pure Python one: its marks are complete
         self._file = file
         self.marks: dict[NodePath, tuple[Mark, Mark]] = {}
 
-    def here(self) -> Mark:
-        """Returns how far the text has been read."""
-        return Mark(self._file, self._events.line + 1, self._events.column + 1)
-
     def document(self) -> Any:
-        self._events.get_event()  # the start of the stream
-        if self._events.check_event(yaml.StreamEndEvent):
-            fail(Mark(self._file, 1, 1), "the document is empty; write 'key: value' lines")
-        self._events.get_event()  # the start of the document
-        first = self._events.peek_event()
-        plain = isinstance(first, yaml.ScalarEvent) and not (first.style or first.tag)
-        if plain and not (first.value or first.anchor):
-            fail(Mark(self._file, 1, 1), "the document is empty; write 'key: value' lines")
+        events, empty = self.events, "the document is empty; write 'key: value' lines"
+        events.get_event()  # the start of the stream
+        if events.check_event(yaml.StreamEndEvent):
+            fail(Mark(self._file), empty)
+        events.get_event()  # the start of the document
+        first = events.peek_event()
         value = self._node(())
-        self._events.get_event()  # the end of the document
-        if not self._events.check_event(yaml.StreamEndEvent):
-            mark = self._mark(self._events.peek_event())
+        if value is None and not first.value:
+            fail(Mark(self._file), empty)
+        events.get_event()  # the end of the document
+        if not events.check_event(yaml.StreamEndEvent):
+            mark = _mark(self._file, events.peek_event().start_mark)
             fail(mark, "a second document starts here; keep one document per file")
         return value
 
     def _node(self, path: NodePath, key: Mark | None = None) -> Any:
-        event = self._events.get_event()
-        mark = self._mark(event)
-        self._refuse_extras(event, mark)
+        event, mark = self._next()
         if len(self.marks) >= MAX_NODES:
             fail(mark, f"more than {MAX_NODES} values; make the document smaller")
         if len(path) > MAX_DEPTH:
@@ -167,24 +155,22 @@ class _Composer:
             return self._scalar(event, mark)
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Any] = []
-            while not self._events.check_event(yaml.SequenceEndEvent):
+            while not self.events.check_event(yaml.SequenceEndEvent):
                 items.append(self._node((*path, len(items))))
-            self._events.get_event()
+            self.events.get_event()
             return items
         mapping: dict[str, Any] = {}
-        while not self._events.check_event(yaml.MappingEndEvent):
+        while not self.events.check_event(yaml.MappingEndEvent):
             name, key = self._key()
             if name in mapping:
                 first = self.marks[(*path, name)][0]
                 fail(key, f"the key {shorten(name)} is already in line {first.line}; remove one")
             mapping[name] = self._node((*path, name), key)
-        self._events.get_event()
+        self.events.get_event()
         return mapping
 
     def _key(self) -> tuple[str, Mark]:
-        event = self._events.get_event()
-        mark = self._mark(event)
-        self._refuse_extras(event, mark)
+        event, mark = self._next()
         if not isinstance(event, yaml.ScalarEvent):
             fail(mark, "a key must be text, not a list or a mapping; put '{...}' into quotes")
         if event.value == "<<" and not event.style:
@@ -201,24 +187,23 @@ class _Composer:
             if found := FORBIDDEN.search(text):  # by an escape; raw ones are refused earlier
                 fail(mark, forbidden(found[0]))
             return text
-        timestamp = "tag:yaml.org,2002:timestamp"
-        if self._events.resolve(yaml.ScalarNode, text, (True, False)) == timestamp:
+        if str(self.events.resolve(yaml.ScalarNode, text, (True, False))).endswith(":timestamp"):
             fail(mark, f"{shorten(text)} is a date for other programs; put it into quotes")
         try:
             return resolve_plain(text)
         except ValueError as error:
             fail(mark, str(error))
 
-    def _refuse_extras(self, event: Any, mark: Mark) -> None:
+    def _next(self) -> tuple[Any, Mark]:
+        event = self.events.get_event()
+        mark = _mark(self._file, event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             fail(mark, f"aliases are not supported; write out what *{event.anchor!s:.40} is")
-        if getattr(event, "anchor", None) is not None:
+        if event.anchor is not None:
             fail(mark, f"anchors are not supported; remove '&{event.anchor!s:.40}'")
-        if getattr(event, "tag", None) is not None:
+        if event.tag is not None:
             fail(mark, "explicit tags are not supported; remove the '!...'")
-
-    def _mark(self, event: Any) -> Mark:
-        return Mark(self._file, event.start_mark.line + 1, event.start_mark.column + 1)
+        return event, mark
 
 
 def resolve_plain(text: str) -> Any:
@@ -229,11 +214,10 @@ def resolve_plain(text: str) -> Any:
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]
-    if found := _INTEGER.fullmatch(text):
-        decimal, octal, hexadecimal = found.groups()
+    if _INTEGER.fullmatch(text):
         # The length first: int() itself refuses very long literals, with an error of its own.
         if len(text) <= MAX_INTEGER_BITS:
-            number = int(decimal or octal or hexadecimal, 10 if decimal else 8 if octal else 16)
+            number = int(text, 0 if text[1:2] in ("o", "x") else 10)
             if number.bit_length() <= MAX_INTEGER_BITS:
                 return number
         raise ValueError(f"the number {shorten(text)} has more than {MAX_INTEGER_BITS} bits")
@@ -242,9 +226,7 @@ def resolve_plain(text: str) -> Any:
         if value in (float("inf"), float("-inf")):
             raise ValueError(f"the number {shorten(text)} is too large; infinity is written .inf")
         return value
-    if found := _INFINITY_NAN.fullmatch(text):
-        return float("nan") if found[1] is None else float(found[1] + "inf")
-    return text
+    return float(text.replace(".", "")) if _INFINITY_NAN.fullmatch(text) else text
 
 
 def dumps(value: Any) -> str:
@@ -270,26 +252,23 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
-    def represent_text(self, text: str) -> yaml.ScalarNode:
-        if found := FORBIDDEN.search(text):
+    def represent_scalar(self, tag: str, value: Any, style: str | None = None) -> yaml.ScalarNode:
+        if found := FORBIDDEN.search(value):
             raise ValueError(forbidden(found[0]))
-        style = '"' if "\n" in text else None
-        if style is None and (_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text)):
-            style = "'"  # YAML 1.1 words and numbers are quoted by PyYAML; these may be ours only
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+        return super().represent_scalar(tag, value, '"' if "\n" in value else style)
 
-    def represent_mapping_of_text(self, mapping: dict[Any, Any]) -> yaml.MappingNode:
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: Any = None) -> yaml.MappingNode:
         for key in mapping:
             if not isinstance(key, str):
                 raise yaml.representer.RepresenterError("a key is not text", key)
-        return self.represent_dict(mapping)
+        return super().represent_mapping(tag, mapping, flow_style)
 
 
 # None stands for every other type: those are refused.
 _PLAIN: tuple[Any, ...] = (dict, list, tuple, str, int, float, bool, type(None), None)
 _Dumper.yaml_representers = {t: yaml.SafeDumper.yaml_representers[t] for t in _PLAIN}
-_Dumper.add_representer(str, _Dumper.represent_text)
-_Dumper.add_representer(dict, _Dumper.represent_mapping_of_text)
+for _numbers in (_INTEGER, _FLOAT):  # text like them is quoted
+    _Dumper.add_implicit_resolver("!", re.compile(f"(?:{_numbers.pattern})$"), [*"-+.0123456789"])
 
 
 def forbidden(character: str) -> str:
@@ -311,8 +290,7 @@ def describe(value: Any) -> str:
                 return f"a whole number of {value.bit_length()} bits"
             return f"{value} (a whole number)"
         case float():
-            written = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
-            return f"{written.get(repr(value), repr(value))} (a number)"
+            return re.sub("inf|nan", r".\g<0>", repr(value)) + " (a number)"
         case dict():
             return "a mapping"
     return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
@@ -338,8 +316,13 @@ def fail(mark: Mark, message: str) -> NoReturn:
 
 def mark_at(before: str, file: str) -> Mark:
     """Returns the mark of the character that follows the text ``before``."""
-    breaks = [found.end() for found in _LINE_BREAK.finditer(before)]
-    return Mark(file, len(breaks) + 1, len(before) - (breaks[-1] if breaks else 0) + 1)
+    breaks = [0, *(found.end() for found in _LINE_BREAK.finditer(before))]
+    return Mark(file, len(breaks), len(before) - breaks[-1] + 1)
+
+
+def _mark(file: str, place: Any) -> Mark:
+    """The mark of a place of PyYAML, which counts from 0."""
+    return Mark(file, place.line + 1, place.column + 1)
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
@@ -350,7 +333,10 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
     place: Any = error.problem_mark or error.context_mark
     start: Any = error.context_mark or place  # of what is not complete at the place
     first, here = text[start.index : start.index + 1], text[place.index : place.index + 1]
-    if error.context_mark is None and isinstance(error, yaml.scanner.ScannerError):
+    scanning = isinstance(error, yaml.scanner.ScannerError)
+    stray = "this does not continue what is above; check the indentation, the '- ' of lists and "
+    stray += "quotes"
+    if error.context_mark is None and scanning:
         advice = "put text that holds ': ' into quotes, and check the indentation"
         return place, {
             "\t": "a tab cannot stand here; indent with spaces",
@@ -359,19 +345,17 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
             "?": "a '?' cannot stand here; put text that begins with it into quotes",
         }.get(here, "text cannot start with this character; put it into quotes")
     if error.context_mark is None:
-        if here == "%":
-            return place, "this %YAML version is unknown; remove the line"
-        return place, _NOT_CONTINUED
+        return place, "this %YAML version is unknown; remove the line" if here == "%" else stray
     if first in ("&", "*"):
         return start, "anchors '&' and aliases '*' are not supported; put text into quotes"
     if first == "!":
         return start, "explicit tags are not supported; remove the '!...'"
-    if isinstance(error, yaml.parser.ParserError):
+    if not scanning:
         if first in ("[", "{"):
             closing, line = "]}"["[{".index(first)], start.line + 1
             return place, f"add ',' or '{closing}': the '{first}' of line {line} is not closed"
         missing = start.index == place.index
-        return place, "a value is missing here; write one, or null" if missing else _NOT_CONTINUED
+        return place, "a value is missing here; write one, or null" if missing else stray
     quoted = _QUOTED.match(text, start.index)
     if first in ("'", '"') and not (quoted and quoted.end() <= place.index):
         if first == '"' and re.search(r"\\[xuU]?$", text[: place.index]):

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Kind, StateError, did_you_mean
+from neurosim.base import ConfigurationError, StateError, did_you_mean
+from neurosim.families import Kind
 from neurosim.simulation import Simulation
 
 Status = Literal["finished", "interrupted", "failed"]

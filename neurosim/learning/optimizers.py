@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from neurosim.base import BelowOne, Fraction, Kind, NotNegative, Positive, register
+from neurosim.families import BelowOne, Fraction, Kind, NotNegative, Positive, register
 
 Rate = Annotated[Positive, Field(description="learning rate")]
 Decay = Annotated[NotNegative, Field(description="weight decay, of biases too")]

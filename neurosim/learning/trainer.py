@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import Count, Described, StateError, stream
+from neurosim.base import StateError, stream
 from neurosim.data import Augmentation, Batches, Split, one_hot
 from neurosim.dynamics import Counts
+from neurosim.families import Count, Described
 from neurosim.learning.evaluation import Evaluation, evaluator
 from neurosim.learning.events import (
     EndEvent,

@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Kind, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Kind, register
 
 
 class Activation(Kind, ABC, family="activation", bare=True):

@@ -11,7 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Kind, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Kind, register
 
 
 class Loss(Kind, ABC, family="loss", bare=True):

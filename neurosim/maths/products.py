@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, check
+from neurosim.base import ConfigurationError
+from neurosim.families import check
 from neurosim.maths.operators.base import Basal, Maybe, Operator, Part, add_bias
 
 Precision = Literal["float32", "bf16-mixed"]

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from neurosim.base import ConfigurationError, Count, Kind, register
+from neurosim.base import ConfigurationError
 from neurosim.dynamics import Counts, Phases, State
+from neurosim.families import Count, Kind, register
 from neurosim.measures.gradients import Alignment, alignment, feedback_alignment, true_gradient
 from neurosim.measures.metrics import in_flight, reach, residual, staleness
 from neurosim.network import Network

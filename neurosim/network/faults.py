@@ -13,15 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import (
-    Bounded,
-    ConfigurationError,
-    Described,
-    Fraction,
-    NotNegative,
-    stream,
-    unknown,
-)
+from neurosim.base import ConfigurationError, stream, unknown
+from neurosim.families import Bounded, Described, Fraction, NotNegative
 from neurosim.network.network import Network
 from neurosim.network.parts import Population
 from neurosim.tensors import Ints

@@ -13,19 +13,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 
 from pydantic import ConfigDict, Field, Tag, create_model, model_validator
 
-from neurosim.base import (
-    ConfigurationError,
-    DocumentError,
-    NetworkError,
-    Section,
-    build,
-    inside,
-    keys_of,
-    unknown,
-    written,
-)
+from neurosim import documents
+from neurosim.base import ConfigurationError, DocumentError, NetworkError, inside, unknown
 from neurosim.documents import by_key
-from neurosim.documents import document as documents
+from neurosim.families import Section, build, keys_of, written
 from neurosim.maths import Activation, Conv2d, Dense, Operator, Pool2d, Size
 from neurosim.network.parts import Feedback, Population, Projection
 from neurosim.tensors import Shape

@@ -11,8 +11,8 @@ from typing import Any
 import networkx as nx
 from torch import Tensor, nn
 
+from neurosim import documents
 from neurosim.base import DocumentError, NetworkError, unknown
-from neurosim.documents import document as documents
 from neurosim.network.file import Initialization, parts_of
 from neurosim.network.importers.torch import parts_of_torch
 from neurosim.network.parts import Feedback, Population, Projection

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from neurosim.base import register
+from neurosim.families import register
 from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
 

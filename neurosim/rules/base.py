@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Kind
+from neurosim.base import ConfigurationError
+from neurosim.families import Kind
 from neurosim.maths import Activation, Loss, Operator
 from neurosim.network import Feedback, Network
 

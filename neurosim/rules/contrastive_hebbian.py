@@ -6,7 +6,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Count, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Count, register
 from neurosim.maths import Loss
 from neurosim.network import Network
 from neurosim.rules.base import Nudge, Phase, Wake, Woken

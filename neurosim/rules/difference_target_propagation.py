@@ -8,15 +8,8 @@ from typing import Annotated, ClassVar, TypeVar
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import (
-    BelowOne,
-    ConfigurationError,
-    Count,
-    Described,
-    Positive,
-    register,
-    unknown,
-)
+from neurosim.base import ConfigurationError, unknown
+from neurosim.families import BelowOne, Count, Described, Positive, register
 from neurosim.maths import Activation
 from neurosim.network import Feedback, Network
 from neurosim.rules.base import Nudge, Rule, Wake, Woken

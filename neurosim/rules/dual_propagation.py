@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Fraction, Positive, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Fraction, Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
 from neurosim.network import Feedback
 from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from neurosim.base import ConfigurationError, Count, Positive, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Count, Positive, register
 from neurosim.rules.base import Phase
 from neurosim.rules.energy import FREE_RUNS, NudgedEnergyRule, Readout
 

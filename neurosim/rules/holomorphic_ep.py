@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from neurosim.base import ConfigurationError, Count, Positive, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Count, Positive, register
 from neurosim.maths import Activation
 from neurosim.network import Network
 from neurosim.rules.base import Phase

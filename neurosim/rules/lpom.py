@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Positive, register
+from neurosim.base import ConfigurationError
+from neurosim.families import Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
 from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neurosim import documents
 from neurosim.base import DocumentError, Problem, finite
 from neurosim.documents import COMMAND_LINE
-from neurosim.documents import document as documents
 
 # A sign, with the quoted text that may follow it: a quote opens only where a value can begin.
 _TOKEN = re.compile(

@@ -17,10 +17,10 @@ from neurosim.base import (
     Interrupted,
     NeurosimError,
     interruptible,
-    plugins,
     write_atomic,
     write_json,
 )
+from neurosim.families import plugins
 from neurosim.measures import parameters_of
 from neurosim.reports import write_report
 from neurosim.scenario import Scenario

@@ -8,14 +8,8 @@ import safetensors.torch
 import torch
 from rich.console import Console
 
-from neurosim.base import (
-    DataError,
-    DivergenceError,
-    Interrupted,
-    NeurosimError,
-    plugins,
-    write_atomic,
-)
+from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, write_atomic
+from neurosim.families import plugins
 from neurosim.learning import Listeners, Trainer, check_memory
 from neurosim.records import read_object
 from neurosim.runs.folder import ENVIRONMENT, METRICS, SCENARIO, Found, begin, carry_on, facts

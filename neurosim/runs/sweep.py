@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from rich.console import Console
 
+from neurosim import documents
 from neurosim._version import __version__
 from neurosim.base import (
     ConfigurationError,
@@ -27,13 +28,11 @@ from neurosim.base import (
     PluginError,
     Problem,
     StateError,
-    described,
-    plugins,
     write_atomic,
     write_json,
 )
 from neurosim.documents import COMMAND_LINE
-from neurosim.documents import document as documents
+from neurosim.families import described, plugins
 from neurosim.records import Results, Row, read_object
 from neurosim.reports import write_report
 from neurosim.runs import run as runner

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import AfterValidator, Field
 
-from neurosim.base import Count, Portion, Positive
+from neurosim import documents
 from neurosim.channels import Channels
 from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.data import DataSource
 from neurosim.documents import Document
-from neurosim.documents import document as documents
 from neurosim.dynamics import Compute
+from neurosim.families import Count, Portion, Positive
 from neurosim.learning import Evaluation, LearningRate, ListenerChoice, OptimizerChoice
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe

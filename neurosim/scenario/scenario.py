@@ -8,19 +8,11 @@ from pathlib import Path
 
 import torch
 
-from neurosim.base import (
-    ConfigurationError,
-    DocumentError,
-    NetworkError,
-    build,
-    described,
-    model_of,
-    plugins,
-    stream,
-)
+from neurosim import documents
+from neurosim.base import ConfigurationError, DocumentError, NetworkError, stream
 from neurosim.data import Dataset, Split
 from neurosim.documents import Document, NodePath
-from neurosim.documents import document as documents
+from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import Memory, OptimizerChoice, Trainer, TrainingPlan, estimate
 from neurosim.measures import in_order
 from neurosim.network import Model, Network

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from neurosim.base import ConfigurationError, Kind, Positive
+from neurosim.base import ConfigurationError
+from neurosim.families import Kind, Positive
 from neurosim.schedules.units import Layout, Unit, UnitKind
 from neurosim.tensors import Ints, as_tensors
 

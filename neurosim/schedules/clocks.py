@@ -8,16 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from neurosim.base import (
-    LAST_TICK,
-    BelowOne,
-    ConfigurationError,
-    NotNegative,
-    Positive,
-    duration_ticks,
-    register,
-    unknown,
-)
+from neurosim.base import LAST_TICK, ConfigurationError, duration_ticks, unknown
+from neurosim.families import BelowOne, NotNegative, Positive, register
 from neurosim.schedules.base import Clock, Schedule, Start, Tick, check_all_wake
 from neurosim.schedules.units import Unit, UnitKind
 from neurosim.tensors import Ints, as_array, as_tensors

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from neurosim.base import NEVER, Positive, duration_ticks, register
+from neurosim.base import NEVER, duration_ticks
+from neurosim.families import Positive, register
 from neurosim.schedules.base import Clock, Schedule, Start, Tick
 from neurosim.schedules.units import Unit, UnitKind
 from neurosim.tensors import Ints, as_array

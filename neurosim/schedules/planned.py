@@ -8,14 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from neurosim.base import (
-    NEVER,
-    ConfigurationError,
-    Count,
-    register,
-    ticks_of,
-    unknown,
-)
+from neurosim.base import NEVER, ConfigurationError, ticks_of, unknown
+from neurosim.families import Count, register
 from neurosim.schedules.base import Clock, Schedule, Start, Tick, check_all_wake
 from neurosim.schedules.units import Layout, Unit, UnitKind
 from neurosim.tensors import Ints, as_array, as_tensors

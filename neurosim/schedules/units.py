@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neurosim.base import ConfigurationError, Count, Described, NetworkError
+from neurosim.base import ConfigurationError, NetworkError
+from neurosim.families import Count, Described
 from neurosim.maths import MAX_DYADS
 from neurosim.network import Network, Population
 from neurosim.tensors import Ints, Selection, Whole

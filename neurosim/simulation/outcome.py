@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import Count, Described, Positive
 from neurosim.dynamics import Counts
+from neurosim.families import Count, Described, Positive
 from neurosim.measures import Trace
 
 

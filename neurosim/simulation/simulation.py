@@ -7,18 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import (
-    Count,
-    InputError,
-    StateError,
-    Whole,
-    check,
-    generator_state,
-    restore_generator,
-    stream,
-)
+from neurosim.base import InputError, StateError, generator_state, restore_generator, stream
 from neurosim.channels import Channels
 from neurosim.dynamics import Compute, Counts, State
+from neurosim.families import Count, Whole, check
 from neurosim.maths import Loss, Precision, check_precision
 from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model

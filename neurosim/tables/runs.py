@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from neurosim import documents
 from neurosim._version import __version__
 from neurosim.base import ConfigurationError, DocumentError, Problem, spread, unknown
-from neurosim.documents import document as documents
 from neurosim.records import Quantity, Results, Row, Seeds, quantities
 from neurosim.runs import Checked, SweepPlan, plan
 from neurosim.tables.form import Table, TableRow

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import neurosim.rules
-from neurosim.base.kinds import FAMILIES
 from neurosim.channels import Exponential, Quantize, Uniform
 from neurosim.channels.effects import Erasure
 from neurosim.conformance import Check, attempt, checks_of
+from neurosim.families.kinds import FAMILIES
 from neurosim.maths import Conv2d, Pool, Pool2d
 from neurosim.schedules import Lazy, Parallel, Periodic, Poisson, RandomOrder, Replay, Sweep
 

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import Count, Fraction, NotNegative, Portion, Positive, register
 from neurosim.channels import Draws, Effect, Parcel
+from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, register
 from neurosim.learning import EndEvent, ListenerChoice, StepEvent
 from neurosim.maths import Activation, Loss
 from neurosim.measures import Observation, Probe

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field
 
 import neurosim as ns
-from neurosim.base import NEVER, Count, Fraction
+from neurosim.base import NEVER
+from neurosim.families import Count, Fraction
 from neurosim.schedules import Clock, Schedule, Start, Unit, UnitKind
 
 

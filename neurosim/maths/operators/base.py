@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from neurosim.base import Kind, NetworkError, stream
+from neurosim.base import NetworkError, stream
+from neurosim.families import Kind
 from neurosim.tensors import Pair, Selection, Shape, rows
 
 MAX_DYADS = 10**8  # what a simulation can number and keep clocks for

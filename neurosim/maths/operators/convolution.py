@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import grad
 
-from neurosim.base import NetworkError, Written, register
+from neurosim.base import NetworkError
+from neurosim.families import Written, register
 from neurosim.maths.operators.base import (
     PATCH_GATHER_COST,
     POSITION_GATHER_COST,

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from neurosim.base import register
+from neurosim.families import register
 from neurosim.maths.operators.base import (
     COLUMN_GATHER_COST,
     ROW_GATHER_COST,

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from neurosim.base import Described, NetworkError, Written, register
+from neurosim.base import NetworkError
+from neurosim.families import Described, Written, register
 from neurosim.maths.operators.base import (
     POOL_GATHER_COST,
     Basal,

@@ -16,7 +16,8 @@ import torch.nn.functional as F  # noqa: N812
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from neurosim.base import NetworkError, Written
+from neurosim.base import NetworkError
+from neurosim.families import Written
 from neurosim.maths.operators.base import MAX_DYADS
 from neurosim.tensors import (
     Ints,

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from neurosim.base.errors import ConfigurationError
+from neurosim.base import ConfigurationError
 
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 # What pydantic wanted, by the type of its error: where the value is something else altogether,

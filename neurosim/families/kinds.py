@@ -38,9 +38,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from neurosim.base.checks import Described, hashed
-from neurosim.base.errors import ConfigurationError, PluginError, inside
-from neurosim.base.suggest import unknown
+from neurosim.base import ConfigurationError, PluginError, inside, unknown
+from neurosim.families.checks import Described, hashed
 
 T = TypeVar("T", bound=type)
 FAMILIES: dict[str, Family] = {}

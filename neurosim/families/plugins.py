@@ -14,8 +14,8 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neurosim.base.errors import PluginError
-from neurosim.base.kinds import FAMILIES
+from neurosim.base import PluginError
+from neurosim.families.kinds import FAMILIES
 
 T = TypeVar("T")
 GROUP = "neurosim.plugins"  # of the entry points of installed packages
