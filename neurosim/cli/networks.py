@@ -1,6 +1,6 @@
 """Tables for the terminal."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from math import prod
 
 from rich.table import Table
@@ -69,17 +69,6 @@ def memory_of(network: Network, batch: int) -> Memory:
     return estimate(plain, batch, "adam")
 
 
-_MEANING = {
-    "weights": "weights and biases",
-    "gradients": "one per weight",
-    "optimizer": "its moments",
-    "states": "s⁺, s⁻, difference, and what was sent last",
-    "caches": "potentials and max-pool winners",
-    "rings": "messages on their way",
-    "work": "made and dropped within a tick, or in evaluation",
-}
-
-
 def memory_table(memory: Memory, batch: int) -> Table:
     """Makes a table of what a run needs, by what it is for."""
     samples = "1 sample" if batch == 1 else f"{batch} samples"
@@ -87,6 +76,6 @@ def memory_table(memory: Memory, batch: int) -> Table:
     table.add_column("what")
     table.add_column("bytes", justify="right")
     table.add_column("for")
-    for name, size in asdict(memory).items():
-        table.add_row(name, f"{size:,}", _MEANING[name])
+    for part in fields(memory):
+        table.add_row(part.name, f"{getattr(memory, part.name):,}", part.metadata["meaning"])
     return table

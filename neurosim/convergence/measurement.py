@@ -11,18 +11,8 @@ import torch
 from torch import Tensor
 
 from neurosim.base import DivergenceError
-from neurosim.convergence import verdict
-from neurosim.convergence.fixedpoint import (
-    KINDS,
-    RESIDUAL,
-    SWEEPS,
-    FixedPoint,
-    exact_copy,
-    fixed_point_of,
-    norms,
-    states_of,
-    steps,
-)
+from neurosim.convergence import fixedpoint, verdict
+from neurosim.convergence.fixedpoint import KINDS, RESIDUAL, SWEEPS, FixedPoint
 from neurosim.convergence.verdict import Verdict
 from neurosim.dynamics import contrastive_hebbian
 from neurosim.families import Count, Positive, check
@@ -94,7 +84,7 @@ def measure_convergence(
 
     Raises InputError for wrong shapes, ConfigurationError for options that do not fit.
     """
-    reference = fixed_point_of(simulation, x, target, sweeps=sweeps, residual=residual)
+    reference = fixedpoint.fixed_point_of(simulation, x, target, sweeps=sweeps, residual=residual)
     measurement = InferenceMeasurement(
         simulation, x, target, reference=reference, every=every, tolerance=tolerance
     )
@@ -126,18 +116,17 @@ class InferenceMeasurement:
         self._x, self._target = x, target
         self._norms: dict[str, list[float]] = {kind: [] for kind in KINDS}
         self._sketches: deque[Tensor] = deque(maxlen=_REMEMBERED)
-        self._exact = {kind: norms(getattr(reference, kind)) for kind in KINDS}
-        self._back_propagation = self._autograd()
-
-    def _autograd(self) -> dict[str, Tensor] | None:
-        """The gradient by back-propagation; None without a target, and where there is none."""
-        model = self.simulation.model
-        if self._target is None or model.network.cycle is not None:
-            return None
-        x, target = (a.detach().to("cpu", torch.float64) for a in (self._x, self._target))
-        return gradients.back_propagation(
-            exact_copy(model), self.simulation.loss, x, target, self.simulation.state.damage
-        )
+        self._exact = {kind: fixedpoint.norms(getattr(reference, kind)) for kind in KINDS}
+        self._back_propagation: dict[str, Tensor] | None = None
+        if target is not None and simulation.model.network.cycle is None:
+            x, target = (array.detach().to("cpu", torch.float64) for array in (x, target))
+            self._back_propagation = gradients.back_propagation(
+                fixedpoint.exact_copy(simulation.model),
+                simulation.loss,
+                x,
+                target,
+                simulation.state.damage,
+            )
 
     def run(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[ConvergenceRecord]:
         """Runs to the end of the schedule and yields the records; stops once ``interrupted()``.
@@ -168,8 +157,6 @@ class InferenceMeasurement:
             if passed % self.every == 0 or simulation.done:
                 yield self._record(passed)
         simulation.finish()
-
-    # ---- records -------------------------------------------------------------------------------
 
     def _sketch(self) -> None:
         parts = []
@@ -204,11 +191,11 @@ class InferenceMeasurement:
     def _distances(self) -> dict[str, dict[str, float]]:
         """‖s − s*‖ / ‖s*‖ by kind and population; notes the norms of the states in passing."""
         found: dict[str, dict[str, float]] = {}
-        for kind, now in states_of(self.simulation).items():
-            self._norms[kind].append(norms(now)[""])
-            ways = steps(getattr(self.reference, kind), now) if self.reference.reached else {}
-            exact = self._exact[kind]
-            found[kind] = {name: gradients.ratio(way, exact[name]) for name, way in ways.items()}
+        for kind, now in fixedpoint.states_of(self.simulation).items():
+            self._norms[kind].append(fixedpoint.norms(now)[""])
+            ways = fixedpoint.steps(getattr(self.reference, kind), now)
+            exact, reached = self._exact[kind], self.reference.reached
+            found[kind] = {n: gradients.ratio(w, exact[n]) for n, w in ways.items() if reached}
         return found
 
     def _angles(self) -> dict[str, ConvergenceRecord]:
@@ -223,8 +210,6 @@ class InferenceMeasurement:
                 angle, ratio = found.get(name, (None, None))
                 record |= {f"{kind}_angle": angle, f"{kind}_norm_ratio": ratio}
         return result
-
-    # ---- the result ----------------------------------------------------------------------------
 
     def result(self) -> Convergence:
         """Says what the records so far come to."""

@@ -272,21 +272,19 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken. Raises StateError where it does not fit."""
         with complete("training"):
-            self._load(state)
-
-    def _load(self, state: dict[str, Any]) -> None:
-        try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise StateError(f"the saved training is of another model: {error}") from None
-        within = self.optimizer if self.simulation.learn_every else None
-        self.simulation.load_state_dict(state["simulation"], optimizer=within)
-        self.batches.load_state_dict(state["batches"])
-        self.step, self._epoch_loss = state["step"], state["epoch_loss"]
-        self.totals = {key: state["totals"][key] for key in _zero_totals()}
-        self._labels, self._best = state["labels"], state["best"]
-        self._ending = state["ending"]
+            try:
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise StateError(f"the saved training is of another model: {error}") from None
+            within = self.optimizer if self.simulation.learn_every else None
+            self.simulation.load_state_dict(state["simulation"], optimizer=within)
+            self.batches.load_state_dict(state["batches"])
+            self.totals = {key: state["totals"][key] for key in _zero_totals()}
+            self.step, self._epoch_loss = state["step"], state["epoch_loss"]
+            self._labels, self._ending, self._best = (
+                state[k] for k in ("labels", "ending", "best")
+            )
 
 
 def _zero_totals() -> dict[str, float]:

@@ -7,17 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from neurosim.base import DataError, StateError, finite
-from neurosim.learning import (
-    EndEvent,
-    EpochEvent,
-    Listener,
-    Listeners,
-    StartEvent,
-    Trainer,
-    TrainingEvent,
-    load_state,
-    save_state,
-)
+from neurosim.learning import Listener, Listeners, Trainer, events, load_state, save_state
 from neurosim.runs.folder import METRICS, SCENARIO, file_digest
 from neurosim.tensors import complete
 
@@ -37,18 +27,18 @@ class MetricsFile(Listener):
         self.path = folder / METRICS
         self._file: TextIO | None = None
 
-    def on_start(self, event: StartEvent) -> None:
+    def on_start(self, event: events.StartEvent) -> None:
         del event
         self._file = self.path.open("a", encoding="utf-8")
 
-    def _write(self, event: TrainingEvent) -> None:
+    def _write(self, event: events.TrainingEvent) -> None:
         assert self._file is not None
         if (record := event.record()) is not None:
             self._file.write(json_line(record))
 
     on_step = on_trace = on_epoch = _write
 
-    def on_end(self, event: EndEvent) -> None:
+    def on_end(self, event: events.EndEvent) -> None:
         del event
         if self._file is not None:
             self._file.close()
@@ -76,11 +66,11 @@ class Checkpoints(Listener):
         self._folder, self._trainer = folder, trainer
         self._listeners = Listeners(listeners)
 
-    def on_epoch(self, event: EpochEvent) -> None:
+    def on_epoch(self, event: events.EpochEvent) -> None:
         del event
         self._save()
 
-    def on_end(self, event: EndEvent) -> None:
+    def on_end(self, event: events.EndEvent) -> None:
         if event.status == "interrupted":
             self._save()
 
