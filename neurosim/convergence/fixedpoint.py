@@ -134,16 +134,8 @@ def fixed_point_of(
     simulation: Simulation, x: Tensor, target: Tensor | None = None, **limits: Any
 ) -> FixedPoint:
     """Finds the `fixed_point` of a simulation's model under its rule, loss and faults."""
-    return fixed_point(
-        simulation.model,
-        x,
-        target,
-        rule=simulation.rule,
-        loss=simulation.loss,
-        faults=simulation.faults,
-        seed=simulation.seed,
-        **limits,
-    )
+    own = {key: getattr(simulation, key) for key in ("rule", "loss", "faults", "seed")}
+    return fixed_point(simulation.model, x, target, **own, **limits)
 
 
 def exact_copy(model: Model) -> Model:

@@ -14,8 +14,7 @@ from neurosim.learning import Listeners, Trainer, check_memory
 from neurosim.records import read_object
 from neurosim.runs.folder import ENVIRONMENT, METRICS, SCENARIO, Found, begin, carry_on, facts
 from neurosim.runs.listeners.display import TrainingDisplay
-from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile
-from neurosim.runs.listeners.summary import RunSummary
+from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile, RunSummary
 from neurosim.runs.study import prepare, run_study
 from neurosim.scenario import Scenario, located
 from neurosim.tensors import device_bytes, keep_memory, peak_memory, repeatable, reset_peak_memory

@@ -12,7 +12,6 @@ from torch import Tensor
 from neurosim.base import ConfigurationError, DocumentError, Interrupted
 from neurosim.convergence import Convergence, InferenceMeasurement, fixed_point_of
 from neurosim.data import Dataset, one_hot
-from neurosim.dynamics import Counts
 from neurosim.learning import check_memory, load_weights
 from neurosim.runs.folder import METRICS, Found, facts
 from neurosim.runs.listeners.display import StudyDisplay
@@ -21,20 +20,6 @@ from neurosim.scenario import ConvergenceStudy, Scenario, located
 from neurosim.simulation import Simulation
 from neurosim.tensors import device_bytes
 
-# What a summary takes over from the last record.
-MEASURES = (
-    "residual_mean",
-    "residual_difference",
-    "distance_mean",
-    "distance_difference",
-    "gradient_angle",
-    "gradient_norm_ratio",
-    "fixed_point_angle",
-    "fixed_point_norm_ratio",
-    "objective",
-    "objective_alpha",
-    "reached",
-)
 _REFERENCE = ("residual", "sweeps", "order", "problem")
 
 
@@ -146,8 +131,9 @@ def _found(result: Convergence, whole: bool) -> dict[str, Any]:
         summary |= {"verdict": result.verdict, "reason": result.reason}
         summary["residual_floor"] = result.residual_floor
     summary |= _times(result, "", whole)
-    summary |= {key: last[key] for key in MEASURES} | {"ticks": last["tick"]}
-    summary |= {key: last[key] for key in ("time", "messages", *asdict(Counts()))}
+    apart = ("tick", "populations", "parameters")
+    summary |= {key: value for key, value in last.items() if key not in apart}
+    summary["ticks"] = last["tick"]
     found = zip(("angle", "norm_ratio"), result.reference_alignment or (None, None), strict=True)
     summary |= {f"reference_gradient_{key}": value for key, value in found}
     summary |= {f"reference_{key}": getattr(reference, key) for key in _REFERENCE}

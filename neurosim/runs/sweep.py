@@ -68,9 +68,6 @@ class Watcher(Protocol):
     def ended(self, row: Row) -> None: ...
 
 
-# ---- what is to be run -------------------------------------------------------------------------
-
-
 Checked = dict[str, DocumentError | None]  # what is wrong with data, by what is asked of them
 
 
@@ -211,9 +208,6 @@ def folder_name(name: str) -> str:
             f"the name {name!r} must be a plain folder name: letters, digits, '.', '_' and '-'"
         )
     return name
-
-
-# ---- running it --------------------------------------------------------------------------------
 
 
 def default_jobs(threads: int) -> int:

@@ -140,9 +140,6 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# ---- in the worker -----------------------------------------------------------------------------
-
-
 def _serve(connection: Connection, work: Work) -> None:
     """Works until the pipe is closed. Ctrl-C is a flag for the work to look at: an exception from
     nowhere may be raised where Python does not let it out, and would be lost."""
