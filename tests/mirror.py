@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurosim.data import DataSource, Remote, cifar
+from neurosim.data import DataSource, Remote
 
 CIFAR10_IMAGES, CIFAR100_IMAGES = 4, {"train": 6, "test": 5}
 Members = list[tuple[tarfile.TarInfo, bytes]]
@@ -159,8 +159,6 @@ def serving() -> Iterator[Mirror]:
 def mirrored(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     """The program downloads from the server, and its readers take files of that size."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(cifar, "CIFAR10_IMAGES", CIFAR10_IMAGES)
-    monkeypatch.setattr(cifar, "CIFAR100_IMAGES", CIFAR100_IMAGES)
     with serving() as mirror:
         for source in DataSource.family.values():
             monkeypatch.setattr(source, "remotes", tuple(map(mirror.remote, source.remotes)))

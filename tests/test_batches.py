@@ -12,15 +12,14 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cifar import write_cifar10
+from test_cifar import small_cifar10, write_cifar10
 
 from neurosim.base.errors import ConfigurationError, DataError, StateError
 from neurosim.base.random import stream
 from neurosim.cli.main import main
-from neurosim.data import cifar
 from neurosim.data.batches import Batches, crop_flip
-from neurosim.data.cifar import CIFAR10_STANDARD
 from neurosim.data.dataset import Split
+from neurosim.data.source import CIFAR10
 from neurosim.scenario.scenario import Scenario
 
 SCENARIO = """
@@ -41,7 +40,7 @@ def some_bytes(count: int, height: int = 6, width: int = 5) -> torch.Tensor:
 
 
 def split(count: int) -> Split:
-    return Split(some_bytes(count), torch.arange(count), CIFAR10_STANDARD)
+    return Split(some_bytes(count), torch.arange(count), CIFAR10.standard)
 
 
 def numbered(count: int) -> Split:
@@ -220,7 +219,7 @@ def test_the_draws_are_a_stream_of_their_own() -> None:
     for _ in range(5):
         (x, labels), (y, others) = plain.next(), cropped.next()
         assert labels.equal(others)
-        assert y.equal(CIFAR10_STANDARD.of(crop_flip(some_bytes(9)[labels], same)))
+        assert y.equal(CIFAR10.standard.of(crop_flip(some_bytes(9)[labels], same)))
         assert not y.equal(x)
 
 
@@ -259,7 +258,7 @@ def test_flat_images_cannot_be_cropped() -> None:
 
 @pytest.fixture
 def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cifar, "CIFAR10_IMAGES", 4)
+    small_cifar10(monkeypatch)
     write_cifar10(tmp_path)
     (tmp_path / "tiny.yaml").write_text(SCENARIO)
     return tmp_path / "tiny.yaml"
@@ -277,7 +276,7 @@ def test_only_training_images_are_cropped(scenario: Path) -> None:
     assert one.validation is not None
     for part in (one.test, one.validation):
         assert one.evaluate(part) == other.evaluate(part)
-        assert part.take(slice(4)).equal(CIFAR10_STANDARD.of(part.images[:4]))
+        assert part.take(slice(4)).equal(CIFAR10.standard.of(part.images[:4]))
 
 
 def test_an_interrupted_training_goes_on_bit_for_bit(scenario: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,46 @@ import pytest
 import torch
 
 from neurosim.base.errors import DataError
-from neurosim.data import cifar
-from neurosim.data.cifar import cifar10, cifar100, imagenet32
-from neurosim.data.dataset import Split
+from neurosim.data import source as cifar
+from neurosim.data.dataset import Dataset, Split, Standard
+from neurosim.data.source import CIFAR10, CIFAR100, ImageNet32
 
 Bytes = npt.NDArray[np.uint8]
 TRAIN, TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin"
 
 
+def cifar10(root: Path | str) -> Dataset:
+    return CIFAR10(str(root)).read(Path())
+
+
+def cifar100(root: Path | str) -> Dataset:
+    return CIFAR100(str(root)).read(Path())
+
+
+def imagenet32(root: Path | str) -> Dataset:
+    return ImageNet32(str(root)).read(Path())
+
+
+def small_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file has 4 images."""
+    (remote,) = CIFAR10.remotes
+    members = tuple((name, 4 * 3073) for name, _ in remote.members)
+    monkeypatch.setattr(CIFAR10, "remotes", (replace(remote, members=members),))
+
+
+def small_cifar100(monkeypatch: pytest.MonkeyPatch) -> None:
+    """6 images for training, 5 for the test."""
+    (remote,) = CIFAR100.remotes
+    sizes = zip(remote.members, (6 * 3074, 5 * 3074), strict=True)
+    members = tuple((name, size) for (name, _), size in sizes)
+    monkeypatch.setattr(CIFAR100, "remotes", (replace(remote, members=members),))
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The official sizes are read once below; elsewhere files are small."""
-    monkeypatch.setattr(cifar, "CIFAR10_IMAGES", 4)
-    monkeypatch.setattr(cifar, "CIFAR100_IMAGES", {"train": 6, "test": 5})
+    small_cifar10(monkeypatch)
+    small_cifar100(monkeypatch)
     monkeypatch.setattr(cifar, "IMAGENET_IMAGES", {"train": 23, "val": 3})
 
 
@@ -61,7 +89,7 @@ def write_imagenet(folder: Path, **changed: object) -> None:
     np.savez(folder / "val_data.npz", **(content | changed))  # type: ignore[arg-type]
 
 
-def standardized(values: Bytes, standard: cifar.Standard) -> torch.Tensor:
+def standardized(values: Bytes, standard: Standard) -> torch.Tensor:
     """One pixel after the other, in float64."""
     images = values.reshape(-1, 3, 32, 32) / 255.0
     mean, std = np.array(standard.mean), np.array(standard.std)
@@ -77,7 +105,7 @@ def test_cifar10(tmp_path: Path, inner: str) -> None:
     assert data.train.images.dtype == torch.uint8  # a quarter of what numbers take
     assert data.train.labels.tolist() == [n for i in range(5) for n in (i, 9, 0, 5)]
     expected = standardized(
-        np.concatenate([pixels(4, seed) for seed in range(5)]), cifar.CIFAR10_STANDARD
+        np.concatenate([pixels(4, seed) for seed in range(5)]), CIFAR10.standard
     )
     taken = data.train.take(slice(None))
     assert taken.dtype == torch.float32
@@ -88,9 +116,9 @@ def test_cifar10(tmp_path: Path, inner: str) -> None:
 def test_the_constants_of_the_papers() -> None:
     white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
     for standard, expected in (
-        (cifar.CIFAR10_STANDARD, [2.51409, 2.59679, 2.75373]),
-        (cifar.CIFAR100_STANDARD, [2.44953, 2.58329, 2.76]),
-        (cifar.IMAGENET_STANDARD, [2.24891, 2.42857, 2.64]),
+        (CIFAR10.standard, [2.51409, 2.59679, 2.75373]),
+        (CIFAR100.standard, [2.44953, 2.58329, 2.76]),
+        (ImageNet32.standard, [2.24891, 2.42857, 2.64]),
     ):
         assert standard.of(white).flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
@@ -110,7 +138,7 @@ def test_imagenet(tmp_path: Path) -> None:
     assert (data.classes, len(data.train), len(data.test)) == (1000, 23, 3)
     assert data.test.labels.tolist() == [0, 999, 6]  # the files count from 1
     assert data.train.labels.tolist()[-6:] == [899] + [999] * 5
-    expected = standardized(pixels(3), cifar.IMAGENET_STANDARD)
+    expected = standardized(pixels(3), ImageNet32.standard)
     torch.testing.assert_close(data.test.take(slice(3)).double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -128,7 +156,7 @@ def test_parts_of_bytes_stay_bytes(tmp_path: Path) -> None:
         data.train.reshaped([3071])
     for images in (torch.zeros(2, 3072, dtype=torch.uint8), torch.zeros(2, 3, 4, 4)):
         with pytest.raises(DataError, match=r"uint8 images \(N, 3, H, W\)"):
-            Split(images, torch.zeros(2, dtype=torch.int64), cifar.CIFAR10_STANDARD)
+            Split(images, torch.zeros(2, dtype=torch.int64), CIFAR10.standard)
 
 
 # ---- what is refused ---------------------------------------------------------------------------

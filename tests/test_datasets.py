@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from neurosim.base.errors import ConfigurationError, DataError
-from neurosim.data import idx as datasets
+from neurosim.data import source as datasets
 from neurosim.data.dataset import Dataset, Split, one_hot
-from neurosim.data.idx import digits, mnist, read_idx
+from neurosim.data.formats import read_idx
+from neurosim.data.source import MNIST, digits
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -26,7 +27,7 @@ files = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
-MNIST = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 # optdigits.names of the UCI repository, test part
 CLASS_COUNTS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 # The first line of optdigits.tes
@@ -40,6 +41,10 @@ FIRST_ZERO = [
     [0, 2, 14, 5, 10, 12, 0, 0],
     [0, 0, 6, 13, 10, 0, 0, 0],
 ]
+
+
+def mnist(root: Path | str) -> Dataset:
+    return MNIST(str(root)).read(Path())
 
 
 @pytest.fixture(scope="module")
@@ -245,23 +250,22 @@ def test_mnist_names(tmp_path: Path, packed: bool, dot: bool) -> None:
         path.unlink()
         target = tmp_path / (name + ".gz" if packed else name)
         target.write_bytes(gzip.compress(content) if packed else content)
-    again = mnist(tmp_path, dtype=torch.float64)
+    again = mnist(tmp_path)
     assert (again.name, again.shape, len(again.train), len(again.test)) == (
         "mnist",
         (1, 28, 28),
         12,
         5,
     )
-    assert again.train.images.dtype == torch.float64
-    assert again.train.images.float().equal(plain.train.images)
+    assert again.train.images.equal(plain.train.images)
     assert again.test.labels.equal(plain.test.labels)
 
 
 @pytest.mark.skipif(
-    not (MNIST / "train-images-idx3-ubyte.gz").is_file(), reason="MNIST is not at ../shared/data"
+    not (SHARED / "train-images-idx3-ubyte.gz").is_file(), reason="MNIST is not at ../shared/data"
 )
 def test_real_mnist() -> None:
-    data = mnist(MNIST)
+    data = mnist(SHARED)
     assert (len(data.train), len(data.test), data.shape) == (60_000, 10_000, (1, 28, 28))
     assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert data.test.labels[:5].tolist() == [7, 2, 1, 0, 4]

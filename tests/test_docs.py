@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from sizes import TINY
-from test_cifar import write_cifar10
+from test_cifar import small_cifar10, write_cifar10
 from test_shipped_networks import narrow_description
 
 from neurosim import bench, documents
 from neurosim.cli.main import main
-from neurosim.data import cifar
 from neurosim.network.network import Network
 from neurosim.runs.axes import split_values
 from neurosim.scenario.file import ScenarioFile
@@ -123,7 +122,7 @@ def test_commands(
     if arguments[0] == "run":
         arguments += SMALL
         if "scenarios/vgg16" in arguments[1]:
-            monkeypatch.setattr(cifar, "CIFAR10_IMAGES", 4)
+            small_cifar10(monkeypatch)
             write_cifar10(tmp_path / "data")
             narrow = json.dumps(narrow_description(ROOT, "vgg16", 16))
             arguments += [f"network={narrow}", "data.batch_size=4"]

@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 from mirror import Mirror, below, cifar10_members
 from rich.console import Console
+from test_cifar import imagenet32
 
 from neurosim.base.errors import ConfigurationError, DataError
 from neurosim.cli.main import main
-from neurosim.data import DataSource, Remote, cifar
+from neurosim.data import DataSource, Remote
 from neurosim.data.downloads import fetch, find
 from neurosim.runs.listeners.display import DownloadDisplay
 
@@ -73,9 +74,9 @@ def test_the_official_sources() -> None:
     assert places == {n for names in LAYOUT.values() for n in names if n.endswith((".bin", ".gz"))}
     for name, size in files.items():
         if name.startswith("cifar-10-"):
-            assert size == cifar.CIFAR10_IMAGES * 3073
+            assert size == 10_000 * 3073
         elif name.startswith("cifar-100-"):
-            assert size == cifar.CIFAR100_IMAGES[Path(name).stem] * 3074
+            assert size == {"train": 50_000, "test": 10_000}[Path(name).stem] * 3074
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ def test_the_reader_names_the_command(
 def test_imagenet_says_that_it_needs_an_account(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DataError, match=r"come from image-net\.org, where one needs an acc"):
-            cifar.imagenet32(folder)
+            imagenet32(folder)
 
 
 def test_plain_lines(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.cli.main import main
-from neurosim.data.idx import digits
+from neurosim.data import digits
 from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.memory import estimate
 from neurosim.maths.spectrum import loop_gain, spectral_norm

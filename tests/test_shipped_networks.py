@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 import neurosim as ns
-from neurosim.data.idx import digits
+from neurosim.data import digits
 from neurosim.maths.losses import Loss
 
 NAMES = ["vgg16", "vgg11", "convnet", "resnet20"]

@@ -13,11 +13,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from pydantic import Field
-from test_cifar import write_cifar10
+from test_cifar import small_cifar10, write_cifar10
 
 from neurosim.base.errors import ConfigurationError, DataError, DocumentError
 from neurosim.cli.main import main
-from neurosim.data import Dataset, DataSource, Split, cifar
+from neurosim.data import Dataset, DataSource, Split
 from neurosim.data.source import CIFAR10, Digits
 from neurosim.families import Portion, described, register
 from neurosim.scenario.scenario import Scenario
@@ -70,7 +70,7 @@ def test_the_built_in_ones() -> None:
 
 
 def test_a_root_is_seen_from_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar, "CIFAR10_IMAGES", 4)
+    small_cifar10(monkeypatch)
     write_cifar10(tmp_path / "data")
     for root in ("data", str(tmp_path / "data")):
         assert len(CIFAR10(root).read(tmp_path).train) == 20

@@ -17,8 +17,8 @@ from torch import Tensor
 import neurosim as ns
 from neurosim import schedules
 from neurosim.base.errors import ConfigurationError
+from neurosim.data import digits
 from neurosim.data.dataset import Split
-from neurosim.data.idx import digits
 from neurosim.learning import evaluation
 from neurosim.learning.evaluation import Evaluator, SoFar
 from neurosim.learning.optimizers import (

@@ -11,12 +11,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from shipped import CIFAR10, DIGITS, MNIST, SCENARIOS
-from test_cifar import write_cifar10
+from test_cifar import cifar10, small_cifar10, write_cifar10
 from test_shipped_networks import narrow_description
 
 from neurosim.cli.main import main
-from neurosim.data import cifar
-from neurosim.data.cifar import cifar10
 from neurosim.scenario.scenario import Scenario
 
 OTHERS = [path for path in CIFAR10 if path.stem.startswith("vgg")]
@@ -25,7 +23,7 @@ OTHERS = [path for path in CIFAR10 if path.stem.startswith("vgg")]
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a few images in the form of CIFAR-10."""
-    monkeypatch.setattr(cifar, "CIFAR10_IMAGES", 4)
+    small_cifar10(monkeypatch)
     write_cifar10(tmp_path / "data")
     return tmp_path / "data"
 
@@ -90,9 +88,9 @@ def test_a_narrow_one_runs(path: Path, data: Path, root: Path, tmp_path: Path) -
 def test_a_portion_is_held_out(portion: str, held: int, data: Path) -> None:
     values = [f"data.root={json.dumps(str(data))}", f"training.validation={portion}"]
     scenario = Scenario.load(OTHERS[1], [*values, "data.batch_size=1"])
-    train, validation = scenario._held_out(scenario.data())
-    assert len(train) == 20 - held
-    assert (0 if validation is None else len(validation)) == held
+    images = len(scenario.data().train)
+    assert images == 20
+    assert scenario.file.training.held_out(images) == held
 
 
 @pytest.mark.parametrize("portion", ["0.0", "1.0", "1.5", "-0.1", "0", "x"])

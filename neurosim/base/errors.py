@@ -9,27 +9,21 @@ class NeurosimError(Exception):
     """Base of everything that neurosim raises on purpose."""
 
 
-class ConfigurationError(NeurosimError, ValueError):
-    """A rule, schedule, channel or option has a value that it cannot have.
-
-    ``option`` is the argument at fault, where it is one, or the path to an item of it: a scenario
-    then points to its line.
-    """
+class _OptionError(NeurosimError, ValueError):
+    """``option`` is the argument at fault, as far as that is known, or the path to an item of it: a
+    document then points to its line."""
 
     def __init__(self, message: str, option: str | tuple[str | int, ...] = ()) -> None:
         super().__init__(message)
         self.option = ((option,) if option else ()) if isinstance(option, str) else option
 
 
-class NetworkError(NeurosimError, ValueError):
-    """A network description that does not fit together.
+class ConfigurationError(_OptionError):
+    """A rule, schedule, channel or option has a value that it cannot have."""
 
-    ``place`` is where in a network file the part at fault stands, as far as that is known.
-    """
 
-    def __init__(self, message: str, place: tuple[str | int, ...] = ()) -> None:
-        super().__init__(message)
-        self.place = place
+class NetworkError(_OptionError):
+    """A network description that does not fit together."""
 
 
 class PluginError(NeurosimError):
@@ -95,9 +89,6 @@ def inside(*path: str | int) -> Iterator[None]:
     """Says of an option at fault within the block that it is in this part of a larger whole."""
     try:
         yield
-    except ConfigurationError as error:
+    except _OptionError as error:
         error.option = (*path, *error.option)
-        raise
-    except NetworkError as error:
-        error.place = (*path, *error.place)
         raise

@@ -6,36 +6,22 @@ off never changes another. Nothing here touches a global generator.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 def stream(seed: int, *name: str) -> np.random.Generator:
-    """A PCG64 generator for (seed, name).
-
-    ``seed`` is a whole number ≥ 0; ``name`` is one or more strings, e.g.
-    ``stream(0, "schedule")`` or ``stream(0, "weights", "h1")``.
-    """
+    """Returns a PCG64 generator for a seed ≥ 0 and a name: ``stream(0, "weights", "h1")``."""
     import numpy as np  # the command line's help does without
 
     return np.random.Generator(np.random.PCG64(seed_sequence(seed, *name)))
 
 
 def seed_sequence(seed: int, *name: str) -> np.random.SeedSequence:
-    """What the stream of (seed, name) is seeded with."""
+    """Returns what the stream of (seed, name) is seeded with."""
     import numpy as np
 
     key = tuple(b for part in name for b in (*part.encode(), 256))  # 256 ends a part
     return np.random.SeedSequence(seed, spawn_key=key)
-
-
-def generator_state(generator: np.random.Generator) -> dict[str, Any]:
-    """The generator's state as plain numbers and strings, fit for JSON."""
-    return dict(generator.bit_generator.state)
-
-
-def restore_generator(generator: np.random.Generator, state: dict[str, Any]) -> None:
-    """Puts a generator back to a state from `generator_state`."""
-    generator.bit_generator.state = state

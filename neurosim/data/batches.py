@@ -7,13 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import (
-    ConfigurationError,
-    DataError,
-    StateError,
-    generator_state,
-    restore_generator,
-)
+from neurosim.base import ConfigurationError, DataError, StateError
 from neurosim.data.dataset import Split
 
 Augmentation = Literal["crop_flip"]
@@ -29,12 +23,11 @@ def crop_flip(images: Tensor, generator: np.random.Generator) -> Tensor:
     Returns:
         Images of the same shape and dtype.
     """
-    count, channels, height, width = images.shape
+    count, _, height, width = images.shape
     edges = generator.integers(0, 2 * CROP_PAD + 1, (2, count), dtype=np.int64)
     mirrored = generator.integers(0, 2, count, dtype=np.int64)
     top, left, flip = torch.from_numpy(np.stack([*edges, mirrored])).to(images.device)[..., None]
-    padded = images.new_zeros(count, channels, height + 2 * CROP_PAD, width + 2 * CROP_PAD)
-    padded[:, :, CROP_PAD : CROP_PAD + height, CROP_PAD : CROP_PAD + width] = images
+    padded = torch.nn.functional.pad(images, [CROP_PAD] * 4)
     across = torch.arange(width, device=images.device)
     rows = top + torch.arange(height, device=images.device)
     columns = left + torch.where(flip == 1, width - 1 - across, across)
@@ -106,7 +99,7 @@ class Batches:
             "batch_size": self._size,
             "shuffle": self._shuffle,
             "order": self._order.clone(),
-            **{key: generator_state(drawn) for key, drawn in self._generators.items()},
+            **{key: drawn.bit_generator.state for key, drawn in self._generators.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -116,7 +109,7 @@ class Batches:
             StateError: if the state belongs to another split size, batch size, shuffling, cropping
                 or kind of generator, or is incomplete. Then nothing changes.
         """
-        before, count = self.state_dict(), len(self._split)
+        before, count, drawn = self.state_dict(), len(self._split), self._generators
         if missing := before.keys() - state.keys():
             raise StateError(f"saved batches lack {', '.join(sorted(missing))}")
         if "crops" in state.keys() - before.keys():
@@ -129,14 +122,14 @@ class Batches:
             raise StateError(f"saved batches hold no permutation of these {count} images")
         epoch, position = int(state["epoch"]), int(state["position"])
         if epoch < 0 or not 0 <= position <= len(self):
-            said = f"saved position {position} of epoch {epoch} is not in 0 … {len(self)}"
-            raise StateError(said)
+            last = len(self)
+            raise StateError(f"saved position {position} of epoch {epoch} is not in 0 … {last}")
         try:
-            for key, drawn in self._generators.items():
-                restore_generator(drawn, state[key])
+            for key in drawn:
+                drawn[key].bit_generator.state = state[key]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            for key, drawn in self._generators.items():  # NumPy may have set a part of it
-                restore_generator(drawn, before[key])
+            for key in drawn:  # NumPy may have set a part of it
+                drawn[key].bit_generator.state = before[key]
             raise StateError(f"saved batches hold another kind of generator: {error}") from error
         self.epoch, self.position, self._order = epoch, position, order.clone()
 

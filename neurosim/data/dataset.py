@@ -34,10 +34,8 @@ class Split:
 
     ``images`` is a floating-point tensor (N, *shape) and ``labels`` an int64 tensor (N,), N ≥ 1.
     With a ``standard``, ``images`` are bytes (N, C, H, W) instead, which become numbers only as
-    they are taken. ``view`` is the shape that they are then given, (C, H, W) if None.
-
-    Raises:
-        DataError: if they do not fit together or an image is not finite.
+    they are taken. ``view`` is the shape that they are then given, (C, H, W) if None. Raises
+    DataError if they do not fit together or an image is not finite.
     """
 
     images: Tensor
@@ -49,19 +47,22 @@ class Split:
         images, labels, standard = self.images, self.labels, self.standard
         fits = images.ndim >= 2 and images.numel() > 0 and labels.shape == images.shape[:1]
         if standard is None:
-            what, right = "floating-point images (N, *shape)", images.is_floating_point()
-            right = right and self.view is None
+            what = "floating-point images (N, *shape)"
+            fits &= images.is_floating_point() and self.view is None
         else:
-            what = f"uint8 images (N, {len(standard.mean)}, H, W)"
-            right = images.dtype == torch.uint8 and images.ndim == 4
-            right = right and images.shape[1] == len(standard.mean)
-        if not (fits and right and labels.dtype == torch.int64):
+            what, channels = f"uint8 images (N, {len(standard.mean)}, H, W)", len(standard.mean)
+            fits &= images.dtype == torch.uint8 and images.shape[1:-2] == (channels,)
+        if not (fits and labels.dtype == torch.int64):
             raise DataError(
                 f"a split needs {what} and int64 labels (N,) with N ≥ 1, "
                 f"not {images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
             )
-        if standard is None:
-            _check_finite(images)
+        if standard is None and not (finite := torch.isfinite(images).flatten(1).all(dim=1)).all():
+            bad = (~finite).nonzero().flatten().tolist()
+            extent = f"as have {len(bad)} of {len(images)} images; remove or repair them"
+            raise DataError(
+                f"image {bad[0]} (counting from 0) has a value that is not finite, {extent}"
+            )
 
     def take(self, which: slice | Tensor) -> Tensor:
         """Returns the images of a slice or of indices (B,), floating-point (B, *shape)."""
@@ -92,11 +93,7 @@ class Split:
         return tuple(self.images.shape[1:]) if self.view is None else self.view
 
     def reshaped(self, shape: Sequence[int]) -> Split:
-        """Returns the same images as (N, *shape).
-
-        Raises:
-            DataError: if an image has another number of values.
-        """
+        """Returns the same images as (N, *shape). Raises DataError if that does not fit them."""
         wanted = tuple(shape)
         if not wanted or min(wanted) < 1 or math.prod(wanted) != math.prod(self.shape):
             raise DataError(
@@ -108,11 +105,7 @@ class Split:
         return Split(self.images.reshape(-1, *wanted), self.labels)
 
     def limit(self, count: int) -> Split:
-        """Returns the first ``count`` images, or all if fewer.
-
-        Raises:
-            ConfigurationError: if ``count`` < 1.
-        """
+        """Returns the first ``count`` images, or all if fewer. Raises ConfigurationError if < 1."""
         if count < 1:
             raise ConfigurationError(f"limit must be at least 1 image, not {count}")
         return self._part(slice(count))
@@ -123,11 +116,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Holds a training and a test split with labels 0 … ``classes`` − 1.
-
-    Raises:
-        DataError: if the splits differ in image shape or a label is out of range.
-    """
+    """Holds a training and a test split of one image shape, with labels 0 … ``classes`` − 1."""
 
     name: str
     train: Split
@@ -155,16 +144,10 @@ class Dataset:
         )
 
     def validation(self, count: int) -> tuple[Split, Split]:
-        """Sets the last ``count`` training images aside.
+        """Returns the training split without its last ``count`` images, and those.
 
-        The papers use 54,000 and 6,000 of MNIST's training images.
-
-        Returns:
-            The training and the validation split.
-
-        Raises:
-            ConfigurationError: if ``count`` < 1.
-            DataError: if no training image would be left.
+        The papers use 54,000 and 6,000 of MNIST's training images. Raises DataError if no training
+        image would be left.
         """
         if count < 1:
             raise ConfigurationError(f"validation must be at least 1 image, not {count}")
@@ -175,33 +158,14 @@ class Dataset:
         return self.train.limit(kept), self.train._part(slice(kept, None))
 
 
-def _check_finite(images: Tensor) -> None:
-    """Raises DataError with the index of the first image of (N, *shape) that is not finite."""
-    bad = ~torch.isfinite(images).flatten(1).all(dim=1)
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0])
-        extent = f"as have {int(bad.sum())} of {len(images)} images; remove or repair them"
-        raise DataError(f"image {first} (counting from 0) has a value that is not finite, {extent}")
-
-
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Returns labels (N,) as targets (N, classes) of 0 and 1.
-
-    Raises:
-        DataError: if a label is out of range.
-    """
+    """Returns labels (N,) as targets (N, classes) of 0 and 1. Raises DataError: `check_labels`."""
     check_labels(labels, classes, "one_hot")
     return torch.nn.functional.one_hot(labels, classes).to(dtype)
 
 
 def check_labels(labels: Tensor, classes: int, what: str) -> None:
-    """Checks that labels (N,) are in 0 … classes − 1.
-
-    Raises:
-        DataError: for one that is not. The message starts with ``what``.
-    """
-    bad = (labels < 0) | (labels >= classes)
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0])
-        wrong = f"label {int(labels[first])} at index {first} (counting from 0)"
+    """Raises DataError, beginning with ``what``, for a label of (N,) not in 0 … classes − 1."""
+    if bad := ((labels < 0) | (labels >= classes)).nonzero().flatten().tolist():
+        wrong = f"label {int(labels[bad[0]])} at index {bad[0]} (counting from 0)"
         raise DataError(f"{what}: {wrong} is not in 0 … {classes - 1}")

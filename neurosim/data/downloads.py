@@ -19,8 +19,7 @@ from typing import Any
 
 from neurosim.base import ConfigurationError, DataError, write_atomic
 from neurosim.data.dataset import Dataset
-from neurosim.data.remotes import Remote
-from neurosim.data.source import DataSource
+from neurosim.data.source import DataSource, Remote
 
 # Told of a file on its way and how many of its bytes have arrived; 0 before the first.
 Told = Callable[[Remote, int], None]
@@ -39,11 +38,7 @@ class Fetched:
 
 
 def find(name: str) -> type[DataSource]:
-    """Returns the data set of that name.
-
-    Raises:
-        ConfigurationError: for one that cannot be downloaded, saying which ones can.
-    """
+    """Returns the data set of that name. Raises ConfigurationError where none can be downloaded."""
     family = DataSource.family
     if name not in family:
         names = ", ".join(known for known, source in family.items() if source.remotes)
@@ -58,19 +53,15 @@ def fetch(source: type[DataSource], root: Path, told: Told) -> Fetched:
     """Downloads what a data set does not find in its folder ``root``, and reads it.
 
     If the data can be read already, nothing else is done. Files that are there stay as they are.
-
-    Raises:
-        DataError: if pooch is not installed, a file cannot be downloaded or is not the official
-            one, a file that differs from it is in the way, or the reader finds fault.
-        OSError: if something cannot be written.
+    Raises DataError if pooch is not installed, a file cannot be downloaded or is not the official
+    one, a file that differs from it is in the way, or the reader finds fault.
     """
     options: dict[str, Any] = {"root": str(root)}
     read = partial(source(**options).read, Path())
     try:
         return Fetched(read(), ())
-    except DataError:
-        pass  # what is missing comes now; what is wrong with it afterwards is an error
-    needed = tuple(remote for remote in source.remotes if _is_needed(remote, root))
+    except DataError:  # what is missing comes now; what is wrong with it afterwards is an error
+        needed = tuple(remote for remote in source.remotes if _is_needed(remote, root))
     if needed:
         _download(needed, root, told)
     return Fetched(read(), needed)
@@ -93,10 +84,8 @@ def _is_needed(remote: Remote, root: Path) -> bool:
 
 
 def _in_the_way(path: Path) -> DataError:
-    return DataError(
-        f"{path}: is not the official file, and is not overwritten; remove it, or give another "
-        "folder with --root"
-    )
+    how = "remove it, or give another folder with --root"
+    return DataError(f"{path}: is not the official file, and is not overwritten; {how}")
 
 
 def _by_hand(remotes: Sequence[Remote], root: Path) -> str:
@@ -123,9 +112,6 @@ def _download(remotes: Sequence[Remote], root: Path, told: Told) -> None:
         logger = pooch.get_logger()  # its lines name the temporary folder
         undo.callback(logger.setLevel, logger.level)
         logger.setLevel("WARNING")
-        hashes = {remote.name: f"sha256:{remote.sha256}" for remote in remotes}
-        urls = {remote.name: remote.url for remote in remotes}
-        registry = pooch.create(folder, "", registry=hashes, urls=urls)
         for remote in remotes:
             told(remote, 0)
             downloader = pooch.HTTPDownloader(
@@ -135,15 +121,15 @@ def _download(remotes: Sequence[Remote], root: Path, told: Told) -> None:
                 headers={"Accept-Encoding": "identity"},
                 hooks={"response": partial(_take, undo)},
             )
+            known, put = f"sha256:{remote.sha256}", partial(_install, remote, root)
             try:
-                registry.fetch(remote.name, partial(_install, remote, root), downloader)
+                pooch.retrieve(remote.url, known, remote.name, folder, put, downloader)
             except RequestException as error:
-                said = f"cannot be downloaded: {_reason(error)}"
-                raise DataError(f"{remote.url}: {said}; try again later, {by_hand}") from error
+                said = f"{remote.url}: cannot be downloaded: {_reason(error)}"
+                raise DataError(f"{said}; try again later, {by_hand}") from error
             except ValueError as error:  # pooch's, of a checksum
-                said = f"what came is not the official file (SHA-256 {remote.sha256}), and is not"
-                said = f"{said} kept; try again later, {by_hand}"
-                raise DataError(f"{remote.url}: {said}") from error
+                said = f"{remote.url}: what came is not the official file (SHA-256 {remote.sha256})"
+                raise DataError(f"{said}, and is not kept; try again later, {by_hand}") from error
 
 
 @dataclass
@@ -185,11 +171,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _install(remote: Remote, root: Path, file: str, *_: object) -> None:
-    """Puts the files that come of a download in their places. A processor of pooch.
-
-    Raises:
-        DataError: where something else is in a place, or the download is not what it should be.
-    """
+    """Puts the files that come of a download in their places. A processor of pooch."""
     for name, content in _contents(remote, Path(file)):
         path = root / name
         if not path.exists():
@@ -203,8 +185,7 @@ def _contents(remote: Remote, file: Path) -> Iterator[tuple[str, bytes]]:
     """What the files below the root shall hold.
 
     Of an archive, regular files with exactly the expected names and sizes are read and nothing is
-    extracted, so that no name in it decides what is written where. Raises DataError if one is
-    missing or different.
+    extracted, so that no name in it decides what is written where.
     """
     if not remote.members:
         yield remote.name, file.read_bytes()

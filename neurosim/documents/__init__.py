@@ -13,8 +13,8 @@ from neurosim.documents.document import (
     folder,
     load,
     load_part,
+    located,
     quotes_hint,
 )
-from neurosim.documents.schemas import by_key
-from neurosim.documents.validation import parse
+from neurosim.documents.validation import by_key, parse
 from neurosim.documents.yaml import Document, NodePath, dumps, loads

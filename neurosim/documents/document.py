@@ -4,12 +4,13 @@ import copy
 import itertools
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neurosim.base import DocumentError, Problem, did_you_mean, shorten
+from neurosim.base import DocumentError, NeurosimError, Problem, did_you_mean, shorten
 from neurosim.documents.yaml import (
     FORBIDDEN,
     MAX_BYTES,
@@ -34,11 +35,7 @@ _KEY = re.compile(rf"{_STEP}(?:\.[^.\[\]]+|\[[0-9]{{1,6}}\])*")
 
 
 def load(path: str | os.PathLike[str]) -> Document:
-    """Reads the YAML document in the file ``path``.
-
-    Raises:
-        DocumentError: the file cannot be read, or `loads` refuses what is in it.
-    """
+    """Reads the YAML document in a file. Raises DocumentError where that cannot be; see `loads`."""
     file = os.fspath(path)
     try:
         with Path(file).open("rb") as stream:
@@ -60,8 +57,7 @@ def load(path: str | os.PathLike[str]) -> Document:
 def load_part(document: Document, path: NodePath) -> Document:
     """Reads the document in the file that the string at ``path`` names, seen from `folder`.
 
-    Raises:
-        DocumentError: what `load` says; where there is no such file, at the string.
+    Where there is no such file, the problem is at the string.
     """
     name = document.part(path).value
     file = folder(document, path) / Path(name).expanduser()
@@ -79,6 +75,22 @@ def folder(document: Document, path: NodePath) -> Path:
     here for the command line."""
     file = document.position(path).file
     return Path() if file in (COMMAND_LINE, "<dict>") else Path(file).parent
+
+
+@contextmanager
+def located(
+    document: Document, path: NodePath = (), elsewhere: Mapping[NodePath, NodePath] = {}
+) -> Iterator[None]:
+    """Gives an error of the program's own a line in the document: that of the option at fault
+    below ``path``, or where it is ``elsewhere``."""
+    try:
+        yield
+    except DocumentError:
+        raise
+    except NeurosimError as error:
+        option: NodePath = getattr(error, "option", ())
+        at = elsewhere.get(option, (*path, *option))
+        raise DocumentError([document.problem(at, str(error))]) from None
 
 
 def apply_overrides(

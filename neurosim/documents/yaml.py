@@ -35,6 +35,7 @@ _CONSTANTS = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
     word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
 }
 _INFINITY_NAN = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_NO_TAGS = "explicit tags are not supported; remove the '!...'"
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 
 
@@ -76,11 +77,7 @@ class Document:
         return Problem(*self.position(path), show_path((*self.prefix, *path)), message)
 
     def part(self, path: NodePath) -> Document:
-        """Returns the node at ``path`` as a document, whose problems name the place in the whole.
-
-        Raises:
-            LookupError: there is no such node.
-        """
+        """Returns the node at ``path`` as a document. Its problems name the place in the whole."""
         value = self.value
         for step in path:
             value = value[step]
@@ -92,9 +89,8 @@ class Document:
 def loads(text: str, file: str) -> Document:
     """Reads the YAML document ``text``; ``file`` is what its problems are reported under.
 
-    Raises:
-        DocumentError: ``text`` is not YAML, uses what is not in our dialect (see the module), is
-            empty or exceeds a bound on size, nesting, nodes or numbers.
+    Raises DocumentError for what is not in our dialect (see the module), and for a text that is
+    empty or exceeds a bound on size, nesting, nodes or numbers.
     """
     text = text.removeprefix("\ufeff")
     if len(text) > MAX_BYTES:
@@ -202,15 +198,14 @@ class _Reader:
         if event.anchor is not None:
             fail(mark, f"anchors are not supported; remove '&{event.anchor!s:.40}'")
         if event.tag is not None:
-            fail(mark, "explicit tags are not supported; remove the '!...'")
+            fail(mark, _NO_TAGS)
         return event, mark
 
 
 def resolve_plain(text: str) -> Any:
     """Returns what the unquoted scalar ``text`` stands for in the YAML 1.2 core schema.
 
-    Raises:
-        ValueError: a number beyond our bounds.
+    Raises ValueError for a number beyond our bounds.
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]
@@ -325,6 +320,11 @@ def _mark(file: str, place: Any) -> Mark:
     return Mark(file, place.line + 1, place.column + 1)
 
 
+_NOT_CONTINUED = (
+    "this does not continue what is above; check the indentation, the '- ' of lists and quotes"
+)
+
+
 def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
     """What to do about text that PyYAML cannot read, and the mark of the place.
 
@@ -334,8 +334,6 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
     start: Any = error.context_mark or place  # of what is not complete at the place
     first, here = text[start.index : start.index + 1], text[place.index : place.index + 1]
     scanning = isinstance(error, yaml.scanner.ScannerError)
-    stray = "this does not continue what is above; check the indentation, the '- ' of lists and "
-    stray += "quotes"
     if error.context_mark is None and scanning:
         advice = "put text that holds ': ' into quotes, and check the indentation"
         return place, {
@@ -345,17 +343,18 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
             "?": "a '?' cannot stand here; put text that begins with it into quotes",
         }.get(here, "text cannot start with this character; put it into quotes")
     if error.context_mark is None:
-        return place, "this %YAML version is unknown; remove the line" if here == "%" else stray
+        unknown = "this %YAML version is unknown; remove the line"
+        return place, unknown if here == "%" else _NOT_CONTINUED
     if first in ("&", "*"):
         return start, "anchors '&' and aliases '*' are not supported; put text into quotes"
     if first == "!":
-        return start, "explicit tags are not supported; remove the '!...'"
+        return start, _NO_TAGS
     if not scanning:
         if first in ("[", "{"):
             closing, line = "]}"["[{".index(first)], start.line + 1
             return place, f"add ',' or '{closing}': the '{first}' of line {line} is not closed"
         missing = start.index == place.index
-        return place, "a value is missing here; write one, or null" if missing else stray
+        return place, "a value is missing here; write one, or null" if missing else _NOT_CONTINUED
     quoted = _QUOTED.match(text, start.index)
     if first in ("'", '"') and not (quoted and quoted.end() <= place.index):
         if first == '"' and re.search(r"\\[xuU]?$", text[: place.index]):

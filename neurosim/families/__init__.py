@@ -1,6 +1,19 @@
 """Families of kinds: what scenarios and networks can name, and how its fields are checked."""
 
-from neurosim.families.checks import TYPES, Described, check, demand
+from neurosim.families.checks import (
+    TYPES,
+    BelowOne,
+    Bounded,
+    Count,
+    Described,
+    Fraction,
+    NotNegative,
+    Portion,
+    Positive,
+    Whole,
+    check,
+    demand,
+)
 from neurosim.families.kinds import (
     Family,
     Kind,
@@ -12,14 +25,4 @@ from neurosim.families.kinds import (
     model_of,
     register,
     written,
-)
-from neurosim.families.ranges import (
-    BelowOne,
-    Bounded,
-    Count,
-    Fraction,
-    NotNegative,
-    Portion,
-    Positive,
-    Whole,
 )

@@ -1,13 +1,15 @@
 """Arguments checked by annotations, those of frozen dataclasses first of all."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
+    Field,
     InstanceOf,
     PydanticSchemaGenerationError,
     TypeAdapter,
@@ -16,6 +18,25 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from neurosim.base import ConfigurationError
+
+# The ranges that numbers have.
+LARGEST = 1e30  # float32 holds it, and its products with what it meets
+
+
+def _not_tiny(value: float) -> float:
+    if value < 1 / LARGEST:
+        raise ValueError(f"must be at least {1 / LARGEST:.0e}, got {value:g}")
+    return value
+
+
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_not_tiny)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Bounded = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Portion = Annotated[float, Field(gt=0, lt=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+Whole = Annotated[int, Field(ge=0)]
 
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 # What pydantic wanted, by the type of its error: where the value is something else altogether,
@@ -59,11 +80,7 @@ def demand(kind: str, context: Mapping[str, Any]) -> str | None:
 
 
 def check(annotation: Any, **values: object) -> None:
-    """Checks options by an annotation: ``check(Count, every=every)``.
-
-    Raises:
-        ConfigurationError: naming the first option that does not fit, and its value.
-    """
+    """Raises ConfigurationError for options that do not fit: ``check(Count, every=every)``."""
     adapter = TypeAdapter[Any](annotation, config=_STRICT)
     for name, value in values.items():
         _checked(adapter, name, value)
@@ -73,7 +90,8 @@ class Described:
     """Base of frozen dataclasses whose arguments are checked by the annotations of their fields."""
 
     def __post_init__(self) -> None:
-        for name, adapter in _adapters(hashed(type(self))).items():
+        cls: Any = type(self)  # of which type checkers know no hash
+        for name, adapter in _adapters(cls).items():
             value = getattr(self, name)
             if (checked := _checked(adapter, name, value)) is not value:
                 object.__setattr__(self, name, checked)
@@ -82,12 +100,6 @@ class Described:
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
         """Lets checks in Python ask for an instance: it was checked when it was made."""
         return core_schema.is_instance_schema(cls)
-
-
-def hashed(cls: Any) -> Hashable:
-    """A class as a key of a cache: type checkers take the hash of its instances for its own."""
-    key: Hashable = cls
-    return key
 
 
 @cache

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, partial
-from types import NoneType, UnionType
+from types import UnionType
 from typing import (
     Annotated,
     Any,
@@ -39,7 +39,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from neurosim.base import ConfigurationError, PluginError, inside, unknown
-from neurosim.families.checks import Described, hashed
+from neurosim.families.checks import Described
 
 T = TypeVar("T", bound=type)
 FAMILIES: dict[str, Family] = {}
@@ -57,7 +57,7 @@ class Written:
     annotation: Any
 
 
-class Family(Mapping[str, type[Any]]):
+class Family(dict[str, Any]):
     """The members of a family by name, in alphabetical order whatever registered them first.
 
     ``title`` is what messages call a member, ``key`` the key that names one in a document. A member
@@ -65,59 +65,42 @@ class Family(Mapping[str, type[Any]]):
     """
 
     def __init__(self, title: str, base: type[Kind], key: str, *, bare: bool) -> None:
+        super().__init__()
         self.title, self.base, self.key, self.bare = title, base, key, bare
-        self._members: dict[str, type[Any]] = {}
 
-    def __getitem__(self, name: str) -> type[Any]:
-        try:
-            return self._members[name]
-        except KeyError:
-            raise ConfigurationError(unknown(self.title, name, self), self.title) from None
+    def __missing__(self, name: str) -> Any:
+        raise ConfigurationError(unknown(self.title, name, self), self.title)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._members))
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._members
-
-    def add(self, name: str, member: type[Any]) -> None:
-        """Adds a member.
-
-        Raises:
-            PluginError: where the name is taken or the class cannot be a member, with the file and
-                line of the class.
-        """
+    def add(self, name: str, member: Any) -> None:
+        """Adds a member. Raises PluginError, with its file and line, where it cannot be one."""
+        said = f"the {self.title} {name!r}"
         if not _NAME.fullmatch(name):
             raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
-        if name in self._members:
-            other = self._members[name]
-            raise _broken(member, f"the {self.title} {name!r} exists already ({where(other)})")
-        missing = sorted(getattr(member, "__abstractmethods__", ()))
-        if missing:
-            raise _broken(member, f"the {self.title} {name!r} lacks {', '.join(missing)}")
-        parameters: Any = vars(member).get("__dataclass_params__")
-        if parameters is None or not parameters.frozen:
-            raise _broken(member, f"the {self.title} {name!r} must be a frozen dataclass")
+        if other := self.get(name):
+            raise _broken(member, f"{said} exists already ({where(other)})")
+        if missing := sorted(getattr(member, "__abstractmethods__", ())):
+            raise _broken(member, f"{said} lacks {', '.join(missing)}")
+        if not getattr(vars(member).get("__dataclass_params__"), "frozen", False):
+            raise _broken(member, f"{said} must be a frozen dataclass")
         for field in fields(member):
             if field.name in (self.key, *self.base.reserved):
-                said = f"the {self.title} {name!r} has a field {field.name}, which means something"
-                raise _broken(member, f"{said} else in a document; name it otherwise")
-        self._members[name] = member
+                said += f" has a field {field.name}, which means something else in a document"
+                raise _broken(member, f"{said}; name it otherwise")
+        members = sorted([*self.items(), (name, member)])
+        self.clear()
+        self.update(members)
         member.kind = name
         model_of.cache_clear()
         if member.__module__.split(".")[0] != "neurosim":  # ours are described when they are used
             try:
-                model_of(hashed(member))
+                model_of(member)
             except PluginError:
                 self.remove(name)
                 raise
 
     def remove(self, name: str) -> None:
         """Takes a member out again, as a test of a plugin does."""
-        del self._members[name]
+        del self[name]
         model_of.cache_clear()
 
 
@@ -146,11 +129,7 @@ class Kind(Described):
 
     @classmethod
     def of(cls, value: object, **options: Any) -> Self:
-        """Makes a member of its name and its ``options``, or returns a member as it is.
-
-        Raises:
-            ConfigurationError: for anything else.
-        """
+        """Makes a member of its name and its ``options``, or returns a member as it is."""
         if isinstance(value, str):
             value = cls.family[value](**options)
         if not isinstance(value, cls):
@@ -161,11 +140,7 @@ class Kind(Described):
 
 
 def register(name: str) -> Callable[[T], T]:
-    """Decorates a frozen dataclass that becomes the member ``name`` of its base class's family.
-
-    Raises:
-        PluginError: see `Family.add`.
-    """
+    """Decorates a frozen dataclass that becomes the member ``name`` of its base class's family."""
 
     def add(member: T) -> T:
         family = getattr(member, "family", None)
@@ -187,8 +162,6 @@ def described(value: Any) -> Any:
                 return value.kind
             return {value.family.key: value.kind, **said}
         return said
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Mapping):
         return {key: described(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
@@ -214,10 +187,8 @@ class Section(BaseModel):
 def model_of(cls: Any, *, named: bool = True) -> type[Section]:
     """Makes the pydantic model of what a document may say in place of an object of a dataclass.
 
-    A member of a family has to be ``named``, but where only this member can stand.
-
-    Raises:
-        PluginError: for an annotation that no document can hold, naming the field.
+    A member of a family has to be ``named``, but where only this member can stand. Raises
+    PluginError for an annotation that no document can hold, naming the field.
     """
     parts: dict[str, Any] = {}
     family = getattr(cls, "family", None)
@@ -232,11 +203,7 @@ def model_of(cls: Any, *, named: bool = True) -> type[Section]:
 
 
 def keys_of(cls: Any) -> dict[str, Any]:
-    """Returns the annotation and default of each key of a document that makes a dataclass.
-
-    Raises:
-        PluginError: see `model_of`.
-    """
+    """Returns the annotation and default of each key of a document that makes a dataclass."""
     try:
         hints = get_type_hints(cls, include_extras=True)
     except NameError as error:
@@ -277,34 +244,29 @@ def written(annotation: Any) -> Any:
             inner = said.annotation
             extra = [data for data in extra if isinstance(data, FieldInfo)]
         return Annotated[written(inner), *extra] if extra else written(inner)
-    if origin in (Union, UnionType):
-        return Union[*(written(member) for member in arguments)]
-    if origin is Literal or annotation in (None, NoneType):
-        return annotation
     if origin is not None and arguments:
-        changed = tuple(a if a is Ellipsis else written(a) for a in arguments)
-        origin = {Mapping: dict}.get(origin, origin)
-        return origin[changed]
-    if isinstance(annotation, type) and annotation in {f.base for f in FAMILIES.values()}:
+        alike: Any = {Mapping: dict, UnionType: Union}.get(origin, origin)
+        return alike[tuple(written(argument) for argument in arguments)]
+    cls = annotation if isinstance(annotation, type) else None
+    if cls in {family.base for family in FAMILIES.values()}:
         return _any_of(annotation.family)
-    if isinstance(annotation, type) and is_dataclass(annotation):
-        return model_of(hashed(annotation), named=False)
+    if cls and is_dataclass(cls):
+        return model_of(cls, named=False)
     return annotation
 
 
 def _any_of(family: Family) -> Any:
     """Any member of a family: a mapping that names it, or where ``bare`` is set a name alone."""
-    models = {name: model_of(hashed(member)) for name, member in family.items()}
+    models = {name: model_of(member) for name, member in family.items()}
     if not models:
         return Annotated[Any, AfterValidator(partial(_refused, family))]
     found: Any = Union[*models.values()]
     if len(models) > 1:  # pydantic asks for a choice where one is told by a key
         found = Annotated[found, Field(discriminator=family.key)]
-    fields_of = {name: model.model_fields.items() for name, model in models.items()}
     names = [
         name
-        for name, parts in fields_of.items()
-        if not any(part.is_required() for key, part in parts if key != family.key)
+        for name, model in models.items()
+        if not any(f.is_required() for key, f in model.model_fields.items() if key != family.key)
     ]
     if not family.bare or not names:
         return found
@@ -325,31 +287,24 @@ def build(said: Any, makes: type[Any] | None = None, **given: Any) -> Any:
     """Makes the objects that a parsed document describes.
 
     ``makes`` is the class where the keys are not those of one object alone, and ``given`` are the
-    fields that no document says.
-
-    Raises:
-        ConfigurationError: of an object that cannot be made, with the path to it as its option.
+    fields that no document says. An error of an object has the path to it as its option.
     """
     if isinstance(said, Section):
         makes = makes or said.makes
-        arguments = {}
-        for name in said.model_fields_set & {field.name for field in _said(makes)}:
-            with inside(name):
-                arguments[name] = build(getattr(said, name))
-        return makes(**arguments, **given)
+        names = said.model_fields_set & {field.name for field in _said(makes)}
+        return makes(**dict(_built((name, getattr(said, name)) for name in names)), **given)
     if isinstance(said, dict):
-        made = {}
-        for key, item in said.items():
-            with inside(key):
-                made[key] = build(item)
-        return made
+        return dict(_built(said.items()))
     if isinstance(said, list | tuple):
-        items = []
-        for index, item in enumerate(said):
-            with inside(index):
-                items.append(build(item))
-        return type(said)(items)
+        return type(said)(item for _, item in _built(enumerate(said)))
     return said
+
+
+def _built(items: Iterable[tuple[str | int, Any]]) -> Iterator[tuple[Any, Any]]:
+    for key, item in items:
+        with inside(key):
+            made = build(item)
+        yield key, made
 
 
 # ---- what is wrong with a plugin -----------------------------------------------------------------

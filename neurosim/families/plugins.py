@@ -39,13 +39,9 @@ class _Loader(SourceFileLoader):
 
 
 def load(path: Path) -> str:
-    """Runs a file, so that what it registers joins the families; once for each content.
+    """Runs a file once for each content, so that what it registers joins the families.
 
-    Returns:
-        The name of its module.
-
-    Raises:
-        PluginError: where it cannot be read or run, beginning with the file and line at fault.
+    Returns the name of its module, or raises PluginError that begins with the file and line.
     """
     file = str(path.expanduser().absolute())
     try:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 from pydantic import ConfigDict, Field, Tag, create_model, model_validator
 
 from neurosim import documents
-from neurosim.base import ConfigurationError, DocumentError, NetworkError, inside, unknown
+from neurosim.base import ConfigurationError, NetworkError, inside, unknown
 from neurosim.documents import by_key
 from neurosim.families import Section, build, keys_of, written
 from neurosim.maths import Activation, Conv2d, Dense, Operator, Pool2d, Size
@@ -166,14 +166,10 @@ def parts_of(document: documents.Document) -> Parts:
     value = document.value
     is_graph = isinstance(value, dict) and ("populations" in value or "projections" in value)
     chain, graph = file_models()
-    try:
+    with documents.located(document):
         if is_graph:
             return _from_graph(documents.parse(graph, document))
         return _from_chain(documents.parse(chain, document))
-    except NetworkError as error:
-        raise DocumentError([document.problem(error.place, str(error))]) from None
-    except ConfigurationError as error:  # of an activation
-        raise DocumentError([document.problem(error.option, str(error))]) from None
 
 
 @contextmanager
@@ -182,8 +178,7 @@ def _projection(ends: str) -> Iterator[None]:
     try:
         yield
     except (NetworkError, ConfigurationError) as error:
-        place = error.place if isinstance(error, NetworkError) else error.option
-        raise NetworkError(f"projection {ends}: {error}", place) from None
+        raise NetworkError(f"projection {ends}: {error}", error.option) from None
 
 
 def _shape(value: int | list[int]) -> Shape:

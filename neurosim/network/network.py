@@ -67,10 +67,8 @@ class Network:
     def from_document(cls, document: documents.Document) -> Network:
         """Makes a network of a parsed document, as a scenario with an inline network has it."""
         parts = parts_of(document)
-        try:
+        with documents.located(document):
             return cls(*parts)
-        except NetworkError as error:
-            raise DocumentError([document.problem(error.place, str(error))]) from None
 
     @classmethod
     def from_torch(cls, module: nn.Sequential, input_shape: Shape | None = None) -> Network:

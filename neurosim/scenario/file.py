@@ -1,6 +1,10 @@
-"""What a scenario file may say: one dataclass a section, whose fields are the keys."""
+"""What a scenario file may say: one dataclass a section, whose fields are the keys.
+
+And where in it an error of the program's own belongs.
+"""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,7 +15,7 @@ from neurosim import documents
 from neurosim.channels import Channels
 from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.data import DataSource
-from neurosim.documents import Document
+from neurosim.documents import Document, NodePath
 from neurosim.dynamics import Compute
 from neurosim.families import Count, Portion, Positive
 from neurosim.learning import Evaluation, LearningRate, ListenerChoice, OptimizerChoice
@@ -155,3 +159,20 @@ class ScenarioFile:
 def overridden(document: Document, assignments: Sequence[str]) -> Document:
     """Applies overrides to a scenario; ``network.activation=tanh`` changes the network it names."""
     return documents.apply_overrides(document, assignments, files=[("network",)])
+
+
+# Where a scenario has the options of a simulation.
+OPTIONS: dict[NodePath, NodePath] = {
+    ("loss",): ("loss",),
+    ("init",): ("init",),
+    ("nudge_after",): ("nudge_after",),
+    ("learn_every",): ("plasticity", "every"),
+    ("probes",): ("probes",),
+    ("device",): ("device",),
+    ("precision",): ("precision",),
+}
+
+
+def located(document: Document, path: NodePath) -> AbstractContextManager[None]:
+    """Gives an error of the program's own a line in the scenario: that of the option at fault."""
+    return documents.located(document, path, OPTIONS)

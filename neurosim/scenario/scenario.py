@@ -10,14 +10,13 @@ import torch
 
 from neurosim import documents
 from neurosim.base import ConfigurationError, DocumentError, NetworkError, stream
-from neurosim.data import Dataset, Split
+from neurosim.data import Dataset
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import Memory, OptimizerChoice, Trainer, TrainingPlan, estimate
 from neurosim.measures import in_order
 from neurosim.network import Model, Network
-from neurosim.scenario.file import DTYPES, ScenarioFile, overridden
-from neurosim.scenario.located import located
+from neurosim.scenario.file import DTYPES, ScenarioFile, located, overridden
 from neurosim.simulation import Simulation
 
 EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
@@ -177,13 +176,8 @@ class Scenario:
             message = f"there are {len(data.train)} training images"
             if held:
                 message += f", {held} of them held out for validation"
-            raise DocumentError(
-                [
-                    document.problem(
-                        ("data", "batch_size"), f"{message}: no batch of {batch} is left"
-                    )
-                ]
-            )
+            message += f": no batch of {batch} is left"
+            raise DocumentError([document.problem(("data", "batch_size"), message)])
         return data
 
     def model(self) -> Model:
@@ -232,7 +226,8 @@ class Scenario:
             accuracy_every=intervals.get("accuracy", file.training.epochs),
             augment=file.data.augmentation,
         )
-        train, validation = self._held_out(data)
+        held = file.training.held_out(len(data.train))
+        train, validation = data.validation(held) if held else (data.train, None)
 
         def settled(number: int) -> Simulation:
             simulation = self._simulation(model, self.file.device)
@@ -251,10 +246,6 @@ class Scenario:
             seed=file.seed,
         )
 
-    def _held_out(self, data: Dataset) -> tuple[Split, Split | None]:
-        count = self.file.training.held_out(len(data.train))
-        return data.validation(count) if count else (data.train, None)
-
     def resolved(self) -> str:
         """The scenario as YAML that runs anywhere: network inline, every default written out.
 
@@ -263,15 +254,12 @@ class Scenario:
         value = described(self.file)
         value["network"] = self.network_document.value
         value["threads"] = self.file.threads or torch.get_num_threads()
-        if "root" in value["data"]:
-            value["data"]["root"] = str(self.path(("data", "root")).resolve())
-        if self.file.study is not None and self.file.study.weights is not None:
-            value["study"]["weights"] = str(self.path(("study", "weights")).resolve())
+        for section, key in (("data", "root"), ("study", "weights")):
+            if (value[section] or {}).get(key) is not None:
+                value[section][key] = str(self.path((section, key)).resolve())
         return plugins.comment() + documents.dumps(value)
 
     def path(self, where: NodePath) -> Path:
         """The file or folder that a value of the scenario names, from where we are."""
-        name = self.document.value
-        for key in where:
-            name = name[key]
+        name = self.document.part(where).value
         return documents.folder(self.document, where) / Path(name).expanduser()

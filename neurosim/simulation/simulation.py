@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import InputError, StateError, generator_state, restore_generator, stream
+from neurosim.base import InputError, StateError, stream
 from neurosim.channels import Channels
 from neurosim.dynamics import Compute, Counts, State
 from neurosim.families import Count, Whole, check
@@ -299,7 +299,7 @@ class Simulation:
         """
         schedule, rule, units = self._identity()
         own = {"version": STATE_VERSION, "schedule": schedule, "rule": rule, "units": units}
-        own |= {"inferences": self.inferences, "random": generator_state(self.random)}
+        own |= {"inferences": self.inferences, "random": self.random.bit_generator.state}
         if self._inference is None or self._inference.failed:
             return own | {"clock": None}
         self._inference.check_weights()  # who loads this takes the weights as seen
@@ -330,6 +330,6 @@ class Simulation:
                 self._inference.close()
             self._inference = None
             self.inferences = state["inferences"]
-            restore_generator(self.random, state["random"])
+            self.random.bit_generator.state = state["random"]
             if state["clock"] is not None:
                 self._inference = Inference.restored(self, state, optimizer)

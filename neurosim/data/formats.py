@@ -1,0 +1,101 @@
+"""The files of data sets. What a reader returns has the size that was promised.
+
+Nothing is downloaded and nothing is ever unpickled.
+"""
+
+import gzip
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurosim.base import DataError
+
+Bytes = npt.NDArray[np.uint8]
+PIXELS = 3 * 32 * 32  # of a colour image
+_AGAIN = "download or copy it again"
+# A header may promise anything. MNIST's largest file unpacks to 47 MB.
+_IDX_LIMIT = 2**30
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
+    """Opens a file, unpacked if it is called ``.gz``. Raises DataError, also within the block."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        hint = f"{_AGAIN}, or remove .gz from its name if it is already unpacked"
+        raise DataError(f"{path}: not an intact gzip file ({error}); {hint}") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be read: {reason}; check name and permissions") from error
+
+
+def read_idx(path: Path, ndim: int) -> Bytes:
+    """Reads the unsigned bytes of an IDX file with ``ndim`` dimensions; ``.gz`` is unpacked.
+
+    IDX: two zero bytes, the type (8 for unsigned bytes), the number of dimensions, each
+    dimension as a big-endian 32-bit number, then the values, the last dimension fastest. Reads
+    at most one byte more than the header announces, which is at most 1 GiB. Raises DataError for
+    whatever is not exactly that.
+    """
+    with _opened(path) as file:
+        header = file.read(4 + 4 * ndim)
+        magic = bytes((0, 0, 8, ndim))
+        if header[:4] != magic:
+            raise DataError(
+                f"{path}: not an IDX file of bytes with {ndim} dimension(s): starts with "
+                f"'{header[:4].hex(' ')}', not '{magic.hex(' ')}'; {_AGAIN}"
+            )
+        if len(header) < 4 + 4 * ndim:
+            raise DataError(f"{path}: truncated within its header; {_AGAIN}")
+        shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
+        size = math.prod(shape)
+        if not 1 <= size <= _IDX_LIMIT:
+            raise DataError(f"{path}: announces {shape}, not 1 to {_IDX_LIMIT} bytes; {_AGAIN}")
+        # The byte too many also makes gzip check its own checksum at the end.
+        content = file.read(size + 1)
+    if len(content) != size:
+        problem = f"truncated to {len(content)}" if len(content) < size else "trailing"
+        raise DataError(f"{path}: {problem} bytes, {shape} = {size} announced; {_AGAIN}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def read_rows(path: Path, size: int, labels: int) -> tuple[Bytes, Bytes]:
+    """Reads CIFAR's binary file of ``size`` bytes, whose rows have some labels and an image.
+
+    Returns the bytes (n, labels) and (n, 3072). Raises DataError for a file of another size.
+    """
+    with _opened(path) as file:
+        content, found = file.read(size + 1), path.stat().st_size
+    count = size // (labels + PIXELS)
+    if len(content) != size:
+        raise DataError(
+            f"{path}: has {found} bytes, not the {size} of {count} images; unpack the binary "
+            "version of the data set again"
+        )
+    rows = np.frombuffer(content, np.uint8).reshape(count, -1)
+    return rows[:, :labels], rows[:, labels:]
+
+
+def read_member(path: Path, name: str) -> npt.NDArray[Any]:
+    """Reads an array of a NumPy archive. Raises DataError for all else, pickled objects too."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            file.read(1)  # at the end its checksum is compared
+        return array
+    except KeyError:
+        raise DataError(f"{path}: has no array {name!r}; download it again") from None
+    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path}: not an intact NumPy archive ({error}); download it again"
+        ) from error
