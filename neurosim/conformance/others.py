@@ -1,4 +1,4 @@
-"""Checks of data sets, optimizers and learning rates."""
+"""Checks of data sets, optimizers, learning rates and listeners."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +12,7 @@ import torch
 from neurosim.conformance.checks import Named, require, same
 from neurosim.conformance.simulations import RESUMED
 from neurosim.data import Dataset, DataSource
-from neurosim.learning import load_state, save_state
+from neurosim.learning import ListenerChoice, Listeners, load_state, save_state
 from neurosim.maths import LearningRate, OptimizerChoice
 
 
@@ -72,8 +72,23 @@ def _rates(rate: LearningRate) -> None:
     same(again[::-1], found, "it depends on what was asked before", mend)
 
 
+def of_listener(choice: ListenerChoice) -> Named:
+    """Yields the checks of a listener; that it hears something is checked as it is told."""
+    yield "hears something, and takes its state back", partial(_listens, choice)
+
+
+def _listens(choice: ListenerChoice) -> None:
+    with TemporaryDirectory() as folder:
+        one, other = (Listeners([choice.make(Path(folder))]) for _ in range(2))
+        file = Path(folder) / "state"
+        save_state(file, one.state_dict())
+        other.load_state_dict(load_state(file))
+    same(other.state_dict(), one.state_dict(), "it has another state than was saved", RESUMED)
+
+
 FAMILIES: Mapping[str, Callable[[Any], Named]] = {
     "data": of_data,
     "optimizer": of_optimizer,
     "learning_rate": of_rate,
+    "listener": of_listener,
 }

@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import (
     Annotated,
@@ -278,6 +278,8 @@ def written(annotation: Any) -> Any:
 def _any_of(family: Family) -> Any:
     """Any member of a family: a mapping that names it, or where ``bare`` is set a name alone."""
     models = {name: model_of(member) for name, member in family.items()}
+    if not models:
+        return Annotated[Any, AfterValidator(partial(_refused, family))]
     found: Any = Union[*models.values()]
     if len(models) > 1:  # pydantic asks for a choice where one is told by a key
         found = Annotated[found, Field(discriminator=family.key)]
@@ -298,6 +300,12 @@ def _any_of(family: Family) -> Any:
         return models[name].model_validate({family.key: name})
 
     return Union[Annotated[Literal[*names], AfterValidator(named)], found]  # noqa: UP007
+
+
+def _refused(family: Family, said: Any) -> Any:
+    """Refuses whatever a document names where a family has no member."""
+    name = said.get(family.key) if isinstance(said, dict) else said
+    raise ValueError(f"unknown {family.title} {name!r}; there is none without a plugin")
 
 
 def build(said: Any, makes: type[Any] | None = None, **given: Any) -> Any:
