@@ -626,7 +626,7 @@ def test_winners_change_under_a_difference_that_does_not(seed: int, compute: str
     check(pair)
     before = simulate(replace(example, wakes=[wakes[:3]]))
     changed = [
-        now.winner != then.winner
+        network.winner(now) != earlier.winner(then)
         for network, earlier in zip(pair.networks, before.networks, strict=True)
         for now, then in zip(network.afferents("c2"), earlier.afferents("c2"), strict=True)
     ]

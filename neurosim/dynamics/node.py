@@ -197,7 +197,7 @@ class Outlet(Arrays):
     def touch(self, links: Sequence[Link]) -> None:
         """Marks as out of date what depends on what was sent over these links."""
         for link in links:
-            link.stale(self.kind).touch()
+            link.touch(self.kind)
 
 
 class Offer(NamedTuple):
