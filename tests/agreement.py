@@ -8,9 +8,9 @@ its array, or to 1.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ def difference(actual: Tensor, expected: Any) -> float:
 
 
 def built(network: ns.Network, arrays: Arrays) -> ns.Model:
-    """Returns a model in float64 with the weights ``weight_k`` and ``bias_k`` of its projections."""
+    """Returns a model in float64 with the weights ``weight_k`` and ``bias_k``."""
     model = ns.Model(network, dtype=torch.float64)
     values = {}
     for k, projection in enumerate([p for p in network.projections if p.operator.weight_shape], 1):
@@ -98,7 +98,10 @@ def dp24(arrays: Arrays, meta: dict[str, Any], **pooling: Any) -> Found:
     layers_of = range(1, len(layers) + 1)
     for side in ("plus", "minus"):
         states = getattr(outcome, side)
-        yield f"s {side}", max(difference(states[f"p{k}"], arrays[f"{side}_{k}"]) for k in layers_of)
+        yield (
+            f"s {side}",
+            max(difference(states[f"p{k}"], arrays[f"{side}_{k}"]) for k in layers_of),
+        )
     yield (
         "gradients",
         max(
@@ -174,7 +177,9 @@ def ebl(arrays: Arrays, meta: dict[str, Any]) -> Found:
             found = contrast(ns.EquilibriumPropagation(beta=beta, free=free_runs))
         case "nep":  # one-sided with -beta
             both = contrast(ns.EquilibriumPropagation(beta=beta, free=free_runs))
-            one = contrast(ns.EquilibriumPropagation(beta=beta, variant="one_sided", free=free_runs))
+            one = contrast(
+                ns.EquilibriumPropagation(beta=beta, variant="one_sided", free=free_runs)
+            )
             found = {name: 2.0 * both[name] - one[name] for name in both}
         case "cl":
             found = contrast(ns.ContrastiveHebbian(discount=1.0, free=free_runs))
@@ -186,14 +191,17 @@ def ebl(arrays: Arrays, meta: dict[str, Any]) -> Found:
                 target = settled - side * beta * (settled - y)
                 parts.append(contrast(ns.ContrastiveHebbian(discount=1.0, free=free_runs), target))
             found = {
-                name: sum(side * part[name] for side, part in zip(sides, parts)) / (len(sides) * beta)
+                name: sum(side * part[name] for side, part in zip(sides, parts, strict=True))
+                / (len(sides) * beta)
                 for name in parts[0]
             }
     for kind in ("weight", "bias"):
         yield (
             f"gradients of {kind}",
-            max(difference(found[f"p{k}.{kind}"], arrays[f"grad_{kind}_{k}"])
-            for k in range(1, depth + 1)),
+            max(
+                difference(found[f"p{k}.{kind}"], arrays[f"grad_{kind}_{k}"])
+                for k in range(1, depth + 1)
+            ),
         )
 
 
@@ -225,7 +233,13 @@ def hep(arrays: Arrays, meta: dict[str, Any]) -> Found:
     hidden = range(1, depth)
     yield "free states", max(difference(settled.plus[f"p{k}"], arrays[f"free_{k}"]) for k in hidden)
     yield "logits", difference(settled.prediction, arrays["logits"])
-    for key in sorted({key.removesuffix("_weight_1") for key in arrays if key[0] == "N" and key.endswith("_weight_1")}):
+    for key in sorted(
+        {
+            key.removesuffix("_weight_1")
+            for key in arrays
+            if key[0] == "N" and key.endswith("_weight_1")
+        }
+    ):
         points, beta = int(key.split("_")[0][1:]), float(key.split("_b")[1])
         rule: ns.Rule = (
             ns.EquilibriumPropagation(beta=beta, variant="one_sided", readout="static")
@@ -238,7 +252,9 @@ def hep(arrays: Arrays, meta: dict[str, Any]) -> Found:
         names = [(k, kind) for k in range(1, depth + 1) for kind in ("weight", "bias")]
         yield (
             f"gradients of N = {points}, β = {beta:g}",
-            max(difference(found[f"p{k}.{kind}"], arrays[f"{key}_{kind}_{k}"]) for k, kind in names),
+            max(
+                difference(found[f"p{k}.{kind}"], arrays[f"{key}_{kind}_{k}"]) for k, kind in names
+            ),
         )
 
 
@@ -288,7 +304,8 @@ def learning_rates(arrays: Arrays, meta: dict[str, Any]) -> Found:
 def training(arrays: Arrays, meta: dict[str, Any]) -> Found:
     """Rasmuskh/dualprop_icml_2024: `create_train_state` and `train_step`, without augmentation."""
     layers: list[dict[str, Any]] = [
-        {"conv": channels} | ({"pool": "max"} if pooled else {}) for channels, pooled in meta["conv"]
+        {"conv": channels} | ({"pool": "max"} if pooled else {})
+        for channels, pooled in meta["conv"]
     ]
     layers += [{"dense": width} for width in meta["dense"]]
     layers = [layer | {"name": name} for layer, name in zip(layers, meta["names"], strict=True)]

@@ -412,6 +412,26 @@ class Network:
                 self._note_tie(afferent, number, best)
         return best
 
+    def routes(self) -> dict[tuple[Neuron, str], int]:
+        """Who wins now, by neuron and projection that pools by maximum."""
+        return {
+            (neuron, name): self.winner(afferent)
+            for neuron in self.dyads
+            for name, afferent in neuron.afferents.items()
+            if afferent.pathway.competes
+        }
+
+    def rewired(self, before: Mapping[tuple[Neuron, str], int]) -> list[Neuron]:
+        """Who sees a difference that goes back to another winner than before."""
+        found = []
+        now = self.routes()
+        for (neuron, name), winner in before.items():
+            pathway = neuron.afferents[name].pathway
+            if pathway.pre != "input" and now[neuron, name] != winner:
+                receivers = self._receivers(neuron, "difference", pathway)
+                found += [r for r in receivers if r.efferents[name, neuron.index].sees]
+        return found
+
     def _note_tie(self, afferent: Afferent, *branches: int) -> None:
         """Two branches of zeros tie exactly in any arithmetic, and the first wins."""
         seen = [afferent.sees[s.pre] for b in branches for s in afferent.branches[b]]
