@@ -3,7 +3,7 @@
 It shares no code with neurosim and nothing is batched: a sample is simulated at a time, a neuron at
 a time, a synapse at a time. A neuron knows its two states, what it last sent, and what it has seen:
 the mean of every presynaptic and the difference of every postsynaptic neuron. Where it pools by
-maximum it also remembers the winner of its last own wake; the difference goes back to that winner.
+maximum its difference goes back to the winner among the means that it sees at that moment.
 
 In a tick: deliver what arrives, compute all woken neurons from what they see, write them back,
 send. Every message to every receiver is an object with its own value and arrival; what these are is
@@ -243,7 +243,7 @@ ACTIVATIONS = {
 
 @dataclass
 class Afferent:
-    """One incoming projection of a neuron: its branches, what it sees, and who won.
+    """One incoming projection of a neuron: its branches, and what it sees.
 
     ``since`` says at which tick what is seen was sent.
     """
@@ -252,7 +252,6 @@ class Afferent:
     branches: list[list[Synapse]]
     sees: dict[int, float]
     since: dict[int, int]
-    winner: int | None = None
 
 
 @dataclass
@@ -389,26 +388,49 @@ class Network:
 
     # ---- what a neuron computes ----------------------------------------------------------------
 
-    def basal(self, neuron: Neuron) -> tuple[float, dict[str, int]]:
-        """The basal potential from what the neuron sees, and the winning branches."""
-        total, winners = neuron.bias, {}
-        for name, afferent in neuron.afferents.items():
-            sums = []
-            for branch in afferent.branches:
-                value = 0.0
-                for synapse in branch:
-                    value += synapse.strength * afferent.sees[synapse.pre]
-                sums.append(value)
-            best = 0
-            for number, value in enumerate(sums):
-                if value > sums[best]:
-                    best = number
-            for number, value in enumerate(sums):
-                if number != best and abs(value - sums[best]) <= 1e-9 * max(1.0, abs(value)):
-                    self._note_tie(afferent, number, best)
-            winners[name] = best
-            total += sums[best]
-        return total, winners
+    def basal(self, neuron: Neuron) -> float:
+        """The basal potential from what the neuron sees."""
+        total = neuron.bias
+        for afferent in neuron.afferents.values():
+            sums = self.sums(afferent)
+            total += sums[self.winner(afferent, sums)]
+        return total
+
+    def sums(self, afferent: Afferent) -> list[float]:
+        """What each branch makes of what is seen."""
+        return [sum(s.strength * afferent.sees[s.pre] for s in b) for b in afferent.branches]
+
+    def winner(self, afferent: Afferent, sums: Sequence[float] | None = None) -> int:
+        """The branch that wins: the first of the largest."""
+        sums = self.sums(afferent) if sums is None else sums
+        best = 0
+        for number, value in enumerate(sums):
+            if value > sums[best]:
+                best = number
+        for number, value in enumerate(sums):
+            if number != best and abs(value - sums[best]) <= 1e-9 * max(1.0, abs(value)):
+                self._note_tie(afferent, number, best)
+        return best
+
+    def routes(self) -> dict[tuple[Neuron, str], int]:
+        """Who wins now, by neuron and projection that pools by maximum."""
+        return {
+            (neuron, name): self.winner(afferent)
+            for neuron in self.dyads
+            for name, afferent in neuron.afferents.items()
+            if afferent.pathway.competes
+        }
+
+    def rewired(self, before: Mapping[tuple[Neuron, str], int]) -> list[Neuron]:
+        """Who sees a difference that goes back to another winner than before."""
+        found = []
+        now = self.routes()
+        for (neuron, name), winner in before.items():
+            pathway = neuron.afferents[name].pathway
+            if pathway.pre != "input" and now[neuron, name] != winner:
+                receivers = self._receivers(neuron, "difference", pathway)
+                found += [r for r in receivers if r.efferents[name, neuron.index].sees]
+        return found
 
     def _note_tie(self, afferent: Afferent, *branches: int) -> None:
         """Two branches of zeros tie exactly in any arithmetic, and the first wins."""
@@ -418,7 +440,9 @@ class Network:
     def apical(self, neuron: Neuron) -> float:
         total = 0.0
         for (name, _), efferent in neuron.efferents.items():
-            winner = efferent.target.afferents[name].winner
+            if not efferent.sees:
+                continue
+            winner = self.winner(efferent.target.afferents[name])
             for branch, synapse in efferent.synapses:
                 if branch == winner:
                     total += synapse.strength * efferent.sees
@@ -498,11 +522,10 @@ class Network:
         if init == "feedforward":
             for name in self._order():
                 for neuron in self.neurons[name]:
-                    neuron.potential, winners = self.basal(neuron)
+                    neuron.potential = self.basal(neuron)
                     f = ACTIVATIONS[neuron.place.activation]
                     neuron.plus = neuron.minus = f(neuron.potential)
                     neuron.basis = (neuron.potential, 0.0)
-                    self._remember(neuron, winners)
                     self._show_all(neuron)
             if self.target is not None:
                 self.frozen = self.loss_gradient([n.plus for n in self.output])
@@ -514,7 +537,6 @@ class Network:
             neuron.sent, neuron.sent_at, neuron.arrives = {}, {}, {}
             neuron.wakes, neuron.basis = 0, ()
             for afferent in neuron.afferents.values():
-                afferent.winner = None if afferent.pathway.competes else 0
                 afferent.since = dict.fromkeys(afferent.since, 0)
             for efferent in neuron.efferents.values():
                 efferent.since = 0
@@ -577,10 +599,6 @@ class Network:
             efferent.sees, efferent.since = message.value, message.sent
         return True
 
-    def _remember(self, neuron: Neuron, winners: Mapping[str, int]) -> None:
-        for name, winner in winners.items():
-            neuron.afferents[name].winner = winner
-
     def deliver(self) -> list[Message]:
         """What arrives at the tick to come is seen; of what arrives together, the latest sent."""
         arrived = [m for m in self.in_flight if m.arrival <= self.tick + 1]
@@ -596,18 +614,15 @@ class Network:
             everyone = range(self.places[name].size)
             woken.setdefault(name, set()).update(everyone if indices is None else indices)
         awake = [self.neurons[name][i] for name, some in woken.items() for i in sorted(some)]
-        winners = []
         for neuron in awake:
-            neuron.potential, won = self.basal(neuron)
-            winners.append(won)
+            neuron.potential = self.basal(neuron)
         new = [self.relaxed(neuron) for neuron in awake]
         for neuron in awake:
             basis = self._basis(neuron)
             neuron.settled, neuron.basis = basis == neuron.basis, basis
             neuron.wakes += 1
-        for neuron, won, (plus, minus) in zip(awake, winners, new, strict=True):
+        for neuron, (plus, minus) in zip(awake, new, strict=True):
             neuron.plus, neuron.minus = plus, minus
-            self._remember(neuron, won)
             self.counts["wakes"] += 1
         for neuron in awake:
             self._send(neuron)
@@ -701,10 +716,9 @@ class Network:
         for pathway in self.pathways:
             for neuron in self.neurons[pathway.post]:
                 afferent = neuron.afferents[pathway.name]
-                if afferent.winner is None:
-                    assert neuron.difference == 0.0
+                if neuron.difference == 0.0:
                     continue
-                for synapse in afferent.branches[afferent.winner]:
+                for synapse in afferent.branches[self.winner(afferent)]:
                     if synapse.key is not None:
                         seen = afferent.sees[synapse.pre] * synapse.factor
                         found[f"{pathway.name}.weight"][synapse.key] -= (

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,6 @@ from neurosim.tensors import (
     by_position,
     shaped,
     summed,
-    upload,
 )
 
 Way = Literal["up", "down"]
@@ -125,7 +125,8 @@ class Link(Arrays):
         self.apical = Slot(None if pre.index < 0 else below)
         self.basal_stale, self.apical_stale = Stale(above), Stale(below)
         self.winners = Slot(above if self.operator.has_winners else None, itemsize=8)
-        self.unwired = Stale(above)  # dyads of which no winner is known yet
+        self.unread = Stale(above)  # dyads that have yet to look at their new basal potential
+        self._above: WeakKeyDictionary[Selection, Selection | None] = WeakKeyDictionary()
         self.weight_version = -1
 
     # ---- products ------------------------------------------------------------------------------
@@ -159,42 +160,53 @@ class Link(Arrays):
                 self.post.stored(seen), _through(view, weight), self.winners.tensor, selection
             )
             for view in self.differences
-            if (seen := self.routed(view.value.tensor)) is not None
+            if (seen := view.value.tensor) is not None
         )
         return None if total is None else self.pre.stored(total)
-
-    def unwired_part(self, selection: Selection | None, like: Tensor) -> Tensor:
-        """Returns which of the selected dyads have not pooled yet, over the shape of ``like``."""
-        mask = self.unwired.mask
-        if isinstance(mask, bool):
-            return torch.full_like(like[:1], mask, dtype=torch.bool)
-        some = mask if selection is None else mask[selection.dyads]
-        return upload(some, like.device).view(1, *like.shape[1:])
-
-    def routed(self, difference: Tensor | None) -> Tensor | None:
-        """Returns the difference without that of dyads that have not pooled yet, and have no way
-        back: noise can make one."""
-        mask = self.unwired.mask
-        if difference is None or not self.operator.has_winners or mask is False:
-            return difference
-        if mask is True:
-            return None
-        return difference * upload(~mask, difference.device).view(self.post.population.shape)
 
     def weight_gradient(self, difference: Tensor) -> Tensor:
         """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
         assert self.weight is not None
-        routed = self.routed(difference)
-        if routed is None:
-            return torch.zeros_like(self.weight)
-        total = summed(self._gradients(self.post.stored(routed)))
+        total = summed(self._gradients(self.post.stored(difference)))
         return torch.zeros_like(self.weight) if total is None else total
 
     def _gradients(self, difference: Tensor) -> Iterable[Tensor]:
+        winners = self.present_winners()
         for view in self.heard_means:
             seen = self.pre.stored(view.value.value)
-            part = self.products.weight_gradient(difference, seen, self.winners.tensor)
+            part = self.products.weight_gradient(difference, seen, winners)
             yield part if view.mask is None else part * view.mask
+
+    # ---- max-pooling -----------------------------------------------------------------------------
+
+    def present_winners(self) -> Tensor | None:
+        """Returns the winners among the means as they are seen now; None without a max-pool."""
+        if not self.operator.has_winners or self.basal_stale.mask is False:
+            return self.winners.tensor
+        return self.forward(None)[1]
+
+    def winners_among(self, mean: Tensor) -> Tensor | None:
+        """Returns the winners among these means (B, *pre); None without a max-pool."""
+        if not self.operator.has_winners:
+            return None
+        return self.products.basal(mean, self.forward_weight, self.bias, None)[1]
+
+    def above(self, selection: Selection) -> Selection | None:
+        """Returns the dyads of the population above that any of these has a synapse with."""
+        if selection not in self._above:
+            marks = torch.zeros(self.pre.population.size, dtype=torch.bool)
+            marks[selection.dyads] = True
+            found = self.above_marks(marks.view(self.pre.population.shape))
+            self._above[selection] = found
+        return self._above[selection]
+
+    def above_marks(self, senders: Tensor) -> Selection | None:
+        """Does the same for those that are marked, over their shape; None for all of them."""
+        shape = self.post.population.shape
+        reached = self.operator.forward_reach(senders).cpu().numpy().reshape(-1)
+        if reached.all():
+            return None
+        return Selection(shape, np.flatnonzero(reached), self.pre.plus.value.device)
 
     # ---- weights -------------------------------------------------------------------------------
 
@@ -257,9 +269,13 @@ class Link(Arrays):
         (view,) = self.differences
         return view.value
 
-    def stale(self, kind: MessageKind) -> Stale:
-        """Returns the marks of what is made of messages of this kind."""
-        return self.basal_stale if kind == "mean" else self.apical_stale
+    def touch(self, kind: MessageKind) -> None:
+        """Marks as out of date what is made of messages of this kind. What differences make depends
+        on means, too, where these have winners."""
+        if kind == "mean":
+            self.basal_stale.touch()
+        if kind == "difference" or self.operator.has_winners:
+            self.apical_stale.touch()
 
     def reach(
         self, kind: MessageKind, senders: Tensor, mask: Tensor | None = None

@@ -100,7 +100,7 @@ class Phases(Arrays):
         for link, line in state.lines:
             # What a line shows is noisy: the potentials of then are not those of now.
             line.show(line.sent.tensor, moment, state.batch)
-            link.stale(line.kind).touch()
+            link.touch(line.kind)
         state.forget_target()
 
     def check(self) -> None:

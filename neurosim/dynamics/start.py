@@ -5,7 +5,7 @@ from torch import Tensor
 from neurosim.channels import Moment
 from neurosim.dynamics.node import Reached
 from neurosim.dynamics.state import State
-from neurosim.dynamics.tick import Ticker, Won, check_finite
+from neurosim.dynamics.tick import Ticker, check_finite
 from neurosim.rules import Woken
 from neurosim.tensors import Flags, reset_arrays
 
@@ -48,11 +48,8 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
     what is seen of the layers below is what they sent."""
     state, rule, flags = ticker.state, ticker.rule, Flags()
     for cell in state.cells:
-        won: list[Won] = []
         for link in cell.incoming:
-            ticker.update_basal(link, None, won)
-        for found in won:
-            found.put()
+            ticker.update_basal(link, None)
         strength = ticker.nudge.strength if cell is state.output else None
         basal = ticker.basal(cell, None)
         wake = cell.hold(rule.wake(Woken(cell.population.activation, basal, strength=strength)))
@@ -66,7 +63,7 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
         for outlet, values in messages:
             outlet.sent.set(values)
             for link in outlet.direct:
-                link.stale(outlet.kind).touch()
+                link.touch(outlet.kind)
             for line in outlet.lines:
                 line.show(values, moment, state.batch)
     for cell, finite in zip(state.cells, flags.read(), strict=True):
@@ -74,6 +71,7 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
             check_finite(cell, 0, rule.remedy)
     for link in state.links:
         link.basal_stale.clear(None)
+        link.unread.clear(None)
 
 
 def new_input(ticker: Ticker, x: Tensor, moment: Moment) -> Reached:

@@ -12,7 +12,7 @@ make it late, change or lose it.
 
 from cmath import isfinite
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from neurosim.tensors import (
     Selection,
     Stale,
     as_stored,
-    count,
     summed,
     unequal,
 )
@@ -37,19 +36,6 @@ from neurosim.tensors import (
 Compute = Literal["auto", "dense"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
 _Part = Selection | Literal[False] | None  # of a population: False for none of it, None for all
-
-
-class Won(NamedTuple):
-    """New max-pool winners of the selected dyads."""
-
-    link: Link
-    selection: Selection | None
-    winners: Tensor
-
-    def put(self) -> None:
-        """Makes them the winners."""
-        self.link.winners.put(self.selection, self.winners)
-        self.link.unwired.clear(self.selection)
 
 
 class Ticker:
@@ -77,20 +63,18 @@ class Ticker:
         what arrives at the next tick. Returns who has heard of it."""
         flags, reached = Flags(), Reached()
         wakes: list[tuple[Node, Selection | None, Wake, int]] = []
-        won: list[Won] = []
         offers: list[Offer] = []
         for index, selection in woken:
             cell = self.state.cells[index]
             self.counts.wakes += cell.population.size if selection is None else selection.count
             self._note_target(cell, selection, moment.tick)
-            wake = self._wake(cell, selection, won)
+            wake = self._wake(cell, selection)
             if wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
                 wakes.append((cell, selection, wake, flags.add(is_finite(wake))))
                 offers += cell.offers(selection, wake.mean, wake.difference, flags)
         if self.listens:
             self._feel_softmax(woken, reached)
-        rewired = [self._rewired(*found, flags) for found in won]
         for cell, selection, wake, _ in wakes:
             if self.listens and cell.damping:
                 moved = unequal(wake.plus, cell.plus.some(selection))
@@ -103,13 +87,6 @@ class Ticker:
         for cell, selection, wake, finite in wakes:
             if not answers[finite]:
                 check_finite(cell, moment.tick, self.rule.remedy, selection, wake.difference)
-        for found, changed in zip(won, rewired, strict=True):
-            found.put()
-            if changed is not None and answers[changed[1]]:
-                # A difference that goes back another way is news to both of its receivers.
-                if self.listens:
-                    reached.announce([found.link], "difference", found.selection, changed[0])
-                found.link.apical_stale.touch()
         self.send(offers, answers, moment, reached)
         self._deliver(moment.tick + 1, reached)
         return reached
@@ -123,13 +100,15 @@ class Ticker:
             if nudged or any(link.heard for link in cell.outgoing):
                 cell.reached_at = tick
 
-    def _wake(self, cell: Node, selection: Selection | None, won: list[Won]) -> Wake | None:
+    def _wake(self, cell: Node, selection: Selection | None) -> Wake | None:
         """Returns new states of these dyads, or None where nothing that they see has changed."""
         fresh, is_output = not self.caching, cell is self.state.output
         for outlet in cell.refreshing:
             fresh |= outlet.count_wakes(selection)
         for link in cell.incoming:
-            fresh |= self.update_basal(link, selection, won)
+            fresh |= self.update_basal(link, selection)
+            fresh |= link.unread.part(selection, self.state.device) is not False
+            link.unread.clear(selection)
         if fresh and is_output and self._lateral:
             cell.stale.touch()  # outputs that do not wake now will feel it when they do
         for link in cell.outgoing:
@@ -175,9 +154,9 @@ class Ticker:
     def _due(self, stale: Stale, selection: Selection | None) -> _Part:
         return stale.part(selection, self.state.device) if self.caching else selection
 
-    def update_basal(self, link: Link, selection: Selection | None, won: list[Won]) -> bool:
-        """Recomputes the basal contribution where it is out of date, and adds new max-pool winners
-        to ``won``. Returns whether it was out of date anywhere."""
+    def update_basal(self, link: Link, selection: Selection | None) -> bool:
+        """Recomputes the basal contribution and the max-pool winners where they are out of date.
+        Returns whether they were out of date anywhere."""
         part = self._due(link.basal_stale, selection)
         if part is False:
             return False
@@ -190,9 +169,28 @@ class Ticker:
             value, winners = part.take(value), None if winners is None else part.take(winners)
         link.basal.put(part, value, taken_next=True)
         if winners is not None:
-            won.append(Won(link, part, winners))
+            link.winners.put(part, winners)
         link.basal_stale.clear(part)
         return True
+
+    def update_winners(self, link: Link, selection: Selection | None) -> None:
+        """Brings the winners up to date of the selected dyads of the population above.
+
+        They follow the means as they are seen. What that takes is the basal contribution too, which
+        those dyads have yet to look at. That of output dyads stays what they last computed: others
+        ask for it.
+        """
+        part = self._due(link.basal_stale, selection)
+        if part is False:
+            return
+        if link.post is not self.state.output:
+            self.update_basal(link, part)
+            link.unread.touch(part)
+            return
+        winners = link.forward(None)[1]
+        self.counts.forward += len(link.heard_means)
+        assert winners is not None
+        link.winners.put(part, winners if part is None else part.take(winners))
 
     def _update_apical(self, link: Link, selection: Selection | None) -> bool:
         """Does the same for the apical contribution. A difference of zero costs nothing."""
@@ -203,8 +201,11 @@ class Ticker:
         some = None if self.dense else part
         if some is not None and not link.operator.adjoint_selects(some, self.state.batch):
             some = None
+        heard = sum(view.value.tensor is not None for view in link.differences)
+        if heard and link.operator.has_winners:
+            self.update_winners(link, None if part is None else link.above(part))
         value = link.adjoint(some)
-        self.counts.adjoint += sum(view.value.tensor is not None for view in link.differences)
+        self.counts.adjoint += heard
         if value is None:
             known = link.apical.tensor
             if known is None:
@@ -218,17 +219,18 @@ class Ticker:
         link.apical.put(part, value, taken_next=True)
         return True
 
-    def _rewired(
-        self, link: Link, selection: Selection | None, winners: Tensor, flags: Flags
-    ) -> tuple[Tensor, int] | None:
-        """Returns where the winners changed under a difference, as a mask and a flag."""
-        if link.pre is self.state.input or link.difference.tensor is None:
-            return None
-        old = link.winners.take(selection)
-        moved = unequal(link.difference.some(selection), None)
+    def _rewire(self, link: Link, senders: Tensor, reached: Reached) -> None:
+        """Finds the new winners above the ``senders``, of which a mean has arrived: a difference
+        that goes back another way is news to both of its receivers."""
+        if link.pre.index < 0 or link.difference.tensor is None:
+            return
+        above = link.above_marks(senders)
+        old = link.winners.take(above)
+        self.update_winners(link, above)
+        moved = unequal(link.difference.some(above), None)
         if old is not None:
-            moved &= unequal(winners, old) | link.unwired_part(selection, winners)
-        return moved, flags.add(count(moved))
+            moved &= unequal(link.winners.some(above), old)
+        reached.announce([link], "difference", above, moved)
 
     # ---- messages ------------------------------------------------------------------------------
 
@@ -251,7 +253,9 @@ class Ticker:
             if self.listens:
                 reached.announce(links, outlet.kind, selection, changed)
             for link in links:
-                link.stale(outlet.kind).touch()
+                link.touch(outlet.kind)
+                if self.listens and outlet.kind == "mean" and link.operator.has_winners:
+                    self._rewire(link, marks_of(outlet.sender, selection, changed), reached)
             if outlet.kind == "difference" and outlet.sender.reached_at is not None:
                 for link in outlet.direct:
                     link.heard = True
@@ -278,12 +282,15 @@ class Ticker:
                 if latest == NOTHING:
                     continue
                 found.show()
-            link.stale(kind).touch()
+            link.touch(kind)
             if asked and latest is not None and not link.heard:
                 assert link.post.reached_at is not None
                 link.heard = latest >= link.post.reached_at
             if self.listens:
-                reached.add(*link.reach(kind, found.senders(), found.view.mask))
+                senders = found.senders()
+                reached.add(*link.reach(kind, senders, found.view.mask))
+                if kind == "mean" and link.operator.has_winners:
+                    self._rewire(link, senders, reached)
 
 
 def is_finite(wake: Wake) -> Tensor | bool:

@@ -39,9 +39,11 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
     for cell in state.cells:
         basal = basal_potential(cell, means)
         apical = summed(
-            link.products.apical(difference, link.feedback_weight, link.winners.tensor, None)
+            link.products.apical(
+                difference, link.feedback_weight, link.winners_among(means[cell.name]), None
+            )
             for link in cell.outgoing
-            if (difference := link.routed(link.post.difference.tensor)) is not None
+            if (difference := link.post.difference.tensor) is not None
         )
         woken = Woken(
             cell.population.activation,

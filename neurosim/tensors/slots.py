@@ -116,9 +116,15 @@ class Stale(Array):
     def reset(self) -> None:
         self.touch()
 
-    def touch(self) -> None:
-        """Marks everything as out of date."""
-        self.mask = True
+    def touch(self, selection: Selection | None = None) -> None:
+        """Marks the selected dyads (None for all) as out of date."""
+        if selection is None:
+            self.mask = True
+        elif self.mask is not True:
+            if self.mask is False:
+                self.mask = np.zeros(self.size, dtype=bool)
+            assert isinstance(self.mask, np.ndarray)
+            self.mask[selection.dyads] = True
 
     def clear(self, selection: Selection | None) -> None:
         """Marks the selected dyads (None for all) as up to date."""
