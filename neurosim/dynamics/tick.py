@@ -203,7 +203,9 @@ class Ticker:
             some = None
         heard = sum(view.value.tensor is not None for view in link.differences)
         if heard and link.operator.has_winners:
-            self.update_winners(link, None if part is None else link.above(part))
+            above = None if part is None else link.above(part)
+            if above is None or above.count:
+                self.update_winners(link, above)
         value = link.adjoint(some)
         self.counts.adjoint += heard
         if value is None:
@@ -225,6 +227,8 @@ class Ticker:
         if link.pre.index < 0 or link.difference.tensor is None:
             return
         above = link.above_marks(senders)
+        if above is not None and not above.count:
+            return
         old = link.winners.take(above)
         self.update_winners(link, above)
         moved = unequal(link.difference.some(above), None)
