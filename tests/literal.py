@@ -16,7 +16,7 @@ from reference_neurons import Rule
 import neurosim as ns
 from neurosim.channels.channel import Given
 from neurosim.channels.distributions import Distribution
-from neurosim.channels.draws import Draws, Moment
+from neurosim.channels.effects import Draws, Moment
 from neurosim.maths.spectrum import spectral_norm
 
 TOLERANCE = 1e-12

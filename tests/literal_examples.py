@@ -279,7 +279,8 @@ def random_wakes(
 
 
 def literally_lazy(networks: list[Network], init: str, ticks: int) -> list[tuple[int, str, int]]:
-    """Neurons wake when a message reaches them, damped ones also when they have just changed."""
+    """Neurons wake when a message reaches them, or a difference that they see goes another way;
+    damped ones also when they have just changed."""
     first = networks[0]
     due = {(n.place.name, n.index) for n in first.dyads if n.place.role != "input"}
     if init == "feedforward":
@@ -291,8 +292,10 @@ def literally_lazy(networks: list[Network], init: str, ticks: int) -> list[tuple
         for network in networks:
             woken = [network.neurons[name][index] for name, index in due]
             before = [(n.plus, n.minus) for n in woken]
+            routes = network.routes()
             network.step([(name, [index]) for name, index in due])
             news = [m.receiver for m in network.deliver()]
+            news += network.rewired(routes)
             news += [
                 n
                 for n, old in zip(woken, before, strict=True)

@@ -87,6 +87,20 @@ class Softplus(ns.Activation):
 
 
 @dataclass(frozen=True)
+class Steep(ns.Activation):
+    """factor · tanh(a), which says how steep it is."""
+
+    factor: float = 2.0
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return self.factor * torch.tanh(potential)
+
+    @property
+    def largest_slope(self) -> float:  # type: ignore[override]
+        return self.factor
+
+
+@dataclass(frozen=True)
 class Hinge(ns.Loss):
     """Σ max(0, margin − (2y − 1) ŷ)."""
 
@@ -102,6 +116,7 @@ KINDS: dict[str, Any] = {
     "slope": Slope,
     "turned": Turned,
     "softplus": Softplus,
+    "steep": Steep,
     "hinge": Hinge,
 }
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from neurosim.base.errors import NetworkError
 from neurosim.maths.operators.base import Operator
-from neurosim.maths.operators.convolution import Conv2d
 from neurosim.maths.operators.dense import Dense, Identity
-from neurosim.maths.operators.pooling import Pool, Pool2d
+from neurosim.maths.operators.planes import Conv2d, Pool2d
+from neurosim.maths.operators.sliding import Pool
 from neurosim.tensors.selection import Selection, Shape
 
 CPU = torch.device("cpu")

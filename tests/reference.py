@@ -3,7 +3,7 @@
 It shares no code with neurosim and nothing is batched: a sample is simulated at a time, a neuron at
 a time, a synapse at a time. A neuron knows its two states, what it last sent, and what it has seen:
 the mean of every presynaptic and the difference of every postsynaptic neuron. Where it pools by
-maximum it also remembers the winner of its last own wake; the difference goes back to that winner.
+maximum its difference goes back to the winner among the means that it sees at that moment.
 
 In a tick: deliver what arrives, compute all woken neurons from what they see, write them back,
 send. Every message to every receiver is an object with its own value and arrival; what these are is
@@ -13,7 +13,7 @@ said in `reference_channel.py`. Without channels messages take one tick.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,10 @@ class Network(Wired):
         if init == "feedforward":
             for name in self._order():
                 for neuron in self.neurons[name]:
-                    neuron.potential, winners = self.basal(neuron)
+                    neuron.potential = self.basal(neuron)
                     f = ACTIVATIONS[neuron.place.activation]
                     neuron.plus = neuron.minus = f(neuron.potential)
                     neuron.basis = (neuron.potential, 0.0)
-                    self._remember(neuron, winners)
                     self._show_all(neuron)
             if self.target is not None:
                 self.frozen = self.loss_gradient([n.plus for n in self.output])
@@ -69,7 +68,6 @@ class Network(Wired):
             neuron.sent, neuron.sent_at, neuron.arrives = {}, {}, {}
             neuron.wakes, neuron.basis = 0, ()
             for afferent in neuron.afferents.values():
-                afferent.winner = None if afferent.pathway.competes else 0
                 afferent.since = dict.fromkeys(afferent.since, 0)
             for efferent in neuron.efferents.values():
                 efferent.since = 0
@@ -132,10 +130,6 @@ class Network(Wired):
             efferent.sees, efferent.since = message.value, message.sent
         return True
 
-    def _remember(self, neuron: Neuron, winners: Mapping[str, int]) -> None:
-        for name, winner in winners.items():
-            neuron.afferents[name].winner = winner
-
     def deliver(self) -> list[Message]:
         """What arrives at the tick to come is seen; of what arrives together, the latest sent."""
         arrived = [m for m in self.in_flight if m.arrival <= self.tick + 1]
@@ -151,18 +145,15 @@ class Network(Wired):
             everyone = range(self.places[name].size)
             woken.setdefault(name, set()).update(everyone if indices is None else indices)
         awake = [self.neurons[name][i] for name, some in woken.items() for i in sorted(some)]
-        winners = []
         for neuron in awake:
-            neuron.potential, won = self.basal(neuron)
-            winners.append(won)
+            neuron.potential = self.basal(neuron)
         new = [self.relaxed(neuron) for neuron in awake]
         for neuron in awake:
             basis = self._basis(neuron)
             neuron.settled, neuron.basis = basis == neuron.basis, basis
             neuron.wakes += 1
-        for neuron, won, (plus, minus) in zip(awake, winners, new, strict=True):
+        for neuron, (plus, minus) in zip(awake, new, strict=True):
             neuron.plus, neuron.minus = plus, minus
-            self._remember(neuron, won)
             self.counts["wakes"] += 1
         for neuron in awake:
             self._send(neuron)
@@ -256,10 +247,9 @@ class Network(Wired):
         for pathway in self.pathways:
             for neuron in self.neurons[pathway.post]:
                 afferent = neuron.afferents[pathway.name]
-                if afferent.winner is None:
-                    assert neuron.difference == 0.0
+                if neuron.difference == 0.0:
                     continue
-                for synapse in afferent.branches[afferent.winner]:
+                for synapse in afferent.branches[self.winner(afferent)]:
                     if synapse.key is not None:
                         seen = afferent.sees[synapse.pre] * synapse.factor
                         found[f"{pathway.name}.weight"][synapse.key] -= (

@@ -21,7 +21,7 @@ ACTIVATIONS = {
 
 @dataclass
 class Afferent:
-    """One incoming projection of a neuron: its branches, what it sees, and who won.
+    """One incoming projection of a neuron: its branches, and what it sees.
 
     ``since`` says at which tick what is seen was sent.
     """
@@ -30,7 +30,6 @@ class Afferent:
     branches: list[list[Synapse]]
     sees: dict[int, float]
     since: dict[int, int]
-    winner: int | None = None
 
 
 @dataclass
@@ -168,26 +167,49 @@ class Wired:
 
     # ---- what a neuron computes ----------------------------------------------------------------
 
-    def basal(self, neuron: Neuron) -> tuple[float, dict[str, int]]:
-        """The basal potential from what the neuron sees, and the winning branches."""
-        total, winners = neuron.bias, {}
-        for name, afferent in neuron.afferents.items():
-            sums = []
-            for branch in afferent.branches:
-                value = 0.0
-                for synapse in branch:
-                    value += synapse.strength * afferent.sees[synapse.pre]
-                sums.append(value)
-            best = 0
-            for number, value in enumerate(sums):
-                if value > sums[best]:
-                    best = number
-            for number, value in enumerate(sums):
-                if number != best and abs(value - sums[best]) <= 1e-9 * max(1.0, abs(value)):
-                    self._note_tie(afferent, number, best)
-            winners[name] = best
-            total += sums[best]
-        return total, winners
+    def basal(self, neuron: Neuron) -> float:
+        """The basal potential from what the neuron sees."""
+        total = neuron.bias
+        for afferent in neuron.afferents.values():
+            sums = self.sums(afferent)
+            total += sums[self.winner(afferent, sums)]
+        return total
+
+    def sums(self, afferent: Afferent) -> list[float]:
+        """What each branch makes of what is seen."""
+        return [sum(s.strength * afferent.sees[s.pre] for s in b) for b in afferent.branches]
+
+    def winner(self, afferent: Afferent, sums: Sequence[float] | None = None) -> int:
+        """The branch that wins: the first of the largest."""
+        sums = self.sums(afferent) if sums is None else sums
+        best = 0
+        for number, value in enumerate(sums):
+            if value > sums[best]:
+                best = number
+        for number, value in enumerate(sums):
+            if number != best and abs(value - sums[best]) <= 1e-9 * max(1.0, abs(value)):
+                self._note_tie(afferent, number, best)
+        return best
+
+    def routes(self) -> dict[tuple[Neuron, str], int]:
+        """Who wins now, by neuron and projection that pools by maximum."""
+        return {
+            (neuron, name): self.winner(afferent)
+            for neuron in self.dyads
+            for name, afferent in neuron.afferents.items()
+            if afferent.pathway.competes
+        }
+
+    def rewired(self, before: Mapping[tuple[Neuron, str], int]) -> list[Neuron]:
+        """Who sees a difference that goes back to another winner than before."""
+        found = []
+        now = self.routes()
+        for (neuron, name), winner in before.items():
+            pathway = neuron.afferents[name].pathway
+            if pathway.pre != "input" and now[neuron, name] != winner:
+                receivers = self._receivers(neuron, "difference", pathway)
+                found += [r for r in receivers if r.efferents[name, neuron.index].sees]
+        return found
 
     def _note_tie(self, afferent: Afferent, *branches: int) -> None:
         """Two branches of zeros tie exactly in any arithmetic, and the first wins."""
@@ -197,7 +219,9 @@ class Wired:
     def apical(self, neuron: Neuron) -> float:
         total = 0.0
         for (name, _), efferent in neuron.efferents.items():
-            winner = efferent.target.afferents[name].winner
+            if not efferent.sees:
+                continue
+            winner = self.winner(efferent.target.afferents[name])
             for branch, synapse in efferent.synapses:
                 if branch == winner:
                     total += synapse.strength * efferent.sees

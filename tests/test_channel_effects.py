@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.channels.draws import Draws, Moment
-from neurosim.channels.effects import Parcel
+from neurosim.channels.effects import Draws, Moment, Parcel
 
 
 def z_of_mean(sample: Tensor, mean: float, std: float) -> float:

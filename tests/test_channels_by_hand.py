@@ -15,7 +15,7 @@ from reference_neurons import Rule
 
 import neurosim as ns
 from neurosim.channels.distributions import Distribution
-from neurosim.channels.draws import Draws, Moment
+from neurosim.channels.effects import Draws, Moment
 
 # ---- by hand -------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from settling_models import chain, loop, random
 import neurosim as ns
 from neurosim import metrics
 from neurosim.convergence.measurement import InferenceMeasurement
-from neurosim.measures.objective import alpha_objective
+from neurosim.measures import alpha_objective
 
 X, Y = random(4, 5, seed=50), random(4, 3, seed=51)
 RULE = ns.DualPropagation(alpha=0.5, beta=0.3, nudge="proximal")

@@ -84,7 +84,7 @@ def test_what_was_sent_stays_as_it_was(burst: Any) -> None:
     made = simulation(ns.Channel(effects=(burst(1.0),), refresh=1))
     made.start(torch.zeros(BATCH, 1, dtype=torch.float64))
     made.advance(5)
-    (outlet,) = made.state.by_name["h"].mean_outlets
+    (outlet,) = made.state.by_name["h"].outlets["mean"]
     assert (outlet.sent.value == 1.0).all()
 
 

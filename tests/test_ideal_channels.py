@@ -13,7 +13,7 @@ from constant_messages import BATCH, TICKS, VALUE, N, constant, seen
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.channels.draws import Draws, Moment
+from neurosim.channels.effects import Draws, Moment
 
 NETWORK = {
     "input": [2, 6, 6],

@@ -160,7 +160,7 @@ def test_an_ideal_channel_costs_nothing() -> None:
     simulation.advance(5)
     for link in simulation.state.links:
         (view,) = link.means
-        (outlet,) = link.pre.mean_outlets
+        (outlet,) = link.pre.outlets["mean"]
         assert view.value is outlet.sent
         if link.differences:
             (view,) = link.differences
@@ -219,8 +219,7 @@ def test_little(distribution: Any, how: str) -> None:
     average = sum(found) / len(found)
     if how == "delay":  # over whole periods it is exact
         ((_, line),) = simulation.state.lines
-        (transit,) = line.transits
-        mean = sum(r.ticks * r.selection.count for r in transit.routes) / 108  # type: ignore[attr-defined]
+        mean = sum(r.ticks * r.selection.count for r in line.routes) / 108  # type: ignore[attr-defined]
         assert average == pytest.approx(mean / period, rel=1e-12)
     else:
         shares = (np.arange(100_000) + 0.5) / 100_000

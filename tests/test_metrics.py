@@ -343,3 +343,30 @@ def test_the_prediction_is_the_output_without_its_nudge() -> None:
     outcome = sim.infer(x, y)
     torch.testing.assert_close(outcome.prediction, model(x).detach(), rtol=1e-13, atol=1e-13)
     assert not torch.allclose(outcome.plus["out"], outcome.prediction)
+
+
+def test_a_residual_before_anything_is_pooled() -> None:
+    """Dyads that never wake have sent a difference, but it has no way back through a max-pool of
+    which no winner is known yet."""
+    layers = [{"name": "c1", "conv": 2}, {"name": "c2", "conv": 2, "pool": "max"}, {"dense": 3}]
+    network = ns.Network.from_dict({"input": [1, 4, 4], "activation": "tanh", "layers": layers})
+    simulation = ns.Simulation(
+        ns.Model(network, seed=1, **KINDS),
+        schedule=ns.schedules.Replay(((1.0, "output", None), (2.0, "c1", None), (3.0, "c2", None))),
+        rule=ns.EquilibriumPropagation(),
+        faults=ns.Faults(stuck=0.4, stuck_at=0.5),
+        init="zero",
+    )
+    simulation.start(random(2, 1, 4, 4), torch.eye(3, **KINDS)[:2])
+    c1, c2 = simulation.state.by_name["c1"], simulation.state.by_name["c2"]
+    for _ in range(3):
+        assert c2.difference.tensor is not None
+        before = metrics.parallel_wake(simulation.state, simulation.rule, simulation.nudge)["c1"]
+        assert all(value >= 0 for value in residual(simulation).mean.values())
+        (link,) = c2.incoming
+        learned = link.weight_gradient(c2.difference.tensor)
+        assert bool(learned.any()) == (link.winners.tensor is not None)
+        simulation.advance(1)
+    (link,) = c1.outgoing
+    assert link.winners.tensor is not None
+    assert torch.equal(before.plus, c1.plus.value)  # at tick 2 it woke with what it had then

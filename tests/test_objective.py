@@ -10,7 +10,7 @@ from settling_models import chain, random
 
 import neurosim as ns
 from neurosim.maths.activations import Activation
-from neurosim.measures.objective import alpha_objective
+from neurosim.measures import alpha_objective
 
 
 def settled(activation: str, **rule: Any) -> ns.Simulation:

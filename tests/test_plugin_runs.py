@@ -34,7 +34,21 @@ USED = {
     "plasticity": "plasticity={kind: large_differences, every: 5, optimizer: {kind: sgd, lr: 0.1}}",
     "prediction": "training.evaluation={kind: smoothed, copies: 2}",
     "probe": "probes=[accuracy, wakes, {kind: largest_state, every: 4}]",
+    "listener": "listeners=[{kind: loss_log, every: 4}]",
 }
+
+DEAF = """
+
+class Deaf:
+    pass
+
+
+@register("deaf")
+@dataclass(frozen=True)
+class DeafChoice(ListenerChoice):
+    def make(self, folder: Path) -> object:
+        return Deaf()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +100,22 @@ def test_wrong_values_have_their_line(tmp_path: Path) -> None:
     assert f"wrong.yaml:{number + 3}:16: schedule.probability: must be less than 1" in said
 
 
+@pytest.mark.parametrize(
+    ("listeners", "said"),
+    [
+        ("[{kind: loss_log, every: 0}]", "every: must be at least 1"),
+        ("[loss_lag]", "did you mean 'loss_log'?"),
+        ("[loss_log, {kind: deaf}]", "listeners[1]: a Deaf hears nothing"),
+    ],
+)
+def test_a_listener_that_cannot_be(tmp_path: Path, listeners: str, said: str) -> None:
+    text = EXTRAS.read_text(encoding="utf-8") + DEAF
+    plugin = tmp_path / "deaf.py"
+    plugin.write_text(text, encoding="utf-8")
+    given = ["run", SCENARIO, *SHORT, f"listeners={listeners}", "--out", tmp_path]
+    assert said in invoke(*given, plugin=plugin, code=2)
+
+
 def test_the_schema_has_it() -> None:
     assert "Coin" in json.loads(invoke("schema"))["$defs"]
     assert "Coin" not in json.loads(invoke("schema", plugin=None))["$defs"]
@@ -120,6 +150,9 @@ def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     invoke("resume", part)
     for key in ("weights_sha256", "metrics_sha256", "test_accuracy"):
         assert summary(part)[key] == summary(whole)[key]
+    losses = (whole / "losses.txt").read_text(encoding="utf-8")
+    assert len(losses.splitlines()) == 2  # of steps 1 to 4, and 5 and 6
+    assert (part / "losses.txt").read_text(encoding="utf-8") == losses
 
 
 def test_in_a_sweep(tmp_path: Path) -> None:
@@ -131,7 +164,9 @@ def test_in_a_sweep(tmp_path: Path) -> None:
     invoke("run", *given, "schedule.probability=0.4", "--id", "alone")
     runs = sorted(tmp_path.glob("swept/random_order/*/summary.json"))
     digests = [summary(path.parent)["weights_sha256"] for path in runs]
-    assert summary(tmp_path / "random_order" / "alone")["weights_sha256"] == digests[1]
+    alone = tmp_path / "random_order" / "alone"
+    assert summary(alone)["weights_sha256"] == digests[1]
+    assert (runs[1].parent / "losses.txt").read_bytes() == (alone / "losses.txt").read_bytes()
     changed = tmp_path / "extras.py"
     changed.write_text(EXTRAS.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
     invoke("sweep", *given, *swept, "--jobs", "0", plugin=changed)

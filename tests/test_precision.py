@@ -18,9 +18,8 @@ from neurosim import metrics
 from neurosim.conformance.simulations import batches_of
 from neurosim.learning.memory import estimate
 from neurosim.maths.activations import Activation
-from neurosim.maths.operators.convolution import Conv2d
 from neurosim.maths.operators.dense import Dense
-from neurosim.maths.operators.pooling import Pool
+from neurosim.maths.operators.planes import Conv2d, Pool
 from neurosim.maths.products import Products
 from neurosim.rules import Woken
 from neurosim.scenario.scenario import Scenario

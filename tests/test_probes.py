@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 
 import neurosim as ns
+from neurosim.base import PluginError
 from neurosim.cli.main import main
 from neurosim.conformance import attempt, checks_of
 from neurosim.families import build, described, model_of, register
@@ -72,6 +73,26 @@ def test_records_are_written_in_one_order() -> None:
     names = ["staleness", "loss", "wakes", "residual", "gradient_angle"]
     kinds = [probe.kind for probe in in_order([ns.Probe(name) for name in names])]
     assert kinds == ["residual", "gradient_angle", "wakes", "staleness", "loss"]
+
+
+def test_the_order_is_that_of_registration(norms: Any) -> None:
+    family = ns.Probe.family
+    backwards = [ns.Probe(name) for name in reversed(family.registered)]
+    assert backwards[0] == norms()
+    assert [probe.kind for probe in in_order(backwards)] == family.registered
+    assert sorted(family.registered) == list(family)
+
+
+def test_no_probe_can_be_called_phase() -> None:
+    """Its records would stand among those of the phases."""
+    with pytest.raises(PluginError, match="no probe can be 'phase', which is what a trace calls"):
+
+        @register("phase")
+        @dataclass(frozen=True)
+        class Phase(ns.Probe):
+            def measure(self, seen: Observation) -> None: ...
+
+    assert "phase" not in ns.Probe.family
 
 
 def test_an_own_probe_records_as_others_do(norms: Any) -> None:

@@ -87,7 +87,9 @@ def test_recorded_wakes(unit: Any, variant: Any) -> None:
 
 @pytest.mark.parametrize("init", ["zero", "feedforward"])
 @pytest.mark.parametrize("variant", ["aro", "damped"])
-@pytest.mark.parametrize("description", [MLP, SKIP, CONV], ids=["mlp", "skip", "conv"])
+@pytest.mark.parametrize(
+    "description", [MLP, SKIP, CONV, POOL], ids=["mlp", "skip", "conv", "pool"]
+)
 def test_lazy(description: dict[str, Any], variant: Any, init: Any) -> None:
     """Who wakes when under the event-driven schedule; a sample's news wakes the whole batch's."""
     rule = Rule(variant, 0.8, 0.5, "potential")
@@ -136,7 +138,7 @@ def test_winners_change_under_a_difference_that_does_not(seed: int, compute: str
     check(pair)
     before = simulate(replace(example, wakes=[wakes[:3]]))
     changed = [
-        now.winner != then.winner
+        network.winner(now) != earlier.winner(then)
         for network, earlier in zip(pair.networks, before.networks, strict=True)
         for now, then in zip(network.afferents("c2"), earlier.afferents("c2"), strict=True)
     ]

@@ -169,8 +169,9 @@ def test_all_effects_together(network: str, init: str, ordering: str) -> None:
 
 
 @pytest.mark.parametrize("init", ["zero", "feedforward", "carry"])
-def test_no_way_back_before_there_are_winners(init: str) -> None:
-    """Noise makes a difference of neurons that have not pooled yet; it contributes nothing."""
+def test_a_way_back_before_anything_has_woken(init: str) -> None:
+    """Noise makes a difference of neurons that have never woken; it goes back to the winners among
+    the means that they see."""
     generator = np.random.default_rng(5)
     wakes: Any = [(1.0, "c1", None), (2.0, "c1", None)]
     for tick in range(3, 9):
@@ -190,7 +191,9 @@ def test_differences_that_vanish(delay: Any, threshold: float) -> None:
     assert play(replace(example, wakes=example.wakes * 2, released=True))
 
 
-@pytest.mark.parametrize("description", [MLP, SKIP, CONV], ids=["mlp", "skip", "conv"])
+@pytest.mark.parametrize(
+    "description", [MLP, SKIP, CONV, POOL], ids=["mlp", "skip", "conv", "pool"]
+)
 @pytest.mark.parametrize("ordering", ["fifo", "newest", "arrival"])
 def test_lazy(description: dict[str, Any], ordering: Any) -> None:
     """A neuron wakes when a message arrives, however late; not for one that is discarded."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from own_maths import registered
 from torch import Tensor
 
 import neurosim as ns
@@ -94,6 +95,26 @@ def test_overlapping_windows_count() -> None:
     network = ns.Network.from_dict(CONV)
     norms = {"conv1": 1.0, "pooled": 1.0, "o": 1.0}
     assert lipschitz_bound(network, norms) == 3.0
+
+
+def test_slopes_count() -> None:
+    """That of a user's activation may be anything: it is asked for, and multiplied."""
+    norms = {"h1": 2.0, "h2": 1.0, "o": 5.0}
+    with registered("softplus", "steep"):
+        steep = ns.Network.from_dict(CHAIN | {"activation": {"kind": "steep", "factor": 3.0}})
+        assert lipschitz_bound(steep, norms) == 3.0 * 3.0 * 10.0
+        silent = ns.Network.from_dict(CHAIN | {"activation": "softplus"})
+        with pytest.raises(ns.ConfigurationError, match=r"its largest slope .* Softplus\.large"):
+            lipschitz_bound(silent, norms)
+
+
+def test_a_scenario_asks_for_slopes_before_it_runs() -> None:
+    path = ROOT / "scenarios/parallel.yaml"
+    values = ["network.activation=softplus", "robustness.eps=0.1"]
+    with registered("softplus"):
+        with pytest.raises(DocumentError, match=r"robustness.*does not say its largest slope"):
+            Scenario.load(path, values)
+        Scenario.load(path, values[:1])
 
 
 def test_a_cycle_has_no_bound() -> None:

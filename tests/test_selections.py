@@ -27,8 +27,7 @@ from random_operators import (
 )
 
 from neurosim.maths.operators.base import COLUMN_GATHER_COST, ROW_GATHER_COST, Operator, gather_pays
-from neurosim.maths.operators.convolution import Conv2d
-from neurosim.maths.operators.pooling import Pool2d
+from neurosim.maths.operators.planes import Conv2d, Pool2d
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection, Shape
 

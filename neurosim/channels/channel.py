@@ -11,8 +11,7 @@ from torch import Tensor
 
 from neurosim.base import LAST_TICK, ConfigurationError, inside, ticks_of
 from neurosim.channels.distributions import Distribution, Floats
-from neurosim.channels.draws import Draws
-from neurosim.channels.effects import Acting, Effect, Erasure, Noise, Quantize
+from neurosim.channels.effects import Acting, Draws, Effect, Erasure, Noise, Quantize
 from neurosim.families import Count, Described, Fraction, NotNegative, Written
 from neurosim.maths import Dense
 from neurosim.network import Network, Projection
@@ -25,7 +24,7 @@ MAX_SLOTS = 1_000  # of the ring that jitter needs: each holds a message of ever
 
 
 class Given:
-    """Holds delays that were given one by one, as numbers of the sender's or weight's shape."""
+    """Delays that were given one by one, as numbers of the sender's or weight's shape."""
 
     def __init__(self, values: Floats) -> None:
         self.values = values
@@ -39,6 +38,11 @@ class Given:
     def __repr__(self) -> str:
         return f"Given({self.tolist()})"
 
+    @property
+    def high(self) -> float:
+        """The longest."""
+        return float(self.values.max())
+
     def tolist(self) -> Any:
         """Returns the delays as nested lists."""
         return self.values.tolist()
@@ -49,19 +53,15 @@ class Channel(Described):
     """Describes what happens to one kind of message on one projection. Times are simulated time.
 
     A woken dyad sends a value only where it differs from the last one that it sent by more than
-    ``threshold``, and at every ``refresh``-th wake even if nothing changed. Then, in this order:
-    ``quantize``; ``noise`` (a number is the std of additive noise); ``effects``, one after the
-    other; each message is lost with probability ``loss``; it is on its way for
-    max(1, ⌈(delay + jitter)/tick⌉) ticks.
+    ``threshold``, and at every ``refresh``-th wake even if nothing changed. Then act, in this
+    order: ``quantize``; ``noise``; ``effects``, one after the other; ``loss``. A message is on its
+    way for max(1, ⌈(delay + jitter)/tick⌉) ticks.
 
     ``delay`` is a number, a `Distribution` (drawn once per sending dyad, or per synapse), or a
-    tensor of the sender's shape, or of the weight's on a dense projection. ``jitter`` is a
-    distribution drawn per message; delays per synapse count in whole ticks then. ``ordering``:
-    with "fifo" a later message never overtakes, with "newest" an older one that arrives late is
-    discarded, with "arrival" it overwrites.
-
-    Raises:
-        ConfigurationError: for values out of range.
+    tensor of the sender's shape, or of the weight's on a dense projection; delays per synapse count
+    in whole ticks where there is ``jitter``. ``ordering``: with "fifo" a later message never
+    overtakes, with "newest" an older one that arrives late is discarded, with "arrival" it
+    overwrites. Raises ConfigurationError for values out of range.
     """
 
     threshold: Annotated[
@@ -102,9 +102,9 @@ class Channel(Described):
     @property
     def acting(self) -> tuple[Acting, ...]:
         """The effects in the order in which they act: none without strength."""
-        found = [] if self.quantize is None else [Acting(self.quantize)]
-        if isinstance(self.noise, Noise) and self.noise.std > 0:
-            found.append(Acting(self.noise))
+        noisy = isinstance(self.noise, Noise) and self.noise.std > 0
+        first = (self.quantize, self.noise if noisy else None)
+        found = [Acting(effect) for effect in first if isinstance(effect, Effect)]
         known: Counter[str] = Counter()
         for effect in self.effects:
             found.append(Acting(effect, ("effects", effect.name, str(known[effect.name]))))
@@ -115,9 +115,8 @@ class Channel(Described):
 
     def is_ideal(self, tick: float) -> bool:
         """Says if what was sent in one tick is seen, as it was sent, in the next."""
-        if self.acting or self.jittery:
-            return False
-        return isinstance(self.delay, float) and ticks_of(self.delay, tick) <= 1
+        prompt = isinstance(self.delay, float) and ticks_of(self.delay, tick) <= 1
+        return prompt and not self.acting and not self.jittery
 
     @property
     def jittery(self) -> bool:
@@ -125,50 +124,35 @@ class Channel(Described):
         return self.jitter is not None and self.jitter.high > 0
 
     def check(self, projection: Projection, kind: MessageKind, tick: float) -> None:
-        """Checks the delays against a projection.
-
-        Raises:
-            ConfigurationError: for a delay that this projection cannot have.
-        """
+        """Raises ConfigurationError for a delay that this projection cannot have."""
         sender, weight = _shapes(projection, kind)
-        delay, where = self.delay, f"{kind} channel of projection {projection.name!r}"
-        latest: float
-        if isinstance(delay, Given):
-            shape = delay.values.shape
-            if shape != sender and shape != weight:
-                wanted = f"{list(sender)} (one per sending dyad)"
-                if weight is not None:
-                    wanted += f" or {list(weight)} (one per synapse)"
-                raise ConfigurationError(
-                    f"{where}: delay is a tensor of shape {list(shape)}; it must be {wanted}",
-                    "delay",
-                )
-            latest = float(delay.values.max())
-        elif isinstance(delay, Distribution):
-            if delay.per == "synapse" and weight is None:
-                raise ConfigurationError(
-                    f"{where}: a delay per synapse needs a dense projection, and this is "
-                    f"{type(projection.operator).__name__}; use per dyad",
-                    ("delay", "per"),
-                )
-            latest = delay.high
+        delay, jitter = self.delay, self.jitter.high if self.jitter is not None else 0.0
+        latest = delay.high if isinstance(delay, Distribution | Given) else float(delay)  # type: ignore[arg-type]
+        key: tuple[str, ...] = ("delay",)
+        if isinstance(delay, Given) and delay.values.shape not in (sender, weight):
+            problem = f"delay is a tensor of shape {list(delay.values.shape)}; it must be "
+            problem += f"{list(sender)} (one per sending dyad)"
+            if weight is not None:
+                problem += f" or {list(weight)} (one per synapse)"
+        elif isinstance(delay, Distribution) and delay.per == "synapse" and weight is None:
+            found, key = type(projection.operator).__name__, ("delay", "per")
+            problem = "a delay per synapse needs a dense projection, and this is "
+            problem += f"{found}; use per dyad"
+        elif jitter and (latest + jitter) / tick > MAX_SLOTS:
+            key = ("jitter",)
+            problem = (
+                f"a message takes up to {latest + jitter:g}, which is more than {MAX_SLOTS:,} "
+                f"ticks of {tick:g}; where there is jitter, use a shorter time or a longer tick"
+            )
+        elif latest / tick > LAST_TICK:
+            problem = (
+                f"delay is up to {latest:g}, which is more than {LAST_TICK:,} ticks of {tick:g}"
+            )
         else:
-            assert isinstance(delay, float)
-            latest = delay
-        jitter = self.jitter.high if self.jitter is not None else 0.0
-        if jitter and (latest + jitter) / tick > MAX_SLOTS:
-            raise ConfigurationError(
-                f"{where}: a message takes up to {latest + jitter:g}, which is more than "
-                f"{MAX_SLOTS:,} ticks of {tick:g}; where there is jitter, use a shorter time or a "
-                "longer tick",
-                "jitter",
-            )
-        if latest / tick > LAST_TICK:
-            raise ConfigurationError(
-                f"{where}: delay is up to {latest:g}, which is more than {LAST_TICK:,} ticks of "
-                f"{tick:g}",
-                "delay",
-            )
+            return
+        raise ConfigurationError(
+            f"{kind} channel of projection {projection.name!r}: {problem}", key
+        )
 
     def delays(self, projection: Projection, kind: MessageKind, draws: Draws) -> Floats:
         """Returns the delay in simulated time: a number, of the sender's or the weight's shape."""
@@ -183,10 +167,9 @@ class Channel(Described):
 
 
 def _delay(values: Any) -> float | Distribution | Given:
-    """Makes a number or an array of what says the delay.
+    """Returns what says the delay, made a number or an array.
 
-    Raises:
-        ConfigurationError: where it is no number, no distribution, and no tensor of numbers.
+    Raises ConfigurationError where it is no number, no distribution, and no tensor of numbers.
     """
     if isinstance(values, Distribution | Given):
         return values
@@ -199,14 +182,14 @@ def _delay(values: Any) -> float | Distribution | Given:
         "delay",
     )
     try:
-        found = np.array(values)
+        array = np.array(values)
     except (TypeError, ValueError):
         raise wrong from None
-    if found.size and found.dtype.kind not in "iuf":
-        raise wrong
-    array = found.astype(np.float64)
-    if array.size == 0:
+    if not array.size:
         raise ConfigurationError("delay is an empty tensor", "delay")
+    if array.dtype.kind not in "iuf":
+        raise wrong
+    array = array.astype(np.float64)
     bad = ~(np.isfinite(array) & (array >= 0))
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -244,27 +227,23 @@ class Channels(Described):
     def resolve(self, network: Network, tick: float) -> dict[tuple[str, MessageKind], Channel]:
         """Returns the channel of each projection and kind.
 
-        Raises:
-            ConfigurationError: for a channel that its projection cannot have.
-            NetworkError: for a projection that the network does not have.
+        Raises ConfigurationError for a channel that its projection cannot have, NetworkError for a
+        projection that the network does not have.
         """
         overrides: dict[tuple[str, str], tuple[str, Channel]] = {}
         for name, kinds in self.overrides.items():
             with inside("overrides", name):
                 projection = network.projection(name)
+                said = f"projection {projection.name!r}"
                 for kind, channel in kinds.items():
                     if channel is None:
                         continue
                     if kind == "difference" and projection.pre == network.input.name:
-                        raise ConfigurationError(
-                            f"projection {projection.name!r} comes from the input, which is sent "
-                            "no differences",
-                            kind,
-                        )
+                        why = f"{said} comes from the input, which is sent no differences"
+                        raise ConfigurationError(why, kind)
                     if (projection.name, kind) in overrides:
                         raise ConfigurationError(
-                            f"the {kind} channel of projection {projection.name!r} is overridden "
-                            "twice"
+                            f"the {kind} channel of {said} is overridden twice"
                         )
                     overrides[projection.name, kind] = name, channel
         resolved: dict[tuple[str, MessageKind], Channel] = {}

@@ -16,10 +16,8 @@ Per = Literal["dyad", "synapse"]
 
 
 class Distribution(Kind, ABC, family="distribution"):
-    """Describes how times, at least 0 and at most ``high``, are drawn.
-
-    ``per``: a delay is drawn once per sending dyad, or, on a dense projection, per synapse.
-    """
+    """How times, at least 0 and at most ``high``, are drawn: a delay once ``per`` sending dyad or,
+    on a dense projection, per synapse."""
 
     high: float
     per: Per = "dyad"
@@ -32,11 +30,7 @@ class Distribution(Kind, ABC, family="distribution"):
 @register("uniform")
 @dataclass(frozen=True)
 class Uniform(Distribution):
-    """Draws uniformly between ``low`` and ``high``, in simulated time.
-
-    Raises:
-        ConfigurationError: unless 0 ≤ low ≤ high.
-    """
+    """Draws uniformly between ``low`` and ``high``, in simulated time: 0 ≤ low ≤ high."""
 
     low: NotNegative
     high: NotNegative
@@ -56,13 +50,8 @@ class Uniform(Distribution):
 @register("exponential")
 @dataclass(frozen=True)
 class Exponential(Distribution):
-    """Draws exponentially with scale ``scale``, cut off at ``high``, in simulated time.
-
-    The density is proportional to exp(−t/scale) on [0, high].
-
-    Raises:
-        ConfigurationError: unless both are positive.
-    """
+    """Draws exponentially, cut off at ``high``: with the density ∝ exp(−t/scale) on [0, high], in
+    simulated time."""
 
     scale: Positive
     high: Positive

@@ -1,15 +1,17 @@
 """Effects: what may happen to the values of messages, and which messages get lost."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError
-from neurosim.channels.draws import Draws, Moment
+from neurosim.base import ConfigurationError, seed_sequence, stream
 from neurosim.families import Bounded, Count, Fraction, Kind, NotNegative, register
 from neurosim.tensors import Selection, Shape
 
@@ -17,9 +19,61 @@ NoiseKind = Literal["additive", "relative"]
 Rounding = Literal["nearest", "stochastic"]
 
 
+class Moment(NamedTuple):
+    """A tick of an inference, whose number gives every batch noise of its own."""
+
+    inference: int
+    tick: int
+
+
+class Draws:
+    """Random numbers named by ``(seed, *name)``, one array for each effect and moment.
+
+    Each is a function of its name and its moment, not of what was drawn before it. No other effect,
+    channel or probe that is switched on can therefore change it.
+    """
+
+    def __init__(self, seed: int, *name: str) -> None:
+        self._seed, self._name = seed, name
+        self._keys: dict[str, npt.NDArray[np.uint64]] = {}
+        self._narrower: dict[tuple[str, ...], Self] = {}
+
+    def of(self, *name: str) -> Self:
+        """Returns the draws named by ``(seed, *own name, *name)``."""
+        if name not in self._narrower:
+            self._narrower[name] = type(self)(self._seed, *self._name, *name)
+        return self._narrower[name]
+
+    def _generator(self, effect: str, moment: Moment) -> np.random.Generator:
+        if effect not in self._keys:
+            words = seed_sequence(self._seed, *self._name, effect).generate_state(2, np.uint64)
+            self._keys[effect] = words.astype(np.uint64)
+        # A counter-based generator starts anywhere at no cost. Its first two words count the draws.
+        counter = np.array([0, 0, *moment], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(counter=counter, key=self._keys[effect]))
+
+    def uniform(
+        self, effect: str, moment: Moment, shape: Sequence[int], dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        """Draws uniformly from [0, 1), on the CPU."""
+        draw = self._generator(effect, moment).random
+        return torch.from_numpy(draw(tuple(shape), "f4" if dtype == torch.float32 else "f8"))
+
+    def normal(
+        self, effect: str, moment: Moment, shape: Sequence[int], dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        """Draws standard normal numbers, on the CPU."""
+        draw = self._generator(effect, moment).standard_normal
+        return torch.from_numpy(draw(tuple(shape), "f4" if dtype == torch.float32 else "f8"))
+
+    def once(self, effect: str, shape: Sequence[int]) -> Tensor:
+        """Draws uniformly from [0, 1) what stays the same for a network in all inferences."""
+        return torch.from_numpy(stream(self._seed, *self._name, effect).random(tuple(shape)))
+
+
 @dataclass
 class Parcel:
-    """What one population sends over one line in one tick, or shows at the start.
+    """The messages that one population sends over one line in one tick, or shows at the start.
 
     ``values`` and ``sent`` (which of them are messages, per sample) are of the ``selection``, of an
     array of ``shape`` (B, *population). ``sure``: there is a message among them for certain.
@@ -39,7 +93,7 @@ class Parcel:
 
     def uniform(self, draws: Draws, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """Draws one number in [0, 1) for each value, in the values' own (real) dtype."""
-        dtype = self.values.dtype.to_real() if dtype is None else dtype
+        dtype = dtype or self.values.dtype.to_real()
         return self.some(draws.uniform(name, self.moment, self.shape, dtype))
 
     def normal(self, draws: Draws, name: str) -> Tensor:
@@ -87,8 +141,7 @@ class Quantize(Effect):
     ``rounding``: to the "nearest" level (a tie to the even one), or "stochastic", up or down with
     the probability that makes the mean right.
 
-    Raises:
-        ConfigurationError: for a range of zero, or bits not from 1 (2 for a number) to 24.
+    Raises ConfigurationError for a range of zero, or bits not from 1 (2 for a number) to 24.
     """
 
     bits: Count
@@ -138,11 +191,7 @@ class Quantize(Effect):
 
 @dataclass(frozen=True)
 class Noise(Effect):
-    """Adds Gaussian noise to every message: v + std·ε (additive), or v·(1 + std·ε) (relative).
-
-    Raises:
-        ConfigurationError: for a negative or infinite ``std``.
-    """
+    """Adds Gaussian noise to every message: v + std·ε (additive), or v·(1 + std·ε) (relative)."""
 
     std: Annotated[NotNegative, Field(description="relative noise is in units of the message")]
     kind: NoiseKind = "additive"  # type: ignore[misc]  # is no member: a channel has a key for it
@@ -182,11 +231,8 @@ class Acting(NamedTuple):
     names: tuple[str, ...] = ()
 
     def act(self, parcel: Parcel, draws: Draws) -> None:
-        """Lets the effect change a parcel; one from a channel's ``effects`` changes copies.
-
-        Raises:
-            ConfigurationError: for an effect that changes the shape or dtype of the messages.
-        """
+        """Lets the effect change a parcel; one from a channel's ``effects`` changes copies, and
+        raises ConfigurationError where it changes their shape or dtype."""
         if not self.names:
             self.effect.act(parcel, draws)
             return

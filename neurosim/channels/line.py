@@ -1,7 +1,13 @@
-"""Channels that are not ideal, at work. A line carries one kind of message of one projection from
-what its sender last sent to what its receivers see.
+"""Lines: channels that are not ideal, at work. A line carries one kind of message of one projection
+from what its sender last sent to what its receivers see.
+
+Times are ticks. What arrives at tick m is delivered at the end of tick m − 1, after everything was
+sent: nothing happens in between, and whoever looks at the state between two ticks finds there what
+the next one will read.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,27 +15,60 @@ from torch import Tensor
 
 from neurosim.base import StateError
 from neurosim.channels.channel import Channel, MessageKind
-from neurosim.channels.draws import Draws, Moment
-from neurosim.channels.effects import Parcel
-from neurosim.channels.jittered import Jittered, arrival_ticks
-from neurosim.channels.steady import Route, Steady, tick_routes
-from neurosim.channels.transit import Delivery, Transit, View
+from neurosim.channels.effects import Draws, Moment, Parcel
 from neurosim.network import Projection
-from neurosim.tensors import Arrays, Flags, Selection, Slot
+from neurosim.tensors import Arrays, Dimensions, Flags, Slot
+
+NOTHING = -1  # in place of the tick in which the last message was sent, where there is none
 
 
 class Wiring(NamedTuple):
-    """What all lines of a simulation share."""
+    """What all lines of a simulation share. ``tick`` is the simulated time of one, ``tracked`` says
+    that it is remembered when each message was sent."""
 
     seed: int
-    tick: float  # simulated time of one
-    tracked: bool  # whether it is remembered when each message was sent
+    tick: float
+    tracked: bool
     dtype: torch.dtype
     device: torch.device
 
 
-class DelayLine(Arrays):
-    """Carries the messages of one kind on one projection, from ``sent`` to ``views``."""
+class View(Arrays):
+    """What receivers see of a population: values and, if tracked, in which ticks they were sent.
+
+    Over an ideal channel ``value`` *is* the slot of what was last sent. ``mask`` (of the weight's
+    shape) marks the synapses that see it; None stands for all.
+    """
+
+    def __init__(self, value: Slot, mask: Tensor | None = None, stamps: Slot | None = None) -> None:
+        self.value, self.mask, self.stamps = value, mask, stamps or Slot()
+
+    def nbytes(self, sizes: Dimensions) -> int:
+        del sizes
+        return 0 if self.mask is None else self.mask.nbytes
+
+
+class Delivery(NamedTuple):
+    """Messages that reach one view.
+
+    ``senders()`` returns which dyads sent any of them, over the population's shape. ``latest`` is
+    where the `Flags` have the tick in which the last of them was sent, or NOTHING. ``show()`` has
+    to be called then if there is anything; without it, all is shown.
+    """
+
+    view: View
+    senders: Callable[[], Tensor]
+    latest: int | None
+    show: Callable[[], None] | None = None
+
+
+class DelayLine(Arrays, ABC):
+    """Carries the messages of one kind on one projection, from ``sent`` to ``views``.
+
+    ``times`` are the delays in simulated time: a number, or one for every sender or synapse.
+    """
+
+    views: Sequence[View]
 
     def __init__(
         self,
@@ -40,21 +79,20 @@ class DelayLine(Arrays):
         wiring: Wiring,
     ) -> None:
         self.kind: MessageKind = kind
-        self._wiring, self.sent = wiring, sent
+        self._wiring, self._channel, self.sent = wiring, channel, sent
         self._draws = Draws(wiring.seed, "channels", projection.name, kind)
         self._effects = channel.acting
-        # What will be seen when all messages have arrived; that is what was sent where messages
-        # are neither changed nor lost.
         operator = projection.operator
         self._shape = operator.pre if kind == "mean" else operator.post
+        # What will be seen when all messages have arrived; that is what was sent where messages
+        # are neither changed nor lost.
         self._carried = Slot(self._shape, lifetime="inference") if self._effects else sent
         self._carried_stamps, self._sent_stamps = self._stamps(), self._stamps()
-        self._jittery = channel.jittery
-        self.transits = self._lay(channel, projection)
-        self.views = [view for transit in self.transits for view in transit.views]
+        self._times = torch.from_numpy(channel.delays(projection, kind, self._draws).copy())
+        self._by_synapse = self._times.dim() > 0 and self._times.shape != self._shape
 
     def arrays(self) -> dict[str, Any]:
-        return super().arrays() | {"views": self.views, "transits": self.transits}
+        return super().arrays() | {"views": self.views}
 
     def _stamps(self) -> Slot:
         """Returns a slot for the ticks in which messages were sent, (B, *shape), if tracked."""
@@ -66,58 +104,22 @@ class DelayLine(Arrays):
         mask = None if mask is None else mask.to(self._wiring.device)
         return View(Slot(self._shape, lifetime="inference"), mask, self._stamps())
 
-    def _lay(self, channel: Channel, projection: Projection) -> list[Transit]:
-        tick, device = self._wiring.tick, self._wiring.device
-        times = torch.from_numpy(channel.delays(projection, self.kind, self._draws).copy())
-        by_synapse = times.dim() > 0 and times.shape != self._shape
-        jitter = channel.jitter
-        if jitter is not None and self._jittery:
-            ordering = channel.ordering
-            if not by_synapse:
-                return [Jittered(self._view(), times, jitter, tick, ordering)]
-            times = torch.ceil(times / tick - 1e-9)  # whole ticks: each has a ring of its own
-            latest = self._latest(times)
-            return [
-                Jittered(
-                    self._view(times == t),
-                    t * tick,
-                    jitter,
-                    tick,
-                    ordering,
-                    (latest == t).to(device),
-                )
-                for t in torch.unique(times)
-            ]
-        ticks = arrival_ticks(times, tick)
-        if not by_synapse:
-            routes = tick_routes(ticks, self._shape, self._view(), device)
-            return [Steady(routes, ticks.to(device))]
-        routes = [Route(int(d), None, self._view(ticks == d)) for d in torch.unique(ticks)]
-        return [Steady(routes, self._latest(ticks).to(device))]
-
-    def _latest(self, by_synapse: Tensor) -> Tensor:
-        """Returns the greatest delay of every sender's synapses."""
-        return by_synapse.amax(0 if self.kind == "mean" else 1).view(self._shape)
+    def _last(self, times: Tensor) -> Tensor:
+        """Returns the greatest of the times of every sender's synapses."""
+        return times.amax(0 if self.kind == "mean" else 1).view(self._shape)
 
     # ---- messages ------------------------------------------------------------------------------
 
     def show(
-        self,
-        values: Tensor | None,
-        moment: Moment,
-        batch: int,
-        changed: Tensor | None = None,
+        self, values: Tensor | None, moment: Moment, batch: int, changed: Tensor | None = None
     ) -> None:
-        """Shows values (None for zeros) at a start: they are neither late nor lost.
-
-        ``changed`` says where a carried start has a new value; everywhere without it.
-        """
-        shape = (batch, *self._shape)
-        for transit in self.transits:
-            transit.clear()
+        """Shows values (None for zeros) at a start: they are neither late nor lost, and nothing is
+        on its way. ``changed`` says where a carried start has a new one; None for everywhere."""
+        shape, like = (batch, *self._shape), self._wiring
+        self._clear()
         initial = [acting for acting in self._effects if acting.effect.initial]
         if values is None and any(acting.effect.moves_zero() for acting in initial):
-            values = torch.zeros(shape, dtype=self._wiring.dtype, device=self._wiring.device)
+            values = torch.zeros(shape, dtype=like.dtype, device=like.device)
         if values is not None and initial:
             parcel = Parcel(moment, shape, None, values, torch.ones_like(values, dtype=torch.bool))
             for acting in initial:
@@ -128,61 +130,52 @@ class DelayLine(Arrays):
         if self._effects:
             self._carried.set(values)
         stamps = None
-        if self._wiring.tracked:
-            stamps = torch.full(shape, moment.tick, dtype=torch.int64, device=self._wiring.device)
+        if like.tracked:
+            stamps = torch.full(shape, moment.tick, dtype=torch.int64, device=like.device)
         self._carried_stamps.set(stamps)
         self._sent_stamps.set(stamps)
         for view in self.views:
             view.value.set(values)
             view.stamps.set(stamps)
 
-    def show_sent(self, moment: Moment, batch: int) -> None:
-        """Shows what was last sent, at a start."""
-        self.show(self.sent.tensor, moment, batch)
-
-    def send(
-        self, moment: Moment, selection: Selection | None, values: Tensor, changed: Tensor
-    ) -> None:
-        """Takes the values of one tick as messages, where they have ``changed``. The slot ``sent``
-        holds them already."""
-        shape = (len(values), *self._shape)
-        parcel = Parcel(moment, shape, selection, values, changed)
+    def send(self, parcel: Parcel) -> None:
+        """Takes the messages of one tick. The slot ``sent`` holds them already."""
         stamps: Tensor | None = None
         if self._wiring.tracked:
             stamps = torch.full_like(parcel.sent, parcel.moment.tick, dtype=torch.int64)
-            _merge(self._sent_stamps, parcel, stamps)
+            merge(self._sent_stamps, parcel, stamps)
         for acting in self._effects:
             acting.act(parcel, self._draws)
-        share: Tensor | None = None
-        if self._jittery:
-            share = self._draws.uniform("jitter", moment, shape)
-        else:
-            if self._effects:
-                _merge(self._carried, parcel, parcel.values)
-            if stamps is not None:
-                _merge(self._carried_stamps, parcel, stamps)
-        for transit in self.transits:
-            transit.send(parcel, (self._carried, self._carried_stamps), share)
+        self._take(parcel, stamps)
 
+    @abstractmethod
+    def _clear(self) -> None:
+        """Drops everything that is on its way."""
+
+    @abstractmethod
+    def _take(self, parcel: Parcel, stamps: Tensor | None) -> None:
+        """Takes messages, as they are after all effects, on their way."""
+
+    @abstractmethod
     def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
-        """Shows what arrives at ``tick``, and says from whom; see `Transit.deliver`."""
-        return [found for transit in self.transits for found in transit.deliver(tick, flags, asked)]
+        """Shows what arrives at ``tick``. ``asked``: the latest of it has to be known."""
 
     # ---- measures ------------------------------------------------------------------------------
 
+    @abstractmethod
     def in_flight(self, tick: int) -> int:
-        """Returns how many messages sent up to ``tick`` arrive later; those lost do not."""
-        return sum(transit.in_flight(tick) for transit in self.transits)
+        """Returns how many messages sent up to ``tick`` reach the last of their synapses later;
+        those lost do not."""
 
+    @abstractmethod
     def last_arrival(self) -> int:
-        """Returns the tick of the last arrival to come, or an earlier one."""
-        return max(transit.last_arrival() for transit in self.transits)
+        """Returns the tick of the last arrival to come, or an earlier one if there is none."""
 
     def lag(self) -> float:
         """Returns by how many ticks what is seen was sent before what was sent last.
 
-        It is the mean over samples and senders, or the synapses of a dense projection with a delay
-        each. Raises StateError where the ticks are not tracked.
+        It is the mean over samples and senders, or synapses where each has its delay. Raises
+        StateError where the ticks are not tracked.
         """
         sent = self._sent_stamps.tensor
         if sent is None:
@@ -198,9 +191,14 @@ class DelayLine(Arrays):
         return total / weights
 
 
-def _merge(slot: Slot, parcel: Parcel, values: Tensor) -> None:
+def merge(slot: Slot, parcel: Parcel, values: Tensor) -> None:
     """Writes values where a message is sent."""
     known = slot.take(parcel.selection)
     if known is None:
         known = torch.zeros_like(values)
     slot.put(parcel.selection, torch.where(parcel.sent, values, known))
+
+
+def arrival_ticks(times: Tensor, tick: float) -> Tensor:
+    """Returns max(1, ⌈time/tick⌉), forgiving round-off just above a whole number."""
+    return torch.clamp(torch.ceil(times / tick - 1e-9), min=1.0).long()

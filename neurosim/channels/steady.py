@@ -1,7 +1,6 @@
-"""Messages that are always equally late."""
+"""Lines on which messages of a dyad, or over a synapse, are always equally late."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,8 +8,8 @@ import torch
 from torch import Tensor
 
 from neurosim.channels.effects import Parcel
-from neurosim.channels.transit import NOTHING, Delivery, Transit, View
-from neurosim.tensors import Array, Copied, Dimensions, Flags, Selection, Shape, Slot, mapped
+from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, arrival_ticks, merge
+from neurosim.tensors import Array, Copied, Dimensions, Flags, Selection, mapped
 
 
 class Route(NamedTuple):
@@ -21,16 +20,14 @@ class Route(NamedTuple):
     view: View
 
 
-@dataclass
-class _Sent:
-    """What was sent in one ``tick``.
-
-    ``carried`` is what the receivers would see had it all arrived; ``counts`` says of how many
-    samples each dyad sent a message; ``sure`` that there is a message at all.
-    """
+class _Sent(NamedTuple):
+    """What was sent in one ``tick``: ``values`` and ``stamps`` as the receivers would see them had
+    all arrived, the samples in which each dyad sent a message (``counts``), and if any is ``sure``
+    to have."""
 
     tick: int
-    carried: tuple[Tensor | None, ...]
+    values: Tensor | None
+    stamps: Tensor | None
     counts: Tensor
     sure: bool
 
@@ -45,13 +42,11 @@ class _Queue(dict[int, _Sent], Array):
     lifetime = "inference"
 
     def save(self, copied: Copied) -> Any:
-        found = [(s.tick, s.carried, s.counts, s.sure) for s in self.values()]
-        return mapped(found, copied)
+        return mapped(list(self.values()), copied)
 
     def load(self, saved: Any, copied: Copied) -> None:
-        self.clear()
-        for tick, carried, counts, sure in mapped(saved, copied):
-            self[tick] = _Sent(tick, carried, counts, sure)
+        self.reset()
+        self.update((sent[0], _Sent(*sent)) for sent in mapped(saved, copied))
 
     def reset(self) -> None:
         self.clear()
@@ -60,31 +55,49 @@ class _Queue(dict[int, _Sent], Array):
 _Part = tuple[_Sent, Selection | None]  # what these dyads sent in one tick
 
 
-class Steady(Transit):
-    """Holds messages of which those of a dyad, or over a synapse, are always equally late.
+class Steady(DelayLine):
+    """Carries messages of which those of a dyad, or over a synapse, are always equally late.
 
     What is seen at tick m is then what was carried at tick m − d, so that nothing is copied on the
     way: the queue holds a reference to the array as it was, and the sender makes a new one when it
     writes. With the view that makes at most d + 1 copies.
     """
 
-    def __init__(self, routes: Sequence[Route], latest: Tensor) -> None:
-        """``latest``: after how many ticks a message has reached all its synapses, one number or
-        of the senders' shape."""
-        self._latest_of = latest
-        self.routes = sorted(routes, key=lambda route: route.ticks)
-        self.views = list(dict.fromkeys(route.view for route in routes))
-        self._latest = self.routes[-1].ticks
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        ticks, device = arrival_ticks(self._times, self._wiring.tick), self._wiring.device
+        distinct = torch.unique(ticks).tolist()
+        if self._by_synapse:
+            self.routes = [Route(d, None, self._view(ticks == d)) for d in distinct]
+            ticks = self._last(ticks)
+        elif len(distinct) == 1:
+            self.routes = [Route(distinct[0], None, self._view())]
+        else:
+            view, flat = self._view(), ticks.flatten()
+            dyads = [(flat == d).nonzero()[:, 0].numpy() for d in distinct]
+            chosen = [Selection(self._shape, some, device) for some in dyads]
+            self.routes = [Route(d, c, view) for d, c in zip(distinct, chosen, strict=True)]
+        self.views = list(dict.fromkeys(route.view for route in self.routes))
+        self._ends = ticks.to(device)  # after how many ticks a message has reached all its synapses
+        self._latest: int = distinct[-1]
         self._queue = _Queue()
 
-    def send(self, parcel: Parcel, carried: Sequence[Slot], share: Tensor | None) -> None:
+    def _clear(self) -> None:
+        self._queue.clear()
+
+    def _take(self, parcel: Parcel, stamps: Tensor | None) -> None:
+        if self._effects:
+            merge(self._carried, parcel, parcel.values)
+        if stamps is not None:
+            merge(self._carried_stamps, parcel, stamps)
         counts = parcel.sent.sum(0)
         if parcel.selection is not None:
-            some, counts = counts, counts.new_zeros(1, *parcel.shape[1:])
+            some, counts = counts, counts.new_zeros(1, *self._shape)
             parcel.selection.put(counts, some[None])
             counts = counts[0]
-        tick, arrays = parcel.moment.tick, tuple(slot.take(None) for slot in carried)
-        self._queue[tick] = _Sent(tick, arrays, counts, parcel.sure)
+        tick, carried = parcel.moment.tick, self._carried.take(None)
+        stamps = self._carried_stamps.take(None)
+        self._queue[tick] = _Sent(tick, carried, stamps, counts, parcel.sure)
 
     def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
         parts: dict[View, list[_Part]] = {}
@@ -92,44 +105,36 @@ class Steady(Transit):
             sent = self._queue.get(tick - ticks)
             if sent is None:
                 continue
-            for slot, array in zip(view.slots, sent.carried, strict=True):
-                _show(slot, selection, array)
+            for slot, array in ((view.value, sent.values), (view.stamps, sent.stamps)):
+                if selection is None:
+                    slot.set(array)
+                elif array is not None:
+                    slot.put(selection, selection.take(array))
+                elif slot.tensor is not None:
+                    slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
             parts.setdefault(view, []).append((sent, selection))
-        over = self._queue.get(tick - self._latest)
-        if over is not None:
-            over.carried = (None,) * len(over.carried)  # seen by all; its count is still needed
-        self._queue.pop(tick - 1 - self._latest, None)
+        over = tick - self._latest
+        if over in self._queue:  # seen by all; its count is still needed
+            self._queue[over] = self._queue[over]._replace(values=None, stamps=None)
+        self._queue.pop(over - 1, None)
         return [
             Delivery(view, partial(_senders, found), flags.add(_latest(found)) if asked else None)
             for view, found in parts.items()
         ]
 
     def in_flight(self, tick: int) -> int:
-        return sum(
-            int((sent.counts * (sent.tick + self._latest_of > tick)).sum())
-            for sent in self._queue.values()
-        )
+        sent = self._queue.values()
+        return sum(int((s.counts * (s.tick + self._ends > tick)).sum()) for s in sent)
 
     def last_arrival(self) -> int:
-        arrivals = (
-            int(((sent.tick + self._latest_of) * (sent.counts > 0)).max())
-            for sent in self._queue.values()
-        )
-        return max(arrivals, default=0)
+        sent = self._queue.values()
+        ends = [int(((s.tick + self._ends) * (s.counts > 0)).max()) for s in sent]
+        return max(ends, default=0)
 
     def nbytes(self, sizes: Dimensions) -> int:
-        each = sum(slot.nbytes(sizes) for slot in self.views[0].slots)
+        view = self.views[0]
+        each = view.value.nbytes(sizes) + view.stamps.nbytes(sizes)
         return min(self._latest, sizes.ticks) * each
-
-
-def _show(slot: Slot, selection: Selection | None, array: Tensor | None) -> None:
-    """Makes the selected part of what is carried what is seen; None stands for zeros."""
-    if selection is None:
-        slot.set(array)
-    elif array is not None:
-        slot.put(selection, selection.take(array))
-    elif slot.tensor is not None:
-        slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
 
 
 def _latest(parts: Sequence[_Part]) -> Tensor | int:
@@ -149,15 +154,3 @@ def _senders(parts: Sequence[_Part]) -> Tensor:
         else:
             selection.put(total[None], sent.some(selection) > 0)
     return total
-
-
-def tick_routes(ticks: Tensor, shape: Shape, view: View, device: torch.device) -> list[Route]:
-    """Returns the routes of dyads with these delays in ticks, one or of the population's shape."""
-    distinct = torch.unique(ticks).tolist()
-    if len(distinct) == 1:
-        return [Route(int(distinct[0]), None, view)]
-    flat = ticks.flatten()
-    return [
-        Route(int(d), Selection(shape, (flat == d).nonzero()[:, 0].numpy(), device), view)
-        for d in distinct
-    ]

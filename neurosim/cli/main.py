@@ -1,9 +1,12 @@
 """The command line. Imports what a command needs when it runs, so that help is instant."""
 
+from __future__ import annotations
+
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +14,11 @@ from neurosim._version import __version__
 from neurosim.base import DivergenceError, DocumentError, NeurosimError
 from neurosim.cli import options
 from neurosim.cli.check import check
+from neurosim.cli.options import DEVICE, FILE, OUT, OVERRIDES, PATH, PLUGIN, QUIET, RUN, RUN_ID
 from neurosim.cli.sweeps import sweep, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class _Group(click.Group):
@@ -20,12 +27,9 @@ class _Group(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except DivergenceError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(1)
         except NeurosimError as error:
             click.echo(f"error: {error}", err=True)
-            sys.exit(2)
+            sys.exit(1 if isinstance(error, DivergenceError) else 2)
         except KeyboardInterrupt:
             click.echo("stopped at once", err=True)
             sys.exit(options.INTERRUPTED)
@@ -45,58 +49,41 @@ def main() -> None:
     """
 
 
-@main.command()
-@options.FILE
-@options.OVERRIDES
-@options.OUT
-@options.RUN_ID
-@options.DEVICE
-@options.PLUGIN
-@options.QUIET
-def run(
-    file: Path,
-    overrides: Sequence[str],
-    out: Path,
-    run_id: str | None,
-    device: str | None,
-    quiet: bool,
-) -> None:
+@options.command(FILE, OVERRIDES, OUT, RUN_ID, DEVICE, PLUGIN, QUIET)
+def run(file: Path, overrides: Sequence[str], device: str | None, **where: Any) -> None:
     """Run the scenario FILE; KEY=VALUE overrides single values (training.epochs=3)."""
     from neurosim.runs import run as runner
     from neurosim.scenario import Scenario
 
     scenario = Scenario.load(file, options.with_device(overrides, device))
-    _finish(runner.run(scenario, out, options.console(quiet), run_id))
+    _finish(runner.run(scenario, **where))
 
 
-@main.command()
-@options.FILE
-@options.OVERRIDES
-@click.option(
-    "--weights",
-    type=options.PATH,
-    help="Weights, such as a run's checkpoints/model.safetensors (default: the initial ones).",
+@options.command(
+    FILE,
+    OVERRIDES,
+    click.option(
+        "--weights",
+        type=PATH,
+        help="Weights, such as a run's checkpoints/model.safetensors (default: the initial ones).",
+    ),
+    OUT,
+    RUN_ID,
+    DEVICE,
+    PLUGIN,
+    QUIET,
 )
-@options.OUT
-@options.RUN_ID
-@options.DEVICE
-@options.PLUGIN
-@options.QUIET
 def converge(
     file: Path,
     overrides: Sequence[str],
     weights: Path | None,
-    out: Path,
-    run_id: str | None,
     device: str | None,
-    quiet: bool,
+    **where: Any,
 ) -> None:
     """Measure how one inference of the scenario FILE converges; KEY=VALUE overrides values.
 
     Does the scenario's study (study.samples=20), or the default one where it has none.
     """
-    import json
-
     from neurosim import documents
     from neurosim.runs import run as runner
     from neurosim.scenario import Scenario, overridden
@@ -109,29 +96,18 @@ def converge(
     if weights is not None:
         more.append(f"study.weights={json.dumps(str(weights))}")
     scenario = Scenario.of(overridden(document, more))
-    _finish(runner.run(scenario, out, options.console(quiet), run_id))
+    _finish(runner.run(scenario, **where))
 
 
-@main.command()
-@click.argument("folder", type=options.PATH)
-@options.PLUGIN
-@options.QUIET
-def resume(folder: Path, quiet: bool) -> None:
+@options.command(RUN, PLUGIN, QUIET)
+def resume(folder: Path, console: Console) -> None:
     """Continue the interrupted run in FOLDER."""
     from neurosim.runs import run as runner
 
-    _finish(runner.resume(folder, options.console(quiet)))
+    _finish(runner.resume(folder, console))
 
 
-main.add_command(check)
-main.add_command(sweep)
-main.add_command(table)
-
-
-@main.command()
-@options.FILE
-@options.OVERRIDES
-@options.PLUGIN
+@options.command(FILE, OVERRIDES, PLUGIN)
 def validate(file: Path, overrides: Sequence[str]) -> None:
     """Check the scenario FILE and its data without running it."""
     from neurosim.runs import prepare
@@ -148,30 +124,29 @@ def validate(file: Path, overrides: Sequence[str]) -> None:
     )
 
 
-@main.command()
-@click.argument("name")
-@click.option(
-    "--root",
-    type=options.PATH,
-    default=Path("data"),
-    show_default=True,
-    help="Folder for it, to be named as data.root.",
+@options.command(
+    click.argument("name"),
+    click.option(
+        "--root",
+        type=PATH,
+        default=Path("data"),
+        show_default=True,
+        help="Folder for it, to be named as data.root.",
+    ),
+    QUIET,
 )
-@options.QUIET
-def download(name: str, root: Path, quiet: bool) -> None:
+def download(name: str, root: Path, console: Console) -> None:
     """Download the data set NAME: mnist, cifar10 or cifar100.
 
     What is there already stays as it is. Needs the extra data: pip install 'neurosim[data]'.
     """
-    import json
-
     from rich.filesize import decimal
 
     from neurosim.data import downloads
     from neurosim.runs import DownloadDisplay
 
     source = downloads.find(name)
-    with DownloadDisplay(options.console(quiet)) as display:
+    with DownloadDisplay(console) as display:
         fetched = downloads.fetch(source, root, display.received)
     data, size = fetched.data, sum(remote.size for remote in fetched.downloaded)
     click.echo(f"images         {len(data.train):,} for training, {len(data.test):,} for the test")
@@ -180,35 +155,29 @@ def download(name: str, root: Path, quiet: bool) -> None:
     click.echo(f"in a scenario  data: {{name: {name}, root: {where}}}")
 
 
-@main.command()
-@click.option("--network", is_flag=True, help="The schema of network files instead.")
-@options.PLUGIN
+@options.command(
+    click.option("--network", is_flag=True, help="The schema of network files instead."), PLUGIN
+)
 def schema(network: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""
-    import json
+    from pydantic import TypeAdapter
 
-    if network:
-        from pydantic import TypeAdapter
+    from neurosim.families import model_of
+    from neurosim.network import file_models
+    from neurosim.scenario import ScenarioFile
 
-        from neurosim.network import file_models
-
-        chain, graph = file_models()
-        form: Any = chain | graph
-        found = TypeAdapter[Any](form).json_schema()
-    else:
-        from neurosim.families import model_of
-        from neurosim.scenario import ScenarioFile
-
-        found = model_of(ScenarioFile).model_json_schema()
-    found = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | found
-    click.echo(json.dumps(found, indent=2))
+    chain, graph = file_models()
+    form: Any = chain | graph if network else model_of(ScenarioFile)
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    click.echo(json.dumps(found | TypeAdapter[Any](form).json_schema(), indent=2))
 
 
-@main.command()
-@options.FILE
-@click.option("--drawing", type=options.PATH, help="Write a drawing of the network (SVG).")
-@click.option("--batch", type=click.IntRange(1), help="Also the memory for so many samples.")
-@options.PLUGIN
+@options.command(
+    FILE,
+    click.option("--drawing", type=PATH, help="Write a drawing of the network (SVG)."),
+    click.option("--batch", type=click.IntRange(1), help="Also the memory for so many samples."),
+    PLUGIN,
+)
 def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     """Show the network FILE (or the network of a scenario): populations, parameters, dyads.
 
@@ -219,13 +188,10 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 
     from neurosim import documents
     from neurosim.base import write_atomic
-    from neurosim.cli.networks import memory_table, network_table
-    from neurosim.learning import estimate
-    from neurosim.network import Model, Network
+    from neurosim.cli.networks import memory_of, memory_table, network_table
+    from neurosim.network import Network
     from neurosim.reports import draw_network
     from neurosim.scenario import Scenario
-    from neurosim.schedules import Parallel
-    from neurosim.simulation import Init, Simulation
 
     document = documents.load(file)
     described = isinstance(document.value, dict) and "network" in document.value
@@ -233,24 +199,19 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     network = Network.from_document(document) if scenario is None else scenario.network
     Console().print(network_table(network))
     if batch is not None:
-        if scenario is None:
-            model = Model(network, device="meta")
-            init: Init = "zero" if network.cycle else "feedforward"
-            plain = Simulation(model, schedule=Parallel(), nudge_after=0, init=init, device="meta")
-            memory = estimate(plain, batch, "adam")
-        else:
-            memory = scenario.memory(batch)
+        memory = memory_of(network, batch) if scenario is None else scenario.memory(batch)
         Console().print(memory_table(memory, batch))
     if drawing is not None:
         write_atomic(drawing, draw_network(network))
         click.echo(f"drawing: {drawing}")
 
 
-@main.command()
-@click.argument("folder", type=options.PATH)
-@options.PLUGIN
-@click.option(
-    "--figures", type=options.FOLDER, help="Write every picture of it to this folder (SVG)."
+@options.command(
+    RUN,
+    PLUGIN,
+    click.option(
+        "--figures", type=options.FOLDER, help="Write every picture of it to this folder (SVG)."
+    ),
 )
 def report(folder: Path, figures: Path | None) -> None:
     """Write the report of the run, or of the sweep, in FOLDER anew."""
@@ -271,15 +232,16 @@ def report(folder: Path, figures: Path | None) -> None:
             click.echo(f"figure: {figures / picture.name}.svg")
 
 
-@main.command()
-@click.option("--json", "json_file", type=options.PATH, help="Also write JSON.")
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="NAME",
-    help="Only this measurement, or those like law_* (repeatable).",
+@options.command(
+    click.option("--json", "json_file", type=PATH, help="Also write JSON."),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="NAME",
+        help="Only this measurement, or those like law_* (repeatable).",
+    ),
+    click.option("--quick", is_flag=True, help="Smaller sizes: seconds instead of minutes."),
 )
-@click.option("--quick", is_flag=True, help="Smaller sizes: seconds instead of minutes.")
 def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
     """Measure speed, side by side in one process."""
     from rich.console import Console
@@ -289,8 +251,9 @@ def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
     from neurosim.tensors import keep_memory
 
     keep_memory()
-    progress: Callable[[str], None] = lambda text: click.echo(text, err=True)  # noqa: E731
-    found = measurements.run_benchmarks(list(only) or None, quick, progress)
+    found = measurements.run_benchmarks(
+        list(only) or None, quick, lambda text: click.echo(text, err=True)
+    )
     Console().print(measurements.table(found))
     if json_file is not None:
         write_json(json_file, measurements.to_json(found))
@@ -299,8 +262,6 @@ def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
 
 def _finish(folder: Path) -> None:
     """Prints the summary of a run and where its report is; the exit status says if it ended."""
-    import json
-
     from neurosim.runs import summary_lines
 
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -313,3 +274,8 @@ def _finish(folder: Path) -> None:
         else:
             click.echo(f"resume with    neurosim resume {folder}")
         sys.exit(options.INTERRUPTED)
+
+
+for _one in (bench, check, converge, download, networks, report, resume, run, schema, sweep, table):
+    main.add_command(_one)
+main.add_command(validate)

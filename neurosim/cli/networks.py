@@ -1,14 +1,16 @@
 """Tables for the terminal."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from math import prod
 
 from rich.table import Table
 
 from neurosim.base import gigabytes
-from neurosim.learning import Memory
+from neurosim.learning import Memory, estimate
 from neurosim.maths import Conv2d, Operator, Pool2d
-from neurosim.network import Network, Projection
+from neurosim.network import Model, Network, Projection
+from neurosim.schedules import Parallel
+from neurosim.simulation import Init, Simulation
 
 
 def network_table(network: Network) -> Table:
@@ -49,31 +51,21 @@ def _feedback(projection: Projection) -> str:
 
 def _described(operator: Operator) -> str:
     """One line about an operator: ``conv 3×3, max-pool 2×2``."""
-    match operator:
-        case Conv2d():
-            text = f"conv {operator.kernel[0]}×{operator.kernel[1]}"
-            if operator.stride != (1, 1):
-                text += f" stride {operator.stride[0]}×{operator.stride[1]}"
-            if operator.pool is not None:
-                kernel = operator.pool.kernel
-                text += f", {operator.pool.kind}-pool {kernel[0]}×{kernel[1]}"
-            return text
-        case Pool2d():
-            kernel = operator.pool.kernel
-            return f"{operator.pool.kind}-pool {kernel[0]}×{kernel[1]}"
-        case _:
-            return type(operator).__name__.lower()
+    parts = []
+    if isinstance(operator, Conv2d):
+        stride = "" if operator.stride == (1, 1) else " stride {}×{}".format(*operator.stride)
+        parts.append("conv {}×{}".format(*operator.kernel) + stride)
+    if isinstance(operator, Conv2d | Pool2d) and operator.pool is not None:
+        parts.append("{}-pool {}×{}".format(operator.pool.kind, *operator.pool.kernel))
+    return ", ".join(parts) or type(operator).__name__.lower()
 
 
-_MEANING = {
-    "weights": "weights and biases",
-    "gradients": "one per weight",
-    "optimizer": "its moments",
-    "states": "s⁺, s⁻, difference, and what was sent last",
-    "caches": "potentials and max-pool winners",
-    "rings": "messages on their way",
-    "work": "made and dropped within a tick, or in evaluation",
-}
+def memory_of(network: Network, batch: int) -> Memory:
+    """Estimates what learning with Adam needs, every dyad waking at every tick."""
+    init: Init = "zero" if network.cycle else "feedforward"
+    model = Model(network, device="meta")
+    plain = Simulation(model, schedule=Parallel(), nudge_after=0, init=init, device="meta")
+    return estimate(plain, batch, "adam")
 
 
 def memory_table(memory: Memory, batch: int) -> Table:
@@ -83,6 +75,6 @@ def memory_table(memory: Memory, batch: int) -> Table:
     table.add_column("what")
     table.add_column("bytes", justify="right")
     table.add_column("for")
-    for name, size in asdict(memory).items():
-        table.add_row(name, f"{size:,}", _MEANING[name])
+    for part in fields(memory):
+        table.add_row(part.name, f"{getattr(memory, part.name):,}", part.metadata["meaning"])
     return table

@@ -5,38 +5,40 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from neurosim.cli import options
+from neurosim.cli.options import DEVICE, FILE, JOBS, OUT, OVERRIDES, PATH, PLUGIN, QUIET, SEEDS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from neurosim.records import Results
     from neurosim.runs import SweepPlan
 
 
-@click.command()
-@options.FILE
-@click.argument("assignments", nargs=-1, metavar="[KEY=VALUE1,VALUE2...]...")
-@click.option("--seeds", type=click.IntRange(1, 10_000), default=1, help="Runs per combination.")
-@options.JOBS
-@options.OUT
-@click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep).")
-@click.option("--retry", is_flag=True, help="Run again what has failed.")
-@options.DEVICE
-@options.PLUGIN
-@options.QUIET
+@options.command(
+    FILE,
+    click.argument("assignments", nargs=-1, metavar="[KEY=VALUE1,VALUE2...]..."),
+    click.option("--seeds", type=SEEDS, default=1, help="Runs per combination."),
+    JOBS,
+    OUT,
+    click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep)."),
+    click.option("--retry", is_flag=True, help="Run again what has failed."),
+    DEVICE,
+    PLUGIN,
+    QUIET,
+)
 def sweep(
     file: Path,
     assignments: Sequence[str],
     seeds: int,
-    jobs: int | None,
     out: Path,
     name: str | None,
-    retry: bool,
     device: str | None,
-    quiet: bool,
+    **how: Any,
 ) -> None:
     """Run the scenario FILE with every combination of values (rule.beta=0.1,1 seed=0,1,2).
 
@@ -46,40 +48,41 @@ def sweep(
 
     planned = sweep.plan(file, options.with_device(assignments, device), seeds)
     folder = out / sweep.folder_name(name or planned.name)
-    results = _run(planned, folder, jobs, retry, quiet)
+    results = _run(planned, folder, **how)
     click.echo(_ended(results))
     click.echo(f"results        {folder / 'results.csv'}")
     click.echo(f"report         {folder / 'report.html'}")
     _exit_as(results, results.count("failed"))
 
 
-@click.command()
-@click.argument("name", metavar="mnist|alpha|systems")
-@options.OVERRIDES
-@click.option("--quick", is_flag=True, help="The digits that ship with it: a minute or two.")
-@click.option(
-    "--seeds", type=click.IntRange(1, 10_000), help="Runs per row (default: the table's)."
+@options.command(
+    click.argument("name", metavar="mnist|alpha|systems"),
+    OVERRIDES,
+    click.option("--quick", is_flag=True, help="The digits that ship with it: a minute or two."),
+    click.option("--seeds", type=SEEDS, help="Runs per row (default: the table's)."),
+    click.option("--epochs", type=click.IntRange(1), help="Instead of the table's own."),
+    click.option(
+        "--row", "only", multiple=True, metavar="NAME", help="Only this row (repeatable)."
+    ),
+    JOBS,
+    OUT,
+    click.option(
+        "--results",
+        type=options.FOLDER,
+        help="Folder for the JSON file, the page and its pictures (default: that of the runs).",
+    ),
+    click.option(
+        "--scenarios",
+        type=PATH,
+        default=Path("scenarios"),
+        show_default=True,
+        help="Folder of the scenarios that the rows name.",
+    ),
+    click.option("--retry", is_flag=True, help="Run again what has failed or diverged."),
+    DEVICE,
+    PLUGIN,
+    QUIET,
 )
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the table's own.")
-@click.option("--row", "only", multiple=True, metavar="NAME", help="Only this row (repeatable).")
-@options.JOBS
-@options.OUT
-@click.option(
-    "--results",
-    type=options.FOLDER,
-    help="Folder for the JSON file, the page and its pictures (default: that of the runs).",
-)
-@click.option(
-    "--scenarios",
-    type=options.PATH,
-    default=Path("scenarios"),
-    show_default=True,
-    help="Folder of the scenarios that the rows name.",
-)
-@click.option("--retry", is_flag=True, help="Run again what has failed or diverged.")
-@options.DEVICE
-@options.PLUGIN
-@options.QUIET
 def table(
     name: str,
     overrides: Sequence[str],
@@ -87,13 +90,11 @@ def table(
     seeds: int | None,
     epochs: int | None,
     only: Sequence[str],
-    jobs: int | None,
     out: Path,
     results: Path | None,
     scenarios: Path,
-    retry: bool,
     device: str | None,
-    quiet: bool,
+    **how: Any,
 ) -> None:
     """Rerun a table of the papers, and print it beside the published figures.
 
@@ -108,7 +109,7 @@ def table(
     choice = Choice(quick, seeds, epochs, tuple(only), given)
     planned = plan_table(table_named(name), scenarios, choice)
     folder = out / f"table-{planned.stem}"
-    ended = _run(planned.sweep, folder, jobs, retry, quiet)
+    ended = _run(planned.sweep, folder, **how)
     terminal = Console()
     # A file or a pipe has no width that a table would have to fit.
     wide = terminal if terminal.is_terminal else Console(width=250)
@@ -120,16 +121,15 @@ def table(
     _exit_as(ended, sum(row.status == "failed" and not row.diverged for row in ended.rows))
 
 
-def _run(planned: SweepPlan, folder: Path, jobs: int | None, retry: bool, quiet: bool) -> Results:
+def _run(
+    planned: SweepPlan, folder: Path, jobs: int | None, retry: bool, console: Console
+) -> Results:
     """Runs what is not there yet, with a display."""
     from neurosim.base import interruptible
     from neurosim.runs import SweepDisplay, sweep
 
     jobs = sweep.default_jobs(planned.threads) if jobs is None else jobs
-    with (
-        interruptible() as interrupted,
-        SweepDisplay(options.console(quiet), planned.results) as display,
-    ):
+    with interruptible() as interrupted, SweepDisplay(console, planned.results) as display:
         return sweep.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
 
 

@@ -1,27 +1,23 @@
 """Checks of members by themselves: activations, losses and operators, in float64 against autograd
-and literal matrices; data sets, optimizers and learning rates."""
+and literal matrices; data sets, optimizers, learning rates and listeners."""
 
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from math import isfinite, prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, NetworkError
+from neurosim.base import ConfigurationError
 from neurosim.conformance.checks import CLOSE, RESUMED, Named, require, same
 from neurosim.data import Dataset, DataSource
-from neurosim.learning import load_state, save_state
-from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice
+from neurosim.learning import ListenerChoice, Listeners, load_state, save_state
+from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice, derivative
 from neurosim.tensors import Selection, Shape
 
-_SHAPES: tuple[Shape, ...] = ((5,), (2, 6, 4))
 _CLOSED = "Leave the closed form out, or mend it"
 
 
@@ -29,17 +25,11 @@ def _drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
-def _gradient(function: Callable[[Tensor], Tensor], at: Tensor, factor: Tensor) -> Tensor:
-    with torch.enable_grad():
-        leaf = at.detach().clone().requires_grad_()
-        (found,) = torch.autograd.grad(function(leaf), leaf, factor)
-    return found
-
-
 def of_activation(f: Activation) -> Named:
     yield "shape and dtype stay, and each value is for itself", partial(_values, f)
     yield "difference is f(u + Δ) − f(u)", partial(_difference, f)
     yield "backward is f'(a) Δ", partial(_backward, f)
+    yield "no slope is larger than largest_slope", partial(_slope, f)
     if f.holomorphic:
         yield "complex potentials continue the real ones", partial(_holomorphic, f)
 
@@ -68,16 +58,23 @@ def _difference(f: Activation) -> None:
 
 def _backward(f: Activation) -> None:
     potential, apical = 2.0 * _drawn(200), _drawn(200, seed=1)
-    expected = _gradient(f, potential, apical)
+    expected = derivative(f, potential, apical)
     for given, how in ((potential, "it is not"), (None, "it is not, without the potential")):
         with suppress(ConfigurationError):  # it says that it cannot be
             same(f.backward(given, f(potential), apical), expected, how, _CLOSED, CLOSE)
 
 
+def _slope(f: Activation) -> None:
+    slope = float(derivative(f, 3.0 * _drawn(1000), torch.ones(1000).double()).abs().max())
+    said = f.largest_slope
+    what = f"f' of {slope:g} was found, but largest_slope is {said}"
+    require(said is None or slope <= said + CLOSE, what, "Say the largest |f'(a)|, or leave it out")
+
+
 def _holomorphic(f: Activation) -> None:
     potential, step = _drawn(200), 1e-30
     state = f(torch.complex(potential, torch.full_like(potential, step)))
-    slope = _gradient(f, potential, torch.ones_like(potential))
+    slope = derivative(f, potential, torch.ones_like(potential))
     expected = torch.complex(f(potential), slope * step)
     same(state.real, expected.real, "f(a + 0i) is not f(a)", "Set holomorphic = False", CLOSE)
     same(state.imag / step, slope, "it has no complex derivative", "Set holomorphic = False", CLOSE)
@@ -96,7 +93,7 @@ def _loss(loss: Loss, shape: Shape) -> None:
     alone = [loss.value(y[n : n + 1], target[n : n + 1]) for n in range(3)]
     what = "value is not (B,), or a sample's loss depends on the others"
     same(value, torch.cat(alone), what, "Sum over the outputs of each sample, not the batch", CLOSE)
-    expected = _gradient(lambda y: loss.value(y, target), y, torch.ones_like(value))
+    expected = derivative(lambda y: loss.value(y, target), y, torch.ones_like(value))
     same(loss.gradient(y, target), expected, "gradient is not that of value", _CLOSED, CLOSE)
 
 
@@ -105,16 +102,6 @@ def _local(loss: Loss) -> None:
     moved = torch.cat([loss.gradient(y + step, one[:1]) for step in one])
     others = (moved - loss.gradient(y, one[:1]))[~one.bool()].abs().max()
     require(not loss.local or bool(others < CLOSE), "it is not", "Set local = False")
-
-
-def operators(member: Any) -> list[Operator]:
-    """Makes an operator on dense and on conv populations, as far as it takes them."""
-    found = []
-    for shape in _SHAPES:
-        with suppress(NetworkError):
-            made = member(shape, shape)
-            found.append(replace(made, post=made.output_shape))
-    return found
 
 
 def of_operator(operator: Operator) -> Named:
@@ -144,7 +131,7 @@ def of_operator(operator: Operator) -> Named:
     def weighted() -> None:
         assert weight is not None
         winners = operator.basal(mean, weight, None, None)[1]
-        expected = _gradient(lambda w: operator.basal(mean, w, None, None)[0], weight, error)
+        expected = derivative(lambda w: operator.basal(mean, w, None, None)[0], weight, error)
         found = operator.weight_gradient(error, mean, winners)
         same(found, expected, "it is not", _CLOSED, CLOSE)
 
@@ -251,3 +238,17 @@ def _rates(rate: LearningRate) -> None:
     require(all(isfinite(r) and r >= 0 for r in found), "it is not", mend)
     again = [rate.at(step, 0.1, 10, 4) for step in reversed(steps)]
     same(again[::-1], found, "it depends on what was asked before", mend)
+
+
+def of_listener(choice: ListenerChoice) -> Named:
+    """Yields the checks of a listener; that it hears something is checked as it is told."""
+    yield "hears something, and takes its state back", partial(_listens, choice)
+
+
+def _listens(choice: ListenerChoice) -> None:
+    with TemporaryDirectory() as folder:
+        one, other = (Listeners([choice.make(Path(folder))]) for _ in range(2))
+        file = Path(folder) / "state"
+        save_state(file, one.state_dict())
+        other.load_state_dict(load_state(file))
+    same(other.state_dict(), one.state_dict(), "it has another state than was saved", RESUMED)

@@ -9,7 +9,6 @@ from neurosim.base import NeurosimError
 from neurosim.conformance import members, running
 from neurosim.conformance.checks import Check, ConformanceFailure, Named, same
 from neurosim.families import Kind, build, described, kinds, model_of, plugins
-from neurosim.maths import Operator
 
 _CHECKS: Mapping[str, Callable[[Any], Named]] = {
     "activation": members.of_activation,
@@ -18,6 +17,7 @@ _CHECKS: Mapping[str, Callable[[Any], Named]] = {
     "data": members.of_data,
     "optimizer": members.of_optimizer,
     "learning_rate": members.of_rate,
+    "listener": members.of_listener,
     "schedule": running.of_schedule,
     "rule": running.of_rule,
     "feedback": running.of_feedback,
@@ -37,8 +37,7 @@ def examples_of(member: type[Kind]) -> Sequence[Kind]:
         ConformanceFailure: where there is none.
     """
     try:
-        plain = partial(members.operators, member) if issubclass(member, Operator) else member
-        made: Any = getattr(member, "example", plain)()
+        made: Any = getattr(member, "example", member)()
     except (NeurosimError, TypeError) as error:
         what = f"{kinds.where(member)}: there is no example of it: {error}"
         mend = "Give each field a default, or the class a classmethod example() that returns some"

@@ -10,8 +10,6 @@ from neurosim.convergence.fixedpoint import (
 from neurosim.convergence.measurement import (
     TOLERANCE,
     Convergence,
-    ConvergenceRecord,
     InferenceMeasurement,
-    Onset,
     measure_convergence,
 )

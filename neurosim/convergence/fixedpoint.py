@@ -7,10 +7,10 @@ fixed order until nothing moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import hypot, isfinite
-from typing import Literal, NamedTuple
+from math import hypot, inf, isfinite
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,8 +29,10 @@ RESIDUAL = 1e-12
 STALL = 500  # sweeps within which the residual must fall by a hundredth
 ROUNDING = 8 * torch.finfo(torch.float64).eps
 
-_Order = Literal["parallel", "forward"]
+KINDS = ("mean", "difference")
+States = dict[str, dict[str, Tensor]]  # by kind and population name
 Watch = Callable[[int, float], None]
+_Order = Literal["parallel", "forward"]
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ def fixed_point(
         # One population after the other often settles where all at once oscillate.
         "forward": (Sweep("forward", passes=sweeps), len(model.network.dyadic)),
     }
+    init: Init = "zero" if model.network.cycle else "feedforward"
     problems = []
     for order, (schedule, ticks) in orders.items():
-        init: Init = "zero" if model.network.cycle else "feedforward"
         simulation = Simulation(
             exact,
             rule=rule,
@@ -123,86 +125,62 @@ def fixed_point(
         simulation.start(x, target)
         found = _iterate(simulation, order, ticks, sweeps, residual, watch)
         if found.reached:
-            break
+            return found
         problems.append(f"{order}: {found.problem}")
-    return replace(found, problem=None if found.reached else "; ".join(problems))
+    return replace(found, problem="; ".join(problems))
 
 
 def fixed_point_of(
-    simulation: Simulation,
-    x: Tensor,
-    target: Tensor | None = None,
-    *,
-    sweeps: int = SWEEPS,
-    residual: float = RESIDUAL,
-    watch: Watch | None = None,
+    simulation: Simulation, x: Tensor, target: Tensor | None = None, **limits: Any
 ) -> FixedPoint:
     """Finds the `fixed_point` of a simulation's model under its rule, loss and faults."""
-    return fixed_point(
-        simulation.model,
-        x,
-        target,
-        rule=simulation.rule,
-        loss=simulation.loss,
-        faults=simulation.faults,
-        seed=simulation.seed,
-        sweeps=sweeps,
-        residual=residual,
-        watch=watch,
-    )
+    own = {key: getattr(simulation, key) for key in ("rule", "loss", "faults", "seed")}
+    return fixed_point(simulation.model, x, target, **own, **limits)
 
 
 def exact_copy(model: Model) -> Model:
     """Copies the network and its weights to float64 on the CPU."""
     copy = Model(model.network, dtype=torch.float64, device="meta")
     weights = {
-        name: value.detach().to("cpu", torch.float64, copy=True)
-        for name, value in model.state_dict().items()
+        k: v.detach().to("cpu", copy.dtype, copy=True) for k, v in model.state_dict().items()
     }
     copy.load_state_dict(weights, assign=True)
     return copy
 
 
-class _States(NamedTuple):
-    """Means and differences of all dyads, by population name."""
-
-    mean: dict[str, Tensor]
-    difference: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, simulation: Simulation) -> _States:
-        states = cls({}, {})
-        for cell in simulation.state.cells:
-            mean = current_mean(cell, simulation.rule)
-            difference = cell.difference.tensor
-            states.mean[cell.name] = mean
-            # A copy, because the simulation may write into its own.
-            states.difference[cell.name] = (
-                torch.zeros_like(mean) if difference is None else difference.clone()
-            )
-        return states
+def states_of(simulation: Simulation) -> States:
+    """Returns what all dyads are at, in float64 and on the CPU."""
+    states: States = {kind: {} for kind in KINDS}
+    for cell in simulation.state.cells:
+        mean, difference = current_mean(cell, simulation.rule), cell.difference.tensor
+        # A copy, because the simulation may write into its own.
+        difference = torch.zeros_like(mean) if difference is None else difference.clone()
+        for kind, value in zip(KINDS, (mean, difference), strict=True):
+            states[kind][cell.name] = value.to("cpu", torch.float64)
+    return states
 
 
-def _norm(tensors: dict[str, Tensor]) -> float:
-    return hypot(*(float(tensor.norm()) for tensor in tensors.values()))
+def norms(tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    """Returns the norm of each and of all (``""``)."""
+    result = {name: float(tensor.norm()) for name, tensor in tensors.items()}
+    return result | {"": hypot(*result.values())}
 
 
-def _moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
-    return _norm({name: after[name] - before[name] for name in before})
+def steps(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
+    """Returns the norms of the differences, of each and of all."""
+    return norms({name: after[name] - value for name, value in before.items()})
 
 
-def _moving(before: _States, after: _States, residual: float) -> str:
+def _moving(before: States, after: States, residual: float) -> str:
     """How many samples the last sweep moved: one alone is enough to leave no fixed point."""
-    squares = sum(
-        (new[name] - old[name]).square().flatten(1).sum(1)
-        for old, new in zip(before, after, strict=True)
-        for name in old
-    )
-    sizes = sum(mean.square().flatten(1).sum(1) for mean in after.mean.values())
-    assert isinstance(squares, Tensor)
-    assert isinstance(sizes, Tensor)
-    count = int((squares.sqrt() > residual * sizes.sqrt()).sum())
-    return f"{count} of {len(squares)} samples still {'moves' if count == 1 else 'move'}"
+
+    def squares(tensors: Iterable[Tensor]) -> Tensor:
+        return sum((t.square().flatten(1).sum(1) for t in tensors), torch.zeros(()))
+
+    moved = squares(after[kind][name] - old for kind in KINDS for name, old in before[kind].items())
+    moves = moved.sqrt() > residual * squares(after["mean"].values()).sqrt()
+    count = int(moves.sum())
+    return f"{count} of {len(moves)} samples still {'moves' if count == 1 else 'move'}"
 
 
 def _iterate(
@@ -214,42 +192,37 @@ def _iterate(
     watch: Watch | None,
 ) -> FixedPoint:
     """Sweeps of so many ``ticks`` until nothing moves, or until it is clear why not."""
-    before = _States.of(simulation)
-    reach = len(before.mean)  # after as many sweeps the target has acted on everything
-    best = earlier = float("inf")
-    moved = [float("inf"), float("inf")]
-
-    def failed(why: str) -> FixedPoint:
-        return FixedPoint({}, {}, None, moved[0], moved[1], sweep, order, why)
-
+    before = states_of(simulation)
+    reach = len(before["mean"])  # after as many sweeps the target has acted on everything
+    best = earlier = inf
+    moved, problem = [inf, inf], None
     sweep = 0
     for sweep in range(1, sweeps + 1):
         try:
             simulation.advance(ticks)
-            states = _States.of(simulation)
-            sizes = [_norm(old) for old in before]
+            states = states_of(simulation)
+            sizes = [norms(before[kind])[""] for kind in KINDS]
         except DivergenceError:
-            sizes = [float("inf")]
+            sizes = [inf]
         if not all(map(isfinite, sizes)):
-            moved = [float("inf"), float("inf")]
-            return failed(f"the states overflow in sweep {sweep}")
-        steps = [_moved(old, new) for old, new in zip(before, states, strict=True)]
-        moved = [
-            step / size if size else step and float("inf")
-            for step, size in zip(steps, sizes, strict=True)
-        ]
+            moved, problem = [inf, inf], f"the states overflow in sweep {sweep}"
+            break
+        ways = [steps(before[kind], states[kind])[""] for kind in KINDS]
+        moved = [way / size if size else way and inf for way, size in zip(ways, sizes, strict=True)]
         if watch is not None:
             watch(sweep, max(moved))
-        rounding = ROUNDING * sizes[0]
-        exact = steps[0] <= residual * sizes[0]
-        if exact and steps[1] <= max(residual * sizes[1], rounding) and sweep >= reach:
+        least = max(residual * sizes[1], ROUNDING * sizes[0])
+        if ways[0] <= residual * sizes[0] and ways[1] <= least and sweep >= reach:
             gradients = None if simulation.nudge.target is None else simulation.gradients()
-            return FixedPoint(*states, gradients, moved[0], moved[1], sweep, order)
+            mean, difference = states.values()
+            return FixedPoint(mean, difference, gradients, moved[0], moved[1], sweep, order)
         best = min(best, max(moved))
         if sweep % STALL == 0:
             if best > 0.99 * earlier:
-                stays = f"after {sweep} sweeps the residual stays at {max(moved):.2g}"
-                return failed(f"{stays}, {_moving(before, states, residual)}")
-            best, earlier = float("inf"), best
+                problem = f"after {sweep} sweeps the residual stays at {max(moved):.2g}"
+                problem += f", {_moving(before, states, residual)}"
+                break
+            best, earlier = inf, best
         before = states
-    return failed(f"{sweeps} sweeps leave a residual of {max(moved):.2g}; allow more sweeps")
+    problem = problem or f"{sweeps} sweeps leave a residual of {max(moved):.2g}; allow more sweeps"
+    return FixedPoint({}, {}, None, moved[0], moved[1], sweep, order, problem)

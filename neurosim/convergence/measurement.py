@@ -1,9 +1,9 @@
 """How one inference converges to the exact fixed point, against time, wakes and messages."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from math import hypot, isfinite
+from math import inf, isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +11,15 @@ import torch
 from torch import Tensor
 
 from neurosim.base import DivergenceError
-from neurosim.convergence import verdict
-from neurosim.convergence.fixedpoint import RESIDUAL, SWEEPS, FixedPoint, exact_copy, fixed_point_of
+from neurosim.convergence import fixedpoint, verdict
+from neurosim.convergence.fixedpoint import KINDS, RESIDUAL, SWEEPS, FixedPoint
 from neurosim.convergence.verdict import Verdict
-from neurosim.dynamics import current_mean
 from neurosim.families import Count, Positive, check
 from neurosim.measures import alpha_objective, gradients, metrics
 from neurosim.simulation import Simulation
 
 ConvergenceRecord = dict[str, Any]  # as it is written: see `InferenceMeasurement.run`
 TOLERANCE = 1e-2
-_KINDS = ("mean", "difference")
 _SKETCH = 512  # values per population and kind in which a recurrence is looked for
 _REMEMBERED = 1000  # ticks of them
 
@@ -85,7 +83,7 @@ def measure_convergence(
 
     Raises InputError for wrong shapes, ConfigurationError for options that do not fit.
     """
-    reference = fixed_point_of(simulation, x, target, sweeps=sweeps, residual=residual)
+    reference = fixedpoint.fixed_point_of(simulation, x, target, sweeps=sweeps, residual=residual)
     measurement = InferenceMeasurement(
         simulation, x, target, reference=reference, every=every, tolerance=tolerance
     )
@@ -115,20 +113,19 @@ class InferenceMeasurement:
         self.records: list[ConvergenceRecord] = []
         self.error: DivergenceError | None = None
         self._x, self._target = x, target
-        self._norms: dict[str, list[float]] = {kind: [] for kind in _KINDS}
+        self._norms: dict[str, list[float]] = {kind: [] for kind in KINDS}
         self._sketches: deque[Tensor] = deque(maxlen=_REMEMBERED)
-        self._exact = {kind: _norms(getattr(reference, kind)) for kind in _KINDS}
-        self._back_propagation = self._autograd()
-
-    def _autograd(self) -> dict[str, Tensor] | None:
-        """The gradient by back-propagation; None without a target, and where there is none."""
-        model = self.simulation.model
-        if self._target is None or model.network.cycle is not None:
-            return None
-        x, target = (a.detach().to("cpu", torch.float64) for a in (self._x, self._target))
-        return gradients.back_propagation(
-            exact_copy(model), self.simulation.loss, x, target, self.simulation.state.damage
-        )
+        self._exact = {kind: fixedpoint.norms(getattr(reference, kind)) for kind in KINDS}
+        self._back_propagation: dict[str, Tensor] | None = None
+        if target is not None and simulation.model.network.cycle is None:
+            x, target = (array.detach().to("cpu", torch.float64) for array in (x, target))
+            self._back_propagation = gradients.back_propagation(
+                fixedpoint.exact_copy(simulation.model),
+                simulation.loss,
+                x,
+                target,
+                simulation.state.damage,
+            )
 
     def run(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[ConvergenceRecord]:
         """Runs to the end of the schedule and yields the records; stops once ``interrupted()``.
@@ -160,8 +157,6 @@ class InferenceMeasurement:
                 yield self._record(passed)
         simulation.finish()
 
-    # ---- records -------------------------------------------------------------------------------
-
     def _sketch(self) -> None:
         parts = []
         for cell in self.simulation.state.cells:
@@ -173,61 +168,40 @@ class InferenceMeasurement:
     def _record(self, tick: int) -> ConvergenceRecord:
         simulation = self.simulation
         state, rule, nudge = simulation.state, simulation.rule, simulation.nudge
-        counts = asdict(simulation.counts)
         record: ConvergenceRecord = {"tick": tick, "time": tick * simulation.schedule.tick}
-        record |= {"messages": simulation.counts.messages} | counts
+        record |= {"messages": simulation.counts.messages} | asdict(simulation.counts)
         residual, reach = metrics.residual(state, rule, nudge), metrics.reach(state)
-        distance = self._distances()
-        names = ["", *reach]
+        measured = {f"residual_{kind}": getattr(residual, kind) for kind in KINDS}
+        measured |= {f"distance_{kind}": found for kind, found in self._distances().items()}
         by_name: dict[str, ConvergenceRecord] = {
-            name: {
-                "residual_mean": residual.mean[name],
-                "residual_difference": residual.difference[name],
-                "distance_mean": distance["mean"].get(name),
-                "distance_difference": distance["difference"].get(name),
-            }
-            for name in names
+            name: {key: values.get(name) for key, values in measured.items()}
+            for name in ("", *reach)
         }
-        local, _ = simulation.plasticity.gradients(state, rule)
-        local = {name: gradient.cpu() for name, gradient in local.items()}
-        angles = self._angles(local)
+        angles = self._angles()
         record |= by_name.pop("") | angles.pop("")
         record["objective"] = simulation.objective()
         record["objective_alpha"] = alpha_objective(state, rule, nudge)
         record["reached"] = all(reach.values())
-        record["populations"] = {
-            name: values | {"reached": reach[name]} for name, values in by_name.items()
-        }
+        record["populations"] = {n: values | {"reached": reach[n]} for n, values in by_name.items()}
         record["parameters"] = angles
         self.records.append(record)
         return record
 
-    def _distances(self) -> dict[str, dict[str, float | None]]:
+    def _distances(self) -> dict[str, dict[str, float]]:
         """‖s − s*‖ / ‖s*‖ by kind and population; notes the norms of the states in passing."""
-        squares: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _KINDS}
-        result: dict[str, dict[str, float | None]] = {kind: {} for kind in _KINDS}
-        for cell in self.simulation.state.cells:
-            mean = current_mean(cell, self.simulation.rule)
-            difference = cell.difference.tensor
-            known = {"mean": mean, "difference": difference}
-            for kind, value in known.items():
-                value = torch.zeros_like(mean) if value is None else value
-                now = value.to("cpu", torch.float64)
-                step = 0.0
-                if self.reference.reached:
-                    exact = getattr(self.reference, kind)[cell.name]
-                    step = float((now - exact).norm())
-                    result[kind][cell.name] = _ratio(step, self._exact[kind][cell.name])
-                squares[kind].append((step, float(now.norm())))
-        for kind, pairs in squares.items():
-            self._norms[kind].append(hypot(*(size for _, size in pairs)))
-            if self.reference.reached:
-                step = hypot(*(step for step, _ in pairs))
-                result[kind][""] = _ratio(step, self._exact[kind][""])
-        return result
+        found: dict[str, dict[str, float]] = {}
+        for kind, now in fixedpoint.states_of(self.simulation).items():
+            self._norms[kind].append(fixedpoint.norms(now)[""])
+            ways = fixedpoint.steps(getattr(self.reference, kind), now)
+            exact, reached = self._exact[kind], self.reference.reached
+            found[kind] = {n: gradients.ratio(w, exact[n]) for n, w in ways.items() if reached}
+        return found
 
-    def _angles(self, local: dict[str, Tensor]) -> dict[str, ConvergenceRecord]:
+    def _angles(self) -> dict[str, ConvergenceRecord]:
         """Against both references, by parameter and in total (``""``)."""
+        simulation = self.simulation
+        local, _ = simulation.plasticity.gradients(simulation.state, simulation.rule)
+        local = {name: gradient.cpu() for name, gradient in local.items()}
         references = {"gradient": self._back_propagation, "fixed_point": self.reference.gradients}
         result: dict[str, ConvergenceRecord] = {name: {} for name in ("", *local)}
         for kind, reference in references.items():
@@ -237,8 +211,6 @@ class InferenceMeasurement:
                 record |= {f"{kind}_angle": angle, f"{kind}_norm_ratio": ratio}
         return result
 
-    # ---- the result ----------------------------------------------------------------------------
-
     def result(self) -> Convergence:
         """Says what the records so far come to."""
         residuals = [_worst(record, "residual") for record in self.records]
@@ -246,7 +218,7 @@ class InferenceMeasurement:
         names = ["", *self.records[0]["populations"]]
         both, mean, difference = (
             {name: self._within(name, kinds) for name in names}
-            for kinds in (_KINDS, _KINDS[:1], _KINDS[1:])
+            for kinds in (KINDS, KINDS[:1], KINDS[1:])
         )
         at_fixed_point = None
         if self._back_propagation is not None and self.reference.gradients is not None:
@@ -262,100 +234,76 @@ class InferenceMeasurement:
             arrivals=both,
             mean_arrivals=mean,
             difference_arrivals=difference,
-            reach={name: self._reach(name) for name in names},
+            reach={n: _onset(r for r in self.records if _of(r, n)["reached"]) for n in names},
             reference_alignment=at_fixed_point,
             error=self.error,
         )
 
-    def _there(self, record: ConvergenceRecord, name: str) -> bool:
-        """Whether the difference has arrived at a population, or at all (``""``)."""
-        return bool((record["populations"][name] if name else record)["reached"])
-
-    def _expected(self, record: ConvergenceRecord, name: str) -> bool:
-        """The same, where it will ever arrive: without a target, or where the difference of the
-        fixed point is zero, there is nothing to wait for."""
+    def _missing(self, record: ConvergenceRecord, name: str = "") -> list[str]:
+        """The populations, or this one, that the difference has not reached but will: without a
+        target, or where that of the fixed point is zero, there is nothing to wait for."""
         if self._target is None:
-            return True
-        names = [name] if name else list(record["populations"])
-        return all(
-            self._there(record, n) or (self.reference.reached and not self._exact["difference"][n])
-            for n in names
-        )
+            return []
+        exact = self._exact["difference"]
+        names = [name] if name else record["populations"]
+        return [n for n in names if not _of(record, n)["reached"] and exact.get(n) != 0.0]
 
     def _within(self, name: str, kinds: Sequence[str]) -> Onset:
         """The first record from which on everything is within the tolerance to the end."""
-
-        def within(record: ConvergenceRecord) -> bool:
-            values = record["populations"][name] if name else record
-            distances = [values[f"distance_{kind}"] for kind in kinds]
-            return self._expected(record, name) and all(
-                distance is not None and distance <= self.tolerance for distance in distances
-            )
-
-        if self.error is not None:
-            return Onset()
-        outside = [number for number, record in enumerate(self.records) if not within(record)]
-        first = outside[-1] + 1 if outside else 0
-        return _onset(self.records[first]) if first < len(self.records) else Onset()
-
-    def _reach(self, name: str) -> Onset:
-        there = (_onset(record) for record in self.records if self._there(record, name))
-        return next(there, Onset())
+        settled: list[ConvergenceRecord] = []
+        for record in self.records if self.error is None else ():
+            ways = [_of(record, name)[f"distance_{kind}"] for kind in kinds]
+            near = all(way is not None and way <= self.tolerance for way in ways)
+            if not near or self._missing(record, name):
+                settled.clear()
+            else:
+                settled.append(record)
+        return _onset(settled)
 
     def _verdict(self, residuals: Sequence[float]) -> tuple[Verdict, str]:
         last, tolerance = self.records[-1], self.tolerance
         if self.error is not None:
             return "diverged", str(self.error)
         distance = _worst(last, "distance") if self.reference.reached else None
-        near = distance is None or distance <= tolerance
-        if residuals[-1] <= tolerance and near and self._expected(last, ""):
+        missing, near = self._missing(last), distance is None or distance <= tolerance
+        if residuals[-1] <= tolerance and near and not missing:
             against = "" if distance is not None else "; its distance is not known"
             return "converged", f"the residual ends at {residuals[-1]:.2g}{against}"
-        for kind, norms in self._norms.items():
-            exact = self._exact[kind].get("") if self.reference.reached else None
-            if verdict.grows(norms, exact):
-                return "diverged", f"the {kind} grows without bound, to a norm of {norms[-1]:.2g}"
-        if residuals[-1] > tolerance and not verdict.falls(residuals):
+        for kind, sizes in self._norms.items():
+            exact = self._exact[kind][""] if self.reference.reached else None
+            if verdict.grows(sizes, exact):
+                return "diverged", f"the {kind} grows without bound, to a norm of {sizes[-1]:.2g}"
+        falls = verdict.falls(residuals)
+        if residuals[-1] > tolerance and not falls:
             ticks = max(1, last["tick"] // 3)
             states = np.stack([s.numpy() for s in list(self._sketches)[-ticks:]])
             rounding = 1e3 * torch.finfo(self.simulation.model.dtype).eps
             period = verdict.recurs(states, rounding)
             if period is not None:
                 return "oscillates", f"the states come back every {period} ticks"
-        return "not_converged", self._shortfall(residuals, distance)
-
-    def _shortfall(self, residuals: Sequence[float], distance: float | None) -> str:
-        last = self.records[-1]
-        if not self._expected(last, ""):
-            missing = [n for n in last["populations"] if not self._expected(last, n)]
-            return f"the difference has not reached {', '.join(missing)}"
-        if residuals[-1] > self.tolerance:
-            if verdict.falls(residuals):
-                return f"the residual is still falling, at {residuals[-1]:.2g}"
-            floor = verdict.residual_floor(residuals)
-            return f"the residual stays at {floor:.2g}"
-        assert distance is not None
-        return f"the residual is small, but the distance to the fixed point is {distance:.2g}"
+        if missing:
+            reason = f"the difference has not reached {', '.join(missing)}"
+        elif residuals[-1] <= tolerance:
+            reason = f"the residual is small, but the distance to the fixed point is {distance:.2g}"
+        elif falls:
+            reason = f"the residual is still falling, at {residuals[-1]:.2g}"
+        else:
+            reason = f"the residual stays at {verdict.residual_floor(residuals):.2g}"
+        return "not_converged", reason
 
 
-def _onset(record: ConvergenceRecord) -> Onset:
-    return Onset(record["time"], record["wakes"], record["messages"])
+def _of(record: ConvergenceRecord, name: str) -> ConvergenceRecord:
+    """What a record says of a population, or of the whole network (``""``)."""
+    found: ConvergenceRecord = record["populations"][name] if name else record
+    return found
+
+
+def _onset(records: Iterable[ConvergenceRecord]) -> Onset:
+    """When the first of these records was taken."""
+    return next((Onset(r["time"], r["wakes"], r["messages"]) for r in records), Onset())
 
 
 def _worst(record: ConvergenceRecord, what: str) -> float:
     """The larger one of mean and difference; what is not a number counts as infinite."""
-    values = [float(record[f"{what}_{kind}"]) for kind in _KINDS]
-    return max(value if isfinite(value) else float("inf") for value in values)
-
-
-def _norms(tensors: dict[str, Tensor]) -> dict[str, float]:
-    """The norm of each and of all (``""``)."""
-    result = {name: float(tensor.norm()) for name, tensor in tensors.items()}
-    result[""] = hypot(*result.values())
-    return result
-
-
-def _ratio(part: float, whole: float) -> float:
-    if part == 0.0:
-        return 0.0
-    return part / whole if whole else float("inf")
+    values = [float(record[f"{what}_{kind}"]) for kind in KINDS]
+    return max(value if isfinite(value) else inf for value in values)

@@ -1,11 +1,15 @@
 """What happens in a tick: states, wakes, messages, phases, plasticity."""
 
-from neurosim.dynamics.counts import Counts
 from neurosim.dynamics.feedback import learn_feedback
-from neurosim.dynamics.node import basal_potential, current_mean, output_potential
+from neurosim.dynamics.node import (
+    Counts,
+    Reached,
+    basal_potential,
+    current_mean,
+    output_potential,
+)
 from neurosim.dynamics.phases import Phases
 from neurosim.dynamics.plasticity import Plasticity
-from neurosim.dynamics.reached import Reached
 from neurosim.dynamics.start import feed_forward, new_input, reset
 from neurosim.dynamics.state import State
 from neurosim.dynamics.tick import Compute, Ticker, Woke

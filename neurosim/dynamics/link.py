@@ -1,17 +1,85 @@
-"""A projection in simulation."""
+"""The dyads of a population, and a projection between two of them, in simulation."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
+from weakref import WeakKeyDictionary
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from neurosim.channels import View
-from neurosim.dynamics.dyads import Dyads
+from neurosim.channels import MessageKind, View
 from neurosim.maths import ROUNDED, Copies, Operator, Precision, Products, add_bias
-from neurosim.network import Damage, Model, Projection
-from neurosim.tensors import Arrays, Selection, Slot, Stale, by_position, shaped, upload
+from neurosim.network import Damage, Held, Model, Population, Projection
+from neurosim.rules import Wake
+from neurosim.tensors import (
+    Arrays,
+    Selection,
+    Slot,
+    Stale,
+    by_position,
+    shaped,
+    summed,
+)
 
 Way = Literal["up", "down"]
+
+
+class Dyads(Arrays):
+    """The states of one population's dyads, (B, *shape).
+
+    ``held`` are those that never wake. ``by_position``: the order in which values are stored, see
+    `tensors.order`. ``paired``: dyads have two states, or one that both names stand for. ``index``
+    is the number of the population, −1 for the input.
+
+    ``difference`` is the last difference that was sent without a threshold. It is not written when
+    the dyads wake but when they send: it *is* the slot ``sent`` of an `Outlet`, which over an ideal
+    channel the populations below see as well. Weights learn from it, whoever is sent it.
+    """
+
+    plain = ("damping", "reached_at")
+    damping = 0.0
+    # The tick of the first wake that the target of this inference had to do with. A difference
+    # alone says little: noise makes one too.
+    reached_at: int | None = None
+
+    def __init__(
+        self,
+        population: Population,
+        index: int,
+        held: Held | None = None,
+        *,
+        by_position: bool = False,
+        paired: bool = True,
+    ) -> None:
+        self.held, self.by_position, self.paired = held, by_position, paired
+        self.population, self.name, self.index = population, population.name, index
+        # The arrays of the input are those that it sends, and counted there.
+        shape = None if index < 0 else population.shape
+        self.plus, self.difference = Slot(shape), Slot(shape)
+        self.minus = Slot(shape) if paired else self.plus
+        self.stale = Stale(population.shape)  # for what is not a message: target, bias, damping
+
+    def stored(self, array: Tensor) -> Tensor:
+        """Returns values of the whole population in its order: products in another round in another
+        way."""
+        return by_position(array) if self.by_position else array
+
+    @property
+    def alive(self) -> npt.NDArray[np.bool_] | None:
+        """The dyads that can wake, as marks; None for all."""
+        return None if self.held is None else self.held.alive
+
+    def hold(self, wake: Wake) -> Wake:
+        """Returns a wake of the whole population, without the dyads that never do."""
+        if self.held is None:
+            return wake
+        plus, minus, mean = (self.stored(self.held.hold(array)) for array in wake[:3])
+        difference = wake.difference
+        if difference is not None:
+            difference = self.stored(self.held.hold(difference, at_zero=self.paired))
+        return Wake(plus, minus, mean, difference)
 
 
 class Link(Arrays):
@@ -44,36 +112,39 @@ class Link(Arrays):
         # The momentum of feedback weights that learn by themselves, counted with the optimizer's.
         self.feedback_speed = Slot(lifetime="simulation")
         # Without a weight nothing is multiplied, so nothing is rounded.
-        mixed = precision == "bf16-mixed" and self.weight is not None
-        self.products = Products(self.operator, rounded=mixed)
-        self.rounded = mixed
+        self.rounded = precision == "bf16-mixed" and self.weight is not None
+        self.products = Products(self.operator, rounded=self.rounded)
         # Of a convolution some positions are computed tap by tap, see `sliding.correlate`.
         self.has_taps = pre.by_position and self.weight is not None and self.weight.dim() == 4
         self.copies = Copies()
         self.bias: nn.Parameter | None = None
-        self.means: list[View] = []
-        self.differences: list[View] = []
+        self.means: Sequence[View] = ()
+        self.differences: Sequence[View] = ()
         below, above = pre.population.shape, post.population.shape
         self.basal = Slot(above)
         self.apical = Slot(None if pre.index < 0 else below)
         self.basal_stale, self.apical_stale = Stale(above), Stale(below)
         self.winners = Slot(above if self.operator.has_winners else None, itemsize=8)
-        self.unwired = Stale(above)  # dyads of which no winner is known yet
+        self.unread = Stale(above)  # dyads that have yet to look at their new basal potential
+        self._above: WeakKeyDictionary[Selection, Selection | None] = WeakKeyDictionary()
         self.weight_version = -1
+
+    # ---- products ------------------------------------------------------------------------------
 
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
         """Returns W s̄ + b of the means as they are seen, and winners; see `Operator.basal`."""
-        weight = self._multiplied("up", by_tap=selection is not None)
-        bias = self.bias
+        weight, bias = self._multiplied("up", by_tap=selection is not None), self.bias
         total: Tensor | None = None
         winners: Tensor | None = None
         for view in self.heard_means:
-            seen = self.pre.stored(view.value.value)
-            through = _through(view, weight)
-            part, won = self.products.basal(seen, through, bias, selection)
-            total, winners, bias = part if total is None else total + part, won, None
+            seen, through = self.pre.stored(view.value.value), _through(view, weight)
+            part, winners = self.products.basal(seen, through, bias, selection)
+            total, bias = part if total is None else total + part, None
         if total is None:
-            total = add_bias(self._zeros(selection), bias, selection)
+            like, shape = self.pre.plus.value, self.post.population.shape
+            total = like.new_zeros(len(like), *(shape if selection is None else [selection.count]))
+            total = total if selection is None else shaped(total, selection)
+            total = add_bias(total, bias, selection)
         return self.post.stored(total), winners
 
     @property
@@ -81,54 +152,63 @@ class Link(Arrays):
         """The views that are not all zero: only these cost an operation."""
         return [view for view in self.means if view.value.tensor is not None]
 
-    def _zeros(self, selection: Selection | None) -> Tensor:
-        like = self.pre.plus.value
-        if selection is None:
-            return like.new_zeros(len(like), *self.post.population.shape)
-        return shaped(like.new_zeros(len(like), selection.count), selection)
-
     def adjoint(self, selection: Selection | None) -> Tensor | None:
         """Returns Wᵀ δ of the differences as they are seen; None where all of them are zero."""
-        total: Tensor | None = None
         weight = self._multiplied("down", by_tap=selection is not None)
-        winners = self.winners.tensor
-        for view in self.differences:
-            seen = self._routed(view.value.tensor)
-            if seen is not None:
-                seen, through = self.post.stored(seen), _through(view, weight)
-                part = self.products.apical(seen, through, winners, selection)
-                total = part if total is None else total + part
+        total = summed(
+            self.products.apical(
+                self.post.stored(seen), _through(view, weight), self.winners.tensor, selection
+            )
+            for view in self.differences
+            if (seen := view.value.tensor) is not None
+        )
         return None if total is None else self.pre.stored(total)
-
-    def unwired_part(self, selection: Selection | None, like: Tensor) -> Tensor:
-        """Returns which of the selected dyads have not pooled yet, over the shape of ``like``."""
-        mask = self.unwired.mask
-        if isinstance(mask, bool):
-            return torch.full_like(like[:1], mask, dtype=torch.bool)
-        some = mask if selection is None else mask[selection.dyads]
-        return upload(some, like.device).view(1, *like.shape[1:])
-
-    def _routed(self, difference: Tensor | None) -> Tensor | None:
-        """Returns the difference without that of dyads that have not pooled yet: noise can make
-        one, but it has no way back."""
-        if difference is None or not self.operator.has_winners or self.unwired.mask is False:
-            return difference
-        if self.unwired.mask is True:
-            return None
-        wired = upload(~self.unwired.mask, difference.device)
-        return difference * wired.view(self.post.population.shape)
 
     def weight_gradient(self, difference: Tensor) -> Tensor:
         """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
-        winners, difference = self.winners.tensor, self.post.stored(difference)
-        total: Tensor | None = None
+        assert self.weight is not None
+        total = summed(self._gradients(self.post.stored(difference)))
+        return torch.zeros_like(self.weight) if total is None else total
+
+    def _gradients(self, difference: Tensor) -> Iterable[Tensor]:
+        winners = self.present_winners()
         for view in self.heard_means:
             seen = self.pre.stored(view.value.value)
             part = self.products.weight_gradient(difference, seen, winners)
-            part = part if view.mask is None else part * view.mask
-            total = part if total is None else total + part
-        assert self.weight is not None
-        return torch.zeros_like(self.weight) if total is None else total
+            yield part if view.mask is None else part * view.mask
+
+    # ---- max-pooling -----------------------------------------------------------------------------
+
+    def present_winners(self) -> Tensor | None:
+        """Returns the winners among the means as they are seen now; None without a max-pool."""
+        if not self.operator.has_winners or self.basal_stale.mask is False:
+            return self.winners.tensor
+        return self.forward(None)[1]
+
+    def winners_among(self, mean: Tensor) -> Tensor | None:
+        """Returns the winners among these means (B, *pre); None without a max-pool."""
+        if not self.operator.has_winners:
+            return None
+        return self.products.basal(mean, self.forward_weight, self.bias, None)[1]
+
+    def above(self, selection: Selection) -> Selection | None:
+        """Returns the dyads of the population above that any of these has a synapse with."""
+        if selection not in self._above:
+            marks = torch.zeros(self.pre.population.size, dtype=torch.bool)
+            marks[selection.dyads] = True
+            found = self.above_marks(marks.view(self.pre.population.shape))
+            self._above[selection] = found
+        return self._above[selection]
+
+    def above_marks(self, senders: Tensor) -> Selection | None:
+        """Does the same for those that are marked, over their shape; None for all of them."""
+        shape = self.post.population.shape
+        reached = self.operator.forward_reach(senders).cpu().numpy().reshape(-1)
+        if reached.all():
+            return None
+        return Selection(shape, np.flatnonzero(reached), self.pre.plus.value.device)
+
+    # ---- weights -------------------------------------------------------------------------------
 
     @property
     def forward_weight(self) -> Tensor | None:
@@ -141,8 +221,8 @@ class Link(Arrays):
         return self._multiplied("down")
 
     def _multiplied(self, way: Way, *, by_tap: bool = False) -> Tensor | None:
-        """Returns what is multiplied by on the way up or down. ``by_tap``: in the order in memory
-        in which the values of a tap lie together, if there are taps."""
+        """Returns what is multiplied by on the way up or down. ``by_tap``: in the order where the
+        values of a tap lie together, if there are taps."""
         if way == "down" and self._alike:
             way = "up"
         weight = self.weight if way == "up" or self.feedback is None else self.feedback
@@ -178,10 +258,10 @@ class Link(Arrays):
     def present_version(self) -> int:
         """How often the weights were written in place, as torch counts it: what this says of the
         cached potentials is compared with what it said when they were computed."""
-        version = 0 if self.weight is None else self.weight._version
-        if self.feedback is not None:
-            version += self.feedback._version
-        return version if self.bias is None else version + self.bias._version
+        written = (self.weight, self.feedback, self.bias)
+        return sum(tensor._version for tensor in written if tensor is not None)
+
+    # ---- messages ------------------------------------------------------------------------------
 
     @property
     def difference(self) -> Slot:
@@ -189,15 +269,26 @@ class Link(Arrays):
         (view,) = self.differences
         return view.value
 
-    def reach(self, view: View, marks: Tensor) -> Tensor:
-        """Returns which dyads at the other end see one of the marked dyads in this view."""
-        forward = view in self.means
-        if view.mask is None:
-            operator = self.operator
-            return operator.forward_reach(marks) if forward else operator.backward_reach(marks)
-        if forward:
-            return (view.mask & marks.flatten()).any(1).view(self.post.population.shape)
-        return (view.mask & marks.flatten()[:, None]).any(0).view(self.pre.population.shape)
+    def touch(self, kind: MessageKind) -> None:
+        """Marks as out of date what is made of messages of this kind. What differences make depends
+        on means, too, where these have winners."""
+        if kind == "mean":
+            self.basal_stale.touch()
+        if kind == "difference" or self.operator.has_winners:
+            self.apical_stale.touch()
+
+    def reach(
+        self, kind: MessageKind, senders: Tensor, mask: Tensor | None = None
+    ) -> tuple[Dyads, Tensor]:
+        """Returns the population that messages go to, and which of its dyads are reached from the
+        ``senders`` by the synapses in ``mask``, or by all."""
+        if kind == "mean":
+            if mask is None:
+                return self.post, self.operator.forward_reach(senders)
+            return self.post, (mask & senders.flatten()).any(1)
+        if mask is None:
+            return self.pre, self.operator.backward_reach(senders)
+        return self.pre, (mask & senders.flatten()[:, None]).any(0)
 
 
 def _through(view: View, weight: Tensor | None) -> Tensor | None:

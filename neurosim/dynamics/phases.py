@@ -18,14 +18,14 @@ from neurosim.dynamics.node import output_potential
 from neurosim.dynamics.plasticity import Plasticity
 from neurosim.dynamics.state import State
 from neurosim.rules import Phase, Rule
-from neurosim.tensors import Arrays, Copied, load_arrays, same, save_arrays
+from neurosim.tensors import Arrays, load_arrays, same, save_arrays
 
 Tree = dict[str, Any]
 
 
 class Phases(Arrays):
-    """Where one inference stands in the phases of its rule. A rule without phases has none here
-    either: its one is never switched. Without a target (``nudged``) there is the first phase only.
+    """Where one inference stands in the phases of its rule, if that has any. Without a target (not
+    ``nudged``) there is the first phase only.
 
     ``index`` is that of the present phase, ``run`` counts the runs of the schedule within it,
     ``began`` is the tick before the first of this run, ``begins`` that of each phase so far.
@@ -48,12 +48,12 @@ class Phases(Arrays):
 
     @property
     def present(self) -> Phase | None:
-        """The present phase; None in a rule without phases."""
+        """The present phase, in a rule that has any."""
         return self.all[self.index] if self.all else None
 
     def follows(self, early: bool) -> bool:
-        """Returns whether another run of the schedule follows the present one, which ended
-        ``early`` (as nothing was left to be done) or not."""
+        """Says if another run of the schedule follows the present one, which ended ``early`` (as
+        nothing was left to be done) or not."""
         if not self.all:
             return False
         again = not early and self.run + 1 < self.all[self.index].runs
@@ -67,12 +67,8 @@ class Phases(Arrays):
         return sum(p.runs for p in self.all[self.index : last]) - self.run - 1
 
     def advance(self, tick: int, early: bool, moment: Moment) -> tuple[Phase | None, int]:
-        """Goes on to the next run.
-
-        Returns:
-            The phase that begins with it, if any, and the weight-gradient operations that the end
-            of the one before took.
-        """
+        """Goes on to the next run. Returns the phase that begins with it, if any, and the
+        weight-gradient operations that the end of the one before took."""
         self.began = tick
         if not early and self.run + 1 < self.all[self.index].runs:
             self.run += 1
@@ -84,21 +80,31 @@ class Phases(Arrays):
         restored = [phase.restored for phase in self.all[self.index + 1 :]]
         if self.index == 0:
             self.free_prediction = output_potential(self._state.output)
-            self._kept = keep(self._state) if any(restored) else None
+            # Not copied: whoever writes into an array makes a copy of its own first.
+            kept = save_arrays(self._state, same, ("phase",)) if any(restored) else None
+            self._kept = kept
         self.index, self.run = self.index + 1, 0
         self.begins.append(tick)
         begun = self.all[self.index]
         if begun.restored:
-            assert self._kept is not None
-            restore(self._state, self._kept, moment)
+            self._restore(moment)
         if not any(restored[1:]):
             self._kept = None
         self._state.output.stale.touch()
         return begun, operations
 
-    def load(self, saved: Tree, copied: Copied) -> None:
-        """Restores the saved arrays. Raises StateError where they are of other phases."""
-        load_arrays(self, saved, copied)
+    def _restore(self, moment: Moment) -> None:
+        """Puts back what was kept, as the start of an inference would show it."""
+        state = self._state
+        load_arrays(state, self._kept, same, ("phase",))
+        for link, line in state.lines:
+            # What a line shows is noisy: the potentials of then are not those of now.
+            line.show(line.sent.tensor, moment, state.batch)
+            link.touch(line.kind)
+        state.forget_target()
+
+    def check(self) -> None:
+        """Raises StateError where the arrays that were restored are of other phases."""
         if self.index >= max(1, len(self.all)):
             raise StateError(
                 f"the saved state is in phase {self.index + 1}, which the rule has not"
@@ -131,20 +137,3 @@ class Phases(Arrays):
     def _added(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         known = self._gradients
         return {name: known[name] + value for name, value in found.items()} if known else found
-
-
-def keep(state: State) -> Tree:
-    """Returns what a restored phase begins with. The arrays are not copied: whoever writes into one
-    makes a copy of its own first."""
-    kept: Tree = save_arrays(state, same, ("phase",))
-    return kept
-
-
-def restore(state: State, kept: Tree, moment: Moment) -> None:
-    """Puts back what `keep` returned, as the start of an inference would show it."""
-    load_arrays(state, kept, same, ("phase",))
-    for link, line in state.lines:
-        # What a line shows is noisy: the potentials of then are not those of now.
-        line.show_sent(moment, state.batch)
-        (link.basal_stale if line.kind == "mean" else link.apical_stale).touch()
-    state.forget_target()

@@ -3,10 +3,9 @@
 from torch import Tensor
 
 from neurosim.channels import Moment
-from neurosim.dynamics import delivery
-from neurosim.dynamics.reached import Reached
+from neurosim.dynamics.node import Reached
 from neurosim.dynamics.state import State
-from neurosim.dynamics.tick import Ticker, Won, check_finite
+from neurosim.dynamics.tick import Ticker, check_finite
 from neurosim.rules import Woken
 from neurosim.tensors import Flags, reset_arrays
 
@@ -18,24 +17,22 @@ def reset(state: State, x: Tensor, moment: Moment) -> None:
     state.batch = len(x)
     for cell in state.cells:
         zeros = x.new_zeros(state.batch, *cell.population.shape)
-        if cell.held is not None:
-            zeros = cell.held.hold(zeros)
-        zeros = cell.stored(zeros)
+        zeros = cell.stored(zeros if cell.held is None else cell.held.hold(zeros))
         cell.plus.set(zeros)
         cell.minus.set(zeros)
-        for outlet in cell.mean_outlets:
+        for outlet in cell.outlets["mean"]:
             # A mean that is still zero costs nothing, but where its winners are pooled.
             pooled = any(link.operator.has_winners for link in outlet.links)
             outlet.sent.set(zeros if pooled or cell.held is not None else None)
         # A single state of dyads that never wake goes back as it goes forward.
         back = zeros if cell.held is not None and not cell.paired else None
-        for outlet in cell.difference_outlets:
+        for outlet in cell.outlets["difference"]:
             outlet.sent.set(back)
     x = _set_input(state, x)
-    for outlet in state.input.mean_outlets:
+    for outlet in state.input.outlets["mean"]:
         outlet.sent.set(x)
     for _, line in state.lines:
-        line.show_sent(moment, state.batch)
+        line.show(line.sent.tensor, moment, state.batch)
     state.mark_weights_seen()
 
 
@@ -49,45 +46,39 @@ def _set_input(state: State, x: Tensor) -> Tensor:
 def feed_forward(ticker: Ticker, moment: Moment) -> None:
     """Makes one pass from the input up, after `reset`: s⁺ = s⁻ = the plain prediction, as far as
     what is seen of the layers below is what they sent."""
-    state, nudge, rule, flags = ticker.state, ticker.nudge, ticker.rule, Flags()
+    state, rule, flags = ticker.state, ticker.rule, Flags()
     for cell in state.cells:
-        won: list[Won] = []
         for link in cell.incoming:
-            ticker.update_basal(link, None, won)
-        for link, _, winners in won:
-            link.winners.set(winners)
-            link.unwired.clear(None)
-        strength = nudge.strength if cell is state.output else None
+            ticker.update_basal(link, None)
+        strength = ticker.nudge.strength if cell is state.output else None
         basal = ticker.basal(cell, None)
         wake = cell.hold(rule.wake(Woken(cell.population.activation, basal, strength=strength)))
         cell.plus.set(wake.plus)
         cell.minus.set(wake.minus)
         flags.add(wake.plus.sum().isfinite())
         cell.stale.clear(None)
-        messages = [(outlet, wake.mean) for outlet in cell.mean_outlets]
+        messages = [(outlet, wake.mean) for outlet in cell.outlets["mean"]]
         if wake.difference is not None:
-            messages += [(outlet, wake.difference) for outlet in cell.difference_outlets]
+            messages += [(outlet, wake.difference) for outlet in cell.outlets["difference"]]
         for outlet, values in messages:
             outlet.sent.set(values)
-            outlet.touch()
+            for link in outlet.direct:
+                link.touch(outlet.kind)
             for line in outlet.lines:
-                line.show_sent(moment, state.batch)
+                line.show(values, moment, state.batch)
     for cell, finite in zip(state.cells, flags.read(), strict=True):
         if not finite:
             check_finite(cell, 0, rule.remedy)
     for link in state.links:
         link.basal_stale.clear(None)
+        link.unread.clear(None)
 
 
 def new_input(ticker: Ticker, x: Tensor, moment: Moment) -> Reached:
     """Hands over a new input x (B, *input) as messages that arrive at once; all else is carried.
-
-    Returns:
-        Who has heard of it.
-    """
-    flags, reached, cell = Flags(), Reached(ticker.listens), ticker.state.input
+    Returns who has heard of it."""
+    flags, reached, cell = Flags(), Reached(), ticker.state.input
     x = _set_input(ticker.state, x)
-    found = [outlet.offer(None, x, flags) for outlet in cell.mean_outlets]
-    offers = [offer for offer in found if offer is not None]
-    delivery.send(offers, flags.read(), moment, ticker.counts, reached, at_once=True)
+    offers = cell.offers(None, x, None, flags)
+    ticker.send(offers, flags.read(), moment, reached, at_once=True)
     return reached

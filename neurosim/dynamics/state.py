@@ -1,26 +1,23 @@
-"""The state of a simulated network: dyad states, messages, cached potentials.
+"""The state of a simulated network: dyad states, messages, cached potentials. It is data: arrays
+and flags, made here, changed by `Ticker`, saved as they are."""
 
-Everything here is data: arrays and flags, made by `State`, changed by `tick.py`, saved as they are.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neurosim.base import StateError
-from neurosim.channels import Channel, DelayLine, MessageKind, View, Wiring
+from neurosim.channels import Channel, DelayLine, Jittered, MessageKind, Steady, View, Wiring
 from neurosim.dynamics.link import Link
-from neurosim.dynamics.node import Node
-from neurosim.dynamics.outlet import Outlet
+from neurosim.dynamics.node import Node, Outlet
 from neurosim.maths import Precision
 from neurosim.network import Damage, Model
 from neurosim.rules import Rule, Upward
-from neurosim.tensors import Arrays, Copier, load_arrays, save_arrays
+from neurosim.tensors import Arrays
 
 
 class State(Arrays):
     """All populations and projections of a model in simulation, for a batch of one size at a time.
 
-    ``cells`` are the nodes of the dyadic populations in topological order, ``by_name`` those of all
+    ``cells`` are the nodes of the dyadic populations in topological order, ``by_name`` of all
     populations. ``lines`` are the channels that are not ideal.
     """
 
@@ -31,21 +28,18 @@ class State(Arrays):
         self,
         model: Model,
         channels: Mapping[tuple[str, MessageKind], Channel],
+        wiring: Wiring,
+        damage: Damage,
         *,
-        tick: float = 1.0,
-        seed: int = 0,
-        tracked: bool = False,
-        damage: Damage | None = None,
-        precision: Precision | None = None,
-        paired: bool = True,
-        by_position: bool = False,
+        precision: Precision | None,
+        paired: bool,
+        by_position: bool,
     ) -> None:
         """``by_position``: the order of conv populations in memory, see `tensors.order`."""
         network = model.network
-        self.model, self.device = model, model.device  # asked for once: it walks the modules
-        self._wiring = Wiring(seed, tick, tracked, model.dtype, self.device)
+        self.model, self.device, self._wiring = model, wiring.device, wiring
         self.input = Node(network.input, -1, by_position=by_position)
-        self.damage = damage = (damage or Damage()).to(self.device, model.dtype)
+        self.damage = damage = damage.to(self.device, model.dtype)
         self.cells = [
             Node(p, i, damage.held.get(p.name), by_position=by_position, paired=paired)
             for i, p in enumerate(network.dyadic)
@@ -72,20 +66,19 @@ class State(Arrays):
     def _connect(self, link: Link, sender: Node, kind: MessageKind, channel: Channel) -> None:
         outlet = sender.outlet(kind, channel.threshold, channel.refresh)
         outlet.links.append(link)
+        views: Sequence[View] = (View(outlet.sent),)
         if channel.is_ideal(self._wiring.tick):
             outlet.direct.append(link)
-            views = [View(outlet.sent)]
         else:
-            line = DelayLine(link.projection, kind, channel, outlet.sent, self._wiring)
+            made = Jittered if channel.jittery else Steady
+            line = made(link.projection, kind, channel, outlet.sent, self._wiring)
             outlet.lines.append(line)
             self.lines.append((link, line))
             views = line.views
         if kind == "mean":
-            link.means = views
-            fan_out = link.operator.forward_fan_out()
+            link.means, fan_out = views, link.operator.forward_fan_out()
         else:
-            link.differences = views
-            fan_out = link.operator.backward_fan_out()
+            link.differences, fan_out = views, link.operator.backward_fan_out()
         there = fan_out if isinstance(fan_out, int) else fan_out.to(self.device)
         outlet.fan_out = outlet.fan_out + there
 
@@ -93,7 +86,8 @@ class State(Arrays):
     def outlets(self) -> Iterator[Outlet]:
         """All of them, population by population."""
         for cell in self.by_name.values():
-            yield from cell.outlets
+            for made in cell.outlets.values():
+                yield from made
 
     # ---- as data -------------------------------------------------------------------------------
 
@@ -104,20 +98,13 @@ class State(Arrays):
             "lines": {f"{link.name} {line.kind}": line for link, line in self.lines},
         }
 
-    def state_dict(self, copied: Copier) -> dict[str, Any]:
-        """Returns every array and flag, in copies."""
-        saved: dict[str, Any] = save_arrays(self, copied)
-        return saved
-
-    def load_state_dict(self, state: dict[str, Any], copied: Copier) -> None:
-        """Restores what `state_dict` returned. Raises StateError if it is of another network."""
+    def check_saved(self, saved: Mapping[str, Any]) -> None:
+        """Raises StateError where saved arrays are of another network."""
         parts = {"cells": "populations", "links": "projections", "lines": "channels"}
         own = self.arrays()
         for part, named in parts.items():
-            if set(state[part]) != set(own[part]):
+            if set(saved[part]) != set(own[part]):
                 raise StateError(f"the saved state belongs to a network with other {named}")
-        load_arrays(self, state, copied)
-        self.mark_weights_seen()
 
     # ---- weights -------------------------------------------------------------------------------
 
@@ -145,13 +132,8 @@ class State(Arrays):
                 cell.stale.touch()
 
     def check_weights(self, *, written: bool = False) -> bool:
-        """Marks as out of date what depends on a weight that has changed.
-
-        ``written`` says that all have: fused optimizers write past torch's count of writes.
-
-        Returns:
-            Whether anything has changed.
-        """
+        """Marks as out of date what depends on a weight that has changed; returns if any has.
+        ``written`` says that all have: fused optimizers write past torch's count of writes."""
         changed = False
         for link in self.links:
             version = link.present_version

@@ -4,6 +4,10 @@ Knows nothing of processes or schedules. All dyads that wake in a tick read the 
 every woken population computes its new states, then all states are written, then all messages are
 handed over. What a tick decides on the values themselves (has anything changed, is anything
 non-zero, is everything finite) is read from the device in one go.
+
+The way of a message: an outlet makes an `Offer` of what has changed. Over an ideal channel the ends
+of a link see the outlet's slot itself, from the next tick on. Another has a `DelayLine`, which can
+make it late, change or lose it.
 """
 
 from cmath import isfinite
@@ -15,22 +19,23 @@ import torch
 from torch import Tensor
 
 from neurosim.base import DivergenceError
-from neurosim.channels import Moment
-from neurosim.dynamics import delivery
-from neurosim.dynamics.counts import Counts
+from neurosim.channels import NOTHING, Moment, Parcel
 from neurosim.dynamics.link import Link
-from neurosim.dynamics.node import Node
-from neurosim.dynamics.outlet import Offer, marks_of
-from neurosim.dynamics.reached import Reached
+from neurosim.dynamics.node import Counts, Node, Offer, Reached, marks_of
 from neurosim.dynamics.state import State
 from neurosim.rules import Nudge, Rule, Wake, Woken
-from neurosim.tensors import Flags, Selection, as_stored, count, unequal
+from neurosim.tensors import (
+    Flags,
+    Selection,
+    Stale,
+    as_stored,
+    summed,
+    unequal,
+)
 
 Compute = Literal["auto", "dense"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
-
-
-Won = tuple[Link, Selection | None, Tensor]  # new max-pool winners of the selected dyads
+_Part = Selection | Literal[False] | None  # of a population: False for none of it, None for all
 
 
 class Ticker:
@@ -48,47 +53,45 @@ class Ticker:
         *,
         caching: bool = True,
     ) -> None:
-        self.state, self.rule, self.nudge = state, rule, nudge
-        self.dense = compute == "dense"
-        self.listens, self.caching = listens, caching
+        self.state, self.rule, self.nudge, self.counts = state, rule, nudge, counts
+        self.dense, self.listens, self.caching = compute == "dense", listens, caching
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
-        self.counts = counts
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
         """Commits the wakes of these populations, by index, hands over their messages, and delivers
-        what arrives at the next tick.
-
-        Returns:
-            Who has heard of it.
-        """
-        flags, reached = Flags(), Reached(self.listens)
+        what arrives at the next tick. Returns who has heard of it."""
+        flags, reached = Flags(), Reached()
         wakes: list[tuple[Node, Selection | None, Wake, int]] = []
-        won: list[Won] = []
         offers: list[Offer] = []
         for index, selection in woken:
             cell = self.state.cells[index]
             self.counts.wakes += cell.population.size if selection is None else selection.count
             self._note_target(cell, selection, moment.tick)
-            wake = self._wake(cell, selection, won)
+            wake = self._wake(cell, selection)
             if wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
                 wakes.append((cell, selection, wake, flags.add(is_finite(wake))))
-                offers += cell.offers(selection, wake, flags)
+                offers += cell.offers(selection, wake.mean, wake.difference, flags)
         if self.listens:
             self._feel_softmax(woken, reached)
-        rewired = [self._prepare_winners(*item, flags) for item in won]
         for cell, selection, wake, _ in wakes:
-            self._write(cell, selection, wake, reached)
-        values = flags.read()
+            if self.listens and cell.damping:
+                moved = unequal(wake.plus, cell.plus.some(selection))
+                moved |= unequal(wake.minus, cell.minus.some(selection))
+                reached.add(cell, marks_of(cell, selection, moved))
+            cell.plus.put(selection, wake.plus)
+            if cell.paired:
+                cell.minus.put(selection, wake.minus)
+        answers = flags.read()
         for cell, selection, wake, finite in wakes:
-            if not values[finite]:
+            if not answers[finite]:
                 check_finite(cell, moment.tick, self.rule.remedy, selection, wake.difference)
-        for (link, selection, winners), changed in zip(won, rewired, strict=True):
-            self._rewire(link, selection, winners, changed, values, reached)
-        delivery.send(offers, values, moment, self.counts, reached)
-        delivery.deliver(self.state.lines, moment.tick + 1, reached)
+        self.send(offers, answers, moment, reached)
+        self._deliver(moment.tick + 1, reached)
         return reached
+
+    # ---- wakes ---------------------------------------------------------------------------------
 
     def _note_target(self, cell: Node, selection: Selection | None, tick: int) -> None:
         """Takes note of the first wake that the target has to do with."""
@@ -97,15 +100,16 @@ class Ticker:
             if nudged or any(link.heard for link in cell.outgoing):
                 cell.reached_at = tick
 
-    def _wake(self, cell: Node, selection: Selection | None, won: list[Won]) -> Wake | None:
-        """Returns new states of the selected dyads, or None where nothing that they see has
-        changed."""
-        fresh = not self.caching
+    def _wake(self, cell: Node, selection: Selection | None) -> Wake | None:
+        """Returns new states of these dyads, or None where nothing that they see has changed."""
+        fresh, is_output = not self.caching, cell is self.state.output
         for outlet in cell.refreshing:
             fresh |= outlet.count_wakes(selection)
         for link in cell.incoming:
-            fresh |= self.update_basal(link, selection, won)
-        if fresh and cell is self.state.output and self._lateral:
+            fresh |= self.update_basal(link, selection)
+            fresh |= link.unread.part(selection, self.state.device) is not False
+            link.unread.clear(selection)
+        if fresh and is_output and self._lateral:
             cell.stale.touch()  # outputs that do not wake now will feel it when they do
         for link in cell.outgoing:
             fresh |= self._update_apical(link, selection)
@@ -114,86 +118,96 @@ class Ticker:
         damped = bool(cell.damping)
         if not fresh and not damped:
             return None
-        apical: Tensor | None = None
-        for link in cell.outgoing:
-            part = link.apical.take(selection)
-            if part is not None:
-                apical = part if apical is None else apical + part
         woken = Woken(
             cell.population.activation,
             self.basal(cell, selection),
-            apical,
+            summed([link.apical.take(selection) for link in cell.outgoing]),
             plus=cell.plus.take(selection) if damped else None,
             minus=cell.minus.take(selection) if damped else None,
             damping=cell.damping,
-            force=self._force(cell, selection),
-            strength=self.nudge.strength if cell is self.state.output else None,
+            force=self._force(cell, selection) if is_output and self.nudge.active else None,
+            strength=self.nudge.strength if is_output else None,
         )
         return self.rule.wake(woken)
 
-    def _force(self, cell: Node, selection: Selection | None) -> Tensor | None:
+    def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the
         potentials of all of them: those of the others as they last computed them."""
-        if cell is not self.state.output or not self.nudge.active:
-            return None
         force = cell.stored(self.rule.force(self.nudge, self.basal(cell, None)))
         return force if selection is None else selection.take(force)
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the sum of the cached basal potentials of the selected dyads."""
-        total: Tensor | None = None
-        for link in cell.incoming:
-            part = link.basal.some(selection)
-            total = part if total is None else total + part
+        total = summed([link.basal.some(selection) for link in cell.incoming])
         assert total is not None
         return total
 
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
-        """Says that outputs which a softmax ties to those that wake now are reached where these
-        are."""
+        """Adds the outputs that a softmax ties to those that wake now."""
         output = self.state.output
         stale = output.stale.mask
         if isinstance(stale, np.ndarray) and any(index == output.index for index, _ in woken):
             reached.add(output, torch.from_numpy(stale))
 
-    def update_basal(self, link: Link, selection: Selection | None, won: list[Won]) -> bool:
-        """Recomputes the basal contribution where it is out of date, and adds new max-pool winners
-        to ``won``. Returns whether it was out of date anywhere."""
-        part: Selection | Literal[False] | None = selection
-        if self.caching:
-            part = link.basal_stale.part(selection, self.state.device)
+    # ---- potentials ----------------------------------------------------------------------------
+
+    def _due(self, stale: Stale, selection: Selection | None) -> _Part:
+        return stale.part(selection, self.state.device) if self.caching else selection
+
+    def update_basal(self, link: Link, selection: Selection | None) -> bool:
+        """Recomputes the basal contribution and the max-pool winners where they are out of date.
+        Returns whether they were out of date anywhere."""
+        part = self._due(link.basal_stale, selection)
         if part is False:
             return False
-        selects = (
-            part is not None
-            and not self.dense
-            and link.operator.forward_selects(part, self.state.batch)
-        )
-        value, winners = link.forward(part if selects else None)
+        some = None if self.dense else part
+        if some is not None and not link.operator.forward_selects(some, self.state.batch):
+            some = None
+        value, winners = link.forward(some)
         self.counts.forward += len(link.heard_means)
-        if part is not None and not selects:
+        if part is not None and some is None:
             value, winners = part.take(value), None if winners is None else part.take(winners)
         link.basal.put(part, value, taken_next=True)
         if winners is not None:
-            won.append((link, part, winners))
+            link.winners.put(part, winners)
         link.basal_stale.clear(part)
         return True
 
+    def update_winners(self, link: Link, selection: Selection | None) -> None:
+        """Brings the winners up to date of the selected dyads of the population above.
+
+        They follow the means as they are seen. What that takes is the basal contribution too, which
+        those dyads have yet to look at. That of output dyads stays what they last computed: others
+        ask for it.
+        """
+        part = self._due(link.basal_stale, selection)
+        if part is False:
+            return
+        if link.post is not self.state.output:
+            self.update_basal(link, part)
+            link.unread.touch(part)
+            return
+        winners = link.forward(None)[1]
+        self.counts.forward += len(link.heard_means)
+        assert winners is not None
+        link.winners.put(part, winners if part is None else part.take(winners))
+
     def _update_apical(self, link: Link, selection: Selection | None) -> bool:
         """Does the same for the apical contribution. A difference of zero costs nothing."""
-        part: Selection | Literal[False] | None = selection
-        if self.caching:
-            part = link.apical_stale.part(selection, self.state.device)
+        part = self._due(link.apical_stale, selection)
         if part is False:
             return False
         link.apical_stale.clear(part)
-        selects = (
-            part is not None
-            and not self.dense
-            and link.operator.adjoint_selects(part, self.state.batch)
-        )
-        value = link.adjoint(part if selects else None)
-        self.counts.adjoint += sum(view.value.tensor is not None for view in link.differences)
+        some = None if self.dense else part
+        if some is not None and not link.operator.adjoint_selects(some, self.state.batch):
+            some = None
+        heard = sum(view.value.tensor is not None for view in link.differences)
+        if heard and link.operator.has_winners:
+            above = None if part is None else link.above(part)
+            if above is None or above.count:
+                self.update_winners(link, above)
+        value = link.adjoint(some)
+        self.counts.adjoint += heard
         if value is None:
             known = link.apical.tensor
             if known is None:
@@ -202,57 +216,90 @@ class Ticker:
                 link.apical.set(None)
                 return True
             value = torch.zeros_like(part.take(known))
-        elif part is not None and not selects:
+        elif part is not None and some is None:
             value = part.take(value)
         link.apical.put(part, value, taken_next=True)
         return True
 
-    def _write(self, cell: Node, selection: Selection | None, wake: Wake, reached: Reached) -> None:
-        if self.listens and cell.damping:
-            moved = unequal(wake.plus, cell.plus.some(selection))
-            moved |= unequal(wake.minus, cell.minus.some(selection))
-            reached.add(cell, marks_of(cell, selection, moved))
-        cell.plus.put(selection, wake.plus)
-        if cell.paired:
-            cell.minus.put(selection, wake.minus)
-
-    def _prepare_winners(
-        self, link: Link, selection: Selection | None, winners: Tensor, flags: Flags
-    ) -> tuple[Tensor, int] | None:
-        """Returns where the winners changed under a difference, as a mask and a flag."""
-        if link.pre is self.state.input or link.difference.tensor is None:
-            return None
-        old = link.winners.take(selection)
-        sent = link.difference.take(selection)
-        assert sent is not None
-        moved = unequal(sent, None)
-        if old is not None:
-            moved &= unequal(winners, old) | link.unwired_part(selection, winners)
-        return moved, flags.add(count(moved))
-
-    def _rewire(
-        self,
-        link: Link,
-        selection: Selection | None,
-        winners: Tensor,
-        changed: tuple[Tensor, int] | None,
-        values: Sequence[int],
-        reached: Reached,
-    ) -> None:
-        link.winners.put(selection, winners)
-        link.unwired.clear(selection)
-        if changed is None or not values[changed[1]]:
+    def _rewire(self, link: Link, senders: Tensor, reached: Reached) -> None:
+        """Finds the new winners above the ``senders``, of which a mean has arrived: a difference
+        that goes back another way is news to both of its receivers."""
+        if link.pre.index < 0 or link.difference.tensor is None:
             return
-        # A difference that goes back another way is news to both of its receivers.
-        link.apical_stale.touch()
-        if self.listens:
-            marks = marks_of(link.post, selection, changed[0])
-            reached.add(link.pre, link.operator.backward_reach(marks))
+        above = link.above_marks(senders)
+        if above is not None and not above.count:
+            return
+        old = link.winners.take(above)
+        self.update_winners(link, above)
+        moved = unequal(link.difference.some(above), None)
+        if old is not None:
+            moved &= unequal(link.winners.some(above), old)
+        reached.announce([link], "difference", above, moved)
+
+    # ---- messages ------------------------------------------------------------------------------
+
+    def send(
+        self,
+        offers: Sequence[Offer],
+        answers: Sequence[int],
+        moment: Moment,
+        reached: Reached,
+        *,
+        at_once: bool = False,
+    ) -> None:
+        """Takes note of what is sent, shows it where channels are ideal, and hands it to lines. All
+        of it is seen ``at_once``, whatever the channels, if it is a new input."""
+        for offer in offers:
+            if not offer.take(answers, moment.tick, self.counts):
+                continue
+            outlet, selection, values, changed = offer[:4]
+            links = outlet.links if at_once else outlet.direct
+            if self.listens:
+                reached.announce(links, outlet.kind, selection, changed)
+            for link in links:
+                link.touch(outlet.kind)
+                if self.listens and outlet.kind == "mean" and link.operator.has_winners:
+                    self._rewire(link, marks_of(outlet.sender, selection, changed), reached)
+            if outlet.kind == "difference" and outlet.sender.reached_at is not None:
+                for link in outlet.direct:
+                    link.heard = True
+            for line in outlet.lines:
+                shape = (len(values), *outlet.sender.population.shape)
+                if at_once:
+                    line.show(values, moment, len(values), changed)
+                else:
+                    line.send(Parcel(moment, shape, selection, values, changed))
+
+    def _deliver(self, tick: int, reached: Reached) -> None:
+        """Shows what arrives at ``tick`` over lines: it is seen from now on."""
+        if not self.state.lines:
+            return
+        flags, arrived = Flags(), []
+        for link, line in self.state.lines:
+            asked = line.kind == "difference" and not link.heard
+            asked = asked and link.post.reached_at is not None
+            arrived += [(link, line.kind, asked, d) for d in line.deliver(tick, flags, asked)]
+        answers = flags.read()
+        for link, kind, asked, found in arrived:
+            latest = None if found.latest is None else answers[found.latest]
+            if found.show is not None:
+                if latest == NOTHING:
+                    continue
+                found.show()
+            link.touch(kind)
+            if asked and latest is not None and not link.heard:
+                assert link.post.reached_at is not None
+                link.heard = latest >= link.post.reached_at
+            if self.listens:
+                senders = found.senders()
+                reached.add(*link.reach(kind, senders, found.view.mask))
+                if kind == "mean" and link.operator.has_winners:
+                    self._rewire(link, senders, reached)
 
 
 def is_finite(wake: Wake) -> Tensor | bool:
-    """Returns whether s⁺ᵀs⁻ is finite: it is not if any state is not. A difference that is not
-    between two states is asked too."""
+    """Says if s⁺ᵀs⁻ is finite, which it is not if any state is not, and a difference that is not
+    between two states."""
     plus, minus = as_stored(wake.plus).flatten(), as_stored(wake.minus).flatten()
     product = plus.dot(minus)
     difference = wake.difference
@@ -273,17 +320,16 @@ def check_finite(
     """Raises DivergenceError for the first value that is not finite, of all states and of the
     ``difference`` of those selected."""
     bad = ~(cell.plus.value.isfinite() & cell.minus.value.isfinite())
-    if difference is not None and selection is None:
-        bad |= ~difference.isfinite()
-    elif difference is not None and selection is not None:
-        lost = torch.zeros_like(bad)
-        selection.put(lost, ~difference.isfinite())
+    if difference is not None:
+        lost = ~difference.isfinite()
+        if selection is not None:
+            some, lost = lost, torch.zeros_like(bad)
+            selection.put(lost, some)
         bad |= lost
     if not bad.any():
         return  # only the product overflowed
     # The first bad neuron, whatever the sample: neurons have names, samples do not.
-    by_neuron = bad.flatten(1).any(0)
-    neuron = int(by_neuron.nonzero()[0])
+    neuron = int(bad.flatten(1).any(0).nonzero()[0])
     sample = int(bad.flatten(1)[:, neuron].nonzero()[0])
     where = np.unravel_index(neuron, cell.population.shape)
     raise DivergenceError(cell.name, tick, tuple(int(i) for i in where), sample, remedy)

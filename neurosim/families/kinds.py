@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import (
     Annotated,
@@ -63,7 +63,8 @@ class Family(dict[str, Any]):
 
     ``title`` is what messages call a member, ``key`` the key that names one in a document. A member
     without required fields may stand there as its bare name where ``bare`` is set, and ``default``
-    is the member that keys without a name belong to.
+    is the member that keys without a name belong to. ``registered`` are the names in the order in
+    which they were added.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Family(dict[str, Any]):
     ) -> None:
         super().__init__()
         self.title, self.base, self.key, self.bare, self.default = title, base, key, bare, default
+        self.registered: list[str] = []
 
     def __missing__(self, name: str) -> Any:
         raise ConfigurationError(unknown(self.title, name, self), self.title)
@@ -80,6 +82,9 @@ class Family(dict[str, Any]):
         said = f"the {self.title} {name!r}"
         if not _NAME.fullmatch(name):
             raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
+        if name in self.base.taken:
+            said = f"no {self.title} can be {name!r}, which is {self.base.taken[name]}"
+            raise _broken(member, f"{said}; name it otherwise")
         if other := self.get(name):
             raise _broken(member, f"{said} exists already ({where(other)})")
         if missing := sorted(getattr(member, "__abstractmethods__", ())):
@@ -93,6 +98,7 @@ class Family(dict[str, Any]):
         members = sorted([*self.items(), (name, member)])
         self.clear()
         self.update(members)
+        self.registered.append(name)
         member.kind = name
         model_of.cache_clear()
         if member.__module__.split(".")[0] != "neurosim":  # ours are described when they are used
@@ -105,6 +111,7 @@ class Family(dict[str, Any]):
     def remove(self, name: str) -> None:
         """Takes a member out again, as a test of a plugin does."""
         del self[name]
+        self.registered.remove(name)
         model_of.cache_clear()
 
 
@@ -113,6 +120,7 @@ class Kind(Described):
 
     ``given`` names the fields that no document says, because whoever makes the object knows them,
     and ``reserved`` the names that no field can have, because a document says something else there.
+    ``taken`` are names that no member can have, with what they stand for.
     ``neurosim check`` tries an instance of default values, or those that a classmethod
     ``example()`` of the member returns: one or a list, for populations "h1", "h2" and "output".
     """
@@ -121,6 +129,7 @@ class Kind(Described):
     kind: ClassVar[str]
     given: ClassVar[tuple[str, ...]] = ()
     reserved: ClassVar[tuple[str, ...]] = ()
+    taken: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(
         cls,
@@ -275,6 +284,8 @@ def written(annotation: Any) -> Any:
 def _any_of(family: Family) -> Any:
     """Any member of a family: a mapping that names it, or where ``bare`` is set a name alone."""
     models = {name: model_of(member) for name, member in family.items()}
+    if not models:
+        return Annotated[Any, AfterValidator(partial(_refused, family))]
     found: Any = Union[*models.values()]
     if len(models) > 1:  # pydantic asks for a choice where one is told by a key
         found = Annotated[found, Field(discriminator=family.key)]
@@ -295,6 +306,12 @@ def _any_of(family: Family) -> Any:
         return models[name].model_validate({family.key: name})
 
     return Union[Annotated[Literal[*names], AfterValidator(named)], found]  # noqa: UP007
+
+
+def _refused(family: Family, said: Any) -> Any:
+    """Refuses whatever a document names where a family has no member."""
+    name = said.get(family.key) if isinstance(said, dict) else said
+    raise ValueError(f"unknown {family.title} {name!r}; there is none without a plugin")
 
 
 def build(said: Any, makes: type[Any] | None = None, **given: Any) -> Any:

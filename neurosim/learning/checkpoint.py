@@ -63,15 +63,28 @@ def load_state(path: Path) -> Any:
     """Reads the tree that `save_state` wrote. Raises DataError for a missing or damaged file."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+    made: dict[str, Tensor] = {}
+
+    def decode(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        ((kind, content),) = node.items()
+        if kind in ("tensor", "complex"):
+            name, *strides = content if isinstance(content, list) else [content]
+            if name not in made:
+                made[name] = _ordered(tensors[name], strides, kind == "complex")
+            return made[name]
+        if kind == "dict":
+            return {decode(key): decode(value) for key, value in content}
+        return {"list": list, "tuple": tuple}[kind](map(decode, content))
+
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata, tensors = _read(path)
         if metadata.get("format") != _FORMAT:
             raise DataError(f"{path}: not a state of this program ({_FORMAT})")
         if metadata["sha256"] != _digest(metadata["tree"], tensors):
             raise ValueError("its content does not have its checksum")
-        return _decode(json.loads(metadata["tree"]), tensors, {})
+        return decode(json.loads(metadata["tree"]))
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: damaged ({error}); start again from another checkpoint") from None
 
@@ -84,8 +97,7 @@ def load_weights(model: Model, path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path}: no such file; name the checkpoints/model.safetensors of a run")
     try:
-        with safe_open(path, framework="pt") as file:
-            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        _, found = _read(path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: not a safetensors file ({error})") from None
     own = model.state_dict()
@@ -115,25 +127,11 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _decode(node: Any, tensors: dict[str, Tensor], made: dict[str, Tensor]) -> Any:
-    if not isinstance(node, dict):
-        return node
-    ((kind, content),) = node.items()
-    match kind:
-        case "tensor" | "complex":
-            name, *strides = content if isinstance(content, list) else [content]
-            if name not in made:
-                made[name] = _ordered(tensors[name], strides, kind == "complex")
-            return made[name]
-        case "dict":
-            pairs = ((_decode(k, tensors, made), _decode(v, tensors, made)) for k, v in content)
-            return dict(pairs)
-        case "list":
-            return [_decode(value, tensors, made) for value in content]
-        case "tuple":
-            return tuple(_decode(value, tensors, made) for value in content)
-        case _:
-            raise ValueError(f"unknown node {kind!r}")
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Returns the metadata and the tensors of a safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return file.metadata() or {}, tensors
 
 
 def _ordered(plain: Tensor, strides: list[int], is_complex: bool) -> Tensor:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -22,10 +22,13 @@ Status = Literal["finished", "interrupted", "failed"]
 class TrainingEvent:
     """Something that happened in a training: in ``epoch`` (from 1), after ``step`` steps."""
 
-    hook: ClassVar[str]  # the method of a listener that is told
-
     epoch: int
     step: int
+
+    @property
+    def hook(self) -> str:
+        """The method of a listener that is told, ``on_step`` of a `StepEvent`."""
+        return f"on_{type(self).__name__.removesuffix('Event').lower()}"
 
     def record(self) -> dict[str, Any] | None:
         """Returns the line of metrics.jsonl, or None for what is not written there."""
@@ -40,8 +43,6 @@ class TrainingEvent:
 class StartEvent(TrainingEvent):
     """`Trainer.run` begins, or goes on, towards ``steps`` steps of the ``simulation``'s model."""
 
-    hook = "on_start"
-
     steps: int
     simulation: Simulation
 
@@ -53,8 +54,6 @@ class StepEvent(TrainingEvent):
     ``loss`` is the mean over its batch, before the step.
     ``logged`` holds for every `TrainingPlan.loss_every`-th step and the last one of an epoch.
     """
-
-    hook = "on_step"
 
     loss: float
     lr: float
@@ -74,8 +73,6 @@ class TraceEvent(TrainingEvent):
     ``values`` holds ``tick`` and ``time`` since the beginning of the inference, and the measures.
     """
 
-    hook = "on_trace"
-
     probe: str
     values: Mapping[str, Any]
 
@@ -86,8 +83,6 @@ class TraceEvent(TrainingEvent):
 @dataclass(frozen=True)
 class EvaluationEvent(TrainingEvent):
     """An evaluation on a split goes on: so many ``images`` of ``total`` are done."""
-
-    hook = "on_evaluation"
 
     split: str  # test or validation
     images: int
@@ -101,8 +96,6 @@ class EpochEvent(TrainingEvent):
     ``totals`` are the counts of the whole training so far, with ``ticks`` and ``time``. Accuracies
     and mean losses are None where they were not measured.
     """
-
-    hook = "on_epoch"
 
     train_loss: float
     totals: Mapping[str, float]
@@ -123,8 +116,6 @@ _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss
 @dataclass(frozen=True)
 class EndEvent(TrainingEvent):
     """`Trainer.run` ends. ``error`` is what was raised, if it ``failed``."""
-
-    hook = "on_end"
 
     status: Status
     error: BaseException | None = None
@@ -191,10 +182,10 @@ class Listeners:
             for key in own:
                 if key not in HOOKS:
                     hint = did_you_mean(key, HOOKS) or f"; a listener has {', '.join(HOOKS)}"
-                    raise ConfigurationError(f"{name}.{key} is never called{hint}", "listeners")
+                    raise ConfigurationError(f"{name}.{key} is never called{hint}")
             if not own:
                 raise ConfigurationError(
-                    f"a {name} hears nothing: it has none of {', '.join(HOOKS)}", "listeners"
+                    f"a {name} hears nothing: it has none of {', '.join(HOOKS)}"
                 )
 
     def tell(self, event: TrainingEvent) -> None:

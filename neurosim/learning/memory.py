@@ -1,7 +1,9 @@
 """How much memory a run will need, before it starts."""
 
-from dataclasses import asdict, dataclass
+from bisect import bisect
+from dataclasses import asdict, dataclass, field
 from math import prod
+from typing import Any
 
 from neurosim.base import ConfigurationError, gigabytes
 from neurosim.learning.evaluation import EVALUATION_BATCH
@@ -12,23 +14,21 @@ from neurosim.tensors import Dimensions, count_bytes
 Learning = OptimizerChoice | str | None  # by what, or its name; None for inferences alone
 
 
+def _of(meaning: str) -> Any:
+    return field(metadata={"meaning": meaning})
+
+
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by what they are for.
+    """Bytes by what they are for."""
 
-    ``weights`` with biases, feedback, and copies that are rounded or in another order;
-    ``gradients``, ``optimizer``; ``states``: s⁺, s⁻, difference and what was last sent, with what
-    phases keep of them; ``caches``: potentials and max-pool winners; ``rings``: messages on their
-    way; ``work``: what a tick (or the evaluation) makes and drops again.
-    """
-
-    weights: int
-    gradients: int
-    optimizer: int
-    states: int
-    caches: int
-    rings: int
-    work: int
+    weights: int = _of("weights and biases")  # feedback, and copies of them, included
+    gradients: int = _of("one per weight")
+    optimizer: int = _of("its moments")
+    states: int = _of("s⁺, s⁻, difference, and what was sent last")  # and what phases keep of them
+    caches: int = _of("potentials and max-pool winners")
+    rings: int = _of("messages on their way")
+    work: int = _of("made and dropped within a tick, or in evaluation")
 
     @property
     def total(self) -> int:
@@ -64,7 +64,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> 
     wakes = sum(array(cell.population.size) * (4 if cell.paired else 1) for cell in state.cells)
     copies = momentum = largest = 0  # the last is what an operation needs for itself
     for link in state.links:
-        pre, post = link.operator.pre_size, link.post.population.size
+        pre, post = link.pre.population.size, link.post.population.size
         inner, middle = link.operator.unpooled, post
         if isinstance(inner, Conv2d):
             middle = prod(inner.middle)
@@ -95,14 +95,11 @@ def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> 
 
 def largest_batch(simulation: Simulation, available: int, optimizer: Learning) -> int:
     """Finds the largest batch that fits into so many bytes; 0 if not even one sample does."""
-    low, high = 0, 1
-    while estimate(simulation, high, optimizer).total <= available and high < 2**40:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        fits = estimate(simulation, middle, optimizer).total <= available
-        low, high = (middle, high) if fits else (low, middle)
-    return low
+
+    def needed(batch: int) -> int:
+        return estimate(simulation, batch, optimizer).total
+
+    return bisect(range(1, 2**40), available, key=needed)
 
 
 def check_memory(

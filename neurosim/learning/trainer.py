@@ -92,7 +92,8 @@ class Trainer:
         batch, order = self.plan.batch_size, stream(seed, "batches")
         self.batches = Batches(train, batch, order, crops=crops)
         self.step = 0
-        self.totals = _zero_totals()
+        counts = dict.fromkeys(asdict(Counts()), 0)
+        self.totals: dict[str, float] = {**counts, "ticks": 0, "time": 0.0}
         self._epoch_loss = 0.0
         self._labels: Tensor | None = None  # of the inference under way
         self._ending: int | None = None  # the epoch that is over but for its evaluation
@@ -113,9 +114,8 @@ class Trainer:
     def done(self) -> bool:
         return self.step >= self.steps and self._ending is None
 
-    @property
-    def _epochs_begun(self) -> int:
-        return -(-self.step // len(self.batches))
+    def _now(self) -> tuple[int, int]:
+        return -(-self.step // len(self.batches)), self.step
 
     def run(
         self, listeners: Sequence[object] = (), interrupted: Callable[[], bool] = lambda: False
@@ -133,7 +133,7 @@ class Trainer:
         before, self.simulation.before_step = self.simulation.before_step, told.gradients
         error: BaseException | None = None
         try:
-            told.tell(StartEvent(self._epochs_begun, self.step, self.steps, self.simulation))
+            told.tell(StartEvent(*self._now(), self.steps, self.simulation))
             for event in self.events(interrupted):
                 told.tell(event)
         except BaseException as raised:
@@ -142,7 +142,7 @@ class Trainer:
         finally:
             self.simulation.before_step = before
             status: Status = "failed" if error else "finished" if self.done else "interrupted"
-            told.tell(EndEvent(self._epochs_begun, self.step, status, error))
+            told.tell(EndEvent(*self._now(), status, error))
         return self.done
 
     def events(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[TrainingEvent]:
@@ -238,8 +238,6 @@ class Trainer:
         """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`."""
         return self.evaluator.evaluate(split, eps)
 
-    # ---- the best epoch ------------------------------------------------------------------------
-
     def best(self) -> int | None:
         """Puts back the weights of the best validation accuracy.
 
@@ -255,8 +253,6 @@ class Trainer:
     def best_accuracy(self) -> float | None:
         """The best validation accuracy so far, or None without validation."""
         return None if self._best is None else float(self._best["accuracy"])
-
-    # ---- state as data -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the rest of the training depends on, parameters included."""
@@ -276,22 +272,16 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken. Raises StateError where it does not fit."""
         with complete("training"):
-            self._load(state)
-
-    def _load(self, state: dict[str, Any]) -> None:
-        try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise StateError(f"the saved training is of another model: {error}") from None
-        within = self.optimizer if self.simulation.learn_every else None
-        self.simulation.load_state_dict(state["simulation"], optimizer=within)
-        self.batches.load_state_dict(state["batches"])
-        self.step, self._epoch_loss = state["step"], state["epoch_loss"]
-        self.totals = {key: state["totals"][key] for key in _zero_totals()}
-        self._labels, self._best = state["labels"], state["best"]
-        self._ending = state["ending"]
-
-
-def _zero_totals() -> dict[str, float]:
-    return {**dict.fromkeys(asdict(Counts()), 0), "ticks": 0, "time": 0.0}
+            try:
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise StateError(f"the saved training is of another model: {error}") from None
+            within = self.optimizer if self.simulation.learn_every else None
+            self.simulation.load_state_dict(state["simulation"], optimizer=within)
+            self.batches.load_state_dict(state["batches"])
+            self.totals = {key: state["totals"][key] for key in self.totals}
+            self.step, self._epoch_loss = state["step"], state["epoch_loss"]
+            self._labels, self._ending, self._best = (
+                state[k] for k in ("labels", "ending", "best")
+            )

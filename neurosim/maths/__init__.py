@@ -2,11 +2,16 @@
 
 from neurosim.maths.activations import Activation
 from neurosim.maths.losses import Loss
-from neurosim.maths.operators.base import MAX_DYADS, Operator, SelectiveOperator, add_bias
-from neurosim.maths.operators.convolution import Conv2d
+from neurosim.maths.operators.base import (
+    MAX_DYADS,
+    Operator,
+    SelectiveOperator,
+    add_bias,
+    derivative,
+)
 from neurosim.maths.operators.dense import Dense, Identity
-from neurosim.maths.operators.pooling import Pool, Pool2d
-from neurosim.maths.operators.sliding import Size
+from neurosim.maths.operators.planes import Conv2d, Pool2d
+from neurosim.maths.operators.sliding import Pool, Size
 from neurosim.maths.optimizers import LearningRate, OptimizerChoice
 from neurosim.maths.products import ROUNDED, Copies, Precision, Products, check_precision
 from neurosim.maths.spectrum import loop_gain, spectral_norm

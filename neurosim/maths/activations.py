@@ -1,8 +1,7 @@
 """Activation functions f of dyads: a family that is open from outside.
 
-A member says what f(a) is. Everything else follows, exactly or by automatic differentiation, or is
-refused with words. The closed forms of the members here say the same in fewer operations, and
-without the rounding of a subtraction.
+A member says what f(a) is. Everything else follows, by automatic differentiation where need be, or
+is refused with words. Closed forms take fewer operations, and no subtraction rounds in them.
 """
 
 from abc import ABC, abstractmethod
@@ -14,17 +13,20 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind, register
+from neurosim.maths.operators.base import derivative
 
 
 class Activation(Kind, ABC, family="activation", bare=True):
     """Base of activations: frozen dataclasses that are called with a potential a and return f(a).
 
     Every method takes and returns tensors of one shape, dyad by dyad. ``holomorphic`` says that f
-    also takes complex potentials, and ``linear`` that f(a) = a.
+    also takes complex potentials, and ``linear`` that f(a) = a. ``largest_slope`` is the largest
+    |f'(a)| of real a, which Lipschitz bounds need; None where it is not said.
     """
 
     holomorphic: ClassVar[bool] = False
     linear: ClassVar[bool] = False
+    largest_slope: ClassVar[float | None] = None
 
     @abstractmethod
     def __call__(self, potential: Tensor) -> Tensor:
@@ -35,11 +37,8 @@ class Activation(Kind, ABC, family="activation", bare=True):
         return self(potential)
 
     def difference(self, plus: Tensor, minus: Tensor, apical: Tensor) -> Tensor:
-        """Returns δ = s⁺ − s⁻ where s⁺ = f(u + Δ) and s⁻ = f(u), as in every undamped dyad.
-
-        A small Δ makes the states almost equal, and their subtraction loses most digits. A closed
-        form in terms of the ``apical`` potential Δ keeps them.
-        """
+        """Returns δ = s⁺ − s⁻ where s⁺ = f(u + Δ) and s⁻ = f(u), as in every undamped dyad. The
+        subtraction loses digits that a closed form in terms of Δ, ``apical``, keeps."""
         del apical
         return plus - minus
 
@@ -50,11 +49,8 @@ class Activation(Kind, ABC, family="activation", bare=True):
             ConfigurationError: without the ``potential`` a, where s alone does not say it.
         """
         if potential is None:
-            raise self._lacks("backward", "f'(a) in terms of the state f(a) alone")
-        with torch.enable_grad():
-            leaf = potential.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self(leaf), leaf, apical)
-        return found
+            raise self.lacks("backward", "f'(a) in terms of the state f(a) alone")
+        return derivative(self, potential, apical)
 
     def inverse_primitive(self, state: Tensor) -> Tensor:
         """Returns G(s) with ∇G = f⁻¹, the energy of a state that the objectives need.
@@ -62,12 +58,13 @@ class Activation(Kind, ABC, family="activation", bare=True):
         Raises:
             ConfigurationError: where the activation does not say it.
         """
-        raise self._lacks("inverse_primitive", "G, whose gradient inverts f")
+        raise self.lacks("inverse_primitive", "G, whose gradient inverts f")
 
-    def _lacks(self, method: str, what: str) -> ConfigurationError:
+    def lacks(self, name: str, what: str) -> ConfigurationError:
+        """Returns the error of what is asked for and not said, in words."""
         return ConfigurationError(
             f"the activation {str(self)!r} does not say {what}, which is asked for here; define "
-            f"{type(self).__name__}.{method}, or use another activation",
+            f"{type(self).__name__}.{name}, or use another activation",
             "activation",
         )
 
@@ -77,9 +74,19 @@ class Activation(Kind, ABC, family="activation", bare=True):
         return f"{kind}({options})" if options else kind
 
 
+class _Ramp(Activation):
+    """What is a itself where it is not clipped. The closed forms clip Δ with it."""
+
+    largest_slope: ClassVar[float | None] = 1.0
+
+    def inverse_primitive(self, state: Tensor) -> Tensor:
+        """½s², wherever s can be."""
+        return 0.5 * state.square()
+
+
 @register("relu")
 @dataclass(frozen=True)
-class Relu(Activation):
+class Relu(_Ramp):
     """f(a) = max(a, 0). δ is Δ clipped to [−s⁻, s⁺]."""
 
     def __call__(self, potential: Tensor) -> Tensor:
@@ -94,14 +101,10 @@ class Relu(Activation):
     def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
         return torch.where(state > 0.0, apical, 0.0)
 
-    def inverse_primitive(self, state: Tensor) -> Tensor:
-        """½s² for s ≥ 0."""
-        return 0.5 * state.square()
-
 
 @register("identity")
 @dataclass(frozen=True)
-class Linear(Activation):
+class Linear(_Ramp):
     """f(a) = a. δ is Δ."""
 
     holomorphic: ClassVar[bool] = True
@@ -116,14 +119,10 @@ class Linear(Activation):
     def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
         return apical
 
-    def inverse_primitive(self, state: Tensor) -> Tensor:
-        """½s²."""
-        return 0.5 * state.square()
-
 
 @register("hard_sigmoid")
 @dataclass(frozen=True)
-class HardSigmoid(Activation):
+class HardSigmoid(_Ramp):
     """f(a) = min(max(a, 0), 1), the clipped ramp of the energy-based literature.
 
     δ is Δ clipped to [max(−s⁻, s⁺ − 1), min(s⁺, 1 − s⁻)].
@@ -137,15 +136,10 @@ class HardSigmoid(Activation):
         return torch.clamp(apical, least, torch.minimum(plus, 1.0 - minus))
 
     def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
-        """f'(a) Δ, at the kinks as autograd has it. Without the potential f' is 0 there, because
-        the state does not tell a kink from saturation."""
+        # At the kinks as autograd has it. The state alone does not tell a kink from saturation.
         if potential is None:
             return torch.where((state > 0.0) & (state < 1.0), apical, 0.0)
         return torch.where((potential >= 0.0) & (potential <= 1.0), apical, 0.0)
-
-    def inverse_primitive(self, state: Tensor) -> Tensor:
-        """½s² for 0 ≤ s ≤ 1."""
-        return 0.5 * state.square()
 
 
 @register("tanh")
@@ -158,6 +152,7 @@ class Tanh(Activation):
     """
 
     holomorphic: ClassVar[bool] = True
+    largest_slope: ClassVar[float | None] = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
         if not potential.is_complex():

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind, register
+from neurosim.maths.operators.base import derivative
 
 
 class Loss(Kind, ABC, family="loss", bare=True):
     """Base of losses ℓ(ŷ, y): frozen dataclasses. ŷ and y have the shape (B, *output).
 
-    ``local`` says that ∂ℓ/∂ŷᵢ depends on ŷᵢ and yᵢ alone. Where it does not, an output dyad is
-    woken by news of the others too.
+    ``local`` says that ∂ℓ/∂ŷᵢ depends on ŷᵢ and yᵢ alone: else all outputs wake an output dyad.
     """
 
     local: ClassVar[bool] = False
@@ -40,10 +40,7 @@ class Loss(Kind, ABC, family="loss", bare=True):
                 f"{type(self).__name__}.gradient, or use another loss or rule",
                 "loss",
             )
-        with torch.enable_grad():
-            leaf = prediction.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self.value(leaf, target).sum(), leaf)
-        return found
+        return derivative(lambda outputs: self.value(outputs, target).sum(), prediction)
 
     def mean(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Returns the batch mean of ℓ, a scalar: what back-propagation differentiates."""

@@ -31,10 +31,9 @@ def check_precision(precision: Precision | None, dtype: torch.dtype) -> None:
             "precision 'bf16-mixed' products of float32 are computed in bfloat16)",
             "dtype",
         )
-    if precision is None:
-        return
-    check(Precision, precision=precision)
-    if dtype != torch.float32:
+    if precision is not None:
+        check(Precision, precision=precision)
+    if precision is not None and dtype != torch.float32:
         raise ConfigurationError(
             f"precision is {precision!r}, but the model is of dtype {name}: states and weights "
             f"would have to be float32; use dtype float32, or leave the precision out",
@@ -59,31 +58,28 @@ class Products:
         if mean.is_complex():
             parts, _ = self.basal(_apart(mean), weight, None, selection)
             return add_bias(_together(parts), bias, selection), None
-        if not self.rounded:
-            return self._operator.basal(mean, weight, bias, selection)
-        assert weight is not None
-        value, winners = self._operator.basal(mean.to(ROUNDED), weight.to(ROUNDED), None, selection)
+        early, late = (None, bias) if self.rounded else (bias, None)
+        some, coarse = self._small(mean), None if weight is None else self._small(weight)
+        value, winners = self._operator.basal(some, coarse, early, selection)
         # Adding a bias widens by itself, in the same pass.
-        return add_bias(value, bias, selection).to(mean.dtype), winners
+        return add_bias(value, late, selection).to(mean.dtype), winners
 
     def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         """See `Operator.apical`: Wᵀ δ, transposed and never conjugated."""
         if difference.is_complex():
             return _together(self.apical(_apart(difference), weight, winners, selection))
-        if not self.rounded:
-            return self._operator.apical(difference, weight, winners, selection)
-        assert weight is not None
-        small, coarse = difference.to(ROUNDED), weight.to(ROUNDED)
-        return self._operator.apical(small, coarse, winners, selection).to(difference.dtype)
+        some, coarse = self._small(difference), None if weight is None else self._small(weight)
+        return self._operator.apical(some, coarse, winners, selection).to(difference.dtype)
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe) -> Tensor:
         """See `Operator.weight_gradient`; of complex values it is the real part of Σ δ s̄ᵀ."""
         if difference.is_complex():
             difference, mean = _apart(difference.conj()), _apart(mean)
-        if not self.rounded:
-            return self._operator.weight_gradient(difference, mean, winners)
-        small, coarse = difference.to(ROUNDED), mean.to(ROUNDED)
-        return self._operator.weight_gradient(small, coarse, winners).to(difference.dtype)
+        some, other = self._small(difference), self._small(mean)
+        return self._operator.weight_gradient(some, other, winners).to(difference.dtype)
+
+    def _small(self, values: Tensor) -> Tensor:
+        return values.to(ROUNDED) if self.rounded else values
 
 
 def _apart(values: Tensor) -> Tensor:

@@ -16,25 +16,21 @@ def spectral_norm(operator: Operator, weight: Tensor | None) -> float:
     """Returns σ = max ‖W v‖ / ‖v‖ of the operator without its pooling.
 
     The Lanczos iteration on WᵀW from a fixed start, with full orthogonalization; it ends when the
-    largest Ritz value no longer grows. Where singular values lie close together it needs far fewer
-    products than the power iteration. A pure function of the weight, so that a resumed run damps
-    as it did. A `bounded` operator counts as 1: identity and max-pooling over windows that do not
-    overlap have just that, averaging has less.
+    largest Ritz value no longer grows. A pure function of the weight, so that a resumed run damps
+    as it did. A `bounded` operator counts as 1, as identity and max-pooling without overlap have.
     """
     if operator.bounded:
         return 1.0
     operator = operator.unpooled
-    start = stream(0, "spectral norm").standard_normal((1, *operator.pre))
-    vector = torch.from_numpy(start)
+    vector = torch.from_numpy(stream(0, "spectral norm").standard_normal((1, *operator.pre)))
     if weight is not None:
         vector = vector.to(weight.device, weight.dtype)
     vector = vector / vector.norm()
     basis = [vector]
     diagonal: list[float] = []
     beside: list[float] = []
-    largest = 0.0
-    tolerance = 16 * torch.finfo(vector.dtype).eps
-    for _ in range(min(MAX_STEPS, operator.pre_size)):
+    largest, tolerance = 0.0, 16 * torch.finfo(vector.dtype).eps
+    for _ in range(min(MAX_STEPS, vector.numel())):
         vector = operator.adjoint(operator.forward(basis[-1], weight), weight)
         diagonal.append(float((basis[-1] * vector).sum()))
         if not isfinite(diagonal[-1]):
@@ -42,10 +38,8 @@ def spectral_norm(operator: Operator, weight: Tensor | None) -> float:
         known = torch.cat(basis).flatten(1)
         for _ in range(2):  # once leaves what rounding brings back
             vector = vector - (known.T @ (known @ vector.flatten())).view_as(vector)
-        matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-        if beside:
-            off = torch.tensor(beside, dtype=torch.float64)
-            matrix += torch.diag(off, 1) + torch.diag(off, -1)
+        middle, off = (torch.tensor(v, dtype=torch.float64) for v in (diagonal, beside))
+        matrix = torch.diag(middle) + torch.diag(off, 1) + torch.diag(off, -1)
         ritz = float(torch.linalg.eigvalsh(matrix)[-1])
         length = float(vector.norm())
         if ritz - largest <= tolerance * ritz or length <= tolerance * ritz:

@@ -13,6 +13,7 @@ from neurosim.measures.metrics import (
     Residual,
     Staleness,
     accuracy,
+    alpha_objective,
     contrastive_objective,
     in_flight,
     parallel_wake,
@@ -21,6 +22,5 @@ from neurosim.measures.metrics import (
     residual,
     staleness,
 )
-from neurosim.measures.objective import alpha_objective
 from neurosim.measures.probes import Observation, Probe, Recorder, Trace, in_order
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms

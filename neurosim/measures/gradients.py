@@ -1,10 +1,8 @@
 """True gradients, and how local ones compare with them.
 
-The gradient of a network that predicts by where it settles is found by implicit differentiation.
-At the free fixed point s = T(s, θ) the loss ℓ(s_L) has the gradient λᵀ ∂T/∂θ with
-λ = ∇ℓ + (∂T/∂s)ᵀ λ, which is what autograd through an unrolled free phase converges to as the phase
-gets longer. Both are iterated here, in float64, half a step at a time: synchronous updates alone
-may oscillate where the network settles.
+A network that predicts by where it settles is differentiated implicitly: at the free fixed point
+s = T(s, θ) the loss ℓ(s_L) has the gradient λᵀ ∂T/∂θ with λ = ∇ℓ + (∂T/∂s)ᵀ λ. Both are iterated in
+float64, half a step at a time: synchronous updates alone may oscillate where the network settles.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,6 +16,7 @@ from neurosim.dynamics import State
 from neurosim.maths import Loss
 from neurosim.network import Damage, Model
 from neurosim.rules import Nudge, Rule, Woken
+from neurosim.tensors import summed
 
 STEPS = 5000
 RESIDUAL = 1e-12
@@ -27,11 +26,8 @@ PATIENCE = 125  # steps in which the residual has to halve: 40 times that is 500
 def true_gradient(state: State, rule: Rule, nudge: Nudge) -> dict[str, Tensor] | None:
     """Computes the gradient of the batch-mean loss of the network's prediction, by parameter.
 
-    For rules that predict feed-forward it is back-propagation's.
-
     Returns:
-        None where there is no free fixed point, or none that half steps reach from the present
-        states.
+        None where half steps from the present states reach no free fixed point.
     """
     assert nudge.target is not None
     if not rule.settles:
@@ -60,29 +56,24 @@ def _implicit(
     with torch.no_grad():
         if not settles(half_step):
             return None
-    names = list(states)
-    leaves = [states[name].requires_grad_() for name in names]
-    woken = free_wake(state, rule, dict(zip(names, leaves, strict=True)), x, parameters)
-    outputs = [woken[name] for name in names]
-    output = leaves[names.index(state.output.name)]
+    leaves = [value.requires_grad_() for value in states.values()]
+    woken = free_wake(state, rule, states, x, parameters)
+    outputs, output = [woken[name] for name in states], states[state.output.name]
     (slope,) = torch.autograd.grad(loss(output, target.double()), [output])
     pull = [slope if leaf is output else torch.zeros_like(leaf) for leaf in leaves]
     adjoint = pull
+    unused = {"allow_unused": True, "materialize_grads": True}
 
     def half_step_back() -> tuple[float, float]:
         nonlocal adjoint
-        back = torch.autograd.grad(
-            outputs, leaves, adjoint, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        back = torch.autograd.grad(outputs, leaves, adjoint, retain_graph=True, **unused)
         steps = [0.5 * (p + b - a) for p, b, a in zip(pull, back, adjoint, strict=True)]
         adjoint = [a + step for a, step in zip(adjoint, steps, strict=True)]
         return _norm(steps), _norm(adjoint)
 
     if not settles(half_step_back):
         return None
-    found = torch.autograd.grad(
-        outputs, list(parameters.values()), adjoint, allow_unused=True, materialize_grads=True
-    )
+    found = torch.autograd.grad(outputs, list(parameters.values()), adjoint, **unused)
     return dict(zip(parameters, found, strict=True))
 
 
@@ -117,33 +108,34 @@ def free_wake(
 
     It is differentiable in ``states`` and ``parameters``.
     """
-    damage = state.damage
-    values = {state.input.name: x} | states
-    basal: dict[str, list[Tensor]] = {}
+    damage, values = state.damage, {state.input.name: x} | states
+    basal: dict[str, Tensor | None] = {}
     winners: dict[str, Tensor | None] = {}
+
+    def weight_of(name: str, damaged: Callable[[str, Tensor], Tensor]) -> Tensor | None:
+        weight = parameters.get(f"{name}.weight")
+        return None if weight is None else damaged(name, weight)
+
     for link in state.links:
-        weight = parameters.get(f"{link.name}.weight")
-        bias = None if link.bias is None else parameters[f"{link.post.name}.bias"]
-        weight = None if weight is None else damage.forward_weight(link.name, weight)
+        name, weight = link.post.name, weight_of(link.name, damage.forward_weight)
+        bias = None if link.bias is None else parameters[f"{name}.bias"]
         part, won = link.operator.basal(values[link.pre.name], weight, bias, None)
-        winners[link.name] = won
-        basal.setdefault(link.post.name, []).append(part)
+        basal[name], winners[link.name] = summed((basal.get(name), part)), won
     result: dict[str, Tensor] = {}
     for cell in state.cells:
-        apical = []
-        for link in cell.outgoing:
-            if link.post is state.output and rule.silent_output:
-                continue
-            weight = parameters.get(f"{link.name}.weight")
-            weight = None if weight is None else damage.feedback_weight(link.name, weight)
-            back = link.operator.apical(states[link.post.name], weight, winners[link.name], None)
-            apical.append(back)
-        woken = Woken(
-            cell.population.activation,
-            sum(basal[cell.name][1:], basal[cell.name][0]),
-            summed(apical),
-            strength=0.0 if cell is state.output else None,
+        apical = summed(
+            link.operator.apical(
+                states[link.post.name],
+                weight_of(link.name, damage.feedback_weight),
+                winners[link.name],
+                None,
+            )
+            for link in cell.outgoing
+            if link.post is not state.output or not rule.silent_output
         )
+        below, strength = basal[cell.name], 0.0 if cell is state.output else None
+        assert below is not None
+        woken = Woken(cell.population.activation, below, apical, strength=strength)
         result[cell.name] = damage.hold(cell.name, rule.wake(woken).plus)
     return result
 
@@ -153,14 +145,6 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 
 # ---- arithmetic with arrays of which None stands for all zeros -----------------------------------
-
-
-def summed(parts: Iterable[Tensor | None]) -> Tensor | None:
-    """Returns the sum, in this order."""
-    total: Tensor | None = None
-    for part in parts:
-        total = part if total is None else total if part is None else total + part
-    return total
 
 
 def less(one: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -215,15 +199,17 @@ def alignment(local: dict[str, Tensor], reference: dict[str, Tensor]) -> dict[st
     A gradient that is still zero is at 90° with ratio 0. Feedback weights are left out: they only
     follow the weights.
     """
-    products = {}
-    for name, gradient in local.items():
-        if not _leads_back(name):
-            # In float32 the cosine of equal vectors misses 1 by enough to show as an angle.
-            g, r = gradient.double(), reference[name].double()
-            products[name] = (float((g * r).sum()), float(g.norm()), float(r.norm()))
-    dot = sum(p[0] for p in products.values())
-    norms = [hypot(*(p[i] for p in products.values())) for i in (1, 2)]
-    return {name: _aligned(*p) for name, p in (products | {"": (dot, *norms)}).items()}
+    # In float32 the cosine of equal vectors misses 1 by enough to show as an angle.
+    pairs = {
+        name: (gradient.double(), reference[name].double())
+        for name, gradient in local.items()
+        if not _leads_back(name)
+    }
+    dots = {name: float((g * r).sum()) for name, (g, r) in pairs.items()}
+    norms = {name: (float(g.norm()), float(r.norm())) for name, (g, r) in pairs.items()}
+    dots[""] = sum(dots.values())
+    norms[""] = hypot(*(n[0] for n in norms.values())), hypot(*(n[1] for n in norms.values()))
+    return {name: _aligned(dots[name], *norms[name]) for name in dots}
 
 
 def _leads_back(parameter: str) -> bool:

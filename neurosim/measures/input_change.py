@@ -9,20 +9,19 @@ import torch
 from torch import Tensor
 
 from neurosim.dynamics import State
-from neurosim.measures.gradients import less, summed
+from neurosim.measures.gradients import less
 from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Layout
-from neurosim.tensors import Arrays, Selection, Slot
+from neurosim.tensors import Arrays, Selection, Slot, summed
 
 
 class InputChange(Arrays):
     """Measures ‖inputs now − inputs at the last wake‖ of every dyad, over the samples of a batch.
 
     The inputs are the basal and the apical potential that the dyad would find if it woke now, the
-    latter with the force of an active nudge. Of a dyad that has not woken in this inference the
-    inputs at its last wake are zero. `note` has to be told who wakes in each tick, before any state
-    changes. A call costs a forward and an adjoint operation for each projection of the populations
-    that it is about: nothing of this is done for those who do not ask.
+    latter with the force of an active nudge; before its first wake they are zero. `note` has to be
+    told who wakes in each tick, before any state changes. A call costs a forward and an adjoint
+    operation for each projection of the populations that it is about.
     """
 
     def __init__(self, state: State, rule: Rule) -> None:
@@ -36,10 +35,7 @@ class InputChange(Arrays):
 
     @torch.no_grad()
     def note(self, woken: Sequence[tuple[int, Selection | None]], nudge: Nudge) -> None:
-        """Takes note of what these dyads (by cell index; None for all) see as they wake now.
-
-        After a feed-forward start all of them have.
-        """
+        """Takes note of what these dyads (by cell index; None for all) see as they wake now."""
         for index, selection in woken:
             for slot, values in zip(self._seen[index], self._inputs(index, nudge), strict=True):
                 if selection is None:

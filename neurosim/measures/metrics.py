@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from neurosim.channels import View
 from neurosim.dynamics import State, basal_potential, current_mean
-from neurosim.measures.gradients import less, norm, ratio, summed
-from neurosim.rules import Nudge, Rule, Wake, Woken
+from neurosim.measures.gradients import less, norm, ratio
+from neurosim.rules import DualPropagation, Nudge, Rule, Wake, Woken
+from neurosim.tensors import summed
 
 
 class Residual(NamedTuple):
@@ -23,8 +24,7 @@ class Staleness(NamedTuple):
     """How old what populations see is, by kind of message and population.
 
     ``lag``: ticks between the sending of what is seen and of what its sender sent last, mean over
-    senders and samples. ``error``: ‖seen − present state of the senders‖ / ‖present state‖. Where
-    each synapse has its delay, what is seen of a sender is a mean over its synapses.
+    senders, samples and synapses. ``error``: ‖seen − present state of the senders‖ / ‖present‖.
     """
 
     lag: dict[str, dict[str, float]]
@@ -39,7 +39,9 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
     for cell in state.cells:
         basal = basal_potential(cell, means)
         apical = summed(
-            link.products.apical(difference, link.feedback_weight, link.winners.tensor, None)
+            link.products.apical(
+                difference, link.feedback_weight, link.winners_among(means[cell.name]), None
+            )
             for link in cell.outgoing
             if (difference := link.post.difference.tensor) is not None
         )
@@ -57,20 +59,18 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
 def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:
     """Returns how far the present states are from a fixed point. 0/0 counts as 0."""
     woken = parallel_wake(state, rule, nudge)
-    moved: dict[str, list[tuple[float, float]]] = {"mean": [], "difference": []}
     result = Residual({}, {})
+    moved: tuple[list[tuple[float, float]], ...] = ([], [])
     for cell in state.cells:
-        mean, difference, wake = current_mean(cell, rule), cell.difference.tensor, woken[cell.name]
-        pairs = {"mean": (mean, wake.mean), "difference": (difference, wake.difference)}
+        mean, wake = current_mean(cell, rule), woken[cell.name]
+        pairs = (mean, wake.mean), (cell.difference.tensor, wake.difference)
         zeros = torch.zeros_like(mean)  # the order in memory of a difference decides its last bit
-        for kind, (old, new) in pairs.items():
+        for found, known, (old, new) in zip(result, moved, pairs, strict=True):
             old, new = zeros if old is None else old, zeros if new is None else new
-            step, size = norm(old - new), norm(old)
-            getattr(result, kind)[cell.name] = ratio(step, size)
-            moved[kind].append((step, size))
-    for kind, found in moved.items():
-        step, size = (sqrt(sum(pair[i] * pair[i] for pair in found)) for i in (0, 1))
-        getattr(result, kind)[""] = ratio(step, size)
+            known.append((norm(old - new), norm(old)))
+            found[cell.name] = ratio(*known[-1])
+    for found, known in zip(result, moved, strict=True):
+        found[""] = ratio(*(sqrt(sum(pair[i] * pair[i] for pair in known)) for i in (0, 1)))
     return result
 
 
@@ -101,18 +101,19 @@ def in_flight(state: State, tick: int) -> dict[str, dict[str, int]]:
 def staleness(state: State, rule: Rule) -> Staleness:
     """Returns how far what each population sees lies behind its senders."""
     result = Staleness({"mean": {}, "difference": {}}, {"mean": {}, "difference": {}})
-    lines = {(link.name, line.kind): line for link, line in state.lines}
+    lags: dict[tuple[str, str], float] = {
+        (link.name, line.kind): line.lag() for link, line in state.lines
+    }
     for cell in state.cells:
         for kind, links in (("mean", cell.incoming), ("difference", cell.outgoing)):
             ticks = wrong = size = count = 0.0
             for link in links:
                 up = kind == "mean"
-                sender = link.pre if up else link.post
-                line = lines.get((link.name, "mean" if up else "difference"))
-                ticks += 0.0 if line is None else line.lag() * sender.population.size
+                sender, views = (link.pre, link.means) if up else (link.post, link.differences)
+                ticks += lags.get((link.name, kind), 0.0) * sender.population.size
                 count += sender.population.size
                 present = current_mean(sender, rule) if up else sender.difference.tensor
-                for view in link.means if up else link.differences:
+                for view in views:
                     wrong += _square(less(view.value.tensor, present), view, kind)
                     size += _square(present, view, kind)
             if links:
@@ -142,6 +143,53 @@ def contrastive_objective(state: State, rule: Rule) -> float:
         if error is not None:
             total += float((error * basal_potential(cell, means)).sum())
     return total * rule.gradient_scale / state.batch
+
+
+@torch.no_grad()
+def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
+    """Computes L_α of the present states (DP23 eq. 3, DP24 eq. 5; see `dyad`): the mean over the
+    batch of what inference looks for a saddle point of,
+
+        α ℓ(s⁺_L) + (1−α) ℓ(s⁻_L) + Σ_k (1/β) [G_k(s⁺_k) − G_k(s⁻_k) + (s⁻_k − s⁺_k)ᵀ a_k]
+
+    with a_k the potential of the present means below and ∇G_k the inverse of the activation. The
+    nudges ``prediction`` and ``potential`` put gᵀs in the place of ℓ(s), g = ∇ℓ at the feed-forward
+    prediction or at a_L. A target counts from the start, even where it acts later; without one
+    there is no ℓ. Its derivative by the weights at a fixed point is the local gradient.
+
+    Returns:
+        None where it is not the objective: ``lagrangian`` with α ≠ ½, and rules that are no dual
+        propagation.
+    """
+    if not isinstance(rule, DualPropagation):
+        return None
+    if rule.variant == "lagrangian" and rule.alpha != 0.5:
+        return None
+    means = {name: current_mean(cell, rule) for name, cell in state.by_name.items()}
+    total = 0.0
+    for cell in state.cells:
+        # In float32 G(s⁺) − G(s⁻) cancels to nothing.
+        plus, minus = cell.plus.value.double(), cell.minus.value.double()
+        basal = basal_potential(cell, means)
+        primitive = cell.population.activation.inverse_primitive
+        energy = primitive(plus) - primitive(minus)
+        total += float((energy + (minus - plus) * basal.double()).sum()) / rule.beta
+        if cell is state.output and nudge.target is not None:
+            total += rule.alpha * _loss(rule, nudge, nudge.target, plus, basal)
+            total += (1.0 - rule.alpha) * _loss(rule, nudge, nudge.target, minus, basal)
+    return total / state.batch
+
+
+def _loss(
+    rule: DualPropagation, nudge: Nudge, target: Tensor, output: Tensor, basal: Tensor
+) -> float:
+    """Returns ℓ of these outputs, or gᵀs in its place, summed over the batch."""
+    if rule.nudge == "proximal":
+        return float(nudge.loss.value(output, target.double()).sum())
+    frozen = rule.nudge == "prediction"
+    gradient = nudge.gradient if frozen else nudge.loss.gradient(basal, target)
+    assert gradient is not None
+    return float((gradient.double() * output).sum())
 
 
 def accuracy(prediction: Tensor, labels: Tensor) -> float:

@@ -51,11 +51,11 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
     """Records a measure at every ``every``-th tick, and at the last. Base class of all probes.
 
     ``Probe("residual", every=2)`` and ``Probe.of("residual", every=2)`` make a member by its name.
-    ``tracks``: messages must remember when they were sent. ``at_end``: it also records at the end
-    of an inference, due or not. ``per``: what ``every`` counts; training itself records what is
-    not per tick.
+    ``per``: what ``every`` counts; training itself records what is not per tick. ``tracks``:
+    messages must remember when they were sent. ``at_end``: it also records at the end, due or not.
     """
 
+    taken: ClassVar[Mapping[str, str]] = {"phase": "what a trace calls the beginnings of phases"}
     per: ClassVar[Literal["tick", "step", "epoch"]] = "tick"
     tracks: ClassVar[bool] = False
     at_end: ClassVar[bool] = True
@@ -84,7 +84,7 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
 
 
 def in_order(probes: Sequence[Probe]) -> list[Probe]:
-    """Returns probes in the order in which their records are written: ours first.
+    """Returns probes in the order in which their records are written: that of registration.
 
     Raises:
         ConfigurationError: where one is named twice.
@@ -93,15 +93,15 @@ def in_order(probes: Sequence[Probe]) -> list[Probe]:
     for number, kind in enumerate(kinds):
         if kind in kinds[:number]:
             raise ConfigurationError(f"the probe {kind!r} is named twice", (number,))
-    return sorted(probes, key=lambda p: _ORDER.index(p.kind) if p.kind in _ORDER else len(_ORDER))
+    order = Probe.family.registered
+    return sorted(probes, key=lambda probe: order.index(probe.kind))
 
 
 class Trace:
     """Holds what the probes of one inference recorded: records by kind, each with its time.
 
-    ``trace["residual"][-1]["total_mean"]`` is the last residual of the means; ``trace.wakes`` is a
-    list of wakes, as `Replay` takes it. With any probe and a rule with phases ``trace["phase"]``
-    says when each began, at the end of which tick; it is there once the inference has ended.
+    ``trace["residual"][-1]["total_mean"]`` is the last residual of the means. With any probe and a
+    rule with phases ``trace["phase"]`` says when each began, once the inference has ended.
     """
 
     def __init__(self, records: Mapping[str, Sequence[Record]] | None = None) -> None:
@@ -123,7 +123,7 @@ class Trace:
 
     @property
     def wakes(self) -> list[tuple[float, str, list[int] | None]]:
-        """Returns every wake of the inference: (time, population, flat indices or None for all)."""
+        """Returns every wake, as `Replay` takes them: (time, population, flat indices or None)."""
         return [(r["time"], r["population"], r["indices"]) for r in self["wakes"]]
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,59 +131,51 @@ class Trace:
         return {kind: list(items) for kind, items in self._records.items()}
 
 
+@dataclass(frozen=True)
 class Recorder:
-    """Asks the probes of a simulation, and tells if it has come to rest."""
+    """Asks the ``probes`` of a simulation, and tells if it has come to rest."""
 
-    def __init__(
-        self,
-        state: State,
-        rule: Rule,
-        nudge: Nudge,
-        phases: Phases,
-        probes: Sequence[Probe],
-        unit: float,
-    ) -> None:
-        self._state, self._rule, self._nudge, self._phases = state, rule, nudge, phases
-        self._probes, self._unit = probes, unit
+    state: State
+    rule: Rule
+    nudge: Nudge
+    phases: Phases
+    probes: Sequence[Probe]
+    unit: float
 
     def record(self, trace: Trace, counts: Counts, tick: int, passed: int, woken: Woken) -> None:
         """Adds what is due at ``tick``, ``passed`` ticks into the inference."""
-        due = [probe for probe in self._probes if passed % probe.every == 0]
+        due = [probe for probe in self.probes if passed % probe.every == 0]
         self._add(trace, due, counts, tick, woken)
 
     def close(self, trace: Trace, counts: Counts, tick: int) -> None:
         """Adds, at the end of an inference, its phases, and what was not due at its last tick."""
-        begins = self._phases.begins if self._probes else ()
-        for began, phase in zip(begins, self._phases.all, strict=False):
+        begins = self.phases.begins if self.probes else ()
+        for began, phase in zip(begins, self.phases.all, strict=False):
             trace.add("phase", self._when(began) | {"phase": phase.name})
-        late = [p for p in self._probes if p.at_end and not _is_at(trace[p.kind], tick)]
+        there = {p.kind for p in self.probes if trace[p.kind] and trace[p.kind][-1]["tick"] == tick}
+        late = [p for p in self.probes if p.at_end and p.kind not in there]
         self._add(trace, late, counts, tick, ())
 
     def _add(
         self, trace: Trace, probes: Sequence[Probe], counts: Counts, tick: int, woken: Woken
     ) -> None:
-        seen = Observation(
-            self._state, self._rule, self._nudge, self._phases, self._unit, counts, tick, woken
-        )
+        about = self.state, self.rule, self.nudge, self.phases
+        seen = Observation(*about, self.unit, counts, tick, woken)
         for probe in probes:
             for record in probe.records(seen):
                 trace.add(probe.kind, self._when(tick) | record)
 
     def _when(self, tick: int) -> Record:
-        return {"tick": tick, "time": tick * self._unit}
+        return {"tick": tick, "time": tick * self.unit}
 
     def settled(self, tolerance: float) -> bool:
         """Says if both residuals are at most ``tolerance`` and the nudge has reached everything."""
-        free = bool(self._phases.all) and not self._nudge.active
-        expected = self._nudge.target is not None and not free
-        if expected and not (self._nudge.active and all(reach(self._state).values())):
+        nudge, free = self.nudge, bool(self.phases.all) and not self.nudge.active
+        expected = nudge.target is not None and not free
+        if expected and not (nudge.active and all(reach(self.state).values())):
             return False
-        value = residual(self._state, self._rule, self._nudge)
-        return max(value.mean[""], value.difference[""]) <= tolerance
-
-
-def _is_at(records: Sequence[Record], tick: int) -> bool:
-    return bool(records) and records[-1]["tick"] == tick
+        found = residual(self.state, self.rule, nudge)
+        return max(found.mean[""], found.difference[""]) <= tolerance
 
 
 # ---- ours ----------------------------------------------------------------------------------------
@@ -223,9 +215,8 @@ class GradientAngleProbe(Probe):
         reference = true_gradient(seen.state, seen.rule, seen.nudge)
         if reference is None:
             return None
-        local, _ = seen.phases.gradients()
-        said = {"reference": "settled"} if seen.rule.settles else {}
-        return _aligned(alignment(local, reference)) | said
+        angles = _aligned(alignment(seen.phases.gradients()[0], reference))
+        return angles | ({"reference": "settled"} if seen.rule.settles else {})
 
 
 @register("reach")
@@ -253,8 +244,7 @@ class WakesProbe(Probe):
 
     at_end: ClassVar[bool] = False
 
-    def measure(self, seen: Observation) -> None:
-        del seen
+    def measure(self, seen: Observation) -> None: ...
 
     def records(self, seen: Observation) -> Iterable[Record]:
         for index, selection in seen.woken:
@@ -276,11 +266,8 @@ class InFlightProbe(Probe):
 @register("staleness")
 @dataclass(frozen=True)
 class StalenessProbe(Probe):
-    """Measures how far what each population sees lies behind its senders.
-
-    By how much simulated time (``mean_lag``) and by how much of their norm (``mean_error``), and
-    the same for differences.
-    """
+    """Measures how far what each population sees lies behind its senders: by how much simulated
+    time (``mean_lag``) and of their norm (``mean_error``), and the same for differences."""
 
     tracks: ClassVar[bool] = True
 
@@ -288,8 +275,8 @@ class StalenessProbe(Probe):
         late = staleness(seen.state, seen.rule)
         record: Record = {}
         for kind, lags in late.lag.items():
-            times = {name: ticks * seen.unit for name, ticks in lags.items()}
-            record |= {f"{kind}_lag": times, f"{kind}_error": late.error[kind]}
+            record[f"{kind}_lag"] = {name: ticks * seen.unit for name, ticks in lags.items()}
+            record[f"{kind}_error"] = late.error[kind]
         return record
 
 
@@ -302,33 +289,27 @@ class FeedbackAngleProbe(Probe):
         return _aligned(feedback_alignment(seen.state))
 
 
+class _OfTraining(Probe):
+    """What training records by itself."""
+
+    def measure(self, seen: Observation) -> None: ...
+
+
 @register("loss")
 @dataclass(frozen=True)
-class LossProbe(Probe):
+class LossProbe(_OfTraining):
     """Records the training loss every so many steps."""
 
     per = "step"
     every: Count = field(default=10, kw_only=True)
 
-    def measure(self, seen: Observation) -> None:
-        del seen
-
 
 @register("accuracy")
 @dataclass(frozen=True)
-class AccuracyProbe(Probe):
+class AccuracyProbe(_OfTraining):
     """Records the accuracy on the test images every so many epochs, and at the end."""
 
     per = "epoch"
-
-    def measure(self, seen: Observation) -> None:
-        del seen
-
-
-_ORDER = (
-    *("residual", "gradient_angle", "reach", "messages", "wakes"),
-    *("in_flight", "staleness", "feedback_angle"),
-)
 
 
 def _totalled(**values: Mapping[str, float]) -> Record:

@@ -1,41 +1,43 @@
 """How much a trained network's output moves with its input: Lipschitz bounds and attacks."""
 
 from collections.abc import Callable, Mapping
-from math import ceil, sqrt
+from math import ceil, prod, sqrt
 
 import torch
 from torch import Tensor
 
 from neurosim.base import NetworkError
-from neurosim.maths import Loss, Operator, spectral_norm
+from neurosim.maths import Loss, derivative, spectral_norm
 from neurosim.network import Model, Network, Projection
 
 
 def spectral_norms(model: Model) -> dict[str, float]:
     """Returns σ = max ‖W v‖ / ‖v‖ by projection, pooling left out; see `spectral_norm`."""
     return {
-        projection.name: spectral_norm(
-            projection.operator, model.parameter(projection.name, "weight")
-        )
-        for projection in model.network.projections
+        q.name: spectral_norm(q.operator, model.parameter(q.name, "weight"))
+        for q in model.network.projections
     }
 
 
 def lipschitz_bound(network: Network, norms: Mapping[str, float]) -> float:
     """Bounds ‖ŷ(x) − ŷ(x')‖ / ‖x − x'‖ by the norms of all projections.
 
-    L(p) = Σ σ_q L(pre of q) over the projections q into p, L(input) = 1: activations have slopes of
-    at most 1, so that in a chain it is the product of the norms (Szegedy et al. 2014).
-    Max-pooling over windows that overlap adds its own factor: an input counts in all of them.
+    L(p) = max |f'| Σ σ_q L(pre of q) over the projections q into p, L(input) = 1. In a chain with
+    slopes of at most 1 it is the product of the norms (Szegedy et al. 2014). Max-pooling over
+    windows that overlap adds its own factor: an input counts in all of them.
 
     Raises:
         NetworkError: for a network with a cycle, which has no feed-forward prediction.
+        ConfigurationError: for an activation that does not say its largest slope.
     """
     if network.cycle is not None:
         raise NetworkError("a network with a cycle has no feed-forward prediction to bound")
     bounds = {network.input.name: 1.0}
     for population in network.dyadic:
-        bounds[population.name] = sum(
+        slope = population.activation.largest_slope
+        if slope is None:
+            raise population.activation.lacks("largest_slope", "its largest slope |f'(a)|")
+        bounds[population.name] = slope * sum(
             norms[q.name] * _overlap(q) * bounds[q.pre] for q in network.incoming(population.name)
         )
     return bounds[network.output.name]
@@ -43,13 +45,10 @@ def lipschitz_bound(network: Network, norms: Mapping[str, float]) -> float:
 
 def _overlap(projection: Projection) -> float:
     """Returns √(the number of windows of its max-pooling that a position can be in)."""
-    operator: Operator = projection.operator
-    pool = getattr(operator, "pool", None)
+    pool = getattr(projection.operator, "pool", None)
     if pool is None or pool.kind != "max":
         return 1.0
-    pairs = zip(pool.kernel, pool.stride, strict=True)
-    high, wide = (ceil(kernel / stride) for kernel, stride in pairs)
-    return sqrt(high * wide)
+    return sqrt(prod(ceil(k / s) for k, s in zip(pool.kernel, pool.stride, strict=True)))
 
 
 def fgsm(
@@ -68,9 +67,7 @@ def fgsm(
     ``predict`` gives ŷ (B, *output) of x (B, *input); ``low`` and ``high`` are the range of the
     data, each a number or of a shape that fits one input, so that ``eps`` is a part of that range.
     """
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        # The sum: the sign of a sample's gradient does not depend on the others.
-        (gradient,) = torch.autograd.grad(loss.value(predict(leaf), target).sum(), leaf)
+    # The sum: the sign of a sample's gradient does not depend on the others.
+    gradient = derivative(lambda inputs: loss.value(predict(inputs), target).sum(), x)
     moved = x + eps * (high - low) * gradient.sign()
     return torch.minimum(torch.maximum(moved, low), high)

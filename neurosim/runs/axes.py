@@ -11,7 +11,10 @@ from neurosim import documents
 from neurosim.base import DocumentError, Problem, finite
 from neurosim.documents import COMMAND_LINE
 
-_OPENING, _CLOSING = "[{", "]}"
+# A sign, with the quoted text that may follow it: a quote opens only where a value can begin.
+_TOKEN = re.compile(
+    r"""[,:\[{]\s*(?:"(?:\\.|[^"\\])*(?:"|\\?\Z)|'(?:''|[^'])*(?:'|\Z))|.""", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,7 @@ def read_axes(assignments: Sequence[str]) -> list[Axis]:
     """Reads the axes in the order given.
 
     Raises:
-        DocumentError: with every assignment that is not ``key.path=v1,v2,…``, names a key or a
-            value twice, or has a value that is no YAML.
+        DocumentError: for what is not ``key.path=v1,v2,…`` in YAML, or names something twice.
     """
     axes: list[Axis] = []
     problems = []
@@ -44,13 +46,13 @@ def read_axes(assignments: Sequence[str]) -> list[Axis]:
             # layers[0] and layers.0 are the same key.
             name = re.sub(r"\[([0-9]+)\]", r".\1", axis.key)
             if name in first:
-                raise _RefusedError(
+                raise ValueError(
                     f"argument {first[name]} gives {axis.key!r} already; write all values in one "
                     "argument, separated by commas"
                 )
             first[name] = ordinal
             axes.append(axis)
-        except _RefusedError as error:
+        except ValueError as error:
             shown = assignment if len(assignment) <= 100 else assignment[:99] + "…"
             message = f"in the argument {shown!r}: {error}"
             problems.append(Problem(COMMAND_LINE, ordinal, 1, "", message))
@@ -66,59 +68,41 @@ def combinations(axes: Sequence[Axis]) -> Iterator[tuple[str, ...]]:
 
 def split_values(text: str) -> list[str]:
     """Splits at the commas that stand outside of brackets and quotes, as YAML has them."""
-    parts, depth, quote, start = [], 0, "", 0
-    before = ","  # the last sign that is no space: a quote opens only where a value can begin
-    skip = False
-    for place, sign in enumerate(text):
-        if skip:
-            skip = False
-        elif quote:
-            skip = quote == '"' and sign == "\\"
-            # Doubled single quotes stand for one: the value closes and opens again at once.
-            quote = "" if sign == quote else quote
-            if not quote and sign == "'" and text[place + 1 : place + 2] == "'":
-                quote, skip = "'", True
-        elif sign in "'\"" and (before in ",:" or before in _OPENING):
-            quote = sign
-        elif sign in _OPENING:
+    depth, commas = 0, []
+    for token in _TOKEN.finditer(f",{text}"):
+        sign = token[0][0]
+        if sign in "[{":
             depth += 1
-        elif sign in _CLOSING:
+        elif sign in "]}":
             depth = max(0, depth - 1)
         elif sign == "," and not depth:
-            parts.append(text[start:place].strip())
-            start = place + 1
-        if not sign.isspace():
-            before = sign
-    return [*parts, text[start:].strip()]
-
-
-class _RefusedError(Exception):
-    """Why an assignment cannot be used; `read_axes` adds which one it is."""
+            commas.append(token.start())
+    return [text[i : j - 1].strip() for i, j in itertools.pairwise([*commas, len(text) + 1])]
 
 
 def _read_axis(assignment: str) -> Axis:
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
         hint = documents.quotes_hint(assignment)
-        raise _RefusedError(f"write it as key.path=value1,value2{hint}")
+        raise ValueError(f"write it as key.path=value1,value2{hint}")
     texts = split_values(text)
     if texts == [""]:
-        raise _RefusedError("there is no value after '='; write key.path=value1,value2")
+        raise ValueError("there is no value after '='; write key.path=value1,value2")
     values: list[Any] = []
     seen: dict[str, str] = {}
     for part in texts:
         if not part:
-            raise _RefusedError(
+            raise ValueError(
                 "a value is missing between two commas or at the end; leave out the comma, or "
                 "write null or '\"\"' if that is meant"
             )
         try:
             value = documents.loads(part, COMMAND_LINE).value
         except DocumentError as error:
-            raise _RefusedError(f"{part!r}: {error.problems[0].message}") from None
+            raise ValueError(f"{part!r}: {error.problems[0].message}") from None
         same = json.dumps(finite(value), sort_keys=True)
         if same in seen:
-            raise _RefusedError(f"the value {part} is there twice; leave one out")
+            raise ValueError(f"the value {part} is there twice; leave one out")
         seen[same] = part
         values.append(value)
     return Axis(key.strip(), tuple(texts), tuple(values))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -32,25 +33,18 @@ METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 Found = tuple[dict[str, Any], NeurosimError | None]  # a summary, and why the run failed if so
 
 
-def new_folder(parent: Path, run_id: str | None) -> Path:
+def _new_folder(parent: Path, run_id: str | None) -> Path:
     """Makes a new folder in ``parent``: of that name, or named by the time."""
-    if run_id is not None:
-        if Path(run_id).name != run_id or run_id in ("", ".", ".."):
-            raise DataError(f"the id {run_id!r} must be a plain folder name")
-        folder = parent / run_id
-        try:
+    if run_id is not None and (Path(run_id).name != run_id or run_id in ("", ".", "..")):
+        raise DataError(f"the id {run_id!r} must be a plain folder name")
+    stamp = run_id or f"{datetime.now():%Y%m%d-%H%M%S}"
+    for number in range(1, 2 if run_id else 10_000):
+        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        with suppress(FileExistsError):
             folder.mkdir(parents=True, exist_ok=False)
-        except FileExistsError:
-            raise DataError(f"{folder}: exists already; choose another id") from None
-        return folder
-    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
-    for number in range(1, 10_000):
-        name = stamp if number == 1 else f"{stamp}-{number}"
-        try:
-            (parent / name).mkdir(parents=True, exist_ok=False)
-        except FileExistsError:
-            continue
-        return parent / name
+            return folder
+    if run_id is not None:
+        raise DataError(f"{folder}: exists already; choose another id")
     raise DataError(f"{parent}: cannot find a free name for a new run")
 
 
@@ -60,7 +54,7 @@ def begin(scenario: Scenario, device: torch.device, out: Path, run_id: str | Non
     Raises:
         DataError: where the folder exists.
     """
-    folder = new_folder(out / scenario.file.name, run_id)
+    folder = _new_folder(out / scenario.file.name, run_id)
     write_atomic(folder / SCENARIO, scenario.resolved())
     write_json(folder / ENVIRONMENT, _environment(device))
     (folder / METRICS).touch()

@@ -10,12 +10,11 @@ from rich.console import Console
 
 from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, write_atomic
 from neurosim.families import plugins
-from neurosim.learning import Trainer, check_memory
+from neurosim.learning import Listeners, Trainer, check_memory
 from neurosim.records import read_object
 from neurosim.runs.folder import ENVIRONMENT, METRICS, SCENARIO, Found, begin, carry_on, facts
 from neurosim.runs.listeners.display import TrainingDisplay
-from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile
-from neurosim.runs.listeners.summary import RunSummary
+from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile, RunSummary
 from neurosim.runs.study import prepare, run_study
 from neurosim.scenario import Scenario, located
 from neurosim.tensors import device_bytes, keep_memory, peak_memory, repeatable, reset_peak_memory
@@ -32,7 +31,7 @@ def run(
 ) -> Path:
     """Runs a scenario, or makes its study, in the folder ``out/<name>/<id>``, which it returns.
 
-    ``listeners`` are told of a training besides the run's own.
+    ``listeners`` are told of a training besides those that the scenario names.
 
     Raises:
         DocumentError: for data that does not fit.
@@ -53,14 +52,13 @@ def run(
         check_memory(trainer.simulation, batch, available, scenario.file.plasticity.optimizer)
     folder = begin(scenario, trainer.model.device, out, run_id)
     (folder / LAST).parent.mkdir()
-    training = _Training(scenario, trainer, folder, console, listeners)
-    return carry_on(scenario, folder, console, training.finish)
+    return _train(scenario, trainer, folder, console, listeners)
 
 
 def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> Path:
     """Continues an interrupted run from its last checkpoint, bit for bit.
 
-    ``listeners`` are those that the run was started with.
+    ``listeners`` are those that the run was started with besides those of its scenario.
 
     Raises:
         DataError: where there is no checkpoint, or the run is finished.
@@ -79,9 +77,7 @@ def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> 
         if not (folder / file).is_file():
             raise DataError(f"{folder / file}: no such file; run the {SCENARIO} anew")
     trainer = scenario.trainer(scenario.data())
-    training = _Training(scenario, trainer, folder, console, listeners)
-    training.checkpoints.load()
-    return carry_on(scenario, folder, console, training.finish)
+    return _train(scenario, trainer, folder, console, listeners, resumed=True)
 
 
 def _set_up_torch(scenario: Scenario) -> None:
@@ -91,60 +87,66 @@ def _set_up_torch(scenario: Scenario) -> None:
         torch.set_num_threads(scenario.file.threads)
 
 
-class _Training:
-    """The training of a run with its listeners."""
+def _named(scenario: Scenario, folder: Path) -> list[object]:
+    """Makes the listeners that the scenario names. Raises DocumentError where one cannot be."""
+    made: list[object] = []
+    for number, choice in enumerate(scenario.file.listeners):
+        with located(scenario.document, ("listeners", number)):
+            made.append(choice.make(folder))
+            Listeners(made[-1:])
+    return made
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        trainer: Trainer,
-        folder: Path,
-        console: Console,
-        listeners: Sequence[object],
-    ) -> None:
-        self.scenario, self.trainer, self.folder = scenario, trainer, folder
-        self.display, self.summary = TrainingDisplay(console), RunSummary()
-        told = [MetricsFile(folder), self.summary, *listeners]
-        self.checkpoints = Checkpoints(folder, trainer, told)
-        self.listeners = [*told, self.display, self.checkpoints]
 
-    def finish(self, interrupted: Interrupted) -> Found:
-        """Trains to the end or an interruption, puts back the best weights and looks at them."""
-        trainer, device = self.trainer, self.trainer.model.device
-        reset_peak_memory(device)
+def _train(
+    scenario: Scenario,
+    trainer: Trainer,
+    folder: Path,
+    console: Console,
+    listeners: Sequence[object],
+    resumed: bool = False,
+) -> Path:
+    """Trains to the end or an interruption, puts back the best weights and looks at them."""
+    display, numbers = TrainingDisplay(console), RunSummary()
+    told = [MetricsFile(folder), numbers, *_named(scenario, folder), *listeners]
+    checkpoints = Checkpoints(folder, trainer, told)
+    if resumed:
+        checkpoints.load()
+    file, model, evaluator = scenario.file, trainer.model, trainer.evaluator
+
+    def finish(interrupted: Interrupted) -> Found:
+        reset_peak_memory(model.device)
         problem = None
         try:
-            status = "finished" if trainer.run(self.listeners, interrupted) else "interrupted"
+            done = trainer.run([*told, display, checkpoints], interrupted)
+            status = "finished" if done else "interrupted"
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
         best = trainer.best() if status == "finished" else None
-        weights = {name: v.contiguous() for name, v in trainer.model.state_dict().items()}
-        write_atomic(self.folder / MODEL, safetensors.torch.save(weights))
-        summary = self._summary(status) | self.summary.times() | {"best_epoch": best}
-        summary["peak_memory_bytes"] = peak_memory(device)
-        evaluator, test = trainer.evaluator, trainer.test
-        if best is not None:
-            summary["validation_accuracy"] = trainer.best_accuracy
-            with self.display.evaluating("evaluating the best epoch") as watch:
-                found = evaluator.evaluate(test, watch=watch)
-            summary["test_accuracy"], summary["test_loss"] = found
-        if status == "finished" and self.scenario.file.robustness is not None:
-            with self.display.evaluating("attacking the test images") as watch:
-                eps = self.scenario.file.robustness.eps
-                summary |= evaluator.robustness(test, eps, watch)
-        if problem is not None:
-            summary["diverged"] = isinstance(problem, DivergenceError)
-        return summary, problem
-
-    def _summary(self, status: str) -> dict[str, Any]:
-        trainer = self.trainer
-        return {
-            "name": self.scenario.file.name,
+        weights = {name: v.contiguous() for name, v in model.state_dict().items()}
+        write_atomic(folder / MODEL, safetensors.torch.save(weights))
+        summary: dict[str, Any] = {
+            "name": file.name,
             "status": status,
-            **self.summary.numbers(),
+            **numbers.numbers(),
             "epochs": trainer.step // len(trainer.batches),
             "steps": trainer.step,
             **trainer.totals,
             "messages": trainer.totals["mean_messages"] + trainer.totals["difference_messages"],
-            **facts(self.folder, trainer.simulation),
+            **facts(folder, trainer.simulation),
+            **numbers.times(),
+            "best_epoch": best,
+            "peak_memory_bytes": peak_memory(model.device),
         }
+        if best is not None:
+            summary["validation_accuracy"] = trainer.best_accuracy
+            with display.evaluating("evaluating the best epoch") as watch:
+                found = evaluator.evaluate(trainer.test, watch=watch)
+            summary["test_accuracy"], summary["test_loss"] = found
+        if status == "finished" and file.robustness is not None:
+            with display.evaluating("attacking the test images") as watch:
+                summary |= evaluator.robustness(trainer.test, file.robustness.eps, watch)
+        if problem is not None:
+            summary["diverged"] = isinstance(problem, DivergenceError)
+        return summary, problem
+
+    return carry_on(scenario, folder, console, finish)

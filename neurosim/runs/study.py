@@ -1,6 +1,7 @@
 """A scenario's study: one inference, measured, in a run folder of its own. Nothing is learned."""
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,8 @@ from rich.console import Console
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, DocumentError, Interrupted
-from neurosim.convergence import Convergence, InferenceMeasurement, Onset, fixed_point_of
+from neurosim.convergence import Convergence, InferenceMeasurement, fixed_point_of
 from neurosim.data import Dataset, one_hot
-from neurosim.dynamics import Counts
 from neurosim.learning import check_memory, load_weights
 from neurosim.runs.folder import METRICS, Found, facts
 from neurosim.runs.listeners.display import StudyDisplay
@@ -20,20 +20,7 @@ from neurosim.scenario import ConvergenceStudy, Scenario, located
 from neurosim.simulation import Simulation
 from neurosim.tensors import device_bytes
 
-# What a summary takes over from the last record.
-MEASURES = (
-    "residual_mean",
-    "residual_difference",
-    "distance_mean",
-    "distance_difference",
-    "gradient_angle",
-    "gradient_norm_ratio",
-    "fixed_point_angle",
-    "fixed_point_norm_ratio",
-    "objective",
-    "objective_alpha",
-    "reached",
-)
+_REFERENCE = ("residual", "sweeps", "order", "problem")
 
 
 @dataclass(frozen=True)
@@ -72,6 +59,10 @@ def prepare(scenario: Scenario, data: Dataset) -> Study:
     return Study(scenario, section, simulation, images.to(model.dtype), target)
 
 
+class _StoppedError(Exception):
+    """Ctrl-C while the fixed point was computed."""
+
+
 def run_study(study: Study, folder: Path, console: Console, interrupted: Interrupted) -> Found:
     """Measures the inference of a study; Ctrl-C ends it with what was recorded so far.
 
@@ -79,70 +70,56 @@ def run_study(study: Study, folder: Path, console: Console, interrupted: Interru
         Its summary, and the error if a state was no longer finite.
     """
     began = time.perf_counter()
-    result = _measure(study, folder, console, interrupted)
-    status = _status(study, result)
+    section, simulation = study.section, study.simulation
     summary: dict[str, Any] = {
         "name": study.scenario.file.name,
-        "kind": study.section.kind,
-        "status": status,
+        "kind": section.kind,
+        "status": "interrupted",
         "verdict": None,
-        "samples": study.section.samples,
-        "tolerance": study.section.tolerance,
+        "samples": section.samples,
+        "tolerance": section.tolerance,
     }
-    if result is not None:
-        summary |= _found(result, whole=status != "interrupted")
+    result = None
+    with suppress(_StoppedError), StudyDisplay(console) as display:
+        result = _measure(study, folder, display, interrupted)
+        if result.error is not None or simulation.done:
+            summary["status"] = "finished" if result.error is None else "failed"
+        summary |= _found(result, whole=summary["status"] != "interrupted")
     summary["seconds"] = time.perf_counter() - began
-    summary |= facts(folder, study.simulation)
+    summary |= facts(folder, simulation)
     return summary, None if result is None else result.error
 
 
-class _StoppedError(Exception):
-    """Ctrl-C while the fixed point was computed."""
-
-
 def _measure(
-    study: Study, folder: Path, console: Console, interrupted: Interrupted
-) -> Convergence | None:
-    """Computes the fixed point and runs the inference; None if it came to no record."""
-    section, simulation = study.section, study.simulation
-    with StudyDisplay(console) as display:
+    study: Study, folder: Path, display: StudyDisplay, interrupted: Interrupted
+) -> Convergence:
+    """Computes the fixed point and runs the inference.
 
-        def watch(sweep: int, residual: float) -> None:
-            display.sweep(sweep, residual)
-            if interrupted():
-                raise _StoppedError
+    Raises:
+        _StoppedError: where there is no record yet.
+    """
+    section, simulation, batch = study.section, study.simulation, (study.x, study.target)
 
-        try:
-            reference = fixed_point_of(
-                simulation,
-                study.x,
-                study.target,
-                sweeps=section.reference.sweeps,
-                residual=section.reference.residual,
-                watch=watch,
-            )
-        except _StoppedError:
-            return None
-        display.reference(reference.sweeps, reference.residual, reference.problem)
-        measurement = InferenceMeasurement(
-            simulation,
-            study.x,
-            study.target,
-            reference=reference,
-            every=section.every,
-            tolerance=section.tolerance,
-        )
-        with (folder / METRICS).open("a", encoding="utf-8") as file:
-            for record in measurement.run(interrupted):
-                file.write(json_line({"event": "convergence"} | record))
-                display.record(record, simulation.last_tick)
-        return measurement.result()
+    def watch(sweep: int, residual: float) -> None:
+        display.sweep(sweep, residual)
+        if interrupted():
+            raise _StoppedError
 
-
-def _status(study: Study, result: Convergence | None) -> str:
-    if result is not None and result.error is not None:
-        return "failed"
-    return "finished" if result is not None and study.simulation.done else "interrupted"
+    limits = asdict(section.reference)
+    reference = fixed_point_of(simulation, *batch, **limits, watch=watch)
+    display.reference(reference.sweeps, reference.residual, reference.problem)
+    measurement = InferenceMeasurement(
+        simulation,
+        *batch,
+        reference=reference,
+        every=section.every,
+        tolerance=section.tolerance,
+    )
+    with (folder / METRICS).open("a", encoding="utf-8") as file:
+        for record in measurement.run(interrupted):
+            file.write(json_line({"event": "convergence"} | record))
+            display.record(record, simulation.last_tick)
+    return measurement.result()
 
 
 def _found(result: Convergence, whole: bool) -> dict[str, Any]:
@@ -154,29 +131,22 @@ def _found(result: Convergence, whole: bool) -> dict[str, Any]:
         summary |= {"verdict": result.verdict, "reason": result.reason}
         summary["residual_floor"] = result.residual_floor
     summary |= _times(result, "", whole)
-    summary |= {key: last[key] for key in MEASURES} | {"ticks": last["tick"]}
-    summary |= {key: last[key] for key in ("time", "messages", *asdict(Counts()))}
-    angle, ratio = result.reference_alignment or (None, None)
-    summary |= {
-        "reference_gradient_angle": angle,
-        "reference_gradient_norm_ratio": ratio,
-        "reference_residual": reference.residual,
-        "reference_sweeps": reference.sweeps,
-        "reference_order": reference.order,
-        "reference_problem": reference.problem,
-    }
+    apart = ("tick", "populations", "parameters")
+    summary |= {key: value for key, value in last.items() if key not in apart}
+    summary["ticks"] = last["tick"]
+    found = zip(("angle", "norm_ratio"), result.reference_alignment or (None, None), strict=True)
+    summary |= {f"reference_gradient_{key}": value for key, value in found}
+    summary |= {f"reference_{key}": getattr(reference, key) for key in _REFERENCE}
     return summary | {"populations": {n: _times(result, n, whole) for n in last["populations"]}}
 
 
 def _times(result: Convergence, name: str, whole: bool) -> dict[str, float | None]:
     """When the difference reached a population, and from when on it was within the tolerance."""
-    times = _prefixed("to_reach", result.reach[name])
+    onsets = {"reach": result.reach[name]}
     if whole:
-        times |= _prefixed("to_tolerance", result.arrivals[name])
+        onsets["tolerance"] = result.arrivals[name]
+    times = {f"{u}_to_{to}": v for to, onset in onsets.items() for u, v in onset._asdict().items()}
+    if whole:
         times["mean_time_to_tolerance"] = result.mean_arrivals[name].time
         times["difference_time_to_tolerance"] = result.difference_arrivals[name].time
     return times
-
-
-def _prefixed(what: str, onset: Onset) -> dict[str, float | None]:
-    return {f"{unit}_{what}": value for unit, value in onset._asdict().items()}

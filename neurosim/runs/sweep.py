@@ -68,9 +68,6 @@ class Watcher(Protocol):
     def ended(self, row: Row) -> None: ...
 
 
-# ---- what is to be run -------------------------------------------------------------------------
-
-
 Checked = dict[str, DocumentError | None]  # what is wrong with data, by what is asked of them
 
 
@@ -156,7 +153,7 @@ def _seeded(scenario: Scenario, seeds: int) -> Iterator[tuple[int, str]]:
 
 
 def _check_data(scenario: Scenario, read: Checked) -> None:
-    """That the data are there and fit: read once for all scenarios that ask the same of them."""
+    """Checks that the data are there and fit, once for all scenarios that ask the same of them."""
     file, network = scenario.file, scenario.network
     asked = [described(file.data), file.training.validation]
     key = json.dumps([asked, network.input.shape, network.output.size])
@@ -185,12 +182,10 @@ def _reported(wrong: dict[Problem, list[str]], total: int) -> list[Problem]:
 def _check_distinct(swept: Sequence[Axis], rows: Sequence[Row]) -> None:
     seen: dict[str, Row] = {}
     for row in rows:
-        same = seen.setdefault(row.digest, row)
-        if same is not row:
-            one, other = (
-                " ".join(f"{axis.key}={v}" for axis, v in zip(swept, r.values, strict=True))
-                for r in (same, row)
-            )
+        pair = seen.setdefault(row.digest, row), row
+        if pair[0] is not row:
+            named = (zip(swept, row.values, strict=True) for row in pair)
+            one, other = (" ".join(f"{axis.key}={v}" for axis, v in values) for values in named)
             raise ConfigurationError(
                 f"{one} and {other} are the same scenario: one of the arguments undoes another, or "
                 "two of its values are the same; leave one out"
@@ -213,9 +208,6 @@ def folder_name(name: str) -> str:
             f"the name {name!r} must be a plain folder name: letters, digits, '.', '_' and '-'"
         )
     return name
-
-
-# ---- running it --------------------------------------------------------------------------------
 
 
 def default_jobs(threads: int) -> int:
@@ -285,7 +277,7 @@ def _all(
             yield TaskNews(number, "began")
             message = carry_out(task)
             yield TaskNews(number, "ended", message)
-            if (read_object(Path(task[0]) / SUMMARY) or {}).get("status") == "interrupted":
+            if _status(Path(task[0])) == "interrupted":
                 return  # Ctrl-C went to the run
     finally:
         torch.set_num_threads(threads)
@@ -318,8 +310,8 @@ def carry_out(task: tuple[str, ...]) -> str | None:
 
 def _continued(folder: Path, text: str, console: Console) -> bool:
     """Continues an interrupted run if that is possible."""
-    status = (read_object(folder / SUMMARY) or {}).get("status")
-    if status == "failed" or not _same(folder, text) or not (folder / LAST).is_file():
+    path, there = folder / SCENARIO, _status(folder) != "failed" and (folder / LAST).is_file()
+    if not there or not path.is_file() or path.read_bytes() != text.encode():
         return False
     try:
         runner.resume(folder, console)
@@ -328,11 +320,8 @@ def _continued(folder: Path, text: str, console: Console) -> bool:
     return True
 
 
-def _same(folder: Path, text: str) -> bool:
-    try:
-        return (folder / SCENARIO).read_text(encoding="utf-8") == text
-    except (OSError, ValueError):
-        return False
+def _status(folder: Path) -> Any:
+    return (read_object(folder / SUMMARY) or {}).get("status")
 
 
 def _set_aside(folder: Path) -> None:
@@ -349,10 +338,8 @@ def _note_failure(folder: Path, text: str, message: str) -> None:
     if not (folder / SCENARIO).is_file():
         write_atomic(folder / SCENARIO, text)
     lines = message.splitlines() or ["no reason is known"]
-    summary: dict[str, Any] = {"name": folder.parent.name, "status": "failed", "error": lines[-1]}
-    if len(lines) > 1:
-        summary["details"] = lines
-    write_json(folder / SUMMARY, summary)
+    summary = {"name": folder.parent.name, "status": "failed", "error": lines[-1]}
+    write_json(folder / SUMMARY, summary | ({"details": lines} if len(lines) > 1 else {}))
     write_report(folder)
 
 

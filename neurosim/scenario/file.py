@@ -18,6 +18,7 @@ from neurosim.data import DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.dynamics import Compute, Plasticity
 from neurosim.families import Count, Portion, Positive
+from neurosim.learning import ListenerChoice
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
@@ -125,6 +126,9 @@ class ScenarioFile:
     probes: Annotated[tuple[Probe, ...], says("what is recorded, and how often")] = (
         Probe.of("accuracy"),
     )
+    listeners: Annotated[
+        tuple[ListenerChoice, ...], says("kinds of a plugin that are told what happens")
+    ] = ()
     robustness: Annotated[Robustness | None, says("also measure this of the trained network")] = (
         None
     )

@@ -14,7 +14,7 @@ from neurosim.data import Dataset
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import Memory, Trainer, TrainingPlan, estimate
-from neurosim.measures import in_order
+from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, located, overridden
 from neurosim.simulation import Simulation
@@ -66,6 +66,9 @@ class Scenario:
             message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
             path = ("plasticity", "learning_rate", "warmup_epochs")
             raise DocumentError([document.problem(path, message)])
+        if file.robustness is not None:
+            with located(document, ("robustness",)):  # that it can be bounded, and not how
+                lipschitz_bound(self.network, {q.name: 1.0 for q in self.network.projections})
         with located(document, ("faults",)):
             file.faults.damage(self.network, file.seed)
         with located(document, ("channels",)):

@@ -16,9 +16,9 @@ Init = Literal["zero", "feedforward", "carry"]
 
 
 def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
-    """A copy of ``array`` (B, *shape) with the model's device and dtype.
+    """Returns a copy of an array (B, *shape) with the model's device and dtype: what happens to the
+    tensor later must not reach into the simulation.
 
-    A copy, because what the caller does to the tensor later must not reach into the simulation.
     Raises InputError for a wrong shape or values that are not finite.
     """
     if not isinstance(array, Tensor):
@@ -35,7 +35,7 @@ def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
 
 
 def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor, Tensor | None]:
-    """`accept` of inputs and, if there are any, as many targets."""
+    """Returns `accept` of inputs and, if there are any, as many targets."""
     x = accept("input", x, model.network.input.shape, model)
     if target is not None:
         target = accept("target", target, model.network.output.shape, model)
@@ -45,8 +45,7 @@ def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor
 
 
 def check_start(init: Init, rule: Rule, network: Network) -> None:
-    """Raises ConfigurationError or NetworkError where inferences cannot start in this way, or where
-    the rule is not defined for the network."""
+    """Raises ConfigurationError or NetworkError where inferences cannot start in this way."""
     rule.check_feedback(network)
     if rule.needs_prediction and init != "feedforward":
         raise ConfigurationError(

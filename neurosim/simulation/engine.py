@@ -22,7 +22,8 @@ import simpy
 from simpy.core import EmptySchedule, Infinity
 
 from neurosim.base import NEVER
-from neurosim.schedules import Clock
+from neurosim.dynamics import Reached, State, Woke
+from neurosim.schedules import Clock, Layout
 from neurosim.tensors import Ints
 
 Processes = Literal["population", "neuron"]
@@ -58,10 +59,7 @@ class Agenda(simpy.Environment):
         self._events: dict[_Moment, deque[simpy.Event]] = {}
 
     def schedule(
-        self,
-        event: simpy.Event,
-        priority: Any = simpy.events.NORMAL,
-        delay: float = 0,
+        self, event: simpy.Event, priority: Any = simpy.events.NORMAL, delay: float = 0
     ) -> None:
         """Schedules an event with this priority (lower ones come first) after a delay."""
         moment = self._now + delay, priority
@@ -105,10 +103,6 @@ class _Sleep(simpy.Event):
         return self
 
 
-def _nothing(tick: int, units: Ints) -> None:
-    pass
-
-
 class Engine:
     """Runs the processes of one inference from tick ``now`` on.
 
@@ -124,129 +118,134 @@ class Engine:
         processes: Processes,
         on_tick: Callable[[int, Ints], None],
     ) -> None:
-        self.clock = clock
-        self._offsets = offsets
-        self._on_tick = on_tick
+        self.clock, self._on_tick = clock, on_tick
         self._env = env = Agenda(now)
-        self._completed = self._began = now
-        self._all_due: Ints = np.empty(0, dtype=np.int64)
-        self._due: list[Ints] = []  # the same by population
-        self._woken: list[int] = []
-        self._woken_arrays: list[Ints] = []
-        self._asleep: dict[int, simpy.Event] = {}  # by unit, or by population
+        self.completed = self._began = now  # the last tick that was completed, and the first
         self._per_unit = processes == "neuron"
+        # The unit numbers at which processes begin.
+        self._edges = np.arange(offsets[-1] + 1) if self._per_unit else offsets
+        # A memoryview reads one tick of the array as a plain int, faster than numpy does.
+        self._ticks = clock.next.data
+        self._due: Ints = np.empty(0, dtype=np.int64)  # the units due in this tick
+        self._woken: list[int] = []  # the processes that have woken in it
+        self._asleep: dict[int, simpy.Event] = {}  # those that wait for news
         # News may bring a wake forward, and a timeout cannot be moved: then units sleep on events
         # of their own until the tick before.
         self._listens = clock.listens or bool(clock.wants)
         self._failure: Exception | None = None
-        if self._per_unit:
-            # A memoryview reads one tick of the array as a plain int, faster than numpy does.
-            ticks = clock.next.data
-            with _without_collection():
-                for unit in range(int(offsets[-1])):
-                    env.process(self._unit(unit, ticks))
-        else:
-            for population in range(len(offsets) - 1):
-                env.process(self._population(population))
+        with _without_collection():
+            if self._per_unit:
+                for unit in range(clock.next.size):
+                    env.process(self._process(unit, None))
+            else:
+                for number, (low, high) in enumerate(pairwise(offsets)):
+                    env.process(self._process(number, clock.next[low:high].min))
         env.process(self._coordinator())
 
     def close(self) -> None:
         """Lets go of whoever runs it. Processes refer to each other in circles, so they live on
         until somebody collects garbage, and must not keep an inference that is over."""
-        self._on_tick = _nothing
-
-    @property
-    def completed(self) -> int:
-        """The last tick that was completed."""
-        return self._completed
+        self._on_tick = lambda tick, units: None
 
     def run_until(self, tick: int, stop: Callable[[], bool]) -> None:
         """Completes ticks up to ``tick``, or until ``stop()`` is true at the end of one."""
         step = self._env.step
-        while self._completed < tick and not stop():
-            target = self._completed + 1
+        while self.completed < tick and not stop():
+            target = self.completed + 1
             # In the first tick all processes start.
-            with _without_collection() if self._completed == self._began else nullcontext():
-                while self._completed < target:  # the coordinator's event is always scheduled
+            with _without_collection() if self.completed == self._began else nullcontext():
+                while self.completed < target:  # the coordinator's event is always scheduled
                     step()
             if self._failure is not None:
                 raise self._failure
 
-    def _open(self, tick: int) -> None:
-        """The first wake of a tick: the clock sets the next wake of all units due in it."""
-        self._all_due = due = self.clock.advance(tick)
-        edges = due.searchsorted(self._offsets).tolist()
-        self._due = [due[low:high] for low, high in pairwise(edges)]
-
-    def _unit(self, unit: int, ticks: memoryview) -> _Process:
+    def _process(self, number: int, earliest: Callable[[], Any] | None) -> _Process:
+        """The process of a unit, or of a population whose ``earliest`` wake is asked for."""
         env, woken, listens = self._env, self._woken, self._listens
         sleep, wake = _Sleep(env).over, woken.append
-        now = self._completed
+        ticks, now = self._ticks, self.completed
         while True:
-            tick = ticks[unit]
+            tick = ticks[number] if earliest is None else int(earliest())
             while tick == NEVER or (listens and tick > now + 1):
-                self._asleep[unit] = env.event()
-                yield self._asleep[unit]
-                tick, now = ticks[unit], int(env.now)
+                self._asleep[number] = env.event()
+                yield self._asleep[number]
+                tick = ticks[number] if earliest is None else int(earliest())
+                now = int(env.now)
             yield sleep(tick - now)
             now = tick
-            if not woken:
-                self._open(tick)
-            wake(unit)
-
-    def _population(self, population: int) -> _Process:
-        env = self._env
-        sleep = _Sleep(env).over
-        low, high = self._offsets[population : population + 2]
-        ticks = self.clock.next[low:high]
-        earliest = ticks.item if len(ticks) == 1 else ticks.min
-        while True:
-            tick = int(earliest())
-            while tick == NEVER or (self._listens and tick > env.now + 1):
-                self._asleep[population] = env.event()
-                yield self._asleep[population]
-                tick = int(earliest())
-            yield sleep(tick - int(env.now))
-            if not self._woken_arrays:
-                self._open(tick)
-            self._woken_arrays.append(self._due[population])
+            if not woken:  # the clock sets the next wakes of all units that are due
+                self._due = self.clock.advance(tick)
+            wake(number)
 
     def _coordinator(self) -> _Process:
         env = self._env
         closing = _Sleep(env).over
         while True:
             yield closing(1, _CLOSING)
-            if self._per_unit:
-                units = np.sort(np.array(self._woken, dtype=np.int64))
-                self._woken.clear()
-            else:
-                units = self._gather()
-            tick = int(env.now)
+            units, tick = self._units(), int(env.now)
             try:
                 self._on_tick(tick, units)
             except Exception as error:  # SimPy would raise a copy without its attributes
                 self._failure = error
-            self._completed = tick
+            self.completed = tick
             if self._listens and self._asleep:
                 self.alarm(tick)
 
-    def _gather(self) -> Ints:
-        """The units of the populations that have woken, ascending."""
-        arrays = self._woken_arrays
-        if len(arrays) == len(self._due):
-            units = self._all_due
+    def _units(self) -> Ints:
+        """The units of the processes that have woken in this tick, ascending."""
+        if self._per_unit:
+            units = np.sort(np.array(self._woken, dtype=np.int64))
+        elif len(self._woken) == len(self._edges) - 1:
+            units = self._due
         else:
-            units = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int64)
-            # Populations come in any order, each with its units ascending: a few long runs.
-            units.sort(kind="stable")
-        arrays.clear()
+            cuts = self._due.searchsorted(self._edges).tolist()
+            parts = [self._due[cuts[p] : cuts[p + 1]] for p in sorted(self._woken)]
+            units = np.concatenate(parts) if parts else self._due[:0]
+        self._woken.clear()
         return units
 
     def alarm(self, tick: int) -> None:
         """Wakes the processes of units that are due in the next tick, by news."""
         due = np.flatnonzero(self.clock.next == tick + 1)
-        sleepers = due if self._per_unit else np.searchsorted(self._offsets, due, "right") - 1
-        for sleeper in np.unique(sleepers).tolist():
+        for sleeper in np.unique(self._edges.searchsorted(due, "right") - 1).tolist():
             event = self._asleep.pop(sleeper, None)
             if event is not None:
                 event.succeed()
+
+
+class UnitMap:
+    """Translates between units and dyads that can wake, which dead and stuck ones never do."""
+
+    def __init__(self, layout: Layout, state: State) -> None:
+        self._layout, self._state = layout, state
+        held = state.damage.held
+        self._alive = layout.alive({name: dyads.alive for name, dyads in held.items()})
+
+    def _some(self, units: Ints) -> Ints:
+        return units if self._alive is None else units[self._alive[units]]
+
+    def wake(self, units: Ints) -> tuple[int, Woke]:
+        """Returns how many of these units wake, and the dyads that do by population."""
+        units, layout = self._some(units), self._layout
+        if len(units) == layout.total and self._alive is None:
+            return len(units), [(index, None) for index in range(len(layout.populations))]
+        device, woken = self._state.device, []
+        for population, own in layout.split(units):
+            alive = self._state.cells[population].alive
+            woken.append((population, layout.selection(population, own, alive, device)))
+        return len(units), woken
+
+    def hear(self, clock: Clock, tick: int, reached: Reached) -> None:
+        """Tells a clock that something reaches the units of these dyads at ``tick``."""
+        if clock.listens:
+            for index, marks in reached.read().items():
+                alive = self._state.cells[index].alive
+                clock.news(
+                    tick, self._layout.units(index, marks if alive is None else marks & alive)
+                )
+
+    def all_hear(self, clock: Clock, tick: int, *, output: bool = False) -> None:
+        """Tells a clock that something reaches all dyads, or all output dyads, at ``tick``."""
+        index, offsets = self._state.output.index, self._layout.offsets
+        ends = offsets[index : index + 2] if output else (0, self._layout.total)
+        clock.news(tick, self._some(np.arange(*ends)))

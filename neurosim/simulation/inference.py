@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,9 +33,8 @@ from neurosim.network import Model
 from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start
 from neurosim.simulation.compatibility import Init
-from neurosim.simulation.engine import Engine, Processes
+from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.outcome import Outcome, Stop
-from neurosim.simulation.waking import UnitMap
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
 BeforeStep = Callable[[dict[str, Tensor]], bool | None]
@@ -85,24 +84,24 @@ class Inference(Arrays):
         tick: int,
         optimizer: torch.optim.Optimizer | None = None,
         record: bool = True,
-        counts: Counts | None = None,
     ) -> None:
         self._common, self.clock, self._optimizer = common, clock, optimizer
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self.nudge = Nudge(common.loss, target)
         self.phases = Phases(rule, state, common.plasticity, target is not None, tick)
-        self.counts = Counts() if counts is None else counts
-        self.trace = Trace()
-        listens, compute = clock.listens, common.compute
+        self.counts, self.trace = Counts(), Trace()
+        parts = (state, rule, self.nudge)
         self._ticker = Ticker(
-            state, rule, self.nudge, compute, listens, self.counts, caching=common.caching
+            *parts, common.compute, clock.listens, self.counts, caching=common.caching
         )
-        self._recorder = Recorder(
-            state, rule, self.nudge, self.phases, common.probes, common.schedule.tick
-        )
+        self._recorder = Recorder(*parts, self.phases, common.probes, common.schedule.tick)
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
         self._engine = self._new_engine()
+
+    def arrays(self) -> dict[str, Any]:
+        parts = {"state": self._common.state, "phases": self.phases}
+        return super().arrays() | parts | {"measures": self._measures, "counts": self.counts}
 
     def _new_engine(self) -> Engine:
         offsets, processes = self._common.layout.offsets, self._common.processes
@@ -116,14 +115,12 @@ class Inference(Arrays):
     # ---- from start to end ---------------------------------------------------------------------
 
     def begin(self, x: Tensor, *, carried: bool) -> None:
-        """Shows the input x (B, *input) to states that are ``carried`` or start anew.
-
-        Raises DivergenceError where the feed-forward pass is not finite.
-        """
+        """Shows the input x (B, *input) to states that are ``carried`` or start anew. Raises
+        DivergenceError where the feed-forward pass is not finite."""
         common, clock, moment = self._common, self.clock, Moment(self.number, self.tick)
         state, rule, units = common.state, common.rule, common.units
         self._decide_nudge()
-        reached = Reached(False)
+        reached = Reached()
         state.forget_target()
         if carried:
             self.check_weights()
@@ -141,19 +138,13 @@ class Inference(Arrays):
         state.output.stale.touch()
         first = self.tick + 1
         units.hear(clock, first, reached)
-        if carried:
-            units.output_hears(clock, first)
-        elif not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
-            units.all_hear(clock, first)
-        self._announce_nudge(first)
-        self._decide_wakes(first)
+        if carried or not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
+            units.all_hear(clock, first, output=carried)
+        self._announce(first)
         self.running = True
 
     def advance(self, ticks: int | None = None) -> int:
-        """Runs so many ticks, or to the end of the inference. Returns how many were run.
-
-        Raises StateError if it is over, DivergenceError where a state is not finite.
-        """
+        """Runs so many ticks, or to the end; see `Simulation.advance`."""
         self._check_running()
         self.check_weights()
         before = self.tick
@@ -187,7 +178,7 @@ class Inference(Arrays):
 
     @property
     def _early(self) -> bool:
-        """Whether this run of the schedule ended before its time."""
+        """Says if this run of the schedule ended before its time."""
         return self.stopped or self.tick < self.clock.end
 
     def _run_is_over(self) -> bool:
@@ -212,8 +203,7 @@ class Inference(Arrays):
 
     @torch.no_grad()
     def finish(self) -> Outcome:
-        """Ends the inference, with learning if it is due. What arrives at the tick after the last
-        has been delivered. Raises StateError if it is over."""
+        """Ends the inference, with learning if it is due; see `Simulation.finish`."""
         self._check_running()
         if self.recording:
             self._recorder.close(self.trace, self.counts, self.tick)
@@ -246,8 +236,7 @@ class Inference(Arrays):
         reached = self._ticker.tick(Moment(self.number, tick), woken)
         self.counts.unit_wakes += count
         common.units.hear(self.clock, tick + 1, reached)
-        self._announce_nudge(tick + 1)
-        self._decide_wakes(tick + 1)
+        self._announce(tick + 1)
         passed = tick - self.began
         if self.recording:
             self._recorder.record(self.trace, self.counts, tick, passed, woken)
@@ -258,16 +247,9 @@ class Inference(Arrays):
         for measure in self._measures.values():
             measure.note(woken, nudge)
 
-    def _decide_wakes(self, tick: int) -> None:
-        """Lets a clock that goes by measures say who wakes at ``tick``."""
-        if self._measures:
-            layout = self._common.layout
-            found = {name: m.by_unit(layout, self.nudge) for name, m in self._measures.items()}
-            self.clock.decide(tick, found)
-
     def _decide_nudge(self) -> None:
-        """Decides whether the target acts at the present tick. In a rule with phases the present
-        one says so, in others the time that has passed."""
+        """Decides if the target acts at the present tick: a rule's phase says so, or the time that
+        has passed."""
         nudge, phase = self.nudge, self.phases.present
         if phase is None:
             acts = self.tick - self.began >= self._common.nudge_after
@@ -276,14 +258,16 @@ class Inference(Arrays):
             acts = phase.strength != 0
         nudge.active = acts and nudge.target is not None
 
-    def _announce_nudge(self, tick: int) -> None:
-        """Tells the output dyads that a target begins to act at ``tick``."""
-        if (
-            self.phases.present is None
-            and self.nudge.target is not None
-            and tick - self.began == max(1, self._common.nudge_after)
-        ):
-            self._common.units.output_hears(self.clock, tick)
+    def _announce(self, tick: int) -> None:
+        """Tells the clock what it has to know of ``tick``: that the target begins to act at the
+        output, and what it has measured, where it goes by that."""
+        common, nudge = self._common, self.nudge
+        begins = tick - self.began == max(1, common.nudge_after)
+        if begins and self.phases.present is None and nudge.target is not None:
+            common.units.all_hear(self.clock, tick, output=True)
+        if self._measures:
+            found = {name: m.by_unit(common.layout, nudge) for name, m in self._measures.items()}
+            self.clock.decide(tick, found)
 
     def _next_run(self) -> None:
         """Begins another run of the schedule, perhaps in another phase."""
@@ -296,9 +280,8 @@ class Inference(Arrays):
         start = Start(common.layout, tick, begun is not None, common.random, self.clock)
         self.clock = common.schedule.start(start)
         if begun is not None:
-            hear = common.units.all_hear if begun.restored else common.units.output_hears
-            hear(self.clock, tick + 1)
-        self._decide_wakes(tick + 1)
+            common.units.all_hear(self.clock, tick + 1, output=not begun.restored)
+        self._announce(tick + 1)
         self._engine.close()
         self._engine = self._new_engine()
 
@@ -330,8 +313,8 @@ class Inference(Arrays):
             self.learn(self._optimizer)
 
     def check_weights(self, *, written: bool = False) -> None:
-        """Takes note of changed weights: caches, damping, and news to every unit. ``written`` says
-        that all have changed."""
+        """Takes note of weights that have changed, or all been ``written``: in caches, in damping,
+        and as news to every unit."""
         state = self._common.state
         if state.check_weights(written=written):
             state.update_damping(self._common.rule)
@@ -346,12 +329,8 @@ class Inference(Arrays):
         copied, nudge = Copier(), self.nudge
         saved: dict[str, Any] = save_arrays(self, copied)
         return saved | {
-            "state": self._common.state.state_dict(copied),
-            "phases": save_arrays(self.phases, copied),
             "nudge": {"target": copied(nudge.target), "gradient": copied(nudge.gradient)},
             "clock": self.clock.state_dict(),
-            "measures": {name: save_arrays(m, copied) for name, m in self._measures.items()},
-            "counts": asdict(self.counts),
             "trace": self.trace.state_dict(),
         }
 
@@ -364,24 +343,16 @@ class Inference(Arrays):
         Raises StateError where the saved one is of another network or rule, KeyError or ValueError
         where it is not complete.
         """
-        state, tick = common.state, int(saved["tick"])
+        state, number, tick = common.state, saved["number"], int(saved["tick"])
+        state.check_saved(saved["state"])
         copied = Copier(state.device)
-        state.load_state_dict(saved["state"], copied)
         start = Start(common.layout, tick, common.init == "feedforward", common.random)
-        inference = cls(
-            common,
-            common.schedule.restore(start, saved["clock"]),
-            copied(saved["nudge"]["target"]),
-            number=saved["number"],
-            tick=tick,
-            optimizer=optimizer,
-            counts=Counts(**{field.name: saved["counts"][field.name] for field in fields(Counts)}),
-        )
+        clock = common.schedule.restore(start, saved["clock"])
+        target = copied(saved["nudge"]["target"])
+        inference = cls(common, clock, target, number=number, tick=tick, optimizer=optimizer)
         load_arrays(inference, saved, copied)
-        inference.phases.load(saved["phases"], copied)
-        measured = saved["measures"]
-        for name, measure in inference._measures.items():
-            load_arrays(measure, measured[name], copied)
+        state.mark_weights_seen()
+        inference.phases.check()
         inference.nudge.gradient = copied(saved["nudge"]["gradient"])
         inference.trace = Trace(saved["trace"])
         inference._decide_nudge()

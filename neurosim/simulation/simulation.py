@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import InputError, StateError, stream
-from neurosim.channels import Channels
+from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Whole, check
 from neurosim.maths import Loss, Precision, check_precision
@@ -25,13 +25,12 @@ from neurosim.simulation.compatibility import (
     check_probes,
     check_start,
 )
-from neurosim.simulation.engine import Processes
+from neurosim.simulation.engine import Processes, UnitMap
 from neurosim.simulation.inference import BeforeStep, Inference, run_length
 from neurosim.simulation.outcome import Outcome, Stop
-from neurosim.simulation.waking import UnitMap
 from neurosim.tensors import complete, resolve_device
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 
 
 class Simulation:
@@ -98,13 +97,12 @@ class Simulation:
         self.faults = faults if faults is not None else Faults()
         resolved = self.channels.resolve(network, schedule.tick)
         check_phases(self.rule, resolved, nudge_after, self.learn_every)
+        tracked = any(probe.tracks for probe in self.probes)
         self.state = State(
             model,
             resolved,
-            tick=schedule.tick,
-            seed=seed,
-            tracked=any(probe.tracks for probe in self.probes),
-            damage=self.faults.damage(network, seed),
+            Wiring(seed, schedule.tick, tracked, model.dtype, self.device),
+            self.faults.damage(network, seed),
             precision=precision,
             paired=self.rule.paired,
             by_position=self.layout.unit.has_positions,
@@ -184,7 +182,7 @@ class Simulation:
         has been delivered. Raises StateError outside of an inference."""
         return self._known("is no inference under way: call start").finish()
 
-    def _known(self, missing: str = "is no inference yet: call infer or start") -> Inference:
+    def _known(self, missing: str = "are no states yet: call infer or start") -> Inference:
         if self._inference is None:
             raise StateError(f"there {missing} first")
         return self._inference
@@ -260,12 +258,12 @@ class Simulation:
         ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. A rule with
         phases adds what their ends contribute; raises StateError before the last one.
         """
-        return self._known("are no states yet: call infer or start").gradients()
+        return self.inference.gradients()
 
     def objective(self) -> float:
         """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is
         `gradients`. Raises StateError in a rule with phases."""
-        self._known("are no states yet: call infer or start")
+        self._known()
         if self.rule.phases:
             raise StateError(
                 f"{type(self.rule).__name__} contrasts the ends of its phases; no present state "
@@ -279,7 +277,7 @@ class Simulation:
         ``before_step``, if set, is given the gradients first: it may change them, and return False
         to veto the step, which leaves every parameter as it is.
         """
-        self._known("are no states yet: call infer or start").learn(optimizer)
+        self.inference.learn(optimizer)
 
     # ---- schedule ------------------------------------------------------------------------------
 
@@ -325,18 +323,15 @@ class Simulation:
         complete.
         """
         with complete("state"):
-            if state["version"] != STATE_VERSION:
-                raise StateError(
-                    f"the saved state is in format {state['version']} of another version of "
-                    f"neurosim; this one reads {STATE_VERSION}: continue with the other, or start "
-                    "anew"
-                )
-            saved, own = tuple(state[k] for k in ("schedule", "rule", "units")), self._identity()
-            if saved != own:
-                raise StateError(
-                    f"the saved state is of (schedule, rule, units) {saved}; this simulation has "
-                    f"{own}"
-                )
+            problem, version = "", state["version"]
+            own = self._identity()
+            if version != STATE_VERSION:
+                problem = f"in format {version} of another version of neurosim; this one reads "
+                problem += f"{STATE_VERSION}: continue with the other, or start anew"
+            elif (saved := tuple(state[k] for k in ("schedule", "rule", "units"))) != own:
+                problem = f"of (schedule, rule, units) {saved}; this simulation has {own}"
+            if problem:
+                raise StateError(f"the saved state is {problem}")
             if self._inference is not None:
                 self._inference.close()
             self._inference = None

@@ -6,6 +6,9 @@ from neurosim.tensors.arrays import (
     Copied,
     Copier,
     Dimensions,
+    as_array,
+    as_tensors,
+    complete,
     count_bytes,
     load_arrays,
     mapped,
@@ -13,7 +16,7 @@ from neurosim.tensors.arrays import (
     same,
     save_arrays,
 )
-from neurosim.tensors.changes import any_nonzero, count, per_dyad, unequal
+from neurosim.tensors.changes import any_nonzero, count, per_dyad, summed, unequal
 from neurosim.tensors.devices import (
     PATTERN,
     Flags,
@@ -30,6 +33,7 @@ from neurosim.tensors.machine import (
     reset_peak_memory,
 )
 from neurosim.tensors.order import (
+    Ints,
     as_stored,
     blank,
     by_position,
@@ -37,6 +41,5 @@ from neurosim.tensors.order import (
     lies_by_position,
     positions_of,
 )
-from neurosim.tensors.saved import as_array, as_tensors, complete
-from neurosim.tensors.selection import Ints, Pair, Selection, Shape, Whole, rows, shaped
+from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
 from neurosim.tensors.slots import Slot, Stale

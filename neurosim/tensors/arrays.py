@@ -8,13 +8,14 @@ number, a tensor, or a list or dict of them. Everything below finds it there.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.tensors.saved import as_array
+from neurosim.base import NeurosimError, StateError
 
 # How long a value lives. One of the ``phase`` is kept for the phases that begin with it; one of the
 # ``inference`` is reset where an inference starts; one of the ``simulation`` never is.
@@ -23,12 +24,11 @@ Copied = Callable[[Tensor | None], Tensor | None]
 
 
 class Dimensions(NamedTuple):
-    """What the size of an array depends on: the samples of a batch, the bytes of one value, and the
-    ticks of an inference."""
+    """What the size of an array depends on."""
 
-    batch: int
-    itemsize: int
-    ticks: int
+    batch: int  # samples
+    itemsize: int  # bytes of one value
+    ticks: int  # of an inference
 
 
 class Array(ABC):
@@ -84,21 +84,19 @@ class _Plain(Array):
     def __init__(self, owner: object, name: str) -> None:
         self._owner, self._name = owner, name
 
-    @property
-    def _value(self) -> Any:
-        return getattr(self._owner, self._name)
-
     def save(self, copied: Copied) -> Any:
-        return mapped(self._value, copied)
+        return mapped(getattr(self._owner, self._name), copied)
 
     def load(self, saved: Any, copied: Copied) -> None:
-        counted = isinstance(self._value, np.ndarray) and isinstance(saved, Tensor)
+        counted = isinstance(getattr(self._owner, self._name), np.ndarray)
+        counted &= isinstance(saved, Tensor)
         value = as_array(saved) if counted else mapped(saved, copied)
         setattr(self._owner, self._name, value)
 
     def reset(self) -> None:
-        if isinstance(self._value, np.ndarray):
-            self._value.fill(0)
+        value = getattr(self._owner, self._name)
+        if isinstance(value, np.ndarray):
+            value.fill(0)
         else:
             setattr(self._owner, self._name, getattr(type(self._owner), self._name))
 
@@ -138,12 +136,37 @@ def mapped(node: Any, change: Copied) -> Any:
             return torch.from_numpy(node.copy())
         case dict():
             return {key: mapped(value, change) for key, value in node.items()}
-        case list():
-            return [mapped(value, change) for value in node]
-        case tuple():
-            return tuple(mapped(value, change) for value in node)
+        case list() | tuple():
+            found = [mapped(value, change) for value in node]
+            return found if isinstance(node, list) else tuple(found)
         case _:
             return node
+
+
+def as_tensors(**arrays: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Returns copies of arrays as tensors, the form in which states are saved."""
+    found: dict[str, Any] = mapped(arrays, same)
+    return found
+
+
+def as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Returns a copy of a saved tensor as the array that it was."""
+    return tensor.cpu().numpy().copy()
+
+
+@contextmanager
+def complete(what: str) -> Iterator[None]:
+    """Raises StateError where something that is looked up in saved data is not there, or not what
+    it has to be."""
+    try:
+        yield
+    except NeurosimError:
+        raise
+    except (KeyError, ValueError) as error:
+        found = f"has no {error}" if isinstance(error, KeyError) else f"does not fit ({error})"
+        raise StateError(
+            f"the saved {what} {found}: it is damaged, or of another version of neurosim"
+        ) from None
 
 
 # ---- the walks -----------------------------------------------------------------------------------
@@ -157,11 +180,7 @@ def save_arrays(node: Any, copied: Copied, lifetimes: Sequence[Lifetime] = _ALL)
         return node.save(copied)
     if isinstance(node, Sequence):
         return [save_arrays(part, copied, lifetimes) for part in node]
-    return {
-        name: save_arrays(part, copied, lifetimes)
-        for name, part in _named(node).items()
-        if not isinstance(part, Array) or part.lifetime in lifetimes
-    }
+    return {name: save_arrays(p, copied, lifetimes) for name, p in _living(node, lifetimes)}
 
 
 def load_arrays(
@@ -179,9 +198,7 @@ def load_arrays(
         for part, value in zip(node, saved, strict=True):
             load_arrays(part, value, copied, lifetimes)
     else:
-        for name, part in _named(node).items():
-            if isinstance(part, Array) and part.lifetime not in lifetimes:
-                continue
+        for name, part in _living(node, lifetimes):
             try:
                 load_arrays(part, saved[name], copied, lifetimes)
             except ValueError as error:
@@ -190,9 +207,11 @@ def load_arrays(
 
 def reset_arrays(node: Any) -> None:
     """Resets all arrays below ``node`` but those that live as long as the simulation."""
-    for array in arrays_of(node):
-        if array.lifetime != "simulation":
-            array.reset()
+    if not isinstance(node, Array):
+        for part in _below(node):
+            reset_arrays(part)
+    elif node.lifetime != "simulation":
+        node.reset()
 
 
 def count_bytes(node: Any, sizes: Dimensions, counted: set[int]) -> int:
@@ -210,14 +229,6 @@ def count_bytes(node: Any, sizes: Dimensions, counted: set[int]) -> int:
     return total + sum(count_bytes(part, sizes, counted) for part in _below(node))
 
 
-def arrays_of(node: Any) -> Iterator[Array]:
-    """Yields all arrays below ``node``."""
-    if isinstance(node, Array):
-        yield node
-    for part in _below(node):
-        yield from arrays_of(part)
-
-
 def _below(node: Any) -> Iterable[Any]:
     if isinstance(node, Array):
         return ()
@@ -226,3 +237,11 @@ def _below(node: Any) -> Iterable[Any]:
 
 def _named(node: Arrays | Mapping[str, Any]) -> Mapping[str, Any]:
     return node.arrays() if isinstance(node, Arrays) else node
+
+
+def _living(
+    node: Arrays | Mapping[str, Any], lifetimes: Sequence[Lifetime]
+) -> Iterator[tuple[str, Any]]:
+    for name, part in _named(node).items():
+        if not isinstance(part, Array) or part.lifetime in lifetimes:
+            yield name, part

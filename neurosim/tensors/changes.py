@@ -4,6 +4,8 @@ On the CPU numpy compares and counts, several times as fast as torch does; what 
 are numbers. On another device they stay tensors, so that all of a tick are read at once.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,19 +16,19 @@ _ROWS = 255  # as many as one byte can count
 
 
 def unequal(new: Tensor, old: Tensor | None) -> Tensor:
-    """Where two arrays differ (boolean); None stands for zeros."""
+    """Returns where two arrays differ; None stands for zeros."""
     if new.is_cpu:
         return torch.from_numpy(new.numpy() != (0 if old is None else old.numpy()))
     return new != (0 if old is None else old)
 
 
 def count(mask: Tensor) -> Tensor | int:
-    """How many values are set."""
+    """Returns how many values are set."""
     return int(np.count_nonzero(as_stored(mask).numpy())) if mask.is_cpu else mask.count_nonzero()
 
 
 def per_dyad(mask: Tensor) -> Tensor:
-    """(B, …) → (…): of how many samples each value is set."""
+    """Returns of how many samples each value of (B, …) is set."""
     stored = as_stored(mask)
     flat = stored.flatten(1) if stored is mask else stored
     if not mask.is_cpu or flat.shape[-1] % 8:
@@ -43,8 +45,16 @@ def per_dyad(mask: Tensor) -> Tensor:
 
 
 def any_nonzero(values: Tensor) -> Tensor | bool:
-    """Whether there is a value other than zero."""
+    """Says if there is a value other than zero."""
     if not values.is_cpu:
         return values.any()
     array = values.numpy()
     return bool(array[:1].any()) or bool(array.any())  # the first sample tells as a rule
+
+
+def summed(parts: Iterable[Tensor | None]) -> Tensor | None:
+    """Returns the sum, in this order; None stands for zeros."""
+    total: Tensor | None = None
+    for part in parts:
+        total = part if total is None else total if part is None else total + part
+    return total

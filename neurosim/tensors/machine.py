@@ -12,11 +12,9 @@ import numpy as np
 import simpy
 import torch
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # the numbers of these settings in malloc.h
-
 
 def describe_machine() -> dict[str, str | int]:
-    """What the numbers depend on besides the program. It does not name the host."""
+    """Says what numbers depend on besides the program. It does not name the host."""
     return {
         "processor": processor(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -31,34 +29,31 @@ def describe_machine() -> dict[str, str | int]:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    """Returns the processor's name, where the system tells."""
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if found := re.search(r"^model name[^:]*:(.*)$", text, re.MULTILINE):
+            return found[1].strip()
     return platform.processor() or platform.machine()
 
 
 def memory_bytes() -> int:
-    """Bytes of main memory; 0 where the system does not tell."""
-    try:
+    """Returns the bytes of main memory; 0 where the system does not tell."""
+    with suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
+    return 0
 
 
 def keep_memory() -> None:
-    """From now on the process keeps the memory of arrays that are dropped for those that come.
+    """Has the process keep the memory of arrays that are dropped, for those that come.
 
     By itself the C library hands large arrays back to the system, which clears the pages anew for
     the next ones: a tenth of a step of VGG16. A setting of glibc; elsewhere nothing happens.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(_MMAP_MAX, 0)
-        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(-4, 0)  # M_MMAP_MAX of malloc.h
+        library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -78,20 +73,19 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The most bytes since: of tensors on a GPU, on the CPU of the whole process with program and
-    data. None where the system does not tell."""
+    """Returns the most bytes since: of tensors on a GPU, or of the whole process. None where the
+    system does not tell."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    try:
+    with suppress(OSError):
         status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        return None
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
+        if found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
+            return int(found[1]) * 1024
+    return None
 
 
 def device_bytes(device: torch.device) -> int:
-    """Bytes of memory of a device; 0 where nobody tells."""
+    """Returns the bytes of memory of a device; 0 where nobody tells."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1])
     return memory_bytes() if device.type == "cpu" else 0

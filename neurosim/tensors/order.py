@@ -17,14 +17,14 @@ Ints = npt.NDArray[np.int64]
 
 
 def by_position(array: Tensor) -> Tensor:
-    """The same values, those of a position together; other arrays than (B, C, H, W) as they are."""
+    """Returns (B, C, H, W) with the values of a position together; other arrays as they are."""
     if array.dim() != 4:
         return array
     return array.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)
 
 
 def as_stored(array: Tensor) -> Tensor:
-    """A view with the dimensions as they follow each other in memory: (B, C, …) or (…, B, C)."""
+    """Returns a view with the dimensions as they lie in memory: (B, C, …) or (…, B, C)."""
     if array.dim() < 3 or array.is_contiguous():
         return array
     moved = array.movedim((0, 1), (-2, -1))
@@ -32,27 +32,26 @@ def as_stored(array: Tensor) -> Tensor:
 
 
 def lies_by_position(array: Tensor) -> bool:
-    """Whether the values of a position are one piece (and those of a channel are not)."""
+    """Says if the values of a position are one piece (and those of a channel are not)."""
     return as_stored(array) is not array
 
 
 def for_library(array: Tensor) -> Tensor:
-    """The same values in an order that torch's convolution and pooling take without a detour."""
-    if not lies_by_position(array):
-        return array
-    return array.contiguous(memory_format=torch.channels_last)
+    """Returns the values in an order that torch's convolutions and pools take without a detour."""
+    order = torch.channels_last
+    return array.contiguous(memory_format=order) if lies_by_position(array) else array
 
 
 def blank(size: tuple[int, ...], like: Tensor) -> Tensor:
-    """Of this size and in the order of another array, for those who ask for no more than that."""
-    if not like.is_contiguous(memory_format=torch.channels_last) or like.is_contiguous():
-        return like.new_empty(1).expand(size)
+    """Makes an array of this size and in the order of another, of which no more is asked."""
     order = torch.channels_last
+    if not like.is_contiguous(memory_format=order) or like.is_contiguous():
+        return like.new_empty(1).expand(size)
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=order)
 
 
 def positions_of(array: Tensor, index: Ints) -> Tensor:
-    """(B, C, P) → (B, C, n): the values at these positions, in the order of the array."""
+    """Returns the values at these positions of (B, C, P), (B, C, n), in the order of the array."""
     stored = as_stored(array)
     if stored is not array:
         found = stored.index_select(0, upload(index, array.device))

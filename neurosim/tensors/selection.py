@@ -1,10 +1,8 @@
 """Some of the dyads of a population, as an index of arrays."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from math import prod
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +10,11 @@ import torch
 from torch import Tensor
 
 from neurosim.tensors.devices import upload
-from neurosim.tensors.order import as_stored, positions_of, write_positions
+from neurosim.tensors.order import Ints, as_stored, positions_of, write_positions
 
 Shape = tuple[int, ...]
-
 Pair = tuple[int, int]
-
 Whole = Literal["channels", "positions"]
-
-Ints = npt.NDArray[np.int64]
 
 
 class Selection:
@@ -37,14 +31,14 @@ class Selection:
         self.flat = upload(dyads, device)
         self.count = len(dyads)
 
-    def narrow(self, mask: npt.NDArray[np.bool_]) -> Selection:
-        """The part where ``mask`` (over ``dyads``) is set; whole channels, or positions, if these
-        are selected."""
+    def narrow(self, mask: npt.NDArray[np.bool_]) -> Self:
+        """Returns the part where ``mask`` (over ``dyads``) is set; whole channels, or positions, if
+        these are selected."""
         if self.whole is not None:
             grid = mask.reshape(-1, len(self.box[1]))
             axis = 1 if self.whole == "channels" else 0
             mask = np.broadcast_to(grid.any(axis, keepdims=True), grid.shape).reshape(-1)
-        return Selection(self.shape, self.dyads[mask], self.device, self.whole)
+        return type(self)(self.shape, self.dyads[mask], self.device, self.whole)
 
     @cached_property
     def box(self) -> tuple[Ints, Ints]:
@@ -61,8 +55,7 @@ class Selection:
         return _distinct(channels, self.shape[0]), _distinct(positions, area)
 
     @cached_property
-    def _index(self) -> Tensor:
-        """The channels or positions, where these are whole."""
+    def _index(self) -> Tensor:  # the channels or positions, where these are whole
         return upload(self.box[0 if self.whole == "channels" else 1], self.device)
 
     def _places(self, array: Tensor) -> Tensor:
@@ -73,9 +66,8 @@ class Selection:
         return (self.flat % area * batch + samples) * channels + self.flat // area
 
     def cut(self, values: Tensor) -> Tensor:
-        """What `take` would return, from all values of the box: (B, channels, positions), or
-        (B, channels, H, W) with the planes as a whole.
-        """
+        """Returns what `take` would, from all values of the box: (B, channels, positions), or
+        (B, channels, H, W) with the planes as a whole."""
         if self.whole == "positions":
             return values if values.dim() == 3 else self.take(values)
         channels, positions = self.box
@@ -91,8 +83,8 @@ class Selection:
         return shaped(flat, self)
 
     def take(self, array: Tensor) -> Tensor:
-        """The selected values: (B, count), or (B, channels, H, W) and (B, C, positions) of whole
-        ones."""
+        """Returns the selected values: (B, count), or (B, channels, H, W) and (B, C, positions) of
+        whole ones."""
         if self.whole == "channels":
             return array.index_select(1, self._index)
         if self.whole == "positions":
@@ -115,21 +107,20 @@ class Selection:
 
 
 def _distinct(values: Ints, bound: int) -> Ints:
-    """The distinct ones of values below ``bound``, ascending."""
     found = np.zeros(bound, dtype=bool)
     found[values] = True
     return np.flatnonzero(found)
 
 
 def rows(array: Tensor, chosen: Ints, dimension: int = 0) -> Tensor:
-    """These rows of an array along a dimension; the array itself where they are all of them."""
+    """Returns these rows along a dimension; the array itself where they are all of them."""
     if len(chosen) == array.shape[dimension]:
         return array
     return array.index_select(dimension, upload(chosen, array.device))
 
 
 def shaped(values: Tensor, selection: Selection) -> Tensor:
-    """(B, count) in the shape that `Selection.take` returns."""
+    """Returns (B, count) in the shape that `Selection.take` returns."""
     if selection.whole is None:
         return values
     planes = selection.shape[1:] if selection.whole == "channels" else selection.box[1].shape

@@ -8,9 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurosim.tensors.arrays import Array, Copied, Dimensions, Lifetime
+from neurosim.tensors.arrays import Array, Copied, Dimensions, Lifetime, as_array
 from neurosim.tensors.order import by_position
-from neurosim.tensors.saved import as_array
 from neurosim.tensors.selection import Selection, Shape
 
 
@@ -19,8 +18,7 @@ class Slot(Array):
 
     Whole replacement keeps a reference, so two slots may hold one tensor; a slot makes its own copy
     before it writes in place. An empty slot stands for all zeros. ``itemsize`` is the bytes of a
-    value where it is not a state. A slot without a shape takes any array, which is counted
-    elsewhere.
+    value that is no state. A slot without a shape takes any array, which is counted elsewhere.
     """
 
     __slots__ = ("_fresh", "_own", "itemsize", "lifetime", "shape", "tensor")
@@ -33,8 +31,7 @@ class Slot(Array):
         lifetime: Lifetime = "phase",
         itemsize: int | None = None,
     ) -> None:
-        self.shape, self.itemsize = shape, itemsize
-        self.lifetime = lifetime
+        self.shape, self.itemsize, self.lifetime = shape, itemsize, lifetime
         self.tensor: Tensor | None = None
         self._own = False
         self._fresh: tuple[Selection, Tensor] | None = None
@@ -66,9 +63,8 @@ class Slot(Array):
         self.tensor, self._own, self._fresh = tensor, False, None
 
     def put(self, selection: Selection | None, values: Tensor, *, taken_next: bool = False) -> None:
-        """Writes values of the shape that `Selection.take` returns; for None it is `set`. Values
-        that are ``taken_next`` are not gathered again then, which would be as dear as the
-        writing."""
+        """Writes values of the shape that `Selection.take` returns; for None it is `set`. Those
+        that are ``taken_next`` are not gathered again then, which is as dear as the writing."""
         if selection is None:
             self.set(values)
             return
@@ -120,9 +116,15 @@ class Stale(Array):
     def reset(self) -> None:
         self.touch()
 
-    def touch(self) -> None:
-        """Marks everything as out of date."""
-        self.mask = True
+    def touch(self, selection: Selection | None = None) -> None:
+        """Marks the selected dyads (None for all) as out of date."""
+        if selection is None:
+            self.mask = True
+        elif self.mask is not True:
+            if self.mask is False:
+                self.mask = np.zeros(self.size, dtype=bool)
+            assert isinstance(self.mask, np.ndarray)
+            self.mask[selection.dyads] = True
 
     def clear(self, selection: Selection | None) -> None:
         """Marks the selected dyads (None for all) as up to date."""
@@ -137,8 +139,8 @@ class Stale(Array):
     def part(
         self, selection: Selection | None, device: torch.device
     ) -> Selection | Literal[False] | None:
-        """Returns the part of the selection that is out of date: False for nothing, None for the
-        whole population."""
+        """Returns the part of the selection that is out of date: False for nothing, None for all of
+        the population."""
         if isinstance(self.mask, bool):
             return selection if self.mask else False
         if selection is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from neurosim.base import stream
 from neurosim.channels import Draws, Effect, Parcel
 from neurosim.dynamics import Plasticity
 from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, register
+from neurosim.learning import EndEvent, ListenerChoice, StepEvent
 from neurosim.maths import Activation, Loss
 from neurosim.measures import Observation, Probe
 from neurosim.network import Feedback
@@ -53,6 +55,7 @@ class Coin(Schedule):
 class Softplus(Activation):
     """f(a) = log(1 + exp(sharpness·a)) / sharpness, a smooth relu."""
 
+    largest_slope: ClassVar[float | None] = 1.0
     sharpness: Positive = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
@@ -137,3 +140,36 @@ class Smoothed(Prediction):
             total = total + simulation.predict(x + self.std * noise)
             yield None
         yield total / self.copies
+
+
+class LossLogging:
+    """Keeps the losses of all steps, and writes their means when its run ends or stops."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.losses: list[float] = []
+
+    def on_step(self, event: StepEvent) -> None:
+        self.losses.append(event.loss)
+
+    def on_end(self, event: EndEvent) -> None:
+        parts = [self.losses[n:][: self.every] for n in range(0, len(self.losses), self.every)]
+        self.path.write_text("".join(f"{np.mean(part)!r}\n" for part in parts), encoding="utf-8")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": list(self.losses)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.losses = list(state["losses"])
+
+
+@register("loss_log")
+@dataclass(frozen=True)
+class LossLog(ListenerChoice):
+    """Writes the mean loss of every so many steps to a file in the run's folder."""
+
+    every: Annotated[Count, Field(description="so many steps")] = 1
+    path: str = "losses.txt"
+
+    def make(self, folder: Path) -> LossLogging:
+        return LossLogging(folder / self.path, self.every)

@@ -1,15 +1,15 @@
 """What a projection does to the messages that cross it: linear maps and their transposes.
 
-A projection maps the pre-synaptic mean s̄ (B, *pre) to a basal contribution (B, *post), maps the
-post-synaptic difference δ (B, *post) back to an apical contribution (B, *pre), and turns the two
-into the gradient of its weight. The first two exist for every dyad, or for a `Selection` of the
-dyads that receive. Where a max-pool is involved, the winners of the basal operation are passed on
-to the other two.
+A projection maps the pre-synaptic mean s̄ (B, *pre) to a basal contribution (B, *post), the
+post-synaptic difference δ (B, *post) back to an apical contribution (B, *pre), and the two to the
+gradient of its weight. The first two can be had for a `Selection` of the dyads that receive. The
+winners of a max-pool in the basal operation are passed on to the other two.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,10 +30,9 @@ Maybe = Tensor | None  # a weight, a bias or winners, where there are any
 Part = Selection | None  # of the dyads; None for all
 Basal = tuple[Tensor, Tensor | None]  # potentials, and the winners of a max-pool
 
-# How many multiply-adds the copying of one gathered value costs. Rows of a weight are contiguous,
-# columns are not; patches are what kernels see of a plane, which comes in larger pieces where the
-# values of a position lie together; in pooling, a multiply-add is one look at a value. Constants,
-# not measurements of this run: the choice must not depend on timing.
+# How many multiply-adds the copying of one gathered value costs; in pooling, one of them is one
+# look at a value. Rows of a weight are contiguous, columns are not. Patches come in larger pieces
+# where the values of a position lie together. Constants: no choice may depend on timing.
 ROW_GATHER_COST = 16
 COLUMN_GATHER_COST = 48
 PATCH_GATHER_COST = 64
@@ -44,11 +43,18 @@ _NOTHING = 1e-9  # products of marks, which are at least 1, are larger than what
 _CHUNK = 2**24  # values at a time, where synapses are counted
 
 
+def derivative(function: Callable[[Tensor], Tensor], at: Tensor, factor: Maybe = None) -> Tensor:
+    """Returns the gradient of the ``factor``'s product with the function, by autograd at ``at``."""
+    with torch.enable_grad():
+        leaf = at.detach().requires_grad_()
+        (found,) = torch.autograd.grad(function(leaf), leaf, factor)
+    return found
+
+
 def gather_pays(selected: int, total: int, uses: int, cost: int) -> bool:
     """Says if gathering what ``selected`` of ``total`` outputs need beats computing all of them.
 
-    The one place where partial and dense computing are weighed: copying a value costs as much as
-    ``cost`` multiply-adds, and each copied value saves none of its own ``uses``: a weight is used
+    Copying a value costs ``cost`` multiply-adds, and saves none of its ``uses``: a weight is used
     once per sample, a value of a patch once per channel that is computed.
     """
     return selected * (uses + cost) < total * uses
@@ -69,7 +75,8 @@ class Operator(Kind, ABC, family="operator", key="op"):
         *("name", "from", "to", "shape", "activation", "bias", "feedback"),
         *("input", "dense", "conv", "layers"),
     )
-    bounded: ClassVar[bool] = False  # says that without a weight, the spectral norm is at most 1
+    bounded: ClassVar[bool] = False  # without a weight, the spectral norm is at most 1
+    selective: ClassVar[bool] = False  # selected dyads are computed alone
 
     pre: Shape
     post: Shape
@@ -93,10 +100,8 @@ class Operator(Kind, ABC, family="operator", key="op"):
         """Returns Σ over the batch of δ s̄ᵀ, in the weight's shape; by autograd of `forward`."""
         if self.weight_shape is None:
             raise NetworkError(f"{type(self).__name__} has no weight")
-        with torch.enable_grad():
-            weight = mean.new_zeros(self.weight_shape).requires_grad_()
-            (found,) = torch.autograd.grad(self.forward(mean, weight), weight, difference)
-        return found
+        weight = mean.new_zeros(self.weight_shape)
+        return derivative(lambda weight: self.forward(mean, weight), weight, difference)
 
     @classmethod
     def example(cls) -> list[Self]:
@@ -131,13 +136,8 @@ class Operator(Kind, ABC, family="operator", key="op"):
         """(fan-in, fan-out) of the weight, for its initialization; (0, 0) without a weight."""
         if self.weight_shape is None:
             return 0, 0
-        sent, received = self._synapses
-        return int(received.max()), int(sent.max())
-
-    @property
-    def pre_size(self) -> int:
-        """Number of pre-synaptic dyads."""
-        return prod(self.pre)
+        sent, received = (int(torch.as_tensor(counts).max()) for counts in self.synapses)
+        return received, sent
 
     @property
     def unpooled(self) -> Operator:
@@ -151,39 +151,34 @@ class Operator(Kind, ABC, family="operator", key="op"):
 
     def forward_reach(self, sent: Tensor) -> Tensor:
         """Marks the post-synaptic dyads that have a synapse with a marked pre-synaptic one."""
-        marks = _marks(self.pre).to(sent.device) * sent
-        return self.forward(marks[None], self._marked(sent))[0].abs() > _NOTHING
+        return self._reach(self.forward, sent)
 
     def backward_reach(self, sent: Tensor) -> Tensor:
         """Marks the pre-synaptic dyads that have a synapse with a marked post-synaptic one."""
-        marks = _marks(self.post).to(sent.device) * sent
-        return self.adjoint(marks[None], self._marked(sent))[0].abs() > _NOTHING
+        return self._reach(self.adjoint, sent)
+
+    def _reach(self, way: Callable[[Tensor, Maybe], Tensor], sent: Tensor) -> Tensor:
+        marks = _marks(tuple(sent.shape)).to(sent.device) * sent
+        weight = None if self._weights is None else self._weights.to(sent.device)
+        return way(marks[None], weight)[0].abs() > _NOTHING
 
     def forward_fan_out(self) -> int | Tensor:
-        """Counts the synapses of each pre-synaptic dyad before pooling.
-
-        Returns:
-            One number, or an array that expands to ``pre``.
-        """
-        return self._synapses[0]
+        """Counts the synapses of each pre-synaptic dyad before pooling: one number, or an array
+        that expands to ``pre``."""
+        return self.synapses[0]
 
     def backward_fan_out(self) -> int | Tensor:
         """Counts the synapses of each post-synaptic dyad before pooling, in the same form."""
-        return self._synapses[1]
+        return self.synapses[1]
 
     @cached_property
     def _weights(self) -> Tensor | None:
         return None if self.weight_shape is None else _marks(self.weight_shape)
 
-    def _marked(self, like: Tensor) -> Tensor | None:
-        return None if self._weights is None else self._weights.to(like.device)
-
     @cached_property
-    def _synapses(self) -> tuple[Tensor, Tensor]:
-        """How many synapses pre- and post-synaptic dyads have: what a mark on one of them reaches.
-
-        One dyad after the other, so that a closed form pays for large populations.
-        """
+    def synapses(self) -> tuple[int | Tensor, int | Tensor]:
+        """How many synapses pre- and post-synaptic dyads have: what a mark on each of them reaches,
+        one after the other, so that a closed form pays for large populations."""
         size = prod(self.pre)
         sent = torch.empty(size, dtype=torch.int64)
         received = torch.zeros(self.post, dtype=torch.int64)
@@ -212,12 +207,12 @@ class Operator(Kind, ABC, family="operator", key="op"):
     def forward_selects(self, selection: Selection, batch: int) -> bool:
         """Says if `basal` computes just the selected dyads, and gains by it."""
         del selection, batch
-        return False
+        return self.selective
 
     def adjoint_selects(self, selection: Selection, batch: int) -> bool:
         """Says if `apical` computes just the selected dyads, and gains by it."""
         del selection, batch
-        return False
+        return self.selective
 
 
 class SelectiveOperator(Operator):
@@ -225,6 +220,8 @@ class SelectiveOperator(Operator):
 
     A subclass defines `basal` and `apical`, and its linear map is what they do with all dyads.
     """
+
+    selective: ClassVar[bool] = True
 
     def forward(self, mean: Tensor, weight: Maybe) -> Tensor:
         return self.basal(mean, weight, None, None)[0]
@@ -239,12 +236,6 @@ class SelectiveOperator(Operator):
     def apical(
         self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part
     ) -> Tensor: ...
-
-    def forward_selects(self, selection: Selection, batch: int) -> bool:
-        return True
-
-    def adjoint_selects(self, selection: Selection, batch: int) -> bool:
-        return True
 
 
 def _marks(shape: Shape) -> Tensor:
@@ -263,12 +254,8 @@ def add_bias(values: Tensor, bias: Maybe, selection: Part) -> Tensor:
     """Adds one value per dyad on (N,), or per conv channel on (C, H, W), to all or the selected."""
     if bias is None:
         return values
-    if selection is None:
-        return values + (bias[:, None, None] if values.dim() == 4 else bias)
-    if selection.whole == "channels":
-        return values + rows(bias, selection.box[0])[:, None, None]
-    if selection.whole == "positions":
-        return values + bias[:, None]
-    if len(selection.shape) == 1:
-        return values + bias[selection.flat]
-    return values + bias[selection.flat // prod(selection.shape[1:])]
+    if selection is not None and selection.whole is None:
+        return values + bias[selection.flat // prod(selection.shape[1:])]
+    if selection is not None and selection.whole == "channels":
+        bias = rows(bias, selection.box[0])
+    return values + bias.view(-1, *[1] * (values.dim() - 2))

@@ -35,8 +35,8 @@ class Dense(SelectiveOperator):
         return self.post
 
     @property
-    def fans(self) -> Pair:
-        return prod(self.pre), prod(self.post)
+    def synapses(self) -> Pair:
+        return prod(self.post), prod(self.pre)
 
     def forward_selects(self, selection: Selection, batch: int) -> bool:
         return gather_pays(selection.count, prod(self.post), batch, ROW_GATHER_COST)
@@ -70,12 +70,6 @@ class Dense(SelectiveOperator):
     def backward_reach(self, sent: Tensor) -> Tensor:
         return sent.any().expand(self.pre)
 
-    def forward_fan_out(self) -> int:
-        return prod(self.post)
-
-    def backward_fan_out(self) -> int:
-        return prod(self.pre)
-
 
 @register("identity")
 @dataclass(frozen=True)
@@ -83,6 +77,7 @@ class Identity(SelectiveOperator):
     """s̄ itself, as in a residual connection; it has no weight."""
 
     bounded: ClassVar[bool] = True
+    synapses: ClassVar[Pair] = (1, 1)
 
     @property
     def output_shape(self) -> Shape:
@@ -99,12 +94,6 @@ class Identity(SelectiveOperator):
 
     def backward_reach(self, sent: Tensor) -> Tensor:
         return sent
-
-    def forward_fan_out(self) -> int:
-        return 1
-
-    def backward_fan_out(self) -> int:
-        return 1
 
 
 def _copied(array: Tensor, selection: Part) -> Tensor:

@@ -12,10 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Literal, NamedTuple
 
 from neurosim.base import NeurosimError, interruptible
@@ -34,12 +32,39 @@ class TaskNews(NamedTuple):
     message: str | None = None
 
 
-@dataclass(eq=False)
 class _Worker:
-    process: BaseProcess
-    connection: Connection
-    task: int | None = None
-    ready: bool = False
+    """A process of the pool and our end of its pipe."""
+
+    def __init__(self, work: Work) -> None:
+        context = get_context("spawn")  # forking a process in which torch has threads may hang
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        with _undisturbed():
+            self.process.start()
+        theirs.close()
+        self.task: int | None = None
+        self.ready = False
+
+    def interrupt(self) -> None:
+        if self.process.pid is not None and self.process.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """Ends it. One that has no task holds nothing that could be lost."""
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
+
+    def fate(self) -> str:
+        """Says how it ended."""
+        self.process.join(_PATIENCE)
+        self.kill()  # one that closed its pipe and is still there
+        code = self.process.exitcode
+        if code is None or code >= 0:
+            return f"ended with exit code {code}"
+        memory = " (is there enough memory?)" if code == -signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{memory}"
 
 
 def run_all(
@@ -60,17 +85,18 @@ def run_all(
             if stop():
                 waiting.clear()
                 for worker in busy if not told else ():
-                    _interrupt(worker.process)
+                    worker.interrupt()
                 told = True
             if not waiting and not busy:
                 return
             while len(workers) < min(jobs, len(waiting) + len(busy)):
-                workers.append(_start(work))
-            wait([w.connection for w in workers], _POLL)  # one that dies closes its end
+                workers.append(_Worker(work))
+            wait([w.pipe for w in workers], _POLL)  # one that dies closes its end
             for worker in list(workers):
                 yield from _attend(worker, workers, waiting, tasks)
     finally:
-        _end(workers)
+        for worker in workers:
+            worker.kill()
 
 
 def _attend(
@@ -78,52 +104,26 @@ def _attend(
 ) -> Iterator[TaskNews]:
     """Takes what a worker says, and gives it the next task."""
     try:
-        if not worker.connection.poll():
+        if not worker.pipe.poll():
             return
-        message = worker.connection.recv()
+        message = worker.pipe.recv()
     except (EOFError, OSError):
-        yield from _dead(worker, workers)
+        workers.remove(worker)
+        how = worker.fate()
+        if worker.task is not None:
+            yield TaskNews(worker.task, "died", f"its process {how}")
+        elif not worker.ready:  # a new one would fare no better
+            raise NeurosimError(f"a process of the pool {how} before it could begin") from None
         return
     worker.ready = True
     task, worker.task = worker.task, None
     if task is not None:
         yield TaskNews(task, "ended", message)
     if waiting:
-        worker.task = waiting.popleft()
-        try:
-            worker.connection.send(tasks[worker.task])
-        except OSError:  # it died while it had nothing to do; the task is not to blame
-            waiting.appendleft(worker.task)
-            worker.task = None
-            return
-        yield TaskNews(worker.task, "began")
-
-
-def _dead(worker: _Worker, workers: list[_Worker]) -> Iterator[TaskNews]:
-    workers.remove(worker)
-    worker.connection.close()
-    worker.process.join(_PATIENCE)
-    worker.process.kill()  # one that closed its pipe and is still there
-    worker.process.join()
-    code = worker.process.exitcode
-    how = f"ended with exit code {code}"
-    if code is not None and code < 0:
-        how = f"was killed by {signal.Signals(-code).name}"
-        how += " (is there enough memory?)" if code == -signal.SIGKILL else ""
-    if worker.task is not None:
-        yield TaskNews(worker.task, "died", f"its process {how}")
-    elif not worker.ready:  # a new one would fare no better
-        raise NeurosimError(f"a process of the pool {how} before it could begin")
-
-
-def _start(work: Work) -> _Worker:
-    context = get_context("spawn")  # forking a process in which torch has threads may hang
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    with _undisturbed():
-        process.start()
-    theirs.close()
-    return _Worker(process, ours)
+        with suppress(OSError):  # it died while it had nothing to do; the task is not to blame
+            worker.pipe.send(tasks[waiting[0]])
+            worker.task = waiting.popleft()
+            yield TaskNews(worker.task, "began")
 
 
 @contextmanager
@@ -138,24 +138,6 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _interrupt(process: BaseProcess) -> None:
-    if process.pid is not None and process.is_alive():
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGINT)
-
-
-def _end(workers: Sequence[_Worker]) -> None:
-    """Kills them all. Those that have no task hold nothing that could be lost."""
-    for worker in workers:
-        worker.connection.close()
-        worker.process.kill()
-    for worker in workers:
-        worker.process.join()
-
-
-# ---- in the worker -----------------------------------------------------------------------------
 
 
 def _serve(connection: Connection, work: Work) -> None:

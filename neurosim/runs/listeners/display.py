@@ -5,32 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
+from rich import progress as bars
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Column
 
 from neurosim.data import Remote
-from neurosim.learning import (
-    EndEvent,
-    EpochEvent,
-    EvaluationEvent,
-    Listener,
-    StartEvent,
-    StepEvent,
-    TrainingEvent,
-)
+from neurosim.learning import Listener, events
 from neurosim.records import Results, Row, told
 
 PLAIN_SECONDS = 10.0  # between plain lines
@@ -43,25 +24,25 @@ class Display:
     ``amount`` are the columns that say how much is done.
     """
 
-    def __init__(self, console: Console, amount: Sequence[ProgressColumn] = ()) -> None:
+    def __init__(self, console: Console, amount: Sequence[bars.ProgressColumn] = ()) -> None:
         self._console, self._said = console, time.perf_counter()
         # What is left of the line is for the news: the bar stays whole however long they are.
         rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            *(amount or (MofNCompleteColumn(),)),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[news]}", markup=False, table_column=rest),
+        self._progress = bars.Progress(
+            bars.TextColumn("{task.description}", markup=False),
+            bars.BarColumn(bar_width=16),
+            *(amount or (bars.MofNCompleteColumn(),)),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[news]}", markup=False, table_column=rest),
             console=console,
             disable=not console.is_terminal,
             expand=True,
             get_time=time.perf_counter,
             speed_estimate_period=SPEED_SECONDS,
         )
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, bars.TaskID] = {}
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -111,33 +92,33 @@ class TrainingDisplay(Display, Listener):
         super().__init__(console)
         self._accuracy = self._loss = "–"
 
-    def on_start(self, event: StartEvent) -> None:
+    def on_start(self, event: events.StartEvent) -> None:
         self._steps, self._ticks, self._began = event.steps, 0, time.perf_counter()
         self._progress.start()
         self.begin("training", event.step, event.steps)
 
-    def on_step(self, event: StepEvent) -> None:
+    def on_step(self, event: events.StepEvent) -> None:
         self._loss = f"{event.loss:.4f}"
         self._ticks += event.ticks
         self._move(event)
 
-    def on_evaluation(self, event: EvaluationEvent) -> None:
+    def on_evaluation(self, event: events.EvaluationEvent) -> None:
         what = f"evaluating  {event.split} images"
         line = f"epoch {event.epoch}  {what} {event.images:,}/{event.total:,}"
         self.show(what, event.images, event.total, line, "")
         if event.images == event.total:
             self.end(what)
 
-    def on_epoch(self, event: EpochEvent) -> None:
+    def on_epoch(self, event: events.EpochEvent) -> None:
         if event.test_accuracy is not None:
             self._accuracy = f"{event.test_accuracy:.2%}"
         self._move(event, due=True)
 
-    def on_end(self, event: EndEvent) -> None:
+    def on_end(self, event: events.EndEvent) -> None:
         del event
         self._progress.stop()
 
-    def _move(self, event: TrainingEvent, due: bool = False) -> None:
+    def _move(self, event: events.TrainingEvent, due: bool = False) -> None:
         rate = self._ticks / max(1e-9, time.perf_counter() - self._began)
         news = f"accuracy {self._accuracy}  loss {self._loss}  {rate:,.0f} ticks/s"
         line = f"epoch {event.epoch}  step {event.step}/{self._steps}"
@@ -211,7 +192,7 @@ class DownloadDisplay(Display):
     """Shows what is downloaded from where, and how far it is."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console, (DownloadColumn(), TransferSpeedColumn()))
+        super().__init__(console, (bars.DownloadColumn(), bars.TransferSpeedColumn()))
 
     def received(self, remote: Remote, done: int) -> None:
         """Takes note that so many bytes have arrived; 0 before the first."""

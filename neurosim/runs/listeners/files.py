@@ -1,29 +1,20 @@
-"""The listeners that write a run's files: its metrics and its checkpoints."""
+"""The listeners of every run: its metrics, what its summary says, and its checkpoints."""
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TextIO
 
 from neurosim.base import DataError, StateError, finite
-from neurosim.learning import (
-    EndEvent,
-    EpochEvent,
-    Listener,
-    Listeners,
-    StartEvent,
-    StepEvent,
-    TraceEvent,
-    Trainer,
-    TrainingEvent,
-    load_state,
-    save_state,
-)
+from neurosim.learning import Listener, Listeners, Trainer, events, load_state, save_state
 from neurosim.runs.folder import METRICS, SCENARIO, file_digest
 from neurosim.tensors import complete
 
 LAST = Path("checkpoints/last.safetensors")
+_SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss")  # of an epoch
 VERSION = 2  # of checkpoints; 1 had no states of listeners
 
 
@@ -39,25 +30,18 @@ class MetricsFile(Listener):
         self.path = folder / METRICS
         self._file: TextIO | None = None
 
-    def on_start(self, event: StartEvent) -> None:
+    def on_start(self, event: events.StartEvent) -> None:
         del event
         self._file = self.path.open("a", encoding="utf-8")
 
-    def on_step(self, event: StepEvent) -> None:
-        self._write(event)
-
-    def on_trace(self, event: TraceEvent) -> None:
-        self._write(event)
-
-    def on_epoch(self, event: EpochEvent) -> None:
-        self._write(event)
-
-    def _write(self, event: TrainingEvent) -> None:
+    def _write(self, event: events.TrainingEvent) -> None:
         assert self._file is not None
         if (record := event.record()) is not None:
             self._file.write(json_line(record))
 
-    def on_end(self, event: EndEvent) -> None:
+    on_step = on_trace = on_epoch = _write
+
+    def on_end(self, event: events.EndEvent) -> None:
         del event
         if self._file is not None:
             self._file.close()
@@ -75,6 +59,63 @@ class MetricsFile(Listener):
         os.truncate(self.path, state["bytes"])
 
 
+class Stopwatch:
+    """Measures seconds, interruptions left out: wall time, and the processor time of all threads of
+    the process, which other programs on the machine hardly change."""
+
+    def __init__(self, before: tuple[float, float] = (0.0, 0.0)) -> None:
+        now = time.perf_counter(), time.process_time()
+        self._began = now[0] - before[0], now[1] - before[1]
+
+    def read(self) -> tuple[float, float]:
+        """Returns wall time and processor time since the beginning."""
+        return time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+
+
+class RunSummary(Listener):
+    """Collects the numbers of the last epoch, of the last inference that probes looked into, and
+    what each epoch took."""
+
+    def __init__(self) -> None:
+        self._watch = Stopwatch()
+        self._found: dict[str, Any] = {
+            "laps": [],
+            "scores": dict.fromkeys(_SCORES),
+            "ends": {},
+            "looked": None,  # the step of that inference
+        }
+
+    def on_trace(self, event: events.TraceEvent) -> None:
+        if event.step != self._found["looked"]:
+            self._found |= {"ends": {}, "looked": event.step}
+        ends, values = self._found["ends"], event.values
+        if event.probe in ("gradient_angle", "feedback_angle"):
+            ends[event.probe] = values["total_angle"]
+        elif event.probe == "residual":
+            ends |= {f"residual_{kind}": values[f"total_{kind}"] for kind in ("mean", "difference")}
+
+    def on_epoch(self, event: events.EpochEvent) -> None:
+        self._found["laps"].append(self._watch.read())
+        self._found["scores"] = {key: getattr(event, key) for key in _SCORES}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self._watch.read(), **deepcopy(self._found)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._watch = Stopwatch(state["seconds"])
+        self._found = {key: state[key] for key in self._found}
+
+    def numbers(self) -> dict[str, Any]:
+        """Returns the numbers of the last epoch and inference."""
+        return {**self._found["scores"], **self._found["ends"]}
+
+    def times(self) -> dict[str, Any]:
+        """Returns both times since the beginning, until now and until the end of each epoch."""
+        wall, cpu = self._watch.read()
+        times, laps = {"seconds": wall, "cpu_seconds": cpu}, self._found["laps"]
+        return times | {f"epoch_{key}": [lap[n] for lap in laps] for n, key in enumerate(times)}
+
+
 class Checkpoints(Listener):
     """Saves the training and its listeners after every epoch and when it is interrupted.
 
@@ -85,11 +126,11 @@ class Checkpoints(Listener):
         self._folder, self._trainer = folder, trainer
         self._listeners = Listeners(listeners)
 
-    def on_epoch(self, event: EpochEvent) -> None:
+    def on_epoch(self, event: events.EpochEvent) -> None:
         del event
         self._save()
 
-    def on_end(self, event: EndEvent) -> None:
+    def on_end(self, event: events.EndEvent) -> None:
         if event.status == "interrupted":
             self._save()
 
