@@ -48,12 +48,12 @@ def _sums(rows: npt.NDArray[np.bool_]) -> Ints:
     """Returns how many of the rows have each column set."""
     turned = not rows.flags.c_contiguous
     along, stored = int(turned), (rows.T if turned else rows).view(np.uint8)
-    if stored.shape[1] % 8:
-        return stored.sum(along, dtype=np.int64)
-    # Eight bytes are added at once: none of them overflows within `_ROWS` of them.
-    words = np.split(stored.view(np.int64), range(_ROWS, len(rows), _ROWS), along)
-    parts = np.stack([some.sum(along) for some in words], along)
-    return parts.view(np.uint8).sum(along, dtype=np.int64)
+    if stored.shape[1] % 8 == 0:
+        # Eight bytes are added at once: none of them overflows within `_ROWS` of them.
+        words = np.split(stored.view(np.int64), range(_ROWS, len(rows), _ROWS), along)
+        stored = np.stack([some.sum(along) for some in words], along).view(np.uint8)
+    found: Ints = stored.sum(along, dtype=np.int64)
+    return found
 
 
 def any_nonzero(values: Tensor) -> Tensor | bool:
