@@ -55,6 +55,7 @@ FEW = {
     "NORMS": "(1,)",
     "SEEDS": "range(2)",
     "SWEEPS": "100",
+    "RUNS": "2",
 }
 
 
