@@ -96,7 +96,7 @@ SPOILED = {
     ),
     "derivative": (
         '@register("hinge")',
-        'Softplus.backward = lambda self, potential, state, apical: apical\n\n@register("hinge")',
+        'SoftRamp.backward = lambda self, potential, state, apical: apical\n\n@register("hinge")',
         "backward is f'(a) Δ\n",
         "Leave the closed form out, or mend it",
     ),

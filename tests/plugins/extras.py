@@ -50,12 +50,12 @@ class Coin(Schedule):
         return CoinClock(at, self.probability, first, at.tick + self.ticks)
 
 
-@register("softplus")
+@register("soft_ramp")
 @dataclass(frozen=True)
-class Softplus(Activation):
+class SoftRamp(Activation):
     """f(a) = log(1 + exp(sharpness·a)) / sharpness, a smooth relu."""
 
-    largest_slope: ClassVar[float | None] = 1.0
+    largest_slope = 1.0
     sharpness: Positive = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
