@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from neurosim.network import (
         Faults,
         Feedback,
+        Initialization,
         LocalJacobian,
         Model,
         Network,
@@ -96,6 +97,7 @@ _HOMES = {
     "Exponential": "channels",
     "Faults": "network",
     "Feedback": "network",
+    "Initialization": "network",
     "Plasticity": "dynamics",
     "Prediction": "simulation",
     "FixedPoint": "convergence",
@@ -168,6 +170,7 @@ __all__ = [
     "Feedback",
     "FixedPoint",
     "HolomorphicEP",
+    "Initialization",
     "InputError",
     "LearningRate",
     "Listener",

@@ -41,6 +41,7 @@ PUBLIC = [
     "Feedback",
     "FixedPoint",
     "HolomorphicEP",
+    "Initialization",
     "InputError",
     "LearningRate",
     "Listener",

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError
-from neurosim.conformance.checks import CLOSE, RESUMED, Named, require, same
+from neurosim.conformance.checks import CLOSE, RESUMED, TWICE, Named, require, same
 from neurosim.data import Dataset, DataSource
 from neurosim.learning import ListenerChoice, Listeners, load_state, save_state
 from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice, derivative
+from neurosim.network import Initialization
 from neurosim.tensors import Selection, Shape
 
 _CLOSED = "Leave the closed form out, or mend it"
@@ -78,6 +79,20 @@ def _holomorphic(f: Activation) -> None:
     expected = torch.complex(f(potential), slope * step)
     same(state.real, expected.real, "f(a + 0i) is not f(a)", "Set holomorphic = False", CLOSE)
     same(state.imag / step, slope, "it has no complex derivative", "Set holomorphic = False", CLOSE)
+
+
+def of_initialization(member: Initialization) -> Named:
+    yield "weights and biases of any shape, by the generator alone", partial(_draws, member)
+
+
+def _draws(member: Initialization) -> None:
+    for shape, fans in (((4, 3), (3, 4)), ((5, 2, 3, 1), (6, 15))):
+        for draw, size in ((member.weight, shape), (member.bias, shape[:1])):
+            found, again = (draw(size, fans, np.random.default_rng(0)) for _ in range(2))
+            what = f"{draw.__name__} gives {found.dtype} {found.shape} for {size}"
+            require(found.dtype == np.float64 and found.shape == size, what, "Draw float64")
+            kept = bool(np.isfinite(found).all()) and np.array_equal(found, again)
+            require(kept, f"{draw.__name__} is not finite, or another at the next draw", TWICE)
 
 
 def of_loss(loss: Loss) -> Named:
