@@ -24,6 +24,7 @@ PUBLIC = [
     "ConfigurationError",
     "ContrastiveHebbian",
     "Convergence",
+    "CoupledLearning",
     "DataError",
     "DataSource",
     "DifferenceTargetPropagation",

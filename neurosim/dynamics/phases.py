@@ -25,7 +25,7 @@ Tree = dict[str, Any]
 
 class Phases(Arrays):
     """Where one inference stands in the phases of its rule, if that has any. Without a target (not
-    ``nudged``) there is the first phase only.
+    ``nudged``) there is the first phase only. ``drawn``: see `Rule.phases_of`.
 
     ``index`` is that of the present phase, ``run`` counts the runs of the schedule within it,
     ``began`` is the tick before the first of this run, ``begins`` that of each phase so far.
@@ -38,10 +38,16 @@ class Phases(Arrays):
     _kept: Tree | None = None
 
     def __init__(
-        self, rule: Rule, state: State, plasticity: Plasticity, nudged: bool, tick: int
+        self,
+        rule: Rule,
+        state: State,
+        plasticity: Plasticity,
+        nudged: bool,
+        tick: int,
+        drawn: tuple[int, int],
     ) -> None:
         self._rule, self._state, self._plasticity, self._nudged = rule, state, plasticity, nudged
-        self.all = rule.phases
+        self.all = rule.phases_of(*drawn)
         self.began = tick
         self.begins = [tick] if self.all else []
         self._gradients: dict[str, Tensor] = {}

@@ -72,7 +72,8 @@ class Nudge:
     """What acts on the output dyads: a target, once it is switched on.
 
     ``gradient`` is ∇ℓ at the feed-forward prediction, for the rules that freeze it; ``strength``
-    is that of the present phase, for the rules that have several.
+    is that of the present phase, and ``settled`` the output at the end of the first one, for the
+    rules that have several.
     """
 
     loss: Loss
@@ -80,6 +81,7 @@ class Nudge:
     gradient: Tensor | None = None
     active: bool = False
     strength: complex = 0.0
+    settled: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,12 @@ class Rule(Kind, ABC, family="rule"):
         """The phases of an inference in order. Without any there is one, in which the target
         acts from `Simulation.nudge_after` on, and the weights may learn at any time."""
         return ()
+
+    def phases_of(self, seed: int, number: int) -> tuple[Phase, ...]:
+        """Returns the phases of the inference of that number, in a simulation of that seed, for a
+        rule that draws strengths. What else is in ``phases`` must hold for every inference."""
+        del seed, number
+        return self.phases
 
     def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """That of the states of a network with parameters of this dtype."""

@@ -14,7 +14,7 @@ from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken, only_squared_e
 
 Variant = Literal["aro", "lagrangian", "damped"]
 NudgeName = Literal["prediction", "potential", "proximal"]
-DampingName = Literal["strong", "published"]
+DampingName = Literal["strong", "published", "published_code"]
 
 
 @register("dual_propagation")
@@ -30,12 +30,13 @@ class DualPropagation(Rule):
     damped        α       1−α     strong: σ²\\|1−2α\\|; published: max(0, (σ²−1)/2)·\\|1−2α\\|
     ============  ======  ======  =====================================================
 
-    σ² is that of the projections upward (`loop_gain`). With tanh, damping
-    also moves the fixed points: f((a + s D)/(1 + D)) = s does not mean f(a) = s. The mean is
-    s̄ = α s⁺ + (1−α) s⁻ in every variant. ``nudge`` says where the output dyads take the loss
-    gradient: at the feed-forward ``prediction``, at their own ``potential`` at each wake, or, for
-    the squared error, in closed form (``proximal``: s⁺ = (a + w⁺βy)/(1 + w⁺β),
-    s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs w⁻β < 1).
+    σ² is that of the projections upward (`loop_gain`). The damping ``published_code`` is
+    max(0, (σ²−1)/2) for every α, as in the code of DP24. With tanh, damping also moves the fixed
+    points: f((a + s D)/(1 + D)) = s does not mean f(a) = s. The mean is s̄ = α s⁺ + (1−α) s⁻ in
+    every variant. ``nudge`` says where the output dyads take the loss gradient: at the
+    feed-forward ``prediction``, at their own ``potential`` at each wake, or, for the squared error,
+    in closed form (``proximal``: s⁺ = (a + w⁺βy)/(1 + w⁺β), s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs
+    w⁻β < 1).
     """
 
     separate_feedback: ClassVar[bool] = True
@@ -91,7 +92,7 @@ class DualPropagation(Rule):
         return dyad.mean(plus, minus, self.alpha)
 
     def damping_of(self, upward: Sequence[Upward]) -> float:
-        tilt = abs(1.0 - 2.0 * self.alpha)
+        tilt = 1.0 if self.damping == "published_code" else abs(1.0 - 2.0 * self.alpha)
         if self.variant != "damped" or not tilt:
             return 0.0
         # Several projections upward act as one stacked operator: its norm² is at most the sum.
