@@ -120,13 +120,13 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["exactly one population of role input, not 'image', 'x'"],
     ),
     "no input": (graph(image={"role": "hidden"}), ["exactly one population of role input"]),
-    "output with an activation": (
-        graph(out={"activation": "relu"}),
-        ["populations.out", "output population 'out' has activation 'relu'"],
+    "input with an activation": (
+        graph(image={"activation": "relu"}),
+        ["populations.image", "input population 'image' has activation 'relu'"],
     ),
-    "chain: output with an activation": (
-        {"input": 2, "layers": [{"dense": 3, "activation": "tanh"}]},
-        ["layers[0]", "output population 'output' has activation 'tanh'"],
+    "chain: a softmax below the output": (
+        {"input": 2, "layers": [{"dense": 3, "activation": "softmax"}, {"dense": 3}]},
+        ["layers[0]", "hidden population 'layer1' has activation 'softmax'"],
     ),
     "input with a bias": (
         graph(image={"bias": True}),

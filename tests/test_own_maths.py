@@ -107,8 +107,8 @@ def test_what_it_does_not_say_is_asked_for_by_name() -> None:
 def test_rules_ask_what_an_activation_is() -> None:
     with pytest.raises(ns.ConfigurationError, match=r"'soft_ramp\(.*not holomorphic"):
         ns.Simulation(model(), rule=ns.HolomorphicEP(), schedule=ns.schedules.Parallel(3))
-    with pytest.raises(ns.NetworkError, match="output population 'y' has activation 'soft_ramp"):
-        ns.Population("y", (2,), SoftRamp(), "output")
+    with pytest.raises(ns.NetworkError, match="input population 'x' has activation 'soft_ramp"):
+        ns.Population("x", (2,), SoftRamp(), "input", bias=False)
 
 
 @pytest.mark.parametrize("wrong", ["softplsu", 3, torch.relu])

@@ -40,7 +40,9 @@ def _values(f: Activation) -> None:
         potential = (3.0 * _drawn(4, 5)).to(dtype)
         before = potential.clone()
         state = f(potential)
-        alone = torch.stack([f(row) for row in potential])
+        alone = torch.cat([f(potential[n : n + 1]) for n in range(4)])
+        if not f.lateral:
+            alone = torch.stack([f(column[:, None])[:, 0] for column in potential.T], 1)
         same(state, alone, "f(a) of some values is not that of all", "Act on each alone", 1e-6)
         kept = state.dtype == dtype and bool(state.isfinite().all())
         require(kept, f"f(a) of {dtype} is {state.dtype}, or not finite", "Keep the dtype")
@@ -49,16 +51,16 @@ def _values(f: Activation) -> None:
 
 
 def _difference(f: Activation) -> None:
-    potential = 2.0 * _drawn(200)
+    potential = 2.0 * _drawn(2, 100)
     for scale in (1e-4, 1.0):
-        apical = scale * _drawn(200, seed=1)
+        apical = scale * _drawn(2, 100, seed=1)
         plus, minus = f(potential + apical), f(potential)
         found, what = f.difference(plus, minus, apical), f"for Δ of about {scale:g} it is not"
         same(found, plus - minus, what, _CLOSED, CLOSE)
 
 
 def _backward(f: Activation) -> None:
-    potential, apical = 2.0 * _drawn(200), _drawn(200, seed=1)
+    potential, apical = 2.0 * _drawn(2, 100), _drawn(2, 100, seed=1)
     expected = derivative(f, potential, apical)
     for given, how in ((potential, "it is not"), (None, "it is not, without the potential")):
         with suppress(ConfigurationError):  # it says that it cannot be
@@ -66,7 +68,7 @@ def _backward(f: Activation) -> None:
 
 
 def _slope(f: Activation) -> None:
-    slope = float(derivative(f, 3.0 * _drawn(1000), torch.ones(1000).double()).abs().max())
+    slope = float(derivative(f, 3.0 * _drawn(2, 500), torch.ones(2, 500).double()).abs().max())
     said = f.largest_slope
     what = f"f' of {slope:g} was found, but largest_slope is {said}"
     require(said is None or slope <= said + CLOSE, what, "Say the largest |f'(a)|, or leave it out")

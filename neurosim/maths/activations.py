@@ -21,12 +21,16 @@ from neurosim.maths.operators.base import derivative
 class Activation(Kind, ABC, family="activation", bare=True):
     """Base of activations: frozen dataclasses that are called with a potential a and return f(a).
 
-    Every method takes and returns tensors of one shape, dyad by dyad. ``holomorphic`` says that f
-    also takes complex potentials, and ``linear`` that f(a) = a.
+    Every method takes and returns tensors of one shape (B, *shape), dyad by dyad, but where
+    ``lateral`` says that the dyads of a sample depend on each other, which only those of the output
+    can. ``holomorphic`` says that f also takes complex potentials, ``linear`` that f(a) = a, and
+    ``clips`` that f(a) is a, clipped: the closed forms of a nudge by the squared error hold then.
     """
 
     holomorphic: ClassVar[bool] = False
     linear: ClassVar[bool] = False
+    clips: ClassVar[bool] = False
+    lateral: ClassVar[bool] = False
 
     @property
     def largest_slope(self) -> float | None:
@@ -81,6 +85,8 @@ class Activation(Kind, ABC, family="activation", bare=True):
 
 class _Ramp(Activation):
     """What is a itself where it is not clipped. The closed forms clip Δ with it."""
+
+    clips: ClassVar[bool] = True
 
     @property
     def largest_slope(self) -> float | None:
@@ -328,6 +334,33 @@ class ELU(Activation):
         ratio = 1.0 + state.clamp(max=0.0) / self.scale
         lower = self.scale * torch.xlogy(ratio, ratio) - state
         return torch.where(state > 0.0, 0.5 * state.square(), lower)
+
+
+@register("softmax")
+@dataclass(frozen=True)
+class Softmax(Activation):
+    """f(a)ᵢ = exp(aᵢ) / Σⱼ exp(aⱼ) over all dyads j of a sample: states of an output that sum to 1.
+
+    G is the negative entropy, so that E(y) − E(f(a)) is the cross-entropy of f(a) with y.
+    """
+
+    lateral: ClassVar[bool] = True
+
+    @property
+    def largest_slope(self) -> float | None:
+        return 0.5
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return torch.softmax(potential.flatten(1), 1).view(potential.shape)
+
+    def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
+        moved = state * apical
+        total = moved.flatten(1).sum(1).view(-1, *[1] * (state.dim() - 1))
+        return moved - state * total
+
+    def inverse_primitive(self, state: Tensor) -> Tensor:
+        """s log s."""
+        return torch.xlogy(state, state)
 
 
 def _upper(plus: Tensor, minus: Tensor, apical: Tensor) -> Tensor:

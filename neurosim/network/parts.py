@@ -48,8 +48,8 @@ class Population:
     """A named array of dyads of shape (N,) or (C, H, W); a node of the network.
 
     The bias is one value per dyad on (N,), one per conv channel on (C, H, W). Input dyads only
-    send; output dyads are linear and are nudged by the loss. ``activation`` is an `Activation` or
-    the name of one.
+    send; output dyads are nudged by the loss, and may be of any activation that the rule knows how
+    to nudge. ``activation`` is an `Activation` or the name of one.
 
     Raises:
         NetworkError: for a name, shape, activation or bias that it cannot have.
@@ -77,10 +77,12 @@ class Population:
             raise NetworkError(
                 f"population {name!r} has {self.size:,} dyads; it can hold at most {MAX_DYADS:,}"
             )
-        if self.role != "hidden" and not self.activation.linear:
+        why = None
+        if self.role == "input" and not self.activation.linear:
             why = "inputs are sent as they are (identity)"
-            if self.role == "output":
-                why = "output dyads are linear (identity), the loss applies what else is needed"
+        elif self.role == "hidden" and self.activation.lateral:
+            why = "its dyads depend on each other, which only those of the output can"
+        if why:
             raise NetworkError(
                 f"{self.role} population {name!r} has activation {str(self.activation)!r}; {why}"
             )

@@ -58,6 +58,18 @@ def only_squared_error(loss: Loss, whose: str, mend: str) -> None:
         raise ConfigurationError(said, "loss")
 
 
+def only_clipping(network: Network, whose: str, mend: str) -> None:
+    """Raises ConfigurationError for an output whose activation does more than clip."""
+    output = network.output
+    if not output.activation.clips:
+        clipping = [repr(name) for name, f in Activation.family.items() if f.clips]
+        raise ConfigurationError(
+            f"{whose} a closed form, which the activation {str(output.activation)!r} of the output "
+            f"{output.name!r} does not have; use one of {', '.join(clipping)} there, or {mend}",
+            "rule",
+        )
+
+
 class Upward(NamedTuple):
     """A projection upward, as far as damping depends on it: its weights, those that differences
     come back through only where they are separate."""
@@ -211,8 +223,9 @@ class Rule(Kind, ABC, family="rule"):
         return 0.0
 
     @abstractmethod
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
-        """What an active nudge adds to the apical potential of all output dyads (B, *output)."""
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
+        """What an active nudge adds to the apical potential of all output dyads, of which
+        ``output`` is f(a): both are (B, *output)."""
 
     @abstractmethod
     def wake(self, woken: Woken) -> Wake:

@@ -65,9 +65,9 @@ class ContrastiveHebbian(EnergyRule):
                     "rule",
                 )
 
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
         """What the output is clamped to: the target."""
-        del basal
+        del output
         assert nudge.target is not None
         return nudge.target
 
@@ -97,9 +97,9 @@ class CoupledLearning(ContrastingRule, ContrastiveHebbian):
     def strength(self) -> float:
         return self.eta
 
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
         """What the output is clamped to: a point between where it settled and the target."""
-        del basal
+        del output
         assert nudge.target is not None
         assert nudge.settled is not None
         return torch.lerp(nudge.settled, nudge.target, nudge.strength.real)

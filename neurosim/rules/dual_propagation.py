@@ -10,7 +10,16 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import Fraction, Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
-from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken, only_squared_error
+from neurosim.network import Network
+from neurosim.rules.base import (
+    Nudge,
+    Rule,
+    Upward,
+    Wake,
+    Woken,
+    only_clipping,
+    only_squared_error,
+)
 
 Variant = Literal["aro", "lagrangian", "damped"]
 NudgeName = Literal["prediction", "potential", "proximal"]
@@ -99,7 +108,12 @@ class DualPropagation(Rule):
         square = sum(loop_gain(*projection) for projection in upward)
         return tilt * (square if self.damping == "strong" else max(0.0, (square - 1.0) / 2.0))
 
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+    def check_network(self, network: Network) -> None:
+        super().check_network(network)
+        if self.nudge == "proximal":
+            only_clipping(network, "the nudge 'proximal' is", "the nudge 'potential'")
+
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
         """−βg, or βy for the proximal nudge."""
         assert nudge.target is not None
         match self.nudge:
@@ -107,7 +121,7 @@ class DualPropagation(Rule):
                 assert nudge.gradient is not None
                 return nudge.gradient * -self.beta
             case "potential":
-                return nudge.loss.gradient(basal, nudge.target) * -self.beta
+                return nudge.loss.gradient(output, nudge.target) * -self.beta
             case "proximal":
                 return nudge.target * self.beta
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError, stream
 from neurosim.maths import Loss, dyad
 from neurosim.network import Network
-from neurosim.rules.base import Nudge, Phase, Rule, Wake, Woken, only_squared_error
+from neurosim.rules.base import Nudge, Phase, Rule, Wake, Woken, only_clipping, only_squared_error
 
 Readout = Literal["state", "static"]
 Sides = Literal["centered", "one_sided", "negative_one_sided", "random_sign"]
@@ -126,6 +126,14 @@ class NudgedEnergyRule(EnergyRule):
     def check_network(self, network: Network) -> None:
         super().check_network(network)
         output = network.output
+        if self.readout == "state":
+            only_clipping(network, "the readout 'state' has", "the readout 'static'")
+        elif not output.activation.linear:
+            raise ConfigurationError(
+                f"the readout 'static' is linear, but the output {output.name!r} has the "
+                f"activation {str(output.activation)!r}; leave it out, or use the readout 'state'",
+                "readout",
+            )
         if self.readout == "static" and network.outgoing(output.name):
             raise ConfigurationError(
                 f"the readout 'static' is no state, but the output {output.name!r} has a "
@@ -133,11 +141,11 @@ class NudgedEnergyRule(EnergyRule):
                 "readout",
             )
 
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
         """βy for the readout ``state``, −β∇ℓ(z) for ``static``."""
         assert nudge.target is not None
         if self.readout == "static":
-            return nudge.loss.gradient(basal, nudge.target) * -nudge.strength
+            return nudge.loss.gradient(output, nudge.target) * -nudge.strength
         return nudge.target * nudge.strength
 
     def wake_output(self, woken: Woken, strength: complex) -> Wake:

@@ -255,7 +255,7 @@ class Inference(Arrays):
         if phase is None:
             acts = self.tick - self.began >= self._common.nudge_after
         else:
-            nudge.strength, nudge.settled = phase.strength, self.phases.free_prediction
+            nudge.strength, nudge.settled = phase.strength, self.phases.settled
             acts = phase.strength != 0
         nudge.active = acts and nudge.target is not None
 
