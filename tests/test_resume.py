@@ -68,6 +68,16 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         "sweep",
         ["precision=bf16-mixed", "plasticity.every=2", "init=carry", "rule.nudge=potential"],
     ),
+    "random sign, drawn anew": (
+        "equilibrium_propagation",
+        [
+            "rule.variant=random_sign",
+            "schedule.passes=2",
+            "network.initialization={kind: lecun_normal, truncated: true}",
+        ],
+    ),
+    "coupled": ("chl", ["rule={kind: coupled_learning, free: 1}", "schedule.passes=2"]),
+    "softmax": ("poisson", ["network.layers[2].activation=softmax", "rule.nudge=potential"]),
     "thresholds": ("poisson", ["channels.mean.threshold=0.01", "processes=population"]),
 }
 PHASES = "every effect, phases"
