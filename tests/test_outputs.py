@@ -125,6 +125,23 @@ def test_single_neurons(name: str, output: str, check: str) -> None:
         getattr(simulations, check)(build)
 
 
+def test_single_wakes_of_a_softmax_by_hand() -> None:
+    """Each takes its share of the potentials as all of them last computed theirs, 0 at first."""
+    wakes = ((1.0, "h", None), (2.0, "y", [1]), (3.0, "y", [0, 3]), (4.0, "y", [1]))
+    sim = simulation("softmax", ns.BackPropagation(), ns.schedules.Replay(wakes), init="zero")
+    p = {name: value.detach() for name, value in sim.model.named_parameters()}
+    a = torch.tanh(X @ p["h.weight"].T) @ p["y.weight"].T
+    known, states = torch.zeros_like(a), torch.zeros_like(a)
+    sim.start(X)
+    sim.advance(1)
+    for woken in ([1], [0, 3], [1]):
+        sim.advance(1)
+        known[:, woken] = a[:, woken]
+        states[:, woken] = torch.softmax(known, 1)[:, woken]
+        found = sim.state.output.plus.value
+        torch.testing.assert_close(found, states, rtol=1e-13, atol=1e-14)
+
+
 def test_a_softmax_of_single_neurons_comes_to_that_of_all() -> None:
     """However they wake, the states end where all of them together do."""
     rule = ns.DualPropagation(0.5, 0.5, nudge="potential")

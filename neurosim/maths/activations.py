@@ -88,9 +88,7 @@ class _Ramp(Activation):
 
     clips: ClassVar[bool] = True
 
-    @property
-    def largest_slope(self) -> float | None:
-        return 1.0
+    largest_slope = 1.0
 
     def inverse_primitive(self, state: Tensor) -> Tensor:
         """½s², wherever s can be."""
@@ -166,9 +164,7 @@ class Tanh(Activation):
 
     holomorphic: ClassVar[bool] = True
 
-    @property
-    def largest_slope(self) -> float | None:
-        return 1.0
+    largest_slope = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
         if not potential.is_complex():
@@ -253,9 +249,7 @@ class SiLU(Activation):
 
     holomorphic: ClassVar[bool] = True
 
-    @property
-    def largest_slope(self) -> float | None:
-        return 1.099839320129  # at a = 2.3994, rounded up
+    largest_slope = 1.099839320129  # at a = 2.3994, rounded up
 
     def __call__(self, potential: Tensor) -> Tensor:
         return potential * _logistic(potential)
@@ -268,9 +262,7 @@ class Softplus(Activation):
 
     sharpness: Annotated[Positive, Field(description="sharpness g of the corner")] = 1.0
 
-    @property
-    def largest_slope(self) -> float | None:
-        return 1.0
+    largest_slope = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
         return F.softplus(potential, self.sharpness, threshold=40.0)  # beyond which f(a) is a
@@ -346,9 +338,7 @@ class Softmax(Activation):
 
     lateral: ClassVar[bool] = True
 
-    @property
-    def largest_slope(self) -> float | None:
-        return 0.5
+    largest_slope = 0.5
 
     def __call__(self, potential: Tensor) -> Tensor:
         return torch.softmax(potential.flatten(1), 1).view(potential.shape)
