@@ -175,14 +175,14 @@ class Trainer:
                 group["lr"] = plan.learning_rate.at(self.step, rate, per_epoch, plan.epochs)
             x, self._labels = self.batches.next()
             traced = last and self.epoch % plan.trace_epochs == 0
-            within = self.optimizer if simulation.learn_every else None
+            within = self.optimizer if simulation.learns_within else None
             simulation.start(x, self._target(self._labels), optimizer=within, record=traced)
         while not simulation.done:
             if interrupted():
                 return
             simulation.advance(1)
         outcome = simulation.finish()
-        if not simulation.learn_every:
+        if not simulation.learns_within:
             simulation.learn(self.optimizer)
         # The step is over before its events go out: whoever gets one may save the state.
         labels, self._labels = self._labels, None
@@ -280,7 +280,7 @@ class Trainer:
                 self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
             except (RuntimeError, ValueError, KeyError) as error:
                 raise StateError(f"the saved training is of another model: {error}") from None
-            within = self.optimizer if self.simulation.learn_every else None
+            within = self.optimizer if self.simulation.learns_within else None
             self.simulation.load_state_dict(state["simulation"], optimizer=within)
             self.batches.load_state_dict(state["batches"])
             self.totals = {key: state["totals"][key] for key in self.totals}

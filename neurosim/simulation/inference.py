@@ -88,6 +88,7 @@ class Inference(Arrays):
         self._common, self.clock, self._optimizer = common, clock, optimizer
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
+        self._updates = frozenset(common.schedule.update_ticks)
         self.nudge = Nudge(common.loss, target)
         self.phases = Phases(rule, state, common.plasticity, target is not None, tick)
         self.counts, self.trace = Counts(), Trace()
@@ -188,7 +189,8 @@ class Inference(Arrays):
         if not clock.listens or self.tick == self.phases.began:
             return False
         # A target or a weight update still to come would wake what sleeps.
-        expected = self._optimizer is not None and self._common.plasticity.every is not None
+        within = bool(self._updates) or self._common.plasticity.every is not None
+        expected = self._optimizer is not None and within
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
         if expected or not bool((clock.next > clock.end).all()):
@@ -307,9 +309,11 @@ class Inference(Arrays):
         self.check_weights(written=True)
 
     def _learn_if_due(self, tick: int) -> None:
-        """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th."""
+        """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th, or
+        after those that the schedule names."""
         passed, every = tick - 1 - self.began, self._common.plasticity.every
-        if self._optimizer and every and passed and passed % every == 0:
+        due = passed in self._updates or (every and passed and passed % every == 0)
+        if self._optimizer and due:
             self.learn(self._optimizer)
 
     def check_weights(self, *, written: bool = False) -> None:

@@ -36,7 +36,10 @@ EXAMPLES: dict[str, list[Any]] = {
     "erasure": [Erasure(0.2)],
     "uniform": [Uniform(0.0, 3.0), Uniform(1.0, 2.0, per="synapse")],
     "exponential": [Exponential(0.7, 2.5)],
-    "sweep": [Sweep(passes=3)],
+    "sweep": [
+        Sweep(passes=3),
+        Sweep(("output", ("h2", "h1"), "update", "h1", "h2", "output", "h2", "update"), passes=2),
+    ],
     # Their files do not ship with the package; see test_datasets.py and test_cifar.py.
     **{name: [] for name in DataSource.family if name != "digits"},
     "crop": [Crop(2, padding) for padding in ("black", "zero", "edge", "reflect")],
