@@ -132,9 +132,6 @@ class Sweep(Schedule):
     def _named(self, layout: Layout) -> list[list[int]]:
         """The populations of each step but the updates."""
         places = {name: number for number, name in enumerate(layout.names)}
-        if UPDATE in places:
-            said = "a population 'update' cannot be told from an update of the weights; rename it"
-            raise ConfigurationError(said, "order")
         found = []
         for number, step in enumerate(self.order):
             names = (step,) if isinstance(step, str) else step
