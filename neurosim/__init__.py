@@ -147,6 +147,7 @@ _FOLDERS = {"metrics": "measures", "schedules": "schedules"}
 __all__ = [
     "LPOM",
     "Activation",
+    "Augmentation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -194,6 +195,7 @@ __all__ = [
     "Scenario",
     "Schedule",
     "Simulation",
+    "Standardization",
     "StartEvent",
     "StateError",
     "StepEvent",

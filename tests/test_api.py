@@ -18,6 +18,7 @@ PACKAGE = Path(neurosim.__file__).parent
 PUBLIC = [
     "LPOM",
     "Activation",
+    "Augmentation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -66,6 +67,7 @@ PUBLIC = [
     "Schedule",
     "Simulation",
     "StartEvent",
+    "Standardization",
     "StateError",
     "StepEvent",
     "Stop",
