@@ -203,7 +203,7 @@ gradient gradients has_uint32 heard inc index inferences kept labels last_count 
 links mean_messages means measures minus model next nudge number order phases place plus position
 queue random reached_at recording ring row_of rule run running schedule sent sent_stamps shown
 shuffle simulation stale stamps state step stopped synaptic_operations target tick ticks time totals
-trace uinteger unit_wakes units unread until unwired value version views wakes weight_gradient
+trace uinteger unit_wakes units unread until value version views wakes weight_gradient
 winners
 """
 
