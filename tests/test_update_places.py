@@ -165,3 +165,19 @@ def test_what_does_not_go_with_updates(changes: list[str], said: str) -> None:
     with pytest.raises(DocumentError) as caught:
         Scenario.load(SCENARIOS / "mnist_ms_dp.yaml", changes)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("ticks", [3, 4, 5, 11, 17])
+def test_an_interrupted_training_goes_on_bit_for_bit(ticks: int) -> None:
+    layers = "[{name: h1, dense: 9}, {name: h2, dense: 8}, {name: h3, dense: 7}, {dense: 10}]"
+    small = [f"network={{input: 64, layers: {layers}}}", "data={name: digits, batch_size: 20}"]
+    small += ["data.limit=100", "training={epochs: 1}", "probes=[]", "device=cpu"]
+    loaded = Scenario.load(SCENARIOS / "mnist_ms_dp.yaml", small)
+    whole, first, second = (loaded.trainer(loaded.data()) for _ in range(3))
+    expected = list(whole.events())
+    left = iter([*[False] * ticks, *[True] * 9])
+    events = list(first.events(lambda: next(left)))
+    second.load_state_dict(first.state_dict())
+    assert [*events, *second.events()] == expected
+    for key, value in whole.model.state_dict().items():
+        assert second.model.state_dict()[key].equal(value)
