@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         Uniform,
     )
     from neurosim.convergence import Convergence, FixedPoint, fixed_point, measure_convergence
-    from neurosim.data import DataSource
+    from neurosim.data import Augmentation, DataSource, Standardization
     from neurosim.dynamics import Plasticity
     from neurosim.families import register
     from neurosim.learning import (
@@ -86,6 +86,8 @@ _HOMES = {
     "Convergence": "convergence",
     "DataError": "base",
     "DataSource": "data",
+    "Augmentation": "data",
+    "Standardization": "data",
     "DifferenceTargetPropagation": "rules",
     "Distribution": "channels",
     "DivergenceError": "base",
@@ -149,6 +151,7 @@ _FOLDERS = {"metrics": "measures", "schedules": "schedules"}
 __all__ = [
     "LPOM",
     "Activation",
+    "Augmentation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -198,6 +201,7 @@ __all__ = [
     "Scenario",
     "Schedule",
     "Simulation",
+    "Standardization",
     "StartEvent",
     "StateError",
     "StepEvent",

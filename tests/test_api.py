@@ -18,6 +18,7 @@ PACKAGE = Path(neurosim.__file__).parent
 PUBLIC = [
     "LPOM",
     "Activation",
+    "Augmentation",
     "BackPropagation",
     "Channel",
     "Channels",
@@ -67,6 +68,7 @@ PUBLIC = [
     "Scenario",
     "Schedule",
     "Simulation",
+    "Standardization",
     "StartEvent",
     "StateError",
     "StepEvent",

@@ -18,7 +18,8 @@ from neurosim.base.errors import ConfigurationError, DataError
 from neurosim.data import source as datasets
 from neurosim.data.dataset import Dataset, Split, one_hot
 from neurosim.data.formats import read_idx
-from neurosim.data.source import MNIST, digits
+from neurosim.data.mnist import MNIST
+from neurosim.data.source import digits
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -135,6 +135,9 @@ class Scenario:
         where: NodePath = ("data", "root") if hasattr(file.data, "root") else ("data",)
         with located(document, where):
             data = file.data.read(documents.folder(document, where))
+        if file.data.augment is not None:
+            with located(document, ("data", "augment")):
+                file.data.augment.check(tuple(data.train.images.shape[1:]))
         with located(document, ("network",)):
             train = data.train.reshaped(self.network.input.shape)
             test = data.test.reshaped(self.network.input.shape)
@@ -198,7 +201,7 @@ class Scenario:
             learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
             accuracy_every=intervals.get("accuracy", file.training.epochs),
-            augment=file.data.augmentation,
+            augment=file.data.augment,
         )
         held = file.training.held_out(len(data.train))
         train, validation = data.validation(held) if held else (data.train, None)

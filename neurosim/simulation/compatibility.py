@@ -11,6 +11,7 @@ from neurosim.maths import Loss
 from neurosim.measures import Probe
 from neurosim.network import Model, Network, check_shape
 from neurosim.rules import Rule
+from neurosim.schedules import Schedule
 from neurosim.tensors import Shape
 
 Init = Literal["zero", "feedforward", "carry"]
@@ -70,6 +71,25 @@ def check_output(loss: Loss, network: Network) -> None:
             f"the loss cross_entropy applies a softmax, and the output {output.name!r} has one "
             "already; leave its activation out, or use another loss",
             "loss",
+        )
+
+
+def check_updates(rule: Rule, schedule: Schedule, learn_every: int | None) -> None:
+    """Raises ConfigurationError where more than one says when weights are updated."""
+    if not schedule.update_ticks:
+        return
+    if rule.phases:
+        names = ", ".join(phase.name for phase in rule.phases)
+        raise ConfigurationError(
+            f"the schedule updates weights, but {type(rule).__name__} contrasts the ends of its "
+            f"phases ({names}), between which the weights must not change; leave the updates out",
+            "schedule",
+        )
+    if learn_every is not None:
+        raise ConfigurationError(
+            f"a weight update after every {learn_every} ticks does not go with a schedule that "
+            "says itself when weights are updated; leave one of them out",
+            "learn_every",
         )
 
 

@@ -26,6 +26,7 @@ from neurosim.simulation.compatibility import (
     check_phases,
     check_probes,
     check_start,
+    check_updates,
 )
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import BeforeStep, Inference, run_length
@@ -41,10 +42,10 @@ class Simulation:
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
     states, messages and time over (L-DP). ``nudge_after``: the tick from which the target acts.
     ``plasticity`` says what weights learn: with an optimizer, after ``every`` so many of its ticks,
-    which ``learn_every`` sets too; None leaves it to `learn`. ``compute``: "dense" forces dense
-    operations. ``precision``: "bf16-mixed" computes the products of projections in bfloat16, all
-    else stays float32; None is the model's own dtype. ``processes``: one SimPy process per
-    "population", or per unit ("neuron"); traces are identical.
+    which ``learn_every`` sets too, or where the schedule says so; else it is left to `learn`.
+    ``compute``: "dense" forces dense operations. ``precision``: "bf16-mixed" computes the products
+    of projections in bfloat16, all else stays float32; None is the model's own dtype.
+    ``processes``: one SimPy process per "population", or per unit ("neuron"); traces are identical.
 
     Raises ConfigurationError for parts that do not go together.
     """
@@ -100,6 +101,7 @@ class Simulation:
         self.faults = faults if faults is not None else Faults()
         resolved = self.channels.resolve(network, schedule.tick)
         check_phases(self.rule, resolved, nudge_after, self.learn_every)
+        check_updates(self.rule, schedule, self.learn_every)
         tracked = any(probe.tracks for probe in self.probes)
         self.state = State(
             model,
@@ -261,6 +263,11 @@ class Simulation:
     def learn_every(self) -> int | None:
         """After how many ticks the weights are updated, if within an inference."""
         return self.plasticity.every
+
+    @property
+    def learns_within(self) -> bool:
+        """Whether weights are updated within an inference, by ``learn_every`` or the schedule."""
+        return self.learn_every is not None or bool(self.schedule.update_ticks)
 
     # ---- learning ------------------------------------------------------------------------------
 
