@@ -9,10 +9,12 @@ of them.
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, partial
+from importlib import import_module
 from types import UnionType
 from typing import (
     Annotated,
@@ -176,6 +178,12 @@ def register(name: str) -> Callable[[T], T]:
         return member
 
     return add
+
+
+def gather(folder: str) -> None:
+    """Imports all modules of a folder, so that a new file is enough to register a member."""
+    for module in pkgutil.iter_modules(import_module(folder).__path__):  # in alphabetical order
+        import_module(f"{folder}.{module.name}")
 
 
 def described(value: Any) -> Any:
