@@ -148,6 +148,13 @@ class Kind(Described):
                 raise _broken(cls, f"there is a family {family!r} already")
             cls.family = FAMILIES[family] = Family(family, cls, key, bare=bare, default=default)
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        del args, options
+        if cls is cls.family.base:
+            said = f"{cls.__name__} is the base class of a family; use a member: "
+            raise ConfigurationError(said + ", ".join(cls.family), cls.family.title)
+        return super().__new__(cls)
+
     @classmethod
     def of(cls, value: object, **options: Any) -> Self:
         """Makes a member of its name and its ``options``, or returns a member as it is."""
