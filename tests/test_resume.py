@@ -194,7 +194,7 @@ def test_refuses_a_state_that_is_not_its_own(root: Path, variant: str) -> None:
 
 # Whoever removes or renames one of these raises `STATE_VERSION`: a state that was saved before is
 # then refused as one of another version. One that lacks what was added is refused without that.
-FORMAT = 6
+FORMAT = 7
 KEYS = """
 adjoint apical apical_stale basal basal_stale batch batch_size batches began begins best
 bit_generator carried carried_stamps cells clock counts damping difference difference_messages

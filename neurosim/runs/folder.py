@@ -82,6 +82,7 @@ def carry_on(
     return folder
 
 
+@torch.no_grad()
 def facts(folder: Path, simulation: Simulation) -> dict[str, Any]:
     """Returns what a summary says of what was simulated, and of what came of it by its digest."""
     model = simulation.model

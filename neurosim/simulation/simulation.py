@@ -30,7 +30,7 @@ from neurosim.simulation.inference import BeforeStep, Inference, run_length
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.tensors import complete, resolve_device
 
-STATE_VERSION = 6
+STATE_VERSION = 7
 
 
 class Simulation:
