@@ -49,9 +49,9 @@ def load(path: Path) -> str:
         content = Path(file).read_bytes()
     except OSError as error:
         raise PluginError(f"{file}:1: the plugin cannot be read: {error.strerror}") from None
-    for module in {m.__module__ for family in FAMILIES.values() for m in family.values()}:
-        if getattr(sys.modules.get(module), "__file__", None) == file:
-            return module
+    for member in (m for family in FAMILIES.values() for m in family.values()):
+        if getattr(sys.modules.get(member.__module__), "__file__", None) == file:
+            return str(member.__module__)
     name = _PREFIX + hashlib.sha256(content).hexdigest()
     if name not in sys.modules:
         loader = _Loader(name, file)

@@ -233,29 +233,19 @@ QUANTITIES = (
     Quantity("wakes", "wakes", "count", "line mean", show=_count),
     Quantity("messages", "messages", "count", "line run mean", show=_count),
     Quantity("synaptic_operations", "synaptic operations", "count", "run", show=_count),
-    Quantity(
-        "ticks_per_step",
-        "ticks",
-        "per step",
-        meaning="inference steps of one batch",
-        axis="log",
-        derive=_ratio("ticks", "steps"),
-    ),
-    Quantity(
-        "wakes_per_step",
-        "wakes",
-        "per step",
-        meaning="wakes of dyads for one batch",
-        axis="log",
-        derive=_ratio("wakes", "steps"),
-    ),
-    Quantity(
-        "messages_per_sample",
-        "messages",
-        "per sample",
-        meaning="messages sent for one sample",
-        axis="log",
-        derive=_ratio("messages", "steps", "batch_size"),
+    *(
+        Quantity(key, title, unit, meaning=meaning, axis="log", derive=_ratio(*keys.split()))
+        for key, title, unit, meaning, keys in (
+            ("ticks_per_step", "ticks", "per step", "inference steps of one batch", "ticks steps"),
+            ("wakes_per_step", "wakes", "per step", "wakes of dyads for one batch", "wakes steps"),
+            (
+                "messages_per_sample",
+                "messages",
+                "per sample",
+                "messages sent for one sample",
+                "messages steps batch_size",
+            ),
+        )
     ),
     Quantity(
         "peak_memory_bytes",
