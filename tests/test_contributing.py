@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 DIFFS = re.findall(r"^```diff\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 (SWEEP,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+WORDS = shlex.split(SWEEP.replace("\\\n", ""))[1:]
 SHORT = ["training.epochs=1", "data.limit=100", "--jobs", "0", "--quiet"]
 
 # In the schemas, checked, resumed within an inference; the array is counted and saved.
@@ -81,8 +82,7 @@ def test_each_touches_one_file() -> None:
 
 
 def test_a_sweep_uses_all(patched: Path) -> None:
-    _, *arguments = shlex.split(SWEEP)
-    python(patched, "-m", "neurosim", *arguments, *SHORT, "--out", "swept")
+    python(patched, "-m", "neurosim", *WORDS, *SHORT, "--out", "swept")
     (table,) = patched.glob("swept/**/results.csv")
     rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     assert [row["rule.limit"] for row in rows] == ["0.05", "0.1"]
@@ -94,5 +94,5 @@ def test_a_sweep_uses_all(patched: Path) -> None:
 
 
 def test_schema_check_and_resume(patched: Path) -> None:
-    settings = [part for part in shlex.split(SWEEP)[3:] if not part.startswith("rule.limit")]
+    settings = [part for part in WORDS[2:] if not part.startswith("rule.limit")]
     python(patched, "-c", WORKS, json.dumps([*settings, *SHORT[:2]]))
