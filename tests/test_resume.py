@@ -201,9 +201,10 @@ bit_generator carried carried_stamps cells clock counts damping difference diffe
 differences edges end ending epoch epoch_loss feedback_speed forward free_prediction generator
 gradient gradients has_uint32 heard inc index inferences kept labels last_count last_tick lines
 links mean_messages means measures minus model next nudge number order phases place plus position
-queue random reached_at recording ring row_of rule run running schedule sent sent_stamps shuffle
-simulation stale stamps state step stopped synaptic_operations target tick ticks time totals trace
-uinteger unit_wakes units until value version views wakes weight_gradient winners
+queue random reached_at recording ring row_of rule run running schedule sent sent_stamps shown
+shuffle simulation stale stamps state step stopped synaptic_operations target tick ticks time totals
+trace uinteger unit_wakes units unread until value version views wakes weight_gradient
+winners
 """
 
 
