@@ -7,3 +7,6 @@ from neurosim.data.dataset import Dataset, Split, one_hot
 from neurosim.data.mnist import KMNIST, MNIST, FashionMNIST
 from neurosim.data.source import DataSource, Remote, digits
 from neurosim.data.standardization import Standardization
+from neurosim.families import gather
+
+gather(__name__)
