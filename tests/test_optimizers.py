@@ -15,13 +15,11 @@ from torch import Tensor
 
 from neurosim.base.errors import ConfigurationError
 from neurosim.learning.trainer import TrainingPlan
+from neurosim.maths.learning_rates import ConstantRate, CosineRate, LearningRate
 from neurosim.maths.optimizers import (
     SGD,
     Adam,
     AdamW,
-    ConstantRate,
-    CosineRate,
-    LearningRate,
     OptimizerChoice,
 )
 
@@ -89,8 +87,8 @@ def test_refuses_a_rate(options: dict[str, Any]) -> None:
 
 
 def test_the_families() -> None:
-    assert set(LearningRate.family) == {"constant", "cosine"}
-    assert set(OptimizerChoice.family) == {"sgd", "adam", "adamw"}
+    assert set(LearningRate.family) == {"constant", "cosine", "torch"}
+    assert set(OptimizerChoice.family) == {"sgd", "adam", "adamw", "torch"}
     with pytest.raises(ConfigurationError, match="unknown learning_rate 'cosin'"):
         LearningRate.of("cosin")
 

@@ -206,7 +206,7 @@ def of_optimizer(choice: OptimizerChoice) -> Named:
 
 
 def _goes_on(choice: OptimizerChoice) -> None:
-    start = torch.linspace(-1.0, 2.0, 7, dtype=torch.float64)
+    start = torch.linspace(-1.0, 2.0, 8, dtype=torch.float64).view(2, 4)
 
     def steps(saving: bool) -> torch.Tensor:
         weight = torch.nn.Parameter(start.clone())

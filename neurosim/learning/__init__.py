@@ -14,4 +14,5 @@ from neurosim.learning.events import (
     TrainingEvent,
 )
 from neurosim.learning.memory import Memory, check_memory, estimate
-from neurosim.learning.trainer import Trainer, TrainingPlan
+from neurosim.learning.plan import EarlyStopping, TrainingPlan
+from neurosim.learning.trainer import Trainer
