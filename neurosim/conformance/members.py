@@ -14,7 +14,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.conformance.checks import CLOSE, RESUMED, Named, require, same
 from neurosim.data import Dataset, DataSource
-from neurosim.learning import ListenerChoice, Listeners, load_state, save_state
+from neurosim.learning import ListenerChoice, Listeners, load_optimizer, load_state, save_state
 from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice, derivative
 from neurosim.tensors import Selection, Shape
 
@@ -217,7 +217,7 @@ def _goes_on(choice: OptimizerChoice) -> None:
             if saving:
                 save_state(file, optimizer.state_dict())
                 optimizer = choice.make([weight])
-                optimizer.load_state_dict(load_state(file))
+                load_optimizer(optimizer, load_state(file))
         return weight.detach()
 
     with TemporaryDirectory() as folder:

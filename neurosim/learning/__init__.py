@@ -1,6 +1,6 @@
 """Training: batches, weight updates, evaluation, events and their listeners, checkpoints."""
 
-from neurosim.learning.checkpoint import load_state, load_weights, save_state
+from neurosim.learning.checkpoint import load_optimizer, load_state, load_weights, save_state
 from neurosim.learning.events import (
     EndEvent,
     EpochEvent,

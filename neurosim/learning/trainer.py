@@ -1,6 +1,5 @@
 """Training: epochs of inferences, each followed by a local weight update and told to listeners."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from neurosim.base import StateError, inside, stream
 from neurosim.data import Batches, Split, one_hot
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
+from neurosim.learning.checkpoint import load_optimizer
 from neurosim.learning.evaluation import Evaluator, SoFar
 from neurosim.learning.events import (
     EndEvent,
@@ -303,7 +303,7 @@ class Trainer:
         with complete("training"):
             try:
                 self.model.load_state_dict(state["model"])
-                self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+                load_optimizer(self.optimizer, state["optimizer"])
                 average = state["average"]
                 if self._average is not None:
                     self._average.load(average)

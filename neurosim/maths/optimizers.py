@@ -42,6 +42,11 @@ class ParameterGroup(Described):
     lr: Annotated[Positive | None, Field(description="their learning rate")] = None
     weight_decay: Annotated[NotNegative | None, Field(description="their weight decay")] = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.options:
+            raise ConfigurationError("the group says nothing: give it lr or weight_decay", "lr")
+
     @property
     def patterns(self) -> tuple[str, ...]:
         return (self.parameters,) if isinstance(self.parameters, str) else self.parameters
