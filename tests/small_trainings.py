@@ -38,7 +38,7 @@ def make(
     simulation = Simulation(
         model,
         init=init,
-        schedule=schedules.Sweep("forward_backward", 2),
+        schedule=options.pop("schedule", schedules.Sweep("forward_backward", 2)),
         learn_every=learn_every,
         probes=probes,
         **options,

@@ -61,9 +61,12 @@ class ParameterGroup(Described):
         return any(_matches(pattern, parameter) for pattern in self.patterns)
 
 
+def _words(parameter: str) -> tuple[str, str]:
+    return parameter, parameter.rpartition(".")[0]
+
+
 def _matches(pattern: str, parameter: str) -> bool:
-    words = (parameter, parameter.rpartition(".")[0])
-    return any(word == pattern or fnmatchcase(word, pattern) for word in words)
+    return any(word == pattern or fnmatchcase(word, pattern) for word in _words(parameter))
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ class OptimizerChoice(Kind, ABC, family="optimizer"):
         for number, group in enumerate(self.groups):
             for pattern in group.patterns:
                 if not any(_matches(pattern, name) for name in parameters):
-                    said = unknown("parameter", pattern, parameters)
+                    known = dict.fromkeys(word for name in parameters for word in _words(name))
+                    said = unknown("parameter", pattern, known)
                     raise ConfigurationError(said, ("groups", number, "parameters"))
         alike: dict[tuple[tuple[str, float], ...], list[Parameter]] = {}
         for name, parameter in parameters.items():

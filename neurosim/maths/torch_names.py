@@ -57,5 +57,7 @@ def refusing(name: str) -> Iterator[None]:
     """Says in a ConfigurationError what torch says against the options that it was given."""
     try:
         yield
+    except ConfigurationError:
+        raise
     except (TypeError, ValueError, ArithmeticError, RuntimeError, AssertionError) as error:
         raise ConfigurationError(f"torch's {name}: {error}", "options") from None
