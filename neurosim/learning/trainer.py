@@ -166,10 +166,9 @@ class Trainer:
             within = self.optimizer if simulation.learn_every else None
             target = self._smoothed(self._target(self._labels))
             simulation.start(x, target, optimizer=within, record=traced)
-        while not simulation.done:
-            if interrupted():
-                return
-            simulation.advance(1)
+        simulation.advance(interrupted=interrupted)
+        if not simulation.done:
+            return
         outcome = simulation.finish()
         if not simulation.learn_every:
             simulation.learn(self.optimizer)
