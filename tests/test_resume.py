@@ -200,11 +200,11 @@ adjoint apical apical_stale average basal basal_stale batch batch_size batches b
 bit_generator carried carried_stamps cells clock counts damping difference difference_messages
 differences edges end ending epoch epoch_loss feedback_speed forward free_prediction generator
 gradient gradients has_uint32 heard inc index inferences kept labels last_count last_tick lines
-links mean_messages means measures minus model next nudge number order phases place plus
-position queue random reached_at recording ring row_of rule run running schedule sent
-sent_stamps shown shuffle simulation stale stamps state step stopped synaptic_operations target
-tick ticks time totals trace uinteger unit_wakes units unread until unwired validated value
-version views wakes weight_gradient winners
+links mean_messages means measures minus model next nudge number order phases place plus position
+queue random reached_at recording ring row_of rule run running schedule sent sent_stamps shown
+shuffle simulation stale stamps state step stopped synaptic_operations target tick ticks time
+totals trace uinteger unit_wakes units unread until validated value version views wakes
+weight_gradient winners
 """
 
 
