@@ -28,17 +28,20 @@ def make(
     learn_every: int | None = None,
     probes: Any = (),
     init: Any = "feedforward",
+    network: Any = NETWORK,
+    **options: Any,
 ) -> Trainer:
     """A trainer of a small network on the first images of the digits."""
-    model = ns.Model(ns.Network.from_dict(NETWORK), dtype=torch.float64)
+    model = ns.Model(ns.Network.from_dict(network), dtype=torch.float64)
     data = digits(dtype=torch.float64).limit(images, 30)
     train, held = data.validation(validation) if validation else (data.train, None)
     simulation = Simulation(
         model,
         init=init,
-        schedule=schedules.Sweep("forward_backward", 2),
+        schedule=options.pop("schedule", schedules.Sweep("forward_backward", 2)),
         learn_every=learn_every,
         probes=probes,
+        **options,
     )
     return Trainer(simulation, optimizer, train, data.test, plan, validation=held)
 

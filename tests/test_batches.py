@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_cifar import small_cifar10, write_cifar10
 
 from neurosim.base.errors import ConfigurationError, DataError, StateError

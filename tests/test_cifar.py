@@ -25,7 +25,8 @@ from small_cifar import (
 )
 
 from neurosim.base.errors import DataError
-from neurosim.data import CIFAR10, CIFAR100, ImageNet32, colour as cifar
+from neurosim.data import CIFAR10, CIFAR100, ImageNet32
+from neurosim.data import colour as cifar
 from neurosim.data.dataset import Split
 from neurosim.data.standardization import PerChannel, Standard
 

@@ -22,7 +22,8 @@ from neurosim.families.kinds import register
 from neurosim.learning.events import Listeners
 from neurosim.learning.trainer import TrainingPlan
 from neurosim.maths.optimizers import SGD
-from neurosim.runs import run as runner, sweep
+from neurosim.runs import run as runner
+from neurosim.runs import sweep
 
 ROOT = Path(__file__).parents[1]
 PARALLEL = ROOT / "scenarios/parallel.yaml"

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from math import cos, pi
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, strategies as st
-from small_trainings import events, make
+from hypothesis import given
+from hypothesis import strategies as st
+from small_trainings import NETWORK, events, make
 from torch import Tensor
 
 from neurosim.base.errors import ConfigurationError
-from neurosim.learning.trainer import TrainingPlan
+from neurosim.learning.checkpoint import load_state, save_state
+from neurosim.learning.trainer import Trainer, TrainingPlan
+from neurosim.maths.learning_rates import ConstantRate, CosineRate, LearningRate, TorchRate
 from neurosim.maths.optimizers import (
     SGD,
     Adam,
     AdamW,
-    ConstantRate,
-    CosineRate,
-    LearningRate,
     OptimizerChoice,
+    ParameterGroup,
+    TorchOptimizer,
 )
+
+CYCLE = {"base_lr": 0.1, "max_lr": 1.0}
+NAMED: Any = {
+    "input": [1, 8, 8],
+    "layers": [{"name": "h", "dense": 9}, {"name": "output", "dense": 10}],
+}
 
 # ---- the learning rate -------------------------------------------------------------------------
 
@@ -78,18 +89,99 @@ def test_the_trainer_sets_the_rate_before_every_step() -> None:
     assert found[0] == 0.02
 
 
+@pytest.mark.parametrize("warmup", [0.0, 1.0])
+def test_a_cosine_that_ends_before_the_training(warmup: float) -> None:
+    rate = CosineRate(warmup, 0.01, 0.002, end_epoch=4.0)
+    whole = CosineRate(warmup, 0.01, 0.002)
+    found = [rate.at(step, 0.5, 5, 7) for step in range(35)]
+    assert found[:20] == [whole.at(step, 0.5, 5, 4) for step in range(20)]
+    assert found[20:] == [0.002] * 15
+    assert [rate.at(step, 0.5, 5, 2) for step in range(10)] == found[:10]  # a shorter training
+
+
+def test_a_rate_of_every_epoch() -> None:
+    by_step, by_epoch = CosineRate(1.0, 0.01), CosineRate(1.0, 0.01, every="epoch")
+    assert [by_epoch.at(step, 0.5, 5, 4) for step in range(20)] == [
+        by_step.at(step - step % 5, 0.5, 5, 4) for step in range(20)
+    ]
+
+
+@pytest.mark.parametrize("every", ["step", "epoch"])
+@pytest.mark.parametrize("rate", TorchRate.example(), ids=lambda rate: rate.name)
+def test_the_schedulers_of_torch(rate: TorchRate, every: Any) -> None:
+    """Step by step, asked for any step at first, and after a warm-up."""
+    rate = replace(rate, every=every)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    scheduler = getattr(torch.optim.lr_scheduler, rate.name)(optimizer, **rate.options)
+    expected = []
+    for step in range(24):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if every == "step" or step % 4 == 3:
+            scheduler.step()
+    assert len(set(expected)) > 1
+    assert [rate.at(step, 0.1, 4, 6) for step in range(24)] == expected
+    assert replace(rate).at(17, 0.1, 4, 6) == expected[17]
+    later = replace(rate, warmup_epochs=2.0, warmup_from=0.02)
+    assert [later.at(step, 0.1, 4, 8) for step in range(8, 32)] == expected
+    ramp = [0.02 + 0.08 * (step if every == "step" else step - step % 4) / 8 for step in range(8)]
+    assert [later.at(step, 0.1, 4, 8) for step in range(8)] == pytest.approx(ramp)
+
+
+def test_every_group_has_its_own_rate() -> None:
+    rate = TorchRate(name="ExponentialLR", options={"gamma": 0.5})
+    groups = (ParameterGroup("output", lr=0.3),)
+    trainer = make(
+        TrainingPlan(2, batch_size=20, learning_rate=rate),
+        optimizer=SGD(0.1, groups=groups),
+        network=NAMED,
+    )
+    events(trainer)
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.05, 0.15]
+
+
 @pytest.mark.parametrize(
-    "options",
-    [{"warmup_epochs": -1.0}, {"final": float("nan")}, {"warmup_from": -0.1}],
+    ("kind", "options", "said"),
+    [
+        (CosineRate, {"warmup_epochs": -1.0}, "warmup_epochs"),
+        (CosineRate, {"final": float("nan")}, "final"),
+        (CosineRate, {"warmup_from": -0.1}, "warmup_from"),
+        (CosineRate, {"warmup_epochs": 3.0, "end_epoch": 3.0}, "ends at epoch 3, in a warm-up"),
+        (
+            TorchRate,
+            {"name": "StepLr"},
+            "unknown scheduler of torch 'StepLr'; did you mean 'StepLR'",
+        ),
+        (TorchRate, {"name": "StepLR"}, "missing 1 required positional argument: 'step_size'"),
+        (TorchRate, {"name": "StepLR", "options": {"step": 3}}, "did you mean 'step_size'"),
+        (TorchRate, {"name": "StepLR", "options": {"last_epoch": 3}}, "unknown option of StepLR"),
+        (TorchRate, {"name": "LambdaLR"}, "takes a function"),
+        (TorchRate, {"name": "SequentialLR"}, "is made of other schedulers"),
+        (TorchRate, {"name": "ReduceLROnPlateau"}, "goes by what was measured"),
+        (
+            TorchRate,
+            {"name": "OneCycleLR", "options": {"max_lr": 1.0, "total_steps": 9}},
+            "cycle_momentum: false",
+        ),
+        (TorchRate, {"name": "CosineAnnealingWarmRestarts", "options": {"T_0": 0}}, "T_0"),
+    ],
 )
-def test_refuses_a_rate(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=next(iter(options))):
-        CosineRate(**options)
+def test_refuses_a_rate(kind: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        kind(**options)
+
+
+def test_a_schedule_that_does_not_last() -> None:
+    options = {"max_lr": 0.3, "total_steps": 3, "cycle_momentum": False}
+    rate = TorchRate(name="OneCycleLR", options=options, every="step")
+    make(TrainingPlan(1, batch_size=20, learning_rate=rate))
+    with pytest.raises(ConfigurationError, match="number of total steps is 3"):
+        make(TrainingPlan(2, batch_size=20, learning_rate=rate))
 
 
 def test_the_families() -> None:
-    assert set(LearningRate.family) == {"constant", "cosine"}
-    assert set(OptimizerChoice.family) == {"sgd", "adam", "adamw"}
+    assert set(LearningRate.family) == {"constant", "cosine", "torch"}
+    assert set(OptimizerChoice.family) == {"sgd", "adam", "adamw", "torch"}
     with pytest.raises(ConfigurationError, match="unknown learning_rate 'cosin'"):
         LearningRate.of("cosin")
 
@@ -101,9 +193,13 @@ def sgd(choice: SGD) -> Callable[[Tensor, Tensor, int], Tensor]:
     velocity: list[Tensor] = []
 
     def step(weight: Tensor, gradient: Tensor, number: int) -> Tensor:
-        gradient = gradient + choice.weight_decay * weight
+        if choice.decoupled:
+            weight = weight - choice.lr * choice.weight_decay * weight
+        else:
+            gradient = gradient + choice.weight_decay * weight
         velocity[:] = [choice.momentum * velocity[0] + gradient if number > 1 else gradient]
-        return weight - choice.lr * velocity[0]
+        ahead = gradient + choice.momentum * velocity[0] if choice.nesterov else velocity[0]
+        return weight - choice.lr * ahead
 
     return step
 
@@ -130,6 +226,8 @@ def adam(choice: Adam | AdamW) -> Callable[[Tensor, Tensor, int], Tensor]:
     [
         SGD(lr=0.1),
         SGD(lr=0.05, momentum=0.9, weight_decay=0.01),
+        SGD(lr=0.05, momentum=0.9, weight_decay=0.01, nesterov=True),
+        SGD(lr=0.05, momentum=0.9, weight_decay=0.5, decoupled=True),
         Adam(lr=0.01),
         Adam(lr=0.01, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-3),
         AdamW(lr=0.01, weight_decay=0.1),
@@ -155,10 +253,123 @@ def test_the_optimizers_take_the_steps_of_their_formulas(choice: OptimizerChoice
         torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [(SGD, {"lr": 0.0}), (SGD, {"momentum": -1.0}), (Adam, {"betas": (0.9, 1.0)})],
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_groups_of_parameters(decoupled: bool) -> None:
+    """Each parameter steps as under an optimizer of its own; of two groups the last counts."""
+    groups = (
+        ParameterGroup("*.bias", weight_decay=0.0),
+        ParameterGroup(("output", "h*.weight"), lr=0.3),
+        ParameterGroup("h1", lr=0.02),
+    )
+    common = {"momentum": 0.9, "decoupled": decoupled}
+    own = {
+        "h1.weight": (0.02, 0.1), "h1.bias": (0.02, 0.0), "h2.weight": (0.3, 0.1),
+        "h2.bias": (0.1, 0.0), "output.weight": (0.3, 0.1), "output.bias": (0.3, 0.0),
+    }  # fmt: skip
+    start = {name: torch.full((3,), float(number)) for number, name in enumerate(own)}
+    together = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
+    optimizer = SGD(0.1, weight_decay=0.1, groups=groups, **common).make_for(together.items())  # type: ignore[arg-type]
+    apart = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
+    each = [
+        SGD(lr, weight_decay=decay, **(common if decay else {"momentum": 0.9})).make([apart[name]])  # type: ignore[arg-type]
+        for name, (lr, decay) in own.items()
+    ]
+    for parameters, optimizers in ((together, [optimizer]), (apart, each)):
+        for _ in range(3):
+            for parameter in parameters.values():
+                parameter.grad = parameter.detach().cos()
+            for one in optimizers:
+                one.step()
+    for name, parameter in together.items():
+        assert torch.equal(parameter, apart[name]), name
+        assert not torch.equal(parameter, start[name])
+
+
+OPTIMIZERS = sorted(
+    name
+    for name, cls in vars(torch.optim).items()
+    if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name != "Optimizer"
 )
-def test_refuses_an_optimizer(kind: Any, options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=next(iter(options))):
+
+
+@pytest.mark.parametrize("learn_every", [None, 2])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_torch(name: str, learn_every: int | None, tmp_path: Path) -> None:
+    """It trains, saved and resumed to the same bits, or is refused in words."""
+    refused = {"LBFGS": "asks for", "SparseAdam": "takes sparse gradients"}
+    if name in refused:
+        fitting = make(TrainingPlan())
+        given = getattr(torch.optim, name)(fitting.model.parameters())
+        fitting.simulation.start(torch.zeros(2, 1, 8, 8), torch.zeros(2, 10))
+        for act in (
+            lambda: OptimizerChoice.of("torch", name=name),
+            lambda: make(TrainingPlan(), optimizer=given),
+            lambda: fitting.simulation.learn(given),
+        ):
+            with pytest.raises(ConfigurationError, match=f"{name} {refused[name]}"):
+                act()
+        return
+    network = NETWORK
+    if name == "Muon":
+        with pytest.raises(ConfigurationError, match="Muon only supports 2D parameters"):
+            make(TrainingPlan(), optimizer=OptimizerChoice.of("torch", name=name))
+        network = NAMED | {"layers": [layer | {"bias": False} for layer in NAMED["layers"]]}
+
+    def fresh() -> Trainer:
+        plan = TrainingPlan(2, batch_size=20)
+        choice = OptimizerChoice.of("torch", name=name, lr=0.01)
+        return make(plan, optimizer=choice, network=network, learn_every=learn_every)
+
+    whole, part = fresh(), fresh()
+    start = {key: value.clone() for key, value in whole.model.state_dict().items()}
+    list(whole.events())
+    while not part.done:
+        before = part.step
+        list(part.events(lambda: part.step > before))  # noqa: B023
+        save_state(tmp_path / "state", part.state_dict())
+        part = fresh()
+        part.load_state_dict(load_state(tmp_path / "state"))
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, part.model.state_dict()[key]), key
+        assert not torch.equal(value, start[key])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        (SGD, {"lr": 0.0}, "lr"),
+        (SGD, {"momentum": -1.0}, "momentum"),
+        (SGD, {"nesterov": True}, "along a momentum"),
+        (SGD, {"decoupled": True}, "no weight_decay"),
+        (Adam, {"betas": (0.9, 1.0)}, "betas"),
+        (TorchOptimizer, {"name": "rmsprop"}, "did you mean 'RMSprop'"),
+        (TorchOptimizer, {"name": "RMSprop", "options": {"alfa": 0.9}}, "did you mean 'alpha'"),
+        (TorchOptimizer, {"name": "RMSprop", "options": {"alpha": -1}}, "Invalid alpha value: -1"),
+        (TorchOptimizer, {"name": "RMSprop", "options": {"lr": 1}}, "lr is a key beside name"),
+        (ParameterGroup, {"parameters": "h1", "lr": -1.0}, "lr"),
+        (ParameterGroup, {"parameters": "h1"}, "says nothing"),
+    ],
+)
+def test_refuses_an_optimizer(kind: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
         kind(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "group", "said"),
+    [
+        (
+            "sgd",
+            ParameterGroup("*.bia", lr=1.0),
+            "unknown parameter '*.bia'; did you mean 'h.bias'",
+        ),
+        ("sgd", ParameterGroup(("h", "g"), lr=1.0), "unknown parameter 'g'"),
+        ("torch", ParameterGroup("h", weight_decay=1.0), "Rprop has no weight_decay"),
+    ],
+)
+def test_refuses_a_group(kind: str, group: ParameterGroup, said: str) -> None:
+    name = {"name": "Rprop"} if kind == "torch" else {}
+    choice = OptimizerChoice.of(kind, groups=(ParameterGroup("h", lr=1.0), group), **name)
+    with pytest.raises(ConfigurationError, match=re.escape(said)) as caught:
+        make(TrainingPlan(), optimizer=choice)
+    assert caught.value.option[:2] == ("groups", 1)

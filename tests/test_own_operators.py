@@ -15,12 +15,16 @@ from random_operators import (
     CPU,
     TOLERANCE,
     bias_of,
-    channel_selection as channels_of,
     check_selection,
-    position_selection as positions_of,
     random,
     some_of,
     weight_of,
+)
+from random_operators import (
+    channel_selection as channels_of,
+)
+from random_operators import (
+    position_selection as positions_of,
 )
 from torch import Tensor
 

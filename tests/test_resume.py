@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neurosim.base.errors import NeurosimError, StateError
 from neurosim.learning.checkpoint import load_state, save_state
@@ -205,15 +206,15 @@ def test_refuses_a_state_that_is_not_its_own(root: Path, variant: str) -> None:
 # then refused as one of another version. One that lacks what was added is refused without that.
 FORMAT = 8
 KEYS = """
-adjoint apical apical_stale basal basal_stale batch batch_size batches began begins best
+adjoint apical apical_stale average basal basal_stale batch batch_size batches began begins best
 bit_generator carried carried_stamps cells clock counts damping difference difference_messages
 differences edges end ending epoch epoch_loss feedback_speed forward free_prediction generator
 gradient gradients has_uint32 heard inc index inferences kept labels last_count last_tick lines
 links mean_messages means measures minus model next nudge number order phases place plus position
 queue random reached_at recording ring row_of rule run running schedule sent sent_stamps settled
 shown shuffle simulation stale stamps state step stopped synaptic_operations target tick ticks time
-totals trace uinteger unit_wakes units unread until value version views wakes weight_gradient
-winners
+totals trace uinteger unit_wakes units unread until validated value version views wakes
+weight_gradient winners
 """
 
 

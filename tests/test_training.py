@@ -107,7 +107,7 @@ def test_the_progress_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     def held(epoch: int) -> list[tuple[int, str, int]]:
         return [(epoch, "validation", images) for images in (8, 10)]
 
-    assert seen == [*held(1), *tested, *held(2)]
+    assert seen == [*held(1), *held(2), *tested]
 
 
 def test_an_evaluation_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,22 +43,26 @@ class StateError(NeurosimError, ValueError):
 
 
 class DivergenceError(NeurosimError, ArithmeticError):
-    """A state stopped being finite.
+    """A state, a gradient or a weight stopped being finite.
 
-    Attributes: ``population``, ``tick``, ``neuron`` (index within the population, without the
-    batch) and ``sample`` (index within the batch) of the first bad value.
+    Attributes, as far as they are known: ``population``, ``tick``, ``neuron`` (index within the
+    population, without the batch) and ``sample`` (index within the batch) of the first bad value,
+    or the name of the ``parameter``.
     """
 
     def __init__(
-        self, population: str, tick: int, neuron: tuple[int, ...], sample: int, remedy: str
+        self,
+        message: str,
+        *,
+        population: str | None = None,
+        tick: int | None = None,
+        neuron: tuple[int, ...] = (),
+        sample: int | None = None,
+        parameter: str | None = None,
     ) -> None:
+        super().__init__(message)
         self.population, self.tick, self.neuron, self.sample = population, tick, neuron, sample
-        where = ", ".join(str(i) for i in neuron)
-        super().__init__(
-            f"population {population!r} is no longer finite at tick {tick}: first at neuron "
-            f"[{where}] of sample {sample}. Inference diverges with these weights and this rule; "
-            f"{remedy}."
-        )
+        self.parameter = parameter
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.conformance.checks import CLOSE, RESUMED, TWICE, Named, require, same
 from neurosim.data import Augmentation, Dataset, DataSource, Standardization
-from neurosim.learning import ListenerChoice, Listeners, load_state, save_state
+from neurosim.learning import ListenerChoice, Listeners, load_optimizer, load_state, save_state
 from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice, derivative
 from neurosim.network import Initialization
 from neurosim.tensors import Selection, Shape
@@ -253,7 +253,7 @@ def of_optimizer(choice: OptimizerChoice) -> Named:
 
 
 def _goes_on(choice: OptimizerChoice) -> None:
-    start = torch.linspace(-1.0, 2.0, 7, dtype=torch.float64)
+    start = torch.linspace(-1.0, 2.0, 8, dtype=torch.float64).view(2, 4)
 
     def steps(saving: bool) -> torch.Tensor:
         weight = torch.nn.Parameter(start.clone())
@@ -264,7 +264,7 @@ def _goes_on(choice: OptimizerChoice) -> None:
             if saving:
                 save_state(file, optimizer.state_dict())
                 optimizer = choice.make([weight])
-                optimizer.load_state_dict(load_state(file))
+                load_optimizer(optimizer, load_state(file))
         return weight.detach()
 
     with TemporaryDirectory() as folder:

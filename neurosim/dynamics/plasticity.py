@@ -11,7 +11,7 @@ from neurosim.dynamics.link import Link
 from neurosim.dynamics.node import Node
 from neurosim.dynamics.state import State
 from neurosim.families import Count, Kind, register
-from neurosim.maths import LearningRate, OptimizerChoice
+from neurosim.maths import Clip, LearningRate, OptimizerChoice
 from neurosim.rules import Rule
 
 
@@ -30,6 +30,7 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
     ] = None
     optimizer: OptimizerChoice = OptimizerChoice.of("adam")
     learning_rate: LearningRate = LearningRate.of("constant")
+    clip: Annotated[Clip | None, Field(description="bounds on what the optimizer is given")] = None
 
     def signal(self, node: Node, rule: Rule) -> Tensor | None:
         """Returns what the weights into these dyads learn from (B, …); None for all zeros."""

@@ -338,5 +338,13 @@ def check_finite(
     # The first bad neuron, whatever the sample: neurons have names, samples do not.
     neuron = int(bad.flatten(1).any(0).nonzero()[0])
     sample = int(bad.flatten(1)[:, neuron].nonzero()[0])
-    where = np.unravel_index(neuron, cell.population.shape)
-    raise DivergenceError(cell.name, tick, tuple(int(i) for i in where), sample, remedy)
+    where = tuple(int(i) for i in np.unravel_index(neuron, cell.population.shape))
+    raise DivergenceError(
+        f"population {cell.name!r} is no longer finite at tick {tick}: first at neuron "
+        f"{list(where)} of sample {sample}. Inference diverges with these weights and this rule; "
+        f"{remedy}.",
+        population=cell.name,
+        tick=tick,
+        neuron=where,
+        sample=sample,
+    )

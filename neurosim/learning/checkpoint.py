@@ -4,6 +4,7 @@ The tensors are stored as they are; the tree around them is JSON in the file's m
 of a model alone are a plain safetensors file, as any other program reads it.
 """
 
+import copy
 import hashlib
 import json
 from pathlib import Path
@@ -115,6 +116,22 @@ def load_weights(model: Model, path: Path) -> None:
         more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise DataError(f"{path}: not the weights of this network: {'; '.join(problems[:4])}{more}")
     model.load_state_dict(found)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Continues an optimizer where its ``state_dict()`` was saved, bit for bit.
+
+    torch converts what belongs to a weight to the dtype of the weight, numbers too that an
+    optimizer keeps in another one (NAdam): those come back as they were.
+    """
+    optimizer.load_state_dict(copy.deepcopy(saved))
+    names = [name for group in saved["param_groups"] for name in group["params"]]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for name, weight in zip(names, weights, strict=True):
+        own = optimizer.state[weight] if name in saved["state"] else {}
+        for key, value in own.items():
+            if isinstance(value, Tensor):
+                own[key] = saved["state"][name][key].to(value.device, copy=True)
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:

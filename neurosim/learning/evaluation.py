@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, NamedTuple
 
 import torch
 
-from neurosim.base import ConfigurationError
+from neurosim.base import ConfigurationError, DivergenceError
 from neurosim.data import Split, one_hot
 from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
 from neurosim.simulation import Prediction, Simulation
@@ -53,7 +54,8 @@ class Evaluator:
         """Measures accuracy and mean loss on a split.
 
         With ``eps`` the images are attacked by `fgsm` first, which follows the gradient of the
-        feed-forward prediction.
+        feed-forward prediction. Raises DivergenceError where a prediction or its loss is not
+        finite.
         """
         for so_far in self.batches(split, eps):
             if watch is not None:
@@ -88,7 +90,15 @@ class Evaluator:
                     "evaluation",
                 )
             correct += metrics.accuracy(prediction, labels) * len(labels)
-            loss += float(measured.value(prediction, target).sum())
+            batch_loss = float(measured.value(prediction, target).sum())
+            if not (isfinite(batch_loss) and prediction.isfinite().all()):
+                output = model.network.output.name
+                raise DivergenceError(
+                    f"with these weights the prediction at {output!r} is not finite, or its loss "
+                    f"({batch_loss}); {self.simulation.rule.remedy}.",
+                    population=output,
+                )
+            loss += batch_loss
             yield SoFar(start + len(labels), correct, loss)
 
     def robustness(self, test: Split, eps: float, watch: _Watch | None = None) -> dict[str, Any]:

@@ -35,8 +35,11 @@ class Memory:
         return sum(asdict(self).values())
 
 
-def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> Memory:
-    """Estimates what inferences of ``batch`` samples need, and learning with an ``optimizer``.
+def estimate(
+    simulation: Simulation, batch: int, optimizer: Learning = None, averaged: bool = False
+) -> Memory:
+    """Estimates what inferences of ``batch`` samples need, and learning with an ``optimizer``
+    that moves weights which are also ``averaged``.
 
     Read off the simulation's own arrays as they are when everything is in use; an upper bound, as
     arrays that are equal are shared. The simulation may be on the device "meta".
@@ -83,7 +86,7 @@ def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> 
     evaluated = sum(p.size for p in model.network.populations)
     evaluation = EVALUATION_BATCH * evaluated * element if optimizer is not None else 0
     return Memory(
-        weights=parameters + constants + copies,
+        weights=parameters * (2 if averaged else 1) + constants + copies,
         gradients=parameters if optimizer is not None else 0,
         optimizer=momentum + moments * parameters,
         states=parts * (states + kept),
@@ -93,26 +96,32 @@ def estimate(simulation: Simulation, batch: int, optimizer: Learning = None) -> 
     )
 
 
-def largest_batch(simulation: Simulation, available: int, optimizer: Learning) -> int:
+def largest_batch(
+    simulation: Simulation, available: int, optimizer: Learning, averaged: bool = False
+) -> int:
     """Finds the largest batch that fits into so many bytes; 0 if not even one sample does."""
 
     def needed(batch: int) -> int:
-        return estimate(simulation, batch, optimizer).total
+        return estimate(simulation, batch, optimizer, averaged).total
 
     return bisect(range(1, 2**40), available, key=needed)
 
 
 def check_memory(
-    simulation: Simulation, batch: int, available: int, optimizer: Learning = None
+    simulation: Simulation,
+    batch: int,
+    available: int,
+    optimizer: Learning = None,
+    averaged: bool = False,
 ) -> None:
     """Raises ConfigurationError where a run needs more than the ``available`` bytes.
 
     0 bytes stand for an unknown amount.
     """
-    needed = estimate(simulation, batch, optimizer)
+    needed = estimate(simulation, batch, optimizer, averaged)
     if not available or needed.total <= available:
         return
-    most = largest_batch(simulation, available, optimizer)
+    most = largest_batch(simulation, available, optimizer, averaged)
     parts = sorted(asdict(needed).items(), key=lambda part: -part[1])[:3]
     listed = ", ".join(f"{name} {gigabytes(size)}" for name, size in parts)
     hint = f"the largest batch that fits is {most}" if most else "not even one sample fits"

@@ -1,19 +1,19 @@
 """Training: epochs of inferences, each followed by a local weight update and told to listeners."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import StateError, stream
-from neurosim.data import Augmentation, Batches, Split, one_hot
+from neurosim.base import StateError, inside, stream
+from neurosim.data import Batches, Split, one_hot
 from neurosim.dynamics import Counts
-from neurosim.families import Count, Described
-from neurosim.learning.evaluation import Evaluator
+from neurosim.learning.average import Average
+from neurosim.learning.checkpoint import load_optimizer
+from neurosim.learning.evaluation import Evaluator, SoFar
 from neurosim.learning.events import (
     EndEvent,
     EpochEvent,
@@ -25,39 +25,11 @@ from neurosim.learning.events import (
     TraceEvent,
     TrainingEvent,
 )
-from neurosim.maths import LearningRate, OptimizerChoice
+from neurosim.learning.plan import TrainingPlan
+from neurosim.maths import OptimizerChoice, finite_norm
 from neurosim.network import Model
-from neurosim.simulation import Outcome, Prediction, Simulation
+from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete
-
-Every = Annotated[Count, Field(description="1 for each, n for every n-th")]
-
-
-@dataclass(frozen=True)
-class TrainingPlan(Described):
-    """Says how long and how to train.
-
-    ``max_steps`` ends training early. ``loss_every``: a logged training loss every so many steps.
-    ``accuracy_every``: evaluation every so many epochs (the last one always). ``trace_epochs``: the
-    simulation's probes record the last inference of every so many epochs. ``augment``: what is
-    done at random to the images that are trained on.
-    """
-
-    epochs: Count = 10
-    max_steps: Count | None = None
-    batch_size: Count = 50
-    evaluation: Prediction = Prediction.of("feedforward")
-    learning_rate: LearningRate = LearningRate.of("constant")
-    loss_every: Every = 10
-    accuracy_every: Every = 1
-    trace_epochs: Every = 1
-    augment: Augmentation | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "evaluation", Prediction.of(self.evaluation))  # or its name
-        if self.augment is not None:
-            object.__setattr__(self, "augment", Augmentation.of(self.augment))
-        super().__post_init__()
 
 
 class Trainer:
@@ -85,8 +57,15 @@ class Trainer:
         self.simulation, self.plan = simulation, plan if plan is not None else TrainingPlan()
         self.model: Model = simulation.model
         if isinstance(optimizer, OptimizerChoice):
-            optimizer = optimizer.make(self.model.parameters())
+            optimizer = optimizer.make_for(self.model.named_parameters())
+        check_optimizer(optimizer, self.model)
         self.optimizer = optimizer
+        if self.plan.early_stopping is not None:
+            self.plan.early_stopping.check(validation)
+        self._average: Average | None = None
+        if self.plan.ema is not None:
+            self._average = average = Average(self.model, self.plan.ema)
+            optimizer.register_step_post_hook(lambda *_: average.update())
         self.test, self.validation = test, validation
         self.evaluator = Evaluator(simulation, self.plan.evaluation, settled)
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
@@ -101,6 +80,10 @@ class Trainer:
         self._labels: Tensor | None = None  # of the inference under way
         self._ending: int | None = None  # the epoch that is over but for its evaluation
         self._best: dict[str, Any] | None = None
+        self._validated: list[float] = []  # a score of every epoch, for early stopping
+        with inside("learning_rate"):  # one that does not last so long says so now
+            for rate in self._rates:
+                self._rate(self.steps - 1, rate)
 
     @property
     def epoch(self) -> int:
@@ -115,7 +98,13 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        return self.step >= self.steps and self._ending is None
+        return (self.step >= self.steps or self.stopped) and self._ending is None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether early stopping has ended the training."""
+        stopping = self.plan.early_stopping
+        return stopping is not None and stopping.is_over(self._validated)
 
     def _now(self) -> tuple[int, int]:
         return -(-self.step // len(self.batches)), self.step
@@ -130,7 +119,7 @@ class Trainer:
 
         Raises:
             ConfigurationError: for an object that cannot be a listener.
-            DivergenceError: where a state is no longer finite.
+            DivergenceError: where a state, a gradient, a weight or a prediction is not finite.
         """
         told = Listeners(listeners)
         before, self.simulation.before_step = self.simulation.before_step, told.gradients
@@ -172,11 +161,12 @@ class Trainer:
         last = (self.step + 1) % per_epoch == 0 or self.step + 1 == self.steps
         if self._labels is None:
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = plan.learning_rate.at(self.step, rate, per_epoch, plan.epochs)
+                group["lr"] = self._rate(self.step, rate)
             x, self._labels = self.batches.next()
             traced = last and self.epoch % plan.trace_epochs == 0
             within = self.optimizer if simulation.learns_within else None
-            simulation.start(x, self._target(self._labels), optimizer=within, record=traced)
+            target = self._smoothed(self._target(self._labels))
+            simulation.start(x, target, optimizer=within, record=traced)
         simulation.advance(interrupted=interrupted)
         if not simulation.done:
             return
@@ -187,14 +177,21 @@ class Trainer:
         labels, self._labels = self._labels, None
         yield from self._after_step(outcome, labels, last)
 
+    def _rate(self, step: int, rate: float) -> float:
+        return self.plan.learning_rate.at(step, rate, len(self.batches), self.plan.epochs)
+
     def _target(self, labels: Tensor) -> Tensor:
         output = self.model.network.output
         return one_hot(labels, output.size, self.model.dtype).view(-1, *output.shape)
 
+    def _smoothed(self, target: Tensor) -> Tensor:
+        smoothing = self.plan.label_smoothing
+        return target if not smoothing else target.lerp(target.mean(1, keepdim=True), smoothing)
+
     def _after_step(self, outcome: Outcome, labels: Tensor, last: bool) -> Iterator[TrainingEvent]:
         plan, epoch = self.plan, self.epoch
         prediction = outcome.prediction
-        target = self._target(labels).to(prediction.device)
+        target = self._smoothed(self._target(labels)).to(prediction.device)
         loss = float(self.simulation.loss.mean(prediction, target))
         self._epoch_loss += loss
         for key, value in asdict(self.simulation.counts).items():  # learning included
@@ -216,40 +213,68 @@ class Trainer:
 
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
         steps = (self.step - 1) % len(self.batches) + 1
+        weights = dict(self.model.named_parameters())
+        finite_norm(weights, f"after step {self.step} the weight", self.simulation.rule.remedy)
         scores: dict[str, float] = {}
+        validated, stopping = self._validated, self.plan.early_stopping
         due = (epoch + 1) % self.plan.accuracy_every == 0 or self.step >= self.steps
-        # Of validation every epoch may be the best.
-        for name, split in (("test", self.test if due else None), ("validation", self.validation)):
-            if split is None:
+        # Of validation every epoch may be the best, or the last.
+        for name, split in (("validation", self.validation), ("test", self.test)):
+            if split is None or (name == "test" and not due):
                 continue
-            for so_far in self.evaluator.batches(split):
+            for so_far in self._batches(split):
                 yield EvaluationEvent(epoch + 1, self.step, name, so_far.images, len(split))
                 if interrupted():
                     return
             scores[f"{name}_accuracy"] = so_far.correct / len(split)
             scores[f"{name}_loss"] = so_far.loss / len(split)
+            if stopping is not None and name == "validation":
+                score = scores[f"validation_{stopping.monitor}"]
+                validated = [*validated, -score if stopping.monitor == "loss" else score]
+                due |= stopping.is_over(validated)
+        self._validated = validated
         accuracy = scores.get("validation_accuracy")
         if accuracy is not None and (self._best is None or accuracy > self._best["accuracy"]):
-            weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-            self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": weights}
+            self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": self._weights()}
         train_loss = self._epoch_loss / steps
         self._epoch_loss, self._ending = 0.0, None
         yield EpochEvent(epoch + 1, self.step, train_loss, dict(self.totals), **scores)
 
     def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
-        """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`."""
-        return self.evaluator.evaluate(split, eps)
+        """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`, of the averaged
+        weights where there are any."""
+        with self._averaged():
+            return self.evaluator.evaluate(split, eps)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._average is None else self._average.in_force()
+
+    def _batches(self, split: Split) -> Iterator[SoFar]:
+        """Evaluates as `evaluate` does. In between, the model has its own weights again."""
+        batches = self.evaluator.batches(split)
+        while True:
+            with self._averaged():
+                so_far = next(batches, None)
+            if so_far is None:
+                return
+            yield so_far
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Returns copies of the weights that are evaluated."""
+        with self._averaged():
+            return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
     def best(self) -> int | None:
-        """Puts back the weights of the best validation accuracy.
+        """Makes the weights that count the model's: those of the best validation accuracy, or
+        without validation the last ones, averaged where there is an average.
 
         Returns:
-            Its epoch, or None without validation.
+            The best epoch, or None without validation.
         """
-        if self._best is None:
-            return None
-        self.model.load_state_dict(self._best["weights"])
-        return int(self._best["epoch"])
+        self.model.load_state_dict(self._weights() if self._best is None else self._best["weights"])
+        if self._average is not None:
+            self._average.weights.clear()
+        return None if self._best is None else int(self._best["epoch"])
 
     @property
     def best_accuracy(self) -> float | None:
@@ -269,6 +294,8 @@ class Trainer:
             "labels": self._labels,
             "ending": self._ending,
             "best": self._best,
+            "average": None if self._average is None else dict(self._average.weights),
+            "validated": list(self._validated),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -276,7 +303,10 @@ class Trainer:
         with complete("training"):
             try:
                 self.model.load_state_dict(state["model"])
-                self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+                load_optimizer(self.optimizer, state["optimizer"])
+                average = state["average"]
+                if self._average is not None:
+                    self._average.load(average)
             except (RuntimeError, ValueError, KeyError) as error:
                 raise StateError(f"the saved training is of another model: {error}") from None
             within = self.optimizer if self.simulation.learns_within else None
@@ -287,3 +317,4 @@ class Trainer:
             self._labels, self._ending, self._best = (
                 state[k] for k in ("labels", "ending", "best")
             )
+            self._validated = list(state["validated"])

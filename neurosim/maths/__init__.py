@@ -2,6 +2,7 @@
 
 from neurosim.families import gather
 from neurosim.maths.activations import Activation
+from neurosim.maths.learning_rates import LearningRate
 from neurosim.maths.losses import Loss
 from neurosim.maths.operators.base import (
     MAX_DYADS,
@@ -13,7 +14,7 @@ from neurosim.maths.operators.base import (
 from neurosim.maths.operators.dense import Dense, Identity
 from neurosim.maths.operators.planes import Conv2d, Pool2d
 from neurosim.maths.operators.sliding import Pool, Size
-from neurosim.maths.optimizers import LearningRate, OptimizerChoice
+from neurosim.maths.optimizers import Clip, OptimizerChoice, finite_norm
 from neurosim.maths.products import ROUNDED, Copies, Precision, Products, check_precision
 from neurosim.maths.spectrum import loop_gain, spectral_norm
 

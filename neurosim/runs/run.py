@@ -49,7 +49,8 @@ def run(
     trainer = scenario.trainer(data)
     available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
     with located(scenario.document, ("data",)):
-        check_memory(trainer.simulation, batch, available, scenario.file.plasticity.optimizer)
+        chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
+        check_memory(trainer.simulation, batch, available, chosen, averaged)
     folder = begin(scenario, trainer.model.device, out, run_id)
     (folder / LAST).parent.mkdir()
     return _train(scenario, trainer, folder, console, listeners)
@@ -115,13 +116,22 @@ def _train(
 
     def finish(interrupted: Interrupted) -> Found:
         reset_peak_memory(model.device)
-        problem = None
+        best, problem, found = None, None, dict[str, Any]()
         try:
             done = trainer.run([*told, display, checkpoints], interrupted)
             status = "finished" if done else "interrupted"
+            if done:
+                best = trainer.best()
+            if best is not None:
+                found["validation_accuracy"] = trainer.best_accuracy
+                with display.evaluating("evaluating the best epoch") as watch:
+                    scores = evaluator.evaluate(trainer.test, watch=watch)
+                found["test_accuracy"], found["test_loss"] = scores
+            if done and file.robustness is not None:
+                with display.evaluating("attacking the test images") as watch:
+                    found |= evaluator.robustness(trainer.test, file.robustness.eps, watch)
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
-        best = trainer.best() if status == "finished" else None
         weights = {name: v.contiguous() for name, v in model.state_dict().items()}
         write_atomic(folder / MODEL, safetensors.torch.save(weights))
         summary: dict[str, Any] = {
@@ -136,15 +146,8 @@ def _train(
             **numbers.times(),
             "best_epoch": best,
             "peak_memory_bytes": peak_memory(model.device),
+            **found,
         }
-        if best is not None:
-            summary["validation_accuracy"] = trainer.best_accuracy
-            with display.evaluating("evaluating the best epoch") as watch:
-                found = evaluator.evaluate(trainer.test, watch=watch)
-            summary["test_accuracy"], summary["test_loss"] = found
-        if status == "finished" and file.robustness is not None:
-            with display.evaluating("attacking the test images") as watch:
-                summary |= evaluator.robustness(trainer.test, file.robustness.eps, watch)
         if problem is not None:
             summary["diverged"] = isinstance(problem, DivergenceError)
         return summary, problem

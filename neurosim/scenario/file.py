@@ -17,8 +17,8 @@ from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.data import DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.dynamics import Compute, Plasticity
-from neurosim.families import Count, Portion, Positive
-from neurosim.learning import ListenerChoice
+from neurosim.families import BelowOne, Count, Portion, Positive
+from neurosim.learning import EarlyStopping, ListenerChoice
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
@@ -54,6 +54,20 @@ class Training:
             "the one tested"
         ),
     ] = None
+    early_stopping: Annotated[
+        EarlyStopping | None, says("end once validation has not improved for some epochs")
+    ] = None
+    label_smoothing: Annotated[
+        BelowOne, says("the part of a target that all classes share, in training")
+    ] = 0.0
+    ema: Annotated[
+        Portion | None,
+        says("decay of a moving average of the weights, which is what is evaluated and saved"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.early_stopping is not None:
+            self.early_stopping.check(self.validation)
 
     def held_out(self, images: int) -> int:
         """Returns how many of so many training images are held out; of a portion at least one."""
@@ -158,6 +172,8 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("nudge_after",): ("nudge_after",),
     ("learn_every",): ("plasticity", "every"),
     ("probes",): ("probes",),
+    ("optimizer",): ("plasticity", "optimizer"),
+    ("learning_rate", "options"): ("plasticity", "learning_rate", "options"),
     ("device",): ("device",),
     ("precision",): ("precision",),
 }

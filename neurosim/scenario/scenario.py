@@ -78,6 +78,8 @@ class Scenario:
                 file.schedule.nudge_after(self.network.depth)
         with located(document, ()):
             simulation = self._hollow()
+        with located(document, ("plasticity", "optimizer")):
+            file.plasticity.optimizer.make_for(simulation.model.named_parameters())
         with located(document, ("schedule",)):
             try:
                 simulation.check_schedule()
@@ -110,9 +112,10 @@ class Scenario:
 
     def memory(self, batch: int) -> Memory:
         """The bytes that training with batches of that size needs, or the scenario's study."""
-        return estimate(
-            self._hollow(), batch, None if self.file.study else self.file.plasticity.optimizer
-        )
+        file, hollow = self.file, self._hollow()
+        if file.study is not None:
+            return estimate(hollow, batch)
+        return estimate(hollow, batch, file.plasticity.optimizer, file.training.ema is not None)
 
     # ---- what it makes -------------------------------------------------------------------------
 
@@ -194,6 +197,9 @@ class Scenario:
             loss_every=intervals.get("loss", 10),
             accuracy_every=intervals.get("accuracy", file.training.epochs),
             augment=file.data.augment,
+            label_smoothing=file.training.label_smoothing,
+            ema=file.training.ema,
+            early_stopping=file.training.early_stopping,
         )
         held = file.training.held_out(len(data.train))
         train, validation = data.validation(held) if held else (data.train, None)
@@ -204,16 +210,17 @@ class Scenario:
             simulation.inferences = EVALUATIONS + number  # the noise of no other inference
             return simulation
 
-        return Trainer(
-            simulation,
-            self.file.plasticity.optimizer,
-            train,
-            data.test,
-            plan,
-            validation=validation,
-            settled=settled,
-            seed=file.seed,
-        )
+        with located(self.document, ()):
+            return Trainer(
+                simulation,
+                file.plasticity.optimizer,
+                train,
+                data.test,
+                plan,
+                validation=validation,
+                settled=settled,
+                seed=file.seed,
+            )
 
     def resolved(self) -> str:
         """The scenario as YAML that runs anywhere: network inline, every default written out.

@@ -1,7 +1,7 @@
 """A network in simulated time: the public object and the engine below it."""
 
 from neurosim.families import gather
-from neurosim.simulation.compatibility import Init
+from neurosim.simulation.compatibility import Init, check_optimizer
 from neurosim.simulation.engine import Engine, Processes
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.prediction import Prediction, why_none

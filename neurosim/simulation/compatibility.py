@@ -1,9 +1,12 @@
 """What comes from outside into a simulation, checked: tensors, and what goes together."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from neurosim.base import ConfigurationError, InputError, NetworkError
 from neurosim.channels import Channel
@@ -44,6 +47,30 @@ def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor
         if len(target) != len(x):
             raise InputError(f"there are {len(x)} inputs but {len(target)} targets")
     return x, target
+
+
+def trained(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Parameter]:
+    """Returns the parameters of the model that an optimizer moves: those that it holds, but for
+    frozen ones."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    named = model.named_parameters()
+    return {name: p for name, p in named if p.requires_grad and id(p) in held}
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer | None, model: Model) -> None:
+    """Raises ConfigurationError for an optimizer that the model cannot learn with."""
+    if optimizer is None:
+        return
+    name, closure = type(optimizer).__name__, inspect.signature(optimizer.step).parameters
+    problem = ""
+    if any(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in closure.values()):
+        problem = "asks for a closure, the loss as a function, and there is one gradient for a step"
+    elif isinstance(optimizer, torch.optim.SparseAdam):
+        problem = "takes sparse gradients, and those here are dense"
+    elif not trained(model, optimizer):
+        problem = "holds no parameter of this model that can learn: give it model.parameters()"
+    if problem:
+        raise ConfigurationError(f"the optimizer {name} {problem}", "optimizer")
 
 
 def check_start(init: Init, rule: Rule, network: Network) -> None:

@@ -27,12 +27,12 @@ from neurosim.dynamics import (
     output_potential,
     reset,
 )
-from neurosim.maths import Loss
+from neurosim.maths import Loss, finite_norm
 from neurosim.measures import MEASURES, Probe, Recorder, Trace
 from neurosim.network import Model
 from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start
-from neurosim.simulation.compatibility import Init
+from neurosim.simulation.compatibility import Init, trained
 from neurosim.simulation.engine import Engine, UnitMap
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
@@ -313,12 +313,18 @@ class Inference(Arrays):
 
     @torch.no_grad()
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the local gradients to the optimizer and takes one step, without a veto."""
-        common, gradients = self._common, self.gradients()
+        """Hands the optimizer the local gradients of what it is to move and takes one step, without
+        a veto. Raises DivergenceError, before anything changes, for one that is not finite."""
+        common, found = self._common, self.gradients()
+        moved = trained(common.model, optimizer)
+        gradients = {name: found[name] for name in moved}
         if common.before_step is not None and common.before_step(gradients) is False:
             return
-        for name, parameter in common.model.named_parameters():
+        norm = finite_norm(gradients, f"at tick {self.tick} the gradient of", common.rule.remedy)
+        for name, parameter in moved.items():
             parameter.grad = gradients[name]
+        if common.plasticity.clip is not None:
+            common.plasticity.clip.apply(list(moved.values()), norm)
         learn_feedback(common.state, common.rule, self.counts, common.seed, self.number, self.tick)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -22,6 +22,7 @@ from neurosim.simulation.compatibility import (
     Init,
     accept_batch,
     check_length,
+    check_optimizer,
     check_output,
     check_phases,
     check_probes,
@@ -149,9 +150,11 @@ class Simulation:
         """Begins an inference on inputs x (B, *input) with targets (B, *output), if any.
 
         ``optimizer`` is for ``learn_every``; ``record`` switches the probes. Raises InputError for
-        wrong shapes, values that are not finite, or another batch size than the carried one.
+        wrong shapes, values that are not finite, or another batch size than the carried one, and
+        ConfigurationError for an optimizer that the model cannot learn with.
         """
         x, target = accept_batch(x, target, self.model)
+        check_optimizer(optimizer, self.model)
         last = self._inference
         carried = self.init == "carry" and last is not None and not last.failed
         previous = last if carried else None
@@ -295,9 +298,15 @@ class Simulation:
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Hands the local gradients to the optimizer and takes one step.
 
-        ``before_step``, if set, is given the gradients first: it may change them, and return False
-        to veto the step, which leaves every parameter as it is.
+        What is frozen (``requires_grad_(False)``) stays. ``before_step``, if set, is given the
+        gradients first: it may change them, and return False to veto the step, which leaves every
+        parameter as it is. Then the plasticity clips them.
+
+        Raises:
+            ConfigurationError: for an optimizer that the model cannot learn with.
+            DivergenceError: for a gradient that is not finite; no weight has changed.
         """
+        check_optimizer(optimizer, self.model)
         self.inference.learn(optimizer)
 
     # ---- schedule ------------------------------------------------------------------------------
@@ -343,6 +352,7 @@ class Simulation:
         Raises StateError where the state is of another version, network, rule or schedule, or not
         complete.
         """
+        check_optimizer(optimizer, self.model)
         with complete("state"):
             problem, version = "", state["version"]
             own = self._identity()

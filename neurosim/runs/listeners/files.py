@@ -16,7 +16,7 @@ from neurosim.tensors import complete
 
 LAST = Path("checkpoints/last.safetensors")
 _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss")  # of an epoch
-VERSION = 2  # of checkpoints; 1 had no states of listeners
+VERSION = 3  # of checkpoints; 1 had no states of listeners, 2 no average of weights
 
 
 def json_line(record: Mapping[str, Any]) -> str:

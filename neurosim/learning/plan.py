@@ -1,0 +1,75 @@
+"""How long and how to train, as data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from neurosim.base import ConfigurationError
+from neurosim.data import Augmentation
+from neurosim.families import BelowOne, Count, Described, NotNegative, Portion
+from neurosim.maths import LearningRate
+from neurosim.simulation import Prediction
+
+Every = Annotated[Count, Field(description="1 for each, n for every n-th")]
+
+
+@dataclass(frozen=True)
+class EarlyStopping(Described):
+    """Ends a training once validation has not improved for ``patience`` epochs."""
+
+    patience: Annotated[Count, Field(description="epochs without an improvement")] = 10
+    monitor: Annotated[
+        Literal["accuracy", "loss"], Field(description="which of validation has to improve")
+    ] = "accuracy"
+    min_delta: Annotated[
+        NotNegative, Field(description="an improvement is more than this, over the best so far")
+    ] = 0.0
+
+    def is_over(self, scores: Sequence[float]) -> bool:
+        """Says if a training ends after these scores of its epochs, of which higher is better."""
+        best, waited = -inf, 0
+        for score in scores:
+            better = score > best + self.min_delta
+            best, waited = (score, 0) if better else (best, waited + 1)
+        return waited >= self.patience
+
+    def check(self, validation: object | None) -> None:
+        """Raises ConfigurationError where there is no validation."""
+        if validation is None:
+            said = "early stopping goes by validation, for which no images are held out"
+            raise ConfigurationError(said, "early_stopping")
+
+
+@dataclass(frozen=True)
+class TrainingPlan(Described):
+    """Says how long and how to train.
+
+    ``max_steps`` ends training early. ``loss_every``: a logged training loss every so many steps.
+    ``accuracy_every``: evaluation every so many epochs (the last one always). ``trace_epochs``: the
+    simulation's probes record the last inference of every so many epochs. ``augment``: what is
+    done at random to the images that are trained on. ``label_smoothing`` ε: the target is
+    (1 − ε) y + ε / classes, in training alone. ``ema``: the decay of an exponential moving average
+    of the weights, see `Average`.
+    """
+
+    epochs: Count = 10
+    max_steps: Count | None = None
+    batch_size: Count = 50
+    evaluation: Prediction = Prediction.of("feedforward")
+    learning_rate: LearningRate = LearningRate.of("constant")
+    loss_every: Every = 10
+    accuracy_every: Every = 1
+    trace_epochs: Every = 1
+    augment: Augmentation | None = None
+    label_smoothing: BelowOne = 0.0
+    ema: Portion | None = None
+    early_stopping: EarlyStopping | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "evaluation", Prediction.of(self.evaluation))  # or its name
+        if self.augment is not None:
+            object.__setattr__(self, "augment", Augmentation.of(self.augment))
+        super().__post_init__()
