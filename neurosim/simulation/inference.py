@@ -62,6 +62,8 @@ class Common(Protocol):
     seed: int
     random: np.random.Generator
 
+    def predict(self, x: Tensor | None = None) -> Tensor: ...
+
 
 class Inference(Arrays):
     """An inference of a simulation, from `begin` to `finish`; its states are carried by the next.
@@ -69,10 +71,12 @@ class Inference(Arrays):
     ``number`` counts the inferences of the simulation: every one has noise of its own. ``began`` is
     the tick before its first, ``tick`` the last completed one. It is ``running`` until it is
     finished, and ``failed`` if a tick was not completed: then nothing can be carried on.
+    ``prediction`` is the output that knows no target; None while the present output is that.
     """
 
-    plain = ("number", "began", "tick", "running", "stopped", "recording")
+    plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
     running = stopped = failed = False
+    prediction: Tensor | None = None
 
     def __init__(
         self,
@@ -135,6 +139,8 @@ class Inference(Arrays):
                 if self.nudge.target is not None and rule.needs_prediction:
                     prediction = state.output.plus.value
                     self.nudge.gradient = common.loss.gradient(prediction, self.nudge.target)
+        if self.nudge.target is not None:
+            self.prediction = self._predict(x, carried=carried)
         state.output.stale.touch()
         first = self.tick + 1
         units.hear(clock, first, reached)
@@ -142,6 +148,17 @@ class Inference(Arrays):
             units.all_hear(clock, first, output=carried)
         self._announce(first)
         self.running = True
+
+    def _predict(self, x: Tensor, *, carried: bool) -> Tensor | None:
+        """Returns the prediction that is known from the start; None where the target is to act
+        later on a network that predicts by where it settles until then."""
+        common, network = self._common, self._common.model.network
+        free = common.rule.phases or (network.cycle is not None and not carried)
+        if free and not self.nudge.active:
+            return None
+        if common.init == "feedforward" and not common.rule.settles:
+            return common.state.output.plus.some(None)
+        return common.predict(x.real)
 
     def advance(self, ticks: int | None = None) -> int:
         """Runs so many ticks, or to the end; see `Simulation.advance`."""
@@ -209,9 +226,11 @@ class Inference(Arrays):
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
         self.close()
-        state, prediction = self._common.state, self.phases.free_prediction
+        state = self._common.state
+        potential = output_potential(state.output)
         return Outcome(
-            output_potential(state.output) if prediction is None else prediction,
+            potential if self.prediction is None else self.prediction,
+            potential,
             self.tick * self._common.schedule.tick,
             self.tick - self.began,
             replace(self.counts),
@@ -228,7 +247,7 @@ class Inference(Arrays):
         self.tick = tick
         self._learn_if_due(tick)
         if not self.nudge.active:
-            self._decide_nudge()
+            self._let_act()
             if self.nudge.active:
                 common.state.output.stale.touch()
         count, woken = common.units.wake(units)
@@ -258,6 +277,12 @@ class Inference(Arrays):
             acts = phase.strength != 0
         nudge.active = acts and nudge.target is not None
 
+    def _let_act(self) -> None:
+        """Does `_decide_nudge`, and keeps the output that the target has not acted on yet."""
+        self._decide_nudge()
+        if self.nudge.active and self.prediction is None:
+            self.prediction = output_potential(self._common.state.output)
+
     def _announce(self, tick: int) -> None:
         """Tells the clock what it has to know of ``tick``: that the target begins to act at the
         output, and what it has measured, where it goes by that."""
@@ -275,7 +300,7 @@ class Inference(Arrays):
         begun, operations = self.phases.advance(tick, self._early, Moment(self.number, tick))
         self.counts.weight_gradient += operations
         self.stopped = False
-        self._decide_nudge()
+        self._let_act()
         # What is new after a switch is at the output: where the order can turn, downward first.
         start = Start(common.layout, tick, begun is not None, common.random, self.clock)
         self.clock = common.schedule.start(start)

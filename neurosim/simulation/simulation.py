@@ -30,7 +30,8 @@ from neurosim.simulation.inference import BeforeStep, Inference, run_length
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.tensors import complete, resolve_device
 
-STATE_VERSION = 6
+STATE_VERSION = 7
+TWINS = 2**62  # what inferences of twins are numbered from
 
 
 class Simulation:
@@ -238,10 +239,35 @@ class Simulation:
         """The ticks of one inference, at most."""
         return run_length(self) * max(1, sum(phase.runs for phase in self.rule.phases))
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Returns the feed-forward prediction (B, *output) of the network, faults and all, in the
-        model's own dtype whatever the ``precision``."""
+    def predict(self, x: Tensor | None = None) -> Tensor:
+        """Returns what the network answers (B, *output), at its present weights and without any
+        target, to x (B, *input), or to the input of the present inference.
+
+        That is one feed-forward pass, faults and all, over ideal channels and in the model's own
+        dtype. A network with a cycle, or under a rule that predicts by its free phase, settles in a
+        `twin`. Raises InputError for a wrong shape, StateError where there is no inference yet.
+        """
+        if x is None:
+            self._known("is no input yet: call infer or start")
+            x = self.state.input.plus.some(None).real
+        if self.rule.settles or self.model.network.cycle is not None:
+            return self.twin().infer(x).prediction
         return self.model.predict(x, self.state.damage)
+
+    def twin(self, number: int = 0) -> "Simulation":
+        """Returns a simulation of the same parts and the same parameters with states of its own, as
+        they are before the first inference, and without probes.
+
+        What ``number`` it has decides on the noise of its channels, which is that of no inference
+        of this simulation.
+        """
+        shared = "schedule rule loss channels faults init stop device compute precision processes"
+        own = {key: getattr(self, key) for key in [*shared.split(), "plasticity", "seed"]}
+        after = None if self.rule.phases else self.nudge_after
+        twin = Simulation(self.model, nudge_after=after, **own)
+        twin.caching, twin.random = self.caching, stream(self.seed, "evaluation")
+        twin.inferences = TWINS + number
+        return twin
 
     @property
     def learn_every(self) -> int | None:
