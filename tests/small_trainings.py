@@ -27,7 +27,7 @@ def make(
     optimizer: OptimizerChoice = SGD(lr=0.1),  # noqa: B008
     learn_every: int | None = None,
     probes: Any = (),
-    init: Any = "feedforward",
+    **options: Any,
 ) -> Trainer:
     """A trainer of a small network on the first images of the digits."""
     model = ns.Model(ns.Network.from_dict(NETWORK), dtype=torch.float64)
@@ -35,10 +35,10 @@ def make(
     train, held = data.validation(validation) if validation else (data.train, None)
     simulation = Simulation(
         model,
-        init=init,
         schedule=schedules.Sweep("forward_backward", 2),
         learn_every=learn_every,
         probes=probes,
+        **options,
     )
     return Trainer(simulation, optimizer, train, data.test, plan, validation=held)
 

@@ -229,7 +229,7 @@ class Inference(Arrays):
         state = self._common.state
         potential = output_potential(state.output)
         return Outcome(
-            potential if self.prediction is None else self.prediction,
+            (potential if self.prediction is None else self.prediction).clone(),
             potential,
             self.tick * self._common.schedule.tick,
             self.tick - self.began,
@@ -247,12 +247,13 @@ class Inference(Arrays):
         self.tick = tick
         self._learn_if_due(tick)
         if not self.nudge.active:
-            self._let_act()
+            self._decide_nudge()
             if self.nudge.active:
                 common.state.output.stale.touch()
         count, woken = common.units.wake(units)
         self._note(woken, self.nudge)
         reached = self._ticker.tick(Moment(self.number, tick), woken)
+        self._keep_prediction()
         self.counts.unit_wakes += count
         common.units.hear(self.clock, tick + 1, reached)
         self._announce(tick + 1)
@@ -277,9 +278,9 @@ class Inference(Arrays):
             acts = phase.strength != 0
         nudge.active = acts and nudge.target is not None
 
-    def _let_act(self) -> None:
-        """Does `_decide_nudge`, and keeps the output that the target has not acted on yet."""
-        self._decide_nudge()
+    def _keep_prediction(self) -> None:
+        """Keeps the potential of the output when the target begins to act: it moves states, which
+        are not seen before the next tick."""
         if self.nudge.active and self.prediction is None:
             self.prediction = output_potential(self._common.state.output)
 
@@ -300,7 +301,8 @@ class Inference(Arrays):
         begun, operations = self.phases.advance(tick, self._early, Moment(self.number, tick))
         self.counts.weight_gradient += operations
         self.stopped = False
-        self._let_act()
+        self._decide_nudge()
+        self._keep_prediction()
         # What is new after a switch is at the output: where the order can turn, downward first.
         start = Start(common.layout, tick, begun is not None, common.random, self.clock)
         self.clock = common.schedule.start(start)
