@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -220,3 +221,53 @@ def test_a_weight_that_nobody_told_of_is_noticed_before_saving_and_advancing() -
             sim.inference.check_weights()
         sim.advance()
     assert same(whole.finish(), resumed.finish())
+
+
+def _in_place(model: ns.Model) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.clamp_(-0.2, 0.2)
+
+
+def _by_data(model: ns.Model) -> None:
+    for parameter in model.parameters():
+        parameter.data.clamp_(-0.2, 0.2)
+
+
+def _with_other_data(model: ns.Model) -> None:
+    """Twice: what is written last may lie where the first was, had nobody kept that."""
+    for parameter in model.parameters():
+        parameter.data = 2.0 * parameter.data
+        parameter.data = (parameter.data / 2.0).clamp(-0.2, 0.2)
+
+
+def _with_other_parameters(model: ns.Model) -> None:
+    clipped = {name: value.clamp(-0.2, 0.2) for name, value in model.state_dict().items()}
+    model.load_state_dict(clipped, assign=True)
+
+
+@pytest.mark.parametrize("write", [_by_data, _with_other_data, _with_other_parameters])
+@pytest.mark.parametrize("rule", [ns.DualPropagation(), ns.DualPropagation(0.2, variant="damped")])
+@pytest.mark.parametrize("init", ["zero", "carry"])
+def test_weights_that_are_written_past_torchs_count(
+    write: Callable[[ns.Model], None], rule: ns.Rule, init: str
+) -> None:
+    """In the middle of an inference and between carried ones, event-driven and not."""
+    for schedule in (Parallel(12), Lazy(duration=20.0)):
+        expected, sim = (build(schedule, init=init, rule=rule) for _ in range(2))
+        for one, clip in ((expected, _in_place), (sim, write)):
+            for after in (None, 3):
+                one.start(X, Y)
+                one.advance(after)
+                clip(one.model)
+                if clip is _by_data:
+                    one.weights_changed()
+                one.advance()
+                outcome = one.finish()
+            again = one.infer(X, Y)
+            if one is expected:
+                wanted = outcome, again, one.gradients()
+        assert same(outcome, wanted[0])
+        assert same(again, wanted[1])
+        assert all(torch.equal(v, wanted[2][k]) for k, v in sim.gradients().items())
+        ns.Simulation(sim.model, schedule=schedule).weights_changed()  # of which nothing was seen

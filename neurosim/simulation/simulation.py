@@ -305,6 +305,12 @@ class Simulation:
         """
         self.inference.learn(optimizer)
 
+    def weights_changed(self) -> None:
+        """Tells the simulation that weights were written in a way that torch does not count: in
+        place through ``.data`` or a numpy array. All other writes are noticed."""
+        if self._inference is not None:
+            self._inference.check_weights(written=True)
+
     # ---- schedule ------------------------------------------------------------------------------
 
     def _new_clock(
