@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         InputError,
         NetworkError,
         NeurosimError,
+        NeurosimWarning,
         StateError,
     )
     from neurosim.channels import (
@@ -107,6 +108,7 @@ _HOMES = {
     "Network": "network",
     "NetworkError": "base",
     "NeurosimError": "base",
+    "NeurosimWarning": "base",
     "Noise": "channels",
     "Operator": "maths",
     "Outcome": "simulation",
@@ -178,6 +180,7 @@ __all__ = [
     "Network",
     "NetworkError",
     "NeurosimError",
+    "NeurosimWarning",
     "Noise",
     "Operator",
     "OptimizerChoice",

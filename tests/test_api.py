@@ -51,6 +51,7 @@ PUBLIC = [
     "Network",
     "NetworkError",
     "NeurosimError",
+    "NeurosimWarning",
     "Noise",
     "Operator",
     "OptimizerChoice",

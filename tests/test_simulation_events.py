@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -124,11 +126,63 @@ def test_lazy_units_wake_for_new_weights(processes: str) -> None:
 
 @EVERY
 def test_no_learning_unless_asked(name: str) -> None:
-    for learn_every, given_one in ((3, False), (None, True)):
-        sim = build(SCHEDULES[name], learn_every=learn_every)
-        before = [p.clone() for p in sim.model.parameters()]
-        sim.infer(X, Y, optimizer=optimizer(sim.model) if given_one else None)
-        assert all(torch.equal(a, b) for a, b in zip(before, sim.model.parameters(), strict=True))
+    sim = build(SCHEDULES[name], learn_every=3)
+    before = [p.clone() for p in sim.model.parameters()]
+    sim.infer(X, Y)
+    assert all(torch.equal(a, b) for a, b in zip(before, sim.model.parameters(), strict=True))
+
+
+def test_learning_that_would_never_happen() -> None:
+    sim = build(Parallel(9))
+    sim.start(X, Y)
+    said = "make the Simulation with learn_every, or call learn"
+    with pytest.raises(ns.ConfigurationError, match=said):
+        sim.start(X, Y, optimizer=optimizer(sim.model))
+    with pytest.raises(ns.ConfigurationError, match=said):
+        sim.load_state_dict(sim.state_dict(), optimizer=optimizer(sim.model))
+    assert sim.advance() == 9  # of the one under way
+    for rule in (ns.DualPropagation(), ns.EquilibriumPropagation()):
+        sim = build(Parallel(9), rule=rule, nudge_after=None)
+        sim.infer(X)
+        with pytest.raises(ns.StateError, match="without a target: give it one"):
+            sim.learn(optimizer(sim.model))
+
+
+LATE = ns.Channel(delay=9.0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "warning"),
+    [
+        ({"difference": LATE}, "the target never reaches 'a', 'b' in an inference of 9 ticks"),
+        ({"difference": ns.Channel(delay=4.0)}, "the target never reaches 'a' in"),
+        ({"difference": ns.Channel(delay=ns.Uniform(4.0, 9.0))}, "the target never reaches 'a' in"),
+        ({"difference": ns.Channel(delay=2.0, jitter=ns.Uniform(2.0, 3.0))}, "reaches 'a' in"),
+        ({"difference": ns.Channel(loss=1.0)}, "the target never reaches 'a', 'b' in"),
+        ({"overrides": {"b": {"difference": LATE}}}, "the target never reaches 'a' in"),
+        ({"mean": LATE}, "the input never reaches 'b', 'out' in an inference of 9 ticks"),
+        ({"difference": ns.Channel(delay=3.0), "mean": ns.Channel(delay=4.0)}, None),
+        ({"difference": ns.Channel(delay=ns.Uniform(0.0, 5.0))}, None),
+    ],
+)
+def test_a_warning_of_what_never_arrives(channels: dict[str, Any], warning: str | None) -> None:
+    """In parallel, with a target that acts at tick 2: no message is faster."""
+    options: dict[str, Any] = {"channels": ns.Channels(**channels), "nudge_after": 2}
+    expect = nullcontext() if warning is None else pytest.warns(ns.NeurosimWarning, match=warning)
+    with expect:
+        build(Parallel(9), **options).check_schedule()
+    with expect:
+        sim = build(Parallel(9), **options)
+        sim.infer(X, Y)
+    if warning is None:
+        assert all(metrics.reach(sim.state).values())
+    elif "mean" in channels:
+        assert torch.equal(sim.infer(X).prediction, sim.infer(-X).prediction)
+    else:
+        gradients = sim.gradients()
+        still = [name for name in "ab" if not gradients[f"{name}.weight"].any()]
+        assert still == re.findall(r"'(\w)'", warning)
+    build(Parallel(9), init="carry", **options).infer(X, Y)  # what is on its way arrives later
 
 
 @pytest.mark.parametrize(

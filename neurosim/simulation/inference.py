@@ -323,7 +323,12 @@ class Inference(Arrays):
     @torch.no_grad()
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Hands the local gradients to the optimizer and takes one step, without a veto."""
-        common, gradients = self._common, self.gradients()
+        common = self._common
+        if self.nudge.target is None and common.plasticity.needs_target:
+            raise StateError(
+                "there is nothing to learn from an inference without a target: give it one"
+            )
+        gradients = self.gradients()
         if common.before_step is not None and common.before_step(gradients) is False:
             return
         for name, parameter in common.model.named_parameters():

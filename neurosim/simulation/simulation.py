@@ -24,6 +24,8 @@ from neurosim.simulation.compatibility import (
     check_phases,
     check_probes,
     check_start,
+    check_within,
+    warn_of_reach,
 )
 from neurosim.simulation.engine import Processes, UnitMap
 from neurosim.simulation.inference import BeforeStep, Inference, run_length
@@ -145,8 +147,10 @@ class Simulation:
         """Begins an inference on inputs x (B, *input) with targets (B, *output), if any.
 
         ``optimizer`` is for ``learn_every``; ``record`` switches the probes. Raises InputError for
-        wrong shapes, values that are not finite, or another batch size than the carried one.
+        wrong shapes, values that are not finite, or another batch size than the carried one, and
+        ConfigurationError for an optimizer without ``learn_every``.
         """
+        check_within(optimizer, self.learn_every)
         x, target = accept_batch(x, target, self.model)
         last = self._inference
         carried = self.init == "carry" and last is not None and not last.failed
@@ -318,7 +322,10 @@ class Simulation:
     ) -> Clock:
         feedforward = self.init == "feedforward"
         clock = self.schedule.start(Start(self.layout, tick, feedforward, random, previous))
-        check_length(clock.end - tick, self.nudge_after if nudged else 0, self.learn_every)
+        run, first = clock.end - tick, self.nudge_after if nudged else None
+        check_length(run, first or 0, self.learn_every)
+        if self.inferences <= 1:
+            warn_of_reach(self, run, first)
         return clock
 
     def check_schedule(self) -> None:
@@ -354,6 +361,7 @@ class Simulation:
         Raises StateError where the state is of another version, network, rule or schedule, or not
         complete.
         """
+        check_within(optimizer, self.learn_every)
         with complete("state"):
             problem, version = "", state["version"]
             own = self._identity()
