@@ -58,7 +58,7 @@ class Drawn:
         kind = UNITS[number % len(UNITS)]
         unit = ns.Unit(kind, int(rng.integers(2, 4)) if kind == "tile" else None)
         smooth = rng.random() < 0.2
-        feedback = str(rng.choice(["symmetric", "symmetric", "kolen_pollack", "local_jacobian"]))
+        feedback = str(rng.choice([*["symmetric"] * 6, "kolen_pollack", "local_jacobian"]))
         self.network = network = network_of(rng, smooth, feedback)
         self.dtype = (torch.float64, torch.float32)[rng.integers(2)]
         threshold = float(rng.choice([0.0, THRESHOLDS.get(name, 0.02)]))
@@ -79,7 +79,7 @@ class Drawn:
             "init": str(rng.choice(["zero", "feedforward", "carry"])),
             "precision": "bf16-mixed" if rounded else None,
             "processes": str(rng.choice(["population", "neuron"])),
-            "probes": ["wakes", "residual"],
+            "probes": ["wakes"],
             "seed": number,
         }
         learn_every = int(rng.integers(2, 4)) if rng.random() < 0.3 else None
