@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import NEVER, StateError, stream
+from neurosim.base import NEVER, StateError
 from neurosim.channels import Moment
 from neurosim.dynamics import (
-    Compute,
     Counts,
     Phases,
-    Plasticity,
     Reached,
-    State,
     Ticker,
     Woke,
     feed_forward,
@@ -27,42 +23,12 @@ from neurosim.dynamics import (
     output_potential,
     reset,
 )
-from neurosim.maths import Loss
-from neurosim.measures import MEASURES, Probe, Recorder, Trace
-from neurosim.network import Model
-from neurosim.rules import Nudge, Rule
-from neurosim.schedules import Clock, Layout, Schedule, Start
-from neurosim.simulation.compatibility import Init
-from neurosim.simulation.engine import Engine, Processes, UnitMap
-from neurosim.simulation.outcome import Outcome, Stop
+from neurosim.measures import MEASURES, Recorder, Trace
+from neurosim.rules import Nudge
+from neurosim.schedules import Clock, Start
+from neurosim.simulation.common import Common, run_length
+from neurosim.simulation.outcome import Outcome
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
-
-BeforeStep = Callable[[dict[str, Tensor]], bool | None]
-
-
-class Common(Protocol):
-    """What all inferences of one simulation have in common: `Simulation` describes it."""
-
-    model: Model
-    rule: Rule
-    loss: Loss
-    schedule: Schedule
-    layout: Layout
-    units: UnitMap
-    state: State
-    init: Init
-    nudge_after: int
-    plasticity: Plasticity
-    stop: Stop | None
-    probes: tuple[Probe, ...]
-    compute: Compute
-    processes: Processes
-    caching: bool
-    before_step: BeforeStep | None
-    seed: int
-    random: np.random.Generator
-
-    def predict(self, x: Tensor | None = None) -> Tensor: ...
 
 
 class Inference(Arrays):
@@ -101,20 +67,10 @@ class Inference(Arrays):
         )
         self._recorder = Recorder(*parts, self.phases, common.probes, common.schedule.tick)
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
-        self._engine = self._new_engine()
 
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases}
         return super().arrays() | parts | {"measures": self._measures, "counts": self.counts}
-
-    def _new_engine(self) -> Engine:
-        offsets, processes = self._common.layout.offsets, self._common.processes
-        return Engine(self.clock, offsets, self.tick, processes, self._on_tick)
-
-    def close(self) -> None:
-        """Ends it where it is."""
-        self.running = False
-        self._engine.close()
 
     # ---- from start to end ---------------------------------------------------------------------
 
@@ -160,7 +116,7 @@ class Inference(Arrays):
             return common.state.output.plus.some(None)
         return common.predict(x.real)
 
-    def advance(self, ticks: int | None = None) -> int:
+    def advance(self, ticks: int | None, interrupted: Callable[[], bool]) -> int:
         """Runs so many ticks, or to the end; see `Simulation.advance`."""
         self._check_running()
         self.check_weights()
@@ -168,19 +124,22 @@ class Inference(Arrays):
         goal = NEVER if ticks is None else before + ticks
         try:
             with torch.no_grad():
-                self._run_to(goal)
+                self._run_to(goal, interrupted)
                 while self.tick < goal and self._run_is_over() and not self.done:
                     self._next_run()
-                    self._run_to(goal)
+                    self._run_to(goal, interrupted)
         except BaseException:
             # A tick that was not completed leaves nothing that could be carried on.
-            self.failed = True
-            self.close()
+            self.failed, self.running = True, False
             raise
         return self.tick - before
 
-    def _run_to(self, goal: int) -> None:
-        self._engine.run_until(min(self.clock.end, goal), self._run_is_over)
+    def _run_to(self, goal: int, interrupted: Callable[[], bool]) -> None:
+        def stop() -> bool:
+            return self._run_is_over() or interrupted()
+
+        goal, engine = min(self.clock.end, goal), self._common.engine
+        self.tick = engine.run(self.clock, self.tick, goal, self._due_after, self._on_tick, stop)
 
     def _check_running(self) -> None:
         if not self.running:
@@ -225,7 +184,7 @@ class Inference(Arrays):
         if self.recording:
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
-        self.close()
+        self.running = False
         state = self._common.state
         potential = output_potential(state.output)
         return Outcome(
@@ -241,6 +200,25 @@ class Inference(Arrays):
         )
 
     # ---- a tick --------------------------------------------------------------------------------
+
+    def _due_after(self, tick: int) -> int:
+        """Returns the first tick after ``tick`` in which anything but a wake is due: an arrival, an
+        update of the weights, the target, a record, or the question if it has come to rest."""
+        common, nudge, passed = self._common, self.nudge, tick - self.began
+        if self._measures:
+            return tick + 1  # the clock decides anew for every tick
+        # What arrives at a tick is shown at the end of the one before.
+        due = [line.next_arrival(tick + 2) - 1 for _, line in common.state.lines]
+        periods = [probe.every for probe in common.probes] if self.recording else []
+        periods += [] if common.stop is None else [common.stop.every]
+        due += [self.began + (passed // every + 1) * every for every in periods]
+        every = common.plasticity.every
+        if self._optimizer and every:
+            due.append(self.began + 1 + max(1, (passed - 1) // every + 1) * every)
+        if nudge.target is not None and self.phases.present is None:
+            acts = self.began + common.nudge_after
+            due += [t for t in (acts - 1, acts) if t > tick]  # it is announced a tick before
+        return min(due, default=NEVER)
 
     def _on_tick(self, tick: int, units: Ints) -> None:
         common = self._common
@@ -309,8 +287,6 @@ class Inference(Arrays):
         if begun is not None:
             common.units.all_hear(self.clock, tick + 1, output=not begun.restored)
         self._announce(tick + 1)
-        self._engine.close()
-        self._engine = self._new_engine()
 
     # ---- learning ------------------------------------------------------------------------------
 
@@ -352,7 +328,6 @@ class Inference(Arrays):
             state.update_damping(self._common.rule)
             if self.clock.listens:
                 self._common.units.all_hear(self.clock, self.tick + 1)
-                self._engine.alarm(self.tick)
 
     # ---- as data -------------------------------------------------------------------------------
 
@@ -389,8 +364,3 @@ class Inference(Arrays):
         inference.trace = Trace(saved["trace"])
         inference._decide_nudge()
         return inference
-
-
-def run_length(common: Common) -> int:
-    """Returns the ticks of one run of the schedule."""
-    return common.schedule.start(Start(common.layout, 0, False, stream(0, "check"))).end
