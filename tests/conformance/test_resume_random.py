@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,11 @@ class Drawn:
             "weight_noise_shared": bool(rng.integers(2)),
         }
         self.learn_every, self.at, self.share = None, int(rng.integers(3)), rng.random()
+        schedule = SCHEDULES[name](unit, network)
+        if isinstance(schedule, ns.schedules.RandomOrder) and schedule.groups is not None:
+            schedule = replace(schedule, groups=2)  # some have no more units
         self.options: dict[str, Any] = {
-            "schedule": SCHEDULES[name](unit, network),
+            "schedule": schedule,
             "channels": (every_effect(network, threshold), plain, None)[rng.integers(3)],
             "faults": ns.Faults(**faults),
             "init": str(rng.choice(["zero", "feedforward", "carry"])),
