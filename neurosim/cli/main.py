@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @contextmanager
 def _warnings_in_words() -> Iterator[None]:
     """Shows the program's own warnings as it shows its errors, each once."""
-    shown = warnings.showwarning
+    shown, said = warnings.showwarning, set[str]()
 
     def show(
         message: Warning | str,
@@ -36,13 +36,14 @@ def _warnings_in_words() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if issubclass(category, NeurosimWarning):
-            click.echo(f"warning: {message}", err=True)
-        else:
+        if not issubclass(category, NeurosimWarning):
             shown(message, category, filename, lineno, file, line)
+        elif str(message) not in said:
+            said.add(str(message))
+            click.echo(f"warning: {message}", err=True)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("once", NeurosimWarning)
+        warnings.simplefilter("always", NeurosimWarning)
         warnings.showwarning = show
         yield
 
