@@ -110,7 +110,6 @@ def test_nearest_levels() -> None:
 
 
 @pytest.mark.parametrize(("refresh", "sent"), [(None, 1), (1, 6), (2, 4), (4, 2), (9, 1)])
-@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 def test_refresh_of_what_was_lost(refresh: int | None, sent: int) -> None:
     """What was lost counts as sent; a refresh says it again, at every n-th wake of a dyad."""
     wakes: Any = [(float(tick), "h", None) for tick in (1, 2, 4, 5, 6, 9)]

@@ -149,7 +149,8 @@ class Sent(Protocol):
 
 
 def warn_of_reach(sent: Sent, run: int, first: int | None) -> None:
-    """Warns of populations that an input or a target does not reach in an inference.
+    """Warns of populations that an input or a target does not reach in an inference because of
+    what channels do.
 
     ``run`` is the ticks of one run of the schedule, ``first`` the tick at which the target acts,
     None for never. Carried messages go on in the next inference.
@@ -174,24 +175,30 @@ def warn_of_reach(sent: Sent, run: int, first: int | None) -> None:
         if q.pre != network.input.name
     ]
     if sent.init == "zero":  # a feed-forward pass shows it to all
-        late = _late(network, {network.input.name: 0}, up, free)
+        late = _late(network, network.input.name, 0, up, free)
         _warn(late, "the input", free, "their states do not depend on it")
     if first is not None:
-        late = _late(network, {network.output.name: max(1, first)}, down, nudged)
+        late = _late(network, network.output.name, max(1, first), down, nudged)
         _warn(late, "the target", nudged, "the weights into them never learn")
 
 
 def _late(
-    network: Network, reached: dict[str, int], ways: Sequence[tuple[str, str, int]], ticks: int
+    network: Network, source: str, first: int, ways: Sequence[tuple[str, str, int]], ticks: int
 ) -> list[str]:
-    """Returns the populations that ``ways`` lead to, but not from those already ``reached`` within
-    so many ticks."""
-    for _ in ways:  # as many rounds as the longest of the shortest paths can have steps
-        for sender, receiver, hop in ways:
-            if sender in reached:
-                arrives = min(NEVER, reached[sender] + hop)
-                reached[receiver] = min(reached.get(receiver, NEVER), arrives)
-    return [p.name for p in network.dyadic if ticks < reached.get(p.name, 0)]
+    """Returns the populations that messages from the source, which it sends at tick ``first``,
+    would reach along ``ways`` within so many ticks if channels were ideal, and do not."""
+
+    def arrivals(ideal: bool) -> dict[str, int]:
+        reached = {source: first}
+        for _ in ways:  # as many rounds as the longest of the shortest paths can have steps
+            for sender, receiver, hop in ways:
+                if sender in reached:
+                    arrives = min(NEVER, reached[sender] + (1 if ideal else hop))
+                    reached[receiver] = min(reached.get(receiver, NEVER), arrives)
+        return reached
+
+    soon, late = arrivals(ideal=True), arrivals(ideal=False)
+    return [p.name for p in network.dyadic if soon.get(p.name, NEVER) <= ticks < late[p.name]]
 
 
 def _warn(late: Sequence[str], what: str, ticks: int, so: str) -> None:

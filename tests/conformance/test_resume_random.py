@@ -149,7 +149,6 @@ def bits(tree: Any) -> Any:
     return tree
 
 
-@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 @pytest.mark.parametrize(
     "numbers",
     [range(PAIRS), pytest.param(range(PAIRS, CASES), marks=pytest.mark.slow)],
