@@ -301,7 +301,8 @@ class Inference(Arrays):
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Hands the local gradients to the optimizer and takes one step, without a veto."""
         common = self._common
-        if self.nudge.target is None and common.plasticity.needs_target:
+        taught = self.nudge.target is not None or common.rule.exchange is not None
+        if common.plasticity.needs_target and not taught:  # feedback weights may learn by noise
             raise StateError(
                 "there is nothing to learn from an inference without a target: give it one"
             )
