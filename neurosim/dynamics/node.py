@@ -276,12 +276,12 @@ def current_mean(cell: Dyads, rule: Rule) -> Tensor:
 
 
 def output_potential(output: Node) -> Tensor:
-    """Returns the output without its nudge: a as output dyads last computed it (B, *output)."""
+    """Returns the output without its nudge: f(a) as output dyads last computed a (B, *output)."""
     total = torch.zeros_like(output.plus.value.real)
     for link in output.incoming:
         if link.basal.tensor is not None:
             total += link.basal.tensor.real
-    return total
+    return output.population.activation(total)
 
 
 def basal_potential(cell: Node, means: dict[str, Tensor]) -> Tensor:

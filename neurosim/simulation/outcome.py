@@ -30,10 +30,10 @@ class Outcome:
     population name.
 
     ``prediction`` (B, *output) knows no target, and is of before any update: what the feed-forward
-    start gave; in a rule with phases the basal potential of the output at the end of the free one;
-    else what `Simulation.predict` answered at the start. ``nudged_prediction`` is the basal
-    potential of the output at the end: what feedback has made of it. Without a target both are
-    that. A neuron with one state has it in ``plus`` and ``minus``. ``time`` is simulated time;
+    start gave; in a rule with phases f(a) of the potential a of the output at the end of the free
+    one; else what `Simulation.predict` answered at the start. ``nudged_prediction`` is f(a) at the
+    end: what feedback has made of it. Without a target both are that. The states are those at the
+    end of the last phase; a neuron with one has it in both. ``time`` is simulated time;
     ``wakes`` counts dyads; ``messages`` counts both kinds; ``counts`` holds these and more.
     ``stopped`` tells whether the stopping condition ended it.
     """

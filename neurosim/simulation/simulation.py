@@ -23,6 +23,7 @@ from neurosim.simulation.compatibility import (
     Init,
     accept_batch,
     check_length,
+    check_output,
     check_phases,
     check_probes,
     check_start,
@@ -34,7 +35,7 @@ from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.tensors import complete, resolve_device
 
-STATE_VERSION = 8
+STATE_VERSION = 9
 TWINS = 2**62  # what inferences of twins are numbered from
 
 
@@ -87,6 +88,7 @@ class Simulation:
         self.loss = Loss.of(loss)
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
+        check_output(self.loss, network)
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop
