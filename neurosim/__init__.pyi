@@ -10,6 +10,7 @@ from neurosim.base import (
     InputError as InputError,
     NetworkError as NetworkError,
     NeurosimError as NeurosimError,
+    NeurosimWarning as NeurosimWarning,
     PluginError as PluginError,
     StateError as StateError,
 )

@@ -328,7 +328,7 @@ def training(arrays: Arrays, meta: dict[str, Any]) -> Found:
     for step, (images, labels) in enumerate(zip(x, arrays["labels"], strict=True)):
         optimizer.param_groups[0]["lr"] = rate.at(step, 0.025, len(x) // 2, 2)
         y = one_hot(labels, 10)
-        loss.append(float(simulation.loss.mean(simulation.predict(images), y)))
-        simulation.infer(images, y)
+        outcome = simulation.infer(images, y)
+        loss.append(float(simulation.loss.mean(outcome.prediction, y)))
         simulation.learn(optimizer)
     yield "loss", difference(tensor(loss), arrays["loss_theirs"])

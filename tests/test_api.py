@@ -55,6 +55,7 @@ PUBLIC = [
     "Network",
     "NetworkError",
     "NeurosimError",
+    "NeurosimWarning",
     "Noise",
     "Operator",
     "OptimizerChoice",

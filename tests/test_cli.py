@@ -275,9 +275,9 @@ def test_the_time_left_after_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
     display.on_start(ns.StartEvent(5, 90, 100, simulation))
     for step in (92, 94):
         now += 10.0
-        display.on_step(ns.StepEvent(5, step, 0.25, 0.1, 20, False))
+        display.on_step(ns.StepEvent(5, step, 0.25, 0.9, 0.1, 20, False))
     now += 5.0
-    display.on_epoch(ns.EpochEvent(5, 94, 0.3, {}, test_accuracy=0.5))
+    display.on_epoch(ns.EpochEvent(5, 94, 0.3, 0.9, {}, test_accuracy=0.5))
     display.on_end(ns.EndEvent(5, 94, "interrupted"))
     assert out.getvalue().splitlines() == [
         "epoch 5  step 92/100  accuracy –  loss 0.2500  2 ticks/s  10 s",
@@ -312,8 +312,8 @@ def test_a_bar_of_a_training() -> None:
     display, simulation = TrainingDisplay(console), Any
     with console.capture() as capture:
         display.on_start(ns.StartEvent(0, 0, 10, simulation))
-        display.on_step(ns.StepEvent(1, 1, 0.25, 0.1, 20, True))
-        display.on_epoch(ns.EpochEvent(1, 1, 0.25, {}, test_accuracy=0.5))
+        display.on_step(ns.StepEvent(1, 1, 0.25, 0.9, 0.1, 20, True))
+        display.on_epoch(ns.EpochEvent(1, 1, 0.25, 0.9, {}, test_accuracy=0.5))
         display.on_end(ns.EndEvent(1, 1, "finished"))
         with display.evaluating("evaluating the best epoch") as watch:
             watch(5, 7)

@@ -184,6 +184,22 @@ def test_prediction_and_gradient_are_those_of_the_broken_network() -> None:
         torch.testing.assert_close(known, reference[name], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_damping_is_of_the_synapses_as_they_are(shared: bool) -> None:
+    faults = ns.Faults(weight_noise=0.5, weight_noise_shared=shared)
+    sim, data = simulate(faults, rule=ns.DualPropagation(0.2, variant="damped"))
+    sim.start(*data[0])
+    damage = sim.state.damage
+    for cell in sim.state.cells[:-1]:
+        (link,) = cell.outgoing
+        assert link.weight is not None
+        up, down = (
+            torch.linalg.matrix_norm(multiplied(link.name, link.weight.detach()), 2)
+            for multiplied in (damage.forward_weight, damage.feedback_weight)
+        )
+        assert cell.damping == pytest.approx(0.6 * float(up * down), rel=1e-10)
+
+
 def test_the_fixed_point_of_the_broken_network_has_no_residual() -> None:
     sim, data = simulate(
         ns.Faults(dead=0.2, stuck=0.2, stuck_at=0.4, weight_noise=0.1),

@@ -79,7 +79,8 @@ def test_the_literal_definition(
         return count, woken
 
     monkeypatch.setattr(sim.units, "wake", noted)
-    sim.start(*batch(), optimizer=torch.optim.SGD(sim.model.parameters(), lr=0.1))
+    optimizer = torch.optim.SGD(sim.model.parameters(), lr=0.1) if sim.learn_every else None
+    sim.start(*batch(), optimizer=optimizer)
     while not sim.done:
         sim.advance(1)
         now, layout = literal_inputs(sim), sim.layout

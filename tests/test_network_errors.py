@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import neurosim as ns
 
@@ -270,3 +273,41 @@ def test_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "mlp.yaml").write_text("input: 2\nlayers: [{dense: 1}]\n")
     with pytest.raises(ns.DocumentError, match=r"mpl\.yaml:1:1: .*did you mean 'mlp\.yaml'"):
         ns.Network.from_yaml(tmp_path / "mpl.yaml")
+
+
+# ---- from torch --------------------------------------------------------------------------------
+
+
+def _layers(change: Callable[[nn.Linear, nn.Linear], object]) -> list[nn.Module]:
+    first, last = nn.Linear(3, 3), nn.Linear(3, 3)
+    change(first, last)
+    return [first, nn.ReLU(), last]
+
+
+def _tie(kind: str, transposed: bool = False) -> Callable[[nn.Linear, nn.Linear], None]:
+    """Gives the last layer a parameter of the first one, or another with its memory."""
+
+    def change(first: nn.Linear, last: nn.Linear) -> None:
+        own = getattr(first, kind)
+        setattr(last, kind, nn.Parameter(own.detach().T) if transposed else own)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            [SQUARE := nn.Linear(3, 3), nn.ReLU(), SQUARE],
+            "modules 0 and 2 share a weight: proj",
+        ),
+        (_layers(_tie("weight")), "modules 0 and 2 share a weight"),
+        (_layers(_tie("weight", transposed=True)), "modules 0 and 2 share a weight"),
+        (_layers(_tie("bias")), "modules 0 and 2 share a bias"),
+        (_layers(lambda _, last: weight_norm(last)), "module 2 .Param.*made of other parameters"),
+        ([nn.Linear(3, 3), nn.ReLU(), nn.LazyLinear(3)], "module 2 has no shape yet"),
+    ],
+)
+def test_layers_without_weights_of_their_own(layers: list[nn.Module], message: str) -> None:
+    with pytest.raises(ns.NetworkError, match=message):
+        ns.Network.from_torch(nn.Sequential(*layers))

@@ -19,6 +19,7 @@ from neurosim.cli.main import main
 from neurosim.data import digits
 from neurosim.data.dataset import Split
 from neurosim.data.standardization import Standard
+from neurosim.learning.evaluation import Evaluator
 from neurosim.maths.losses import Loss
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
 from neurosim.scenario.scenario import Scenario
@@ -209,3 +210,20 @@ def test_what_cannot_be_asked_for() -> None:
     for eps in ("0", "-0.1", "1.5"):
         with pytest.raises(DocumentError, match=r"robustness\.eps"):
             Scenario.load(path, [f"robustness.eps={eps}"])
+
+
+def test_a_mismatch_of_synapses_counts() -> None:
+    """The bound of a linear layer is exact: the norm of what its synapses multiply by."""
+    for layers in ([], [{"name": "h", "dense": 9, "activation": "identity"}]):
+        model = model_of({"input": [1, 8, 8], "layers": [*layers, {"name": "o", "dense": 10}]})
+        faults = ns.Faults(weight_noise=1.0)
+        simulation = ns.Simulation(model, schedule=ns.schedules.Sweep(), faults=faults)
+        images = digits(dtype=torch.float64).limit(10, 10).test
+        bound = Evaluator(simulation).robustness(images, 0.1)["lipschitz_bound"]
+        x = images.take(slice(1))
+        jacobian = torch.autograd.functional.jacobian(simulation.predict, x).reshape(10, -1)
+        exact = float(torch.linalg.matrix_norm(jacobian, 2))
+        clean = lipschitz_bound(model.network, spectral_norms(model))
+        assert (exact - clean) / clean > 0.3
+        assert bound >= exact * (1 - 1e-12)
+        assert layers or bound == pytest.approx(exact, rel=1e-12)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -123,11 +126,66 @@ def test_lazy_units_wake_for_new_weights(processes: str) -> None:
 
 @EVERY
 def test_no_learning_unless_asked(name: str) -> None:
-    for learn_every, given_one in ((3, False), (None, True)):
-        sim = build(SCHEDULES[name], learn_every=learn_every)
-        before = [p.clone() for p in sim.model.parameters()]
-        sim.infer(X, Y, optimizer=optimizer(sim.model) if given_one else None)
-        assert all(torch.equal(a, b) for a, b in zip(before, sim.model.parameters(), strict=True))
+    sim = build(SCHEDULES[name], learn_every=3)
+    before = [p.clone() for p in sim.model.parameters()]
+    sim.infer(X, Y)
+    assert all(torch.equal(a, b) for a, b in zip(before, sim.model.parameters(), strict=True))
+
+
+def test_learning_that_would_never_happen() -> None:
+    sim = build(Parallel(9))
+    sim.start(X, Y)
+    said = "make the Simulation with learn_every, or call learn"
+    with pytest.raises(ns.ConfigurationError, match=said):
+        sim.start(X, Y, optimizer=optimizer(sim.model))
+    with pytest.raises(ns.ConfigurationError, match=said):
+        sim.load_state_dict(sim.state_dict(), optimizer=optimizer(sim.model))
+    assert sim.advance() == 9  # of the one under way
+    for rule in (ns.DualPropagation(), ns.EquilibriumPropagation()):
+        sim = build(Parallel(9), rule=rule, nudge_after=None)
+        sim.infer(X)
+        with pytest.raises(ns.StateError, match="without a target: give it one"):
+            sim.learn(optimizer(sim.model))
+
+
+LATE = ns.Channel(delay=9.0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "warning"),
+    [
+        ({"difference": LATE}, "the target never reaches 'a', 'b' in an inference of 9 ticks"),
+        ({"difference": ns.Channel(delay=4.0)}, "the target never reaches 'a' in"),
+        ({"difference": ns.Channel(delay=ns.Uniform(4.0, 9.0))}, "the target never reaches 'a' in"),
+        ({"difference": ns.Channel(delay=2.0, jitter=ns.Uniform(2.0, 3.0))}, "reaches 'a' in"),
+        ({"difference": ns.Channel(loss=1.0)}, "the target never reaches 'a', 'b' in"),
+        ({"overrides": {"b": {"difference": LATE}}}, "the target never reaches 'a' in"),
+        ({"mean": LATE}, "the input never reaches 'b', 'out' in an inference of 9 ticks"),
+        ({"difference": ns.Channel(delay=3.0), "mean": ns.Channel(delay=4.0)}, None),
+        ({"difference": ns.Channel(delay=ns.Uniform(0.0, 5.0))}, None),
+    ],
+)
+def test_a_warning_of_what_never_arrives(channels: dict[str, Any], warning: str | None) -> None:
+    """In parallel, with a target that acts at tick 2: no message is faster."""
+    options: dict[str, Any] = {"channels": ns.Channels(**channels), "nudge_after": 2}
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        build(Parallel(9), **options).check_schedule()
+        sim = build(Parallel(9), **options)
+        sim.infer(X, Y)
+        sim.infer(X, Y)  # where it is known
+        carried = build(Parallel(9), init="carry", **options)
+        carried.infer(X, Y)  # what is on its way arrives later
+    assert len(found) == (0 if warning is None else 2)
+    assert all(warning is not None and warning in str(one.message) for one in found)
+    if warning is None:
+        assert all(metrics.reach(sim.state).values())
+    elif "mean" in channels:
+        assert torch.equal(sim.infer(X).prediction, sim.infer(-X).prediction)
+    else:
+        gradients = sim.gradients()
+        still = [name for name in "ab" if not gradients[f"{name}.weight"].any()]
+        assert still == re.findall(r"'(\w)'", warning)
 
 
 @pytest.mark.parametrize(
@@ -220,3 +278,53 @@ def test_a_weight_that_nobody_told_of_is_noticed_before_saving_and_advancing() -
             sim.inference.check_weights()
         sim.advance()
     assert same(whole.finish(), resumed.finish())
+
+
+def _in_place(model: ns.Model) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.clamp_(-0.2, 0.2)
+
+
+def _by_data(model: ns.Model) -> None:
+    for parameter in model.parameters():
+        parameter.data.clamp_(-0.2, 0.2)
+
+
+def _with_other_data(model: ns.Model) -> None:
+    """Twice: what is written last may lie where the first was, had nobody kept that."""
+    for parameter in model.parameters():
+        parameter.data = 2.0 * parameter.data
+        parameter.data = (parameter.data / 2.0).clamp(-0.2, 0.2)
+
+
+def _with_other_parameters(model: ns.Model) -> None:
+    clipped = {name: value.clamp(-0.2, 0.2) for name, value in model.state_dict().items()}
+    model.load_state_dict(clipped, assign=True)
+
+
+@pytest.mark.parametrize("write", [_by_data, _with_other_data, _with_other_parameters])
+@pytest.mark.parametrize("rule", [ns.DualPropagation(), ns.DualPropagation(0.2, variant="damped")])
+@pytest.mark.parametrize("init", ["zero", "carry"])
+def test_weights_that_are_written_past_torchs_count(
+    write: Callable[[ns.Model], None], rule: ns.Rule, init: str
+) -> None:
+    """In the middle of an inference and between carried ones, event-driven and not."""
+    for schedule in (Parallel(12), Lazy(duration=20.0)):
+        expected, sim = (build(schedule, init=init, rule=rule) for _ in range(2))
+        for one, clip in ((expected, _in_place), (sim, write)):
+            for after in (None, 3):
+                one.start(X, Y)
+                one.advance(after)
+                clip(one.model)
+                if clip is _by_data:
+                    one.weights_changed()
+                one.advance()
+                outcome = one.finish()
+            again = one.infer(X, Y)
+            if one is expected:
+                wanted = outcome, again, one.gradients()
+        assert same(outcome, wanted[0])
+        assert same(again, wanted[1])
+        assert all(torch.equal(v, wanted[2][k]) for k, v in sim.gradients().items())
+        ns.Simulation(sim.model, schedule=schedule).weights_changed()  # of which nothing was seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -106,3 +107,22 @@ def test_workers_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
     with pytest.raises(NeurosimError, match="ended with exit code 1 before it could begin"):
         ended([("nothing",)], 1)
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_a_warning_is_said_once_and_in_words(tmp_path: Path, jobs: int) -> None:
+    """By the command line, which has checked it, and not by the processes that do the work."""
+    short = ["training.max_steps=1", "data.limit=60", "channels.difference.delay=1000"]
+    parallel = Path(__file__).parents[1] / "scenarios/parallel.yaml"
+    arguments = [str(parallel), *short, "--out", str(tmp_path), "--quiet"]
+    if jobs:
+        arguments += ["seed=0,1", "--jobs", str(jobs)]
+    done = subprocess.run(
+        [sys.executable, "-m", "neurosim", "sweep" if jobs else "run", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    said = "warning: the target never reaches 'h1', 'h2' in an inference of "
+    assert [line[: len(said)] for line in done.stderr.splitlines()] == [said]

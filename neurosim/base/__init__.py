@@ -8,6 +8,7 @@ from neurosim.base.errors import (
     InputError,
     NetworkError,
     NeurosimError,
+    NeurosimWarning,
     PluginError,
     Problem,
     StateError,

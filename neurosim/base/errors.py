@@ -9,6 +9,10 @@ class NeurosimError(Exception):
     """Base of everything that neurosim raises on purpose."""
 
 
+class NeurosimWarning(UserWarning):
+    """What is possible, and may be meant, but hardly is what the user expects."""
+
+
 class _OptionError(NeurosimError, ValueError):
     """``option`` is the argument at fault, as far as that is known, or the path to an item of it: a
     document then points to its line."""

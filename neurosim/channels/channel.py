@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, SkipValidation
 from torch import Tensor
 
-from neurosim.base import LAST_TICK, ConfigurationError, inside, ticks_of
+from neurosim.base import LAST_TICK, NEVER, ConfigurationError, inside, ticks_of
 from neurosim.channels.distributions import Distribution, Floats
 from neurosim.channels.effects import Acting, Draws, Effect, Erasure, Noise, Quantize
 from neurosim.families import Count, Described, Fraction, NotNegative, Written
@@ -117,6 +117,18 @@ class Channel(Described):
         """Says if what was sent in one tick is seen, as it was sent, in the next."""
         prompt = isinstance(self.delay, float) and ticks_of(self.delay, tick) <= 1
         return prompt and not self.acting and not self.jittery
+
+    def least_ticks(self, tick: float) -> int:
+        """Returns the ticks that a message takes at least; `NEVER` where all are lost."""
+        delay, jitter = self.delay, 0.0
+        if isinstance(delay, Given):
+            delay = float(delay.values.min())
+        elif isinstance(delay, Distribution):
+            delay = float(delay.quantile(np.zeros(1))[0])
+        if self.jitter is not None:
+            jitter = float(self.jitter.quantile(np.zeros(1))[0])
+        assert isinstance(delay, float)
+        return NEVER if self.loss == 1 else max(1, ticks_of(delay + jitter, tick))
 
     @property
     def jittery(self) -> bool:

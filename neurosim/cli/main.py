@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from neurosim._version import __version__
-from neurosim.base import DivergenceError, DocumentError, NeurosimError
+from neurosim.base import DivergenceError, DocumentError, NeurosimError, NeurosimWarning
 from neurosim.cli import options
 from neurosim.cli.check import check
 from neurosim.cli.options import DEVICE, FILE, OUT, OVERRIDES, PATH, PLUGIN, QUIET, RUN, RUN_ID
@@ -21,12 +23,38 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+@contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """Shows the program's own warnings as it shows its errors, each once."""
+    shown, said = warnings.showwarning, set[str]()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, NeurosimWarning):
+            shown(message, category, filename, lineno, file, line)
+        elif str(message) not in said:
+            said.add(str(message))
+            click.echo(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", NeurosimWarning)
+        warnings.showwarning = show
+        yield
+
+
 class _Group(click.Group):
     """Turns the program's own errors into one message, without a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with _warnings_in_words():
+                return super().invoke(context)
         except NeurosimError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1 if isinstance(error, DivergenceError) else 2)

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from neurosim.channels import MessageKind, View
 from neurosim.maths import ROUNDED, Copies, Operator, Precision, Products, add_bias
 from neurosim.network import Damage, Held, Model, Population, Projection
-from neurosim.rules import Wake
+from neurosim.rules import Upward, Wake
 from neurosim.tensors import (
     Arrays,
     Selection,
     Slot,
     Stale,
+    Written,
     by_position,
     shaped,
     summed,
@@ -103,7 +104,7 @@ class Link(Arrays):
         damage: Damage,
         precision: Precision | None = None,
     ) -> None:
-        self._damage = damage
+        self._damage, self._model = damage, model
         self.projection, self.pre, self.post = projection, pre, post
         self.name = projection.name
         self.operator: Operator = projection.operator
@@ -127,7 +128,7 @@ class Link(Arrays):
         self.winners = Slot(above if self.operator.has_winners else None, itemsize=8)
         self.unread = Stale(above)  # dyads that have yet to look at their new basal potential
         self._above: WeakKeyDictionary[Selection, Selection | None] = WeakKeyDictionary()
-        self.weight_version = -1
+        self._seen: list[Written] = []
 
     # ---- products ------------------------------------------------------------------------------
 
@@ -220,6 +221,16 @@ class Link(Arrays):
         """What differences are multiplied by, transposed: the weight or a separate one."""
         return self._multiplied("down")
 
+    @property
+    def upward(self) -> Upward:
+        """What damping depends on: the weights that the synapses have, mismatch and all."""
+        if self.weight is None:
+            return Upward(self.operator, None)
+        up = self._damage.forward_weight(self.name, self.weight)
+        back = self.weight if self.feedback is None else self.feedback
+        down = None if self._alike else self._damage.feedback_weight(self.name, back)
+        return Upward(self.operator, up, down)
+
     def _multiplied(self, way: Way, *, by_tap: bool = False) -> Tensor | None:
         """Returns what is multiplied by on the way up or down. ``by_tap``: in the order where the
         values of a tap lie together, if there are taps."""
@@ -254,12 +265,16 @@ class Link(Arrays):
         itemsize = ROUNDED.itemsize if self.rounded else self.weight.itemsize
         return copies * self.weight.numel() * itemsize
 
-    @property
-    def present_version(self) -> int:
-        """How often the weights were written in place, as torch counts it: what this says of the
-        cached potentials is compared with what it said when they were computed."""
-        written = (self.weight, self.feedback, self.bias)
-        return sum(tensor._version for tensor in written if tensor is not None)
+    def see_weights(self) -> bool:
+        """Takes the model's present weights as those that cached potentials are made of. Returns
+        whether they may be others than those seen before."""
+        model = self._model
+        self.weight, self.feedback = model.parameter(self.name, "weight"), model.feedback(self.name)
+        if self.bias is not None:
+            self.bias = model.parameter(self.post.name, "bias")
+        tensors = (self.weight, self.feedback, self.bias)
+        before, self._seen = self._seen, [Written(t) for t in tensors if t is not None]
+        return self._seen != before
 
     # ---- messages ------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from neurosim.base import StateError
 from neurosim.channels import Moment
-from neurosim.dynamics.node import output_potential
 from neurosim.dynamics.plasticity import Plasticity
 from neurosim.dynamics.state import State
 from neurosim.rules import Phase, Rule
@@ -29,12 +28,11 @@ class Phases(Arrays):
 
     ``index`` is that of the present phase, ``run`` counts the runs of the schedule within it,
     ``began`` is the tick before the first of this run, ``begins`` that of each phase so far.
-    ``free_prediction`` is the output at the end of the first phase, ``settled`` its state.
+    ``settled`` is the state of the output at the end of the first phase.
     """
 
-    plain = ("index", "run", "began", "begins", "free_prediction", "settled", "_kept", "_gradients")
+    plain = ("index", "run", "began", "begins", "settled", "_kept", "_gradients")
     index = run = began = 0
-    free_prediction: Tensor | None = None
     settled: Tensor | None = None
     _kept: Tree | None = None
 
@@ -86,7 +84,6 @@ class Phases(Arrays):
             self._gradients = self._added(found)
         restored = [phase.restored for phase in self.all[self.index + 1 :]]
         if self.index == 0:
-            self.free_prediction = output_potential(self._state.output)
             self.settled = self._state.output.plus.some(None)
             # Not copied: whoever writes into an array makes a copy of its own first.
             kept = save_arrays(self._state, same, ("phase",)) if any(restored) else None

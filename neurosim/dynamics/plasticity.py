@@ -1,7 +1,7 @@
 """Plasticity: what weights learn from local quantities, a family that is open from outside."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -23,7 +23,10 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
     post-synaptic dyads and of what it sees of the pre-synaptic ones, summed over the batch; a
     member says otherwise in `signal`, `weight_gradient`, or in all of `gradients`. ``optimizer``
     and ``learning_rate`` are what a scenario trains with; a `Trainer` is given its own.
+    ``needs_target``: there is nothing to learn without one.
     """
+
+    needs_target: ClassVar[bool] = True
 
     every: Annotated[
         Count | None, Field(description="update weights after every so many ticks")

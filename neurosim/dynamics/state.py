@@ -10,7 +10,7 @@ from neurosim.dynamics.link import Link
 from neurosim.dynamics.node import Node, Outlet
 from neurosim.maths import Precision
 from neurosim.network import Damage, Model
-from neurosim.rules import Rule, Upward
+from neurosim.rules import Rule
 from neurosim.tensors import Arrays
 
 
@@ -111,7 +111,7 @@ class State(Arrays):
     def mark_weights_seen(self) -> None:
         """Takes the present weights as those that the cached potentials were computed with."""
         for link in self.links:
-            link.weight_version = link.present_version
+            link.see_weights()
             link.copies.clear()
 
     def forget_target(self) -> None:
@@ -124,9 +124,7 @@ class State(Arrays):
     def update_damping(self, rule: Rule) -> None:
         """Computes the damping of each population anew, as it depends on the weights."""
         for cell in self.cells:
-            damping = rule.damping_of(
-                [Upward(link.operator, link.weight, link.feedback) for link in cell.outgoing]
-            )
+            damping = rule.damping_of([link.upward for link in cell.outgoing])
             if damping != cell.damping:
                 cell.damping = damping
                 cell.stale.touch()
@@ -136,9 +134,7 @@ class State(Arrays):
         ``written`` says that all have: fused optimizers write past torch's count of writes."""
         changed = False
         for link in self.links:
-            version = link.present_version
-            if written or version != link.weight_version:
-                link.weight_version = version
+            if link.see_weights() or written:
                 link.basal_stale.touch()
                 link.apical_stale.touch()
                 link.copies.clear()

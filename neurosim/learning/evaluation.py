@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -28,25 +29,17 @@ class SoFar(NamedTuple):
 class Evaluator:
     """Evaluates the network of ``simulation``.
 
-    ``settled`` makes a fresh simulation for the n-th batch of a ``prediction`` that settles: what
-    is evaluated must not depend on the training under way.
-
-    Raises ConfigurationError where it is missing, and where the network has no such prediction.
+    Every batch of a ``prediction`` that settles has a twin of its own: what is evaluated must not
+    depend on the training under way. Raises ConfigurationError where the network has no such
+    prediction.
     """
 
     simulation: Simulation
     prediction: Prediction = Prediction.of("feedforward")
-    settled: Callable[[int], Simulation] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prediction", Prediction.of(self.prediction))  # or its name
         self.prediction.check(self.simulation.model.network, self.simulation.rule)
-        if self.prediction.settles and self.settled is None:
-            raise ConfigurationError(
-                f"evaluation {self.prediction.kind!r} needs simulations to settle in: give the "
-                "trainer a function settled(number)",
-                "settled",
-            )
 
     def evaluate(
         self, split: Split, eps: float = 0.0, watch: _Watch | None = None
@@ -75,10 +68,11 @@ class Evaluator:
             target = one_hot(labels, model.network.output.size, model.dtype)
             target = target.view(-1, *model.network.output.shape)
             if eps:
-                images = fgsm(self.simulation.predict, measured, images, target, eps, low, high)
+                predict = partial(model.predict, damage=self.simulation.state.damage)
+                images = fgsm(predict, measured, images, target, eps, low, high)
             simulation = self.simulation
-            if self.prediction.settles and self.settled is not None:
-                simulation = self.settled(number)
+            if self.prediction.settles:
+                simulation = simulation.twin(number)
             prediction = None
             for prediction in self.prediction.predict(simulation, images):
                 if prediction is None:
@@ -105,7 +99,7 @@ class Evaluator:
         """Measures spectral norms, the Lipschitz bound that they give, and accuracy and loss on the
         test images after an attack of ``eps``."""
         model = self.simulation.model
-        norms = spectral_norms(model)
+        norms = spectral_norms(model, self.simulation.state.damage)
         accuracy, loss = self.evaluate(test, eps, watch)
         return {
             "attack_eps": eps,

@@ -51,11 +51,13 @@ class StartEvent(TrainingEvent):
 class StepEvent(TrainingEvent):
     """A step was taken at learning rate ``lr``, after an inference of so many ``ticks``.
 
-    ``loss`` is the mean over its batch, before the step.
-    ``logged`` holds for every `TrainingPlan.loss_every`-th step and the last one of an epoch.
+    ``loss`` and ``accuracy`` are the means over its batch of `Outcome.prediction`: before the step,
+    and without the target. ``logged`` holds for every `TrainingPlan.loss_every`-th step and the
+    last one of an epoch.
     """
 
     loss: float
+    accuracy: float
     lr: float
     ticks: int
     logged: bool
@@ -63,7 +65,8 @@ class StepEvent(TrainingEvent):
     def record(self) -> dict[str, Any] | None:
         if not self.logged:
             return None
-        return {"event": "step", "loss": self.loss, "lr": self.lr} | self._where
+        scores = {"loss": self.loss, "accuracy": self.accuracy, "lr": self.lr}
+        return {"event": "step"} | scores | self._where
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,15 @@ class EvaluationEvent(TrainingEvent):
 
 @dataclass(frozen=True)
 class EpochEvent(TrainingEvent):
-    """An epoch is over: ``train_loss`` is the mean over its steps, before each.
+    """An epoch is over: ``train_loss`` and ``train_accuracy`` are the means over its steps, before
+    each.
 
     ``totals`` are the counts of the whole training so far, with ``ticks`` and ``time``. Accuracies
     and mean losses are None where they were not measured.
     """
 
     train_loss: float
+    train_accuracy: float
     totals: Mapping[str, float]
     test_accuracy: float | None = None
     test_loss: float | None = None
@@ -105,7 +110,8 @@ class EpochEvent(TrainingEvent):
     validation_loss: float | None = None
 
     def record(self) -> dict[str, Any]:
-        head = {"event": "epoch", **self._where, "train_loss": self.train_loss, **self.totals}
+        trained = {key: getattr(self, key) for key in ("train_loss", "train_accuracy")}
+        head = {"event": "epoch", **self._where, **trained, **self.totals}
         scores = {key: getattr(self, key) for key in _SCORES}
         return head | {key: score for key, score in scores.items() if score is not None}
 

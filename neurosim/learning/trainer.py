@@ -27,6 +27,7 @@ from neurosim.learning.events import (
 )
 from neurosim.learning.plan import TrainingPlan
 from neurosim.maths import OptimizerChoice, finite_norm
+from neurosim.measures import metrics
 from neurosim.network import Model
 from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete
@@ -35,8 +36,7 @@ from neurosim.tensors import complete
 class Trainer:
     """Trains ``simulation.model`` on ``train`` and tells `Listener` objects what happens.
 
-    ``validation`` chooses the best epoch if given. ``settled`` makes a fresh simulation for the
-    n-th batch of an evaluation whose prediction settles. It can be interrupted in the middle of an
+    ``validation`` chooses the best epoch if given. It can be interrupted in the middle of an
     inference, saved by `state_dict`, and continued bit for bit.
 
     Raises ConfigurationError for options that do not go together.
@@ -51,7 +51,6 @@ class Trainer:
         plan: TrainingPlan | None = None,
         *,
         validation: Split | None = None,
-        settled: Callable[[int], Simulation] | None = None,
         seed: int = 0,
     ) -> None:
         self.simulation, self.plan = simulation, plan if plan is not None else TrainingPlan()
@@ -67,7 +66,7 @@ class Trainer:
             self._average = average = Average(self.model, self.plan.ema)
             optimizer.register_step_post_hook(lambda *_: average.update())
         self.test, self.validation = test, validation
-        self.evaluator = Evaluator(simulation, self.plan.evaluation, settled)
+        self.evaluator = Evaluator(simulation, self.plan.evaluation)
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         augment = self.plan.augment
         draws = None if augment is None else stream(seed, "augmentation")
@@ -76,7 +75,7 @@ class Trainer:
         self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "ticks": 0, "time": 0.0}
-        self._epoch_loss = 0.0
+        self._sums = dict.fromkeys(("train_loss", "train_accuracy"), 0.0)  # of this epoch's steps
         self._labels: Tensor | None = None  # of the inference under way
         self._ending: int | None = None  # the epoch that is over but for its evaluation
         self._best: dict[str, Any] | None = None
@@ -190,10 +189,12 @@ class Trainer:
 
     def _after_step(self, outcome: Outcome, labels: Tensor, last: bool) -> Iterator[TrainingEvent]:
         plan, epoch = self.plan, self.epoch
-        prediction = outcome.prediction
+        prediction = outcome.prediction  # of before the step, without the target
         target = self._smoothed(self._target(labels)).to(prediction.device)
         loss = float(self.simulation.loss.mean(prediction, target))
-        self._epoch_loss += loss
+        accuracy = metrics.accuracy(prediction, labels.to(prediction.device))
+        for key, found in zip(self._sums, (loss, accuracy), strict=True):
+            self._sums[key] += found
         for key, value in asdict(self.simulation.counts).items():  # learning included
             self.totals[key] += value
         self.totals["ticks"] += outcome.ticks
@@ -209,13 +210,13 @@ class Trainer:
                 yield TraceEvent(epoch + 1, self.step, kind, values)
         rate = self.optimizer.param_groups[0]["lr"]
         logged = self.step % plan.loss_every == 0 or last
-        yield StepEvent(epoch + 1, self.step, loss, rate, outcome.ticks, logged)
+        yield StepEvent(epoch + 1, self.step, loss, accuracy, rate, outcome.ticks, logged)
 
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
         steps = (self.step - 1) % len(self.batches) + 1
         weights = dict(self.model.named_parameters())
         finite_norm(weights, f"after step {self.step} the weight", self.simulation.rule.remedy)
-        scores: dict[str, float] = {}
+        scores = {key: found / steps for key, found in self._sums.items()}
         validated, stopping = self._validated, self.plan.early_stopping
         due = (epoch + 1) % self.plan.accuracy_every == 0 or self.step >= self.steps
         # Of validation every epoch may be the best, or the last.
@@ -236,9 +237,8 @@ class Trainer:
         accuracy = scores.get("validation_accuracy")
         if accuracy is not None and (self._best is None or accuracy > self._best["accuracy"]):
             self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": self._weights()}
-        train_loss = self._epoch_loss / steps
-        self._epoch_loss, self._ending = 0.0, None
-        yield EpochEvent(epoch + 1, self.step, train_loss, dict(self.totals), **scores)
+        self._sums, self._ending = dict.fromkeys(self._sums, 0.0), None
+        yield EpochEvent(epoch + 1, self.step, totals=dict(self.totals), **scores)
 
     def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`, of the averaged
@@ -290,7 +290,7 @@ class Trainer:
             "simulation": self.simulation.state_dict(),
             "batches": self.batches.state_dict(),
             "totals": dict(self.totals),
-            "epoch_loss": self._epoch_loss,
+            "sums": dict(self._sums),
             "labels": self._labels,
             "ending": self._ending,
             "best": self._best,
@@ -313,7 +313,8 @@ class Trainer:
             self.simulation.load_state_dict(state["simulation"], optimizer=within)
             self.batches.load_state_dict(state["batches"])
             self.totals = {key: state["totals"][key] for key in self.totals}
-            self.step, self._epoch_loss = state["step"], state["epoch_loss"]
+            self._sums = {key: state["sums"][key] for key in self._sums}
+            self.step = state["step"]
             self._labels, self._ending, self._best = (
                 state[k] for k in ("labels", "ending", "best")
             )

@@ -13,6 +13,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import check
 from neurosim.maths.operators.base import Basal, Maybe, Operator, Part, add_bias
+from neurosim.tensors import Written
 
 Precision = Literal["float32", "bf16-mixed"]
 ROUNDED = torch.bfloat16
@@ -98,7 +99,7 @@ class Copies:
     """
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, tuple[int, Tensor]] = {}
+        self._made: dict[Hashable, tuple[Written, Tensor]] = {}
 
     def clear(self) -> None:
         """Forgets all copies, because the weights may have changed."""
@@ -106,7 +107,7 @@ class Copies:
 
     def of(self, weight: Tensor, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """Returns the copy of that key, which ``make`` makes of ``weight``."""
-        known = self._made.get(key)
-        if known is None or known[0] != weight._version:
-            known = self._made[key] = weight._version, make()
+        known, written = self._made.get(key), Written(weight)
+        if known is None or known[0] != written:
+            known = self._made[key] = written, make()
         return known[1]

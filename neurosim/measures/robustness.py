@@ -8,15 +8,18 @@ from torch import Tensor
 
 from neurosim.base import NetworkError
 from neurosim.maths import Loss, derivative, spectral_norm
-from neurosim.network import Model, Network, Projection
+from neurosim.network import Damage, Model, Network, Projection
 
 
-def spectral_norms(model: Model) -> dict[str, float]:
-    """Returns σ = max ‖W v‖ / ‖v‖ by projection, pooling left out; see `spectral_norm`."""
-    return {
-        q.name: spectral_norm(q.operator, model.parameter(q.name, "weight"))
-        for q in model.network.projections
-    }
+def spectral_norms(model: Model, damage: Damage | None = None) -> dict[str, float]:
+    """Returns σ = max ‖W v‖ / ‖v‖ by projection, pooling left out; see `spectral_norm`. W is what
+    the synapses multiply by, with their mismatch if there is ``damage``."""
+    damaged, found = damage or Damage(), dict[str, float]()
+    for projection in model.network.projections:
+        weight = model.parameter(projection.name, "weight")
+        seen = None if weight is None else damaged.forward_weight(projection.name, weight)
+        found[projection.name] = spectral_norm(projection.operator, seen)
+    return found
 
 
 def lipschitz_bound(network: Network, norms: Mapping[str, float]) -> float:

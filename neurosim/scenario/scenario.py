@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from neurosim import documents
-from neurosim.base import ConfigurationError, DocumentError, NetworkError, stream
+from neurosim.base import ConfigurationError, DocumentError, NetworkError
 from neurosim.data import Dataset
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
@@ -18,8 +18,6 @@ from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, located, overridden
 from neurosim.simulation import Simulation, why_none
-
-EVALUATIONS = 2**62  # what inferences for evaluation are numbered from
 
 
 @dataclass(frozen=True)
@@ -204,12 +202,6 @@ class Scenario:
         held = file.training.held_out(len(data.train))
         train, validation = data.validation(held) if held else (data.train, None)
 
-        def settled(number: int) -> Simulation:
-            simulation = self._simulation(model, self.file.device)
-            simulation.random = stream(file.seed, "evaluation")
-            simulation.inferences = EVALUATIONS + number  # the noise of no other inference
-            return simulation
-
         with located(self.document, ()):
             return Trainer(
                 simulation,
@@ -218,7 +210,6 @@ class Scenario:
                 data.test,
                 plan,
                 validation=validation,
-                settled=settled,
                 seed=file.seed,
             )
 

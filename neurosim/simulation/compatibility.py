@@ -1,15 +1,22 @@
 """What comes from outside into a simulation, checked: tensors, and what goes together."""
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from neurosim.base import ConfigurationError, InputError, NetworkError
-from neurosim.channels import Channel
+from neurosim.base import (
+    NEVER,
+    ConfigurationError,
+    InputError,
+    NetworkError,
+    NeurosimWarning,
+)
+from neurosim.channels import Channel, Channels
 from neurosim.maths import Loss
 from neurosim.measures import Probe
 from neurosim.network import Model, Network, check_shape
@@ -175,4 +182,88 @@ def check_length(ticks: int, nudge_after: int, learn_every: int | None) -> None:
             f"a weight update after every {learn_every} ticks, but the schedule ends after {ticks} "
             "ticks: the weights would never change",
             "learn_every",
+        )
+
+
+def check_within(optimizer: torch.optim.Optimizer | None, learns_within: bool) -> None:
+    """Raises ConfigurationError for an optimizer that would never take a step."""
+    if optimizer is not None and not learns_within:
+        raise ConfigurationError(
+            "the optimizer of an inference takes its steps within it, and nothing says when: make "
+            "the Simulation with learn_every, or call learn(optimizer) after the inference",
+            "optimizer",
+        )
+
+
+class Sent(Protocol):
+    """What decides on how far messages get in an inference: a `Simulation` has it."""
+
+    model: Model
+    rule: Rule
+    schedule: Schedule
+    channels: Channels
+    init: Init
+
+
+def warn_of_reach(sent: Sent, run: int, first: int | None) -> None:
+    """Warns of populations that an input or a target does not reach in an inference because of
+    what channels do.
+
+    ``run`` is the ticks of one run of the schedule, ``first`` the tick at which the target acts,
+    None for never. Carried messages go on in the next inference.
+    """
+    if sent.init == "carry":
+        return
+    network, tick = sent.model.network, sent.schedule.tick
+    channels = sent.channels.resolve(network, tick)
+    hops = {key: channel.least_ticks(tick) for key, channel in channels.items()}
+    phases = sent.rule.phases
+    free, nudged = (
+        run * max((p.runs for p in phases if bool(p.strength) == acts), default=1)
+        for acts in (False, True)
+    )
+    up = [
+        (q.pre, q.post, 1 if q.pre == network.input.name else hops[q.name, "mean"])
+        for q in network.projections
+    ]
+    down = [
+        (q.post, q.pre, hops[q.name, "difference"])
+        for q in network.projections
+        if q.pre != network.input.name
+    ]
+    if sent.init == "zero":  # a feed-forward pass shows it to all
+        late = _late(network, network.input.name, 0, up, free)
+        _warn(late, "the input", free, "their states do not depend on it")
+    if first is not None:
+        late = _late(network, network.output.name, max(1, first), down, nudged)
+        _warn(late, "the target", nudged, "the weights into them never learn")
+
+
+def _late(
+    network: Network, source: str, first: int, ways: Sequence[tuple[str, str, int]], ticks: int
+) -> list[str]:
+    """Returns the populations that messages from the source, which it sends at tick ``first``,
+    would reach along ``ways`` within so many ticks if channels were ideal, and do not."""
+
+    def arrivals(ideal: bool) -> dict[str, int]:
+        reached = {source: first}
+        for _ in ways:  # as many rounds as the longest of the shortest paths can have steps
+            for sender, receiver, hop in ways:
+                if sender in reached:
+                    arrives = min(NEVER, reached[sender] + (1 if ideal else hop))
+                    reached[receiver] = min(reached.get(receiver, NEVER), arrives)
+        return reached
+
+    soon, late = arrivals(ideal=True), arrivals(ideal=False)
+    return [p.name for p in network.dyadic if soon.get(p.name, NEVER) <= ticks < late[p.name]]
+
+
+def _warn(late: Sequence[str], what: str, ticks: int, so: str) -> None:
+    if late:
+        named = ", ".join(map(repr, late[:4])) + (", …" if len(late) > 4 else "")
+        warnings.warn(
+            f"{what} never reaches {named} in an inference of {ticks} ticks, as messages take too "
+            f"long or are all lost: {so}; shorten the delays, or let inferences last longer",
+            NeurosimWarning,
+            stacklevel=5,
         )

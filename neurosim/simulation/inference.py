@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import NEVER, StateError, stream
+from neurosim.base import NEVER, StateError
 from neurosim.channels import Moment
 from neurosim.dynamics import (
-    Compute,
     Counts,
     Phases,
-    Plasticity,
     Reached,
-    State,
     Ticker,
     Woke,
     feed_forward,
@@ -27,42 +23,14 @@ from neurosim.dynamics import (
     output_potential,
     reset,
 )
-from neurosim.maths import Loss, finite_norm
-from neurosim.measures import MEASURES, Probe, Recorder, Trace
-from neurosim.network import Model
-from neurosim.rules import Nudge, Rule
-from neurosim.schedules import Clock, Layout, Schedule, Start
-from neurosim.simulation.compatibility import Init, trained
-from neurosim.simulation.engine import Engine, UnitMap
-from neurosim.simulation.outcome import Outcome, Stop
+from neurosim.maths import finite_norm
+from neurosim.measures import MEASURES, Recorder, Trace
+from neurosim.rules import Nudge
+from neurosim.schedules import Clock, Start
+from neurosim.simulation.common import Common, run_length
+from neurosim.simulation.compatibility import trained
+from neurosim.simulation.outcome import Outcome
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
-
-BeforeStep = Callable[[dict[str, Tensor]], bool | None]
-
-
-class Common(Protocol):
-    """What all inferences of one simulation have in common: `Simulation` describes it."""
-
-    model: Model
-    rule: Rule
-    loss: Loss
-    schedule: Schedule
-    layout: Layout
-    units: UnitMap
-    state: State
-    init: Init
-    nudge_after: int
-    plasticity: Plasticity
-    stop: Stop | None
-    probes: tuple[Probe, ...]
-    compute: Compute
-    caching: bool
-    before_step: BeforeStep | None
-    seed: int
-    random: np.random.Generator
-
-    @property
-    def engine(self) -> Engine: ...
 
 
 class Inference(Arrays):
@@ -71,10 +39,12 @@ class Inference(Arrays):
     ``number`` counts the inferences of the simulation: every one has noise of its own. ``began`` is
     the tick before its first, ``tick`` the last completed one. It is ``running`` until it is
     finished, and ``failed`` if a tick was not completed: then nothing can be carried on.
+    ``prediction`` is the output that knows no target; None while the present output is that.
     """
 
-    plain = ("number", "began", "tick", "running", "stopped", "recording")
+    plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
     running = stopped = failed = False
+    prediction: Tensor | None = None
 
     def __init__(
         self,
@@ -129,6 +99,8 @@ class Inference(Arrays):
                 if self.nudge.target is not None and rule.needs_prediction:
                     prediction = state.output.plus.value
                     self.nudge.gradient = common.loss.gradient(prediction, self.nudge.target)
+        if self.nudge.target is not None:
+            self.prediction = self._predict(x, carried=carried)
         state.output.stale.touch()
         first = self.tick + 1
         units.hear(clock, first, reached)
@@ -136,6 +108,17 @@ class Inference(Arrays):
             units.all_hear(clock, first, output=carried)
         self._announce(first)
         self.running = True
+
+    def _predict(self, x: Tensor, *, carried: bool) -> Tensor | None:
+        """Returns the prediction that is known from the start; None where the target is to act
+        later on a network that predicts by where it settles until then."""
+        common, network = self._common, self._common.model.network
+        free = common.rule.phases or (network.cycle is not None and not carried)
+        if free and not self.nudge.active:
+            return None
+        if common.init == "feedforward" and not common.rule.settles:
+            return common.state.output.plus.some(None)
+        return common.predict(x.real)
 
     def advance(self, ticks: int | None, interrupted: Callable[[], bool]) -> int:
         """Runs so many ticks, or to the end; see `Simulation.advance`."""
@@ -207,9 +190,11 @@ class Inference(Arrays):
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
         self.running = False
-        state, prediction = self._common.state, self.phases.free_prediction
+        state = self._common.state
+        potential = output_potential(state.output)
         return Outcome(
-            output_potential(state.output) if prediction is None else prediction,
+            (potential if self.prediction is None else self.prediction).clone(),
+            potential,
             self.tick * self._common.schedule.tick,
             self.tick - self.began,
             replace(self.counts),
@@ -254,6 +239,7 @@ class Inference(Arrays):
         count, woken = common.units.wake(units)
         self._note(woken, self.nudge)
         reached = self._ticker.tick(Moment(self.number, tick), woken)
+        self._keep_prediction()
         self.counts.unit_wakes += count
         common.units.hear(self.clock, tick + 1, reached)
         self._announce(tick + 1)
@@ -278,6 +264,12 @@ class Inference(Arrays):
             acts = phase.strength != 0
         nudge.active = acts and nudge.target is not None
 
+    def _keep_prediction(self) -> None:
+        """Keeps the potential of the output when the target begins to act: it moves states, which
+        are not seen before the next tick."""
+        if self.nudge.active and self.prediction is None:
+            self.prediction = output_potential(self._common.state.output)
+
     def _announce(self, tick: int) -> None:
         """Tells the clock what it has to know of ``tick``: that the target begins to act at the
         output, and what it has measured, where it goes by that."""
@@ -296,6 +288,7 @@ class Inference(Arrays):
         self.counts.weight_gradient += operations
         self.stopped = False
         self._decide_nudge()
+        self._keep_prediction()
         # What is new after a switch is at the output: where the order can turn, downward first.
         start = Start(common.layout, tick, begun is not None, common.random, self.clock)
         self.clock = common.schedule.start(start)
@@ -315,8 +308,13 @@ class Inference(Arrays):
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Hands the optimizer the local gradients of what it is to move and takes one step, without
         a veto. Raises DivergenceError, before anything changes, for one that is not finite."""
-        common, found = self._common, self.gradients()
-        moved = trained(common.model, optimizer)
+        common = self._common
+        taught = self.nudge.target is not None or common.rule.exchange is not None
+        if common.plasticity.needs_target and not taught:  # feedback weights may learn by noise
+            raise StateError(
+                "there is nothing to learn from an inference without a target: give it one"
+            )
+        found, moved = self.gradients(), trained(common.model, optimizer)
         gradients = {name: found[name] for name in moved}
         if common.before_step is not None and common.before_step(gradients) is False:
             return
@@ -382,8 +380,3 @@ class Inference(Arrays):
         inference.trace = Trace(saved["trace"])
         inference._decide_nudge()
         return inference
-
-
-def run_length(common: Common) -> int:
-    """Returns the ticks of one run of the schedule."""
-    return common.schedule.start(Start(common.layout, 0, False, stream(0, "check"))).end

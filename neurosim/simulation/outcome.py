@@ -29,15 +29,17 @@ class Outcome:
     """What an inference came to. ``plus`` and ``minus`` are copies of the states, (B, *shape), by
     population name.
 
-    ``prediction`` is f(a) of the basal potential a of the output dyads (B, *output): the output
-    without the nudge. In a rule with phases it is that at the end of the free one, and the states
-    are those at the end of the last; a neuron with one state has it in both. ``time`` is simulated
-    time;
+    ``prediction`` (B, *output) knows no target, and is of before any update: what the feed-forward
+    start gave; in a rule with phases f(a) of the potential a of the output at the end of the free
+    one; else what `Simulation.predict` answered at the start. ``nudged_prediction`` is f(a) at the
+    end: what feedback has made of it. Without a target both are that. The states are those at the
+    end of the last phase; a neuron with one has it in both. ``time`` is simulated time;
     ``wakes`` counts dyads; ``messages`` counts both kinds; ``counts`` holds these and more.
     ``stopped`` tells whether the stopping condition ended it.
     """
 
     prediction: Tensor
+    nudged_prediction: Tensor
     time: float
     ticks: int
     counts: Counts

@@ -18,6 +18,7 @@ from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start, Unit
+from neurosim.simulation.common import BeforeStep, run_length
 from neurosim.simulation.compatibility import (
     Init,
     accept_batch,
@@ -28,13 +29,16 @@ from neurosim.simulation.compatibility import (
     check_probes,
     check_start,
     check_updates,
+    check_within,
+    warn_of_reach,
 )
 from neurosim.simulation.engine import Engine, Processes, UnitMap
-from neurosim.simulation.inference import BeforeStep, Inference, run_length
+from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.tensors import complete, resolve_device
 
-STATE_VERSION = 8
+STATE_VERSION = 9
+TWINS = 2**62  # what inferences of twins are numbered from
 
 
 class Simulation:
@@ -151,8 +155,10 @@ class Simulation:
 
         ``optimizer`` is for ``learn_every``; ``record`` switches the probes. Raises InputError for
         wrong shapes, values that are not finite, or another batch size than the carried one, and
-        ConfigurationError for an optimizer that the model cannot learn with.
+        ConfigurationError for an optimizer that the model cannot learn with, or without anything
+        that says when it takes its steps.
         """
+        check_within(optimizer, self.learns_within)
         x, target = accept_batch(x, target, self.model)
         check_optimizer(optimizer, self.model)
         last = self._inference
@@ -257,10 +263,35 @@ class Simulation:
         """The ticks of one inference, at most."""
         return run_length(self) * max(1, sum(phase.runs for phase in self.rule.phases))
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Returns the feed-forward prediction (B, *output) of the network, faults and all, in the
-        model's own dtype whatever the ``precision``."""
+    def predict(self, x: Tensor | None = None) -> Tensor:
+        """Returns what the network answers (B, *output), at its present weights and without any
+        target, to x (B, *input), or to the input of the present inference.
+
+        That is one feed-forward pass, faults and all, over ideal channels and in the model's own
+        dtype. A network with a cycle, or under a rule that predicts by its free phase, settles in a
+        `twin`. Raises InputError for a wrong shape, StateError where there is no inference yet.
+        """
+        if x is None:
+            self._known("is no input yet: call infer or start")
+            x = self.state.input.plus.some(None).real
+        if self.rule.settles or self.model.network.cycle is not None:
+            return self.twin().infer(x).prediction
         return self.model.predict(x, self.state.damage)
+
+    def twin(self, number: int = 0) -> "Simulation":
+        """Returns a simulation of the same parts and the same parameters with states of its own, as
+        they are before the first inference, and without probes.
+
+        What ``number`` it has decides on the noise of its channels, which is that of no inference
+        of this simulation.
+        """
+        shared = "schedule rule loss channels faults init stop device compute precision processes"
+        own = {key: getattr(self, key) for key in [*shared.split(), "plasticity", "seed"]}
+        after = None if self.rule.phases else self.nudge_after
+        twin = Simulation(self.model, nudge_after=after, **own)
+        twin.caching, twin.random = self.caching, stream(self.seed, "evaluation")
+        twin.inferences = TWINS + number
+        return twin
 
     @property
     def learn_every(self) -> int | None:
@@ -309,6 +340,12 @@ class Simulation:
         check_optimizer(optimizer, self.model)
         self.inference.learn(optimizer)
 
+    def weights_changed(self) -> None:
+        """Tells the simulation that weights were written in a way that torch does not count: in
+        place through ``.data`` or a numpy array. All other writes are noticed."""
+        if self._inference is not None:
+            self._inference.check_weights(written=True)
+
     # ---- schedule ------------------------------------------------------------------------------
 
     def _new_clock(
@@ -316,7 +353,10 @@ class Simulation:
     ) -> Clock:
         feedforward = self.init == "feedforward"
         clock = self.schedule.start(Start(self.layout, tick, feedforward, random, previous))
-        check_length(clock.end - tick, self.nudge_after if nudged else 0, self.learn_every)
+        run, first = clock.end - tick, self.nudge_after if nudged else None
+        check_length(run, first or 0, self.learn_every)
+        if self.inferences <= 1:
+            warn_of_reach(self, run, first)
         return clock
 
     def check_schedule(self) -> None:
@@ -353,6 +393,7 @@ class Simulation:
         complete.
         """
         check_optimizer(optimizer, self.model)
+        check_within(optimizer, self.learns_within)
         with complete("state"):
             problem, version = "", state["version"]
             own = self._identity()

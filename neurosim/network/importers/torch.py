@@ -27,9 +27,7 @@ def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchPar
     if not isinstance(module, nn.Sequential):
         raise NetworkError(f"expected a torch.nn.Sequential, not {type(module).__name__}")
     layers = [layer for layer in module if not isinstance(layer, nn.Flatten)]
-    weighted = [layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)]
-    if len({id(layer) for layer in weighted}) < len(weighted):
-        raise NetworkError("a module is used twice: projections do not share weights")
+    _check_untied(layers)
     populations = [
         Population("input", _input_shape(layers, input_shape), "identity", "input", False)
     ]
@@ -53,6 +51,23 @@ def parts_of_torch(module: nn.Sequential, input_shape: Shape | None) -> TorchPar
         for key, value in parameters.items()
     }
     return tuple(populations), tuple(projections), renamed
+
+
+def _check_untied(layers: list[nn.Module]) -> None:
+    """Raises NetworkError for layers that have a parameter, or its memory, in common, or one whose
+    shape is not known yet."""
+    owners: dict[int, int] = {}
+    for index, layer in enumerate(layers):
+        for name, parameter in layer.named_parameters(recurse=False):
+            if isinstance(parameter, nn.UninitializedParameter):
+                raise NetworkError(f"module {index} has no shape yet: show the Sequential a batch")
+            where = parameter.data_ptr() or id(parameter)  # without memory on the device "meta"
+            other = owners.setdefault(where, index)
+            if other != index:
+                raise NetworkError(
+                    f"modules {other} and {index} share a {name}: projections do not, so that they "
+                    "would learn apart from each other; give each a copy of its own to have that"
+                )
 
 
 def _input_shape(layers: list[nn.Module], given: Shape | None) -> Shape:
@@ -99,6 +114,11 @@ def _add(
             )
     name = f"layer{len(projections) + 1}"
     own = dict(layer.named_parameters(recurse=False))
+    if own and "weight" not in own:
+        raise NetworkError(
+            "its weight is made of other parameters; torch.nn.utils.parametrize."
+            "remove_parametrizations makes it one"
+        )
     if own and tuple(own["weight"].shape) != operator.weight_shape:
         raise NetworkError(
             f"its weight {list(own['weight'].shape)} does not fit {pre.name!r} before it, which "

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Literal, NamedTuple
 
-from neurosim.base import NeurosimError, interruptible
+from neurosim.base import NeurosimError, NeurosimWarning, interruptible
 
 Task = tuple[str, ...]
 Work = Callable[[Task], str | None]
@@ -144,6 +145,7 @@ def _serve(connection: Connection, work: Work) -> None:
     """Works until the pipe is closed. Ctrl-C is a flag for the work to look at: an exception from
     nowhere may be raised where Python does not let it out, and would be lost."""
     threading.Thread(target=_outlive_nobody, daemon=True).start()
+    warnings.simplefilter("ignore", NeurosimWarning)  # who gave the work has checked it, and warned
     with interruptible(), suppress(KeyboardInterrupt, EOFError, OSError):
         if sys.platform != "win32":
             os.setpgrp()  # Ctrl-C reaches the parent, which passes it on, once

@@ -15,7 +15,8 @@ from neurosim.runs.folder import METRICS, SCENARIO, file_digest
 from neurosim.tensors import complete
 
 LAST = Path("checkpoints/last.safetensors")
-_SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss")  # of an epoch
+# Of an epoch.
+_SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy")
 VERSION = 3  # of checkpoints; 1 had no states of listeners, 2 no average of weights
 
 

@@ -1,0 +1,51 @@
+"""What all inferences of one simulation share."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from neurosim.base import stream
+from neurosim.dynamics import Compute, Plasticity, State
+from neurosim.maths import Loss
+from neurosim.measures import Probe
+from neurosim.network import Model
+from neurosim.rules import Rule
+from neurosim.schedules import Layout, Schedule, Start
+from neurosim.simulation.compatibility import Init
+from neurosim.simulation.engine import Engine, UnitMap
+from neurosim.simulation.outcome import Stop
+
+BeforeStep = Callable[[dict[str, Tensor]], bool | None]
+
+
+class Common(Protocol):
+    """What all inferences of one simulation have in common: `Simulation` describes it."""
+
+    model: Model
+    rule: Rule
+    loss: Loss
+    schedule: Schedule
+    layout: Layout
+    units: UnitMap
+    state: State
+    init: Init
+    nudge_after: int
+    plasticity: Plasticity
+    stop: Stop | None
+    probes: tuple[Probe, ...]
+    compute: Compute
+    caching: bool
+    before_step: BeforeStep | None
+    seed: int
+    random: np.random.Generator
+
+    def predict(self, x: Tensor | None = None) -> Tensor: ...
+    @property
+    def engine(self) -> Engine: ...
+
+
+def run_length(common: Common) -> int:
+    """Returns the ticks of one run of the schedule."""
+    return common.schedule.start(Start(common.layout, 0, False, stream(0, "check"))).end
