@@ -8,8 +8,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, assume, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, assume, settings, strategies as st
 from literal import Example
 from reference import Network
 from reference_neurons import Rule

@@ -9,7 +9,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -105,12 +105,8 @@ class Mirror:
             with tarfile.open(fileobj=io.BytesIO(content)) as packed:
                 sizes = {member.name: member.size for member in packed}
             members = tuple((name, sizes.get(name, size)) for name, size in members)
-        return Remote(
-            f"{self.address}/{official.name}",
-            hashlib.sha256(content).hexdigest(),
-            len(content),
-            members,
-        )
+        url, found = f"{self.address}/{official.name}", hashlib.sha256(content).hexdigest()
+        return replace(official, url=url, sha256=found, size=len(content), members=members)
 
 
 def handler_of(mirror: Mirror) -> type[BaseHTTPRequestHandler]:

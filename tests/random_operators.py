@@ -8,8 +8,7 @@ from math import prod
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from hypothesis import assume
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 from torch import Tensor
 
 from neurosim.base.errors import NetworkError

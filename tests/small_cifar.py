@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from neurosim.data.dataset import Dataset
-from neurosim.data.source import CIFAR10, CIFAR100, ImageNet32
+from neurosim.data import CIFAR10, CIFAR100, Dataset, ImageNet32
 
 Bytes = npt.NDArray[np.uint8]
 

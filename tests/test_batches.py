@@ -5,21 +5,22 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from small_cifar import small_cifar10, write_cifar10
 
 from neurosim.base.errors import ConfigurationError, DataError, StateError
 from neurosim.base.random import stream
 from neurosim.cli.main import main
-from neurosim.data.batches import Batches, crop_flip
+from neurosim.data.augmentation import Augmentation, Crop, CropFlip, Flip, Padding
+from neurosim.data.batches import Batches
 from neurosim.data.dataset import Split
-from neurosim.data.source import CIFAR10
+from neurosim.data.standardization import Standard
 from neurosim.scenario.scenario import Scenario
 
 SCENARIO = """
@@ -34,13 +35,22 @@ device: cpu
 """
 
 
+PAPERS = Standard((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
 def some_bytes(count: int, height: int = 6, width: int = 5) -> torch.Tensor:
     values = np.random.default_rng(3).integers(1, 256, (count, 3, height, width), dtype=np.uint8)
     return torch.from_numpy(values)
 
 
 def split(count: int) -> Split:
-    return Split(some_bytes(count), torch.arange(count), CIFAR10.standard)
+    return Split(some_bytes(count), torch.arange(count), PAPERS)
+
+
+def augmented(count: int, augmentation: Augmentation | None = None, seed: int = 0) -> Batches:
+    how = augmentation or CropFlip()
+    draws = stream(seed, "augmentation")
+    return Batches(split(count), 4, stream(seed, "batches"), augmentation=how, draws=draws)
 
 
 def numbered(count: int) -> Split:
@@ -188,7 +198,7 @@ def test_batch_size() -> None:
 
 def test_every_image_is_a_crop_of_its_own() -> None:
     images = some_bytes(300)
-    found = crop_flip(images, stream(0, "augmentation"))
+    found = CropFlip()(images, stream(0, "augmentation"))
     assert (found.shape, found.dtype) == (images.shape, torch.uint8)
     padded = torch.nn.functional.pad(images, (4, 4, 4, 4))
     seen: set[tuple[int, int, bool]] = set()
@@ -206,7 +216,7 @@ def test_every_image_is_a_crop_of_its_own() -> None:
         assert {match[number] for match in seen} == set(values)
 
 
-def crop(padded: torch.Tensor, top: int, left: int, mirrored: bool) -> torch.Tensor:
+def crop(padded: torch.Tensor, top: int, left: int, mirrored: Any) -> torch.Tensor:
     found = padded[:, top : top + 6, left : left + 5]
     return found.flip(2) if mirrored else found
 
@@ -214,32 +224,32 @@ def crop(padded: torch.Tensor, top: int, left: int, mirrored: bool) -> torch.Ten
 def test_the_draws_are_a_stream_of_their_own() -> None:
     """Cropping does not change which images a batch has; padding is black, so before numbers."""
     plain = Batches(split(9), 4, stream(0, "batches"))
-    cropped = Batches(split(9), 4, stream(0, "batches"), crops=stream(0, "augmentation"))
+    cropped = augmented(9)
     same = stream(0, "augmentation")
     for _ in range(5):
         (x, labels), (y, others) = plain.next(), cropped.next()
         assert labels.equal(others)
-        assert y.equal(CIFAR10.standard.of(crop_flip(some_bytes(9)[labels], same)))
+        assert y.equal(PAPERS.of(CropFlip()(some_bytes(9)[labels], same)))
         assert not y.equal(x)
 
 
 def test_crops_can_be_continued() -> None:
-    batches = Batches(split(9), 4, stream(0, "batches"), crops=stream(0, "augmentation"))
+    batches = augmented(9)
     for _ in range(3):
         batches.next()
     state = batches.state_dict()
     expected = [batches.next()[0] for _ in range(4)]
-    again = Batches(split(9), 4, stream(7, "batches"), crops=stream(7, "augmentation"))
+    again = augmented(9, seed=7)
     again.load_state_dict(state)
     assert all(again.next()[0].equal(images) for images in expected)
 
 
 def test_states_with_and_without_crops() -> None:
     plain = Batches(split(9), 4, stream(0, "batches"))
-    cropped = Batches(split(9), 4, stream(0, "batches"), crops=stream(0, "augmentation"))
+    cropped = augmented(9)
     with pytest.raises(StateError, match="lack crops"):
         cropped.load_state_dict(plain.state_dict())
-    with pytest.raises(StateError, match="saved batches are cropped, these are not"):
+    with pytest.raises(StateError, match="saved batches are augmented, these are not"):
         plain.load_state_dict(cropped.state_dict())
     before = cropped.state_dict()
     with pytest.raises(StateError, match="another kind of generator"):
@@ -247,10 +257,47 @@ def test_states_with_and_without_crops() -> None:
     assert cropped.state_dict()["crops"] == before["crops"]
 
 
-def test_flat_images_cannot_be_cropped() -> None:
+REFLECT = {"black": "constant", "zero": "constant", "edge": "edge", "reflect": "reflect"}
+
+
+@pytest.mark.parametrize("pad", [1, 4])
+@pytest.mark.parametrize("padding", ["black", "zero", "edge", "reflect"])
+@pytest.mark.parametrize("kind", [Crop, CropFlip])
+def test_paddings(kind: type[Crop], padding: Padding, pad: int) -> None:
+    """Against numpy's, image by image; `zero` pads images that are standardized already."""
+    images = some_bytes(40)
+    numbers = PAPERS.of(images) if padding == "zero" else images
+    edges = ((0, 0), (0, 0), (pad, pad), (pad, pad))
+    padded = torch.from_numpy(np.pad(numbers.numpy(), edges, mode=REFLECT[padding]))  # type: ignore[call-overload]
+    draws = stream(0, "augmentation")
+    top, left = draws.integers(0, 2 * pad + 1, (2, 40))
+    mirrored = draws.integers(0, 2, 40) if kind is CropFlip else np.zeros(40)
+    rows = zip(padded, top, left, mirrored, strict=True)
+    expected = torch.stack([crop(image, t, edge, m) for image, t, edge, m in rows])
+    source = Split(images, torch.arange(40), PAPERS)
+    options = {"augmentation": kind(pad, padding), "draws": stream(0, "augmentation")}
+    found, _ = Batches(source, 40, stream(0, "batches"), shuffle=False, **options).next()  # type: ignore[arg-type]
+    assert found.equal(expected if padding == "zero" else PAPERS.of(expected))
+
+
+def test_flips_alone() -> None:
+    images = some_bytes(50)
+    mirrored = stream(0, "augmentation").integers(0, 2, 50) == 1
+    found = Flip()(images, stream(0, "augmentation"))
+    assert 10 < mirrored.sum() < 40
+    for before, after, turned in zip(images, found, mirrored, strict=True):
+        assert after.equal(before.flip(2) if turned else before)
+
+
+def test_what_cannot_be_augmented() -> None:
     flat = Split(torch.zeros(4, 9), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(DataError, match=r"\(9,\) cannot be cropped; that needs \(C, H, W\)"):
-        Batches(flat, 2, stream(0, "batches"), crops=stream(0, "augmentation"))
+    draws = stream(0, "augmentation")
+    with pytest.raises(DataError, match=r"\(9,\) cannot be augmented; that needs \(C, H, W\)"):
+        Batches(flat, 2, stream(0, "batches"), augmentation=Flip(), draws=draws)
+    with pytest.raises(DataError, match="pad is 5; images of 6×5 pixels can be reflected by 4"):
+        augmented(9, Crop(5, "reflect"))
+    with pytest.raises(ConfigurationError, match="an augmentation needs draws"):
+        Batches(flat, 2, stream(0, "batches"), augmentation=Flip())
 
 
 # ---- in a scenario -----------------------------------------------------------------------------
@@ -276,7 +323,7 @@ def test_only_training_images_are_cropped(scenario: Path) -> None:
     assert one.validation is not None
     for part in (one.test, one.validation):
         assert one.evaluate(part) == other.evaluate(part)
-        assert part.take(slice(4)).equal(CIFAR10.standard.of(part.images[:4]))
+        assert part.take(slice(4)).equal(PAPERS.of(part.images[:4]))
 
 
 def test_an_interrupted_training_goes_on_bit_for_bit(scenario: Path) -> None:
@@ -299,15 +346,16 @@ def test_a_run(scenario: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, (result.output, result.exception)
     resolved = (tmp_path / "out/tiny/it/scenario.yaml").read_text()
-    assert "augment: crop_flip" in resolved
+    assert "augment:\n    kind: crop_flip\n    pad: 4\n    padding: black\n" in resolved
     assert f"root: {tmp_path}" in resolved
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("{name: digits, augment: crop_flip}", "unknown key 'augment'"),
-        ("{name: cifar10, root: ., augment: flip}", "data.augment"),
+        ("{name: cifar10, root: ., augment: flop}", "data.augment"),
+        ("{name: cifar10, root: ., augment: {kind: crop, padding: white}}", "data.augment.padding"),
+        ("{name: cifar10, root: ., augment: {kind: crop, pad: 32, padding: reflect}}", "by 31 at"),
         ("{name: cifar10}", "needs the key 'root'"),
         ("{name: cifar10, root: nowhere}", "nowhere: no such folder; give the one that has"),
         ("{name: cifar100, root: .}", "no train.bin, test.bin; put CIFAR-100's binary files"),

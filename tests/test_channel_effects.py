@@ -14,8 +14,7 @@ import pytest
 import torch
 from clockwork import chi_square
 from constant_messages import BATCH, TICKS, VALUE, N, constant, seen
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch import Tensor
 
 import neurosim as ns

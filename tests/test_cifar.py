@@ -25,9 +25,9 @@ from small_cifar import (
 )
 
 from neurosim.base.errors import DataError
-from neurosim.data import source as cifar
-from neurosim.data.dataset import Split, Standard
-from neurosim.data.source import CIFAR10, CIFAR100, ImageNet32
+from neurosim.data import CIFAR10, CIFAR100, ImageNet32, colour as cifar
+from neurosim.data.dataset import Split
+from neurosim.data.standardization import PerChannel, Standard
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     small_cifar10(monkeypatch)
     small_cifar100(monkeypatch)
     monkeypatch.setattr(cifar, "IMAGENET_IMAGES", {"train": 23, "val": 3})
+
+
+def papers(source: type[CIFAR10 | CIFAR100 | ImageNet32]) -> Standard:
+    standardize = source("").standardize
+    assert isinstance(standardize, PerChannel)
+    return Standard(standardize.mean, standardize.std)
 
 
 def standardized(values: Bytes, standard: Standard) -> torch.Tensor:
@@ -53,9 +59,7 @@ def test_cifar10(tmp_path: Path, inner: str) -> None:
     assert (len(data.train), len(data.test)) == (20, 4)
     assert data.train.images.dtype == torch.uint8  # a quarter of what numbers take
     assert data.train.labels.tolist() == [n for i in range(5) for n in (i, 9, 0, 5)]
-    expected = standardized(
-        np.concatenate([pixels(4, seed) for seed in range(5)]), CIFAR10.standard
-    )
+    expected = standardized(np.concatenate([pixels(4, seed) for seed in range(5)]), papers(CIFAR10))
     taken = data.train.take(slice(None))
     assert taken.dtype == torch.float32
     torch.testing.assert_close(taken.double(), expected, rtol=1e-5, atol=1e-6)
@@ -65,9 +69,9 @@ def test_cifar10(tmp_path: Path, inner: str) -> None:
 def test_the_constants_of_the_papers() -> None:
     white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
     for standard, expected in (
-        (CIFAR10.standard, [2.51409, 2.59679, 2.75373]),
-        (CIFAR100.standard, [2.44953, 2.58329, 2.76]),
-        (ImageNet32.standard, [2.24891, 2.42857, 2.64]),
+        (papers(CIFAR10), [2.51409, 2.59679, 2.75373]),
+        (papers(CIFAR100), [2.44953, 2.58329, 2.76]),
+        (papers(ImageNet32), [2.24891, 2.42857, 2.64]),
     ):
         assert standard.of(white).flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
@@ -87,7 +91,7 @@ def test_imagenet(tmp_path: Path) -> None:
     assert (data.classes, len(data.train), len(data.test)) == (1000, 23, 3)
     assert data.test.labels.tolist() == [0, 999, 6]  # the files count from 1
     assert data.train.labels.tolist()[-6:] == [899] + [999] * 5
-    expected = standardized(pixels(3), ImageNet32.standard)
+    expected = standardized(pixels(3), papers(ImageNet32))
     torch.testing.assert_close(data.test.take(slice(3)).double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -104,8 +108,8 @@ def test_parts_of_bytes_stay_bytes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="3072 values"):
         data.train.reshaped([3071])
     for images in (torch.zeros(2, 3072, dtype=torch.uint8), torch.zeros(2, 3, 4, 4)):
-        with pytest.raises(DataError, match=r"uint8 images \(N, 3, H, W\)"):
-            Split(images, torch.zeros(2, dtype=torch.int64), CIFAR10.standard)
+        with pytest.raises(DataError, match=r"uint8 images \(N, C, H, W\)"):
+            Split(images, torch.zeros(2, dtype=torch.int64), papers(CIFAR10))
 
 
 # ---- what is refused ---------------------------------------------------------------------------

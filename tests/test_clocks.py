@@ -7,8 +7,7 @@ from math import ceil, exp, sqrt
 import numpy as np
 import pytest
 from clockwork import Wakes, chain, chi_square, run, starting, wakes
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import neurosim as ns
 from neurosim.base.ticks import NEVER

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from contraction import Problem, Rounds, chain, distance, make_problem, present
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import neurosim as ns
 from neurosim.base.ticks import ticks_of

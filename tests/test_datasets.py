@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from neurosim.base.errors import ConfigurationError, DataError
 from neurosim.data import source as datasets
 from neurosim.data.dataset import Dataset, Split, one_hot
 from neurosim.data.formats import read_idx
-from neurosim.data.source import MNIST, digits
+from neurosim.data.mnist import MNIST
+from neurosim.data.source import digits
 
 Bytes = npt.NDArray[np.uint8]
 

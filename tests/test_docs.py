@@ -25,6 +25,7 @@ from neurosim.runs.axes import split_values
 from neurosim.scenario.file import ScenarioFile
 from neurosim.scenario.scenario import Scenario
 from neurosim.tables.table import table_named
+from tests import kinds
 from tests.plugged import write
 
 __all__ = ["write"]  # the fixture
@@ -164,6 +165,11 @@ def few(argument: str) -> str:
         return argument
     first, *others = split_values(values)
     return ",".join([f"{key}={first}", *others[-1:]])
+
+
+def test_the_page_of_kinds_is_that_of_the_code() -> None:
+    made = "python -m tests.kinds > docs/kinds.md"
+    assert (ROOT / "docs/kinds.md").read_text(encoding="utf-8") == kinds.page(), made
 
 
 def test_links_lead_somewhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import shlex
@@ -26,15 +27,21 @@ MNIST = [f"{p}-{k}-ubyte.gz" for p in ("t10k", "train") for k in ("images-idx3",
 CIFAR10 = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
 LAYOUT = {
     "mnist": MNIST,
+    "fashion_mnist": ["fashion-mnist", *(f"fashion-mnist/{name}" for name in MNIST)],
+    "kmnist": ["kmnist", *(f"kmnist/{name}" for name in MNIST)],
     "cifar10": [f"cifar-10-batches-bin{name}" for name in ("", *(f"/{n}" for n in CIFAR10))],
     "cifar100": [f"cifar-100-binary{name}" for name in ("", "/test.bin", "/train.bin")],
 }
 ASKED = {
-    "mnist": MNIST,
+    **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), MNIST),
     "cifar10": ["cifar-10-binary.tar.gz"],
     "cifar100": ["cifar-100-binary.tar.gz"],
 }
-IMAGES = {"mnist": (60, 40), "cifar10": (20, 4), "cifar100": (6, 5)}
+IMAGES = {
+    **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (60, 40)),
+    "cifar10": (20, 4),
+    "cifar100": (6, 5),
+}
 NAMES = list(LAYOUT)
 OFFICIAL = {name: data.remotes for name, data in DataSource.family.items() if data.remotes}
 
@@ -66,9 +73,12 @@ def test_the_official_sources() -> None:
     """As torchvision and TensorFlow Datasets list them; sizes that the readers will accept."""
     remotes = [remote for source in OFFICIAL.values() for remote in source]
     assert sorted(OFFICIAL) == sorted(NAMES)
-    assert all(remote.url.startswith("https://") for remote in remotes)
+    plain = {"kmnist", "fashion_mnist"}  # whose own addresses have no https: the SHA-256 vouches
+    for name, source in OFFICIAL.items():
+        scheme = "http://" if name in plain else "https://"
+        assert all(remote.url.startswith(scheme) for remote in source)
     assert all(re.fullmatch("[0-9a-f]{64}", remote.sha256) for remote in remotes)
-    assert len({remote.sha256 for remote in remotes}) == len(remotes) == 6
+    assert len({remote.sha256 for remote in remotes}) == len(remotes) == 14
     files = {name: size for remote in remotes for name, size in remote.files.items()}
     places = {name for name in files if not (name.endswith(".gz") and "cifar" in name)}
     assert places == {n for names in LAYOUT.values() for n in names if n.endswith((".bin", ".gz"))}
@@ -82,7 +92,10 @@ def test_the_official_sources() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("cifar", "there is no data set 'cifar' to download, but cifar10, cifar100, mnist"),
+        (
+            "cifar",
+            "there is no data set 'cifar' to download, but cifar10, cifar100, fashion_mnist, km",
+        ),
         ("", "there is no data set ''"),
         ("digits", "the digits ship with the package"),
         ("imagenet32", "cannot be downloaded without an account: register at https://www.image-"),
@@ -127,8 +140,8 @@ def test_a_download(mirror: Mirror, tmp_path: Path, name: str) -> None:
 def test_the_files_are_those_of_the_server(mirror: Mirror, tmp_path: Path) -> None:
     for name in NAMES:
         fetch(find(name), tmp_path, ignore)
-    for name in MNIST:
-        assert (tmp_path / name).read_bytes() == mirror.files[name]
+    for name, folder in itertools.product(MNIST, ("", "fashion-mnist", "kmnist")):
+        assert (tmp_path / folder / name).read_bytes() == mirror.files[name]
     for member, content in cifar10_members():
         path = tmp_path / member.name
         assert path.is_dir() or not path.exists() or path.read_bytes() == content
@@ -258,7 +271,7 @@ def test_the_reader_names_the_command(
 ) -> None:
     """And the command is the one that helps, from where one is."""
     monkeypatch.chdir(tmp_path)
-    size, classes = (784 if name == "mnist" else 3072), (100 if name == "cifar100" else 10)
+    size, classes = (784 if "mnist" in name else 3072), (100 if name == "cifar100" else 10)
     (tmp_path / "some where").mkdir()
     scenario = tmp_path / "some where/scenario.yaml"
     scenario.write_text(

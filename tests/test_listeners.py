@@ -22,8 +22,7 @@ from neurosim.families.kinds import register
 from neurosim.learning.events import Listeners
 from neurosim.learning.trainer import TrainingPlan
 from neurosim.maths.optimizers import SGD
-from neurosim.runs import run as runner
-from neurosim.runs import sweep
+from neurosim.runs import run as runner, sweep
 
 ROOT = Path(__file__).parents[1]
 PARALLEL = ROOT / "scenarios/parallel.yaml"

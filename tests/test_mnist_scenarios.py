@@ -12,18 +12,23 @@ from shipped import MNIST
 
 from neurosim.base.random import stream
 from neurosim.cli.main import main
+from neurosim.data import mnist
+from neurosim.data.standardization import PerChannel
+from neurosim.maths.optimizers import SGD
 from neurosim.network.model import Model
+from neurosim.rules import DualPropagation
 from neurosim.scenario.scenario import Scenario
-from neurosim.schedules import Start
+from neurosim.schedules import Start, Sweep
 from neurosim.schedules.units import Layout, Unit
 
 SCHEDULES = ["mnist_dp", "mnist_l_dp", "mnist_ms_dp", "mnist_p_dp", "mnist_r_dp_100"]
 PUBLISHED = [path for path in MNIST if path.stem in SCHEDULES]
-FEW = ["data.limit=300", "training.validation=50", "training.max_steps=2", "training.epochs=1"]
+MNIST_DATA = mnist.MNIST("../data", batch_size=100, pad=2, standardize=PerChannel(0.1307, 0.3081))
+FEW = ["data.limit=300", "training.validation=50", "training.max_steps=2"]
 
 
 def test_they_are_the_ones() -> None:
-    assert [path.stem for path in MNIST] == sorted([*SCHEDULES, "mnist_dpt"])
+    assert [path.stem for path in MNIST] == sorted([*SCHEDULES, "mnist_dpt", "mnist_lagrangian"])
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
@@ -46,6 +51,23 @@ def test_the_published_setting(path: Path) -> None:
     assert group["lr"] == 3e-5
 
 
+def test_the_convolutional_run() -> None:
+    """That of DP24's code on MNIST, key by key; what differs is in the head comment."""
+    scenario = Scenario.load(next(path for path in MNIST if path.stem == "mnist_dpt"))
+    file, layers = scenario.file, scenario.network.dyadic
+    assert [p.shape for p in layers] == [
+        *((64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2), (512, 1, 1), (4096,), (10,))
+    ]
+    assert file.rule == DualPropagation(1.0, 0.5, variant="lagrangian", nudge="prediction")
+    assert (file.loss.kind, file.schedule) == ("cross_entropy", Sweep("forward", 8))
+    assert file.plasticity.optimizer == SGD(0.025, momentum=0.9, weight_decay=2.5e-4)
+    rate = file.plasticity.learning_rate
+    assert (rate.warmup_epochs, rate.warmup_from, rate.final) == (10, 1e-3, 2e-6)
+    assert (file.training.epochs, file.data.batch_size) == (100, 100)
+    assert file.training.held_out(60_000) == 6000
+    assert file.data == MNIST_DATA
+
+
 def order(name: str) -> list[str]:
     """The populations in the order in which one inference wakes them."""
     scenario = Scenario.load(next(path for path in MNIST if path.stem == name))
@@ -64,9 +86,9 @@ def test_what_the_schedules_do() -> None:
     down = ["output", "h3", "h2", "h1"]
     assert order("mnist_dp") == down
     assert order("mnist_l_dp") == ["h1", "h2", "h3", *down]
-    # An update after every five: each follows a downward sweep.
-    assert order("mnist_ms_dp") == [*down, "h2", "h3", *down]
-    assert Scenario.load(PUBLISHED[2]).file.plasticity.every == 5
+    # DP23's code: an update after each downward sweep; the output wakes once at the top.
+    assert order("mnist_ms_dp") == [*down, "h1", "h2", "h3", *down]
+    assert Scenario.load(PUBLISHED[2]).file.schedule.update_ticks == (4, 11)
     assert order("mnist_p_dp") == ["h1+h2+h3+output"] * 8
     random = order("mnist_r_dp_100")
     assert len(random) == 100
@@ -93,6 +115,6 @@ def test_multiple_sweeps_learn_after_each(shared_data: Path) -> None:
     trainer.optimizer.register_step_post_hook(lambda *_: steps.append(trainer.simulation.tick))
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     next(iter(trainer.events()), None)
-    assert steps[:2] == [6, 10]  # before the commit of tick 6, and when the inference is over
+    assert steps[:2] == [5, 11]  # before the commit of tick 5, and when the inference is over
     after = trainer.model.state_dict()
     assert not any(torch.equal(before[name], after[name]) for name in before)

@@ -12,8 +12,7 @@ import networkx as nx
 import pytest
 import torch
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import neurosim as ns
 from neurosim.maths.operators.dense import Dense, Identity

@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 import torch
 from own_maths import Depthwise, Local, Slope, Turned, registered
-from random_operators import CPU, TOLERANCE, bias_of, check_selection, random, some_of, weight_of
-from random_operators import channel_selection as channels_of
-from random_operators import position_selection as positions_of
+from random_operators import (
+    CPU,
+    TOLERANCE,
+    bias_of,
+    channel_selection as channels_of,
+    check_selection,
+    position_selection as positions_of,
+    random,
+    some_of,
+    weight_of,
+)
 from torch import Tensor
 
 import neurosim as ns

@@ -10,8 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from random_operators import convolutions, pool_projections, random, weight_of
 from torch import Tensor
 

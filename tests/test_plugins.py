@@ -36,6 +36,13 @@ def test_a_file_is_loaded_once(write: Write) -> None:
         Schedule.of("every")
 
 
+@pytest.mark.parametrize("base", [ns.Plasticity, ns.Feedback, ns.Rule, ns.ListenerChoice])
+def test_a_base_class_is_no_member(base: type) -> None:
+    """Some have no abstract method."""
+    with pytest.raises(ns.ConfigurationError, match=f"{base.__name__} is the base class"):
+        base()
+
+
 def test_what_is_in_force(write: Write) -> None:
     before = plugins.in_force()
     path = write(SCHEDULE)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from literal import Example, Pair, both, check
 from literal_examples import CONV, MLP, POOL, RANDOM, SKIP, examples, literally_lazy
 from literal_messages import KINDS, NETWORKS, channel_of, check_counts, example_of, play

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from literal import Example, check, error, model_of, simulate
 from literal_examples import POOL, RANDOM, windows
 from reference import Network

@@ -17,7 +17,8 @@ import neurosim as ns
 from neurosim.base.errors import DocumentError, NetworkError
 from neurosim.cli.main import main
 from neurosim.data import digits
-from neurosim.data.dataset import Split, Standard
+from neurosim.data.dataset import Split
+from neurosim.data.standardization import Standard
 from neurosim.learning.evaluation import Evaluator
 from neurosim.maths.losses import Loss
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from clockwork import chain, chi_square, graph, named, starting, wakes
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import neurosim as ns
 from neurosim.base.ticks import ticks_of

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from random_operators import (
     BATCHES,
     CPU,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from small_simulations import DOUBLE, EVERY, NETWORK, SCHEDULES, X, Y, build, same
 
 import neurosim as ns

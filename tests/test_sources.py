@@ -18,7 +18,9 @@ from small_cifar import small_cifar10, write_cifar10
 from neurosim.base.errors import ConfigurationError, DataError, DocumentError
 from neurosim.cli.main import main
 from neurosim.data import Dataset, DataSource, Split
-from neurosim.data.source import CIFAR10, Digits
+from neurosim.data.augmentation import CropFlip
+from neurosim.data.colour import CIFAR10
+from neurosim.data.source import Digits
 from neurosim.families import Portion, described, register
 from neurosim.scenario.scenario import Scenario
 
@@ -61,10 +63,12 @@ def scenario(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_built_in_ones() -> None:
-    assert list(DataSource.family) == ["cifar10", "cifar100", "digits", "imagenet32", "mnist"]
-    assert described(Digits(limit=7)) == {"name": "digits", "batch_size": 50, "limit": 7}
-    assert CIFAR10("x", augment="crop_flip").augmentation == "crop_flip"
-    assert Digits().augmentation is None
+    assert list(DataSource.family) == [
+        *("cifar10", "cifar100", "digits", "fashion_mnist", "imagenet32", "kmnist", "mnist"),
+    ]
+    said = {"name": "digits", "batch_size": 50, "limit": 7, "augment": None, "standardize": "none"}
+    assert described(Digits(limit=7)) == said
+    assert CIFAR10("x", augment="crop_flip").augment == CropFlip()  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"batch_size is 0; it must be at least 1"):
         Digits(batch_size=0)
 

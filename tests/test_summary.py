@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from neurosim.records import Quantity, quantities, shown_in, told
-from neurosim.records import summary as numbers
+from neurosim.records import Quantity, quantities, shown_in, summary as numbers, told
 from neurosim.records.sweep import Results, Row
 from neurosim.reports import report_of
 from neurosim.reports.sweep import report_of_sweep

@@ -18,8 +18,7 @@ from click.testing import CliRunner, Result
 from neurosim.base.errors import ConfigurationError, DataError, DocumentError
 from neurosim.cli.main import main
 from neurosim.records.sweep import Results, Row
-from neurosim.runs import run as runner
-from neurosim.runs import sweep
+from neurosim.runs import run as runner, sweep
 from neurosim.runs.executors.processes import Task
 
 ROOT = Path(__file__).parents[1]

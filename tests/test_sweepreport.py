@@ -13,8 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 from report_pages import HOSTILE, SVG, Page
 
 from neurosim.base.words import spread

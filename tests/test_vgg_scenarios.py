@@ -14,7 +14,9 @@ from shipped import CIFAR10, DIGITS, MNIST, SCENARIOS, narrow_description
 from small_cifar import cifar10, small_cifar10, write_cifar10
 
 from neurosim.cli.main import main
+from neurosim.data.augmentation import CropFlip
 from neurosim.scenario.scenario import Scenario
+from neurosim.schedules import Sweep
 
 OTHERS = [path for path in CIFAR10 if path.stem.startswith("vgg")]
 
@@ -37,7 +39,14 @@ def test_what_all_of_them_say(path: Path) -> None:
     scenario = Scenario.load(path)
     file = scenario.file
     assert (file.name, scenario.network.dyads) == (path.stem, 190_986)
-    assert file.data.augmentation == "crop_flip"
+    assert file.data.augment == CropFlip(4, "zero")  # standardized first, then padded
+    dp24 = path.stem == "vgg16_cifar10_dpt"
+    passes = Sweep("forward", 16) if dp24 else Sweep("backward")
+    assert path.stem == "vgg16_async" or file.schedule == passes
+    assert (file.rule.variant, file.rule.alpha, file.rule.nudge) == (
+        *("lagrangian" if dp24 else "aro", 0.5, "prediction"),
+    )
+    assert file.rule.beta == (0.1 if dp24 else 0.02)
     assert (file.training.epochs, file.data.batch_size) == (130, 100)
     assert file.training.held_out(50_000) == 5000
     optimizer = file.plasticity.optimizer.make(scenario.model().parameters())

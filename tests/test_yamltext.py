@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from neurosim.base.errors import DocumentError, Problem
 from neurosim.documents import yaml as yamltext

@@ -6,3 +6,6 @@ from neurosim.channels.effects import Draws, Effect, Moment, Noise, Parcel, Quan
 from neurosim.channels.jittered import Jittered
 from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, Wiring
 from neurosim.channels.steady import Steady
+from neurosim.families import gather
+
+gather(__name__)

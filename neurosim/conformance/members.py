@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.conformance.checks import CLOSE, RESUMED, TWICE, Named, require, same
-from neurosim.data import Dataset, DataSource
+from neurosim.data import Augmentation, Dataset, DataSource, Standardization
 from neurosim.learning import ListenerChoice, Listeners, load_state, save_state
 from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice, derivative
 from neurosim.network import Initialization
@@ -216,6 +216,36 @@ def _reads(source: DataSource) -> None:
         read, then = ((split.take(slice(100)), split.labels) for split in (found, again))
         same(read, then, f"the {name} split differs", "Draw from a generator with a fixed seed")
         require(bool(read[0].isfinite().all()), "an image is not finite", "Repair it, or leave it")
+
+
+def of_augmentation(how: Augmentation) -> Named:
+    yield "changes images alone, and by its draws alone", partial(_augments, how)
+
+
+def _augments(how: Augmentation) -> None:
+    for images in (_bytes(), 3.0 * _drawn(20, 2, 8, 6)):
+        before = images.clone()
+        found, again = (how(images, np.random.default_rng(0)) for _ in range(2))
+        same(found, again, "the same draws give other images", "Draw from the generator alone")
+        kept = found.shape == images.shape and found.dtype == images.dtype
+        require(kept, "it gives another shape or dtype", "Return images as they came")
+        same(images, before, "it changes the images that it is given", "Return new ones")
+
+
+def of_standardization(how: Standardization) -> Named:
+    yield "finite numbers of every byte", partial(_standardizes, how)
+
+
+def _standardizes(how: Standardization) -> None:
+    standard = how.fit(_bytes(), 255)
+    fits = standard.fits((2, 8, 6))
+    require(fits, "it does not fit the images", "Give numbers, (C,) or (C, H, W)")
+    finite = bool(standard.of(_bytes(1)).isfinite().all())
+    require(finite, "a number is not finite", "Divide by a std above 0")
+
+
+def _bytes(seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (20, 2, 8, 6), np.uint8))
 
 
 def of_optimizer(choice: OptimizerChoice) -> Named:

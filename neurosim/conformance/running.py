@@ -39,7 +39,8 @@ _DRAWS = "Draw by Parcel.uniform and Parcel.normal, which draw for the whole pop
 def of_schedule(schedule: Schedule) -> Named:
     """Yields the checks of a schedule: of its clock first, which could make a simulation hang."""
     flat = simulated(FLAT, schedule)
-    late = simulated(CONVOLUTIONAL, schedule, learn_every=3, init="carry")
+    learn_every = None if schedule.update_ticks else 3
+    late = simulated(CONVOLUTIONAL, schedule, learn_every=learn_every, init="carry")
     yield "the same seed, the same clock", partial(clock_twice, schedule, FLAT)
     yield "a clock goes on from its state", partial(clock_goes_on, schedule, FLAT)
     yield "wakes every population", partial(_wakes_all, flat, FLAT)

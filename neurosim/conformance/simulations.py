@@ -144,7 +144,8 @@ def simulated(
             "seed": 1,
         }
         simulation = Simulation(model, **(arguments | options | more))
-        return Setup(simulation, learning(model) if learn_every else None, batches_of(model, 3))
+        optimizer = learning(model) if simulation.learns_within else None
+        return Setup(simulation, optimizer, batches_of(model, 3))
 
     return build
 

@@ -16,6 +16,8 @@ _CHECKS: Mapping[str, Callable[[Any], Named]] = {
     "loss": members.of_loss,
     "operator": members.of_operator,
     "data": members.of_data,
+    "augmentation": members.of_augmentation,
+    "standardization": members.of_standardization,
     "optimizer": members.of_optimizer,
     "learning_rate": members.of_rate,
     "listener": members.of_listener,

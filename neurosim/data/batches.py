@@ -1,39 +1,15 @@
-"""Batches: shuffled epochs with a position that can be saved, and images cropped and flipped."""
+"""Batches: shuffled epochs with a position that can be saved, and images changed at random."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, DataError, StateError
+from neurosim.data.augmentation import Augmentation
 from neurosim.data.dataset import Split
-
-Augmentation = Literal["crop_flip"]
-CROP_PAD = 4
-
-
-def crop_flip(images: Tensor, generator: np.random.Generator) -> Tensor:
-    """Crops images (B, C, H, W), padded with 4 zeros on each side, at random and mirrors half.
-
-    The papers' augmentation. Each image has a top and a left edge in 0 … 8 and a flip of its own,
-    drawn in this order for the whole batch.
-
-    Returns:
-        Images of the same shape and dtype.
-    """
-    count, _, height, width = images.shape
-    edges = generator.integers(0, 2 * CROP_PAD + 1, (2, count), dtype=np.int64)
-    mirrored = generator.integers(0, 2, count, dtype=np.int64)
-    top, left, flip = torch.from_numpy(np.stack([*edges, mirrored])).to(images.device)[..., None]
-    padded = torch.nn.functional.pad(images, [CROP_PAD] * 4)
-    across = torch.arange(width, device=images.device)
-    rows = top + torch.arange(height, device=images.device)
-    columns = left + torch.where(flip == 1, width - 1 - across, across)
-    sample = torch.arange(count, device=images.device)
-    found = padded.permute(0, 2, 3, 1)[sample[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return found.permute(0, 3, 1, 2).contiguous()
 
 
 class Batches:
@@ -42,13 +18,12 @@ class Batches:
     Each epoch is a new permutation. What does not fill the last batch is left out of that
     epoch. ``epoch`` counts from 0 and ``position`` is the number of batches taken from it, so
     after the last batch ``position == len(batches)`` and the next one starts a new epoch.
-    ``shuffle=False`` keeps the order of the split and draws nothing from ``generator``. With a
-    generator ``crops`` each batch goes through `crop_flip`, before bytes become numbers.
+    ``shuffle=False`` keeps the order of the split and draws nothing from ``generator``. With an
+    ``augmentation`` each batch goes through it, drawn from a generator of its own, ``draws``.
 
     Raises:
         ConfigurationError: if ``batch_size`` < 1.
-        DataError: if ``batch_size`` exceeds the split, or images that shall be cropped are not
-            stored as (C, H, W).
+        DataError: if ``batch_size`` exceeds the split, or the images cannot be augmented.
     """
 
     def __init__(
@@ -57,20 +32,21 @@ class Batches:
         batch_size: int,
         generator: np.random.Generator,
         shuffle: bool = True,
-        crops: np.random.Generator | None = None,
+        augmentation: Augmentation | None = None,
+        draws: np.random.Generator | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}")
         if batch_size > len(split):
             remedy = "choose a smaller batch_size or more images"
             raise DataError(f"batch_size {batch_size} exceeds the {len(split)} images; {remedy}")
-        if crops is not None and split.images.ndim != 4:
-            shape = tuple(split.images.shape[1:])
-            raise DataError(f"images of shape {shape} cannot be cropped; that needs (C, H, W)")
+        if (augmentation is None) != (draws is None):
+            raise ConfigurationError("an augmentation needs draws, and nothing else does")
         self._split, self._size, self._shuffle = split, batch_size, shuffle
-        self._generators = {"generator": generator}
-        if crops is not None:
-            self._generators["crops"] = crops
+        self._augmentation, self._generators = augmentation, {"generator": generator}
+        if augmentation is not None and draws is not None:
+            augmentation.check(tuple(split.images.shape[1:]))
+            self._generators["crops"] = draws  # as they are called in a checkpoint
         self.epoch, self.position = 0, 0
         self._order = self._permutation()
 
@@ -86,10 +62,15 @@ class Batches:
         start = self.position * self._size
         index = self._order[start : start + self._size].to(self._split.images.device)
         self.position += 1
-        images = self._split.images[index]
-        if "crops" in self._generators:
-            images = crop_flip(images, self._generators["crops"])
-        return self._split.finish(images), self._split.labels[index]
+        split, augmentation = self._split, self._augmentation
+        images = split.images[index]
+        if augmentation is None:
+            images = split.numbers(images)
+        elif augmentation.standardized:
+            images = augmentation(split.numbers(images), self._generators["crops"])
+        else:
+            images = split.numbers(augmentation(images, self._generators["crops"]))
+        return images.reshape(-1, *split.shape), split.labels[index]
 
     def state_dict(self) -> dict[str, Any]:
         """Returns where the stream stands: plain numbers, and ``order`` as an int64 tensor (N,)."""
@@ -106,14 +87,14 @@ class Batches:
         """Goes back to where `state_dict` was taken; the batches that follow are identical.
 
         Raises:
-            StateError: if the state belongs to another split size, batch size, shuffling, cropping
-                or kind of generator, or is incomplete. Then nothing changes.
+            StateError: if the state belongs to another split size, batch size, shuffling,
+                augmentation or kind of generator, or is incomplete. Then nothing changes.
         """
         before, count, drawn = self.state_dict(), len(self._split), self._generators
         if missing := before.keys() - state.keys():
             raise StateError(f"saved batches lack {', '.join(sorted(missing))}")
         if "crops" in state.keys() - before.keys():
-            raise StateError("saved batches are cropped, these are not")
+            raise StateError("saved batches are augmented, these are not")
         for key in ("batch_size", "shuffle"):
             if state[key] != before[key]:
                 raise StateError(f"saved batches have {key} {state[key]}, these have {before[key]}")

@@ -10,22 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, DataError
-
-
-@dataclass(frozen=True)
-class Standard:
-    """Standardizes bytes: (byte / 255 − ``mean``) / ``std``, one of each per conv channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def of(self, images: Tensor) -> Tensor:
-        """Returns bytes (B, C, H, W) as float32 of the same shape."""
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=images.device)[:, None, None]
-            for values in (self.mean, self.std)
-        )
-        return (images.to(torch.float32) / 255 - mean) / std
+from neurosim.data.standardization import Standard, Standardization
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no single answer to ==
@@ -50,8 +35,9 @@ class Split:
             what = "floating-point images (N, *shape)"
             fits &= images.is_floating_point() and self.view is None
         else:
-            what, channels = f"uint8 images (N, {len(standard.mean)}, H, W)", len(standard.mean)
-            fits &= images.dtype == torch.uint8 and images.shape[1:-2] == (channels,)
+            what = "uint8 images (N, C, H, W) of the shape that they are standardized for"
+            fits &= images.dtype == torch.uint8 and images.ndim == 4
+            fits &= standard.fits(tuple(images.shape[1:]))
         if not (fits and labels.dtype == torch.int64):
             raise DataError(
                 f"a split needs {what} and int64 labels (N,) with N ≥ 1, "
@@ -70,9 +56,15 @@ class Split:
 
     def finish(self, images: Tensor) -> Tensor:
         """Returns the numbers of stored images (B, …), as (B, *shape): `Standard` for bytes."""
-        if self.standard is None:
-            return images
-        return self.standard.of(images).reshape(-1, *self.shape)
+        return self.numbers(images).reshape(-1, *self.shape)
+
+    def numbers(self, images: Tensor) -> Tensor:
+        """Returns the numbers of stored images (B, …), of the shape that they are stored in."""
+        return images if self.standard is None else self.standard.of(images)
+
+    def as_numbers(self) -> Split:
+        """Returns the same images as the numbers that they are taken as."""
+        return self if self.standard is None else Split(self.take(slice(None)), self.labels)
 
     @property
     def bounds(self) -> tuple[Tensor, Tensor]:
@@ -80,7 +72,7 @@ class Split:
         channel, as (*shape); of numbers those that occur, as ()."""
         if self.standard is None:
             return self.images.min().float(), self.images.max().float()
-        extremes = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None]
+        extremes = torch.tensor([0, self.standard.white], dtype=torch.uint8)[:, None, None, None]
         low, high = self.finish(extremes.expand(-1, *self.images.shape[1:]))
         return low, high
 
@@ -134,6 +126,18 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """The shape of one image, without the batch."""
         return self.train.shape
+
+    def standardized(self, by: Standardization) -> Dataset:
+        """Returns the same bytes with the `Standard` that they get by what their training images
+        are."""
+        white = 255 if self.train.standard is None else self.train.standard.white
+        standard = by.fit(self.train.images, white)
+        train, test = (replace(split, standard=standard) for split in (self.train, self.test))
+        return replace(self, train=train, test=test)
+
+    def as_numbers(self) -> Dataset:
+        """Returns the same images as numbers, see `Split.as_numbers`."""
+        return replace(self, train=self.train.as_numbers(), test=self.test.as_numbers())
 
     def limit(self, train: int | None = None, test: int | None = None) -> Dataset:
         """Keeps the first ``train`` and ``test`` images (see `Split.limit`); None keeps all."""

@@ -93,7 +93,8 @@ def _by_hand(remotes: Sequence[Remote], root: Path) -> str:
     where = shlex.quote(str(root))
     addresses = ", ".join(remote.url for remote in remotes)
     unpack = [f"tar -xzf {remote.name} -C {where}" for remote in remotes if remote.members]
-    how = f"unpack it in {root}: {'; '.join(unpack)}" if unpack else f"put what you get into {root}"
+    how = f"put what you get into {root / remotes[0].folder}"
+    how = f"unpack it in {root}: {'; '.join(unpack)}" if unpack else how
     return f"or get {addresses} by other means and {how}"
 
 
@@ -188,7 +189,7 @@ def _contents(remote: Remote, file: Path) -> Iterator[tuple[str, bytes]]:
     extracted, so that no name in it decides what is written where.
     """
     if not remote.members:
-        yield remote.name, file.read_bytes()
+        yield f"{remote.folder}{remote.name}", file.read_bytes()
         return
     wanted = remote.files
     try:

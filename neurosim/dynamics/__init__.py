@@ -13,3 +13,6 @@ from neurosim.dynamics.plasticity import Plasticity
 from neurosim.dynamics.start import feed_forward, new_input, reset
 from neurosim.dynamics.state import State
 from neurosim.dynamics.tick import Compute, Ticker, Woke
+from neurosim.families import gather
+
+gather(__name__)

@@ -21,6 +21,7 @@ from neurosim.families.kinds import (
     Written,
     build,
     described,
+    gather,
     keys_of,
     model_of,
     register,

@@ -9,10 +9,12 @@ of them.
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, partial
+from importlib import import_module
 from types import UnionType
 from typing import (
     Annotated,
@@ -146,6 +148,13 @@ class Kind(Described):
                 raise _broken(cls, f"there is a family {family!r} already")
             cls.family = FAMILIES[family] = Family(family, cls, key, bare=bare, default=default)
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        del args, options
+        if cls is cls.family.base:
+            said = f"{cls.__name__} is the base class of a family; use a member: "
+            raise ConfigurationError(said + ", ".join(cls.family), cls.family.title)
+        return super().__new__(cls)
+
     @classmethod
     def of(cls, value: object, **options: Any) -> Self:
         """Makes a member of its name and its ``options``, or returns a member as it is."""
@@ -176,6 +185,12 @@ def register(name: str) -> Callable[[T], T]:
         return member
 
     return add
+
+
+def gather(folder: str) -> None:
+    """Imports all modules of a folder, so that a new file is enough to register a member."""
+    for module in pkgutil.iter_modules(import_module(folder).__path__):  # in alphabetical order
+        import_module(f"{folder}.{module.name}")
 
 
 def described(value: Any) -> Any:

@@ -39,7 +39,8 @@ class _Loader(SourceFileLoader):
 
 
 def load(path: Path) -> str:
-    """Runs a file once for each content, so that what it registers joins the families.
+    """Runs a file once for each content, so that what it registers joins the families. One that was
+    imported already is not run again.
 
     Returns the name of its module, or raises PluginError that begins with the file and line.
     """
@@ -48,6 +49,9 @@ def load(path: Path) -> str:
         content = Path(file).read_bytes()
     except OSError as error:
         raise PluginError(f"{file}:1: the plugin cannot be read: {error.strerror}") from None
+    for member in (m for family in FAMILIES.values() for m in family.values()):
+        if getattr(sys.modules.get(member.__module__), "__file__", None) == file:
+            return str(member.__module__)
     name = _PREFIX + hashlib.sha256(content).hexdigest()
     if name not in sys.modules:
         loader = _Loader(name, file)

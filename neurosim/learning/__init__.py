@@ -1,5 +1,6 @@
 """Training: batches, weight updates, evaluation, events and their listeners, checkpoints."""
 
+from neurosim.families import gather
 from neurosim.learning.checkpoint import load_state, load_weights, save_state
 from neurosim.learning.events import (
     EndEvent,
@@ -15,3 +16,5 @@ from neurosim.learning.events import (
 )
 from neurosim.learning.memory import Memory, check_memory, estimate
 from neurosim.learning.trainer import Trainer, TrainingPlan
+
+gather(__name__)

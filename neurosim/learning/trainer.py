@@ -40,8 +40,8 @@ class TrainingPlan(Described):
 
     ``max_steps`` ends training early. ``loss_every``: a logged training loss every so many steps.
     ``accuracy_every``: evaluation every so many epochs (the last one always). ``trace_epochs``: the
-    simulation's probes record the last inference of every so many epochs. ``augment``: `crop_flip`
-    of what is trained on.
+    simulation's probes record the last inference of every so many epochs. ``augment``: what is
+    done at random to the images that are trained on.
     """
 
     epochs: Count = 10
@@ -56,6 +56,8 @@ class TrainingPlan(Described):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "evaluation", Prediction.of(self.evaluation))  # or its name
+        if self.augment is not None:
+            object.__setattr__(self, "augment", Augmentation.of(self.augment))
         super().__post_init__()
 
 
@@ -87,9 +89,10 @@ class Trainer:
         self.test, self.validation = test, validation
         self.evaluator = Evaluator(simulation, self.plan.evaluation)
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
-        crops = None if self.plan.augment is None else stream(seed, "augmentation")
+        augment = self.plan.augment
+        draws = None if augment is None else stream(seed, "augmentation")
         batch, order = self.plan.batch_size, stream(seed, "batches")
-        self.batches = Batches(train, batch, order, crops=crops)
+        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws)
         self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "ticks": 0, "time": 0.0}
@@ -171,13 +174,13 @@ class Trainer:
                 group["lr"] = plan.learning_rate.at(self.step, rate, per_epoch, plan.epochs)
             x, self._labels = self.batches.next()
             traced = last and self.epoch % plan.trace_epochs == 0
-            within = self.optimizer if simulation.learn_every else None
+            within = self.optimizer if simulation.learns_within else None
             simulation.start(x, self._target(self._labels), optimizer=within, record=traced)
         simulation.advance(interrupted=interrupted)
         if not simulation.done:
             return
         outcome = simulation.finish()
-        if not simulation.learn_every:
+        if not simulation.learns_within:
             simulation.learn(self.optimizer)
         # The step is over before its events go out: whoever gets one may save the state.
         labels, self._labels = self._labels, None
@@ -276,7 +279,7 @@ class Trainer:
                 self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
             except (RuntimeError, ValueError, KeyError) as error:
                 raise StateError(f"the saved training is of another model: {error}") from None
-            within = self.optimizer if self.simulation.learn_every else None
+            within = self.optimizer if self.simulation.learns_within else None
             self.simulation.load_state_dict(state["simulation"], optimizer=within)
             self.batches.load_state_dict(state["batches"])
             self.totals = {key: state["totals"][key] for key in self.totals}

@@ -1,5 +1,6 @@
 """The mathematics of dyads, losses and projections."""
 
+from neurosim.families import gather
 from neurosim.maths.activations import Activation
 from neurosim.maths.losses import Loss
 from neurosim.maths.operators.base import (
@@ -15,3 +16,5 @@ from neurosim.maths.operators.sliding import Pool, Size
 from neurosim.maths.optimizers import LearningRate, OptimizerChoice
 from neurosim.maths.products import ROUNDED, Copies, Precision, Products, check_precision
 from neurosim.maths.spectrum import loop_gain, spectral_norm
+
+gather(__name__)

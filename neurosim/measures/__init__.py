@@ -1,6 +1,7 @@
 """What can be read off a simulation."""
 
 from neurosim.dynamics import basal_potential, current_mean, output_potential
+from neurosim.families import gather
 from neurosim.measures.gradients import (
     Alignment,
     alignment,
@@ -24,3 +25,5 @@ from neurosim.measures.metrics import (
 )
 from neurosim.measures.probes import Observation, Probe, Recorder, Trace, in_order
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
+
+gather(__name__)

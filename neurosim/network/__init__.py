@@ -1,5 +1,6 @@
 """Networks: populations, projections, parameters, faults."""
 
+from neurosim.families import gather
 from neurosim.network.faults import Damage, Faults, Held
 from neurosim.network.feedback import Feedback, LocalJacobian
 from neurosim.network.file import file_models
@@ -7,3 +8,5 @@ from neurosim.network.initialization import Initialization
 from neurosim.network.model import Model, check_shape
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
+
+gather(__name__)

@@ -10,5 +10,5 @@ from neurosim.records.run import (
     read_object,
     value_at,
 )
-from neurosim.records.summary import Quantity, brief, quantities, shown_in, told
+from neurosim.records.summary import Quantity, measured, quantities, recorded, shown_in, told
 from neurosim.records.sweep import LACKING, Lack, Results, Row, Seeds

@@ -1,16 +1,13 @@
 """Describes every number of a summary once: what pages, tables, CSV and the command line say of it.
 
-To add a number, write it into the summary of a run, and what it means into ``quantities.yaml``.
+To add a number, add a `Quantity` to ``QUANTITIES`` that says where the number comes from.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
-
-import yaml
 
 from neurosim.base import compact, duration, number
 
@@ -40,7 +37,12 @@ class Quantity:
     # Of pictures: log is for values far apart, focus leaves out rows far off all others.
     axis: Literal["linear", "log", "focus"] = "linear"
     absent: Literal["absent", "never"] = "absent"  # why a finished run may lack it
-    derive: Callable[[Summary], object] | None = None  # where it does not stand in the summary
+    # Where the number comes from, if whoever runs does not write it into the summary: from the
+    # other numbers there, from the last record of a probe (its name, and the key there), or from
+    # the `Simulation` when its run ends.
+    derive: Callable[[Summary], object] | None = None
+    record: tuple[str, str] | None = None
+    measure: Callable[[Any], object] | None = None
 
     @property
     def heading(self) -> str:
@@ -65,49 +67,205 @@ class Quantity:
 # ---- numbers that do not stand in a summary as they are ----------------------------------------
 
 
-def _ratio(summary: Summary, *keys: str) -> float | None:
+def _ratio(key: str, *others: str) -> Callable[[Summary], float | None]:
     """Divides a number by others."""
-    found, *shares = (number(summary.get(key)) for key in keys)
-    for share in shares:
-        found = found / share if found is not None and share else None
-    return found
+
+    def derive(summary: Summary) -> float | None:
+        found, *shares = (number(summary.get(key)) for key in (key, *others))
+        for share in shares:
+            found = found / share if found is not None and share else None
+        return found
+
+    return derive
 
 
-def _median_lap(summary: Summary, key: str) -> float | None:
+def _median_lap(key: str) -> Callable[[Summary], float | None]:
     """Takes the median of what lies between the times of a list."""
-    times = [n for n in map(number, summary.get(key) or ()) if n is not None]
-    return median([b - a for a, b in pairwise([0.0, *times])]) if times else None
+
+    def derive(summary: Summary) -> float | None:
+        times = [n for n in map(number, summary.get(key) or ()) if n is not None]
+        return median([b - a for a, b in pairwise([0.0, *times])]) if times else None
+
+    return derive
 
 
-def _larger(summary: Summary, *keys: str) -> float | None:
-    values = [n for key in keys if (n := number(summary.get(key))) is not None]
-    return max(values) if len(values) == len(keys) else None
+def _residual(summary: Summary) -> float | None:
+    values = [number(summary.get(f"residual_{kind}")) for kind in ("mean", "difference")]
+    found = [value for value in values if value is not None]
+    return max(found) if len(found) == len(values) else None
 
 
-def _largest(summary: Summary, key: str) -> float | None:
-    return max(map(float, (summary.get(key) or {}).values()), default=None)
+def _largest_norm(summary: Summary) -> float | None:
+    return max(map(float, (summary.get("spectral_norms") or {}).values()), default=None)
 
 
-_SHOWN: dict[str, Callable[[float], str]] = {
-    "brief": brief,
-    "count": lambda value: f"{value:,.0f}" if abs(value) < 1e6 else compact(value),
-    "degrees": lambda value: f"{value:.2f}" if value < 10 else f"{value:.1f}",
-    "duration": duration,
-    "hundredths": "{:.2f}".format,
-    "signed": "{:+.2f}".format,
-}
-_DERIVED = {one.__name__[1:]: one for one in (_ratio, _median_lap, _larger, _largest)}
+# ---- the numbers, in the order in which pages show them -----------------------------------------
+
+_HUNDREDTHS, _SIGNED = "{:.2f}".format, "{:+.2f}".format
 
 
-def _read(key: str, said: dict[str, Any]) -> Quantity:
-    if "derive" in said:
-        name, *keys = said["derive"]
-        said["derive"] = lambda summary: _DERIVED[name](summary, *keys)
-    return Quantity(key, **said | {"show": _SHOWN[said.get("show", "brief")]})
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) < 1e6 else compact(value)
 
 
-_TEXT = Path(__file__).with_name("quantities.yaml").read_text(encoding="utf-8")
-QUANTITIES = tuple(_read(key, said) for key, said in yaml.safe_load(_TEXT).items())
+def _degrees(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+QUANTITIES = (
+    Quantity(
+        "test_accuracy",
+        "test accuracy",
+        "%",
+        "line run map",
+        "on the test images, of the feed-forward prediction (rules with phases, EP, H-EP and CHL: "
+        "of their free phase) at the epoch that was best on the validation images",
+        axis="focus",
+        factor=100.0,
+        show=_HUNDREDTHS,
+        better="higher",
+    ),
+    Quantity(
+        "difference",
+        "difference",
+        "%",
+        meaning="mean test accuracy minus that of {baseline}",
+        show=_SIGNED,
+        better="higher",
+    ),
+    Quantity("test_loss", "test loss", "per sample", "run mean"),
+    Quantity(
+        "attack_accuracy",
+        "accuracy under attack",
+        "%",
+        "map",
+        "test accuracy after FGSM moved every pixel by robustness.eps (0.1) of their range",
+        factor=100.0,
+        show=_HUNDREDTHS,
+        better="higher",
+    ),
+    *(
+        Quantity(f"{of}_to_tolerance", f"{of} to tolerance", unit, "line study map", absent="never")
+        for of, unit in (("time", "time units"), ("wakes", "count"), ("messages", "count"))
+    ),
+    Quantity(
+        "gradient_angle",
+        "gradient angle",
+        "°",
+        "line study map",
+        "of the local gradient to back-propagation at the end of the last epoch",
+        show=_degrees,
+        record=("gradient_angle", "total_angle"),
+    ),
+    Quantity(
+        "feedback_angle",
+        "feedback angle",
+        "°",
+        "map",
+        show=_degrees,
+        record=("feedback_angle", "total_angle"),
+    ),
+    Quantity(
+        "residual",
+        "residual",
+        meaning="‖s − T(s)‖ / ‖s‖, the larger one of mean and difference, at the end of that "
+        "inference: 0 at a fixed point",
+        axis="log",
+        derive=_residual,
+    ),
+    *(
+        Quantity(
+            f"residual_{kind}",
+            f"residual of the {kind}",
+            "relative",
+            "mean",
+            record=("residual", f"total_{kind}"),
+        )
+        for kind in ("mean", "difference")
+    ),
+    *(
+        Quantity(f"distance_{kind}", f"distance of the {kind}", "relative", "line study mean")
+        for kind in ("mean", "difference")
+    ),
+    Quantity("residual_floor", "residual, last third", "relative", "study"),
+    Quantity(
+        "largest_norm",
+        "largest σ",
+        meaning="the largest spectral norm of a projection; the JSON file has all",
+        better="",
+        derive=_largest_norm,
+    ),
+    Quantity(
+        "lipschitz_bound",
+        "Lipschitz bound",
+        shown="map",
+        meaning="the product of the spectral norms",
+        axis="log",
+    ),
+    Quantity("epochs", "epochs", "count", "run", show=_count, better=""),
+    Quantity("seconds", "duration", shown="line run study", show=duration),
+    Quantity(
+        "seconds_per_epoch",
+        "wall time",
+        "s / epoch",
+        meaning="median over the epochs, with evaluation",
+        axis="log",
+        derive=_median_lap("epoch_seconds"),
+    ),
+    Quantity(
+        "cpu_seconds_per_epoch",
+        "processor time",
+        "s / epoch",
+        meaning="the same of all threads of the process, which other programs on the machine "
+        "hardly change",
+        axis="log",
+        derive=_median_lap("epoch_cpu_seconds"),
+    ),
+    Quantity(
+        "time_over_baseline",
+        "time over {baseline}",
+        "times",
+        meaning="processor time over that of {baseline}",
+    ),
+    Quantity("dyads", "dyads", "count", "run", show=_count, better=""),
+    Quantity("parameters", "parameters", "count", "run", show=_count, better=""),
+    Quantity("ticks", "ticks", "count", "line", show=_count),
+    Quantity("wakes", "wakes", "count", "line mean", show=_count),
+    Quantity("messages", "messages", "count", "line run mean", show=_count),
+    Quantity("synaptic_operations", "synaptic operations", "count", "run", show=_count),
+    *(
+        Quantity(key, title, unit, meaning=meaning, axis="log", derive=_ratio(*keys.split()))
+        for key, title, unit, meaning, keys in (
+            ("ticks_per_step", "ticks", "per step", "inference steps of one batch", "ticks steps"),
+            ("wakes_per_step", "wakes", "per step", "wakes of dyads for one batch", "wakes steps"),
+            (
+                "messages_per_sample",
+                "messages",
+                "per sample",
+                "messages sent for one sample",
+                "messages steps batch_size",
+            ),
+        )
+    ),
+    Quantity(
+        "peak_memory_bytes",
+        "memory",
+        "MB",
+        meaning="peak of the process with program and data, or of the tensors on a GPU",
+        factor=1.0e-6,
+    ),
+)
+
+
+def measured(simulation: Any) -> dict[str, Any]:
+    """Returns what is measured of a simulation when its run ends, as its summary says it."""
+    return {one.key: one.measure(simulation) for one in QUANTITIES if one.measure}
+
+
+def recorded(probe: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a summary says of a probe's last record."""
+    wanted = ((one.key, one.record) for one in QUANTITIES if one.record)
+    return {key: record[name] for key, (of, name) in wanted if of == probe}
 
 
 def quantities() -> dict[str, Quantity]:

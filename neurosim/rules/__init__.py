@@ -1,5 +1,6 @@
 """Rules: what a neuron is and does when it wakes."""
 
+from neurosim.families import gather
 from neurosim.rules.back_propagation import BackPropagation
 from neurosim.rules.base import Nudge, Phase, Rule, Upward, Wake, Woken
 from neurosim.rules.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
@@ -8,3 +9,5 @@ from neurosim.rules.dual_propagation import DampingName, DualPropagation, NudgeN
 from neurosim.rules.energy import Readout, Sides
 from neurosim.rules.equilibrium_propagation import EquilibriumPropagation, HolomorphicEP
 from neurosim.rules.lpom import LPOM
+
+gather(__name__)

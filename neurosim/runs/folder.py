@@ -22,6 +22,7 @@ from neurosim.base import (
 )
 from neurosim.families import plugins
 from neurosim.measures import parameters_of
+from neurosim.records import measured
 from neurosim.reports import write_report
 from neurosim.scenario import Scenario
 from neurosim.schedules import Periodic
@@ -81,12 +82,14 @@ def carry_on(
     return folder
 
 
+@torch.no_grad()
 def facts(folder: Path, simulation: Simulation) -> dict[str, Any]:
     """Returns what a summary says of what was simulated, and of what came of it by its digest."""
     model = simulation.model
     return {
         "dyads": model.network.dyads,
         "parameters": parameters_of(model),
+        **measured(simulation),
         **_faults(simulation),
         "weights_sha256": _weights_digest(model),
         "metrics_sha256": file_digest(folder / METRICS),

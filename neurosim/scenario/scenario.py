@@ -17,7 +17,7 @@ from neurosim.learning import Memory, Trainer, TrainingPlan, estimate
 from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, located, overridden
-from neurosim.simulation import Simulation
+from neurosim.simulation import Simulation, why_none
 
 
 @dataclass(frozen=True)
@@ -87,26 +87,18 @@ class Scenario:
     def _check_prediction(self) -> None:
         """What a network that has no feed-forward prediction cannot be asked for."""
         file, rule, problem = self.file, self.file.rule, self.document.problem
-        if rule.settles:
-            lacking = f"but {rule.kind} predicts by its free phase"
-        else:
-            lacking = "which a network with a cycle does not have"
         problems = []
         if file.study is not None and rule.settles:
-            message = (
-                f"a study measures against one fixed point; {rule.kind} has one in every phase"
-            )
-            problems.append(problem(("study",), message))
+            message = "a study measures against one fixed point"
+            problems.append(problem(("study",), f"{message}; {rule.kind} has one in every phase"))
         else:
             try:
                 file.training.evaluation.check(self.network, rule)
             except ConfigurationError as error:
                 problems.append(problem(("training", "evaluation"), str(error)))
-        if file.robustness is not None and (rule.settles or self.network.cycle is not None):
-            message = (
-                f"attacks and Lipschitz bounds are those of a feed-forward prediction, {lacking}"
-            )
-            problems.append(problem(("robustness",), f"{message}; leave it out"))
+        if file.robustness is not None and (why := why_none(self.network, rule)):
+            message = "attacks and Lipschitz bounds are those of a feed-forward prediction"
+            problems.append(problem(("robustness",), f"{message}, but {why}; leave it out"))
         if problems:
             raise DocumentError(problems)
 
@@ -133,6 +125,9 @@ class Scenario:
         where: NodePath = ("data", "root") if hasattr(file.data, "root") else ("data",)
         with located(document, where):
             data = file.data.read(documents.folder(document, where))
+        if file.data.augment is not None:
+            with located(document, ("data", "augment")):
+                file.data.augment.check(tuple(data.train.images.shape[1:]))
         with located(document, ("network",)):
             train = data.train.reshaped(self.network.input.shape)
             test = data.test.reshaped(self.network.input.shape)
@@ -196,7 +191,7 @@ class Scenario:
             learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
             accuracy_every=intervals.get("accuracy", file.training.epochs),
-            augment=file.data.augmentation,
+            augment=file.data.augment,
         )
         held = file.training.held_out(len(data.train))
         train, validation = data.validation(held) if held else (data.train, None)

@@ -106,6 +106,12 @@ class Schedule(Kind, ABC, family="schedule"):
     unit: UnitKind | Unit
     tick: float
 
+    @property
+    def update_ticks(self) -> tuple[int, ...]:
+        """The ticks of an inference, counted from 1, after which weights are updated, in a schedule
+        that says so itself."""
+        return ()
+
     @abstractmethod
     def start(self, at: Start) -> Clock:
         """A clock for one inference. Raises ConfigurationError if a population never wakes."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from neurosim.base import NEVER, ConfigurationError, ticks_of, unknown
 from neurosim.families import Count, register
@@ -13,6 +15,9 @@ from neurosim.schedules.units import Layout, Unit, UnitKind
 from neurosim.tensors import Ints
 
 Order = Literal["forward", "backward", "forward_backward", "odd_even", "even_odd"]
+Together = Annotated[tuple[str, ...], Field(min_length=1)]
+Steps = Annotated[tuple[str | Together, ...], Field(min_length=1)]
+UPDATE = "update"  # the step of an order at which weights are updated
 ReplayWake = tuple[float, str, Sequence[int] | None]
 MAX_WAKES = 10**8  # the plan of one inference is kept in memory
 
@@ -67,15 +72,38 @@ class Sweep(Schedule):
     unless the start is feed-forward. ``odd_even``, ``even_odd``: half of the populations per tick,
     by the parity of their level. Populations are taken in topological order (in declaration order
     where there is a cycle).
+
+    An ``order`` can also be a list of steps: a population, several that wake in one tick, or
+    ``update``, at which weights are updated by what the states are then (MS-DP of DP23), and not at
+    the end of the inference.
     """
 
-    order: Order = "forward_backward"
+    order: Annotated[
+        Order | Steps, Field(description="or a list of populations, lists of them, and update")
+    ] = "forward_backward"
     passes: Count = 1
     unit: UnitKind | Unit = "population"
     tick: Tick = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        steps = () if isinstance(self.order, str) else self.order
+        for number, (before, step) in enumerate(pairwise((UPDATE, *steps))):
+            if step == before == UPDATE:
+                said = f"nothing wakes before the update at place {number} (counting from 0)"
+                raise ConfigurationError(f"{said} of the order", ("order", number))
+
+    @property
+    def update_ticks(self) -> tuple[int, ...]:
+        if isinstance(self.order, str):
+            return ()
+        ticks = np.cumsum([step != UPDATE for step in self.order * self.passes])
+        marks = [step == UPDATE for step in self.order * self.passes]
+        return tuple(ticks[marks].tolist())
+
     def start(self, at: Start) -> Clock:
-        check_plan("passes", self.passes * 2 * len(at.layout.populations))
+        length = len(at.layout.populations) if isinstance(self.order, str) else len(self.order)
+        check_plan("passes", self.passes * 2 * length)
         sequence = self.sequence(at.layout, at.feedforward)
         rows = np.array([population for woken in sequence for population in woken])
         ticks = at.tick + np.repeat(np.arange(len(sequence)) + 1, [len(w) for w in sequence])
@@ -85,6 +113,8 @@ class Sweep(Schedule):
         """Population indices per tick."""
         up = [[population] for population in range(len(layout.populations))]
         down = up[::-1]
+        if not isinstance(self.order, str):
+            return self._named(layout) * self.passes
         match self.order:
             case "forward":
                 return up * self.passes
@@ -98,6 +128,24 @@ class Sweep(Schedule):
                 levels = [layout.network.levels[name] for name in layout.names]
                 halves = [[p for [p] in up if levels[p] % 2 == odd] for odd in (1, 0)]
                 return (halves if self.order == "odd_even" else halves[::-1]) * self.passes
+
+    def _named(self, layout: Layout) -> list[list[int]]:
+        """The populations of each step but the updates."""
+        places = {name: number for number, name in enumerate(layout.names)}
+        found = []
+        for number, step in enumerate(self.order):
+            names = (step,) if isinstance(step, str) else step
+            known = (*layout.names, UPDATE) if isinstance(step, str) else layout.names
+            for name in names:
+                if name not in known:
+                    said = unknown("population", name, known)
+                    said = "the input never wakes" if name == layout.network.input.name else said
+                    raise ConfigurationError(said, ("order", number))
+            if step != UPDATE:
+                found.append(sorted({places[name] for name in names}))
+        awake = np.isin(layout.population_of, [place for woken in found for place in woken])
+        check_all_wake(layout, awake, "the order does not name it", "order")
+        return found
 
 
 @register("parallel")

@@ -82,6 +82,25 @@ def check_output(loss: Loss, network: Network) -> None:
         )
 
 
+def check_updates(rule: Rule, schedule: Schedule, learn_every: int | None) -> None:
+    """Raises ConfigurationError where more than one says when weights are updated."""
+    if not schedule.update_ticks:
+        return
+    if rule.phases:
+        names = ", ".join(phase.name for phase in rule.phases)
+        raise ConfigurationError(
+            f"the schedule updates weights, but {type(rule).__name__} contrasts the ends of its "
+            f"phases ({names}), between which the weights must not change; leave the updates out",
+            "schedule",
+        )
+    if learn_every is not None:
+        raise ConfigurationError(
+            f"a weight update after every {learn_every} ticks does not go with a schedule that "
+            "says itself when weights are updated; leave one of them out",
+            "learn_every",
+        )
+
+
 def check_phases(
     rule: Rule, channels: Mapping[Any, Channel], nudge_after: int | None, learn_every: int | None
 ) -> None:
@@ -140,9 +159,9 @@ def check_length(ticks: int, nudge_after: int, learn_every: int | None) -> None:
         )
 
 
-def check_within(optimizer: torch.optim.Optimizer | None, learn_every: int | None) -> None:
+def check_within(optimizer: torch.optim.Optimizer | None, learns_within: bool) -> None:
     """Raises ConfigurationError for an optimizer that would never take a step."""
-    if optimizer is not None and learn_every is None:
+    if optimizer is not None and not learns_within:
         raise ConfigurationError(
             "the optimizer of an inference takes its steps within it, and nothing says when: make "
             "the Simulation with learn_every, or call learn(optimizer) after the inference",

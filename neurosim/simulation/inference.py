@@ -58,6 +58,7 @@ class Inference(Arrays):
         self._common, self.clock, self._optimizer = common, clock, optimizer
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
+        self._updates = frozenset(common.schedule.update_ticks)
         self.nudge = Nudge(common.loss, target)
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
@@ -165,7 +166,8 @@ class Inference(Arrays):
         if not clock.listens or self.tick == self.phases.began:
             return False
         # A target or a weight update still to come would wake what sleeps.
-        expected = self._optimizer is not None and self._common.plasticity.every is not None
+        within = bool(self._updates) or self._common.plasticity.every is not None
+        expected = self._optimizer is not None and within
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
         if expected or not bool((clock.next > clock.end).all()):
@@ -217,6 +219,8 @@ class Inference(Arrays):
         every = common.plasticity.every
         if self._optimizer and every:
             due.append(self.began + 1 + max(1, (passed - 1) // every + 1) * every)
+        if self._optimizer:
+            due += [self.began + 1 + update for update in self._updates if update >= passed]
         if nudge.target is not None and self.phases.present is None:
             acts = self.began + common.nudge_after
             due += [t for t in (acts - 1, acts) if t > tick]  # it is announced a tick before
@@ -318,9 +322,11 @@ class Inference(Arrays):
         self.check_weights(written=True)
 
     def _learn_if_due(self, tick: int) -> None:
-        """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th."""
+        """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th, or
+        after those that the schedule names."""
         passed, every = tick - 1 - self.began, self._common.plasticity.every
-        if self._optimizer and every and passed and passed % every == 0:
+        due = passed in self._updates or (every and passed and passed % every == 0)
+        if self._optimizer and due:
             self.learn(self._optimizer)
 
     def check_weights(self, *, written: bool = False) -> None:

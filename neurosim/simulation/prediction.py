@@ -33,6 +33,13 @@ class Prediction(Kind, ABC, family="prediction", bare=True):
         del network, rule
 
 
+def why_none(network: Network, rule: Rule) -> str:
+    """Returns why a network has no feed-forward prediction under a rule, empty if it has one."""
+    if network.cycle is not None:
+        return "the network has a cycle, so it has no feed-forward prediction"
+    return f"{rule.kind} predicts by its free phase" if rule.settles else ""
+
+
 @register("feedforward")
 @dataclass(frozen=True)
 class Feedforward(Prediction):
@@ -42,10 +49,7 @@ class Feedforward(Prediction):
         yield simulation.predict(x)
 
     def check(self, network: Network, rule: Rule) -> None:
-        why = f"{rule.kind} predicts by its free phase" if rule.settles else ""
-        if network.cycle is not None:
-            why = "the network has a cycle, so it has no feed-forward prediction"
-        if why:
+        if why := why_none(network, rule):
             raise ConfigurationError(f"{why}; use evaluation 'settled'", "evaluation")
 
 

@@ -27,6 +27,7 @@ from neurosim.simulation.compatibility import (
     check_phases,
     check_probes,
     check_start,
+    check_updates,
     check_within,
     warn_of_reach,
 )
@@ -45,10 +46,10 @@ class Simulation:
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
     states, messages and time over (L-DP). ``nudge_after``: the tick from which the target acts.
     ``plasticity`` says what weights learn: with an optimizer, after ``every`` so many of its ticks,
-    which ``learn_every`` sets too; None leaves it to `learn`. ``compute``: "dense" forces dense
-    operations. ``precision``: "bf16-mixed" computes the products of projections in bfloat16, all
-    else stays float32; None is the model's own dtype. ``processes``: one SimPy process per
-    "population", or per unit ("neuron"); traces are identical.
+    which ``learn_every`` sets too, or where the schedule says so; else it is left to `learn`.
+    ``compute``: "dense" forces dense operations. ``precision``: "bf16-mixed" computes the products
+    of projections in bfloat16, all else stays float32; None is the model's own dtype.
+    ``processes``: one SimPy process per "population", or per unit ("neuron"); traces are identical.
 
     Raises ConfigurationError for parts that do not go together.
     """
@@ -104,6 +105,7 @@ class Simulation:
         self.faults = faults if faults is not None else Faults()
         resolved = self.channels.resolve(network, schedule.tick)
         check_phases(self.rule, resolved, nudge_after, self.learn_every)
+        check_updates(self.rule, schedule, self.learn_every)
         tracked = any(probe.tracks for probe in self.probes)
         self.state = State(
             model,
@@ -154,7 +156,7 @@ class Simulation:
         wrong shapes, values that are not finite, or another batch size than the carried one, and
         ConfigurationError for an optimizer without ``learn_every``.
         """
-        check_within(optimizer, self.learn_every)
+        check_within(optimizer, self.learns_within)
         x, target = accept_batch(x, target, self.model)
         last = self._inference
         carried = self.init == "carry" and last is not None and not last.failed
@@ -277,8 +279,7 @@ class Simulation:
         """Returns a simulation of the same parts and the same parameters with states of its own, as
         they are before the first inference, and without probes.
 
-        What ``number`` it has decides on the noise of its channels, which is that of no inference
-        of this simulation.
+        Its noise depends on its ``number``, and is that of no inference of this simulation.
         """
         shared = "schedule rule loss channels faults init stop device compute precision processes"
         own = {key: getattr(self, key) for key in [*shared.split(), "plasticity", "seed"]}
@@ -292,6 +293,11 @@ class Simulation:
     def learn_every(self) -> int | None:
         """After how many ticks the weights are updated, if within an inference."""
         return self.plasticity.every
+
+    @property
+    def learns_within(self) -> bool:
+        """Whether weights are updated within an inference, by ``learn_every`` or the schedule."""
+        return self.learn_every is not None or bool(self.schedule.update_ticks)
 
     # ---- learning ------------------------------------------------------------------------------
 
@@ -337,10 +343,9 @@ class Simulation:
     ) -> Clock:
         feedforward = self.init == "feedforward"
         clock = self.schedule.start(Start(self.layout, tick, feedforward, random, previous))
-        run, first = clock.end - tick, self.nudge_after if nudged else None
-        check_length(run, first or 0, self.learn_every)
+        check_length(clock.end - tick, self.nudge_after if nudged else 0, self.learn_every)
         if self.inferences <= 1:
-            warn_of_reach(self, run, first)
+            warn_of_reach(self, clock.end - tick, self.nudge_after if nudged else None)
         return clock
 
     def check_schedule(self) -> None:
@@ -376,7 +381,7 @@ class Simulation:
         Raises StateError where the state is of another version, network, rule or schedule, or not
         complete.
         """
-        check_within(optimizer, self.learn_every)
+        check_within(optimizer, self.learns_within)
         with complete("state"):
             problem, version = "", state["version"]
             own = self._identity()

@@ -10,6 +10,9 @@ import neurosim.rules
 from neurosim.channels import Exponential, Quantize, Uniform
 from neurosim.channels.effects import Erasure
 from neurosim.conformance import Check, attempt, checks_of
+from neurosim.data import DataSource
+from neurosim.data.augmentation import Crop
+from neurosim.data.standardization import PerChannel
 from neurosim.families.kinds import FAMILIES
 from neurosim.maths import Conv2d, Pool, Pool2d
 from neurosim.schedules import Lazy, Parallel, Periodic, Poisson, RandomOrder, Replay, Sweep
@@ -33,9 +36,14 @@ EXAMPLES: dict[str, list[Any]] = {
     "erasure": [Erasure(0.2)],
     "uniform": [Uniform(0.0, 3.0), Uniform(1.0, 2.0, per="synapse")],
     "exponential": [Exponential(0.7, 2.5)],
-    "sweep": [Sweep(passes=3)],
+    "sweep": [
+        Sweep(passes=3),
+        Sweep(("output", ("h2", "h1"), "update", "h1", "h2", "output", "h2", "update"), passes=2),
+    ],
     # Their files do not ship with the package; see test_datasets.py and test_cifar.py.
-    **{name: [] for name in ("mnist", "cifar10", "cifar100", "imagenet32")},
+    **{name: [] for name in DataSource.family if name != "digits"},
+    "crop": [Crop(2, padding) for padding in ("black", "zero", "edge", "reflect")],
+    "channel": [PerChannel(), PerChannel((0.5, 0.2), 0.3)],
 }
 CHECKS = {
     f"{title}-{name}-{check.name}-{number}": check

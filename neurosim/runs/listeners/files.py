@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from neurosim.base import DataError, StateError, finite
 from neurosim.learning import Listener, Listeners, Trainer, events, load_state, save_state
+from neurosim.records import recorded
 from neurosim.runs.folder import METRICS, SCENARIO, file_digest
 from neurosim.tensors import complete
 
@@ -89,11 +90,7 @@ class RunSummary(Listener):
     def on_trace(self, event: events.TraceEvent) -> None:
         if event.step != self._found["looked"]:
             self._found |= {"ends": {}, "looked": event.step}
-        ends, values = self._found["ends"], event.values
-        if event.probe in ("gradient_angle", "feedback_angle"):
-            ends[event.probe] = values["total_angle"]
-        elif event.probe == "residual":
-            ends |= {f"residual_{kind}": values[f"total_{kind}"] for kind in ("mean", "difference")}
+        self._found["ends"] |= recorded(event.probe, event.values)
 
     def on_epoch(self, event: events.EpochEvent) -> None:
         self._found["laps"].append(self._watch.read())

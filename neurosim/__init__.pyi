@@ -1,0 +1,97 @@
+# The public names, and where each is: the only list of them. See __init__.py.
+
+from neurosim import measures, schedules as schedules
+from neurosim._version import __version__ as __version__
+from neurosim.base import (
+    ConfigurationError as ConfigurationError,
+    DataError as DataError,
+    DivergenceError as DivergenceError,
+    DocumentError as DocumentError,
+    InputError as InputError,
+    NetworkError as NetworkError,
+    NeurosimError as NeurosimError,
+    NeurosimWarning as NeurosimWarning,
+    PluginError as PluginError,
+    StateError as StateError,
+)
+from neurosim.channels import (
+    Channel as Channel,
+    Channels as Channels,
+    Distribution as Distribution,
+    Effect as Effect,
+    Exponential as Exponential,
+    Noise as Noise,
+    Quantize as Quantize,
+    Uniform as Uniform,
+)
+from neurosim.convergence import (
+    Convergence as Convergence,
+    FixedPoint as FixedPoint,
+    fixed_point as fixed_point,
+    measure_convergence as measure_convergence,
+)
+from neurosim.data import (
+    Augmentation as Augmentation,
+    DataSource as DataSource,
+    Standardization as Standardization,
+)
+from neurosim.dynamics import Plasticity as Plasticity
+from neurosim.families import register as register
+from neurosim.learning import (
+    EndEvent as EndEvent,
+    EpochEvent as EpochEvent,
+    EvaluationEvent as EvaluationEvent,
+    Listener as Listener,
+    ListenerChoice as ListenerChoice,
+    StartEvent as StartEvent,
+    StepEvent as StepEvent,
+    TraceEvent as TraceEvent,
+    Trainer as Trainer,
+    TrainingEvent as TrainingEvent,
+    TrainingPlan as TrainingPlan,
+)
+from neurosim.maths import (
+    Activation as Activation,
+    LearningRate as LearningRate,
+    Loss as Loss,
+    Operator as Operator,
+    OptimizerChoice as OptimizerChoice,
+)
+from neurosim.measures import (
+    Probe as Probe,
+    Trace as Trace,
+)
+from neurosim.network import (
+    Faults as Faults,
+    Feedback as Feedback,
+    Initialization as Initialization,
+    LocalJacobian as LocalJacobian,
+    Model as Model,
+    Network as Network,
+    Population as Population,
+    Projection as Projection,
+)
+from neurosim.rules import (
+    LPOM as LPOM,
+    BackPropagation as BackPropagation,
+    ContrastiveHebbian as ContrastiveHebbian,
+    CoupledLearning as CoupledLearning,
+    DifferenceTargetPropagation as DifferenceTargetPropagation,
+    DualPropagation as DualPropagation,
+    EquilibriumPropagation as EquilibriumPropagation,
+    HolomorphicEP as HolomorphicEP,
+    Rule as Rule,
+)
+from neurosim.scenario import Scenario as Scenario
+from neurosim.schedules import (
+    Schedule as Schedule,
+    Unit as Unit,
+)
+from neurosim.simulation import (
+    Outcome as Outcome,
+    Prediction as Prediction,
+    Simulation as Simulation,
+    Stop as Stop,
+)
+
+metrics = measures

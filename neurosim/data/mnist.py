@@ -1,0 +1,117 @@
+"""MNIST, and data sets of the same form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from neurosim.base import DataError
+from neurosim.data.dataset import Split, check_labels
+from neurosim.data.formats import read_idx
+from neurosim.data.source import Remote, StoredImages, byte_split
+from neurosim.families import Whole, register
+
+
+def _idx(address: str, folder: str, *files: tuple[str, int]) -> tuple[Remote, ...]:
+    """The four packed IDX files at an address: SHA-256 and size of the images and the labels for
+    training, then for the test."""
+    kinds = ("images-idx3", "labels-idx1")
+    names = [f"{part}-{kind}" for part in ("train", "t10k") for kind in kinds]
+    return tuple(
+        Remote(f"{address}{name}-ubyte.gz", *said, folder=folder)
+        for name, said in zip(names, files, strict=True)
+    )
+
+
+# The checksums here and below are those that torchvision (MNIST) and TensorFlow Datasets (all
+# others) publish.
+@register("mnist")
+@dataclass(frozen=True)
+class MNIST(StoredImages):
+    """Reads MNIST's IDX files, packed or not.
+
+    Images are (N, 1, 28, 28) in [0, 1]: pixels are divided by 255, the papers' setting. The files
+    are called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, with ``.gz`` or not.
+    """
+
+    inner: ClassVar[str] = ""  # the folder in the root in which they are
+    remotes = _idx(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        inner,
+        ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
+        ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
+        ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
+        ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
+    )
+    needs = "MNIST's four IDX files"
+
+    pad: Annotated[
+        Whole, Field(description="black pixels that are added on each side; 2: 32×32 pixels")
+    ] = field(default=0, kw_only=True)
+
+    def _splits(self, root: Path) -> Sequence[Split]:
+        return [self._part(root, part) for part in ("train", "t10k")]
+
+    def _part(self, root: Path, part: str) -> Split:
+        image_file = self._find(root, f"{part}-images", 3)
+        label_file = self._find(root, f"{part}-labels", 1)
+        pixels, labels = read_idx(image_file, 3), read_idx(label_file, 1)
+        if pixels.shape[1:] != (28, 28):
+            raise DataError(f"{image_file}: images are {pixels.shape[1:]}, not (28, 28)")
+        if len(pixels) != len(labels):
+            raise DataError(
+                f"{image_file} holds {len(pixels)} images but {label_file} {len(labels)} labels; "
+                "take both from the same source"
+            )
+        # Here and not only in Dataset, because here the file can be named.
+        check_labels(torch.tensor(labels), 10, str(label_file))
+        around = (self.pad, self.pad)
+        return byte_split(np.pad(pixels, ((0, 0), around, around))[:, None], labels)
+
+    def _find(self, root: Path, stem: str, ndim: int) -> Path:
+        names = [f"{stem}{dot}idx{ndim}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
+        for name in names:
+            if (root / self.inner / name).is_file():
+                return root / self.inner / name
+        raise self._absent(root, f"none of {', '.join(names)}", root / self.inner)
+
+
+@register("fashion_mnist")
+@dataclass(frozen=True)
+class FashionMNIST(MNIST):
+    """Reads the IDX files of Fashion-MNIST (Xiao et al. 2017) in the folder fashion-mnist there.
+
+    They are called as MNIST's, which is why they have a folder of their own.
+    """
+
+    inner = "fashion-mnist/"
+    remotes = _idx(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        inner,
+        ("3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880),
+        ("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29_515),
+        ("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102),
+        ("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148),
+    )
+    needs = "Fashion-MNIST's four IDX files"
+
+
+@register("kmnist")
+@dataclass(frozen=True)
+class KMNIST(MNIST):
+    """Reads the IDX files of Kuzushiji-MNIST (Clanuwat et al. 2018) in the folder kmnist there."""
+
+    inner = "kmnist/"
+    remotes = _idx(
+        "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+        inner,
+        ("51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4", 18_165_135),
+        ("e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17", 29_497),
+        ("edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5", 3_041_136),
+        ("20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c", 5_120),
+    )
+    needs = "Kuzushiji-MNIST's four IDX files"
