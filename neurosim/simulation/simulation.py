@@ -282,8 +282,7 @@ class Simulation:
         """Returns a simulation of the same parts and the same parameters with states of its own, as
         they are before the first inference, and without probes.
 
-        What ``number`` it has decides on the noise of its channels, which is that of no inference
-        of this simulation.
+        Its noise depends on its ``number``, and is that of no inference of this simulation.
         """
         shared = "schedule rule loss channels faults init stop device compute precision processes"
         own = {key: getattr(self, key) for key in [*shared.split(), "plasticity", "seed"]}
@@ -353,10 +352,9 @@ class Simulation:
     ) -> Clock:
         feedforward = self.init == "feedforward"
         clock = self.schedule.start(Start(self.layout, tick, feedforward, random, previous))
-        run, first = clock.end - tick, self.nudge_after if nudged else None
-        check_length(run, first or 0, self.learn_every)
+        check_length(clock.end - tick, self.nudge_after if nudged else 0, self.learn_every)
         if self.inferences <= 1:
-            warn_of_reach(self, run, first)
+            warn_of_reach(self, clock.end - tick, self.nudge_after if nudged else None)
         return clock
 
     def check_schedule(self) -> None:
