@@ -3,7 +3,8 @@
 It shares no code with neurosim and nothing is batched: a sample is simulated at a time, a neuron at
 a time, a synapse at a time. A neuron knows its two states, what it last sent, and what it has seen:
 the mean of every presynaptic and the difference of every postsynaptic neuron. Where it pools by
-maximum its difference goes back to the winner among the means that it sees at that moment.
+maximum its difference goes back to the winner among the means that it sees at that moment, or, with
+``winners: plus``, among the states s⁺ that presynaptic neurons have at that moment.
 
 In a tick: deliver what arrives, compute all woken neurons from what they see, write them back,
 send. Every message to every receiver is an object with its own value and arrival; what these are is

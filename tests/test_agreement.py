@@ -32,6 +32,4 @@ def test_there_are_golden_files() -> None:
 @pytest.mark.skipif(not PEERS, reason="there are no vectors at ../shared/golden/peers")
 @pytest.mark.parametrize("path", PEERS, ids=lambda path: path.stem)
 def test_peers(path: Path) -> None:
-    if path.stem.startswith(("differs_dp24", "dp23")):
-        pytest.xfail("an option is missing")
     check(path)

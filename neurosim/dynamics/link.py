@@ -88,7 +88,8 @@ class Link(Arrays):
     ``means`` are the views of what the population below sends up, ``differences`` those of what the
     one above sends down; over an ideal channel each is the one view of what was last sent, several
     are those of synapses with different delays. The input is sent nothing. ``basal`` (B, *post) and
-    ``apical`` (B, *pre) are the cached potentials, ``winners`` (B, *post) those of its max-pool.
+    ``apical`` (B, *pre) are the cached potentials. ``winners`` (B, *post) are those of its max-pool
+    to which differences go back: among the means as they are seen, or among the states s⁺ below.
     """
 
     plain = ("heard",)
@@ -181,15 +182,24 @@ class Link(Arrays):
 
     def present_winners(self) -> Tensor | None:
         """Returns the winners among the means as they are seen now; None without a max-pool."""
-        if not self.operator.has_winners or self.basal_stale.mask is False:
+        known = self.basal_stale.mask is False and not self.operator.winners_at_plus
+        if not self.operator.has_winners or known:
             return self.winners.tensor
         return self.forward(None)[1]
 
-    def winners_among(self, mean: Tensor) -> Tensor | None:
-        """Returns the winners among these means (B, *pre); None without a max-pool."""
+    def winners_among(self, states: Tensor, selection: Selection | None = None) -> Tensor:
+        """Returns the winners among these states (B, *pre), of the selected dyads above."""
+        weight = self._multiplied("up", by_tap=selection is not None)
+        winners = self.products.basal(states, weight, self.bias, selection)[1]
+        assert winners is not None
+        return winners
+
+    def way_back(self, mean: Tensor) -> Tensor | None:
+        """Returns the winners to which differences go back if these are the means (B, *pre), and
+        the states s⁺ the present ones; None without a max-pool."""
         if not self.operator.has_winners:
             return None
-        return self.products.basal(mean, self.forward_weight, self.bias, None)[1]
+        return self.winners_among(self.pre.plus.value if self.operator.winners_at_plus else mean)
 
     def above(self, selection: Selection) -> Selection | None:
         """Returns the dyads of the population above that any of these has a synapse with."""

@@ -235,13 +235,15 @@ class Node(Dyads):
     """The dyads of one population, with their links.
 
     They send over the ``outlets`` of each kind, one for each threshold and refresh of their
-    channels. The first of the differences is always there, without threshold and refresh.
+    channels. The first of the differences is always there, without threshold and refresh. Over
+    ``routed`` links differences come to the winners among the states s⁺ of these dyads.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.incoming: list[Link] = []
         self.outgoing: list[Link] = []
+        self.routed: list[Link] = []
         self.refreshing: list[Outlet] = []  # those that have to send at every so many wakes
         self.outlets: dict[MessageKind, list[Outlet]] = {"mean": [], "difference": []}
         if self.index >= 0:

@@ -54,6 +54,8 @@ class State(Arrays):
             self.links.append(link)
             pre.outgoing.append(link)
             post.incoming.append(link)
+            if link.operator.winners_at_plus and pre is not self.input:
+                pre.routed.append(link)
             self._connect(link, pre, "mean", channels[link.name, "mean"])
             if pre is not self.input:
                 self._connect(link, post, "difference", channels[link.name, "difference"])

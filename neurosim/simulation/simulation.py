@@ -24,6 +24,7 @@ from neurosim.simulation.compatibility import (
     check_phases,
     check_probes,
     check_start,
+    check_winners,
 )
 from neurosim.simulation.engine import Processes, UnitMap
 from neurosim.simulation.inference import BeforeStep, Inference, run_length
@@ -97,6 +98,7 @@ class Simulation:
         self.faults = faults if faults is not None else Faults()
         resolved = self.channels.resolve(network, schedule.tick)
         check_phases(self.rule, resolved, nudge_after, self.learn_every)
+        check_winners(network, resolved, schedule.tick)
         tracked = any(probe.tracks for probe in self.probes)
         self.state = State(
             model,
