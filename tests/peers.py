@@ -150,6 +150,7 @@ def dp23(arrays: Arrays, meta: dict[str, Any]) -> Found:
         loss="cross_entropy",
         schedule=ns.schedules.Sweep("backward", 1),
         init="feedforward",
+        plasticity=ns.Plasticity.of("contrastive_hebbian", presynaptic="activation"),
     )
     simulation.infer(tensor(arrays["x"]), one_hot(labels, 7))
     yield "gradients", worst(simulation.gradients(), arrays, 5)

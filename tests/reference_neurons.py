@@ -135,6 +135,7 @@ class Wired:
                 assert sigma is not None
                 self.damping[pathway.pre] += sigma[pathway.name] ** 2 * abs(1 - 2 * rule.alpha)
         self.in_flight: list[Message] = []
+        self.presynaptic = "mean"
         self.target: list[float] | None = None
         self.frozen: list[float] | None = None
         self.tick = self.began = self.nudge_after = self.inference = 0

@@ -42,11 +42,13 @@ def test_random_networks(example: Example) -> None:
     check(pair)
 
 
+@pytest.mark.parametrize("winners", ["mean", "plus"])
 @settings(RANDOM, max_examples=80)
-@given(examples())
-def test_winners_at_plus(example: Example) -> None:
-    example = replace(example, description=at_plus(example.description))
-    assume("plus" in str(example.description))
+@given(example=examples())
+def test_what_published_code_does(winners: str, example: Example) -> None:
+    """Weights that see f(a) (DP23), and winners among s⁺ (DP24)."""
+    description = at_plus(example.description) if winners == "plus" else example.description
+    example = replace(example, description=description, presynaptic="activation")
     pair = simulate(example)
     assume(not any(n.tie for n in pair.networks))
     check(pair)

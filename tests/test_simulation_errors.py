@@ -69,6 +69,17 @@ def test_winners_at_plus_need_ideal_channels(channel: ns.Channel, kind: str) -> 
         simulation(model, channels=ns.Channels(**{kind: channel}))
 
 
+def test_weights_see_the_activation_where_nothing_hides_it() -> None:
+    plasticity = ns.Plasticity.of("contrastive_hebbian", presynaptic="activation")
+    late = ns.Channel(delay=3.0)
+    simulation(plasticity=plasticity, channels=ns.Channels(difference=late))
+    said = "presynaptic is 'activation', but .* mean channel of '.*' is not ideal; use .* 'mean'"
+    with pytest.raises(ns.ConfigurationError, match=said):
+        simulation(plasticity=plasticity, channels=ns.Channels(mean=late))
+    with pytest.raises(ns.ConfigurationError, match="contrasts the states of its phases"):
+        simulation(plasticity=plasticity, rule=ns.EquilibriumPropagation())
+
+
 # ---- options -----------------------------------------------------------------------------------
 
 

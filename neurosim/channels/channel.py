@@ -118,6 +118,10 @@ class Channel(Described):
         prompt = isinstance(self.delay, float) and ticks_of(self.delay, tick) <= 1
         return prompt and not self.acting and not self.jittery
 
+    def is_exact(self, tick: float) -> bool:
+        """Says if what a sender has in one tick is seen in the next: it sends every change."""
+        return self.is_ideal(tick) and not self.threshold
+
     @property
     def jittery(self) -> bool:
         """Says if messages are late by times of their own."""

@@ -36,9 +36,11 @@ class Dyads(Arrays):
     ``difference`` is the last difference that was sent without a threshold. It is not written when
     the dyads wake but when they send: it *is* the slot ``sent`` of an `Outlet`, which over an ideal
     channel the populations below see as well. Weights learn from it, whoever is sent it.
+    ``observed``: somebody asks for the basal potential as these dyads last computed it.
     """
 
     plain = ("damping", "reached_at")
+    observed = False
     damping = 0.0
     # The tick of the first wake that the target of this inference had to do with. A difference
     # alone says little: noise makes one too.
@@ -60,6 +62,20 @@ class Dyads(Arrays):
         self.plus, self.difference = Slot(shape), Slot(shape)
         self.minus = Slot(shape) if paired else self.plus
         self.stale = Stale(population.shape)  # for what is not a message: target, bias, damping
+        self.incoming: list[Link] = []
+        self.outgoing: list[Link] = []
+
+    def potential(self) -> Tensor:
+        """Returns a as these dyads last computed it (B, *shape)."""
+        total = summed(link.basal.tensor for link in self.incoming)
+        return torch.zeros_like(self.plus.value) if total is None else total
+
+    def activity(self) -> Tensor:
+        """Returns f(a), a as these dyads last computed it (B, *shape); the values of an input."""
+        if not self.incoming:
+            return self.plus.value
+        state = self.population.activation(self.potential())
+        return state if self.held is None else self.stored(self.held.hold(state))
 
     def stored(self, array: Tensor) -> Tensor:
         """Returns values of the whole population in its order: products in another round in another
@@ -165,14 +181,18 @@ class Link(Arrays):
         )
         return None if total is None else self.pre.stored(total)
 
-    def weight_gradient(self, difference: Tensor) -> Tensor:
-        """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
+    def weight_gradient(self, difference: Tensor, states: Tensor | None = None) -> Tensor:
+        """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen, or other ``states`` in
+        their place."""
         assert self.weight is not None
-        total = summed(self._gradients(self.post.stored(difference)))
+        total = summed(self._gradients(self.post.stored(difference), states))
         return torch.zeros_like(self.weight) if total is None else total
 
-    def _gradients(self, difference: Tensor) -> Iterable[Tensor]:
+    def _gradients(self, difference: Tensor, states: Tensor | None) -> Iterable[Tensor]:
         winners = self.present_winners()
+        if states is not None:
+            yield self.products.weight_gradient(difference, self.pre.stored(states), winners)
+            return
         for view in self.heard_means:
             seen = self.pre.stored(view.value.value)
             part = self.products.weight_gradient(difference, seen, winners)

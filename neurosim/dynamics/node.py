@@ -241,8 +241,6 @@ class Node(Dyads):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.incoming: list[Link] = []
-        self.outgoing: list[Link] = []
         self.routed: list[Link] = []
         self.refreshing: list[Outlet] = []  # those that have to send at every so many wakes
         self.outlets: dict[MessageKind, list[Outlet]] = {"mean": [], "difference": []}
@@ -279,11 +277,7 @@ def current_mean(cell: Dyads, rule: Rule) -> Tensor:
 
 def output_potential(output: Node) -> Tensor:
     """Returns the output without its nudge: a as output dyads last computed it (B, *output)."""
-    total = torch.zeros_like(output.plus.value.real)
-    for link in output.incoming:
-        if link.basal.tensor is not None:
-            total += link.basal.tensor.real
-    return total
+    return output.potential().real.clone()
 
 
 def basal_potential(cell: Node, means: dict[str, Tensor]) -> Tensor:

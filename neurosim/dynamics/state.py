@@ -46,6 +46,7 @@ class State(Arrays):
         ]
         self.by_name = {cell.name: cell for cell in [self.input, *self.cells]}
         self.output = self.by_name[network.output.name]
+        self.output.observed = True  # by those who predict, and by each other under a softmax
         self.links: list[Link] = []
         self.lines: list[tuple[Link, DelayLine]] = []
         for projection in network.projections:

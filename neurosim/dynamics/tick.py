@@ -192,8 +192,8 @@ class Ticker:
         """Brings the winners up to date of the selected dyads of the population above.
 
         They follow the means as they are seen. What that takes is the basal contribution too, which
-        those dyads have yet to look at. That of output dyads stays what they last computed: others
-        ask for it. Those among the states s⁺ are found anew.
+        those dyads have yet to look at. Where that is observed it stays what they last computed.
+        Those among the states s⁺ are found anew.
         """
         if link.operator.winners_at_plus:
             some = self._alone(link.operator.forward_selects, selection)
@@ -206,7 +206,7 @@ class Ticker:
         part = self._due(link.basal_stale, selection)
         if part is False:
             return
-        if link.post is not self.state.output:
+        if not link.post.observed:
             self.update_basal(link, part)
             link.unread.touch(part)
             return

@@ -98,8 +98,7 @@ def check_winners(
     once."""
     for (name, kind), channel in channels.items():
         operator = network.projection(name).operator
-        ideal = channel.is_ideal(tick) and not channel.threshold
-        if operator.winners_at_plus and not ideal:
+        if operator.winners_at_plus and not channel.is_exact(tick):
             raise ConfigurationError(
                 f"the pooling of {name!r} has the winners 'plus', which are found among states "
                 f"that no message tells of, but the {kind} channel of {name!r} is not ideal; leave "

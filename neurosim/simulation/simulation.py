@@ -99,6 +99,7 @@ class Simulation:
         resolved = self.channels.resolve(network, schedule.tick)
         check_phases(self.rule, resolved, nudge_after, self.learn_every)
         check_winners(network, resolved, schedule.tick)
+        self.plasticity.check(self.rule, resolved, schedule.tick)
         tracked = any(probe.tracks for probe in self.probes)
         self.state = State(
             model,
@@ -109,6 +110,8 @@ class Simulation:
             paired=self.rule.paired,
             by_position=self.layout.unit.has_positions,
         )
+        for cell in self.state.cells if self.plasticity.observes else ():
+            cell.observed = True
         self.units = UnitMap(self.layout, self.state)
         self.seed, self.random = seed, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
