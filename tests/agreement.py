@@ -101,8 +101,8 @@ python -m tests.agreement tests/data ../shared/golden/peers > docs/results/agree
 python -m pytest tests/test_agreement.py
 ```
 
-| made by | files | compared | worst difference | limit, where that is not round-off |
-|---|---|---|---|---|
+| made by | files | compared, with the worst difference | why not to round-off (and the limit) |
+|---|---|---|---|
 """
 
 
@@ -114,11 +114,11 @@ def page(folders: Sequence[str]) -> str:
             off[peer_of(path)].setdefault(what, []).append(value)
     rows = []
     for peer, found in off.items():
-        for what, values in found.items():
-            limit = peer.limit(what)
-            reason = f"{limit:.0e}: {peer.reason}" if limit > 1e-12 else ""
-            cells = (peer.name, str(len(values)), what, f"{max(values):.0e}", reason)
-            rows.append(f"| {' | '.join(cells)} |\n")
+        files = max(map(len, found.values()), default=0)
+        worst = "; ".join(f"{what}: {max(values):.0e}" for what, values in found.items())
+        reason = ": ".join(filter(None, [peer.where, peer.reason]))
+        reason += f" ({peer.within:.0e})" if reason else ""
+        rows.append(f"| {peer.name} | {files} | {worst} | {reason} |\n")
     return HEAD + "".join(rows)
 
 
