@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosim.tensors import changes
+from neurosim.tensors.order import by_position
 
 SHAPES = [(1, 1), (3, 7), (100, 8), (300, 16), (2, 3, 4, 4), (260, 8, 2, 2), (5, 3, 5, 5)]
 
@@ -25,21 +26,26 @@ def test_as_torch_has_it(shape: tuple[int, ...]) -> None:
         assert mask.dtype == torch.bool
         assert torch.equal(mask, new != (torch.zeros_like(new) if known is None else known))
         assert changes.count(mask) == mask.sum()
-        by_dyad = changes.per_dyad(mask)
-        assert by_dyad.dtype == torch.int64
-        assert torch.equal(by_dyad, mask.sum(0))
+        weights = torch.arange(mask[0].numel()).view(shape[1:]) + 1
+        for last in range(1, len(shape)):  # of every value, and the same for some of them
+            some = weights[(0,) * (len(shape) - 1 - last)]
+            for stored in (mask, by_position(mask)):
+                found = changes.tally(stored, some)
+                assert found == (int(mask.sum()), int((mask * some).sum()))
 
 
 @pytest.mark.parametrize("batch", [1, 254, 255, 256, 511, 1021])
 def test_every_sample_is_counted(batch: int) -> None:
-    mask = torch.ones(batch, 4, 2, dtype=torch.bool)
-    assert torch.equal(changes.per_dyad(mask), torch.full((4, 2), batch))
+    mask, weights = torch.ones(batch, 3, 4, 2, dtype=torch.bool), torch.arange(8).view(4, 2)
+    for stored in (mask, by_position(mask)):
+        assert changes.tally(stored, weights) == (24 * batch, 3 * 28 * batch)
 
 
 def test_arrays_that_are_not_contiguous() -> None:
     new, old = drawn((6, 16), 0), drawn((16, 6), 1).T
     mask = changes.unequal(new, old)
-    assert torch.equal(changes.per_dyad(mask.T), mask.sum(1))
+    weights = torch.arange(6)
+    assert changes.tally(mask.T, weights) == (int(mask.sum()), int((mask.T * weights).sum()))
     row = drawn((1, 16), 0).expand(6, -1)
     assert torch.equal(changes.unequal(row, new), row != new)
 
@@ -59,5 +65,6 @@ def test_zeros_infinities_and_nothing() -> None:
 def test_elsewhere_answers_stay_tensors(dtype: torch.dtype) -> None:
     values = torch.zeros(4, 8, dtype=dtype, device="meta")
     mask = changes.unequal(values, values)
-    found = (mask, changes.count(mask), changes.per_dyad(mask), changes.any_nonzero(values))
+    tallied = changes.tally(mask, torch.ones(8, dtype=torch.int64, device="meta"))
+    found = (mask, changes.count(mask), *tallied, changes.any_nonzero(values))
     assert all(isinstance(one, Tensor) and one.is_meta for one in found)

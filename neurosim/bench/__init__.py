@@ -13,7 +13,7 @@ from rich.table import Table
 
 from neurosim._version import __version__
 from neurosim.base import ConfigurationError, unknown
-from neurosim.bench import laws, layers, scheduling, steps, ticks
+from neurosim.bench import host, laws, layers, scheduling, steps, ticks
 from neurosim.bench.timing import FULL, QUICK, Benchmark, Measurement, Sizes
 from neurosim.tensors import describe_machine
 
@@ -30,6 +30,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     steps.vgg16_dp_peak_memory_over_bp,
     *steps.OVER_BP,
     *laws.LAWS,
+    *host.ALL,
 )
 
 

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from math import exp
 from operator import length_hint
 
 import numpy as np
 import simpy
 
-from neurosim.base import stream
+from neurosim.base import NEVER, stream
 from neurosim.bench.timing import Result, Sizes, Work, alternate, benchmark
 from neurosim.bench.work import RATE, TICK, VGG16_DYADS, vgg16
 from neurosim.network import Network
 from neurosim.schedules import Layout, Poisson, Start, Unit
 from neurosim.simulation import Engine, Processes
+from neurosim.tensors import Ints
 
 
 @dataclass
@@ -33,12 +35,18 @@ def waking(network: Network, processes: Processes, ticks: int) -> Waking:
     layout, woken = Layout(network, Unit("neuron")), list[int]()
     schedule = Poisson(unit="neuron", rate=RATE, tick=TICK)
     clock = schedule.start(Start(layout, 0, False, stream(0, "schedule")))
-    engine = Engine(clock, layout.offsets, 0, processes, lambda _, units: woken.append(len(units)))
-    engine.run_until(1, lambda: False)
+    engine, now = Engine(layout.offsets, processes), 0
+
+    def note(_: int, units: Ints) -> None:
+        woken.append(len(units))
+
+    def run(ticks: int) -> None:
+        nonlocal now
+        now = engine.run(clock, now, now + ticks, lambda _: NEVER, note, lambda: False)
+
+    run(1)
     woken.clear()
-    return Waking(
-        lambda: engine.run_until(engine.completed + ticks, lambda: False), lambda: sum(woken)
-    )
+    return Waking(partial(run, ticks), lambda: sum(woken))
 
 
 def bare_waking(units: int, ticks: int, calls: int) -> Waking:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError
+from neurosim.base import NEVER, ConfigurationError
 from neurosim.channels.channel import Channel
 from neurosim.channels.effects import Parcel
 from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, arrival_ticks
@@ -21,12 +21,14 @@ class Ring(View):
     which senders have no later synapse than those of this view; None for all.
     """
 
-    plain = ("_ring", "_until")
+    plain = ("_ring", "_until", "_shown")
     # Written in place: the values by tick of arrival (ticks, B, *shape); the ticks in which they
-    # were sent; the number of messages, with those overwritten (ticks,); when the last message of
-    # each dyad arrives (for fifo), and when what is seen of it was sent (for newest), (B, *shape).
+    # were sent; the number of messages, with those overwritten, of all senders and of those counted
+    # (2, ticks); when the last message of each dyad arrives (for fifo), and when what is seen of it
+    # was sent (for newest), (B, *shape).
     _ring: tuple[Tensor, ...] | None = None
     _until = 0  # nothing arrives after this tick
+    _shown: int | None = None  # the tick whose place is to be cleared, as it has been delivered
 
     def __init__(
         self,
@@ -57,13 +59,14 @@ class Ring(View):
                 "shorter ones, a longer tick or a smaller batch",
                 "jitter",
             ) from error
-        waiting = stamps.new_zeros(slots)
+        waiting = stamps.new_zeros(2, slots)
         self._ring = (values, stamps, waiting, stamps[0].clone(), stamps[0].clone())
         return self._ring
 
     def take(self, parcel: Parcel, share: Tensor) -> None:
         """Takes messages. ``share`` is uniform in [0, 1) and decides the jitter."""
         values, stamps, waiting, last, _ = self._ring or self._allocate(parcel)
+        self._forget_shown()
         now, sent, chosen = parcel.moment.tick, parcel.sent, parcel.selection
         jitter = torch.from_numpy(self._jitter.quantile(share.numpy()))
         arrival = now + parcel.some(arrival_ticks(self._times + jitter, self._tick))
@@ -80,16 +83,17 @@ class Ring(View):
         stamps.flatten(2)[slot, rows, dyads] = now
         stamps[self._slots] = NOTHING
         counted = sent if self._counted is None else sent & parcel.some(self._counted[None])
-        waiting.scatter_add_(0, slot.flatten(), counted.flatten().long())
+        counts = torch.stack([sent, counted]).flatten(1).long()
+        waiting.scatter_add_(1, slot.flatten().expand_as(counts), counts)
         self._until = max(self._until, now + self._horizon)
 
     def deliver(self, tick: int, flags: Flags) -> Delivery | None:
         """Returns what arrives at ``tick``, which is not shown yet."""
         if self._ring is None or tick > self._until + 1:
             return None
-        ring, stamps, waiting, _, seen = self._ring
-        stamps[(tick - 1) % self._slots] = NOTHING
-        waiting[(tick - 1) % self._slots] = 0
+        self._forget_shown()
+        self._shown = tick
+        ring, stamps, _, _, seen = self._ring
         stamps, values = stamps[tick % self._slots], ring[tick % self._slots]
         if self._ordering == "newest":
             stamps = torch.where(stamps > seen, stamps, NOTHING)
@@ -97,6 +101,14 @@ class Ring(View):
         arrived = stamps != NOTHING
         show = partial(self._show, arrived, values, stamps)
         return Delivery(self, partial(arrived.any, 0), flags.add(stamps.max()), show)
+
+    def _forget_shown(self) -> None:
+        """Clears the place of what was delivered last for what comes a whole ring later."""
+        if self._ring is not None and self._shown is not None:
+            _, stamps, waiting, *_ = self._ring
+            stamps[self._shown % self._slots] = NOTHING
+            waiting[:, self._shown % self._slots] = 0
+            self._shown = None
 
     def _show(self, arrived: Tensor, values: Tensor, stamps: Tensor) -> None:
         seen = torch.zeros_like(values) if self.value.tensor is None else self.value.tensor
@@ -108,9 +120,15 @@ class Ring(View):
         """Returns (tick, messages) of what arrives, the last first."""
         if self._ring is None:
             return []
-        counts = self._ring[2].tolist()
+        counts = self._ring[2][1].tolist()
         ticks = range(self._until, self._until - self._slots, -1)
         return [(tick, counts[tick % self._slots]) for tick in ticks]
+
+    def next_arrival(self, tick: int) -> int:
+        """Returns the first tick, from ``tick`` on, in which anything arrives, or `NEVER`."""
+        counts = [] if self._ring is None or tick > self._until else self._ring[2][0].tolist()
+        ticks = range(tick, min(self._until, tick + self._slots - 2) + 1) if counts else ()
+        return next((t for t in ticks if counts[t % self._slots]), NEVER)
 
     def nbytes(self, sizes: Dimensions) -> int:
         stamps = sizes.batch * prod(self.value.shape or ()) * 8
@@ -152,6 +170,9 @@ class Jittered(DelayLine):
 
     def in_flight(self, tick: int) -> int:
         return sum(n for ring in self.views for end, n in ring.waiting() if end > tick)
+
+    def next_arrival(self, tick: int) -> int:
+        return min(ring.next_arrival(tick) for ring in self.views)
 
     def last_arrival(self) -> int:
         return max(next((end for end, n in r.waiting() if n), 0) for r in self.views)

@@ -168,6 +168,10 @@ class DelayLine(Arrays, ABC):
         those lost do not."""
 
     @abstractmethod
+    def next_arrival(self, tick: int) -> int:
+        """Returns the first tick, from ``tick`` on, in which a message arrives, or `NEVER`."""
+
+    @abstractmethod
     def last_arrival(self) -> int:
         """Returns the tick of the last arrival to come, or an earlier one if there is none."""
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosim.base import NEVER
 from neurosim.channels.effects import Parcel
 from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, arrival_ticks, merge
 from neurosim.tensors import Array, Copied, Dimensions, Flags, Selection, mapped
@@ -114,9 +115,10 @@ class Steady(DelayLine):
                     slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
             parts.setdefault(view, []).append((sent, selection))
         over = tick - self._latest
+        for began in [began for began in self._queue if began < over]:
+            del self._queue[began]
         if over in self._queue:  # seen by all; its count is still needed
             self._queue[over] = self._queue[over]._replace(values=None, stamps=None)
-        self._queue.pop(over - 1, None)
         return [
             Delivery(view, partial(_senders, found), flags.add(_latest(found)) if asked else None)
             for view, found in parts.items()
@@ -125,6 +127,10 @@ class Steady(DelayLine):
     def in_flight(self, tick: int) -> int:
         sent = self._queue.values()
         return sum(int((s.counts * (s.tick + self._ends > tick)).sum()) for s in sent)
+
+    def next_arrival(self, tick: int) -> int:
+        delays = {route.ticks for route in self.routes}
+        return min((a for s in self._queue for d in delays if (a := s + d) >= tick), default=NEVER)
 
     def last_arrival(self) -> int:
         sent = self._queue.values()

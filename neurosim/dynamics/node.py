@@ -22,8 +22,8 @@ from neurosim.tensors import (
     Slot,
     any_nonzero,
     count,
-    per_dyad,
     summed,
+    tally,
     unequal,
     upload,
 )
@@ -166,11 +166,11 @@ class Outlet(Arrays):
             new = torch.where(changed, new, torch.zeros_like(new) if old is None else old)
         operations: int | None = None
         if isinstance(self.fan_out, Tensor):
-            by_dyad = per_dyad(changed)
-            synapses = self.fan_out.expand(self.sender.population.shape)  # a map (H, W)
-            synapses = synapses if selection is None else selection.take(synapses[None])[0]
-            operations = flags.add((by_dyad * synapses).sum())
-            messages = flags.add(by_dyad.sum())
+            synapses = self.fan_out  # a map (H, W), or of every dyad
+            if selection is not None:
+                shape = self.sender.population.shape
+                synapses = selection.take(synapses.expand(shape)[None])[0]
+            messages, operations = map(flags.add, tally(changed, synapses))
         else:
             messages = flags.add(count(changed))
         if self.kind == "mean":

@@ -91,10 +91,8 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
                     result[f"{link.name}.feedback"] = back
             bias = state.model.parameter(node.name, "bias")
             if bias is not None:
-                of_bias = torch.zeros_like(bias)
-                if signal is not None:
-                    dims = (0, 2, 3) if len(node.population.shape) == 3 else (0,)
-                    of_bias = signal.sum(dims).real
+                dims = (0, 2, 3) if len(node.population.shape) == 3 else (0,)
+                of_bias = torch.zeros_like(bias) if signal is None else signal.sum(dims).real
                 result[f"{node.name}.bias"] = of_bias
         return {name: result[name] for name, _ in state.model.named_parameters()}, operations
 

@@ -174,10 +174,9 @@ class Trainer:
             traced = last and self.epoch % plan.trace_epochs == 0
             within = self.optimizer if simulation.learn_every else None
             simulation.start(x, self._target(self._labels), optimizer=within, record=traced)
-        while not simulation.done:
-            if interrupted():
-                return
-            simulation.advance(1)
+        simulation.advance(interrupted=interrupted)
+        if not simulation.done:
+            return
         outcome = simulation.finish()
         if not simulation.learn_every:
             simulation.learn(self.optimizer)

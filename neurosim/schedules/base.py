@@ -49,6 +49,10 @@ class Clock(ABC):
         self.next = next_wake
         self.end = end
 
+    def following(self) -> int:
+        """Returns the next tick in which a unit wakes; `NEVER` for none."""
+        return int(self.next.min())
+
     def advance(self, tick: int) -> Ints:
         """The units that wake at ``tick``, ascending; their next wakes are set."""
         due = np.flatnonzero(self.next == tick)

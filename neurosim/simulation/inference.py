@@ -33,7 +33,7 @@ from neurosim.network import Model
 from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start
 from neurosim.simulation.compatibility import Init
-from neurosim.simulation.engine import Engine, Processes, UnitMap
+from neurosim.simulation.engine import Engine, UnitMap
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
@@ -56,11 +56,13 @@ class Common(Protocol):
     stop: Stop | None
     probes: tuple[Probe, ...]
     compute: Compute
-    processes: Processes
     caching: bool
     before_step: BeforeStep | None
     seed: int
     random: np.random.Generator
+
+    @property
+    def engine(self) -> Engine: ...
 
 
 class Inference(Arrays):
@@ -97,20 +99,10 @@ class Inference(Arrays):
         )
         self._recorder = Recorder(*parts, self.phases, common.probes, common.schedule.tick)
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
-        self._engine = self._new_engine()
 
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases}
         return super().arrays() | parts | {"measures": self._measures, "counts": self.counts}
-
-    def _new_engine(self) -> Engine:
-        offsets, processes = self._common.layout.offsets, self._common.processes
-        return Engine(self.clock, offsets, self.tick, processes, self._on_tick)
-
-    def close(self) -> None:
-        """Ends it where it is."""
-        self.running = False
-        self._engine.close()
 
     # ---- from start to end ---------------------------------------------------------------------
 
@@ -143,7 +135,7 @@ class Inference(Arrays):
         self._announce(first)
         self.running = True
 
-    def advance(self, ticks: int | None = None) -> int:
+    def advance(self, ticks: int | None, interrupted: Callable[[], bool]) -> int:
         """Runs so many ticks, or to the end; see `Simulation.advance`."""
         self._check_running()
         self.check_weights()
@@ -151,19 +143,22 @@ class Inference(Arrays):
         goal = NEVER if ticks is None else before + ticks
         try:
             with torch.no_grad():
-                self._run_to(goal)
+                self._run_to(goal, interrupted)
                 while self.tick < goal and self._run_is_over() and not self.done:
                     self._next_run()
-                    self._run_to(goal)
+                    self._run_to(goal, interrupted)
         except BaseException:
             # A tick that was not completed leaves nothing that could be carried on.
-            self.failed = True
-            self.close()
+            self.failed, self.running = True, False
             raise
         return self.tick - before
 
-    def _run_to(self, goal: int) -> None:
-        self._engine.run_until(min(self.clock.end, goal), self._run_is_over)
+    def _run_to(self, goal: int, interrupted: Callable[[], bool]) -> None:
+        def stop() -> bool:
+            return self._run_is_over() or interrupted()
+
+        goal, engine = min(self.clock.end, goal), self._common.engine
+        self.tick = engine.run(self.clock, self.tick, goal, self._due_after, self._on_tick, stop)
 
     def _check_running(self) -> None:
         if not self.running:
@@ -208,7 +203,7 @@ class Inference(Arrays):
         if self.recording:
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
-        self.close()
+        self.running = False
         state, prediction = self._common.state, self.phases.free_prediction
         return Outcome(
             output_potential(state.output) if prediction is None else prediction,
@@ -222,6 +217,25 @@ class Inference(Arrays):
         )
 
     # ---- a tick --------------------------------------------------------------------------------
+
+    def _due_after(self, tick: int) -> int:
+        """Returns the first tick after ``tick`` in which anything but a wake is due: an arrival, an
+        update of the weights, the target, a record, or the question if it has come to rest."""
+        common, nudge, passed = self._common, self.nudge, tick - self.began
+        if self._measures:
+            return tick + 1  # the clock decides anew for every tick
+        # What arrives at a tick is shown at the end of the one before.
+        due = [line.next_arrival(tick + 2) - 1 for _, line in common.state.lines]
+        periods = [probe.every for probe in common.probes] if self.recording else []
+        periods += [] if common.stop is None else [common.stop.every]
+        due += [self.began + (passed // every + 1) * every for every in periods]
+        every = common.plasticity.every
+        if self._optimizer and every:
+            due.append(self.began + 1 + max(1, (passed - 1) // every + 1) * every)
+        if nudge.target is not None and self.phases.present is None:
+            acts = self.began + common.nudge_after
+            due += [t for t in (acts - 1, acts) if t > tick]  # it is announced a tick before
+        return min(due, default=NEVER)
 
     def _on_tick(self, tick: int, units: Ints) -> None:
         common = self._common
@@ -282,8 +296,6 @@ class Inference(Arrays):
         if begun is not None:
             common.units.all_hear(self.clock, tick + 1, output=not begun.restored)
         self._announce(tick + 1)
-        self._engine.close()
-        self._engine = self._new_engine()
 
     # ---- learning ------------------------------------------------------------------------------
 
@@ -320,7 +332,6 @@ class Inference(Arrays):
             state.update_damping(self._common.rule)
             if self.clock.listens:
                 self._common.units.all_hear(self.clock, self.tick + 1)
-                self._engine.alarm(self.tick)
 
     # ---- as data -------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """A simulation: model, rule, schedule, channels and probes put together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,12 @@ from neurosim.simulation.compatibility import (
     check_start,
     check_winners,
 )
-from neurosim.simulation.engine import Processes, UnitMap
+from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import BeforeStep, Inference, run_length
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.tensors import complete, resolve_device
 
-STATE_VERSION = 6
+STATE_VERSION = 7
 
 
 class Simulation:
@@ -161,7 +162,9 @@ class Simulation:
                 "with init 'carry' the batch size is fixed"
             )
         if last is not None:
-            last.close()
+            last.running = False
+            if last.failed:
+                self.__dict__.pop("engine", None)  # its processes may have stopped anywhere
         self.inferences += 1
         tick, clock = (0, None) if previous is None else (previous.tick, previous.clock)
         self._inference = Inference(
@@ -175,12 +178,21 @@ class Simulation:
         )
         self._inference.begin(x.to(self.rule.state_dtype(x.dtype)), carried=carried)
 
-    def advance(self, ticks: int | None = None) -> int:
-        """Runs so many ticks, or to the end of the inference. Returns how many were run.
+    @cached_property
+    def engine(self) -> Engine:
+        """The processes, which live as long as the simulation."""
+        return Engine(self.layout.offsets, self.processes)
+
+    def advance(
+        self, ticks: int | None = None, interrupted: Callable[[], bool] = lambda: False
+    ) -> int:
+        """Runs so many ticks, or to the end of the inference, or until ``interrupted()``, which is
+        asked wherever anything is due. Returns how many ticks were run.
 
         Raises StateError outside of an inference, DivergenceError where a state is not finite.
         """
-        return self._known("is no inference under way: call start").advance(ticks)
+        known = self._known("is no inference under way: call start")
+        return known.advance(ticks, interrupted)
 
     def finish(self) -> Outcome:
         """Ends the inference, with learning if it is due. What arrives at the tick after the last
@@ -337,8 +349,6 @@ class Simulation:
                 problem = f"of (schedule, rule, units) {saved}; this simulation has {own}"
             if problem:
                 raise StateError(f"the saved state is {problem}")
-            if self._inference is not None:
-                self._inference.close()
             self._inference = None
             self.inferences = state["inferences"]
             self.random.bit_generator.state = state["random"]

@@ -16,7 +16,7 @@ from neurosim.tensors.arrays import (
     same,
     save_arrays,
 )
-from neurosim.tensors.changes import any_nonzero, count, per_dyad, summed, unequal
+from neurosim.tensors.changes import any_nonzero, count, summed, tally, unequal
 from neurosim.tensors.devices import (
     PATTERN,
     Flags,

@@ -7,10 +7,11 @@ are numbers. On another device they stay tensors, so that all of a tick are read
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurosim.tensors.order import as_stored
+from neurosim.tensors.order import Ints, as_stored
 
 _ROWS = 255  # as many as one byte can count
 
@@ -27,21 +28,32 @@ def count(mask: Tensor) -> Tensor | int:
     return int(np.count_nonzero(as_stored(mask).numpy())) if mask.is_cpu else mask.count_nonzero()
 
 
-def per_dyad(mask: Tensor) -> Tensor:
-    """Returns of how many samples each value of (B, …) is set."""
+def tally(mask: Tensor, weights: Tensor) -> tuple[Tensor | int, Tensor | int]:
+    """Returns how many values (B, …) are set, and the sum of their ``weights``: whole numbers that
+    expand to one sample."""
+    if not mask.is_cpu:
+        of_one = mask.sum(0)
+        return of_one.sum(), (of_one * weights).sum()
     stored = as_stored(mask)
-    flat = stored.flatten(1) if stored is mask else stored
-    if not mask.is_cpu or flat.shape[-1] % 8:
-        return mask.sum(0)
-    # Eight bytes are added at once: none of them overflows within `_ROWS` samples.
-    words = flat.reshape(-1).view(torch.int64).view(*flat.shape[:-1], -1)
-    samples = 0 if stored is mask else -2
-    parts = [
-        words.narrow(samples, row, min(_ROWS, len(mask) - row)).sum(samples)
-        for row in range(0, len(mask), _ROWS)
-    ]
-    total = torch.stack(parts).view(torch.uint8).sum(0)
-    return total.view(mask.shape[1:]) if stored is mask else total.movedim(-1, 0)
+    if stored is mask or weights.dim() != 2:
+        if weights.shape != mask.shape[mask.dim() - weights.dim() :]:
+            weights = weights.expand(mask.shape[1:])
+        sums = _sums(mask.numpy().reshape(-1, weights.numel()))
+    else:  # the values of a position lie together
+        sums = _sums(stored.numpy().reshape(weights.numel(), -1).T)
+    return int(sums.sum()), int(sums @ weights.numpy().reshape(-1))
+
+
+def _sums(rows: npt.NDArray[np.bool_]) -> Ints:
+    """Returns how many of the rows have each column set."""
+    turned = not rows.flags.c_contiguous
+    along, stored = int(turned), (rows.T if turned else rows).view(np.uint8)
+    if stored.shape[1] % 8 == 0:
+        # Eight bytes are added at once: none of them overflows within `_ROWS` of them.
+        words = np.split(stored.view(np.int64), range(_ROWS, len(rows), _ROWS), along)
+        stored = np.stack([some.sum(along) for some in words], along).view(np.uint8)
+    found: Ints = stored.sum(along, dtype=np.int64)
+    return found
 
 
 def any_nonzero(values: Tensor) -> Tensor | bool:

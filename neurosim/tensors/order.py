@@ -6,6 +6,8 @@ torch's own order; by position is (H, W, B, C), where the values of all samples 
 one piece, for whoever asks for some positions.
 """
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -46,8 +48,13 @@ def blank(size: tuple[int, ...], like: Tensor) -> Tensor:
     """Makes an array of this size and in the order of another, of which no more is asked."""
     order = torch.channels_last
     if not like.is_contiguous(memory_format=order) or like.is_contiguous():
-        return like.new_empty(1).expand(size)
+        return _one(like.dtype, like.device).expand(size)
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=order)
+
+
+@cache
+def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.zeros(1, dtype=dtype, device=device)
 
 
 def positions_of(array: Tensor, index: Ints) -> Tensor:
