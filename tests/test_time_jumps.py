@@ -41,7 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "late target": {"nudge_after": 11},
     "learning": {"learn_every": 7},
-    "probed": {"probes": (ns.Probe("residual", every=9), ns.Probe("in_flight", every=4))},
+    "probed": {"probes": (ns.Probe("residual", every=9), ns.Probe("in_flight", every=4), "wakes")},
     "stopped": {"stop": ns.Stop(residual=0.2, every=5)},
     "a process each": {"processes": "neuron"},
 }
@@ -106,7 +106,9 @@ def test_a_tick_in_which_nothing_is_due_is_not_run(
     monkeypatch.setattr(Inference, "_on_tick", watched)
     wakes = ((2.0, "a", None), (700.0, "b", None), (5e5, "out", [1]), (9e7, "out", None))
     channels = ns.Channels(ns.Channel(delay=100.0))
-    simulation = build(Replay(wakes), channels=channels, processes=processes, nudge_after=40_000)
+    simulation = build(
+        Replay(wakes), channels=channels, processes=processes, nudge_after=40_000, probes=("wakes",)
+    )
     outcome = simulation.infer(X, Y)
     # Means arrive 100 ticks after they were sent, and are shown at the end of the tick before.
     assert seen == [2, 101, 700, 799, 39_999, 40_000, 500_000, 90_000_000]

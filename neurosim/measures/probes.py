@@ -53,12 +53,14 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
     ``Probe("residual", every=2)`` and ``Probe.of("residual", every=2)`` make a member by its name.
     ``per``: what ``every`` counts; training itself records what is not per tick. ``tracks``:
     messages must remember when they were sent. ``at_end``: it also records at the end, due or not.
+    ``of_wakes``: it has nothing to record in a tick without a wake.
     """
 
     taken: ClassVar[Mapping[str, str]] = {"phase": "what a trace calls the beginnings of phases"}
     per: ClassVar[Literal["tick", "step", "epoch"]] = "tick"
     tracks: ClassVar[bool] = False
     at_end: ClassVar[bool] = True
+    of_wakes: ClassVar[bool] = False
 
     every: Count = field(default=1, kw_only=True)
 
@@ -243,6 +245,7 @@ class WakesProbe(Probe):
     """Records the wakes of each tick, as `Replay` takes them; complete only with ``every`` = 1."""
 
     at_end: ClassVar[bool] = False
+    of_wakes: ClassVar[bool] = True
 
     def measure(self, seen: Observation) -> None: ...
 

@@ -226,7 +226,8 @@ class Inference(Arrays):
             return tick + 1  # the clock decides anew for every tick
         # What arrives at a tick is shown at the end of the one before.
         due = [line.next_arrival(tick + 2) - 1 for _, line in common.state.lines]
-        periods = [probe.every for probe in common.probes] if self.recording else []
+        probes = common.probes if self.recording else ()
+        periods = [probe.every for probe in probes if not probe.of_wakes]
         periods += [] if common.stop is None else [common.stop.every]
         due += [self.began + (passed // every + 1) * every for every in periods]
         every = common.plasticity.every
