@@ -283,7 +283,7 @@ class InferenceMeasurement:
                 return "oscillates", f"the states come back every {period} ticks"
         if missing:
             reason = f"the difference has not reached {', '.join(missing)}"
-        elif residuals[-1] <= rounding:
+        elif residuals[-1] <= min(rounding, tolerance):
             reason = "the states rest at another fixed point than the one that was iterated, at a "
             reason += f"distance of {distance:.2g}"
         elif residuals[-1] <= tolerance:

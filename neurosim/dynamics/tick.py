@@ -243,8 +243,9 @@ class Ticker:
         return True
 
     def _rewire(self, link: Link, senders: Tensor, reached: Reached) -> None:
-        """Finds the new winners above the ``senders``, of which a mean has arrived: a difference
-        that goes back another way is news to both of its receivers."""
+        """Finds the new winners above the ``senders``, of which a mean has arrived or, with winners
+        among s⁺, the state has changed: a difference that goes back another way is news to both of
+        its receivers."""
         if link.pre.index < 0 or link.difference.tensor is None:
             return
         above = link.above_marks(senders)
