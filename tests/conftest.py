@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
 # Before torch is imported, here and in the processes that tests start: its tensors are small, and
 # two workers with two threads each would get in each other's way.
@@ -13,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from matplotlib.figure import Figure
 from mirror import Mirror, mirrored
 
 from neurosim.families import plugins
@@ -49,6 +51,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the shared data are not here")
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have no charts: to draw them takes most of a short run, and is the business of others
+    (test_report, test_figures, test_scenarios)."""
+
+    def savefig(figure: Figure, file: TextIO, **options: Any) -> None:
+        file.write('<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt"/>')
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ FEW = {
     "NORMS": "(1,)",
     "SEEDS": "range(2)",
     "SWEEPS": "100",
+    "RUNS": "2",
 }
 
 
@@ -105,6 +106,7 @@ def test_there_are_commands() -> None:
     assert [command for _, command in COMMANDS[:2]] == ["make run", "make test"]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("page", "command"), CASES, ids=name_of)
 def test_commands(
     page: Path,
@@ -135,6 +137,8 @@ def test_commands(
     if arguments[0] == "bench":
         for name in ("FULL", "QUICK"):
             monkeypatch.setattr(bench, name, TINY)
+        if "--only" not in arguments:  # what each measures is another test's business
+            monkeypatch.setattr(bench, "BENCHMARKS", bench.BENCHMARKS[::8])
     if arguments[0] == "download":
         request.getfixturevalue("mirror")  # in full, but small files from this machine
     elif any("mnist" in argument for argument in arguments):

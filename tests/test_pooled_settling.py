@@ -90,7 +90,9 @@ def names(projection: ns.Projection) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("rule", ["equilibrium_propagation", "chl"])
 @pytest.mark.parametrize("schedule", ["parallel", "odd_even"])
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(n, marks=pytest.mark.slow if n > 1 else ()) for n in range(25)]
+)
 def test_max_pooling_settles(seed: int, schedule: str, rule: str) -> None:
     network = network_of(seed)
     model = model_of(network, seed)

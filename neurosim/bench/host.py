@@ -137,6 +137,30 @@ def empty_tick_microseconds(sizes: Sizes) -> Result:
     return 1e6 * seconds / ticks, "µs", "at most 0.1"
 
 
+@benchmark("a wake at ticks of 1/1024 over one at ticks of 1")
+def poisson_wake_short_over_long(sizes: Sizes) -> Result:
+    """Populations, as several of them seldom wake in one tick whatever its length."""
+    model, *batch = _small_mlp()
+
+    def waking(tick: float) -> Simulation:
+        schedule = Poisson("population", rate=1 / 16, duration=512.0, tick=tick)
+        simulation = Simulation(model, schedule=schedule)
+        simulation.caching = False  # a wake that finds nothing new would cost less
+        return simulation
+
+    simulations = {4.0**-k: waking(4.0**-k) for k in range(6)}
+    wakes = dict.fromkeys(simulations, 0)
+
+    def run(tick: float) -> None:
+        simulations[tick].infer(*batch)
+        wakes[tick] += simulations[tick].counts.unit_wakes
+
+    seconds = alternate({tick: partial(run, tick) for tick in simulations}, sizes.repeats)
+    each = {t: s * (sizes.repeats + 1) / wakes[t] for t, s in seconds.items()}
+    listed = ", ".join(f"{tick:g}: {1e6 * cost:.0f} µs" for tick, cost in each.items())
+    return each[4.0**-5] / each[1.0], "times", f"0.8 to 1.2; {listed}"
+
+
 @benchmark("starting a carried inference, a process for each of 50,000 dyads")
 def carried_start_over_tick(sizes: Sizes) -> Result:
     ticks, dyads = 10, sizes.dyads or 50_000
@@ -162,5 +186,6 @@ ALL = (
     host_random_order_tick,
     host_poisson_tick,
     empty_tick_microseconds,
+    poisson_wake_short_over_long,
     carried_start_over_tick,
 )
