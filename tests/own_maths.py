@@ -77,7 +77,7 @@ class Turned(ns.Operator):
 
 
 @dataclass(frozen=True)
-class Softplus(ns.Activation):
+class SoftRamp(ns.Activation):
     """log(1 + exp(sharpness · a)) / sharpness."""
 
     sharpness: float = 1.0
@@ -96,7 +96,7 @@ class Steep(ns.Activation):
         return self.factor * torch.tanh(potential)
 
     @property
-    def largest_slope(self) -> float:  # type: ignore[override]
+    def largest_slope(self) -> float:
         return self.factor
 
 
@@ -115,7 +115,7 @@ KINDS: dict[str, Any] = {
     "local": Local,
     "slope": Slope,
     "turned": Turned,
-    "softplus": Softplus,
+    "soft_ramp": SoftRamp,
     "steep": Steep,
     "hinge": Hinge,
 }

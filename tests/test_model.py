@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from math import sqrt
 from typing import Any
 
 import pytest
@@ -317,79 +316,3 @@ def test_a_model_can_be_copied() -> None:
     with torch.no_grad():
         model.state_dict()["output.weight"].zero_()
     assert twin.state_dict()["output.weight"].any()
-
-
-# ---- initial values ----------------------------------------------------------------------------
-
-
-def wide(initialization: str) -> Tensor:
-    layers = [{"name": "c", "conv": 64, "kernel": [3, 5]}, {"dense": 1}]
-    description = {"input": [24, 2, 2], "initialization": initialization, "layers": layers}
-    return double(ns.Network.from_dict(description), seed=1).state_dict()["c.weight"]
-
-
-FAN_IN, FAN_OUT, COUNT = 24 * 15, 64 * 15, 64 * 24 * 15
-
-
-def test_weak_uniform() -> None:
-    weight, bound = wide("weak_uniform"), 0.5 / sqrt(FAN_IN)
-    assert weight.abs().max() <= bound
-    assert weight.std() == pytest.approx(bound / sqrt(3.0), rel=0.02)
-
-
-def test_glorot_uniform() -> None:
-    weight, bound = wide("glorot_uniform"), sqrt(6.0 / (FAN_IN + FAN_OUT))
-    assert 0.999 * bound < weight.max().item() <= bound
-    assert 0.999 * bound < -weight.min().item() <= bound
-    variance = bound**2 / 3.0
-    assert abs(weight.mean().item()) < 5.0 * sqrt(variance / COUNT)
-    # The fourth moment of a uniform distribution is 9/5 of its squared variance.
-    assert abs(weight.var().item() / variance - 1.0) < 5.0 * sqrt(0.8 / COUNT)
-
-
-@pytest.mark.parametrize(("name", "gain"), [("lecun_normal", 1.0), ("he_normal", 2.0)])
-def test_normal_initializations(name: str, gain: float) -> None:
-    weight, variance = wide(name), gain / FAN_IN
-    assert abs(weight.mean().item()) < 5.0 * sqrt(variance / COUNT)
-    assert abs(weight.var().item() / variance - 1.0) < 5.0 * sqrt(2.0 / COUNT)
-    within = (weight.abs() < sqrt(variance)).double().mean().item()
-    assert abs(within - 0.6827) < 5.0 * sqrt(0.22 / COUNT)
-
-
-def test_the_seed_decides() -> None:
-    network = ns.Network.from_dict({"input": 4, "layers": [{"dense": 5}, {"dense": 5}]})
-    first, again, other = (ns.Model(network, seed=s).state_dict() for s in (7, 7, 8))
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not any(torch.equal(first[k], other[k]) for k in first if k.endswith("weight"))
-    assert not first["layer1.bias"].any()
-    assert not torch.equal(first["layer1.weight"][:, :4], first["output.weight"][:, :4])
-
-
-def test_the_global_generator_does_not_matter() -> None:
-    network = ns.Network.from_dict({"input": 4, "layers": [{"dense": 5}]})
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    first = ns.Model(network)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(2)
-    assert torch.equal(first.state_dict()["output.weight"], ns.Model(network).output.weight)
-
-
-def test_a_layer_more_does_not_change_the_others() -> None:
-    few = [{"name": "a", "dense": 5}, {"name": "b", "dense": 5}, {"name": "out", "dense": 2}]
-    more = [few[0], {"name": "new", "dense": 5}, *few[1:]]
-    one, two = (
-        ns.Model(ns.Network.from_dict({"input": 5, "layers": layers})).state_dict()
-        for layers in (few, more)
-    )
-    assert all(torch.equal(one[key], two[key]) for key in one)
-
-
-def test_the_type_rounds_but_does_not_draw() -> None:
-    network = ns.Network.from_dict({"input": [1, 4, 4], "layers": [{"conv": 3}, {"dense": 2}]})
-    exact = ns.Model(network, seed=2, dtype=torch.float64)
-    rounded = ns.Model(network, seed=2)
-    assert exact.dtype == torch.float64
-    assert rounded.dtype == torch.float32
-    for key, value in exact.state_dict().items():
-        assert torch.equal(value.float(), rounded.state_dict()[key])

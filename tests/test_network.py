@@ -129,7 +129,7 @@ def test_defaults_of_a_chain() -> None:
     network = ns.Network.from_dict(
         {"input": 4, "layers": [{"dense": 5}, {"dense": 6, "bias": False}, {"dense": 2}]}
     )
-    assert network.initialization == "glorot_uniform"
+    assert network.initialization.kind == "glorot_uniform"
     assert [(p.name, p.shape, str(p.activation), p.role, p.bias) for p in network.populations] == [
         ("input", (4,), "identity", "input", False),
         ("layer1", (5,), "relu", "hidden", True),

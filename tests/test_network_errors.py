@@ -128,13 +128,13 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["exactly one population of role input, not 'image', 'x'"],
     ),
     "no input": (graph(image={"role": "hidden"}), ["exactly one population of role input"]),
-    "output with an activation": (
-        graph(out={"activation": "relu"}),
-        ["populations.out", "output population 'out' has activation 'relu'"],
+    "input with an activation": (
+        graph(image={"activation": "relu"}),
+        ["populations.image", "input population 'image' has activation 'relu'"],
     ),
-    "chain: output with an activation": (
-        {"input": 2, "layers": [{"dense": 3, "activation": "tanh"}]},
-        ["layers[0]", "output population 'output' has activation 'tanh'"],
+    "chain: a softmax below the output": (
+        {"input": 2, "layers": [{"dense": 3, "activation": "softmax"}, {"dense": 3}]},
+        ["layers[0]", "hidden population 'layer1' has activation 'softmax'"],
     ),
     "input with a bias": (
         graph(image={"bias": True}),
@@ -233,7 +233,7 @@ def test_lookups_suggest_a_name() -> None:
         (HEAD + "  - {from: h1, to: out, op: dens}\n", 7, 29, "did you mean 'dense'"),
         (HEAD + "  - {from: h1, to: out, oops: 1}\n", 7, 25, "oops"),
         (HEAD.replace("[4, 6, 6]", "[4, 6]"), 3, 7, "shape [4, 6] must be"),
-        (HEAD.replace("[3], role", "[3], activation: relu, role"), 4, 8, "'out' has activation"),
+        (HEAD.replace("[4, 6, 6]", "[4, 6, 6], activation: softmax"), 3, 7, "'h1' has activation"),
         (HEAD.replace("[3]", "[x]"), 4, 17, "whole number"),
         (HEAD, 4, 8, "no projection reaches the population 'out'"),
         ("input: 4\nlayers:\n  - {dense: 5}\n  - dense: 0\n", 4, 12, "at least 1"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from own_maths import Hinge, Softplus, registered
+from own_maths import Hinge, SoftRamp, registered
 from random_operators import TOLERANCE, random
 
 import neurosim as ns
@@ -15,15 +15,15 @@ from neurosim.maths.activations import Activation
 
 CHAIN = {
     "input": 4,
-    "activation": {"kind": "softplus", "sharpness": 2.0},
-    "layers": [{"dense": 5}, {"dense": 4, "activation": "softplus"}, {"dense": 3}],
+    "activation": {"kind": "soft_ramp", "sharpness": 2.0},
+    "layers": [{"dense": 5}, {"dense": 4, "activation": "soft_ramp"}, {"dense": 3}],
 }
 X, Y = random(0, 2, 4), torch.eye(3, dtype=torch.float64)[:2]
 
 
 @pytest.fixture(autouse=True)
 def _plugin() -> Iterator[None]:
-    with registered("softplus", "hinge"):
+    with registered("soft_ramp", "hinge"):
         yield
 
 
@@ -36,21 +36,21 @@ def model() -> ns.Model:
 
 def test_activations_by_name_and_as_objects() -> None:
     network = ns.Network.from_dict(CHAIN)
-    assert [p.activation for p in network.populations[1:3]] == [Softplus(2.0), Softplus()]
-    assert ns.Population("h", (2,), Softplus()) == ns.Population("h", (2,), "softplus")
-    assert str(Softplus(2.0)) == "softplus(sharpness=2.0)"
+    assert [p.activation for p in network.populations[1:3]] == [SoftRamp(2.0), SoftRamp()]
+    assert ns.Population("h", (2,), SoftRamp()) == ns.Population("h", (2,), "soft_ramp")
+    assert str(SoftRamp(2.0)) == "soft_ramp(sharpness=2.0)"
     assert str(Activation.of("tanh")) == "tanh"
 
 
 def test_its_difference_is_that_of_the_states() -> None:
     plus, minus, apical = (random(seed, 3, 4) for seed in range(3))
-    assert torch.equal(Softplus().difference(plus, minus, apical), plus - minus)
+    assert torch.equal(SoftRamp().difference(plus, minus, apical), plus - minus)
 
 
 def test_its_slope_is_the_logistic_function() -> None:
     a, apical = random(0, 3, 4), random(1, 3, 4)
     with torch.no_grad():
-        found = Softplus(2.0).backward(a, Softplus(2.0)(a), apical)
+        found = SoftRamp(2.0).backward(a, SoftRamp(2.0)(a), apical)
     torch.testing.assert_close(found, torch.sigmoid(2.0 * a) * apical, **TOLERANCE)
 
 
@@ -98,17 +98,17 @@ def test_dual_propagation_with_them_approaches_the_gradient() -> None:
 
 def test_what_it_does_not_say_is_asked_for_by_name() -> None:
     s = random(0, 2)
-    with pytest.raises(ns.ConfigurationError, match=r"'softplus.*define Softplus\.backward"):
-        Softplus().backward(None, s, s)
-    with pytest.raises(ns.ConfigurationError, match=r"define Softplus\.inverse_primitive"):
-        Softplus().inverse_primitive(s)
+    with pytest.raises(ns.ConfigurationError, match=r"'soft_ramp.*define SoftRamp\.backward"):
+        SoftRamp().backward(None, s, s)
+    with pytest.raises(ns.ConfigurationError, match=r"define SoftRamp\.inverse_primitive"):
+        SoftRamp().inverse_primitive(s)
 
 
 def test_rules_ask_what_an_activation_is() -> None:
-    with pytest.raises(ns.ConfigurationError, match=r"'softplus\(.*not holomorphic"):
+    with pytest.raises(ns.ConfigurationError, match=r"'soft_ramp\(.*not holomorphic"):
         ns.Simulation(model(), rule=ns.HolomorphicEP(), schedule=ns.schedules.Parallel(3))
-    with pytest.raises(ns.NetworkError, match="output population 'y' has activation 'softplus"):
-        ns.Population("y", (2,), Softplus(), "output")
+    with pytest.raises(ns.NetworkError, match="input population 'x' has activation 'soft_ramp"):
+        ns.Population("x", (2,), SoftRamp(), "input", bias=False)
 
 
 @pytest.mark.parametrize("wrong", ["softplsu", 3, torch.relu])
@@ -119,11 +119,11 @@ def test_unknown_activations_are_refused(wrong: object) -> None:
 
 def test_lines_of_errors(tmp_path: Path) -> None:
     path = tmp_path / "network.yaml"
-    said = "{kind: softplus, sharpness: many}"
+    said = "{kind: soft_ramp, sharpness: many}"
     path.write_text(f"input: 4\nlayers:\n  - dense: 3\n    activation: {said}\n")
     with pytest.raises(ns.DocumentError) as caught:
         ns.Network.from_yaml(path)
-    assert str(caught.value).startswith(f"{path}:4:45: layers[0].activation.sharpness: expected a")
+    assert str(caught.value).startswith(f"{path}:4:46: layers[0].activation.sharpness: expected a")
 
 
 # ---- losses --------------------------------------------------------------------------------------

@@ -27,7 +27,8 @@ SHORT = ["training.max_steps=6", "data.limit=120", "data.batch_size=20", "rule.n
 # What the plugin adds, as a scenario says it.
 USED = {
     "schedule": "schedule={kind: coin, probability: 0.4, ticks: 12}",
-    "activation": "network.activation={kind: softplus, sharpness: 2.0}",
+    "activation": "network.activation={kind: soft_ramp, sharpness: 2.0}",
+    "initialization": "network.initialization={kind: signs, size: 0.2}",
     "loss": "loss={kind: hinge, margin: 0.5}",
     "effect": "channels.mean={delay: 1.0, effects: [{kind: bursts, probability: 0.2}]}",
     "feedback": "feedback={kind: mirror, decay: 0.01}",
@@ -176,7 +177,7 @@ def test_in_a_sweep(tmp_path: Path) -> None:
 def test_from_python() -> None:
     """By name, with default values, as those of the package."""
     plugins.load(EXTRAS)
-    network = {"input": 5, "activation": "softplus", "layers": [{"dense": 6}, {"dense": 3}]}
+    network = {"input": 5, "activation": "soft_ramp", "layers": [{"dense": 6}, {"dense": 3}]}
     effects = (Effect.family["bursts"](probability=0.5),)
     x, target = torch.ones(2, 5), torch.eye(3)[:2]
 

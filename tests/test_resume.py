@@ -68,6 +68,16 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         "sweep",
         ["precision=bf16-mixed", "plasticity.every=2", "init=carry", "rule.nudge=potential"],
     ),
+    "random sign, drawn anew": (
+        "equilibrium_propagation",
+        [
+            "rule.variant=random_sign",
+            "schedule.passes=2",
+            "network.initialization={kind: lecun_normal, truncated: true}",
+        ],
+    ),
+    "coupled": ("chl", ["rule={kind: coupled_learning, free: 1}", "schedule.passes=2"]),
+    "softmax": ("poisson", ["network.layers[2].activation=softmax", "rule.nudge=potential"]),
     "thresholds": ("poisson", ["channels.mean.threshold=0.01", "processes=population"]),
 }
 PHASES = "every effect, phases"
@@ -194,16 +204,16 @@ def test_refuses_a_state_that_is_not_its_own(root: Path, variant: str) -> None:
 
 # Whoever adds, removes or renames one of these raises `STATE_VERSION`: a state that was saved
 # before is then refused as one of another version.
-FORMAT = 7
+FORMAT = 8
 KEYS = """
 adjoint apical apical_stale basal basal_stale batch batch_size batches began begins best
 bit_generator carried carried_stamps cells clock counts damping difference difference_messages
 differences edges end ending epoch epoch_loss feedback_speed forward free_prediction generator
 gradient gradients has_uint32 heard inc index inferences kept labels last_count last_tick lines
 links mean_messages means measures minus model next nudge number order phases place plus position
-queue random reached_at recording ring row_of rule run running schedule sent sent_stamps shown
-shuffle simulation stale stamps state step stopped synaptic_operations target tick ticks time totals
-trace uinteger unit_wakes units unread until value version views wakes weight_gradient
+queue random reached_at recording ring row_of rule run running schedule sent sent_stamps settled
+shown shuffle simulation stale stamps state step stopped synaptic_operations target tick ticks time
+totals trace uinteger unit_wakes units unread until value version views wakes weight_gradient
 winners
 """
 

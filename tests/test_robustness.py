@@ -100,18 +100,18 @@ def test_overlapping_windows_count() -> None:
 def test_slopes_count() -> None:
     """That of a user's activation may be anything: it is asked for, and multiplied."""
     norms = {"h1": 2.0, "h2": 1.0, "o": 5.0}
-    with registered("softplus", "steep"):
+    with registered("soft_ramp", "steep"):
         steep = ns.Network.from_dict(CHAIN | {"activation": {"kind": "steep", "factor": 3.0}})
         assert lipschitz_bound(steep, norms) == 3.0 * 3.0 * 10.0
-        silent = ns.Network.from_dict(CHAIN | {"activation": "softplus"})
-        with pytest.raises(ns.ConfigurationError, match=r"its largest slope .* Softplus\.large"):
+        silent = ns.Network.from_dict(CHAIN | {"activation": "soft_ramp"})
+        with pytest.raises(ns.ConfigurationError, match=r"its largest slope .* SoftRamp\.large"):
             lipschitz_bound(silent, norms)
 
 
 def test_a_scenario_asks_for_slopes_before_it_runs() -> None:
     path = ROOT / "scenarios/parallel.yaml"
-    values = ["network.activation=softplus", "robustness.eps=0.1"]
-    with registered("softplus"):
+    values = ["network.activation=soft_ramp", "robustness.eps=0.1"]
+    with registered("soft_ramp"):
         with pytest.raises(DocumentError, match=r"robustness.*does not say its largest slope"):
             Scenario.load(path, values)
         Scenario.load(path, values[:1])

@@ -119,3 +119,36 @@ def test_whether_an_iteration_settles(
 
     assert settles(step) == expected
     assert len(made) == steps <= STEPS
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
+def test_the_damping_of_the_published_code(alpha: float) -> None:
+    """Upward sweeps as the code of DP24 has them, with D = max(0, (σ²−1)/2) whatever α is."""
+    network = ns.Network.from_dict(
+        {"input": 5, "layers": [{"dense": 6}, {"dense": 4}, {"dense": 3}]}
+    )
+    model = ns.Model(network, seed=2, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    rule = ns.DualPropagation(alpha, 0.4, "damped", nudge="prediction", damping="published_code")
+    schedule = ns.schedules.Sweep("forward", 5)
+    outcome = ns.Simulation(model, rule=rule, schedule=schedule).infer(X, Y)
+    weights = [p.detach() for name, p in model.named_parameters() if name.endswith("weight")]
+    damping = [max(0.0, (float(torch.linalg.matrix_norm(w, 2)) ** 2 - 1) / 2) for w in weights[1:]]
+    assert min(damping) > 0.1
+    plus = [X]
+    for k, weight in enumerate(weights):
+        plus.append(plus[-1] @ weight.T if k == 2 else torch.relu(plus[-1] @ weight.T))
+    minus, slope = list(plus), 0.4 * (plus[-1] - Y)
+    for k in [1, 2, 3] * 5:
+        a = (alpha * plus[k - 1] + (1 - alpha) * minus[k - 1]) @ weights[k - 1].T
+        if k == 3:
+            plus[k], minus[k] = a - alpha * slope, a + (1 - alpha) * slope
+            continue
+        back, d = (plus[k + 1] - minus[k + 1]) @ weights[k], damping[k - 1]
+        plus[k] = torch.relu((a + alpha * back + d * plus[k]) / (1 + d))
+        minus[k] = torch.relu((a - (1 - alpha) * back + d * minus[k]) / (1 + d))
+    for k, name in enumerate(["layer1", "layer2", "output"], 1):
+        torch.testing.assert_close(outcome.plus[name], plus[k], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(outcome.minus[name], minus[k], rtol=1e-12, atol=1e-12)

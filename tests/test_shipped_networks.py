@@ -35,7 +35,7 @@ def test_sizes(root: Path, name: str) -> None:
         for kind in (".weight", ".bias")
     )
     assert (network.dyads, weights, biases, network.depth) == SIZES[name]
-    assert network.initialization == "lecun_normal"
+    assert network.initialization.kind == "lecun_normal"
     assert (network.input.shape, network.output.shape) == ((3, 32, 32), (10,))
 
 

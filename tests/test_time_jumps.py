@@ -1,5 +1,7 @@
 """Time jumps to where something is due: against a run of every single tick, and at no cost."""
 
+import gc
+import tracemalloc
 from dataclasses import asdict
 from typing import Any
 
@@ -122,6 +124,30 @@ def test_processes_live_from_one_inference_to_the_next() -> None:
     for _ in range(3):
         simulation.infer(X, Y)
     assert simulation.engine is engine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["population", "neuron"])
+def test_a_million_ticks_take_no_more_memory(processes: Any) -> None:
+    """A carried simulation goes on for ever: late, lossy messages, inputs that change, learning."""
+    model = ns.Model(NETWORK, seed=3, dtype=torch.float64)
+    channel = ns.Channel(delay=0.5, jitter=Uniform(0.0, 0.5), loss=0.1)
+    schedule = Poisson("neuron", rate=1 / 32, duration=50_000 / 256, tick=1 / 256)
+    options = {"channels": ns.Channels(channel, channel), "init": "carry", "processes": processes}
+    simulation = build(schedule, model, **options)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    sizes = []
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            simulation.infer(random(*X.shape, seed=number), Y)
+            simulation.learn(optimizer)
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert simulation.tick == 10**6
+    assert max(sizes[10:]) < max(sizes[2:10]) + 20_000
 
 
 def test_after_a_failure_all_begin_anew() -> None:

@@ -54,8 +54,7 @@ def _wide(sizes: Sizes) -> Given:
 
 
 def _system(sizes: Sizes, feedback: str = "symmetric") -> Given:
-    """That of all learning systems. The activation is tanh, the only one besides the identity that
-    all of them are defined for."""
+    """That of all learning systems. The activation is tanh, for which all of them are defined."""
     options = {"activation": "tanh", "initialization": "weak_uniform", "feedback": feedback}
     return mlp(sizes.width // 2, sizes.images, **options)
 

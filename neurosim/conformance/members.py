@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError
-from neurosim.conformance.checks import CLOSE, RESUMED, Named, require, same
+from neurosim.conformance.checks import CLOSE, RESUMED, TWICE, Named, require, same
 from neurosim.data import Dataset, DataSource
 from neurosim.learning import ListenerChoice, Listeners, load_state, save_state
 from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice, derivative
+from neurosim.network import Initialization
 from neurosim.tensors import Selection, Shape
 
 _CLOSED = "Leave the closed form out, or mend it"
@@ -39,7 +40,9 @@ def _values(f: Activation) -> None:
         potential = (3.0 * _drawn(4, 5)).to(dtype)
         before = potential.clone()
         state = f(potential)
-        alone = torch.stack([f(row) for row in potential])
+        alone = torch.cat([f(potential[n : n + 1]) for n in range(4)])
+        if not f.lateral:
+            alone = torch.stack([f(column[:, None])[:, 0] for column in potential.T], 1)
         same(state, alone, "f(a) of some values is not that of all", "Act on each alone", 1e-6)
         kept = state.dtype == dtype and bool(state.isfinite().all())
         require(kept, f"f(a) of {dtype} is {state.dtype}, or not finite", "Keep the dtype")
@@ -48,16 +51,16 @@ def _values(f: Activation) -> None:
 
 
 def _difference(f: Activation) -> None:
-    potential = 2.0 * _drawn(200)
+    potential = 2.0 * _drawn(2, 100)
     for scale in (1e-4, 1.0):
-        apical = scale * _drawn(200, seed=1)
+        apical = scale * _drawn(2, 100, seed=1)
         plus, minus = f(potential + apical), f(potential)
         found, what = f.difference(plus, minus, apical), f"for Δ of about {scale:g} it is not"
         same(found, plus - minus, what, _CLOSED, CLOSE)
 
 
 def _backward(f: Activation) -> None:
-    potential, apical = 2.0 * _drawn(200), _drawn(200, seed=1)
+    potential, apical = 2.0 * _drawn(2, 100), _drawn(2, 100, seed=1)
     expected = derivative(f, potential, apical)
     for given, how in ((potential, "it is not"), (None, "it is not, without the potential")):
         with suppress(ConfigurationError):  # it says that it cannot be
@@ -65,7 +68,7 @@ def _backward(f: Activation) -> None:
 
 
 def _slope(f: Activation) -> None:
-    slope = float(derivative(f, 3.0 * _drawn(1000), torch.ones(1000).double()).abs().max())
+    slope = float(derivative(f, 3.0 * _drawn(2, 500), torch.ones(2, 500).double()).abs().max())
     said = f.largest_slope
     what = f"f' of {slope:g} was found, but largest_slope is {said}"
     require(said is None or slope <= said + CLOSE, what, "Say the largest |f'(a)|, or leave it out")
@@ -78,6 +81,20 @@ def _holomorphic(f: Activation) -> None:
     expected = torch.complex(f(potential), slope * step)
     same(state.real, expected.real, "f(a + 0i) is not f(a)", "Set holomorphic = False", CLOSE)
     same(state.imag / step, slope, "it has no complex derivative", "Set holomorphic = False", CLOSE)
+
+
+def of_initialization(member: Initialization) -> Named:
+    yield "weights and biases of any shape, by the generator alone", partial(_draws, member)
+
+
+def _draws(member: Initialization) -> None:
+    for shape, fans in (((4, 3), (3, 4)), ((5, 2, 3, 1), (6, 15))):
+        for draw, size in ((member.weight, shape), (member.bias, shape[:1])):
+            found, again = (draw(size, fans, np.random.default_rng(0)) for _ in range(2))
+            what = f"{draw.__name__} gives {found.dtype} {found.shape} for {size}"
+            require(found.dtype == np.float64 and found.shape == size, what, "Draw float64")
+            kept = bool(np.isfinite(found).all()) and np.array_equal(found, again)
+            require(kept, f"{draw.__name__} is not finite, or another at the next draw", TWICE)
 
 
 def of_loss(loss: Loss) -> Named:

@@ -276,8 +276,8 @@ def current_mean(cell: Dyads, rule: Rule) -> Tensor:
 
 
 def output_potential(output: Node) -> Tensor:
-    """Returns the output without its nudge: a as output dyads last computed it (B, *output)."""
-    return output.potential().real.clone()
+    """Returns the output without its nudge: f(a) as output dyads last computed a (B, *output)."""
+    return output.population.activation(output.potential().real.clone())
 
 
 def basal_potential(cell: Node, means: dict[str, Tensor]) -> Tensor:

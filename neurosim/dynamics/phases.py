@@ -25,23 +25,30 @@ Tree = dict[str, Any]
 
 class Phases(Arrays):
     """Where one inference stands in the phases of its rule, if that has any. Without a target (not
-    ``nudged``) there is the first phase only.
+    ``nudged``) there is the first phase only. ``drawn``: see `Rule.phases_of`.
 
     ``index`` is that of the present phase, ``run`` counts the runs of the schedule within it,
     ``began`` is the tick before the first of this run, ``begins`` that of each phase so far.
-    ``free_prediction`` is the output at the end of the first phase.
+    ``free_prediction`` is the output at the end of the first phase, ``settled`` its state.
     """
 
-    plain = ("index", "run", "began", "begins", "free_prediction", "_kept", "_gradients")
+    plain = ("index", "run", "began", "begins", "free_prediction", "settled", "_kept", "_gradients")
     index = run = began = 0
     free_prediction: Tensor | None = None
+    settled: Tensor | None = None
     _kept: Tree | None = None
 
     def __init__(
-        self, rule: Rule, state: State, plasticity: Plasticity, nudged: bool, tick: int
+        self,
+        rule: Rule,
+        state: State,
+        plasticity: Plasticity,
+        nudged: bool,
+        tick: int,
+        drawn: tuple[int, int],
     ) -> None:
         self._rule, self._state, self._plasticity, self._nudged = rule, state, plasticity, nudged
-        self.all = rule.phases
+        self.all = rule.phases_of(*drawn)
         self.began = tick
         self.begins = [tick] if self.all else []
         self._gradients: dict[str, Tensor] = {}
@@ -80,6 +87,7 @@ class Phases(Arrays):
         restored = [phase.restored for phase in self.all[self.index + 1 :]]
         if self.index == 0:
             self.free_prediction = output_potential(self._state.output)
+            self.settled = self._state.output.plus.some(None)
             # Not copied: whoever writes into an array makes a copy of its own first.
             kept = save_arrays(self._state, same, ("phase",)) if any(restored) else None
             self._kept = kept

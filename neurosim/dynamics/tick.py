@@ -57,6 +57,7 @@ class Ticker:
         self.dense, self.listens, self.caching = compute == "dense", listens, caching
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
+        self._lateral |= state.output.population.activation.lateral
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
         """Commits the wakes of these populations, by index, hands over their messages, and delivers
@@ -124,25 +125,31 @@ class Ticker:
             fresh |= self._update_apical(link, selection)
         fresh |= cell.stale.part(selection, self.state.device) is not False
         cell.stale.clear(selection)
-        damped = bool(cell.damping)
+        damped, f = bool(cell.damping), cell.population.activation
         if not fresh and not damped:
             return None
+        part = None if f.lateral else selection
         woken = Woken(
-            cell.population.activation,
-            self.basal(cell, selection),
-            summed([link.apical.take(selection) for link in cell.outgoing]),
-            plus=cell.plus.take(selection) if damped else None,
-            minus=cell.minus.take(selection) if damped else None,
+            f,
+            self.basal(cell, part),
+            summed([link.apical.take(part) for link in cell.outgoing]),
+            plus=cell.plus.take(part) if damped else None,
+            minus=cell.minus.take(part) if damped else None,
             damping=cell.damping,
-            force=self._force(cell, selection) if is_output and self.nudge.active else None,
+            force=self._force(cell, part) if is_output and self.nudge.active else None,
             strength=self.nudge.strength if is_output else None,
         )
-        return self.rule.wake(woken)
+        wake = self.rule.wake(woken)
+        if part is selection:
+            return wake
+        assert selection is not None
+        return Wake(*(None if s is None else selection.take(s) for s in wake))  # type: ignore[arg-type]
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the
         potentials of all of them: those of the others as they last computed them."""
-        force = cell.stored(self.rule.force(self.nudge, self.basal(cell, None)))
+        output = cell.population.activation(self.basal(cell, None))
+        force = cell.stored(self.rule.force(self.nudge, output))
         return force if selection is None else selection.take(force)
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:

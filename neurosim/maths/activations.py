@@ -6,27 +6,36 @@ is refused with words. Closed forms take fewer operations, and no subtraction ro
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from neurosim.base import ConfigurationError
-from neurosim.families import Kind, register
+from neurosim.families import Bounded, Kind, NotNegative, Positive, register
 from neurosim.maths.operators.base import derivative
 
 
 class Activation(Kind, ABC, family="activation", bare=True):
     """Base of activations: frozen dataclasses that are called with a potential a and return f(a).
 
-    Every method takes and returns tensors of one shape, dyad by dyad. ``holomorphic`` says that f
-    also takes complex potentials, and ``linear`` that f(a) = a. ``largest_slope`` is the largest
-    |f'(a)| of real a, which Lipschitz bounds need; None where it is not said.
+    Every method takes and returns tensors of one shape (B, *shape), dyad by dyad, but where
+    ``lateral`` says that the dyads of a sample depend on each other, which only those of the output
+    can. ``holomorphic`` says that f also takes complex potentials, ``linear`` that f(a) = a, and
+    ``clips`` that f(a) is a, clipped: the closed forms of a nudge by the squared error hold then.
     """
 
     holomorphic: ClassVar[bool] = False
     linear: ClassVar[bool] = False
-    largest_slope: ClassVar[float | None] = None
+    clips: ClassVar[bool] = False
+    lateral: ClassVar[bool] = False
+
+    @property
+    def largest_slope(self) -> float | None:
+        """The largest |f'(a)| of real a, which Lipschitz bounds need; None where it is not said."""
+        return None
 
     @abstractmethod
     def __call__(self, potential: Tensor) -> Tensor:
@@ -77,7 +86,9 @@ class Activation(Kind, ABC, family="activation", bare=True):
 class _Ramp(Activation):
     """What is a itself where it is not clipped. The closed forms clip Δ with it."""
 
-    largest_slope: ClassVar[float | None] = 1.0
+    clips: ClassVar[bool] = True
+
+    largest_slope = 1.0
 
     def inverse_primitive(self, state: Tensor) -> Tensor:
         """½s², wherever s can be."""
@@ -152,7 +163,8 @@ class Tanh(Activation):
     """
 
     holomorphic: ClassVar[bool] = True
-    largest_slope: ClassVar[float | None] = 1.0
+
+    largest_slope = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
         if not potential.is_complex():
@@ -174,3 +186,180 @@ class Tanh(Activation):
     def inverse_primitive(self, state: Tensor) -> Tensor:
         """½[(1+s) log(1+s) + (1−s) log(1−s)]."""
         return 0.5 * (torch.xlogy(1 + state, 1 + state) + torch.xlogy(1 - state, 1 - state))
+
+
+@register("sigmoid")
+@dataclass(frozen=True)
+class Sigmoid(Activation):
+    """f(a) = 1 / (1 + exp(−g (a − c))), of real or complex potentials.
+
+    With gain g = 4 and centre c = ½ it is the smooth `HardSigmoid` of energy-based networks, also
+    of Laborieux & Zenke 2022. δ is tanh(½gΔ) [s⁺(1 − s⁻) + s⁻(1 − s⁺)].
+    """
+
+    holomorphic: ClassVar[bool] = True
+
+    gain: Annotated[Positive, Field(description="gain g, four times the largest slope")] = 1.0
+    center: Annotated[Bounded, Field(description="potential c at which f is ½")] = 0.0
+
+    @property
+    def largest_slope(self) -> float | None:
+        return 0.25 * self.gain
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return _logistic(self.gain * (potential - self.center))
+
+    def difference(self, plus: Tensor, minus: Tensor, apical: Tensor) -> Tensor:
+        share = plus * (1.0 - minus) + minus * (1.0 - plus)
+        return Tanh()(0.5 * self.gain * apical) * share
+
+    def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
+        return apical * (self.gain * state * (1.0 - state))
+
+    def inverse_primitive(self, state: Tensor) -> Tensor:
+        """[s log s + (1−s) log(1−s)] / g + c s."""
+        entropy = torch.xlogy(state, state) + torch.xlogy(1 - state, 1 - state)
+        return entropy / self.gain + self.center * state
+
+
+@register("holotanh")
+@dataclass(frozen=True)
+class HoloTanh(Activation):
+    """f(a) = (a/w) σ(ga) + (1 − a/w) σ(g(a − w)), σ the logistic function: a holomorphic ramp from
+    0 at a = 0 to 1 at a = w (Laborieux & Zenke 2022: g = 1, w = 2).
+
+    With g = 3 and w = 1 it is the function called dSiLU in energy-based networks.
+    """
+
+    holomorphic: ClassVar[bool] = True
+
+    gain: Annotated[Positive, Field(description="sharpness g of the two corners")] = 1.0
+    width: Annotated[Positive, Field(description="width w of the ramp")] = 2.0
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        share = potential / self.width
+        rise = share * _logistic(self.gain * potential)
+        return rise + (1.0 - share) * _logistic(self.gain * (potential - self.width))
+
+
+@register("silu")
+@dataclass(frozen=True)
+class SiLU(Activation):
+    """f(a) = a / (1 + exp(−a)), of real or complex potentials: also called swish."""
+
+    holomorphic: ClassVar[bool] = True
+
+    largest_slope = 1.099839320129  # at a = 2.3994, rounded up
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return potential * _logistic(potential)
+
+
+@register("softplus")
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """f(a) = log(1 + exp(ga)) / g, the smooth `Relu`."""
+
+    sharpness: Annotated[Positive, Field(description="sharpness g of the corner")] = 1.0
+
+    largest_slope = 1.0
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return F.softplus(potential, self.sharpness, threshold=40.0)  # beyond which f(a) is a
+
+    def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
+        return apical * -torch.expm1(-self.sharpness * state)
+
+
+@register("leaky_relu")
+@dataclass(frozen=True)
+class LeakyRelu(Activation):
+    """f(a) = a for a > 0, and m a below. δ is d + m (Δ − d), with d that of `Relu`."""
+
+    slope: Annotated[NotNegative, Field(description="slope m of the negative part")] = 0.01
+
+    @property
+    def largest_slope(self) -> float | None:
+        return max(1.0, self.slope)
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return F.leaky_relu(potential, self.slope)
+
+    def difference(self, plus: Tensor, minus: Tensor, apical: Tensor) -> Tensor:
+        upper = _upper(plus, minus, apical)
+        return upper + self.slope * (apical - upper)
+
+    def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
+        return torch.where(state > 0.0, apical, self.slope * apical)
+
+    def inverse_primitive(self, state: Tensor) -> Tensor:
+        """½s², and ½s²/m where s is negative."""
+        whole = 0.5 * state.square()
+        return torch.where(state > 0.0, whole, whole / self.slope) if self.slope else whole
+
+
+@register("elu")
+@dataclass(frozen=True)
+class ELU(Activation):
+    """f(a) = a for a > 0, and m (exp(a) − 1) below."""
+
+    scale: Annotated[Positive, Field(description="depth m: f is never below −m")] = 1.0
+
+    @property
+    def largest_slope(self) -> float | None:
+        return max(1.0, self.scale)
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return F.elu(potential, self.scale)
+
+    def difference(self, plus: Tensor, minus: Tensor, apical: Tensor) -> Tensor:
+        upper = _upper(plus, minus, apical)
+        lower = apical - upper  # what the negative parts of the potentials differ by
+        top = torch.maximum(plus, minus).clamp(max=0.0) + self.scale
+        return upper - top * lower.sign() * torch.expm1(-lower.abs())
+
+    def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
+        return torch.where(state > 0.0, apical, apical * (state + self.scale))
+
+    def inverse_primitive(self, state: Tensor) -> Tensor:
+        """½s², and (m + s) log(1 + s/m) − s where s is negative."""
+        ratio = 1.0 + state.clamp(max=0.0) / self.scale
+        lower = self.scale * torch.xlogy(ratio, ratio) - state
+        return torch.where(state > 0.0, 0.5 * state.square(), lower)
+
+
+@register("softmax")
+@dataclass(frozen=True)
+class Softmax(Activation):
+    """f(a)ᵢ = exp(aᵢ) / Σⱼ exp(aⱼ) over all dyads j of a sample: states of an output that sum to 1.
+
+    G is the negative entropy, so that E(y) − E(f(a)) is the cross-entropy of f(a) with y.
+    """
+
+    lateral: ClassVar[bool] = True
+
+    largest_slope = 0.5
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return torch.softmax(potential.flatten(1), 1).view(potential.shape)
+
+    def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
+        moved = state * apical
+        total = moved.flatten(1).sum(1).view(-1, *[1] * (state.dim() - 1))
+        return moved - state * total
+
+    def inverse_primitive(self, state: Tensor) -> Tensor:
+        """s log s."""
+        return torch.xlogy(state, state)
+
+
+def _upper(plus: Tensor, minus: Tensor, apical: Tensor) -> Tensor:
+    """Returns δ of the positive parts of states that are their own potentials there."""
+    return torch.clamp(apical, minus.clamp(min=0.0).neg(), plus.clamp(min=0.0))
+
+
+def _logistic(potential: Tensor) -> Tensor:
+    """Returns 1 / (1 + exp(−a)), for complex a in terms of a tanh that does not overflow."""
+    if not potential.is_complex():
+        return torch.sigmoid(potential)
+    return 0.5 * (1.0 + Tanh()(0.5 * potential))

@@ -75,8 +75,10 @@ class InputChange(Arrays):
         basal = summed(link.forward(None)[0] for link in cell.incoming)
         assert basal is not None
         apical = summed(link.adjoint(None) for link in cell.outgoing)
-        acts = nudge.active and cell is self._state.output
-        return basal, summed((apical, self._rule.force(nudge, basal) if acts else None))
+        if not nudge.active or cell is not self._state.output:
+            return basal, apical
+        force = self._rule.force(nudge, cell.population.activation(basal))
+        return basal, summed((apical, force))
 
 
 MEASURES = {"input_change": InputChange}  # what a `Clock` may want, by name

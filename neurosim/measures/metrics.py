@@ -45,11 +45,12 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
             for link in cell.outgoing
             if (difference := link.post.difference.tensor) is not None
         )
+        f = cell.population.activation
         woken = Woken(
-            cell.population.activation,
+            f,
             basal,
             apical,
-            force=rule.force(nudge, basal) if nudge.active and cell is state.output else None,
+            force=rule.force(nudge, f(basal)) if nudge.active and cell is state.output else None,
             strength=nudge.strength if cell is state.output else None,
         )
         result[cell.name] = cell.hold(rule.wake(woken))
@@ -154,7 +155,7 @@ def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
 
     with a_k the potential of the present means below and ∇G_k the inverse of the activation. The
     nudges ``prediction`` and ``potential`` put gᵀs in the place of ℓ(s), g = ∇ℓ at the feed-forward
-    prediction or at a_L. A target counts from the start, even where it acts later; without one
+    prediction or at f(a_L). A target counts from the start, even where it acts later; without one
     there is no ℓ. Its derivative by the weights at a fixed point is the local gradient.
 
     Returns:
@@ -175,19 +176,20 @@ def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
         energy = primitive(plus) - primitive(minus)
         total += float((energy + (minus - plus) * basal.double()).sum()) / rule.beta
         if cell is state.output and nudge.target is not None:
-            total += rule.alpha * _loss(rule, nudge, nudge.target, plus, basal)
-            total += (1.0 - rule.alpha) * _loss(rule, nudge, nudge.target, minus, basal)
+            free = cell.population.activation(basal)
+            total += rule.alpha * _loss(rule, nudge, nudge.target, plus, free)
+            total += (1.0 - rule.alpha) * _loss(rule, nudge, nudge.target, minus, free)
     return total / state.batch
 
 
 def _loss(
-    rule: DualPropagation, nudge: Nudge, target: Tensor, output: Tensor, basal: Tensor
+    rule: DualPropagation, nudge: Nudge, target: Tensor, output: Tensor, free: Tensor
 ) -> float:
     """Returns ℓ of these outputs, or gᵀs in its place, summed over the batch."""
     if rule.nudge == "proximal":
         return float(nudge.loss.value(output, target.double()).sum())
     frozen = rule.nudge == "prediction"
-    gradient = nudge.gradient if frozen else nudge.loss.gradient(basal, target)
+    gradient = nudge.gradient if frozen else nudge.loss.gradient(free, target)
     assert gradient is not None
     return float((gradient.double() * output).sum())
 

@@ -19,16 +19,17 @@ from neurosim.documents import by_key
 from neurosim.families import Section, build, keys_of, written
 from neurosim.maths import Activation, Conv2d, Dense, Operator, Pool2d, Size
 from neurosim.network.feedback import Feedback
+from neurosim.network.initialization import Initialization
 from neurosim.network.parts import Population, Projection
 from neurosim.tensors import Shape
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\-]*$", max_length=100)]
 ProjectionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_\->]*$", max_length=210)]
 ShapeList = Annotated[list[Size], Field(min_length=1, max_length=3)]
-Initialization = Literal["glorot_uniform", "lecun_normal", "he_normal", "weak_uniform"]
 Parts = tuple[tuple[Population, ...], tuple[Projection, ...], Initialization]
 
 _FEEDBACK = "what differences go back through: the weight itself, or a separate one"
+_DRAWN = "how the weight and the biases are drawn"
 
 
 class _Layer(Section):
@@ -94,20 +95,27 @@ class _Graph(Section):
 
 def file_models() -> tuple[type[Section], type[Section]]:
     """Returns the models of network files in chain and in graph form, with all kinds."""
-    return _models(*(tuple(base.family.items()) for base in (Operator, Activation, Feedback)))
+    return _models(
+        *(tuple(base.family.items()) for base in (Operator, Activation, Feedback, Initialization))
+    )
 
 
 @cache
 def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any, Any]:
-    del families  # what the annotations of the two say depends on them
+    del families  # what the annotations of the three say depends on them
     activation: Any = written(Activation) | None
     feedback: Any = written(Feedback)
+    initialization: Any = written(Initialization)
     apart = {"feedback": (feedback | None, Field(None, description=_FEEDBACK))}
+    drawn: Any = {"initialization": (initialization | None, Field(None, description=_DRAWN))}
     whole = {
-        "initialization": (Initialization, "glorot_uniform"),
+        "initialization": (
+            initialization,
+            Field("glorot_uniform", description=f"{_DRAWN}; of all"),
+        ),
         "feedback": (feedback, Field("symmetric", description=f"{_FEEDBACK}; of all")),
     }
-    own: dict[str, Any] = {"activation": (activation, None)}
+    own: dict[str, Any] = {"activation": (activation, None)} | drawn
     short = {
         "dense": (Size | None, Field(None, description="number of dyads")),
         "conv": (Size | None, Field(None, description="number of conv channels")),
@@ -123,7 +131,7 @@ def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any
         layers[name] = _extended(_NamedLayer, name, said | own)
         if name == "dense":
             said |= {"op": (Literal[name], name)}
-        edges[name] = _extended(_Edge, name, said)
+        edges[name] = _extended(_Edge, name, said | drawn)
         edges[name].elsewhere = owners
     hidden = Field(None, description="hidden populations; default relu")
     population = _extended(_Population, "population", {"activation": (activation, hidden)})
@@ -205,8 +213,9 @@ def _from_chain(chain: Any) -> Parts:
             )
             populations.append(population)
             feedback = _feedback(layer, chain, pre, operator)
-            projections.append(Projection(name, pre.name, name, operator, feedback))
-    return tuple(populations), tuple(projections), chain.initialization
+            drawn = build(layer.initialization)
+            projections.append(Projection(name, pre.name, name, operator, feedback, drawn))
+    return tuple(populations), tuple(projections), build(chain.initialization)
 
 
 def _feedback(own: Any, whole: Any, pre: Population, operator: Operator) -> Feedback:
@@ -261,10 +270,11 @@ def _from_graph(graph: Any) -> Parts:
                 raise NetworkError(
                     f"two projections are named {name!r}; give parallel projections a 'name'"
                 )
-            projections[name] = Projection(name, edge.pre, edge.post, operator, feedback)
+            drawn = build(edge.initialization)
+            projections[name] = Projection(name, edge.pre, edge.post, operator, feedback, drawn)
     weighted = {p.post for p in projections.values() if p.operator.weight_shape is not None}
     for name, spec in graph.populations.items():
         if spec.bias is None and spec.role != "input":
             populations[name] = replace(populations[name], bias=name in weighted)
     parts = tuple(populations.values()), tuple(projections.values())
-    return *parts, graph.initialization
+    return *parts, build(graph.initialization)

@@ -1,14 +1,10 @@
 """The parameters of a network, and its plain feed-forward prediction."""
 
-from math import sqrt
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neurosim.base import InputError, NetworkError, stream
 from neurosim.network.faults import Damage
-from neurosim.network.file import Initialization
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
 from neurosim.tensors import Shape
@@ -20,8 +16,9 @@ class Model(nn.Module):
     A weight belongs to a projection (``<projection>.weight``), a bias to a population
     (``<population>.bias``). A separate feedback weight (``<projection>.feedback``) is a parameter
     if it learns from the gradient, and a buffer if not. What ``network.parameters`` does not give
-    is drawn from ``seed``, one named stream per parameter, independently of dtype and device. On
-    the device "meta" parameters have shapes but no values.
+    is drawn by the initialization of its projection, or without one of the network, from ``seed``:
+    one named stream per parameter, independently of dtype and device. On the device "meta"
+    parameters have shapes but no values.
     """
 
     def __init__(
@@ -34,7 +31,7 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        fans = {p.name: p.operator.fans for p in network.projections}
+        drawn_by = {p.name: p for p in network.projections}
         constants = network.constants
         for key, shape in network.parameter_shapes().items():
             owner, kind = key.rsplit(".", 1)
@@ -42,13 +39,14 @@ class Model(nn.Module):
                 value = torch.empty(shape, dtype=dtype, device=device)
             elif key in network.parameters:
                 value = network.parameters[key].detach().clone().to(dtype)
-            elif kind == "bias":
-                value = torch.zeros(shape, dtype=dtype)
             else:
-                generator = stream(seed, "weights" if kind == "weight" else kind, owner)
-                value = torch.from_numpy(
-                    draw_weight(network.initialization, shape, fans[owner], generator)
-                ).to(dtype)
+                carrier = self.bias_carrier(network[owner]) if kind == "bias" else None
+                projection = carrier or drawn_by[owner]
+                how = projection.initialization or network.initialization
+                draw = how.bias if kind == "bias" else how.weight
+                random = stream(seed, "weights" if kind == "weight" else kind, owner)
+                drawn = draw(shape, projection.operator.fans, random)
+                value = torch.from_numpy(drawn).to(dtype)
             # The names are the user's: `add_module` refuses those that are attributes of Module.
             module = self._modules.setdefault(owner, nn.Module())
             assert module is not None
@@ -120,23 +118,3 @@ def check_shape(what: str, array: Tensor, shape: Shape) -> None:
     if array.dim() != len(shape) + 1 or tuple(array.shape[1:]) != shape or not array.shape[0]:
         expected = ", ".join(["B", *map(str, shape)])
         raise InputError(f"the {what} has shape {list(array.shape)}; it must be [{expected}]")
-
-
-def draw_weight(
-    initialization: Initialization,
-    shape: Shape,
-    fans: tuple[int, int],
-    generator: np.random.Generator,
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Returns initial weights in float64.
-
-    Glorot-uniform, normal of variance 1/fan-in or 2/fan-in, or uniform in ±½/√fan-in, so weak that
-    an energy of such weights has a single minimum.
-    """
-    fan_in, fan_out = fans
-    if initialization in ("lecun_normal", "he_normal"):
-        variance = (1.0 if initialization == "lecun_normal" else 2.0) / fan_in
-        return generator.normal(0.0, sqrt(variance), shape)
-    weak = initialization == "weak_uniform"
-    bound = 0.5 / sqrt(fan_in) if weak else sqrt(6.0 / (fan_in + fan_out))
-    return generator.uniform(-bound, bound, shape)

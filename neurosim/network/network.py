@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from neurosim import documents
 from neurosim.base import DocumentError, NetworkError, inside, unknown
 from neurosim.network.feedback import Feedback
-from neurosim.network.file import Initialization, parts_of
+from neurosim.network.file import parts_of
 from neurosim.network.importers.torch import parts_of_torch
-from neurosim.network.parts import Population, Projection
+from neurosim.network.initialization import Initialization
+from neurosim.network.parts import MemberField, Population, Projection
 from neurosim.tensors import Shape
 
 
@@ -25,7 +26,7 @@ class Network:
     """Populations and projections in declaration order, checked.
 
     ``parameters`` are initial values by the keys of `Model.state_dict` (as `from_torch` sets
-    them); what is not given there is drawn by ``initialization`` (weights) or zero (biases).
+    them); what is not given there is drawn by ``initialization``, an `Initialization` or its name.
 
     Raises:
         NetworkError: where the parts do not fit; it names both ends of a bad projection.
@@ -33,7 +34,7 @@ class Network:
 
     populations: tuple[Population, ...]
     projections: tuple[Projection, ...]
-    initialization: Initialization = "glorot_uniform"
+    initialization: MemberField[Initialization] = MemberField(Initialization.of, "glorot_uniform")
     parameters: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from neurosim.base import ConfigurationError, NetworkError
 from neurosim.families import Kind
 from neurosim.maths import MAX_DYADS, Activation, Operator
 from neurosim.network.feedback import Feedback
+from neurosim.network.initialization import Initialization
 from neurosim.tensors import Shape
 
 Role = Literal["input", "hidden", "output"]
@@ -18,22 +19,26 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 _PROJECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\->]*")
 
 
-class _MemberField(Generic[Member]):
-    """A field that takes a member of a family or its name, and holds the member."""
+class MemberField(Generic[Member]):
+    """A field that takes a member of a family or its name, and holds the member; or None, if that
+    is its default."""
 
-    def __init__(self, of: Callable[[object], Member], default: str) -> None:
+    def __init__(self, of: Callable[[object], Member], default: str | None) -> None:
         self._of, self._default = of, default
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         self._name = name
 
     def __get__(self, part: Any, owner: type[Any] | None = None) -> Member:
-        found: Member = self._of(self._default) if part is None else part.__dict__[self._name]
+        found: Member = self._made(self._default) if part is None else part.__dict__[self._name]
         return found
 
-    def __set__(self, part: Any, value: Member | str) -> None:
+    def _made(self, value: Member | str | None) -> Any:
+        return None if value is None and self._default is None else self._of(value)
+
+    def __set__(self, part: Any, value: Member | str | None) -> None:
         try:
-            part.__dict__[self._name] = self._of(value)
+            part.__dict__[self._name] = self._made(value)
         except ConfigurationError as error:
             raise NetworkError(str(error), (self._name,)) from None
 
@@ -43,8 +48,8 @@ class Population:
     """A named array of dyads of shape (N,) or (C, H, W); a node of the network.
 
     The bias is one value per dyad on (N,), one per conv channel on (C, H, W). Input dyads only
-    send; output dyads are linear and are nudged by the loss. ``activation`` is an `Activation` or
-    the name of one.
+    send; output dyads are nudged by the loss, and may be of any activation that the rule knows how
+    to nudge. ``activation`` is an `Activation` or the name of one.
 
     Raises:
         NetworkError: for a name, shape, activation or bias that it cannot have.
@@ -52,7 +57,7 @@ class Population:
 
     name: str
     shape: Shape
-    activation: _MemberField[Activation] = _MemberField(Activation.of, "relu")
+    activation: MemberField[Activation] = MemberField(Activation.of, "relu")
     role: Role = "hidden"
     bias: bool = True
 
@@ -72,10 +77,12 @@ class Population:
             raise NetworkError(
                 f"population {name!r} has {self.size:,} dyads; it can hold at most {MAX_DYADS:,}"
             )
-        if self.role != "hidden" and not self.activation.linear:
+        why = None
+        if self.role == "input" and not self.activation.linear:
             why = "inputs are sent as they are (identity)"
-            if self.role == "output":
-                why = "output dyads are linear (identity), the loss applies what else is needed"
+        elif self.role == "hidden" and self.activation.lateral:
+            why = "its dyads depend on each other, which only those of the output can"
+        if why:
             raise NetworkError(
                 f"{self.role} population {name!r} has activation {str(self.activation)!r}; {why}"
             )
@@ -96,14 +103,17 @@ class Population:
 class Projection:
     """A directed edge: mean messages go from ``pre`` to ``post``, difference messages back.
 
-    ``feedback``, a `Feedback` or its name, says through which weight differences go back.
+    ``feedback``, a `Feedback` or its name, says through which weight differences go back, and
+    ``initialization`` how the weight and the biases that it adds are drawn, if not as in the rest
+    of the network.
     """
 
     name: str
     pre: str
     post: str
     operator: Operator
-    feedback: _MemberField[Feedback] = _MemberField(Feedback.of, "symmetric")
+    feedback: MemberField[Feedback] = MemberField(Feedback.of, "symmetric")
+    initialization: MemberField[Initialization] = MemberField(Initialization.of, None)
 
     def __post_init__(self) -> None:
         if not _PROJECTION_NAME.fullmatch(self.name):
@@ -116,4 +126,10 @@ class Projection:
                 f"projection {self.name!r} has no weight, so it can have no {self.feedback.kind} "
                 "feedback weight",
                 ("feedback",),
+            )
+        if self.initialization and self.operator.weight_shape is None:
+            raise NetworkError(
+                f"projection {self.name!r} has no weight to be initialized; leave initialization "
+                "out",
+                ("initialization",),
             )

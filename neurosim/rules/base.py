@@ -58,6 +58,18 @@ def only_squared_error(loss: Loss, whose: str, mend: str) -> None:
         raise ConfigurationError(said, "loss")
 
 
+def only_clipping(network: Network, whose: str, mend: str) -> None:
+    """Raises ConfigurationError for an output whose activation does more than clip."""
+    output = network.output
+    if not output.activation.clips:
+        clipping = [repr(name) for name, f in Activation.family.items() if f.clips]
+        raise ConfigurationError(
+            f"{whose} a closed form, which the activation {str(output.activation)!r} of the output "
+            f"{output.name!r} does not have; use one of {', '.join(clipping)} there, or {mend}",
+            "rule",
+        )
+
+
 class Upward(NamedTuple):
     """A projection upward, as far as damping depends on it: its weights, those that differences
     come back through only where they are separate."""
@@ -72,7 +84,8 @@ class Nudge:
     """What acts on the output dyads: a target, once it is switched on.
 
     ``gradient`` is ∇ℓ at the feed-forward prediction, for the rules that freeze it; ``strength``
-    is that of the present phase, for the rules that have several.
+    is that of the present phase, and ``settled`` the output at the end of the first one, for the
+    rules that have several.
     """
 
     loss: Loss
@@ -80,6 +93,7 @@ class Nudge:
     gradient: Tensor | None = None
     active: bool = False
     strength: complex = 0.0
+    settled: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,12 @@ class Rule(Kind, ABC, family="rule"):
         """The phases of an inference in order. Without any there is one, in which the target
         acts from `Simulation.nudge_after` on, and the weights may learn at any time."""
         return ()
+
+    def phases_of(self, seed: int, number: int) -> tuple[Phase, ...]:
+        """Returns the phases of the inference of that number, in a simulation of that seed, for a
+        rule that draws strengths. What else is in ``phases`` must hold for every inference."""
+        del seed, number
+        return self.phases
 
     def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """That of the states of a network with parameters of this dtype."""
@@ -203,8 +223,9 @@ class Rule(Kind, ABC, family="rule"):
         return 0.0
 
     @abstractmethod
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
-        """What an active nudge adds to the apical potential of all output dyads (B, *output)."""
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
+        """What an active nudge adds to the apical potential of all output dyads, of which
+        ``output`` is f(a): both are (B, *output)."""
 
     @abstractmethod
     def wake(self, woken: Woken) -> Wake:

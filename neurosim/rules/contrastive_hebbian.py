@@ -1,9 +1,10 @@
-"""Contrastive Hebbian learning with layered discount (Xie & Seung 2003)."""
+"""Contrastive Hebbian learning with layered discount (Xie & Seung 2003), and coupled learning."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 import networkx as nx
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from neurosim.families import Count, register
 from neurosim.maths import Loss
 from neurosim.network import Network
 from neurosim.rules.base import Nudge, Phase, Wake, Woken, only_squared_error
-from neurosim.rules.energy import FREE_RUNS, EnergyRule, one
+from neurosim.rules.energy import FREE_RUNS, ContrastingRule, EnergyRule, Sides, one
 
 
 @register("chl")
@@ -64,9 +65,9 @@ class ContrastiveHebbian(EnergyRule):
                     "rule",
                 )
 
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
-        """The target."""
-        del basal
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
+        """What the output is clamped to: the target."""
+        del output
         assert nudge.target is not None
         return nudge.target
 
@@ -74,6 +75,34 @@ class ContrastiveHebbian(EnergyRule):
         del strength  # and nothing lies above the output
         clamped = woken.force
         return one(woken.activation(woken.basal) if clamped is None else clamped)
+
+
+@register("coupled_learning")
+@dataclass(frozen=True)
+class CoupledLearning(ContrastingRule, ContrastiveHebbian):
+    """Contrastive Hebbian learning with the output clamped near to where it settled: to
+    s_L + η (y − s_L), s_L its free state (Stern et al. 2021).
+
+    The local gradient is that of [E(clamped) − E(free)] / η. ``variant`` says on which side of the
+    free state the output is clamped, as `ContrastingRule` says for β = η: the positive, negative
+    and centered coupled learning of Scellier et al. 2023. ``discount`` is 1 as a rule.
+    """
+
+    discount: Annotated[float, Field(gt=0, le=1, description="gain c of the feedback")] = 1.0
+    free: Annotated[Count, Field(description=FREE_RUNS)] = 3
+    eta: Annotated[float, Field(gt=0, le=1, description="how far the output is clamped")] = 0.25
+    variant: Sides = "centered"
+
+    @property
+    def strength(self) -> float:
+        return self.eta
+
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
+        """What the output is clamped to: a point between where it settled and the target."""
+        del output
+        assert nudge.target is not None
+        assert nudge.settled is not None
+        return torch.lerp(nudge.settled, nudge.target, nudge.strength.real)
 
 
 def hops_to_output(network: Network) -> dict[str, int]:

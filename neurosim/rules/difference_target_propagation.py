@@ -65,10 +65,10 @@ class DifferenceTargetPropagation(Rule):
             return None
         return activation.backward(None, plus, minus - plus)
 
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
-        """−β∇ℓ(a)."""
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
+        """−β∇ℓ(f(a))."""
         assert nudge.target is not None
-        return nudge.loss.gradient(basal, nudge.target) * -self.beta
+        return nudge.loss.gradient(output, nudge.target) * -self.beta
 
     def wake(self, woken: Woken) -> Wake:
         f, apical = woken.activation, woken.pull

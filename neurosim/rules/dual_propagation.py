@@ -10,11 +10,20 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import Fraction, Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
-from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken, only_squared_error
+from neurosim.network import Network
+from neurosim.rules.base import (
+    Nudge,
+    Rule,
+    Upward,
+    Wake,
+    Woken,
+    only_clipping,
+    only_squared_error,
+)
 
 Variant = Literal["aro", "lagrangian", "damped"]
 NudgeName = Literal["prediction", "potential", "proximal"]
-DampingName = Literal["strong", "published"]
+DampingName = Literal["strong", "published", "published_code"]
 
 
 @register("dual_propagation")
@@ -30,12 +39,13 @@ class DualPropagation(Rule):
     damped        α       1−α     strong: σ²\\|1−2α\\|; published: max(0, (σ²−1)/2)·\\|1−2α\\|
     ============  ======  ======  =====================================================
 
-    σ² is that of the projections upward (`loop_gain`). With tanh, damping
-    also moves the fixed points: f((a + s D)/(1 + D)) = s does not mean f(a) = s. The mean is
-    s̄ = α s⁺ + (1−α) s⁻ in every variant. ``nudge`` says where the output dyads take the loss
-    gradient: at the feed-forward ``prediction``, at their own ``potential`` at each wake, or, for
-    the squared error, in closed form (``proximal``: s⁺ = (a + w⁺βy)/(1 + w⁺β),
-    s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs w⁻β < 1).
+    σ² is that of the projections upward (`loop_gain`). The damping ``published_code`` is
+    max(0, (σ²−1)/2) for every α, as in the code of DP24. With tanh, damping also moves the fixed
+    points: f((a + s D)/(1 + D)) = s does not mean f(a) = s. The mean is s̄ = α s⁺ + (1−α) s⁻ in
+    every variant. ``nudge`` says where the output dyads take the loss gradient: at the
+    feed-forward ``prediction``, at their own ``potential`` at each wake, or, for the squared error,
+    in closed form (``proximal``: s⁺ = (a + w⁺βy)/(1 + w⁺β), s⁻ = (a − w⁻βy)/(1 − w⁻β), which needs
+    w⁻β < 1).
     """
 
     separate_feedback: ClassVar[bool] = True
@@ -91,14 +101,19 @@ class DualPropagation(Rule):
         return dyad.mean(plus, minus, self.alpha)
 
     def damping_of(self, upward: Sequence[Upward]) -> float:
-        tilt = abs(1.0 - 2.0 * self.alpha)
+        tilt = 1.0 if self.damping == "published_code" else abs(1.0 - 2.0 * self.alpha)
         if self.variant != "damped" or not tilt:
             return 0.0
         # Several projections upward act as one stacked operator: its norm² is at most the sum.
         square = sum(loop_gain(*projection) for projection in upward)
         return tilt * (square if self.damping == "strong" else max(0.0, (square - 1.0) / 2.0))
 
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+    def check_network(self, network: Network) -> None:
+        super().check_network(network)
+        if self.nudge == "proximal":
+            only_clipping(network, "the nudge 'proximal' is", "the nudge 'potential'")
+
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
         """−βg, or βy for the proximal nudge."""
         assert nudge.target is not None
         match self.nudge:
@@ -106,7 +121,7 @@ class DualPropagation(Rule):
                 assert nudge.gradient is not None
                 return nudge.gradient * -self.beta
             case "potential":
-                return nudge.loss.gradient(basal, nudge.target) * -self.beta
+                return nudge.loss.gradient(output, nudge.target) * -self.beta
             case "proximal":
                 return nudge.target * self.beta
 

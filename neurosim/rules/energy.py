@@ -16,12 +16,13 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from neurosim.base import ConfigurationError
+from neurosim.base import ConfigurationError, stream
 from neurosim.maths import Loss, dyad
 from neurosim.network import Network
-from neurosim.rules.base import Nudge, Rule, Wake, Woken, only_squared_error
+from neurosim.rules.base import Nudge, Phase, Rule, Wake, Woken, only_clipping, only_squared_error
 
 Readout = Literal["state", "static"]
+Sides = Literal["centered", "one_sided", "negative_one_sided", "random_sign"]
 FREE_RUNS = "how often the schedule runs in the free phase"
 
 
@@ -50,6 +51,55 @@ class EnergyRule(Rule):
         return one(dyad.relax(woken.activation, woken.basal, woken.apical, self.feedback_gain))
 
 
+class ContrastingRule(EnergyRule):
+    """Contrasts what neurons are in a free phase, and under a nudge of strength β, or −β.
+
+    ==================  =================================================
+    ``variant``         the gradient, of the products at the ends of phases
+    ==================  =================================================
+    centered            −[ · |₊β − · |₋β] / 2β, both starting from the free states
+    one_sided           −[ · |₊β − · |₀] / β
+    negative_one_sided  −[ · |₀ − · |₋β] / β
+    random_sign         one of the two, drawn for each inference
+    ==================  =================================================
+    """
+
+    variant: Sides
+    free: int
+
+    @property
+    @abstractmethod
+    def strength(self) -> float:
+        """β > 0."""
+
+    @property
+    def centered(self) -> bool:
+        return self.variant == "centered"
+
+    @property
+    def gradient_scale(self) -> float:
+        return -1.0 / (2.0 * self.strength if self.centered else self.strength)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        if self.centered:
+            return (
+                Phase("free", runs=self.free),
+                Phase("plus", self.strength, 1.0),
+                Phase("minus", -self.strength, -1.0, restored=True),
+            )
+        return self._one_sided(-1.0 if self.variant == "negative_one_sided" else 1.0)
+
+    def _one_sided(self, sign: float) -> tuple[Phase, ...]:
+        nudged = Phase("nudged", sign * self.strength, sign)
+        return Phase("free", share=-sign, runs=self.free), nudged
+
+    def phases_of(self, seed: int, number: int) -> tuple[Phase, ...]:
+        if self.variant != "random_sign":
+            return self.phases
+        return self._one_sided(stream(seed, "sign", str(number)).choice((1.0, -1.0)))
+
+
 class NudgedEnergyRule(EnergyRule):
     """Minimizes F = E + β ℓ, β the strength of the phase.
 
@@ -76,6 +126,14 @@ class NudgedEnergyRule(EnergyRule):
     def check_network(self, network: Network) -> None:
         super().check_network(network)
         output = network.output
+        if self.readout == "state":
+            only_clipping(network, "the readout 'state' has", "the readout 'static'")
+        elif not output.activation.linear:
+            raise ConfigurationError(
+                f"the readout 'static' is linear, but the output {output.name!r} has the "
+                f"activation {str(output.activation)!r}; leave it out, or use the readout 'state'",
+                "readout",
+            )
         if self.readout == "static" and network.outgoing(output.name):
             raise ConfigurationError(
                 f"the readout 'static' is no state, but the output {output.name!r} has a "
@@ -83,11 +141,11 @@ class NudgedEnergyRule(EnergyRule):
                 "readout",
             )
 
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
         """βy for the readout ``state``, −β∇ℓ(z) for ``static``."""
         assert nudge.target is not None
         if self.readout == "static":
-            return nudge.loss.gradient(basal, nudge.target) * -nudge.strength
+            return nudge.loss.gradient(output, nudge.target) * -nudge.strength
         return nudge.target * nudge.strength
 
     def wake_output(self, woken: Woken, strength: complex) -> Wake:

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from neurosim.families import Positive, register
 from neurosim.maths import Loss, dyad, loop_gain
-from neurosim.rules.base import Nudge, Rule, Upward, Wake, Woken, only_squared_error
+from neurosim.network import Network
+from neurosim.rules.base import (
+    Nudge,
+    Rule,
+    Upward,
+    Wake,
+    Woken,
+    only_clipping,
+    only_squared_error,
+)
 
 
 @register("lpom")
@@ -23,7 +32,7 @@ class LPOM(Rule):
         E(s) = β ℓ(s_L) + Σ_k [G(s_k) − s_kᵀ a_k + G*(a_k)],    ∇G* = f,
 
     whose stationary points are the fixed points (with tanh, damping moves them: see
-    `DualPropagation`). Output dyads take s = (a + βy)/(1 + β), so the loss is the squared error.
+    `DualPropagation`). Output dyads take s = f((a + βy)/(1 + β)), so the loss is the squared error.
     s⁺ is s and s⁻ is f(a), which is not damped: the dyad of α = 1, with one of its compartments.
     The local gradient −(1/βB) Σ (s − f(a)) s̄ᵀ is that of E/β.
     """
@@ -47,7 +56,11 @@ class LPOM(Rule):
         # Several projections upward act as one stacked operator: its norm² is at most the sum.
         return sum(loop_gain(*projection) for projection in upward)
 
-    def force(self, nudge: Nudge, basal: Tensor) -> Tensor:
+    def check_network(self, network: Network) -> None:
+        super().check_network(network)
+        only_clipping(network, "the output of lpom has", "another rule")
+
+    def force(self, nudge: Nudge, output: Tensor) -> Tensor:
         """βy."""
         assert nudge.target is not None
         return nudge.target * self.beta
@@ -67,8 +80,7 @@ class LPOM(Rule):
             return Wake(state, predicted, state, difference)
         assert apical is not None
         if stiffness:
-            # (a + Δ)/(1 + β) − a of a linear dyad, without the cancellation.
-            difference = apical.sub(basal, alpha=stiffness) / (1.0 + stiffness)
-        else:
-            difference = f.difference(state, predicted, apical)
+            # (a + Δ)/(1 + β) − a, without the cancellation.
+            apical = apical.sub(basal, alpha=stiffness) / (1.0 + stiffness)
+        difference = f.difference(state, predicted, apical)
         return Wake(state, predicted, state, difference)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, InputError, NetworkError
 from neurosim.channels import Channel, MessageKind
+from neurosim.maths import Loss
 from neurosim.measures import Probe
 from neurosim.network import Model, Network, check_shape
 from neurosim.rules import Rule
@@ -58,6 +59,17 @@ def check_start(init: Init, rule: Rule, network: Network) -> None:
             "init 'feedforward' needs a network without cycles; this one has "
             f"{' -> '.join([*network.cycle, network.cycle[0]])}; use init 'zero'",
             ("init",),
+        )
+
+
+def check_output(loss: Loss, network: Network) -> None:
+    """Raises ConfigurationError for a softmax of a softmax."""
+    output = network.output
+    if getattr(output.activation, "kind", None) == "softmax" and loss.kind == "cross_entropy":
+        raise ConfigurationError(
+            f"the loss cross_entropy applies a softmax, and the output {output.name!r} has one "
+            "already; leave its activation out, or use another loss",
+            "loss",
         )
 
 

@@ -91,7 +91,8 @@ class Inference(Arrays):
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self.nudge = Nudge(common.loss, target)
-        self.phases = Phases(rule, state, common.plasticity, target is not None, tick)
+        drawn, nudged = (common.seed, number), target is not None
+        self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
         self.counts, self.trace = Counts(), Trace()
         parts = (state, rule, self.nudge)
         self._ticker = Ticker(
@@ -269,7 +270,7 @@ class Inference(Arrays):
         if phase is None:
             acts = self.tick - self.began >= self._common.nudge_after
         else:
-            nudge.strength = phase.strength
+            nudge.strength, nudge.settled = phase.strength, self.phases.settled
             acts = phase.strength != 0
         nudge.active = acts and nudge.target is not None
 

@@ -29,9 +29,10 @@ class Outcome:
     """What an inference came to. ``plus`` and ``minus`` are copies of the states, (B, *shape), by
     population name.
 
-    ``prediction`` is the basal potential of the output dyads (B, *output): the output without the
-    nudge. In a rule with phases it is that at the end of the free one, and the states are those at
-    the end of the last; a neuron with one state has it in both. ``time`` is simulated time;
+    ``prediction`` is f(a) of the basal potential a of the output dyads (B, *output): the output
+    without the nudge. In a rule with phases it is that at the end of the free one, and the states
+    are those at the end of the last; a neuron with one state has it in both. ``time`` is simulated
+    time;
     ``wakes`` counts dyads; ``messages`` counts both kinds; ``counts`` holds these and more.
     ``stopped`` tells whether the stopping condition ended it.
     """

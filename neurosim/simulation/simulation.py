@@ -22,6 +22,7 @@ from neurosim.simulation.compatibility import (
     Init,
     accept_batch,
     check_length,
+    check_output,
     check_phases,
     check_probes,
     check_start,
@@ -32,7 +33,7 @@ from neurosim.simulation.inference import BeforeStep, Inference, run_length
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.tensors import complete, resolve_device
 
-STATE_VERSION = 7
+STATE_VERSION = 8
 
 
 class Simulation:
@@ -84,6 +85,7 @@ class Simulation:
         self.loss = Loss.of(loss)
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
+        check_output(self.loss, network)
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop

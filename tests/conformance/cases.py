@@ -125,6 +125,10 @@ PHASED = {
         ("mlp", "conv", "skip"),
         "cross_entropy",
     ),
+    "ep_random": Phased(
+        ns.EquilibriumPropagation(0.3, "random_sign", free=1), ("mlp",), "squared_error"
+    ),
+    "coupled": Phased(ns.CoupledLearning(free=1, eta=0.4), ("mlp",), "squared_error"),
     "chl": Phased(ns.ContrastiveHebbian(0.5), ("mlp", "conv"), "squared_error"),
     "holomorphic": Phased(ns.HolomorphicEP(0.3, 3, free=1), ("smooth",), "cross_entropy"),
 }

@@ -19,7 +19,7 @@ from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, r
 from neurosim.learning import EndEvent, ListenerChoice, StepEvent
 from neurosim.maths import Activation, Loss
 from neurosim.measures import Observation, Probe
-from neurosim.network import Feedback
+from neurosim.network import Feedback, Initialization
 from neurosim.schedules import Clock, Schedule, Start, Unit, UnitKind
 from neurosim.simulation import Prediction, Simulation
 
@@ -50,12 +50,12 @@ class Coin(Schedule):
         return CoinClock(at, self.probability, first, at.tick + self.ticks)
 
 
-@register("softplus")
+@register("soft_ramp")
 @dataclass(frozen=True)
-class Softplus(Activation):
+class SoftRamp(Activation):
     """f(a) = log(1 + exp(sharpness·a)) / sharpness, a smooth relu."""
 
-    largest_slope: ClassVar[float | None] = 1.0
+    largest_slope = 1.0
     sharpness: Positive = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
@@ -98,6 +98,17 @@ class LargestState(Probe):
 
     def measure(self, seen: Observation) -> dict[str, float]:
         return {cell.name: float(cell.plus.value.abs().max()) for cell in seen.state.cells}
+
+
+@register("signs")
+@dataclass(frozen=True)
+class Signs(Initialization):
+    """Weights of one size and random sign."""
+
+    size: Positive = 0.1
+
+    def weight(self, shape: Any, fans: Any, random: np.random.Generator) -> Any:
+        return self.size * random.choice((-1.0, 1.0), shape)
 
 
 @register("mirror")
