@@ -42,6 +42,7 @@ class Example:
     processes: str = "population"
     channels: ns.Channels = field(default_factory=ns.Channels)
     probes: tuple[Any, ...] = ("wakes",)
+    presynaptic: str = "mean"
 
 
 @dataclass
@@ -91,6 +92,8 @@ def both(
         )
         for sample in range(example.batch)
     ]
+    for literal in networks:
+        literal.presynaptic = example.presynaptic
     simulation = ns.Simulation(
         model,
         rule=ns.DualPropagation(
@@ -100,6 +103,7 @@ def both(
         schedule=schedule,
         channels=example.channels,
         init=example.init,
+        plasticity=ns.Plasticity.of("contrastive_hebbian", presynaptic=example.presynaptic),
         nudge_after=example.nudge_after,
         compute=example.compute,
         processes=example.processes,

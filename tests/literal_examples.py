@@ -251,6 +251,16 @@ CONV = {
         {"name": "out", "dense": 3},
     ],
 }
+# The difference of c2, which is linear, is Δ, and that of an output with a frozen nudge −βg.
+STANDING = {
+    "input": [2, 6, 6],
+    "activation": "tanh",
+    "layers": [
+        {"name": "c1", "conv": 3},
+        {"name": "c2", "conv": 3, "pool": "max", "activation": "identity"},
+        {"name": "out", "dense": 3},
+    ],
+}
 POOL = {
     "input": [2, 6, 6],
     "layers": [
@@ -260,6 +270,20 @@ POOL = {
         {"name": "out", "dense": 3},
     ],
 }
+
+
+def at_plus(description: dict[str, Any]) -> dict[str, Any]:
+    """The same network where differences go back to winners among the states s⁺."""
+
+    def changed(spec: dict[str, Any]) -> dict[str, Any]:
+        pool = spec.get("pool")
+        pool = {"kind": pool} if isinstance(pool, str) else pool
+        if pool is None or pool["kind"] != "max":
+            return spec
+        return spec | {"pool": pool | {"winners": "plus"}}
+
+    part = "layers" if "layers" in description else "projections"
+    return description | {part: [changed(spec) for spec in description[part]]}
 
 
 def random_wakes(

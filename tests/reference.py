@@ -3,7 +3,8 @@
 It shares no code with neurosim and nothing is batched: a sample is simulated at a time, a neuron at
 a time, a synapse at a time. A neuron knows its two states, what it last sent, and what it has seen:
 the mean of every presynaptic and the difference of every postsynaptic neuron. Where it pools by
-maximum its difference goes back to the winner among the means that it sees at that moment.
+maximum its difference goes back to the winner among the means that it sees at that moment, or, with
+``winners: plus``, among the states s⁺ that presynaptic neurons have at that moment.
 
 In a tick: deliver what arrives, compute all woken neurons from what they see, write them back,
 send. Every message to every receiver is an object with its own value and arrival; what these are is
@@ -242,7 +243,8 @@ class Network(Wired):
         return plus, np.array([n.minus for n in neurons]).reshape(place.shape)
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """−(1/β) (s⁺ − s⁻) s̄ᵀ of this sample, with s̄ as the postsynaptic neuron sees it."""
+        """−(1/β) (s⁺ − s⁻) s̄ᵀ of this sample, with s̄ as the postsynaptic neuron sees it, or f(a) of
+        the presynaptic one at its last wake in its place."""
         found = {key: np.zeros_like(value) for key, value in self.parameters.items()}
         for pathway in self.pathways:
             for neuron in self.neurons[pathway.post]:
@@ -251,7 +253,7 @@ class Network(Wired):
                     continue
                 for synapse in afferent.branches[self.winner(afferent)]:
                     if synapse.key is not None:
-                        seen = afferent.sees[synapse.pre] * synapse.factor
+                        seen = self._presynaptic(afferent, synapse.pre) * synapse.factor
                         found[f"{pathway.name}.weight"][synapse.key] -= (
                             neuron.difference * seen / self.rule.beta
                         )
@@ -260,6 +262,14 @@ class Network(Wired):
                 bias = found[f"{neuron.place.name}.bias"]
                 bias[self._bias_key(neuron)] -= neuron.difference / self.rule.beta
         return found
+
+    def _presynaptic(self, afferent: Afferent, index: int) -> float:
+        pre = self.neurons[afferent.pathway.pre][index]
+        if self.presynaptic == "mean":
+            return afferent.sees[index]
+        if pre.place.role == "input":
+            return pre.plus
+        return ACTIVATIONS[pre.place.activation](pre.potential)
 
     def waiting(self) -> dict[tuple[str, str], int]:
         """Messages by kind and projection that have not reached the last of their receivers."""

@@ -135,6 +135,7 @@ class Wired:
                 assert sigma is not None
                 self.damping[pathway.pre] += sigma[pathway.name] ** 2 * abs(1 - 2 * rule.alpha)
         self.in_flight: list[Message] = []
+        self.presynaptic = "mean"
         self.target: list[float] | None = None
         self.frozen: list[float] | None = None
         self.tick = self.began = self.nudge_after = self.inference = 0
@@ -171,30 +172,40 @@ class Wired:
         """The basal potential from what the neuron sees."""
         total = neuron.bias
         for afferent in neuron.afferents.values():
-            sums = self.sums(afferent)
-            total += sums[self.winner(afferent, sums)]
+            sums = self.sums(afferent, afferent.sees)
+            total += sums[self.largest(afferent, sums, afferent.sees)]
         return total
 
-    def sums(self, afferent: Afferent) -> list[float]:
+    def sums(self, afferent: Afferent, sees: Mapping[int, float]) -> list[float]:
         """What each branch makes of what is seen."""
-        return [sum(s.strength * afferent.sees[s.pre] for s in b) for b in afferent.branches]
+        return [sum(s.strength * sees[s.pre] for s in b) for b in afferent.branches]
 
-    def winner(self, afferent: Afferent, sums: Sequence[float] | None = None) -> int:
-        """The branch that wins: the first of the largest."""
-        sums = self.sums(afferent) if sums is None else sums
+    def winner(self, afferent: Afferent) -> int:
+        """The branch that wins among the means."""
+        return self.largest(afferent, self.sums(afferent, afferent.sees), afferent.sees)
+
+    def route(self, afferent: Afferent) -> int:
+        """The branch that differences go back to."""
+        if not afferent.pathway.by_plus:
+            return self.winner(afferent)
+        sees = {neuron.index: neuron.plus for neuron in self.neurons[afferent.pathway.pre]}
+        return self.largest(afferent, self.sums(afferent, sees), sees)
+
+    def largest(self, afferent: Afferent, sums: Sequence[float], sees: Mapping[int, float]) -> int:
+        """The branch with the first of the largest sums."""
         best = 0
         for number, value in enumerate(sums):
             if value > sums[best]:
                 best = number
         for number, value in enumerate(sums):
             if number != best and abs(value - sums[best]) <= 1e-9 * max(1.0, abs(value)):
-                self._note_tie(afferent, number, best)
+                self._note_tie(afferent, sees, number, best)
         return best
 
     def routes(self) -> dict[tuple[Neuron, str], int]:
-        """Who wins now, by neuron and projection that pools by maximum."""
+        """Who gets differences now, by neuron and projection that pools by maximum."""
         return {
-            (neuron, name): self.winner(afferent)
+            (neuron, name): self.route(afferent)
             for neuron in self.dyads
             for name, afferent in neuron.afferents.items()
             if afferent.pathway.competes
@@ -211,9 +222,9 @@ class Wired:
                 found += [r for r in receivers if r.efferents[name, neuron.index].sees]
         return found
 
-    def _note_tie(self, afferent: Afferent, *branches: int) -> None:
+    def _note_tie(self, afferent: Afferent, sees: Mapping[int, float], *branches: int) -> None:
         """Two branches of zeros tie exactly in any arithmetic, and the first wins."""
-        seen = [afferent.sees[s.pre] for b in branches for s in afferent.branches[b]]
+        seen = [sees[s.pre] for b in branches for s in afferent.branches[b]]
         self.tie = self.tie or any(value != 0.0 for value in seen)
 
     def apical(self, neuron: Neuron) -> float:
@@ -221,7 +232,7 @@ class Wired:
         for (name, _), efferent in neuron.efferents.items():
             if not efferent.sees:
                 continue
-            winner = self.winner(efferent.target.afferents[name])
+            winner = self.route(efferent.target.afferents[name])
             for branch, synapse in efferent.synapses:
                 if branch == winner:
                     total += synapse.strength * efferent.sees

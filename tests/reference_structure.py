@@ -34,7 +34,8 @@ class Pathway:
     """A projection: for each postsynaptic neuron its branches, of which one is summed.
 
     Without max-pooling a neuron has a single branch; with it, one for each position of its window.
-    ``fan_out`` counts the synapses of each presynaptic neuron before pooling.
+    ``fan_out`` counts the synapses of each presynaptic neuron before pooling. ``by_plus``: the way
+    back is to the branch that is largest of states s⁺.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Pathway:
     competes: bool
     branches: list[list[list[Synapse]]]
     fan_out: Counter[int]
+    by_plus: bool = False
 
 
 @dataclass
@@ -160,7 +162,8 @@ def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Path
     competes = pool is not None and pool["kind"] == "max"
     if fan_out is None:
         fan_out = Counter(s.pre for neuron in branches for branch in neuron for s in branch)
-    return Pathway(name, pre.name, post.name, op, competes, branches, fan_out)
+    by_plus = isinstance(spec.get("pool"), dict) and spec["pool"].get("winners") == "plus"
+    return Pathway(name, pre.name, post.name, op, competes, branches, fan_out, by_plus)
 
 
 def structure(description: Mapping[str, Any]) -> tuple[dict[str, Place], list[Pathway]]:

@@ -27,8 +27,8 @@ def narrow_description(root: Path, name: str, by: int) -> dict[str, Any]:
     """A fraction of the conv channels and dense dyads."""
     value = description(root, name)
     for layer in value.get("layers", ())[:-1]:
-        kind = "conv" if "conv" in layer else "dense"
-        layer[kind] //= by
+        for kind in layer.keys() & {"conv", "dense"}:
+            layer[kind] //= by
     for population in value.get("populations", {}).values():
         if population.get("role", "hidden") == "hidden":
             population["shape"][0] //= by

@@ -204,18 +204,21 @@ def test_the_steps_descend_the_stated_loss() -> None:
     optimizer = torch.optim.SGD([feedback], lr=0.05, momentum=0.7)
     noise = stream(9, "local jacobian", "c->d", str(sim.inferences), str(sim.tick))
 
-    def back(target: Tensor) -> Tensor:
-        unpooled = F.max_unpool2d(torch.tanh(target), winners, 2)
+    def back(target: Tensor, to: Tensor = winners) -> Tensor:
+        unpooled = F.max_unpool2d(torch.tanh(target), to, 2)
         return F.conv_transpose2d(unpooled, feedback, padding=1)
 
     for _ in range(4):
         epsilon = 0.3 * torch.from_numpy(noise.standard_normal(tuple(state.shape)))
-        # F of this projection: what comes beside it stays.
-        middle = F.max_pool2d(F.conv2d(state + epsilon, p["c->d.weight"], padding=1), 2)
+        # F of this projection: what comes beside it stays. G goes back to the winners of the pass
+        # that its argument is of.
+        middle = F.conv2d(state + epsilon, p["c->d.weight"], padding=1)
+        pooled, noisy = F.max_pool2d(middle, 2, return_indices=True)
+        assert not torch.equal(noisy, winners)
         others = a - F.max_pool2d(F.conv2d(state, p["c->d.weight"], padding=1), 2)
-        moved = torch.tanh(middle + others)
+        moved = torch.tanh(pooled + others)
         eta = 0.3 * torch.from_numpy(noise.standard_normal(tuple(level.shape)))
-        loss = -2 * (epsilon * (back(moved) - back(level))).sum()
+        loss = -2 * (epsilon * (back(moved, noisy) - back(level))).sum()
         loss = loss + (back(level + eta) - back(level)).square().sum()
         optimizer.zero_grad()
         (loss / len(x)).backward()

@@ -86,6 +86,14 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         graph(projections=edges(CONV | {"pool": {"kind": "max", "kernel": 2, "padding": 2}})),
         [BOTH_ENDS, "pool padding [2, 2] is over half of the kernel [2, 2]"],
     ),
+    "winners of an average": (
+        graph(projections=edges(CONV | {"pool": {"kind": "avg", "winners": "plus"}})),
+        ["projections[0].pool", "winners is 'plus'", "'avg' has no winners", "pool by max"],
+    ),
+    "winners of another state": (
+        graph(projections=edges(CONV | {"pool": {"kind": "max", "winners": "minus"}})),
+        ["projections[0].pool", "winners", "'minus'", "'mean' or 'plus'"],
+    ),
     "kernel too large": (
         graph(projections=edges(CONV | {"kernel": 7, "padding": "valid"})),
         [BOTH_ENDS, "conv kernel [7, 7] does not fit the input [1, 6, 6] with padding [0, 0]"],

@@ -47,11 +47,23 @@ def model_of(network: ns.Network, seed: int) -> ns.Model:
 def settled(model: ns.Model, x: Tensor, sets: list[list[int]]) -> dict[str, Tensor]:
     """Iterates until nothing moves. ``sets`` are the layers that move together, in their order."""
     network = model.network
-    values = dict(model.named_parameters())
     states = [x] + [x.new_zeros(len(x), *p.shape) for p in network.dyadic]
 
+    for _ in range(TICKS):
+        before = states
+        for together in sets:
+            states = step(model, states, together)
+    moved = max(float((new - old).abs().max()) for new, old in zip(states, before, strict=True))
+    assert moved < 1e-12, "the reference does not settle: this test says nothing"
+    return {p.name: s for p, s in zip(network.dyadic, states[1:], strict=True)}
+
+
+def step(model: ns.Model, states: list[Tensor], together: list[int]) -> list[Tensor]:
+    """Moves the layers of these numbers to f(∂Φ/∂s), all from the same states."""
+    network, values = model.network, dict(model.named_parameters())
+
     def energy(free: list[Tensor]) -> Tensor:
-        total = x.new_zeros(())
+        total = states[0].new_zeros(())
         for (below, above), projection in zip(pairwise(free), network.projections, strict=True):
             weight, bias = (values[f"{n}.{k}"] for n, k in names(projection))
             if weight.dim() == 4:
@@ -63,22 +75,13 @@ def settled(model: ns.Model, x: Tensor, sets: list[list[int]]) -> dict[str, Tens
             total = total + (above * made).sum()
         return total
 
-    for _ in range(TICKS):
-        before = states
-        for together in sets:
-            leaves = [state.detach().requires_grad_() for state in states]
-            found = torch.autograd.grad(energy(leaves), leaves)
-            states = [
-                found[k].clamp(0, 1)
-                if k in together and k < len(states) - 1
-                else found[k]
-                if k in together
-                else state
-                for k, state in enumerate(states)
-            ]
-    moved = max(float((new - old).abs().max()) for new, old in zip(states, before, strict=True))
-    assert moved < 1e-12, "the reference does not settle: this test says nothing"
-    return {p.name: s.detach() for p, s in zip(network.dyadic, states[1:], strict=True)}
+    leaves = [state.detach().requires_grad_() for state in states]
+    found = [value.detach() for value in torch.autograd.grad(energy(leaves), leaves)]
+    last = len(states) - 1
+    return [
+        state if k not in together else found[k] if k == last else found[k].clamp(0, 1)
+        for k, state in enumerate(states)
+    ]
 
 
 def names(projection: ns.Projection) -> list[tuple[str, str]]:
@@ -112,3 +115,96 @@ def test_max_pooling_settles(seed: int, schedule: str, rule: str) -> None:
         assert (outcome.plus[name] - state).abs().max() < 1e-11, name
     found = residual(simulation.state, simulation.rule, simulation.nudge)
     assert max(found.mean.values()) < 1e-10
+
+
+SCHEDULES = {
+    "random_order": ns.schedules.RandomOrder(unit="neuron", groups=4, passes=1000),
+    "poisson": ns.schedules.Poisson(unit="tile", rate=0.7, duration=3000.0),
+    "lazy": ns.schedules.Lazy(unit="neuron", duration=1000.0),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("seed", range(4))
+def test_any_order_settles(seed: int, schedule: str) -> None:
+    """At a state that the plain iteration does not move. Without a threshold lazy units would go on
+    telling each other of last bits."""
+    model = model_of(network_of(seed), seed)
+    x = torch.rand(2, 2, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    heard = ns.Channel(1e-13 if schedule == "lazy" else 0.0)
+    simulation = ns.Simulation(
+        model,
+        rule=ns.EquilibriumPropagation(free=1),
+        schedule=SCHEDULES[schedule],
+        channels=ns.Channels(heard, heard),
+        init="zero",
+        stop=None if schedule == "lazy" else ns.Stop(1e-12, every=100),
+    )
+    outcome = simulation.infer(x)
+    assert outcome.time < 1000.0, "it never came to rest"
+    states = [x, *(outcome.plus[p.name] for p in model.network.dyadic)]
+    moved = step(model, states, list(range(1, len(states))))
+    assert (
+        max(float((new - old).abs().max()) for new, old in zip(moved, states, strict=True)) < 1e-10
+    )
+    found = residual(simulation.state, simulation.rule, simulation.nudge)
+    assert max(found.mean.values()) < 1e-10
+
+
+# ---- the verdict ---------------------------------------------------------------------------------
+
+
+def test_a_synchronous_order_that_oscillates() -> None:
+    """With weights four times as large all layers at once come back every second tick."""
+    model, y = model_of(network_of(1), 1), torch.eye(3, dtype=torch.float64)[:2]
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.mul_(4.0 if name.endswith("weight") else 1.0)
+    x = torch.rand(2, 2, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def simulation(ticks: int) -> ns.Simulation:
+        rule = ns.DualPropagation(alpha=0.5, beta=0.5, nudge="potential")
+        schedule = ns.schedules.Parallel(ticks=ticks)
+        return ns.Simulation(
+            model, rule=rule, loss="cross_entropy", schedule=schedule, init="zero", nudge_after=0
+        )
+
+    first = model.network.dyadic[0].name
+    after = [simulation(ticks).infer(x, y).plus[first] for ticks in (120, 121, 122)]
+    assert (after[0] - after[2]).abs().max() < 1e-9
+    assert (after[0] - after[1]).abs().max() > 1e-2
+    found = ns.measure_convergence(simulation(120), x, y, every=20, tolerance=1e-6, sweeps=40)
+    assert (found.verdict, found.reason) == ("oscillates", "the states come back every 2 ticks")
+    assert not found.reference.reached
+
+
+def test_several_fixed_points() -> None:
+    """Of two dyads under a max-pool, both below the kink, the winner is lifted over it by the
+    difference that comes back to it. So who has won goes on winning."""
+    layers = [
+        {"name": "h", "conv": 1, "kernel": 1, "activation": "relu"},
+        {"name": "p", "pool": {"kind": "max", "kernel": [1, 2]}},
+        {"name": "out", "dense": 1},
+    ]
+    model = ns.Model(ns.Network.from_dict({"input": [1, 1, 2], "layers": layers})).double()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.fill_(1.0 if name.endswith("weight") else 0.0)
+    simulation = ns.Simulation(
+        model,
+        rule=ns.DualPropagation(alpha=0.5, beta=0.5, nudge="potential"),
+        schedule=ns.schedules.Parallel(ticks=100),
+        init="carry",
+        nudge_after=0,
+    )
+    first, second = torch.eye(2, dtype=torch.float64).view(2, 1, 1, 1, 2)
+    both, y = torch.full((1, 1, 1, 2), -0.01).double(), torch.full((1, 1), 4.0).double()
+    verdicts = []
+    for before in (first, second):
+        simulation.infer(before, y)
+        found = ns.measure_convergence(simulation, both, y, tolerance=1e-6)
+        verdicts.append(found.verdict)
+        won = simulation.state.by_name["h"].plus.value.flatten() > 0
+        assert won.tolist() == (before.flatten() > 0).tolist()
+    assert verdicts == ["converged", "not_converged"]
+    assert found.reason.startswith("the states rest at another fixed point")

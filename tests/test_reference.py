@@ -10,16 +10,45 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from literal import Example, Pair, both, check, model_of, simulate
-from literal_examples import CONV, MLP, POOL, RANDOM, SKIP, examples, literally_lazy, random_wakes
+from literal_examples import (
+    CONV,
+    MLP,
+    POOL,
+    RANDOM,
+    SKIP,
+    STANDING,
+    at_plus,
+    examples,
+    literally_lazy,
+    random_wakes,
+)
 from reference import Network
 from reference_neurons import Rule
 
 import neurosim as ns
 
+# With α = 0 `lagrangian` moves s⁺ and no mean: nothing is sent where winners among s⁺ change.
+MOVING = {
+    "mean": (STANDING, Rule("aro", 0.2, 6.0, "prediction")),
+    "plus": (at_plus(STANDING), Rule("lagrangian", 0.0, 6.0, "prediction")),
+}
+
 
 @RANDOM
 @given(examples())
 def test_random_networks(example: Example) -> None:
+    pair = simulate(example)
+    assume(not any(n.tie for n in pair.networks))
+    check(pair)
+
+
+@pytest.mark.parametrize("winners", ["mean", "plus"])
+@settings(RANDOM, max_examples=80)
+@given(example=examples())
+def test_what_published_code_does(winners: str, example: Example) -> None:
+    """Weights that see f(a) (DP23), and winners among s⁺ (DP24)."""
+    description = at_plus(example.description) if winners == "plus" else example.description
+    example = replace(example, description=description, presynaptic="activation")
     pair = simulate(example)
     assume(not any(n.tie for n in pair.networks))
     check(pair)
@@ -95,11 +124,24 @@ def test_lazy(description: dict[str, Any], variant: Any, init: Any) -> None:
     rule = Rule(variant, 0.8, 0.5, "potential")
     example = Example(description, rule, "squared_error", init, batch=2, wakes=[])
     example.channels = ns.Channels(ns.Channel(0.2), ns.Channel(0.1))
+    check_lazy(example)
+
+
+@pytest.mark.parametrize("winners", MOVING)
+def test_lazy_where_winners_change(winners: str) -> None:
+    description, rule = MOVING[winners]
+    example = Example(description, rule, "squared_error", "feedforward", batch=2, wakes=[])
+    if winners == "mean":  # which round-off would make news of
+        example.channels = ns.Channels(ns.Channel(1e-9), ns.Channel(1e-9))
+    check_lazy(example)
+
+
+def check_lazy(example: Example) -> None:
     networks, simulation, (x, y) = both(example, ns.schedules.Lazy(unit="neuron", duration=12.0))
     outcome = simulation.infer(torch.from_numpy(x), torch.from_numpy(y))
     for literal, own, target in zip(networks, x, y, strict=True):
-        literal.start(own, target, init=init)
-    expected = literally_lazy(networks, init, 12)
+        literal.start(own, target, init=example.init)
+    expected = literally_lazy(networks, example.init, 12)
     found = []
     for time, name, indices in outcome.trace.wakes:
         size = simulation.model.network[name].size
@@ -111,17 +153,12 @@ def test_lazy(description: dict[str, Any], variant: Any, init: Any) -> None:
 
 @pytest.mark.parametrize("compute", ["auto", "dense"])
 @pytest.mark.parametrize("seed", range(4))
-def test_winners_change_under_a_difference_that_does_not(seed: int, compute: str) -> None:
-    """The difference of a linear dyad is Δ, and that of an output with a frozen nudge is −βg.
-
-    So nothing new is sent to c1 when winners of c2 change, but it goes back another way.
-    """
-    layers = [
-        {"name": "c1", "conv": 3},
-        {"name": "c2", "conv": 3, "pool": "max", "activation": "identity"},
-        {"name": "out", "dense": 3},
-    ]
-    description = {"input": [2, 6, 6], "activation": "tanh", "layers": layers}
+@pytest.mark.parametrize("winners", MOVING)
+def test_winners_change_under_a_difference_that_does_not(
+    winners: str, seed: int, compute: str
+) -> None:
+    """Nothing new is sent to c1 when winners of c2 change, but it goes back another way."""
+    description, rule = MOVING[winners]
     wakes: list[tuple[float, str, list[int] | None]] = [
         (float(tick), name, None)
         for tick, name in enumerate(("out", "c2", "c1", "c2", "c1", "c2", "c1"), 1)
@@ -130,7 +167,6 @@ def test_winners_change_under_a_difference_that_does_not(seed: int, compute: str
     for tick in range(8, 14):
         for name, size in (("c1", 108), ("c2", 27)):
             wakes.append((tick, name, np.flatnonzero(generator.random(size) < 0.4).tolist()))
-    rule = Rule("aro", 0.2, 6.0, "prediction")
     example = Example(description, rule, "squared_error", "feedforward", 2, [wakes], seed=seed)
     example.compute = compute
     pair = simulate(example)
@@ -138,7 +174,7 @@ def test_winners_change_under_a_difference_that_does_not(seed: int, compute: str
     check(pair)
     before = simulate(replace(example, wakes=[wakes[:3]]))
     changed = [
-        network.winner(now) != earlier.winner(then)
+        network.route(now) != earlier.route(then)
         for network, earlier in zip(pair.networks, before.networks, strict=True)
         for now, then in zip(network.afferents("c2"), earlier.afferents("c2"), strict=True)
     ]

@@ -14,10 +14,12 @@ import neurosim as ns
 from neurosim.data import digits
 from neurosim.maths.losses import Loss
 
-NAMES = ["vgg16", "vgg11", "convnet", "resnet20"]
+NAMES = ["vgg16", "vgg16_dp23", "vgg16_dp24", "vgg11", "convnet", "resnet20"]
 # Per network: dyads, weights without biases, biases, depth.
 SIZES = {
     "vgg16": (190_986, 33_625_792, 4224 + 8202, 16),
+    "vgg16_dp23": (315_914, 33_625_792, 4224 + 8202, 21),
+    "vgg16_dp24": (190_986, 33_625_792, 4224 + 8202, 16),
     "vgg11": (66_058, 28_133_056, 2752 + 8202, 11),
     "convnet": (59_402, 3_857_792, 1408 + 10, 5),
     "resnet20": (188_490, 267_696 + 512 + 2048 + 640, 16 * 7 + 32 * 6 + 64 * 6 + 10, 21),
@@ -67,6 +69,7 @@ CHAINS: dict[str, tuple[list[int | str], list[int]]] = {
     "vgg11": ([4, "M", 8, "M", 16, 16, "M", 32, 32, "M", 32, 32, "M"], [256, 256, 10]),
     "convnet": ([8, "M", 16, "M", 32, "M", 32, "M"], [10]),
 }
+CHAINS["vgg16_dp23"] = CHAINS["vgg16_dp24"] = CHAINS["vgg16"]
 
 
 @pytest.mark.parametrize("name", CHAINS)

@@ -42,6 +42,44 @@ def simulation(model: ns.Model = MODEL, schedule: Any = None, **options: Any) ->
     return ns.Simulation(model, schedule=schedule or Sweep("forward"), **options)
 
 
+@pytest.mark.parametrize("kind", ["mean", "difference"])
+@pytest.mark.parametrize(
+    "channel",
+    [
+        ns.Channel(threshold=0.1),
+        ns.Channel(delay=2.0),
+        ns.Channel(delay=ns.Uniform(0.0, 2.0)),
+        ns.Channel(jitter=ns.Uniform(0.0, 2.0)),
+        ns.Channel(loss=0.1),
+        ns.Channel(noise=0.1),
+        ns.Channel(quantize=ns.Quantize(4, 2.0)),
+    ],
+    ids=lambda channel: str(channel)[:60],
+)
+def test_winners_at_plus_need_ideal_channels(channel: ns.Channel, kind: str) -> None:
+    """No message tells of s⁺. Other projections may have any channel."""
+    pool = {"kind": "max", "winners": "plus"}
+    layers = [{"name": "c", "conv": 2}, {"name": "d", "conv": 2, "pool": pool}]
+    layers.append({"name": "out", "dense": 2})
+    model = ns.Model(ns.Network.from_dict({"input": [1, 4, 4], "layers": layers}))
+    elsewhere = ns.Channels(overrides={"out": {kind: channel}, "c": {"mean": channel}})
+    simulation(model, channels=elsewhere)
+    said = f"'d' has the winners 'plus', .* the {kind} channel of 'd' is not ideal; .* 'mean'"
+    with pytest.raises(ns.ConfigurationError, match=said):
+        simulation(model, channels=ns.Channels(**{kind: channel}))
+
+
+def test_weights_see_the_activation_where_nothing_hides_it() -> None:
+    plasticity = ns.Plasticity.of("contrastive_hebbian", presynaptic="activation")
+    late = ns.Channel(delay=3.0)
+    simulation(plasticity=plasticity, channels=ns.Channels(difference=late))
+    said = "presynaptic is 'activation', but .* mean channel of '.*' is not ideal; use .* 'mean'"
+    with pytest.raises(ns.ConfigurationError, match=said):
+        simulation(plasticity=plasticity, channels=ns.Channels(mean=late))
+    with pytest.raises(ns.ConfigurationError, match="contrasts the states of its phases"):
+        simulation(plasticity=plasticity, rule=ns.EquilibriumPropagation())
+
+
 # ---- options -----------------------------------------------------------------------------------
 
 

@@ -19,6 +19,12 @@ from neurosim.scenario.scenario import Scenario
 from neurosim.schedules import Sweep
 
 OTHERS = [path for path in CIFAR10 if path.stem.startswith("vgg")]
+# The network of each, its populations and its dyads.
+NETWORKS = {
+    "vgg16_async": ("vgg16", 17, 190_986),
+    "vgg16_cifar10": ("vgg16_dp23", 22, 315_914),
+    "vgg16_cifar10_dpt": ("vgg16_dp24", 17, 190_986),
+}
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_they_are_the_ones() -> None:
-    assert [path.stem for path in OTHERS] == ["vgg16_async", "vgg16_cifar10", "vgg16_cifar10_dpt"]
+    assert [path.stem for path in OTHERS] == list(NETWORKS)
     assert sorted([*DIGITS, *MNIST, *CIFAR10]) == SCENARIOS
 
 
@@ -38,7 +44,7 @@ def test_they_are_the_ones() -> None:
 def test_what_all_of_them_say(path: Path) -> None:
     scenario = Scenario.load(path)
     file = scenario.file
-    assert (file.name, scenario.network.dyads) == (path.stem, 190_986)
+    assert (file.name, scenario.network.dyads) == (path.stem, NETWORKS[path.stem][2])
     assert file.data.augment == CropFlip(4, "zero")  # standardized first, then padded
     dp24 = path.stem == "vgg16_cifar10_dpt"
     passes = Sweep("forward", 16) if dp24 else Sweep("backward")
@@ -66,7 +72,8 @@ def test_they_validate_where_the_data_are(path: Path, data: Path) -> None:
     arguments = ["validate", str(path), f"data.root={json.dumps(str(data))}", "data.batch_size=4"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, (result.output, result.exception)
-    assert ": valid; 17 populations, 190,986 dyads, schedule " in result.output
+    _, populations, dyads = NETWORKS[path.stem]
+    assert f": valid; {populations} populations, {dyads:,} dyads, schedule " in result.output
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
@@ -80,7 +87,7 @@ def test_without_data_they_say_where_to_put_them(path: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_a_narrow_one_runs(path: Path, data: Path, root: Path, tmp_path: Path) -> None:
-    network = json.dumps(narrow_description(root, "vgg16", 16))
+    network = json.dumps(narrow_description(root, NETWORKS[path.stem][0], 16))
     values = [f"network={network}", f"data.root={json.dumps(str(data))}", "data.batch_size=4"]
     values += ["training.max_steps=2", "threads=1", "device=cpu"]
     arguments = ["run", str(path), *values, "--out", str(tmp_path / "out"), "--id", "it"]

@@ -130,6 +130,10 @@ class Channel(Described):
         assert isinstance(delay, float)
         return NEVER if self.loss == 1 else max(1, ticks_of(delay + jitter, tick))
 
+    def is_exact(self, tick: float) -> bool:
+        """Says if what a sender has in one tick is seen in the next: it sends every change."""
+        return self.is_ideal(tick) and not self.threshold
+
     @property
     def jittery(self) -> bool:
         """Says if messages are late by times of their own."""

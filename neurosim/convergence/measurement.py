@@ -274,15 +274,18 @@ class InferenceMeasurement:
             if verdict.grows(sizes, exact):
                 return "diverged", f"the {kind} grows without bound, to a norm of {sizes[-1]:.2g}"
         falls = verdict.falls(residuals)
+        rounding = 1e3 * torch.finfo(self.simulation.model.dtype).eps
         if residuals[-1] > tolerance and not falls:
             ticks = max(1, last["tick"] // 3)
             states = np.stack([s.numpy() for s in list(self._sketches)[-ticks:]])
-            rounding = 1e3 * torch.finfo(self.simulation.model.dtype).eps
             period = verdict.recurs(states, rounding)
             if period is not None:
                 return "oscillates", f"the states come back every {period} ticks"
         if missing:
             reason = f"the difference has not reached {', '.join(missing)}"
+        elif residuals[-1] <= min(rounding, tolerance):
+            reason = "the states rest at another fixed point than the one that was iterated, at a "
+            reason += f"distance of {distance:.2g}"
         elif residuals[-1] <= tolerance:
             reason = f"the residual is small, but the distance to the fixed point is {distance:.2g}"
         elif falls:

@@ -46,7 +46,8 @@ def _learn(
     ∇ = (2/B) [Σ w (Vᵀw)ᵀ − Σ u εᵀ] with u = f(F(x + ε)) − f(y) and w = f(y + η) − f(y).
 
     As G is linear in f(t), ⟨ε, G(F(x + ε)) − G(y)⟩ = ⟨u, V ε⟩ and ‖G(y + η) − G(y)‖² = ‖Vᵀw‖², and
-    both gradients are local sums.
+    both gradients are local sums. Through a max-pool f(F(x + ε)) goes back to the winners of that
+    noisy pass, and f(y) to those of x.
     """
     steps, std, rate = options.of(link.name)
     weight, feedback, products = link.forward_weight, link.feedback, link.products
@@ -60,19 +61,23 @@ def _learn(
     speed = link.feedback_speed.tensor
     for _ in range(steps):
         epsilon = _noise(link.pre, x, std, draw)
-        moved, _ = products.basal(x + epsilon, weight, link.bias, None)
-        heard = _alive(link.post, f(f(moved + rest)) - known)
+        moved, noisy = products.basal(x + epsilon, weight, link.bias, None)
+        moved = f(f(moved + rest))
+        # Without winners u is one signal, else the difference of two.
+        heard = [(moved - known, None)] if noisy is None else [(moved, noisy), (-known, winners)]
         own_noise = _alive(link.post, f(y + _noise(link.post, y, std, draw)) - known)
         back = products.apical(own_noise, link.feedback_weight, winners, None)
         gradient = products.weight_gradient(own_noise, back, winners)
-        gradient = gradient - products.weight_gradient(heard, epsilon, winners)
+        for signal, to in heard:
+            signal = _alive(link.post, signal)
+            gradient = gradient - products.weight_gradient(signal, epsilon, to)
         gradient = gradient * (2.0 / len(x))
         speed = gradient if speed is None else options.momentum * speed + gradient
         feedback.sub_(speed, alpha=rate)
     link.feedback_speed.set(speed)
     counts.forward += 1 + steps
     counts.adjoint += steps
-    counts.weight_gradient += 2 * steps
+    counts.weight_gradient += (2 if winners is None else 3) * steps
     _count(link, counts, steps * len(x), steps)
 
 

@@ -37,9 +37,11 @@ class Dyads(Arrays):
     ``difference`` is the last difference that was sent without a threshold. It is not written when
     the dyads wake but when they send: it *is* the slot ``sent`` of an `Outlet`, which over an ideal
     channel the populations below see as well. Weights learn from it, whoever is sent it.
+    ``observed``: somebody asks for the basal potential as these dyads last computed it.
     """
 
     plain = ("damping", "reached_at")
+    observed = False
     damping = 0.0
     # The tick of the first wake that the target of this inference had to do with. A difference
     # alone says little: noise makes one too.
@@ -61,6 +63,20 @@ class Dyads(Arrays):
         self.plus, self.difference = Slot(shape), Slot(shape)
         self.minus = Slot(shape) if paired else self.plus
         self.stale = Stale(population.shape)  # for what is not a message: target, bias, damping
+        self.incoming: list[Link] = []
+        self.outgoing: list[Link] = []
+
+    def potential(self) -> Tensor:
+        """Returns a as these dyads last computed it (B, *shape)."""
+        total = summed(link.basal.tensor for link in self.incoming)
+        return torch.zeros_like(self.plus.value) if total is None else total
+
+    def activity(self) -> Tensor:
+        """Returns f(a), a as these dyads last computed it (B, *shape); the values of an input."""
+        if not self.incoming:
+            return self.plus.value
+        state = self.population.activation(self.potential())
+        return state if self.held is None else self.stored(self.held.hold(state))
 
     def stored(self, array: Tensor) -> Tensor:
         """Returns values of the whole population in its order: products in another round in another
@@ -89,7 +105,8 @@ class Link(Arrays):
     ``means`` are the views of what the population below sends up, ``differences`` those of what the
     one above sends down; over an ideal channel each is the one view of what was last sent, several
     are those of synapses with different delays. The input is sent nothing. ``basal`` (B, *post) and
-    ``apical`` (B, *pre) are the cached potentials, ``winners`` (B, *post) those of its max-pool.
+    ``apical`` (B, *pre) are the cached potentials. ``winners`` (B, *post) are those of its max-pool
+    to which differences go back: among the means as they are seen, or among the states s⁺ below.
     """
 
     plain = ("heard",)
@@ -165,14 +182,18 @@ class Link(Arrays):
         )
         return None if total is None else self.pre.stored(total)
 
-    def weight_gradient(self, difference: Tensor) -> Tensor:
-        """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen."""
+    def weight_gradient(self, difference: Tensor, states: Tensor | None = None) -> Tensor:
+        """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen, or other ``states`` in
+        their place."""
         assert self.weight is not None
-        total = summed(self._gradients(self.post.stored(difference)))
+        total = summed(self._gradients(self.post.stored(difference), states))
         return torch.zeros_like(self.weight) if total is None else total
 
-    def _gradients(self, difference: Tensor) -> Iterable[Tensor]:
+    def _gradients(self, difference: Tensor, states: Tensor | None) -> Iterable[Tensor]:
         winners = self.present_winners()
+        if states is not None:
+            yield self.products.weight_gradient(difference, self.pre.stored(states), winners)
+            return
         for view in self.heard_means:
             seen = self.pre.stored(view.value.value)
             part = self.products.weight_gradient(difference, seen, winners)
@@ -182,15 +203,24 @@ class Link(Arrays):
 
     def present_winners(self) -> Tensor | None:
         """Returns the winners among the means as they are seen now; None without a max-pool."""
-        if not self.operator.has_winners or self.basal_stale.mask is False:
+        known = self.basal_stale.mask is False and not self.operator.winners_at_plus
+        if not self.operator.has_winners or known:
             return self.winners.tensor
         return self.forward(None)[1]
 
-    def winners_among(self, mean: Tensor) -> Tensor | None:
-        """Returns the winners among these means (B, *pre); None without a max-pool."""
+    def winners_among(self, states: Tensor, selection: Selection | None = None) -> Tensor:
+        """Returns the winners among these states (B, *pre), of the selected dyads above."""
+        weight = self._multiplied("up", by_tap=selection is not None)
+        winners = self.products.basal(states, weight, self.bias, selection)[1]
+        assert winners is not None
+        return winners
+
+    def way_back(self, mean: Tensor) -> Tensor | None:
+        """Returns the winners to which differences go back if these are the means (B, *pre), and
+        the states s⁺ the present ones; None without a max-pool."""
         if not self.operator.has_winners:
             return None
-        return self.products.basal(mean, self.forward_weight, self.bias, None)[1]
+        return self.winners_among(self.pre.plus.value if self.operator.winners_at_plus else mean)
 
     def above(self, selection: Selection) -> Selection | None:
         """Returns the dyads of the population above that any of these has a synapse with."""

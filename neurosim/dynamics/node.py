@@ -235,13 +235,13 @@ class Node(Dyads):
     """The dyads of one population, with their links.
 
     They send over the ``outlets`` of each kind, one for each threshold and refresh of their
-    channels. The first of the differences is always there, without threshold and refresh.
+    channels. The first of the differences is always there, without threshold and refresh. Over
+    ``routed`` links differences come to the winners among the states s⁺ of these dyads.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.incoming: list[Link] = []
-        self.outgoing: list[Link] = []
+        self.routed: list[Link] = []
         self.refreshing: list[Outlet] = []  # those that have to send at every so many wakes
         self.outlets: dict[MessageKind, list[Outlet]] = {"mean": [], "difference": []}
         if self.index >= 0:
@@ -277,11 +277,7 @@ def current_mean(cell: Dyads, rule: Rule) -> Tensor:
 
 def output_potential(output: Node) -> Tensor:
     """Returns the output without its nudge: f(a) as output dyads last computed a (B, *output)."""
-    total = torch.zeros_like(output.plus.value.real)
-    for link in output.incoming:
-        if link.basal.tensor is not None:
-            total += link.basal.tensor.real
-    return output.population.activation(total)
+    return output.population.activation(output.potential().real.clone())
 
 
 def basal_potential(cell: Node, means: dict[str, Tensor]) -> Tensor:

@@ -1,18 +1,23 @@
 """Plasticity: what weights learn from local quantities, a family that is open from outside."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from neurosim.base import ConfigurationError
+from neurosim.channels import Channel, MessageKind
 from neurosim.dynamics.link import Link
 from neurosim.dynamics.node import Node
 from neurosim.dynamics.state import State
 from neurosim.families import Count, Kind, register
 from neurosim.maths import Clip, LearningRate, OptimizerChoice
 from neurosim.rules import Rule
+
+Presynaptic = Literal["mean", "activation"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,17 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
     optimizer: OptimizerChoice = OptimizerChoice.of("adam")
     learning_rate: LearningRate = LearningRate.of("constant")
     clip: Annotated[Clip | None, Field(description="bounds on what the optimizer is given")] = None
+
+    @property
+    def observes(self) -> bool:
+        """Says if weights see the potentials of the dyads below as these last computed them."""
+        return False
+
+    def check(
+        self, rule: Rule, channels: Mapping[tuple[str, MessageKind], Channel], tick: float
+    ) -> None:
+        """Raises ConfigurationError where it does not go with what else makes a simulation."""
+        del rule, channels, tick
 
     def signal(self, node: Node, rule: Rule) -> Tensor | None:
         """Returns what the weights into these dyads learn from (B, …); None for all zeros."""
@@ -91,4 +107,36 @@ class ContrastiveHebbianPlasticity(Plasticity):
     """∂L/∂W = −1/(βB) Σ δ s̄ᵀ (DP23 eq. 10).
 
     δ = s⁺ − s⁻ of the post-synaptic dyads themselves; in a rule with phases what they send back.
+    The code of DP23 has f(a) in the place of s̄, with the potential a that the dyads below last
+    computed: ``presynaptic`` "activation".
     """
+
+    presynaptic: Annotated[
+        Presynaptic, Field(description="what weights see of the dyads below: s̄, or f(a)")
+    ] = "mean"
+
+    @property
+    def observes(self) -> bool:
+        return self.presynaptic == "activation"
+
+    def check(
+        self, rule: Rule, channels: Mapping[tuple[str, MessageKind], Channel], tick: float
+    ) -> None:
+        if not self.observes:
+            return
+        hidden = [n for (n, k), c in channels.items() if k == "mean" and not c.is_exact(tick)]
+        problem = ""
+        if rule.phases:
+            problem = f"{type(rule).__name__} contrasts the states of its phases"
+        elif hidden:
+            problem = (
+                f"no message tells of f(a), and the mean channel of {hidden[0]!r} is not ideal"
+            )
+        if problem:
+            raise ConfigurationError(
+                f"presynaptic is 'activation', but {problem}; use presynaptic 'mean'",
+                ("plasticity", "presynaptic"),
+            )
+
+    def weight_gradient(self, link: Link, signal: Tensor) -> Tensor:
+        return link.weight_gradient(signal, link.pre.activity() if self.observes else None)

@@ -46,6 +46,7 @@ class State(Arrays):
         ]
         self.by_name = {cell.name: cell for cell in [self.input, *self.cells]}
         self.output = self.by_name[network.output.name]
+        self.output.observed = True  # by those who predict, and by each other under a softmax
         self.links: list[Link] = []
         self.lines: list[tuple[Link, DelayLine]] = []
         for projection in network.projections:
@@ -54,6 +55,8 @@ class State(Arrays):
             self.links.append(link)
             pre.outgoing.append(link)
             post.incoming.append(link)
+            if link.operator.winners_at_plus and pre is not self.input:
+                pre.routed.append(link)
             self._connect(link, pre, "mean", channels[link.name, "mean"])
             if pre is not self.input:
                 self._connect(link, post, "difference", channels[link.name, "difference"])

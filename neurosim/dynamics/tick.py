@@ -11,7 +11,7 @@ make it late, change or lose it.
 """
 
 from cmath import isfinite
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -76,11 +76,15 @@ class Ticker:
                 offers += cell.offers(selection, wake.mean, wake.difference, flags)
         if self.listens:
             self._feel_softmax(woken, reached)
+        routes: list[tuple[Node, Selection | None, Tensor, int]] = []
         for cell, selection, wake, _ in wakes:
             if self.listens and cell.damping:
                 moved = unequal(wake.plus, cell.plus.some(selection))
                 moved |= unequal(wake.minus, cell.minus.some(selection))
                 reached.add(cell, marks_of(cell, selection, moved))
+            if cell.routed:
+                moved = unequal(wake.plus, cell.plus.some(selection))
+                routes.append((cell, selection, moved, flags.add(moved.any())))
             cell.plus.put(selection, wake.plus)
             if cell.paired:
                 cell.minus.put(selection, wake.minus)
@@ -89,6 +93,11 @@ class Ticker:
             if not answers[finite]:
                 check_finite(cell, moment.tick, self.rule.remedy, selection, wake.difference)
         self.send(offers, answers, moment, reached)
+        for cell, selection, moved, any_moved in routes:
+            for link in cell.routed if answers[any_moved] else ():
+                link.apical_stale.touch()
+                if self.listens:
+                    self._rewire(link, marks_of(cell, selection, moved), reached)
         self._deliver(moment.tick + 1, reached)
         return reached
 
@@ -161,21 +170,27 @@ class Ticker:
     def _due(self, stale: Stale, selection: Selection | None) -> _Part:
         return stale.part(selection, self.state.device) if self.caching else selection
 
+    def _alone(
+        self, selects: Callable[[Selection, int], bool], part: Selection | None
+    ) -> Selection | None:
+        """Returns the part if an operator computes it alone, and None where it computes all."""
+        if part is None or self.dense or not selects(part, self.state.batch):
+            return None
+        return part
+
     def update_basal(self, link: Link, selection: Selection | None) -> bool:
         """Recomputes the basal contribution and the max-pool winners where they are out of date.
         Returns whether they were out of date anywhere."""
         part = self._due(link.basal_stale, selection)
         if part is False:
             return False
-        some = None if self.dense else part
-        if some is not None and not link.operator.forward_selects(some, self.state.batch):
-            some = None
+        some = self._alone(link.operator.forward_selects, part)
         value, winners = link.forward(some)
         self.counts.forward += len(link.heard_means)
         if part is not None and some is None:
             value, winners = part.take(value), None if winners is None else part.take(winners)
         link.basal.put(part, value, taken_next=True)
-        if winners is not None:
+        if winners is not None and not link.operator.winners_at_plus:
             link.winners.put(part, winners)
         link.basal_stale.clear(part)
         return True
@@ -184,20 +199,28 @@ class Ticker:
         """Brings the winners up to date of the selected dyads of the population above.
 
         They follow the means as they are seen. What that takes is the basal contribution too, which
-        those dyads have yet to look at. That of output dyads stays what they last computed: others
-        ask for it.
+        those dyads have yet to look at. Where that is observed it stays what they last computed.
+        Those among the states s⁺ are found anew.
         """
+        if link.operator.winners_at_plus:
+            some = self._alone(link.operator.forward_selects, selection)
+            winners = link.winners_among(link.pre.plus.value, some)
+            self.counts.forward += 1
+            if selection is not None and some is None:
+                winners = selection.take(winners)
+            link.winners.put(selection, winners)
+            return
         part = self._due(link.basal_stale, selection)
         if part is False:
             return
-        if link.post is not self.state.output:
+        if not link.post.observed:
             self.update_basal(link, part)
             link.unread.touch(part)
             return
-        winners = link.forward(None)[1]
+        of_all = link.forward(None)[1]
         self.counts.forward += len(link.heard_means)
-        assert winners is not None
-        link.winners.put(part, winners if part is None else part.take(winners))
+        assert of_all is not None
+        link.winners.put(part, of_all if part is None else part.take(of_all))
 
     def _update_apical(self, link: Link, selection: Selection | None) -> bool:
         """Does the same for the apical contribution. A difference of zero costs nothing."""
@@ -205,9 +228,7 @@ class Ticker:
         if part is False:
             return False
         link.apical_stale.clear(part)
-        some = None if self.dense else part
-        if some is not None and not link.operator.adjoint_selects(some, self.state.batch):
-            some = None
+        some = self._alone(link.operator.adjoint_selects, part)
         heard = sum(view.value.tensor is not None for view in link.differences)
         if heard and link.operator.has_winners:
             above = None if part is None else link.above(part)
@@ -229,8 +250,9 @@ class Ticker:
         return True
 
     def _rewire(self, link: Link, senders: Tensor, reached: Reached) -> None:
-        """Finds the new winners above the ``senders``, of which a mean has arrived: a difference
-        that goes back another way is news to both of its receivers."""
+        """Finds the new winners above the ``senders``, of which a mean has arrived or, with winners
+        among s⁺, the state has changed: a difference that goes back another way is news to both of
+        its receivers."""
         if link.pre.index < 0 or link.difference.tensor is None:
             return
         above = link.above_marks(senders)

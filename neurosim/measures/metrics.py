@@ -40,7 +40,7 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
         basal = basal_potential(cell, means)
         apical = summed(
             link.products.apical(
-                difference, link.feedback_weight, link.winners_among(means[cell.name]), None
+                difference, link.feedback_weight, link.way_back(means[cell.name]), None
             )
             for link in cell.outgoing
             if (difference := link.post.difference.tensor) is not None

@@ -16,7 +16,7 @@ from neurosim.base import (
     NetworkError,
     NeurosimWarning,
 )
-from neurosim.channels import Channel, Channels
+from neurosim.channels import Channel, Channels, MessageKind
 from neurosim.maths import Loss
 from neurosim.measures import Probe
 from neurosim.network import Model, Network, check_shape
@@ -153,6 +153,22 @@ def check_phases(
             raise ConfigurationError(
                 f"the {kind} channel of {projection!r} has {rough[0]}, which is defined for real "
                 f"messages, but those of {type(rule).__name__} are complex; leave it out",
+                "channels",
+            )
+
+
+def check_winners(
+    network: Network, channels: Mapping[tuple[str, MessageKind], Channel], tick: float
+) -> None:
+    """Raises ConfigurationError where winners among s⁺, of which no message tells, are not known at
+    once."""
+    for (name, kind), channel in channels.items():
+        operator = network.projection(name).operator
+        if operator.winners_at_plus and not channel.is_exact(tick):
+            raise ConfigurationError(
+                f"the pooling of {name!r} has the winners 'plus', which are found among states "
+                f"that no message tells of, but the {kind} channel of {name!r} is not ideal; leave "
+                "its delays, thresholds and effects out, or take the winners 'mean'",
                 "channels",
             )
 

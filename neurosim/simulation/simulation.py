@@ -18,20 +18,9 @@ from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start, Unit
+from neurosim.simulation import compatibility
 from neurosim.simulation.common import BeforeStep, run_length
-from neurosim.simulation.compatibility import (
-    Init,
-    accept_batch,
-    check_length,
-    check_optimizer,
-    check_output,
-    check_phases,
-    check_probes,
-    check_start,
-    check_updates,
-    check_within,
-    warn_of_reach,
-)
+from neurosim.simulation.compatibility import Init, accept_batch
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
@@ -85,12 +74,12 @@ class Simulation:
         check_precision(precision, model.dtype)
         network = model.network
         self.probes = tuple(Probe.of(probe) for probe in probes)
-        check_start(init, self.rule, network)
-        check_probes(self.probes, network, self.rule)
+        compatibility.check_start(init, self.rule, network)
+        compatibility.check_probes(self.probes, network, self.rule)
         self.loss = Loss.of(loss)
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
-        check_output(self.loss, network)
+        compatibility.check_output(self.loss, network)
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop
@@ -105,8 +94,10 @@ class Simulation:
         self.channels = channels if channels is not None else Channels()
         self.faults = faults if faults is not None else Faults()
         resolved = self.channels.resolve(network, schedule.tick)
-        check_phases(self.rule, resolved, nudge_after, self.learn_every)
-        check_updates(self.rule, schedule, self.learn_every)
+        compatibility.check_phases(self.rule, resolved, nudge_after, self.learn_every)
+        compatibility.check_updates(self.rule, schedule, self.learn_every)
+        compatibility.check_winners(network, resolved, schedule.tick)
+        self.plasticity.check(self.rule, resolved, schedule.tick)
         tracked = any(probe.tracks for probe in self.probes)
         self.state = State(
             model,
@@ -117,6 +108,8 @@ class Simulation:
             paired=self.rule.paired,
             by_position=self.layout.unit.has_positions,
         )
+        for cell in self.state.cells if self.plasticity.observes else ():
+            cell.observed = True
         self.units = UnitMap(self.layout, self.state)
         self.seed, self.random = seed, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
@@ -158,9 +151,9 @@ class Simulation:
         ConfigurationError for an optimizer that the model cannot learn with, or without anything
         that says when it takes its steps.
         """
-        check_within(optimizer, self.learns_within)
+        compatibility.check_within(optimizer, self.learns_within)
         x, target = accept_batch(x, target, self.model)
-        check_optimizer(optimizer, self.model)
+        compatibility.check_optimizer(optimizer, self.model)
         last = self._inference
         carried = self.init == "carry" and last is not None and not last.failed
         previous = last if carried else None
@@ -336,7 +329,7 @@ class Simulation:
             ConfigurationError: for an optimizer that the model cannot learn with.
             DivergenceError: for a gradient that is not finite; no weight has changed.
         """
-        check_optimizer(optimizer, self.model)
+        compatibility.check_optimizer(optimizer, self.model)
         self.inference.learn(optimizer)
 
     def weights_changed(self) -> None:
@@ -352,9 +345,13 @@ class Simulation:
     ) -> Clock:
         feedforward = self.init == "feedforward"
         clock = self.schedule.start(Start(self.layout, tick, feedforward, random, previous))
-        check_length(clock.end - tick, self.nudge_after if nudged else 0, self.learn_every)
+        compatibility.check_length(
+            clock.end - tick, self.nudge_after if nudged else 0, self.learn_every
+        )
         if self.inferences <= 1:
-            warn_of_reach(self, clock.end - tick, self.nudge_after if nudged else None)
+            compatibility.warn_of_reach(
+                self, clock.end - tick, self.nudge_after if nudged else None
+            )
         return clock
 
     def check_schedule(self) -> None:
@@ -390,8 +387,8 @@ class Simulation:
         Raises StateError where the state is of another version, network, rule or schedule, or not
         complete.
         """
-        check_optimizer(optimizer, self.model)
-        check_within(optimizer, self.learns_within)
+        compatibility.check_optimizer(optimizer, self.model)
+        compatibility.check_within(optimizer, self.learns_within)
         with complete("state"):
             problem, version = "", state["version"]
             own = self._identity()

@@ -71,6 +71,19 @@ FEEDBACK: dict[str, dict[str, Any]] = {
 # Those of difference target propagation, which learn by themselves.
 FEEDBACK["jacobian"] = FEEDBACK["feedback"] | {"feedback": "local_jacobian"}
 
+# Differences go back to winners among the states s⁺, which needs ideal channels.
+ROUTED: dict[str, dict[str, Any]] = {
+    "plus": {
+        "input": [2, 8, 6],
+        "layers": [
+            {"name": "c1", "conv": 3, "activation": "tanh"},
+            {"name": "c2", "conv": 4, "pool": {"kind": "max", "winners": "plus"}},
+            {"name": "p", "pool": {"kind": "max", "kernel": 2, "stride": 1, "winners": "plus"}},
+            {"name": "out", "dense": 3},
+        ],
+    },
+}
+
 RULES: dict[str, Rule] = {
     "aro": ns.DualPropagation(alpha=0.5, beta=0.6, variant="aro", nudge="potential"),
     "proximal": ns.DualPropagation(alpha=0.3, beta=0.5, variant="aro", nudge="proximal"),
@@ -127,11 +140,12 @@ RULE_OF = {
     "skip": "damped",
     "feedback": "aro",
     "jacobian": "dtp",
+    "plus": "lagrangian",
 }
 
 
 def network_named(name: str) -> ns.Network:
-    return ns.Network.from_dict((NETWORKS | FEEDBACK | SMOOTH)[name])
+    return ns.Network.from_dict((NETWORKS | FEEDBACK | SMOOTH | ROUTED)[name])
 
 
 def make_model(network: str, dtype: torch.dtype = torch.float64, scale: float = 1.0) -> ns.Model:
@@ -275,7 +289,7 @@ class Case:
     def build(self, **options: Any) -> Setup:
         """The simulation, its optimizer, and data."""
         network = network_named(self.network)
-        threshold = THRESHOLDS.get(self.schedule, 0.0)
+        threshold = 0.0 if self.network in ROUTED else THRESHOLDS.get(self.schedule, 0.0)
         channel, probes = ns.Channel(threshold=threshold), ["wakes"]
         arguments: dict[str, Any] = {"channels": ns.Channels(channel, channel), "probes": probes}
         if self.rule in PHASED:

@@ -10,6 +10,7 @@ import pytest
 from cases import (
     FEEDBACK,
     NETWORKS,
+    ROUTED,
     RULES,
     SCHEDULES,
     Case,
@@ -21,7 +22,7 @@ from cases import (
 from neurosim.conformance.simulations import Build, caching, partial
 
 UNITS_OF = {"mlp": ("neuron", "block"), "conv": ("neuron", "channel", "tile"), "skip": ("neuron",)}
-UNITS_OF["feedback"] = UNITS_OF["jacobian"] = UNITS_OF["conv"]
+UNITS_OF["feedback"] = UNITS_OF["jacobian"] = UNITS_OF["plus"] = UNITS_OF["conv"]
 STARTS = [("feedforward", None), ("zero", 3), ("carry", 2)]
 
 
@@ -55,16 +56,22 @@ def with_effects(found: list[Case]) -> list[Case]:
 PHASED = phased_cases(0, 2)
 
 
-@pytest.mark.parametrize("case", [*CACHED, *with_effects(thinned(CACHED, 5)), *PHASED], ids=str)
+PLUS = thinned(cases(list(SCHEDULES), ROUTED), 29)
+
+
+@pytest.mark.parametrize(
+    "case", [*CACHED, *with_effects(thinned(CACHED, 5)), *PHASED, *PLUS], ids=str
+)
 def test_caching(case: Case) -> None:
     caching(case.build, 2 if case.init == "carry" else 1)
 
 
+PLUS_PARTIAL = [case for case in PLUS if case.schedule != "lazy"]
 PHASED_PARTIAL = [case for case in PHASED if case.schedule != "lazy" and not case.effects]
 
 
 @pytest.mark.parametrize(
-    "case", [*PARTIAL, *with_effects(thinned(PARTIAL, 5)), *PHASED_PARTIAL], ids=str
+    "case", [*PARTIAL, *with_effects(thinned(PARTIAL, 5)), *PHASED_PARTIAL, *PLUS_PARTIAL], ids=str
 )
 def test_partial_operations(case: Case) -> None:
     """With effects, a last bit more or less must not decide on what is sent, and so on its noise:

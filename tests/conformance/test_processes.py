@@ -13,6 +13,7 @@ from cases import (
     FEEDBACK,
     NETWORKS,
     PHASED,
+    ROUTED,
     RULES,
     SCHEDULES,
     UNITS,
@@ -46,7 +47,7 @@ OF_RULES = [
 ]
 OF_FEEDBACK = [
     Case(network, schedule, list(UNITS)[turn % 6], init, learn_every=learn_every)
-    for network in FEEDBACK
+    for network in (*FEEDBACK, *ROUTED)
     for turn, schedule in enumerate(SCHEDULES)
     for init, learn_every in STARTS[1::2]
 ]

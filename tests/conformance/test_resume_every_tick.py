@@ -57,6 +57,12 @@ def test_every_tick(case: Case) -> None:
     assert sum(record["total"] > 0 for trace in traces for record in trace["in_flight"]) >= 4
 
 
+@pytest.mark.parametrize("init", ["feedforward", "carry"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_winners_at_plus(schedule: str, init: str) -> None:
+    every_tick(Case("plus", schedule, "tile", init, learn_every=3).build, 2)
+
+
 @pytest.mark.parametrize("effects", [False, True])
 def test_what_was_just_sent_is_in_flight(effects: bool, tmp_path: Path) -> None:
     """Also for a probe that looks only at the end, after the file."""

@@ -149,6 +149,11 @@ class Operator(Kind, ABC, family="operator", key="op"):
         """Says if `basal` returns max-pool winners."""
         return False
 
+    @property
+    def winners_at_plus(self) -> bool:
+        """Says if differences go back to the winners among the states s⁺, and not the means."""
+        return False
+
     def forward_reach(self, sent: Tensor) -> Tensor:
         """Marks the post-synaptic dyads that have a synapse with a marked pre-synaptic one."""
         return self._reach(self.forward, sent)

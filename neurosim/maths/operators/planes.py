@@ -67,6 +67,10 @@ class _Planar(Sliding, SelectiveOperator):
     def has_winners(self) -> bool:
         return self.pool is not None and self.pool.kind == "max"
 
+    @property
+    def winners_at_plus(self) -> bool:
+        return self.pool is not None and self.pool.winners == "plus"
+
     # ---- upward ----------------------------------------------------------------------------------
 
     def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:

@@ -43,6 +43,7 @@ FEW_CHANNELS = 8
 WIDE = 8
 
 PoolKind = Literal["max", "avg"]
+Winners = Literal["mean", "plus"]
 _KERNEL: Any = None  # a stride that is the kernel
 
 Size = Annotated[int, Field(ge=1, le=MAX_DYADS)]
@@ -184,18 +185,26 @@ def at(values: Tensor, index: Ints) -> Tensor:
 class Pool(Sliding, Described):
     """Pooling of ``kind`` "max" or "avg" over windows; sizes are (height, width) in positions.
 
-    ``stride`` defaults to the kernel, so that windows do not overlap.
+    ``stride`` defaults to the kernel, so that windows do not overlap. Through a max-pool
+    differences go back to its ``winners`` among the means below, or among the states s⁺ (DP24's
+    code).
     """
 
     kind: PoolKind
     kernel: Sizes = (2, 2)
     stride: Annotated[Sizes, Written(OnePerAxis | None)] = _KERNEL
     padding: Margins = (0, 0)
+    winners: Annotated[Winners, Field(description="among which states below")] = "mean"
 
     def __post_init__(self) -> None:
         if self.stride is None:
             object.__setattr__(self, "stride", self.kernel)
         super().__post_init__()
+        if self.kind != "max" and self.winners != "mean":
+            raise NetworkError(
+                f"winners is {self.winners!r}, but a pooling of kind {self.kind!r} has no winners: "
+                "leave it out, or pool by max"
+            )
 
     @classmethod
     def of(cls, choice: Pool | PoolKind | None) -> Any:
