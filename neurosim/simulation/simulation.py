@@ -312,10 +312,8 @@ class Simulation:
         `gradients`. Raises StateError in a rule with phases."""
         self._known()
         if self.rule.phases:
-            raise StateError(
-                f"{type(self.rule).__name__} contrasts the ends of its phases; no present state "
-                "has its objective"
-            )
+            said = f"{type(self.rule).__name__} contrasts the ends of its phases"
+            raise StateError(f"{said}; no present state has its objective")
         return metrics.contrastive_objective(self.state, self.rule)
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
@@ -365,11 +363,8 @@ class Simulation:
         return type(self.schedule).__name__, type(self.rule).__name__, self.layout.total
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that the rest of the run depends on but the parameters, as tensors and
-        numbers.
-
-        Together with ``model.state_dict()`` (and the optimizer's, if there is one) it continues bit
-        for bit in a simulation that is built the same way.
+        """Returns all that the rest of the run depends on, as tensors and numbers. With the states
+        of model and optimizer it continues bit for bit in a simulation that is built the same way.
         """
         schedule, rule, units = self._identity()
         own = {"version": STATE_VERSION, "schedule": schedule, "rule": rule, "units": units}
@@ -399,8 +394,7 @@ class Simulation:
                 problem = f"of (schedule, rule, units) {saved}; this simulation has {own}"
             if problem:
                 raise StateError(f"the saved state is {problem}")
-            self._inference = None
-            self.inferences = state["inferences"]
+            self._inference, self.inferences = None, state["inferences"]
             self.random.bit_generator.state = state["random"]
             if state["clock"] is not None:
                 self._inference = Inference.restored(self, state, optimizer)
