@@ -99,7 +99,9 @@ OPTIONS: list[tuple[str, dict[str, float], Callable[[Tensor], Tensor]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "known"), OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "options", "known"), OPTIONS, ids=lambda v: "" if callable(v) else str(v)
+)
 def test_activations_with_options(
     name: str, options: dict[str, float], known: Callable[[Tensor], Tensor]
 ) -> None:
