@@ -201,7 +201,13 @@ def check(
     assert distance(present(simulation), goal) <= 1e-10, simulation.tick - before
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+LONG = ("forward", "backward", "odd_even", "even_odd")  # most ticks to come to rest
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in SCHEDULES],
+)
 @given(
     found=problems(),
     unit=st.sampled_from(list(UNITS)),

@@ -28,7 +28,7 @@ SHORT = ["training.max_steps=6", "data.limit=120", "data.batch_size=20", "rule.n
 USED = {
     "schedule": "schedule={kind: coin, probability: 0.4, ticks: 12}",
     "activation": "network.activation={kind: soft_ramp, sharpness: 2.0}",
-    "initialization": "network.initialization={kind: signs, size: 0.2}",
+    "initialization": "network.initialization={kind: signs, size: 0.05}",
     "loss": "loss={kind: hinge, margin: 0.5}",
     "effect": "channels.mean={delay: 1.0, effects: [{kind: bursts, probability: 0.2}]}",
     "feedback": "feedback={kind: mirror, decay: 0.01}",

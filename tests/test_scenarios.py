@@ -222,6 +222,7 @@ def back_propagation(scenario: Scenario) -> float:
         return float((model(data.test.images).argmax(1) == data.test.labels).double().mean())
 
 
+@pytest.mark.slow
 def test_the_default_learns_as_well_as_back_propagation(tmp_path: Path) -> None:
     path = ROOT / "scenarios/random_order.yaml"
     folder = run(tmp_path, path, "probes=[accuracy]")

@@ -119,6 +119,7 @@ def test_portions_that_are_none(portion: str) -> None:
     assert "training.validation" in line
 
 
+@pytest.mark.slow
 def test_real_cifar10(shared_data: Path, tmp_path: Path) -> None:
     script = [sys.executable, str(shared_data / "unpack_cifar10.py"), str(tmp_path)]
     subprocess.run(script, check=True, capture_output=True)

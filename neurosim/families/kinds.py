@@ -287,13 +287,19 @@ def written(annotation: Any) -> Any:
         return Annotated[written(inner), *extra] if extra else written(inner)
     if origin is not None and arguments:
         alike: Any = {Mapping: dict, UnionType: Union}.get(origin, origin)
-        return alike[tuple(written(argument) for argument in arguments)]
+        made = alike[tuple(written(argument) for argument in arguments)]
+        # Below a validator of python's, as that of a family's default, JSON is no JSON any more.
+        return Annotated[made, BeforeValidator(_as_tuple)] if origin is tuple else made
     cls = annotation if isinstance(annotation, type) else None
     if cls in {family.base for family in FAMILIES.values()}:
         return _any_of(annotation.family)
     if cls and is_dataclass(cls):
         return model_of(cls, named=False)
     return annotation
+
+
+def _as_tuple(said: Any) -> Any:
+    return tuple(said) if isinstance(said, list) else said
 
 
 def _any_of(family: Family) -> Any:
