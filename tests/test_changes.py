@@ -27,9 +27,13 @@ def test_as_torch_has_it(shape: tuple[int, ...]) -> None:
         assert torch.equal(mask, new != (torch.zeros_like(new) if known is None else known))
         assert changes.count(mask) == mask.sum()
         weights = torch.arange(mask[0].numel()).view(shape[1:]) + 1
+        if len(shape) == 4:  # some positions of all channels, as a tile selects them
+            some = mask.flatten(2).movedim(2, 0).contiguous().movedim(0, 2)
+            expected = int(mask.sum()), int((mask * weights).sum())
+            assert changes.tally(some, weights.flatten(1)) == expected
         for last in range(1, len(shape)):  # of every value, and the same for some of them
             some = weights[(0,) * (len(shape) - 1 - last)]
-            for stored in (mask, by_position(mask)):
+            for stored in (mask, by_position(mask), mask.mT.contiguous().mT):
                 found = changes.tally(stored, some)
                 assert found == (int(mask.sum()), int((mask * some).sum()))
 

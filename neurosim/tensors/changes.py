@@ -55,7 +55,7 @@ def tally(mask: Tensor, weights: Tensor) -> tuple[Tensor | int, Tensor | int]:
         of_one = mask.sum(0)
         return of_one.sum(), (of_one * weights).sum()
     stored = as_stored(mask)
-    if stored is mask or weights.dim() != 2:
+    if stored is mask or weights.shape != mask.shape[2:]:
         if weights.shape != mask.shape[mask.dim() - weights.dim() :]:
             weights = weights.expand(mask.shape[1:])
         sums = _sums(mask.numpy().reshape(-1, weights.numel()))
