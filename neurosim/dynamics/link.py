@@ -227,17 +227,16 @@ class Link(Arrays):
         if selection not in self._above:
             marks = torch.zeros(self.pre.population.size, dtype=torch.bool)
             marks[selection.dyads] = True
-            found = self.above_marks(marks.view(self.pre.population.shape))
-            self._above[selection] = found
+            marks = self.operator.forward_reach(marks.view(self.pre.population.shape))
+            self._above[selection] = self.reached(marks.numpy().reshape(-1))
         return self._above[selection]
 
-    def above_marks(self, senders: Tensor) -> Selection | None:
-        """Does the same for those that are marked, over their shape; None for all of them."""
-        shape = self.post.population.shape
-        reached = self.operator.forward_reach(senders).cpu().numpy().reshape(-1)
-        if reached.all():
+    def reached(self, marks: npt.NDArray[np.bool_]) -> Selection | None:
+        """Returns the marked dyads of the population above; None for all of them."""
+        if marks.all():
             return None
-        return Selection(shape, np.flatnonzero(reached), self.pre.plus.value.device)
+        shape, device = self.post.population.shape, self.pre.plus.value.device
+        return Selection(shape, np.flatnonzero(marks), device)
 
     # ---- weights -------------------------------------------------------------------------------
 

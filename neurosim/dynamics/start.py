@@ -80,5 +80,5 @@ def new_input(ticker: Ticker, x: Tensor, moment: Moment) -> Reached:
     flags, reached, cell = Flags(), Reached(), ticker.state.input
     x = _set_input(ticker.state, x)
     offers = cell.offers(None, x, None, flags)
-    ticker.send(offers, flags.read(), moment, reached, at_once=True)
+    ticker.send(offers, flags.read(), moment, reached, {}, at_once=True)
     return reached

@@ -11,7 +11,7 @@ make it late, change or lose it.
 """
 
 from cmath import isfinite
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ from neurosim.tensors import (
 
 Compute = Literal["auto", "dense"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
+_Above = Callable[[], Selection | None]  # who is above some senders; None for all
 _Part = Selection | Literal[False] | None  # of a population: False for none of it, None for all
 
 
@@ -76,7 +77,8 @@ class Ticker:
                 offers += cell.offers(selection, wake.mean, wake.difference, flags)
         if self.listens:
             self._feel_softmax(woken, reached)
-        routes: list[tuple[Node, Selection | None, Tensor, int]] = []
+        routes: list[tuple[Node, int]] = []
+        above = self._above_all(offers, flags)
         for cell, selection, wake, _ in wakes:
             if self.listens and cell.damping:
                 moved = unequal(wake.plus, cell.plus.some(selection))
@@ -84,7 +86,9 @@ class Ticker:
                 reached.add(cell, marks_of(cell, selection, moved))
             if cell.routed:
                 moved = unequal(wake.plus, cell.plus.some(selection))
-                routes.append((cell, selection, moved, flags.add(moved.any())))
+                routes.append((cell, flags.add(moved.any())))
+                for link in cell.routed if self.listens else ():
+                    above[link] = self._above(link, marks_of(cell, selection, moved), flags)
             cell.plus.put(selection, wake.plus)
             if cell.paired:
                 cell.minus.put(selection, wake.minus)
@@ -92,12 +96,12 @@ class Ticker:
         for cell, selection, wake, finite in wakes:
             if not answers[finite]:
                 check_finite(cell, moment.tick, self.rule.remedy, selection, wake.difference)
-        self.send(offers, answers, moment, reached)
-        for cell, selection, moved, any_moved in routes:
+        self.send(offers, answers, moment, reached, above)
+        for cell, any_moved in routes:
             for link in cell.routed if answers[any_moved] else ():
                 link.apical_stale.touch()
                 if self.listens:
-                    self._rewire(link, marks_of(cell, selection, moved), reached)
+                    self._rewire(link, above[link], reached)
         self._deliver(moment.tick + 1, reached)
         return reached
 
@@ -249,14 +253,35 @@ class Ticker:
         link.apical.put(part, value, taken_next=True)
         return True
 
-    def _rewire(self, link: Link, senders: Tensor, reached: Reached) -> None:
-        """Finds the new winners above the ``senders``, of which a mean has arrived or, with winners
-        among s⁺, the state has changed: a difference that goes back another way is news to both of
-        its receivers."""
-        if link.pre.index < 0 or link.difference.tensor is None:
-            return
-        above = link.above_marks(senders)
-        if above is not None and not above.count:
+    def _above(self, link: Link, senders: Tensor, flags: Flags) -> _Above:
+        """Returns what says, once the flags are read, who is above the ``senders``: a device is
+        asked together with all else that a tick has to know."""
+        if senders.is_cpu:
+            return lambda: link.reached(link.operator.forward_reach(senders).numpy().reshape(-1))
+        place = flags.add_marks(link.operator.forward_reach(senders))
+        return lambda: link.reached(flags.marks(place))
+
+    def _above_all(self, offers: Sequence[Offer], flags: Flags) -> dict[Link, _Above]:
+        """Does that for each link over which a mean may change winners that somebody asks for."""
+        return {
+            link: self._above(link, marks_of(offer.outlet.sender, *offer[1:4:2]), flags)
+            for offer in offers
+            for link in offer.outlet.direct
+            if offer.outlet.kind == "mean" and self._competes(link)
+        }
+
+    def _competes(self, link: Link) -> bool:
+        """Whether a new mean may change winners through which a difference goes back, and that is
+        news to anybody."""
+        pooled = link.operator.has_winners and not link.operator.winners_at_plus
+        asks = self.listens and pooled and link.pre.index >= 0
+        return asks and link.difference.tensor is not None
+
+    def _rewire(self, link: Link, found: _Above, reached: Reached) -> None:
+        """Finds the new winners of those above who has sent a mean or, with winners among s⁺, whose
+        state has changed: a difference that goes back another way is news to both its receivers."""
+        above = None if link.difference.tensor is None else found()
+        if link.difference.tensor is None or (above is not None and not above.count):
             return
         old = link.winners.take(above)
         self.update_winners(link, above)
@@ -273,11 +298,13 @@ class Ticker:
         answers: Sequence[int],
         moment: Moment,
         reached: Reached,
+        above: Mapping[Link, _Above],
         *,
         at_once: bool = False,
     ) -> None:
         """Takes note of what is sent, shows it where channels are ideal, and hands it to lines. All
-        of it is seen ``at_once``, whatever the channels, if it is a new input."""
+        of it is seen ``at_once``, whatever the channels, if it is a new input. ``above`` says who
+        may see another winner."""
         for offer in offers:
             if not offer.take(answers, moment.tick, self.counts):
                 continue
@@ -287,8 +314,8 @@ class Ticker:
                 reached.announce(links, outlet.kind, selection, changed)
             for link in links:
                 link.touch(outlet.kind)
-                if self.listens and outlet.kind == "mean" and link.operator.has_winners:
-                    self._rewire(link, marks_of(outlet.sender, selection, changed), reached)
+                if outlet.kind == "mean" and link in above:
+                    self._rewire(link, above[link], reached)
             if outlet.kind == "difference" and outlet.sender.reached_at is not None:
                 for link in outlet.direct:
                     link.heard = True
@@ -307,9 +334,12 @@ class Ticker:
         for link, line in self.state.lines:
             asked = line.kind == "difference" and not link.heard
             asked = asked and link.post.reached_at is not None
-            arrived += [(link, line.kind, asked, d) for d in line.deliver(tick, flags, asked)]
+            for found in line.deliver(tick, flags, asked):
+                competes = line.kind == "mean" and self._competes(link)
+                above = self._above(link, found.senders(), flags) if competes else None
+                arrived.append((link, line.kind, asked, found, above))
         answers = flags.read()
-        for link, kind, asked, found in arrived:
+        for link, kind, asked, found, above in arrived:
             latest = None if found.latest is None else answers[found.latest]
             if found.show is not None:
                 if latest == NOTHING:
@@ -322,8 +352,8 @@ class Ticker:
             if self.listens:
                 senders = found.senders()
                 reached.add(*link.reach(kind, senders, found.view.mask))
-                if kind == "mean" and link.operator.has_winners:
-                    self._rewire(link, senders, reached)
+                if above is not None:
+                    self._rewire(link, above, reached)
 
 
 def is_finite(wake: Wake) -> Tensor | bool:
@@ -361,12 +391,9 @@ def check_finite(
     neuron = int(bad.flatten(1).any(0).nonzero()[0])
     sample = int(bad.flatten(1)[:, neuron].nonzero()[0])
     where = tuple(int(i) for i in np.unravel_index(neuron, cell.population.shape))
-    raise DivergenceError(
+    said = (
         f"population {cell.name!r} is no longer finite at tick {tick}: first at neuron "
         f"{list(where)} of sample {sample}. Inference diverges with these weights and this rule; "
-        f"{remedy}.",
-        population=cell.name,
-        tick=tick,
-        neuron=where,
-        sample=sample,
+        f"{remedy}."
     )
+    raise DivergenceError(said, population=cell.name, tick=tick, neuron=where, sample=sample)

@@ -8,6 +8,7 @@ for.
 import re
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -74,17 +75,36 @@ def upload(array: npt.NDArray[Any], device: torch.device) -> Tensor:
 
 
 class Flags:
-    """Numbers that are needed on the host: those on a device are collected, and read at once."""
+    """Numbers and marks that are needed on the host: those on a device are collected, and read at
+    once."""
 
     def __init__(self) -> None:
         self._values: list[Tensor | int] = []
+        self._marks: list[Tensor] = []
+        self._read: list[npt.NDArray[np.bool_]] = []
 
     def add(self, value: Tensor | int) -> int:
         """Registers a number, a truth or a scalar tensor. Returns where `read` returns it."""
         self._values.append(int(value) if isinstance(value, int) or value.is_cpu else value)
         return len(self._values) - 1
 
+    def add_marks(self, marks: Tensor) -> int:
+        """Registers truths on a device. Returns for what `marks` returns them, after `read`."""
+        self._marks.append(marks)
+        return len(self._marks) - 1
+
     def read(self) -> list[int]:
-        away = [value.long() for value in self._values if isinstance(value, Tensor)]
-        there = iter(torch.stack(away).tolist() if away else ())
-        return [next(there) if isinstance(v, Tensor) else v for v in self._values]
+        away = [v.long().view(1) for v in self._values if isinstance(v, Tensor)]
+        away += [marks.reshape(-1).long() for marks in self._marks]
+        if not away:
+            return [int(v) for v in self._values]
+        ends = np.cumsum([part.numel() for part in away])
+        read = np.split(torch.cat(away).cpu().numpy(), ends[:-1])
+        there = iter(read)
+        answers = [int(next(there)[0]) if isinstance(v, Tensor) else v for v in self._values]
+        self._read = [marks.astype(bool) for marks in there]
+        return answers
+
+    def marks(self, place: int) -> npt.NDArray[np.bool_]:
+        """Returns marks that have been read, flat."""
+        return self._read[place]
