@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import torch
@@ -50,3 +52,14 @@ def events(trainer: Trainer, kind: str | None = None) -> list[dict[str, Any]]:
     """The records of one kind, or all of them."""
     found = [record for event in trainer.events() if (record := event.record()) is not None]
     return [record for record in found if kind in (None, record["event"])]
+
+
+class Stop(ns.Listener):
+    """Interrupts a run after a step."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_step(self, event: ns.StepEvent) -> None:
+        if event.step == self.after:
+            os.kill(os.getpid(), signal.SIGINT)

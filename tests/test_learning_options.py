@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from rich.console import Console
-from small_trainings import NETWORK, events, make
+from small_trainings import NETWORK, Stop, events, make
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -235,17 +233,6 @@ EVERYTHING = [
     "plasticity.learning_rate.warmup_epochs=1",
     "schedule.ticks=6",
 ]
-
-
-class Stop(ns.Listener):
-    """Interrupts a run after a step."""
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
-    def on_step(self, event: ns.StepEvent) -> None:
-        if event.step == self.after:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_run_with_all_of_it_is_resumed(tmp_path: Path) -> None:

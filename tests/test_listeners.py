@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from small_trainings import make
+from small_trainings import Stop, make
 from torch import Tensor
 
 import neurosim as ns
@@ -276,17 +274,6 @@ def test_a_family_of_listeners(tmp_path: Path) -> None:
     finally:
         ns.ListenerChoice.family.remove("writes")
     assert len((tmp_path / "losses.txt").read_text().splitlines()) == 6
-
-
-class Stop(ns.Listener):
-    """Interrupts a run after a step."""
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
-    def on_step(self, event: ns.StepEvent) -> None:
-        if event.step == self.after:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_listener_of_a_run_that_is_resumed(tmp_path: Path) -> None:
