@@ -83,12 +83,14 @@ def delayed(draw: st.DrawFn, *, effects: bool) -> Example:
     return example
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 @settings(RANDOM, max_examples=100)
 @given(delayed(effects=False))
 def test_random_delays(example: Example) -> None:
     assume(play(example))
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 @settings(RANDOM, max_examples=100)
 @given(delayed(effects=True))
 def test_random_channels(example: Example) -> None:

@@ -129,6 +129,7 @@ def uninterrupted(root: Path) -> Callable[[str], tuple[Any, ...]]:
     return run
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 @pytest.mark.parametrize("variant", VARIANTS)
 @given(share=st.lists(st.floats(0, 1), min_size=1, max_size=3))
 @settings(max_examples=3)
