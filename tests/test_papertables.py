@@ -32,6 +32,8 @@ from neurosim.tables.table import (
     table_named,
 )
 
+pytestmark = pytest.mark.drawn
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
