@@ -118,15 +118,16 @@ def _train(
         reset_peak_memory(model.device)
         best, problem, found = None, None, dict[str, Any]()
         try:
-            done = trainer.run([*told, display, checkpoints], interrupted)
+            trainer.fit([*told, display, checkpoints], interrupted)
+            done = trainer.done
             status = "finished" if done else "interrupted"
             if done:
                 best = trainer.best()
             if best is not None:
                 found["validation_accuracy"] = trainer.best_accuracy
                 with display.evaluating("evaluating the best epoch") as watch:
-                    scores = evaluator.evaluate(trainer.test, watch=watch)
-                found["test_accuracy"], found["test_loss"] = scores
+                    scores = evaluator.scores(trainer.test, watch=watch)
+                found |= {f"test_{key}": value for key, value in scores.items()}
             if done and file.robustness is not None:
                 with display.evaluating("attacking the test images") as watch:
                     found |= evaluator.robustness(trainer.test, file.robustness.eps, watch)

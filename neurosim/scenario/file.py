@@ -18,7 +18,7 @@ from neurosim.data import DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.dynamics import Compute, Plasticity
 from neurosim.families import BelowOne, Count, Portion, Positive
-from neurosim.learning import EarlyStopping, ListenerChoice
+from neurosim.learning import EarlyStopping, ListenerChoice, Metric
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
@@ -64,6 +64,9 @@ class Training:
         Portion | None,
         says("decay of a moving average of the weights, which is what is evaluated and saved"),
     ] = None
+    metrics: Annotated[
+        tuple[Metric, ...], says("what an evaluation measures besides accuracy and loss")
+    ] = ()
 
     def __post_init__(self) -> None:
         if self.early_stopping is not None:

@@ -68,9 +68,10 @@ def check_optimizer(optimizer: torch.optim.Optimizer | None, model: Model) -> No
     """Raises ConfigurationError for an optimizer that the model cannot learn with."""
     if optimizer is None:
         return
-    name, closure = type(optimizer).__name__, inspect.signature(optimizer.step).parameters
+    cls = type(optimizer)  # whose own step may be wrapped by a scheduler
+    name, (_, *others) = cls.__name__, inspect.signature(cls.step).parameters.values()
     problem = ""
-    if any(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in closure.values()):
+    if any(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in others):
         problem = "asks for a closure, the loss as a function, and there is one gradient for a step"
     elif isinstance(optimizer, torch.optim.SparseAdam):
         problem = "takes sparse gradients, and those here are dense"

@@ -94,7 +94,8 @@ class RunSummary(Listener):
 
     def on_epoch(self, event: events.EpochEvent) -> None:
         self._found["laps"].append(self._watch.read())
-        self._found["scores"] = {key: getattr(event, key) for key in _SCORES}
+        scores = {key: getattr(event, key) for key in _SCORES}
+        self._found["scores"] = {**scores, **event.metrics}
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self._watch.read(), **deepcopy(self._found)}
