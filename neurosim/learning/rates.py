@@ -52,6 +52,11 @@ class Rates:
         if problem:
             raise ConfigurationError(f"the scheduler {problem}", "scheduler")
 
+    @property
+    def scheduler(self) -> str | None:
+        """The name of the scheduler, where there is one."""
+        return None if self._scheduler is None else type(self._scheduler).__name__
+
     def _at(self, step: int, rate: float) -> float:
         return self._plan.learning_rate.at(step, rate, self._per_epoch, self._plan.epochs)
 

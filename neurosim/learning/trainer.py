@@ -86,7 +86,7 @@ class Trainer:
         if self.plan.ema is not None:
             self._average = average = Average(self.model, self.plan.ema)
             optimizer.register_step_post_hook(lambda *_: average.update())
-        self.test, self.validation = test, validation
+        self.train, self.test, self.validation = train, test, validation
         self.evaluator = Evaluator(simulation, self.plan.evaluation, self.plan.metrics)
         augment = self.plan.augment
         draws = None if augment is None else stream(seed, "augmentation")

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from neurosim.base import InputError, NetworkError, stream
+from neurosim.base import ConfigurationError, InputError, NetworkError, stream
+from neurosim.families import Seed, check
 from neurosim.network.faults import Damage
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
@@ -30,6 +31,14 @@ class Model(nn.Module):
         device: str = "cpu",
     ) -> None:
         super().__init__()
+        if not isinstance(network, Network):
+            how = "; see Network.from_torch" if isinstance(network, nn.Module) else ""
+            said = f"a Model is made of a Network, not of a {type(network).__name__}{how}"
+            raise ConfigurationError(said, "network")
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            said = f"dtype must be torch.float32 or torch.float64, not {dtype!r}"
+            raise ConfigurationError(said, "dtype")
+        seed = check(Seed, seed=seed)
         self.network = network
         drawn_by = {p.name: p for p in network.projections}
         constants = network.constants
@@ -84,7 +93,8 @@ class Model(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
+        """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input), a tensor or
+        an array of numpy, in the dtype of the model.
 
         Raises InputError for a wrong shape, NetworkError where the network has a cycle.
         """
@@ -98,6 +108,7 @@ class Model(nn.Module):
                 f"a feed-forward prediction needs a network without cycles; this one has "
                 f"{' -> '.join([*network.cycle, network.cycle[0]])}"
             )
+        x = torch.as_tensor(x, dtype=self.dtype, device=self.device)
         check_shape("input", x, network.input.shape)
         values = {network.input.name: x}
         for population in network.dyadic:

@@ -22,9 +22,9 @@ from neurosim.base import (
 )
 from neurosim.families import plugins
 from neurosim.measures import parameters_of
+from neurosim.network import Network
 from neurosim.records import measured
 from neurosim.reports import write_report
-from neurosim.scenario import Scenario
 from neurosim.schedules import Periodic
 from neurosim.simulation import Simulation
 from neurosim.tensors import describe_machine
@@ -49,21 +49,22 @@ def _new_folder(parent: Path, run_id: str | None) -> Path:
     raise DataError(f"{parent}: cannot find a free name for a new run")
 
 
-def begin(scenario: Scenario, device: torch.device, out: Path, run_id: str | None) -> Path:
-    """Makes the folder ``out/<name>/<id>`` of a run with what is known before it.
+def begin(name: str, scenario: str, device: torch.device, out: Path, run_id: str | None) -> Path:
+    """Makes the folder ``out/<name>/<id>`` of a run with what is known before it: the text of its
+    scenario, and where it runs.
 
     Raises:
         DataError: where the folder exists.
     """
-    folder = _new_folder(out / scenario.file.name, run_id)
-    write_atomic(folder / SCENARIO, scenario.resolved())
+    folder = _new_folder(out / name, run_id)
+    write_atomic(folder / SCENARIO, scenario)
     write_json(folder / ENVIRONMENT, _environment(device))
     (folder / METRICS).touch()
     return folder
 
 
 def carry_on(
-    scenario: Scenario, folder: Path, console: Console, work: Callable[[Interrupted], Found]
+    network: Network, folder: Path, console: Console, work: Callable[[Interrupted], Found]
 ) -> Path:
     """Does the work of a run, then writes its summary and its report, whatever came of it.
 
@@ -76,7 +77,7 @@ def carry_on(
         if problem is not None:
             summary["error"] = str(problem)
         write_json(folder / SUMMARY, summary)
-        write_report(folder, scenario.network)
+        write_report(folder, network)
     if problem is not None:
         raise problem
     return folder

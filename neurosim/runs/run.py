@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from rich.console import Console
 
 from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, write_atomic
@@ -16,8 +15,9 @@ from neurosim.runs.folder import ENVIRONMENT, METRICS, SCENARIO, Found, begin, c
 from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile, RunSummary
 from neurosim.runs.study import prepare, run_study
-from neurosim.scenario import Scenario, located
-from neurosim.tensors import device_bytes, keep_memory, peak_memory, repeatable, reset_peak_memory
+from neurosim.runs.written import check_trainer, written
+from neurosim.scenario import Robustness, Scenario, located
+from neurosim.tensors import device_bytes, peak_memory, repeatable, reset_peak_memory
 
 MODEL = Path("checkpoints/model.safetensors")
 
@@ -38,28 +38,59 @@ def run(
         DataError: where the folder exists.
         DivergenceError: where a state is no longer finite; the folder is valid all the same.
     """
-    _set_up_torch(scenario)
-    data = scenario.data()
+    with repeatable(scenario.file.threads):
+        return _run(scenario, out, console, run_id, listeners)
+
+
+def _run(
+    scenario: Scenario,
+    out: Path,
+    console: Console,
+    run_id: str | None,
+    listeners: Sequence[object],
+) -> Path:
+    data, name = scenario.data(), scenario.file.name
     if scenario.file.study is not None:
         study = prepare(scenario, data)
-        folder = begin(scenario, study.simulation.device, out, run_id)
+        folder = begin(name, scenario.resolved(), study.simulation.device, out, run_id)
         return carry_on(
-            scenario, folder, console, lambda stop: run_study(study, folder, console, stop)
+            scenario.network, folder, console, lambda stop: run_study(study, folder, console, stop)
         )
     trainer = scenario.trainer(data)
     available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
     with located(scenario.document, ("data",)):
         chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
         check_memory(trainer.simulation, batch, available, chosen, averaged)
-    folder = begin(scenario, trainer.model.device, out, run_id)
-    (folder / LAST).parent.mkdir()
-    return _train(scenario, trainer, folder, console, listeners)
+    folder = begin(name, scenario.resolved(), trainer.model.device, out, run_id)
+    robustness = scenario.file.robustness
+    told = [*_named(scenario, folder), *listeners]
+    return _train(name, trainer, folder, console, told, robustness)
 
 
-def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> Path:
+def train(
+    name: str,
+    trainer: Trainer,
+    out: Path,
+    console: Console,
+    run_id: str | None = None,
+    listeners: Sequence[object] = (),
+) -> Path:
+    """Trains what was put together in Python, in such a folder. Raises what `run` raises."""
+    with repeatable():
+        folder = begin(name, written(name, trainer), trainer.model.device, out, run_id)
+        return _train(name, trainer, folder, console, listeners)
+
+
+def resume(
+    folder: Path,
+    console: Console,
+    listeners: Sequence[object] = (),
+    trainer: Trainer | None = None,
+) -> Path:
     """Continues an interrupted run from its last checkpoint, bit for bit.
 
-    ``listeners`` are those that the run was started with besides those of its scenario.
+    ``listeners`` are those that the run was started with besides those of its scenario. A run of
+    `train` needs a ``trainer`` that is built as its own was.
 
     Raises:
         DataError: where there is no checkpoint, or the run is finished.
@@ -68,24 +99,32 @@ def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> 
     """
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no {SCENARIO})")
+    name = check_trainer(folder / SCENARIO, trainer)
+    if trainer is not None:
+        _check_resumable(folder)
+        with repeatable():
+            return _train(name, trainer, folder, console, listeners, resumed=True)
+    scenario = scenario_of(folder)
+    with repeatable(scenario.file.threads):
+        if scenario.file.study is not None:
+            raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
+        _check_resumable(folder)
+        trainer, name = scenario.trainer(scenario.data()), scenario.file.name
+        told, robustness = [*_named(scenario, folder), *listeners], scenario.file.robustness
+        return _train(name, trainer, folder, console, told, robustness, resumed=True)
+
+
+def scenario_of(folder: Path) -> Scenario:
+    """Reads the scenario of a run. Raises PluginError where a plugin is missing or has changed."""
     recorded = read_object(folder / ENVIRONMENT) or {}
     plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
-    scenario = Scenario.load(folder / SCENARIO)
-    _set_up_torch(scenario)
-    if scenario.file.study is not None:
-        raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
+    return Scenario.load(folder / SCENARIO)
+
+
+def _check_resumable(folder: Path) -> None:
     for file in (LAST, METRICS):
         if not (folder / file).is_file():
             raise DataError(f"{folder / file}: no such file; run the {SCENARIO} anew")
-    trainer = scenario.trainer(scenario.data())
-    return _train(scenario, trainer, folder, console, listeners, resumed=True)
-
-
-def _set_up_torch(scenario: Scenario) -> None:
-    repeatable()
-    keep_memory()
-    if scenario.file.threads is not None:
-        torch.set_num_threads(scenario.file.threads)
 
 
 def _named(scenario: Scenario, folder: Path) -> list[object]:
@@ -99,20 +138,22 @@ def _named(scenario: Scenario, folder: Path) -> list[object]:
 
 
 def _train(
-    scenario: Scenario,
+    name: str,
     trainer: Trainer,
     folder: Path,
     console: Console,
     listeners: Sequence[object],
+    robustness: Robustness | None = None,
     resumed: bool = False,
 ) -> Path:
     """Trains to the end or an interruption, puts back the best weights and looks at them."""
+    (folder / LAST).parent.mkdir(exist_ok=True)
     display, numbers = TrainingDisplay(console), RunSummary()
-    told = [MetricsFile(folder), numbers, *_named(scenario, folder), *listeners]
+    told = [MetricsFile(folder), numbers, *listeners]
     checkpoints = Checkpoints(folder, trainer, told)
     if resumed:
         checkpoints.load()
-    file, model, evaluator = scenario.file, trainer.model, trainer.evaluator
+    model, evaluator = trainer.model, trainer.evaluator
 
     def finish(interrupted: Interrupted) -> Found:
         reset_peak_memory(model.device)
@@ -128,15 +169,15 @@ def _train(
                 with display.evaluating("evaluating the best epoch") as watch:
                     scores = evaluator.scores(trainer.test, watch=watch)
                 found |= {f"test_{key}": value for key, value in scores.items()}
-            if done and file.robustness is not None:
+            if done and robustness is not None:
                 with display.evaluating("attacking the test images") as watch:
-                    found |= evaluator.robustness(trainer.test, file.robustness.eps, watch)
+                    found |= evaluator.robustness(trainer.test, robustness.eps, watch)
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
         weights = {name: v.contiguous() for name, v in model.state_dict().items()}
         write_atomic(folder / MODEL, safetensors.torch.save(weights))
         summary: dict[str, Any] = {
-            "name": file.name,
+            "name": name,
             "status": status,
             **numbers.numbers(),
             "epochs": trainer.step // len(trainer.batches),
@@ -153,4 +194,4 @@ def _train(
             summary["diverged"] = isinstance(problem, DivergenceError)
         return summary, problem
 
-    return carry_on(scenario, folder, console, finish)
+    return carry_on(model.network, folder, console, finish)

@@ -12,7 +12,7 @@ from torch import Tensor
 from neurosim.base import InputError, StateError, stream
 from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, Plasticity, State
-from neurosim.families import Count, Whole, check
+from neurosim.families import Count, Seed, Whole, check
 from neurosim.maths import Loss, Precision, check_precision
 from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
@@ -48,8 +48,8 @@ class Simulation:
         self,
         model: Model,
         *,
-        schedule: Schedule,
-        rule: Rule | None = None,
+        schedule: Schedule | str,
+        rule: Rule | str | None = None,
         loss: Loss | str = "squared_error",
         channels: Channels | None = None,
         faults: Faults | None = None,
@@ -65,12 +65,16 @@ class Simulation:
         processes: Processes = "population",
         seed: int = 0,
     ) -> None:
-        self.rule = rule if rule is not None else DualPropagation()
+        compatibility.check_model(model)
+        self.rule = DualPropagation() if rule is None else Rule.of(rule)
+        schedule = Schedule.of(schedule)
         check(Init, init=init)
         check(Compute, compute=compute)
         check(Processes, processes=processes)
-        check(Count | None, learn_every=learn_every)
-        check(Whole | None, nudge_after=nudge_after)
+        learn_every = check(Count | None, learn_every=learn_every)
+        nudge_after = check(Whole | None, nudge_after=nudge_after)
+        seed = check(Seed, seed=seed)
+        compatibility.check_parts((channels, Channels), (faults, Faults), (stop, Stop))
         check_precision(precision, model.dtype)
         network = model.network
         self.probes = tuple(Probe.of(probe) for probe in probes)
