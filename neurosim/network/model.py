@@ -1,11 +1,16 @@
 """The parameters of a network, and its plain feed-forward prediction."""
 
+import importlib.util
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from neurosim.base import ConfigurationError, InputError, NetworkError, stream
 from neurosim.families import Seed, check
 from neurosim.network.faults import Damage
+from neurosim.network.importers.to_torch import module_of
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
 from neurosim.tensors import Shape
@@ -91,6 +96,31 @@ class Model(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    def to_torch(self) -> nn.Module:
+        """Returns a torch module with copies of the parameters that computes the same: a Sequential
+        for a chain of populations, else one that torch.fx has put together. Feedback weights are
+        left out.
+
+        Raises:
+            NetworkError: for a cycle, or what torch has no layer for.
+        """
+        return module_of(self.network, self.parameter, self.bias_carrier)
+
+    def to_onnx(self, path: str | Path) -> None:
+        """Writes the same as an ONNX file, for batches of any size (extra ``onnx``).
+
+        Raises:
+            NetworkError: for what torch has no layer for.
+            ConfigurationError: without the package onnx.
+        """
+        if importlib.util.find_spec("onnx") is None:
+            raise ConfigurationError("ONNX needs a package: pip install 'neurosim[onnx]'")
+        x = torch.zeros(1, *self.network.input.shape, dtype=self.dtype, device=self.device)
+        names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"]}
+        axes = {name: {0: "batch"} for name in ("input", "output")}
+        module = self.to_torch().eval()
+        torch.onnx.export(module, (x,), str(path), dynamic_axes=axes, dynamo=False, **names)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input), a tensor or

@@ -65,11 +65,16 @@ class Network:
             return cls(*parts)
 
     @classmethod
-    def from_torch(cls, module: nn.Sequential, input_shape: Shape | None = None) -> Network:
-        """Makes a network with the layers and the weights of a `torch.nn.Sequential`.
+    def from_torch(cls, module: nn.Module, input_shape: Shape | None = None) -> Network:
+        """Makes a network with the layers and the weights of a torch module, as in evaluation.
 
-        Takes Linear, Conv2d, MaxPool2d, AvgPool2d, ReLU and Flatten, and raises NetworkError for
-        others. ``input_shape`` (N,) or (C, H, W) may be left out where the first layer is Linear.
+        Takes Linear, Conv2d, max-, average and adaptive pooling, BatchNorm right after a layer with
+        weights, Flatten, Identity, activations, sums (residual connections), and modules made of
+        these. Dropout is left out with a NeurosimWarning. ``input_shape`` (N,) or (C, H, W) may be
+        left out where the first layer is Linear.
+
+        Raises:
+            NetworkError: for what cannot be taken over exactly, by the name of the layer.
         """
         populations, projections, parameters = parts_of_torch(module, input_shape)
         return cls(populations, projections, parameters=parameters)
