@@ -268,5 +268,7 @@ def test_onnx(tmp_path: Path) -> None:
     model = double(ns.Network.from_torch(module, IMAGE))
     model.to_onnx(tmp_path / "net.onnx")
     onnx.checker.check_model(tmp_path / "net.onnx")
-    (found,) = reference.ReferenceEvaluator(tmp_path / "net.onnx").run(None, {"input": x.numpy()})
+    (found,) = reference.ReferenceEvaluator(str(tmp_path / "net.onnx")).run(
+        None, {"input": x.numpy()}
+    )
     torch.testing.assert_close(torch.from_numpy(found), model(x).detach(), rtol=1e-10, atol=1e-10)

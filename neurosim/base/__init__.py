@@ -15,6 +15,7 @@ from neurosim.base.errors import (
     inside,
 )
 from neurosim.base.files import finite, write_atomic, write_json
+from neurosim.base.html import html_table
 from neurosim.base.interrupts import Interrupted, interruptible
 from neurosim.base.random import seed_sequence, stream
 from neurosim.base.suggest import did_you_mean, nearest, shorten, unknown

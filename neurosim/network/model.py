@@ -1,6 +1,7 @@
 """The parameters of a network, and its plain feed-forward prediction."""
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ class Model(nn.Module):
             else:
                 module.register_parameter(kind, nn.Parameter(value.to(device)))
 
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"Model({self.network!r}, {dtype}, {self.device})"
+
+    def _repr_html_(self) -> str:
+        return self.network._repr_html_()
+
     def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
         """Returns the parameter ``<owner>.<kind>``, or None where there is none."""
         found: nn.Parameter | None = getattr(self._modules.get(owner), kind, None)
@@ -120,7 +128,10 @@ class Model(nn.Module):
         names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"]}
         axes = {name: {0: "batch"} for name in ("input", "output")}
         module = self.to_torch().eval()
-        torch.onnx.export(module, (x,), str(path), dynamic_axes=axes, dynamo=False, **names)
+        with warnings.catch_warnings():
+            # The other exporter needs more packages, and these graphs nothing of it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.onnx.export(module, (x,), str(path), dynamic_axes=axes, dynamo=False, **names)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input), a tensor or

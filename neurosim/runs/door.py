@@ -3,9 +3,8 @@
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from neurosim.base import (
     ConfigurationError,
     DataError,
     NeurosimWarning,
+    html_table,
     interruptible,
     unknown,
 )
@@ -91,7 +91,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         head = [("run", str(self.folder)), ("status", self.status)]
-        return _listed([*head, *self._told()], self.report)
+        return html_table([*head, *self._told(), ("report", self.report)])
 
     def _told(self) -> list[tuple[str, str]]:
         return told(self.summary, "line")
@@ -137,7 +137,7 @@ class SweepResults:
     def _repr_html_(self) -> str:
         axes = [(key, ", ".join(values)) for key, values in self.results.axes]
         counts = [(status, str(n)) for status, n in self._counts()]
-        return _listed([("sweep", str(self.folder)), *axes, *counts], self.report)
+        return html_table([("sweep", self.folder), *axes, *counts, ("report", self.report)])
 
     def _counts(self) -> list[tuple[str, int]]:
         return [(key, self.summary[key]) for key in ("finished", "failed", "left")]
@@ -292,9 +292,3 @@ def _flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif prefix or key not in ("event", "probe"):
             found[f"{prefix}{key}"] = value
     return found
-
-
-def _listed(rows: Iterable[tuple[str, str]], report: Path) -> str:
-    lines = [f"<tr><th>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in rows]
-    link = f'<a href="{escape(str(report))}">{escape(report.name)}</a>'
-    return f"<table>{''.join(lines)}<tr><th>report</th><td>{link}</td></tr></table>"

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -50,7 +51,7 @@ def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
 def as_tensor(what: str, array: Any) -> Tensor:
     """Returns an array of numpy, or numbers in lists, as a tensor. Raises InputError."""
     try:
-        found = torch.as_tensor(array)
+        found = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
     except (TypeError, ValueError, RuntimeError):
         raise InputError(
             f"the {what} must be a torch tensor or an array of numbers, not {type(array).__name__}"
