@@ -7,13 +7,14 @@ from neurosim.dynamics.node import Reached
 from neurosim.dynamics.state import State
 from neurosim.dynamics.tick import Ticker, check_finite, is_finite
 from neurosim.rules import Woken
-from neurosim.tensors import Flags, reset_arrays
+from neurosim.tensors import Flags
 
 
 def reset(state: State, x: Tensor, moment: Moment) -> None:
     """Sets all states to zero, but for dyads that never wake. The first layer already sees the
     input x (B, *input)."""
-    reset_arrays(state)
+    for array in state.passing:
+        array.reset()
     state.batch = len(x)
     for cell in state.cells:
         zeros = x.new_zeros(state.batch, *cell.population.shape)

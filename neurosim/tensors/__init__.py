@@ -12,6 +12,7 @@ from neurosim.tensors.arrays import (
     count_bytes,
     load_arrays,
     mapped,
+    passing_arrays,
     reset_arrays,
     same,
     save_arrays,

@@ -207,11 +207,15 @@ def load_arrays(
 
 def reset_arrays(node: Any) -> None:
     """Resets all arrays below ``node`` but those that live as long as the simulation."""
-    if not isinstance(node, Array):
-        for part in _below(node):
-            reset_arrays(part)
-    elif node.lifetime != "simulation":
-        node.reset()
+    for array in passing_arrays(node):
+        array.reset()
+
+
+def passing_arrays(node: Any) -> list[Array]:
+    """Returns all arrays below ``node`` but those that live as long as the simulation."""
+    if isinstance(node, Array):
+        return [] if node.lifetime == "simulation" else [node]
+    return [array for part in _below(node) for array in passing_arrays(part)]
 
 
 def count_bytes(node: Any, sizes: Dimensions, counted: set[int]) -> int:

@@ -70,8 +70,11 @@ def _sums(rows: npt.NDArray[np.bool_]) -> Ints:
     along, stored = int(turned), (rows.T if turned else rows).view(np.uint8)
     if stored.shape[1] % 8 == 0:
         # Eight bytes are added at once: none of them overflows within `_ROWS` of them.
-        words = np.split(stored.view(np.int64), range(_ROWS, len(rows), _ROWS), along)
-        stored = np.stack([some.sum(along) for some in words], along).view(np.uint8)
+        words = stored.view(np.int64)
+        if len(rows) <= _ROWS:
+            return words.sum(along).view(np.uint8).astype(np.int64)
+        parts = np.split(words, range(_ROWS, len(rows), _ROWS), along)
+        stored = np.stack([some.sum(along) for some in parts], along).view(np.uint8)
     found: Ints = stored.sum(along, dtype=np.int64)
     return found
 
