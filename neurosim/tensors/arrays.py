@@ -94,11 +94,12 @@ class _Plain(Array):
         setattr(self._owner, self._name, value)
 
     def reset(self) -> None:
-        value = getattr(self._owner, self._name)
+        own = vars(self._owner)
+        value = own.get(self._name)
         if isinstance(value, np.ndarray):
             value.fill(0)
         else:
-            setattr(self._owner, self._name, getattr(type(self._owner), self._name))
+            own.pop(self._name, None)  # what is left is the attribute of the class
 
 
 class Copier:
