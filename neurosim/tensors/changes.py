@@ -76,9 +76,10 @@ def _sums(rows: npt.NDArray[np.bool_]) -> Ints:
         # Eight bytes are added at once: none of them overflows within `_ROWS` of them.
         words = stored.view(np.int64)
         if len(rows) <= _ROWS and not turned:
-            return words.sum(0).view(np.uint8).astype(np.int64)
-        parts = np.split(words, range(_ROWS, len(rows), _ROWS), along)
-        stored = np.stack([some.sum(along) for some in parts], along).view(np.uint8)
+            stored = words.sum(0, keepdims=True).view(np.uint8)
+        else:
+            parts = np.split(words, range(_ROWS, len(rows), _ROWS), along)
+            stored = np.stack([some.sum(along) for some in parts], along).view(np.uint8)
     found: Ints = stored.sum(along, dtype=np.int64)
     return found
 
