@@ -12,11 +12,20 @@ from neurosim.tensors.arrays import (
     count_bytes,
     load_arrays,
     mapped,
+    passing_arrays,
     reset_arrays,
     same,
     save_arrays,
 )
-from neurosim.tensors.changes import Written, any_nonzero, count, summed, tally, unequal
+from neurosim.tensors.changes import (
+    Written,
+    any_nonzero,
+    count,
+    finite_product,
+    summed,
+    tally,
+    unequal,
+)
 from neurosim.tensors.devices import (
     PATTERN,
     Flags,
@@ -40,6 +49,7 @@ from neurosim.tensors.order import (
     for_library,
     lies_by_position,
     positions_of,
+    unwritten,
 )
 from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
 from neurosim.tensors.slots import Slot, Stale
