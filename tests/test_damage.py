@@ -3,24 +3,33 @@ is in silence, and what can be made again is made again."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from conftest import undraw
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from small_trainings import Stop
 
 from neurosim.base import DataError, FolderInUseError, owned
+from neurosim.cli import options
 from neurosim.cli.main import main
 from neurosim.learning.checkpoint import load_state
 from neurosim.records import Results, Run, read_object, write_object
 from neurosim.runs import run as runner
 from neurosim.runs import sweep
+from neurosim.runs.folder import MODEL
 from neurosim.scenario import Scenario
 
 PARALLEL = Path(__file__).parents[1] / "scenarios/parallel.yaml"
@@ -264,6 +273,75 @@ def test_line_ends_and_comments_may_change(stopped: Path, runs: Path) -> None:
     path.write_text("# mine\n" + path.read_text().replace("\n", "\r\n"), newline="")
     runner.resume(stopped, QUIET)
     assert outcome(stopped) == outcome(runs / "whole")
+
+
+# ---- what cannot be written, and where nobody reads ----------------------------------------------
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_full_disk(
+    tmp_path: Path, runs: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """It names the file, leaves what it can, and the run goes on once there is room."""
+    saved, fsync = list[int](), os.fsync
+
+    def full(handle: int) -> None:
+        name = Path(f"/proc/self/fd/{handle}").readlink().name
+        saved.extend([handle] if ".last.safetensors" in name else [])
+        if len(saved) > after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        command = ["run", PARALLEL, *SHORT, "--out", tmp_path, "--id", "x"]
+        said = invoke(*command, code=2).stderr
+    folder = tmp_path / "parallel/x"
+    assert said == f"error: {folder}/checkpoints/last.safetensors: No space left on device\n"
+    assert not list(folder.rglob(".*"))
+    if after:
+        runner.resume(folder, QUIET)
+        assert outcome(folder) == outcome(runs / "whole")
+
+
+def test_too_little_memory(tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asks(*_: object) -> None:
+        torch.empty(2**50)
+
+    monkeypatch.setattr(runner.TrainingDisplay, "on_step", asks)
+    command = ["run", PARALLEL, *SHORT, "--out", tmp_path, "--id", "x"]
+    assert "there is not enough memory" in invoke(*command, code=2).stderr
+    assert outcome(tmp_path / "parallel/x")["status"] == "failed"
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, OSError(errno.ENOSPC, "full"), None])
+def test_an_output_that_nobody_reads(error: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command goes on. What an encoding lacks becomes a question mark."""
+    with Path("/dev/null").open("w", encoding="ascii") as nowhere:
+        told = list[str]()
+
+        def write(text: str) -> None:
+            told.append(text)
+            if error is not None:
+                raise error
+
+        stream = SimpleNamespace(write=write, encoding="ascii", fileno=nowhere.fileno)
+        monkeypatch.setattr(sys, "stdout", stream)
+        with options.lasting_output():
+            print("a → b")
+            print("c")
+        assert "".join(told) == ("a ? b" if error else "a ? b\nc\n")
+
+
+def test_what_a_strangers_file_says(whole: Path) -> None:
+    """Neither escape codes nor a name of a megabyte reach the terminal."""
+    weights = load_file(whole / MODEL) | {"\x1b]0;pwned\x07\u202e" + "n" * 10**6: torch.zeros(2)}
+    save_file(weights, whole / "w.safetensors")
+    command = ["converge", whole / "scenario.yaml", "--weights", whole / "w.safetensors"]
+    said = invoke(*command, code=2).stderr
+    assert "has \\x1b]0;pwned\\x07\\u202ennn" in said
+    assert len(said) < 3000
+    assert not re.search("[\x00-\x09\x0b-\x1f]", said)
 
 
 # ---- one owner -----------------------------------------------------------------------------------

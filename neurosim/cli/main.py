@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,7 @@ class _Group(click.Group):
     """Turns the program's own errors into one message, without a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
+        os.environ.pop("MPLBACKEND", None)  # no window is opened; nonsense would be an error
         with options.lasting_output():
             return self._in_words(context)
 

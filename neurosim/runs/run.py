@@ -35,7 +35,14 @@ from neurosim.runs.listeners.files import (
 )
 from neurosim.runs.study import prepare, run_study
 from neurosim.scenario import Scenario, located
-from neurosim.tensors import device_bytes, keep_memory, peak_memory, repeatable, reset_peak_memory
+from neurosim.tensors import (
+    device_bytes,
+    keep_memory,
+    out_of_memory,
+    peak_memory,
+    repeatable,
+    reset_peak_memory,
+)
 
 # What may be other when a run goes on: where its data are; and if asked for, for how long.
 CORRECTED = {("data", "root")}
@@ -208,6 +215,10 @@ def _train(
                     found |= evaluator.robustness(trainer.test, file.robustness.eps, watch)
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            status, problem = "failed", NeurosimError("there is not enough memory for this run")
         save_weights(model, folder / MODEL)
         summary: dict[str, Any] = {
             "name": file.name,

@@ -44,6 +44,7 @@ from neurosim.scenario import Scenario, overridden
 MAX_RUNS = 10_000
 MAX_PROBLEMS = 20  # shown; a sweep can be wrong in as many ways as it has combinations
 TABLE_SECONDS = 2.0  # between two versions of the table while runs end
+GOES_ON = "interrupted"  # the status of what the same command continues
 PATIENCE = 30.0  # seconds that what a killed sweep has left running may take to end
 
 
@@ -244,9 +245,9 @@ def run(
         results.write_csv(folder)
         there = ("finished",) if retry else ("finished", "failed")
         left = [n for n, row in enumerate(results.rows) if row.status not in there]
-        for run in (folder / row.folder for row in results.rows if row.status in there):
-            if not (run / REPORT).is_file():  # killed when all else was there
-                write_report(run)
+        for done in (folder / row.folder for row in results.rows if row.status in there):
+            if not (done / REPORT).is_file():  # killed when all else was there
+                write_report(done)
         tasks = [(str(folder / results.rows[n].folder), sweep.scenarios[n]) for n in left]
         written = time.monotonic()
         with closing(_all(tasks, jobs, stop)) as news:
@@ -255,7 +256,8 @@ def run(
                 if kind == "began":
                     watcher.began(row)
                     continue
-                if message is not None and not (kind == "died" and stop()):
+                asked = kind == "died" and stop()
+                if message is not None and not asked and _status(folder / row.folder) != GOES_ON:
                     _note_failure(folder / row.folder, tasks[task][1], message)
                 watcher.ended(row.read(folder))
                 if time.monotonic() - written > TABLE_SECONDS:
@@ -280,7 +282,7 @@ def _all(
             yield TaskNews(number, "began")
             message = carry_out(task)
             yield TaskNews(number, "ended", message)
-            if _status(Path(task[0])) == "interrupted":
+            if _status(Path(task[0])) == GOES_ON:
                 return  # Ctrl-C went to the run
     finally:
         torch.set_num_threads(threads)

@@ -154,7 +154,8 @@ class SweepDisplay(Display):
     def ended(self, row: Row) -> None:
         """Takes note of a run that has ended, as its summary says."""
         self._under_way.pop(row.folder, None)
-        why = f": {row.summary.get('error')}" if row.status == "failed" else ""
+        error = row.summary.get("error")
+        why = f": {error}" if error or row.status == "failed" else ""
         line = f"{row.status}  {row.folder}{why}"
         self._move(line)
         if why and not self._progress.disable:
