@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -126,6 +127,14 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """The shape of one image, without the batch."""
         return self.train.shape
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of all images and labels, and of how images become numbers."""
+        found = hashlib.sha256()
+        for split in (self.train, self.test):
+            for part in (split.images, split.labels, split.take(slice(1))):
+                found.update(part.contiguous().view(-1).view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
     def standardized(self, by: Standardization) -> Dataset:
         """Returns the same bytes with the `Standard` that they get by what their training images
