@@ -59,9 +59,10 @@ class DataSource(Kind, ABC, family="data", key="name"):
     """Reads a data set. Base class of all data sets.
 
     What has ``remotes`` can be downloaded into the folder that its field ``root`` names; of others
-    ``origin`` says where they come from.
+    ``origin`` says where they come from. ``paths`` are the fields that name files or folders.
     """
 
+    paths: ClassVar[tuple[str, ...]] = ("root",)
     remotes: ClassVar[tuple[Remote, ...]] = ()
     origin: ClassVar[str] = ""
 
@@ -142,7 +143,7 @@ def digits(*, dtype: torch.dtype = torch.float32) -> Dataset:
         raise ConfigurationError(f"images need a floating-point dtype, not {dtype}")
     data = _digits()
     train, test = (
-        Split(split.images.to(dtype) / 16, split.labels) for split in (data.train, data.test)
+        Split(split.images[:].to(dtype) / 16, split.labels) for split in (data.train, data.test)
     )
     return replace(data, train=train, test=test)
 

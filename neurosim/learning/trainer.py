@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import StateError, inside, stream
-from neurosim.data import Batches, Split, one_hot
+from neurosim.data import Batches, Split, targets
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
 from neurosim.learning.checkpoint import load_optimizer
@@ -180,8 +180,7 @@ class Trainer:
         return self.plan.learning_rate.at(step, rate, len(self.batches), self.plan.epochs)
 
     def _target(self, labels: Tensor) -> Tensor:
-        output = self.model.network.output
-        return one_hot(labels, output.size, self.model.dtype).view(-1, *output.shape)
+        return targets(labels, self.model.network.output.shape, self.model.dtype)
 
     def _smoothed(self, target: Tensor) -> Tensor:
         smoothing = self.plan.label_smoothing

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import Memory, Trainer, TrainingPlan, estimate
 from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
-from neurosim.scenario.file import DTYPES, ScenarioFile, located, overridden
+from neurosim.scenario.file import DTYPES, ScenarioFile, by_name, located, overridden
 from neurosim.simulation import Simulation, why_none
 
 
@@ -37,6 +38,7 @@ class Scenario:
     @classmethod
     def of(cls, document: Document) -> Scenario:
         """The same from a document."""
+        document = by_name(document)
         said = documents.parse(model_of(ScenarioFile), document)
         with located(document, ()):
             file: ScenarioFile = build(said)
@@ -125,19 +127,24 @@ class Scenario:
         """The data set, checked against the network. Raises DocumentError."""
         file, document = self.file, self.document
         batch, limit = file.data.batch_size, file.data.limit
-        where: NodePath = ("data", "root") if hasattr(file.data, "root") else ("data",)
+        source, paths = file.data, self._data_paths()
+        where = paths[0] if paths else ("data",)
+        if len({documents.folder(document, path) for path in paths}) > 1:  # one was overridden
+            said: dict[str, Any] = {str(path[-1]): self._absolute(path) for path in paths}
+            source = replace(source, **said)
         with located(document, where):
-            data = file.data.read(documents.folder(document, where))
+            data = source.read(documents.folder(document, where))
         if file.data.augment is not None:
             with located(document, ("data", "augment")):
-                file.data.augment.check(tuple(data.train.images.shape[1:]))
+                file.data.augment.check(data.train.shape)
         with located(document, ("network",)):
             train = data.train.reshaped(self.network.input.shape)
             test = data.test.reshaped(self.network.input.shape)
             output = self.network.output
-            if output.size != data.classes:
+            if output.size != data.outputs:
+                what = "classes" if data.classes is not None else "values a target"
                 raise NetworkError(
-                    f"{data.name} has {data.classes} classes, but the output population "
+                    f"{data.name} has {data.outputs} {what}, but the output population "
                     f"{output.name!r} has {output.size} dyads"
                 )
         data = Dataset(data.name, train, test, data.classes).limit(limit, limit)
@@ -221,10 +228,21 @@ class Scenario:
         value = described(self.file)
         value["network"] = self.network_document.value
         value["threads"] = self.file.threads or torch.get_num_threads()
-        for section, key in (("data", "root"), ("study", "weights")):
-            if (value[section] or {}).get(key) is not None:
-                value[section][key] = str(self.path((section, key)).resolve())
+        paths = self._data_paths()
+        if self.file.study is not None and self.file.study.weights is not None:
+            paths.append(("study", "weights"))
+        for path in paths:
+            section, key = path
+            value[section][key] = self._absolute(path)
         return plugins.comment() + documents.dumps(value)
+
+    def _data_paths(self) -> list[NodePath]:
+        """Where the scenario names the files and folders of its data."""
+        said = self.file.data
+        return [("data", n) for n in said.paths if isinstance(getattr(said, n, None), str)]
+
+    def _absolute(self, where: NodePath) -> str:
+        return str(self.path(where).resolve())
 
     def path(self, where: NodePath) -> Path:
         """The file or folder that a value of the scenario names, from where we are."""
