@@ -1,7 +1,7 @@
 """Data sets and batches of them."""
 
 from neurosim.data.augmentation import Augmentation
-from neurosim.data.batches import Batches
+from neurosim.data.batches import Batches, Remainder
 from neurosim.data.colour import CIFAR10, CIFAR100, ImageNet32
 from neurosim.data.dataset import Dataset, Split, one_hot, targets
 from neurosim.data.mnist import KMNIST, MNIST, FashionMNIST

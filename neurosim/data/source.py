@@ -19,6 +19,7 @@ from pydantic import Field
 
 from neurosim.base import ConfigurationError, DataError
 from neurosim.data.augmentation import Augmentation
+from neurosim.data.batches import Remainder
 from neurosim.data.dataset import Dataset, Split
 from neurosim.data.formats import Bytes
 from neurosim.data.standardization import NoStandardization, Standard, Standardization
@@ -73,13 +74,26 @@ class DataSource(Kind, ABC, family="data", key="name"):
         Field(description="use the first so many training and test images; default: all"),
     ] = None
     augment: Annotated[
-        Augmentation | None, Field(description="what is done to training images at random")
+        Augmentation | tuple[Augmentation, ...] | None,
+        Field(description="what is done to training images at random, or a list in this order"),
     ] = None
+    shuffle: Annotated[
+        bool, Field(description="each epoch takes the training images in a new order")
+    ] = True
+    remainder: Annotated[
+        Remainder, Field(description="what fills no batch at the end of an epoch")
+    ] = "drop"
 
     def __post_init__(self) -> None:
         if self.augment is not None:
-            object.__setattr__(self, "augment", Augmentation.of(self.augment))
+            how = Augmentation.of(self.augment)
+            object.__setattr__(self, "augment", getattr(how, "steps", how))
         super().__post_init__()
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What ``augment`` says, as one."""
+        return None if self.augment is None else Augmentation.of(self.augment)
 
     @abstractmethod
     def read(self, folder: Path) -> Dataset:

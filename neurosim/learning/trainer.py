@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurosim.base import StateError, inside, stream
+from neurosim.base import ConfigurationError, StateError, inside, stream
 from neurosim.data import Batches, Split, targets
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
@@ -71,7 +71,11 @@ class Trainer:
         augment = self.plan.augment
         draws = None if augment is None else stream(seed, "augmentation")
         batch, order = self.plan.batch_size, stream(seed, "batches")
-        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws)
+        options: Any = {"shuffle": self.plan.shuffle, "remainder": self.plan.remainder}
+        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws, **options)
+        if simulation.init == "carry" and len(train) // batch < len(self.batches):
+            said = "init is carry, which needs batches of one size, and the remainder is kept"
+            raise ConfigurationError(f"{said}; drop it, or start inferences otherwise", "init")
         self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "ticks": 0, "time": 0.0}
@@ -192,8 +196,9 @@ class Trainer:
         target = self._smoothed(self._target(labels)).to(prediction.device)
         loss = float(self.simulation.loss.mean(prediction, target))
         accuracy = metrics.accuracy(prediction, labels.to(prediction.device))
+        share = len(labels) / plan.batch_size  # 1, but of a remainder that is kept
         for key, found in zip(self._sums, (loss, accuracy), strict=True):
-            self._sums[key] += found
+            self._sums[key] += found * share
         for key, value in asdict(self.simulation.counts).items():  # learning included
             self.totals[key] += value
         self.totals["ticks"] += outcome.ticks
@@ -212,7 +217,7 @@ class Trainer:
         yield StepEvent(epoch + 1, self.step, loss, accuracy, rate, outcome.ticks, logged)
 
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
-        steps = (self.step - 1) % len(self.batches) + 1
+        steps = self._shares((self.step - 1) % len(self.batches) + 1)
         weights = dict(self.model.named_parameters())
         finite_norm(weights, f"after step {self.step} the weight", self.simulation.rule.remedy)
         scores = {key: found / steps for key, found in self._sums.items()}
@@ -238,6 +243,11 @@ class Trainer:
             self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": self._weights()}
         self._sums, self._ending = dict.fromkeys(self._sums, 0.0), None
         yield EpochEvent(epoch + 1, self.step, totals=dict(self.totals), **scores)
+
+    def _shares(self, steps: int) -> float:
+        """Returns how many whole batches so many steps of an epoch have taken."""
+        images = len(self.batches.split)
+        return min(steps, images / self.plan.batch_size)
 
     def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`, of the averaged

@@ -134,9 +134,9 @@ class Scenario:
             source = replace(source, **said)
         with located(document, where):
             data = source.read(documents.folder(document, where))
-        if file.data.augment is not None:
+        if (augmentation := file.data.augmentation) is not None:
             with located(document, ("data", "augment")):
-                file.data.augment.check(data.train.shape)
+                augmentation.check(data.train.shape)
         with located(document, ("network",)):
             train = data.train.reshaped(self.network.input.shape)
             test = data.test.reshaped(self.network.input.shape)
@@ -201,7 +201,9 @@ class Scenario:
             learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
             accuracy_every=intervals.get("accuracy", file.training.epochs),
-            augment=file.data.augment,
+            augment=file.data.augmentation,
+            shuffle=file.data.shuffle,
+            remainder=file.data.remainder,
             label_smoothing=file.training.label_smoothing,
             ema=file.training.ema,
             early_stopping=file.training.early_stopping,

@@ -60,7 +60,11 @@ def pictures(folder: Path) -> None:
         (arrays, "[4]", "{kind: npz, file: points.npz, batch_size: 10}"),
         (pair, "[4]", "{kind: npy, x: points.npy, y: labels.npy, batch_size: 10}"),
         (table, "[4]", "{kind: csv, file: points.csv, label: species, batch_size: 10}"),
-        (pictures, "[3, 4, 4]", "{kind: images, root: photos, size: [4, 4], batch_size: 10, standardize: channel}"),
+        (
+            pictures,
+            "[3, 4, 4]",
+            "{kind: images, root: photos, size: [4, 4], batch_size: 10, standardize: channel}",
+        ),
     ],
 )
 def test_from_the_command_line(
