@@ -89,15 +89,6 @@ class Split:
         low, high = self.finish(extremes.expand(-1, *self.images.shape[1:]))
         return low, high
 
-    def digest(self) -> str:
-        """Returns the SHA-256 of images and labels as they are stored, and of their shapes."""
-        digest = hashlib.sha256()
-        for array in (self.images, self.labels):
-            digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
-            for some in chunks(array):
-                digest.update(some.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
-
     def __len__(self) -> int:
         return len(self.images)
 
@@ -166,6 +157,16 @@ class Dataset:
         """The shape of one image, without the batch."""
         return self.train.shape
 
+    def digest(self) -> str:
+        """Returns the SHA-256 of all images and labels, and of how images become numbers."""
+        found = hashlib.sha256()
+        for split in (self.train, self.test):
+            for array in (split.images, split.labels, split.take(slice(1))):
+                found.update(f"{array.dtype} {tuple(array.shape)}".encode())
+                for some in chunks(array):
+                    found.update(some.contiguous().view(-1).view(torch.uint8).numpy().data)
+        return found.hexdigest()
+
     @property
     def outputs(self) -> int:
         """How many outputs a network needs: one for each class, or for each value of a target."""
@@ -178,10 +179,6 @@ class Dataset:
         standard = by.fit(self.train.images, white)
         train, test = (replace(split, standard=standard) for split in (self.train, self.test))
         return replace(self, train=train, test=test)
-
-    def digests(self) -> dict[str, str]:
-        """Returns the SHA-256 of the samples and labels of each split, as they are stored."""
-        return {name: getattr(self, name).digest() for name in ("train", "test")}
 
     def as_numbers(self) -> Dataset:
         """Returns the same images as numbers, see `Split.as_numbers`."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from math import isnan
 from typing import Any
 
 import torch
@@ -59,8 +60,16 @@ class Trainer:
             optimizer = optimizer.make_for(self.model.named_parameters())
         check_optimizer(optimizer, self.model)
         self.optimizer = optimizer
-        if self.plan.early_stopping is not None:
-            self.plan.early_stopping.check(validation)
+        stopping = self.plan.early_stopping
+        if stopping is not None:
+            stopping.check(validation)
+        if train.labels.is_floating_point():  # values, and no classes
+            if stopping is not None and stopping.monitor == "accuracy":
+                said = "the targets are values, which have no accuracy; monitor the loss"
+                raise ConfigurationError(said, "early_stopping")
+            if self.plan.label_smoothing:
+                said = "label_smoothing is for classes, and the targets are values; leave it out"
+                raise ConfigurationError(said, "label_smoothing")
         self._average: Average | None = None
         if self.plan.ema is not None:
             self._average = average = Average(self.model, self.plan.ema)
@@ -239,8 +248,10 @@ class Trainer:
                 due |= stopping.is_over(validated)
         self._validated = validated
         accuracy = scores.get("validation_accuracy")
-        if accuracy is not None and (self._best is None or accuracy > self._best["accuracy"]):
-            self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": self._weights()}
+        if accuracy is not None:
+            score = -scores["validation_loss"] if isnan(accuracy) else accuracy
+            if self._best is None or score > self._best["accuracy"]:
+                self._best = {"accuracy": score, "epoch": epoch + 1, "weights": self._weights()}
         self._sums, self._ending = dict.fromkeys(self._sums, 0.0), None
         yield EpochEvent(epoch + 1, self.step, totals=dict(self.totals), **scores)
 
@@ -287,8 +298,9 @@ class Trainer:
 
     @property
     def best_accuracy(self) -> float | None:
-        """The best validation accuracy so far, or None without validation."""
-        return None if self._best is None else float(self._best["accuracy"])
+        """The best validation accuracy so far, or None without validation or classes."""
+        known = self._best is not None and not self.test.labels.is_floating_point()
+        return float(self._best["accuracy"]) if self._best is not None and known else None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the rest of the training depends on, parameters included."""
