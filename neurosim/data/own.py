@@ -295,9 +295,11 @@ def _taken(data: Any) -> Found:
 
     def items(which: Tensor) -> tuple[Tensor, Values]:
         try:
-            x, y = collate([data[i] for i in which.tolist()])[:2]
-            return as_numbers(x.numpy(force=True)), np.asarray(y)
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            found = collate([data[i] for i in which.tolist()])
+            if not isinstance(found, tuple | list) or len(found) != 2:
+                raise TypeError(f"{type(found).__name__} is no pair")
+            return as_numbers(_array(found[0])), _array(found[1])
+        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
             said = f"items of {type(data).__name__} are no pairs of a tensor and a label: {error}"
             raise DataError(f"{said}; give it a transform that makes such") from error
 

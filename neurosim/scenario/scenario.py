@@ -11,7 +11,7 @@ import torch
 
 from neurosim import documents
 from neurosim.base import ConfigurationError, DocumentError, NetworkError
-from neurosim.data import Dataset
+from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import Memory, Trainer, TrainingPlan, estimate
@@ -31,17 +31,23 @@ class Scenario:
     network: Network
 
     @classmethod
-    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Scenario:
-        """Reads a scenario file. Raises DocumentError that lists what is wrong, with lines."""
-        return cls.of(overridden(documents.load(path), overrides))
+    def load(
+        cls, path: Path, overrides: Sequence[str] = (), data: DataSource | None = None
+    ) -> Scenario:
+        """Reads a scenario file, whose data are ``data`` if given. Raises DocumentError that lists
+        what is wrong, with lines."""
+        return cls.of(overridden(documents.load(path), overrides), data)
 
     @classmethod
-    def of(cls, document: Document) -> Scenario:
+    def of(cls, document: Document, data: DataSource | None = None) -> Scenario:
         """The same from a document."""
         document = by_name(document)
+        if data is not None:
+            document = replace(document, value={**document.value, "data": described(data)})
         said = documents.parse(model_of(ScenarioFile), document)
         with located(document, ()):
             file: ScenarioFile = build(said)
+        file = file if data is None else replace(file, data=data)
         if isinstance(file.network, str):
             network_document = documents.load_part(document, ("network",))
         else:
