@@ -361,7 +361,7 @@ def test_what_torch_cannot_give() -> None:
     sampler = WeightedRandomSampler([1.0] * 60, 60)
     for data, said in (
         (DataLoader(Points(), sampler=sampler), "a DataLoader with a WeightedRandomSampler"),
-        ([1, 2, 3], "items of list are no pairs of a tensor and a label"),
+        ([1, 2, 3], "items of tuple are no pairs of a tensor and a label"),
         ({"x": X}, "data must be a pair of arrays, a Dataset or a DataLoader of torch, not dict"),
         (None, r"it needs neurosim\.TorchData\(train\) in Python"),
         (TensorDataset(torch.zeros(0, 2), torch.zeros(0).long()), "0 samples|needs|leaves nothing"),
