@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -141,7 +144,7 @@ def test_values(own: Path) -> None:
     losses = [event.validation_loss for event in trainer.events() if hasattr(event, "test_loss")]
     assert trainer.best() == 1 + losses.index(min(losses))
     assert trainer.evaluate(data.test)[1] == summary["test_loss"]
-    prediction = trainer.simulation.predict(data.test.take(slice(None)))
+    prediction = trainer.simulation.predict(data.test.take(slice(None))).detach()
     mean = 0.5 * (prediction - data.test.labels).square().sum(1).mean()
     assert summary["test_loss"] == pytest.approx(float(mean), rel=1e-6)
 
@@ -174,10 +177,12 @@ def test_data_of_python_in_a_scenario(own: Path) -> None:
         Scenario.load(own / "own.yaml", ["data={kind: torch}"]).data()
 
 
-def test_a_changed_file_has_another_digest(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [Scenario.load(own / "own.yaml").data().digest()]
-    monkeypatch.setattr(arrays, "IN_MEMORY", 2000)
-    found.append(Scenario.load(own / "own.yaml").data().digest())
+@pytest.mark.parametrize("limit", [2000, 10**6])
+def test_a_changed_file_has_another_digest(
+    limit: int, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "IN_MEMORY", limit)
+    found = [Scenario.load(own / "own.yaml").data().digest() for _ in range(2)]
     X2 = X.copy()
     X2[49, 1, 3, 2] += 1e-6
     for x, y in ((X2, Y), (X, (Y + 1) % 3)):
@@ -190,3 +195,41 @@ def test_a_changed_file_has_another_digest(own: Path, monkeypatch: pytest.Monkey
 def test_an_option_that_is_no_option() -> None:
     with pytest.raises(ConfigurationError, match="split is 'halves'"):
         TorchData((X, Y), split="halves")  # type: ignore[arg-type]
+
+
+LARGE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from click.testing import CliRunner
+from neurosim.cli.main import main
+
+allowed = int(Path("/proc/self/statm").read_text().split()[0]) * 4096 + 2**30
+resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+rows = 2 * allowed // 2**14
+with open("x.npy", "wb") as file:
+    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, 128, 128)}
+    np.lib.format.write_array_header_1_0(file, header)
+    file.truncate(file.tell() + rows * 2**14)
+np.save("y.npy", np.arange(rows) % 2)
+result = CliRunner().invoke(main, ["run", "large.yaml", "--id", "it"])
+print(result.output, result.exception)
+sys.exit(result.exit_code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
+def test_a_file_twice_as_large_as_memory(tmp_path: Path) -> None:
+    """A file with holes, of which nothing lies on the disk."""
+    (tmp_path / "large.yaml").write_text(
+        VALUES.replace("name: values", "name: large")
+        .replace("input: [3], layers: [{dense: 4}", "input: [1, 128, 128], layers: [{dense: 4}")
+        .replace("labels: values", "test: 0.001")
+        .replace("validation: 0.2", "validation: 50, max_steps: 3")
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from neurosim.base import DataError
 
 IN_MEMORY = 2**30  # bytes of an array that is read at once; of a larger one what is asked for
-CHUNK = 1000  # samples of a pass through all of them
+CHUNK, CHUNK_BYTES = 1000, 2**24  # samples, and bytes, at a time in a pass through all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +66,10 @@ def part(samples: Samples, which: slice | Tensor) -> Samples:
 
 def chunks(samples: Samples) -> Iterator[Tensor]:
     """Yields all samples, some at a time."""
-    for start in range(0, len(samples), CHUNK):
-        yield samples[start : start + CHUNK]
+    row = math.prod(samples.shape[1:]) * samples.dtype.itemsize
+    step = max(1, min(CHUNK, CHUNK_BYTES // max(row, 1)))
+    for start in range(0, len(samples), step):
+        yield samples[start : start + step]
 
 
 def finite(samples: Tensor) -> Tensor:

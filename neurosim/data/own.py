@@ -15,11 +15,12 @@ from torch.utils import data as torch_data
 from neurosim.base import ConfigurationError, DataError, stream
 from neurosim.data.arrays import Stored, as_numbers, open_idx, open_npy, open_npz
 from neurosim.data.dataset import Dataset, Split
-from neurosim.data.lazy import CHUNK, Lazy, Samples
+from neurosim.data.lazy import Lazy, Samples
 from neurosim.data.source import DataSource
 from neurosim.data.standardization import NoStandardization, Standard, Standardization
 from neurosim.families import Count, Portion, Whole, register
 
+_ITEMS = 100  # that are collated at a time to know their labels
 Values = npt.NDArray[Any]
 Found = tuple[Samples, Values]  # samples (N, …), and their labels or targets (N, …)
 
@@ -91,8 +92,7 @@ class OwnData(DataSource):
             said = f"{len(samples)} samples but {len(labels)} labels; take both of the same source"
             raise DataError(f"{self.kind}: {said}")
         images, view = as_images(samples, getattr(self, "channels", "first"))
-        standard = Standard(white=255 if samples.dtype == torch.uint8 else 1)
-        split = Split(images, self._encoded(labels, names), standard, view)
+        split = Split(images, self._encoded(labels, names), _standard(samples), view)
         return split if self.split == "ordered" else split.part(self._order(split.labels))
 
     def _order(self, labels: Tensor) -> Tensor:
@@ -125,8 +125,7 @@ class OwnData(DataSource):
         if self.labels == "values":
             if labels.dtype.kind not in "buif":
                 raise DataError(f"{self.kind}: values are {labels.dtype}, not numbers")
-            numbers = as_numbers(labels)
-            return numbers if numbers.is_floating_point() else numbers.float()
+            return _floats(labels)
         known = np.isin(labels, names)
         if not known.all():
             bad = int(np.flatnonzero(~known)[0])
@@ -259,6 +258,31 @@ class TorchData(OwnData):
         return _taken(self.train)
 
 
+def split_of(data: Any) -> Split:
+    """Returns what Python has of samples and labels as a `Split`: a pair of arrays, a Dataset or a
+    DataLoader of torch. Whole numbers are classes, others values to learn."""
+    if isinstance(data, Split):
+        return data
+    samples, labels = _taken(data)
+    images, view = as_images(samples, "first")
+    if labels.dtype.kind not in "buif":
+        raise DataError(
+            f"labels are {labels.dtype}, not numbers; TorchData takes words for classes"
+        )
+    whole = labels.dtype.kind in "bui" and labels.ndim == 1
+    found = torch.from_numpy(labels.astype(np.int64)) if whole else _floats(labels)
+    return Split(images, found, _standard(samples), view)
+
+
+def _standard(samples: Samples) -> Standard:
+    return Standard(white=255 if samples.dtype == torch.uint8 else 1)
+
+
+def _floats(labels: Values) -> Tensor:
+    numbers = as_numbers(labels)
+    return numbers if numbers.is_floating_point() else numbers.float()
+
+
 def _array(values: Any) -> Values:
     return values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
 
@@ -306,6 +330,6 @@ def _taken(data: Any) -> Found:
     if not len(data):
         raise DataError(f"{type(data).__name__} has no items")
     index = torch.arange(len(data))
-    labels = np.concatenate([items(some)[1] for some in torch.split(index, CHUNK)])
+    labels = np.concatenate([items(some)[1] for some in torch.split(index, _ITEMS)])
     first = items(index[:1])[0]
     return Lazy(lambda which: items(which)[0], tuple(first.shape[1:]), first.dtype, index), labels
