@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, DocumentError, Interrupted
 from neurosim.convergence import Convergence, InferenceMeasurement, fixed_point_of
-from neurosim.data import Dataset, one_hot
+from neurosim.data import Dataset, targets
 from neurosim.learning import check_memory, load_weights
 from neurosim.runs.folder import Found, facts
 from neurosim.runs.listeners.display import StudyDisplay
@@ -55,7 +55,7 @@ def prepare(scenario: Scenario, data: Dataset) -> Study:
             raise
     some = slice(section.samples)
     images, labels = split.take(some), split.labels[some]
-    target = one_hot(labels, data.classes, model.dtype).view(-1, *model.network.output.shape)
+    target = targets(labels, model.network.output.shape, model.dtype)
     return Study(scenario, section, simulation, images.to(model.dtype), target)
 
 

@@ -3,9 +3,10 @@
 And where in it an error of the program's own belongs.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -180,7 +181,20 @@ class ScenarioFile:
 
 def overridden(document: Document, assignments: Sequence[str]) -> Document:
     """Applies overrides to a scenario; ``network.activation=tanh`` changes the network it names."""
-    return documents.apply_overrides(document, assignments, files=[("network",)])
+    said = [re.sub(r"^\s*data\.kind\b", "data.name", assignment) for assignment in assignments]
+    return by_name(documents.apply_overrides(by_name(document), said, files=[("network",)]))
+
+
+def by_name(document: Document) -> Document:
+    """Calls the ``kind`` of the data, which may stand there too, their ``name``."""
+    data = document.value.get("data") if isinstance(document.value, dict) else None
+    if not isinstance(data, dict) or "kind" not in data or "name" in data:
+        return document
+    renamed = {"name" if key == "kind" else key: value for key, value in data.items()}
+    marks = dict(document.marks)
+    if (mark := marks.pop(("data", "kind"), None)) is not None:
+        marks["data", "name"] = mark
+    return replace(document, value={**document.value, "data": renamed}, marks=marks)
 
 
 # Where a scenario has the options of a simulation.

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import isnan
 from typing import Any, Self
 
 from rich import progress as bars
@@ -112,7 +113,7 @@ class TrainingDisplay(Display, Listener):
             self.end(what)
 
     def on_epoch(self, event: events.EpochEvent) -> None:
-        if event.test_accuracy is not None:
+        if event.test_accuracy is not None and not isnan(event.test_accuracy):
             self._accuracy = f"{event.test_accuracy:.2%}"
         self._move(event, due=True)
 
