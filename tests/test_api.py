@@ -81,6 +81,7 @@ PUBLIC = [
     "StepEvent",
     "Stop",
     "SweepResults",
+    "TorchData",
     "Trace",
     "TraceEvent",
     "Trainer",

@@ -91,7 +91,7 @@ def scheduled(name: str, epochs: int = 4) -> Trainer:
     make_one, every = SCHEDULERS[name]
     parts = make(TrainingPlan(1, batch_size=20))
     optimizer = torch.optim.SGD(parts.model.parameters(), lr=0.1)
-    train, test = (parts.batches._split, parts.test)
+    train, test = parts.train, parts.test
     return Trainer(
         parts.simulation,
         optimizer,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,7 +16,10 @@ class Metric(Kind, ABC, family="metric", bare=True):
     """Base of metrics: a statistic that is summed over batches, and what its sum says of a split.
 
     Predictions and targets are (B, outputs). Of a classification a target is 1 for its class.
+    ``of_classes``: values as targets have no such metric.
     """
+
+    of_classes: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -41,6 +44,8 @@ class Metric(Kind, ABC, family="metric", bare=True):
 class TopK(Metric):
     """The portion of samples whose class is among the k largest predictions."""
 
+    of_classes: ClassVar[bool] = True
+
     k: Annotated[Count, Field(description="how many predictions count")] = 5
 
     @property
@@ -64,6 +69,8 @@ class TopK(Metric):
 @dataclass(frozen=True)
 class ConfusionMatrix(Metric):
     """How many samples of class i (rows) were predicted as class j (columns)."""
+
+    of_classes: ClassVar[bool] = True
 
     def sums(self, prediction: Tensor, target: Tensor) -> Tensor:
         classes = target.shape[1]

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields, replace
+from math import isnan
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from neurosim.base import ConfigurationError, DataError, StateError, stream, unknown
-from neurosim.data import Batches, Split, one_hot
+from neurosim.base import ConfigurationError, StateError, stream, unknown
+from neurosim.data import Batches, Split, split_of, targets
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
 from neurosim.learning.checkpoint import load_optimizer
@@ -34,18 +35,18 @@ from neurosim.network import Model
 from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete
 
-Data = Split | Sequence[Any]  # images and labels
+Data = Any  # images and labels: what `split_of` takes
 
 
 class Trainer:
     """Trains ``simulation.model`` on ``train`` and tells `Listener` objects what happens.
 
-    Images and labels are a `Split`, or a pair of arrays (N, *input) and (N,). ``validation``
-    chooses the best epoch if given. ``optimizer`` is one of torch, or an `OptimizerChoice` or its
-    name. Its rate follows the plan, or a ``scheduler`` of torch, which takes its step after each
-    epoch, or after each step with ``scheduler_every``. Other options are those of the plan
-    (``epochs=3``). A training can be interrupted in the middle of an inference, saved by
-    `state_dict`, and continued bit for bit.
+    Images and labels are a `Split`, a pair of arrays (N, *input) and (N,), or a Dataset or
+    DataLoader of torch. ``validation`` chooses the best epoch if given. ``optimizer`` is one of
+    torch, or an `OptimizerChoice` or its name. Its rate follows the plan, or a ``scheduler`` of
+    torch, which takes its step after each epoch, or after each step with ``scheduler_every``. Other
+    options are those of the plan (``epochs=3``). A training can be interrupted in the middle of an
+    inference, saved by `state_dict`, and continued bit for bit.
 
     Raises ConfigurationError for options that do not go together.
     """
@@ -80,8 +81,20 @@ class Trainer:
         self.optimizer = optimizer
         train, test = (_split(data, self.model) for data in (train, test))
         validation = None if validation is None else _split(validation, self.model)
-        if self.plan.early_stopping is not None:
-            self.plan.early_stopping.check(validation)
+        stopping = self.plan.early_stopping
+        if stopping is not None:
+            stopping.check(validation)
+        if train.labels.is_floating_point():  # values, and no classes
+            if stopping is not None and stopping.monitor == "accuracy":
+                said = "the targets are values, which have no accuracy; monitor the loss"
+                raise ConfigurationError(said, "early_stopping")
+            if self.plan.label_smoothing:
+                said = "label_smoothing is for classes, and the targets are values; leave it out"
+                raise ConfigurationError(said, "label_smoothing")
+            for metric in self.plan.metrics:
+                if metric.of_classes:
+                    said = f"the metric {metric.kind} is of classes, and the targets are values"
+                    raise ConfigurationError(f"{said}; use mse or r2", "metrics")
         self._average: Average | None = None
         if self.plan.ema is not None:
             self._average = average = Average(self.model, self.plan.ema)
@@ -91,7 +104,11 @@ class Trainer:
         augment = self.plan.augment
         draws = None if augment is None else stream(seed, "augmentation")
         batch, order = self.plan.batch_size, stream(seed, "batches")
-        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws)
+        how: Any = {"shuffle": self.plan.shuffle, "remainder": self.plan.remainder}
+        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws, **how)
+        if simulation.init == "carry" and len(train) // batch < len(self.batches):
+            said = "init is carry, which needs batches of one size, and the remainder is kept"
+            raise ConfigurationError(f"{said}; drop it, or start inferences otherwise", "init")
         self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "ticks": 0, "time": 0.0}
@@ -200,8 +217,7 @@ class Trainer:
         yield from self._after_step(outcome, labels, last)
 
     def _target(self, labels: Tensor) -> Tensor:
-        output = self.model.network.output
-        return one_hot(labels, output.size, self.model.dtype).view(-1, *output.shape)
+        return targets(labels, self.model.network.output.shape, self.model.dtype)
 
     def _smoothed(self, target: Tensor) -> Tensor:
         smoothing = self.plan.label_smoothing
@@ -213,8 +229,9 @@ class Trainer:
         target = self._smoothed(self._target(labels)).to(prediction.device)
         loss = float(self.simulation.loss.mean(prediction, target))
         accuracy = metrics.accuracy(prediction, labels.to(prediction.device))
+        share = len(labels) / plan.batch_size  # 1, but of a remainder that is kept
         for key, found in zip(self._sums, (loss, accuracy), strict=True):
-            self._sums[key] += found
+            self._sums[key] += found * share
         for key, value in asdict(self.simulation.counts).items():  # learning included
             self.totals[key] += value
         self.totals["ticks"] += outcome.ticks
@@ -233,7 +250,7 @@ class Trainer:
         yield StepEvent(epoch + 1, self.step, loss, accuracy, rate, outcome.ticks, logged)
 
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
-        steps = (self.step - 1) % len(self.batches) + 1
+        steps = self._shares((self.step - 1) % len(self.batches) + 1)
         weights = dict(self.model.named_parameters())
         finite_norm(weights, f"after step {self.step} the weight", self.simulation.rule.remedy)
         scores = {key: found / steps for key, found in self._sums.items()}
@@ -254,14 +271,21 @@ class Trainer:
                 due |= stopping.is_over(validated)
         self._validated = validated
         accuracy = scores.get("validation_accuracy")
-        if accuracy is not None and (self._best is None or accuracy > self._best["accuracy"]):
-            self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": self._weights()}
+        if accuracy is not None:
+            score = -scores["validation_loss"] if isnan(accuracy) else accuracy
+            if self._best is None or score > self._best["accuracy"]:
+                self._best = {"accuracy": score, "epoch": epoch + 1, "weights": self._weights()}
         self._sums, self._ending = dict.fromkeys(self._sums, 0.0), None
         self.rates.end_epoch(scores)
         known = [one.name for one in fields(EpochEvent)]
         metrics = {key: scores.pop(key) for key in list(scores) if key not in known}
         totals = dict(self.totals)
         yield EpochEvent(epoch + 1, self.step, totals=totals, metrics=metrics, **scores)
+
+    def _shares(self, steps: int) -> float:
+        """Returns how many whole batches so many steps of an epoch have taken."""
+        images = len(self.batches.split)
+        return min(steps, images / self.plan.batch_size)
 
     def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`, of the averaged
@@ -301,8 +325,9 @@ class Trainer:
 
     @property
     def best_accuracy(self) -> float | None:
-        """The best validation accuracy so far, or None without validation."""
-        return None if self._best is None else float(self._best["accuracy"])
+        """The best validation accuracy so far, or None without validation or classes."""
+        known = self._best is not None and not self.test.labels.is_floating_point()
+        return float(self._best["accuracy"]) if self._best is not None and known else None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the rest of the training depends on, parameters included."""
@@ -347,14 +372,5 @@ class Trainer:
 
 
 def _split(data: Data, model: Model) -> Split:
-    """Returns images and labels as a split that fits the model."""
-    if isinstance(data, Split):
-        return data
-    try:
-        images, labels = map(torch.as_tensor, data)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"training takes images and labels, a Split or a pair of arrays, not a "
-            f"{type(data).__name__} ({error})"
-        ) from None
-    return Split(images.to(model.dtype), labels.long()).reshaped(model.network.input.shape)
+    """Returns samples and labels as a split that fits the model."""
+    return data if isinstance(data, Split) else split_of(data).reshaped(model.network.input.shape)

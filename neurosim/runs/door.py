@@ -50,7 +50,8 @@ class Run:
         self.folder = Path(folder)
         left = Left.read(self.folder)
         self._left, self.notes = left, tuple(left.notes)
-        self.summary, self.environment = left.summary, left.environment
+        self.summary = left.summary or {"status": "interrupted"}
+        self.environment = left.environment
 
     @property
     def status(self) -> str:
@@ -187,12 +188,15 @@ def resume(
     folder: str | Path,
     trainer: Trainer | None = None,
     *,
+    overrides: Overrides = (),
     listeners: Sequence[object] = (),
     progress: Progress = False,
 ) -> Run:
     """Continues an interrupted run, bit for bit; that of a `Trainer` with one that is built as it
-    was. Raises DataError where there is nothing to continue."""
-    return Run(runner.resume(Path(folder), _console(progress), listeners, trainer))
+    was. ``overrides`` may say where the data are now, or prolong it. Raises DataError where there
+    is nothing to continue."""
+    given: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer}
+    return Run(runner.resume(Path(folder), _console(progress), listeners, **given))
 
 
 def sweep(

@@ -1,25 +1,53 @@
 """From a scenario to a run folder: scenario, environment, metrics, checkpoints, summary, report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from rich.console import Console
 
-from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, write_atomic
+from neurosim import documents
+from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, owned
+from neurosim.data import digest_of
 from neurosim.families import plugins
-from neurosim.learning import Listeners, Trainer, check_memory
-from neurosim.records import read_object
-from neurosim.runs.folder import ENVIRONMENT, METRICS, SCENARIO, Found, begin, carry_on, facts
+from neurosim.learning import Listeners, Trainer, check_memory, save_weights
+from neurosim.records import RunFiles
+from neurosim.runs.folder import (
+    ENVIRONMENT,
+    METRICS,
+    MODEL,
+    REPORT,
+    SCENARIO,
+    SUMMARY,
+    Found,
+    Job,
+    begin,
+    carry_on,
+    facts,
+    reopen,
+)
 from neurosim.runs.listeners.display import TrainingDisplay
-from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile, RunSummary
+from neurosim.runs.listeners.files import (
+    LAST,
+    Checkpoints,
+    MetricsFile,
+    RunSummary,
+    last_checkpoint,
+)
 from neurosim.runs.study import prepare, run_study
-from neurosim.runs.written import check_trainer, written
-from neurosim.scenario import Robustness, Scenario, located
-from neurosim.tensors import device_bytes, peak_memory, repeatable, reset_peak_memory
+from neurosim.runs.written import check_trainer, job_of
+from neurosim.scenario import Scenario, located
+from neurosim.tensors import (
+    device_bytes,
+    out_of_memory,
+    peak_memory,
+    repeatable,
+    reset_peak_memory,
+)
 
-MODEL = Path("checkpoints/model.safetensors")
+# What may be other when a run goes on: where its data are; and if asked for, for how long.
+CORRECTED = {("data", "root")}
+PROLONGED = {("training", "epochs"), ("training", "max_steps")}
 
 
 def run(
@@ -39,32 +67,23 @@ def run(
         DivergenceError: where a state is no longer finite; the folder is valid all the same.
     """
     with repeatable(scenario.file.threads):
-        return _run(scenario, out, console, run_id, listeners)
-
-
-def _run(
-    scenario: Scenario,
-    out: Path,
-    console: Console,
-    run_id: str | None,
-    listeners: Sequence[object],
-) -> Path:
-    data, name = scenario.data(), scenario.file.name
-    if scenario.file.study is not None:
-        study = prepare(scenario, data)
-        folder = begin(name, scenario.resolved(), study.simulation.device, out, run_id)
-        return carry_on(
-            scenario.network, folder, console, lambda stop: run_study(study, folder, console, stop)
-        )
-    trainer = scenario.trainer(data)
-    available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
-    with located(scenario.document, ("data",)):
-        chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
-        check_memory(trainer.simulation, batch, available, chosen, averaged)
-    folder = begin(name, scenario.resolved(), trainer.model.device, out, run_id)
-    robustness = scenario.file.robustness
-    told = [*_named(scenario, folder), *listeners]
-    return _train(name, trainer, folder, console, told, robustness)
+        data, job = scenario.data(), Job.of(scenario)
+        if scenario.file.study is not None:
+            study = prepare(scenario, data)
+            folder = begin(job, study.simulation.device, out, run_id)
+            with owned(folder):
+                return carry_on(
+                    job, folder, console, lambda stop: run_study(study, folder, console, stop)
+                )
+        trainer = scenario.trainer(data)
+        available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
+        with located(scenario.document, ("data",)):
+            chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
+            check_memory(trainer.simulation, batch, available, chosen, averaged)
+        folder = begin(job, trainer.model.device, out, run_id)
+        with owned(folder):
+            told = [*_named(scenario, folder), *listeners]
+            return _train(job, trainer, folder, console, told, data.digest())
 
 
 def train(
@@ -77,54 +96,102 @@ def train(
 ) -> Path:
     """Trains what was put together in Python, in such a folder. Raises what `run` raises."""
     with repeatable():
-        folder = begin(name, written(name, trainer), trainer.model.device, out, run_id)
-        return _train(name, trainer, folder, console, listeners)
+        job, data = job_of(name, trainer), digest_of(trainer.train, trainer.test)
+        folder = begin(job, trainer.model.device, out, run_id)
+        with owned(folder):
+            return _train(job, trainer, folder, console, listeners, data)
 
 
 def resume(
     folder: Path,
     console: Console,
     listeners: Sequence[object] = (),
+    overrides: Sequence[str] = (),
+    patience: float = 0.0,
     trainer: Trainer | None = None,
 ) -> Path:
-    """Continues an interrupted run from its last checkpoint, bit for bit.
+    """Continues an interrupted run from its last good checkpoint, bit for bit; of one that is over
+    it makes the files of its results, if they are not there.
 
-    ``listeners`` are those that the run was started with besides those of its scenario. A run of
-    `train` needs a ``trainer`` that is built as its own was.
+    ``listeners`` are those that the run was started with besides those of its scenario.
+    ``overrides`` may say where the data are now, and prolong the training. A run of `train` needs a
+    ``trainer`` that is built as its own was.
 
     Raises:
-        DataError: where there is no checkpoint, or the run is finished.
+        DataError: where there is no checkpoint, a file is damaged, or the run is finished.
+        FolderInUseError: another process owns the folder, and does for ``patience`` seconds.
         StateError: where the checkpoint is of another version.
         PluginError: where a plugin is missing or has changed.
     """
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no {SCENARIO})")
     name = check_trainer(folder / SCENARIO, trainer)
-    if trainer is not None:
-        _check_resumable(folder)
-        with repeatable():
-            return _train(name, trainer, folder, console, listeners, resumed=True)
-    scenario = scenario_of(folder)
-    with repeatable(scenario.file.threads):
+    with owned(folder, patience):
+        if trainer is not None:
+            with repeatable():
+                saved, data = _saved(folder), digest_of(trainer.train, trainer.test)
+                job = job_of(name, trainer)
+                return _train(job, trainer, folder, console, listeners, data, saved)
+        scenario = scenario_of(folder, overrides)
         if scenario.file.study is not None:
             raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
-        _check_resumable(folder)
-        trainer, name = scenario.trainer(scenario.data()), scenario.file.name
-        told, robustness = [*_named(scenario, folder), *listeners], scenario.file.robustness
-        return _train(name, trainer, folder, console, told, robustness, resumed=True)
+        saved = _saved(folder)
+        with repeatable(scenario.file.threads):
+            _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
+            read, told = scenario.data(), [*_named(scenario, folder), *listeners]
+            trainer, data, job = scenario.trainer(read), read.digest(), Job.of(scenario)
+            return _train(job, trainer, folder, console, told, data, saved)
 
 
-def scenario_of(folder: Path) -> Scenario:
+def scenario_of(folder: Path, overrides: Sequence[str] = ()) -> Scenario:
     """Reads the scenario of a run. Raises PluginError where a plugin is missing or has changed."""
-    recorded = read_object(folder / ENVIRONMENT) or {}
+    recorded = RunFiles(folder).object(ENVIRONMENT) or {}
     plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
-    return Scenario.load(folder / SCENARIO)
+    return Scenario.load(folder / SCENARIO, overrides)
 
 
-def _check_resumable(folder: Path) -> None:
-    for file in (LAST, METRICS):
-        if not (folder / file).is_file():
-            raise DataError(f"{folder / file}: no such file; run the {SCENARIO} anew")
+def _saved(folder: Path) -> dict[str, Any]:
+    """Returns the last checkpoint of a run. Raises DataError where it cannot go on."""
+    for path in (folder / METRICS, (folder / LAST).parent):
+        if path.is_symlink() or not path.exists():  # a link might lead out of the folder
+            raise DataError(f"{path}: no such file; run the {SCENARIO} anew")
+    return last_checkpoint(folder)
+
+
+def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[str]) -> None:
+    """Raises DataError where a run would go on as another one."""
+    asked = {tuple(override.partition("=")[0].strip().split(".")) for override in overrides}
+    one, other = (
+        dict(_leaves(documents.loads(text, str(path)).value)) for text in (before, now.resolved())
+    )
+    changed = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+    if wrong := changed - CORRECTED - (PROLONGED & asked):
+        keys = ", ".join(sorted(".".join(map(str, key)) for key in wrong))
+        raise DataError(
+            f"{path}: changed since the run began ({keys}); put it back, or run it anew. A run "
+            "goes on with data elsewhere or for longer: neurosim resume FOLDER data.root=… "
+            "training.epochs=…"
+        )
+
+
+def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """Yields the path of every value in a document that holds no others, with the value."""
+    if not isinstance(value, dict | list) or not value:
+        yield path, value
+        return
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _leaves(part, (*path, key))
+
+
+def _over(folder: Path) -> bool:
+    """Whether a run has all files of its results."""
+    try:
+        files = RunFiles(folder)
+        status = (files.object(SUMMARY) or {}).get("status")
+        whole = files.read(REPORT) is not None and files.read(MODEL) is not None
+    except DataError:
+        return False
+    return whole and status in ("finished", "failed")
 
 
 def _named(scenario: Scenario, folder: Path) -> list[object]:
@@ -138,21 +205,25 @@ def _named(scenario: Scenario, folder: Path) -> list[object]:
 
 
 def _train(
-    name: str,
+    job: Job,
     trainer: Trainer,
     folder: Path,
     console: Console,
     listeners: Sequence[object],
-    robustness: Robustness | None = None,
-    resumed: bool = False,
+    data: str,
+    saved: Mapping[str, Any] | None = None,
 ) -> Path:
     """Trains to the end or an interruption, puts back the best weights and looks at them."""
     (folder / LAST).parent.mkdir(exist_ok=True)
     display, numbers = TrainingDisplay(console), RunSummary()
     told = [MetricsFile(folder), numbers, *listeners]
-    checkpoints = Checkpoints(folder, trainer, told)
-    if resumed:
-        checkpoints.load()
+    checkpoints = Checkpoints(folder, job, data, trainer, told)
+    if saved is not None:
+        checkpoints.load(saved)
+        if trainer.done and _over(folder):
+            said = "this run is finished; there is nothing to resume, but for longer"
+            raise DataError(f"{folder}: {said}: neurosim resume {folder} training.epochs=…")
+        reopen(folder, job)
     model, evaluator = trainer.model, trainer.evaluator
 
     def finish(interrupted: Interrupted) -> Found:
@@ -169,15 +240,18 @@ def _train(
                 with display.evaluating("evaluating the best epoch") as watch:
                     scores = evaluator.scores(trainer.test, watch=watch)
                 found |= {f"test_{key}": value for key, value in scores.items()}
-            if done and robustness is not None:
+            if done and job.robustness is not None:
                 with display.evaluating("attacking the test images") as watch:
-                    found |= evaluator.robustness(trainer.test, robustness.eps, watch)
+                    found |= evaluator.robustness(trainer.test, job.robustness.eps, watch)
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
-        weights = {name: v.contiguous() for name, v in model.state_dict().items()}
-        write_atomic(folder / MODEL, safetensors.torch.save(weights))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            status, problem = "failed", NeurosimError("there is not enough memory for this run")
+        save_weights(model, folder / MODEL)
         summary: dict[str, Any] = {
-            "name": name,
+            "name": job.name,
             "status": status,
             **numbers.numbers(),
             "epochs": trainer.step // len(trainer.batches),
@@ -194,4 +268,4 @@ def _train(
             summary["diverged"] = isinstance(problem, DivergenceError)
         return summary, problem
 
-    return carry_on(model.network, folder, console, finish)
+    return carry_on(job, folder, console, finish)

@@ -7,12 +7,13 @@ from neurosim import documents
 from neurosim.base import DataError
 from neurosim.families import described, plugins
 from neurosim.learning import Trainer
+from neurosim.runs.folder import Job
 
 _HEAD = "# Put together in Python by a Trainer: this says what it was, and nothing runs it.\n"
 
 
-def written(name: str, trainer: Trainer) -> str:
-    """Returns the parts of a training as YAML, in place of the scenario that it does not have."""
+def job_of(name: str, trainer: Trainer) -> Job:
+    """Returns the run of a training, with its parts as YAML in place of a scenario."""
     simulation, optimizer = trainer.simulation, trainer.optimizer
     parts = "rule loss init schedule nudge_after stop channels faults plasticity probes precision"
     graph = ("populations", "projections")
@@ -31,7 +32,8 @@ def written(name: str, trainer: Trainer) -> str:
         "dtype": str(trainer.model.dtype).removeprefix("torch."),
         "processes": simulation.processes,
     }
-    return _HEAD + plugins.comment() + documents.dumps(whole)
+    text = _HEAD + plugins.comment() + documents.dumps(whole)
+    return Job(name, text, trainer.model.network)
 
 
 def _plain(value: Any) -> Any:
@@ -54,7 +56,7 @@ def check_trainer(file: Path, trainer: Trainer | None, how: str = "resume(folder
     if trainer is None:
         raise DataError(f"{file}: made of a Trainer in Python; use {how}")
     name = str(documents.loads(text, str(file)).value["name"])
-    if (mine := written(name, trainer)) != text:
+    if (mine := job_of(name, trainer).text) != text:
         pairs = zip(text.splitlines(), mine.splitlines(), strict=False)
         line, (before, now) = next(
             (n, pair) for n, pair in enumerate(pairs, 1) if pair[0] != pair[1]

@@ -38,6 +38,7 @@ from neurosim.tensors.machine import (
     describe_machine,
     device_bytes,
     keep_memory,
+    out_of_memory,
     peak_memory,
     reset_peak_memory,
 )
