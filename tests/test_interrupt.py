@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from small_trainings import interrupting
+from small_trainings import Stop
 
-from neurosim.base.interrupts import interruptible
+from neurosim.base.interrupts import SIGNALS, interruptible
 from neurosim.cli.main import main
 from neurosim.learning.checkpoint import load_state
 from neurosim.records.sweep import Results
 from neurosim.runs import folder as folders
+from neurosim.runs.listeners.display import TrainingDisplay
 
 SHORT = ["data.limit=200", "training.epochs=3"]
 # Inferences of most of a second, so that a signal is sure to arrive within one.
@@ -77,9 +78,11 @@ def check_folder(folder: Path, status: str) -> None:
         "scenario.yaml",
         "environment.json",
         "metrics.jsonl",
+        "manifest.json",
         "summary.json",
         "report.html",
         "checkpoints/last.safetensors",
+        "checkpoints/last-1.safetensors",
         "checkpoints/model.safetensors",
     }
     assert summary(folder)["status"] == status
@@ -167,6 +170,9 @@ def test_one_block_within_another() -> None:
         assert outer()
         with interruptible() as inner:
             assert inner()
+            os.kill(os.getpid(), signal.SIGINT)  # at once: the same request, sent twice
+            inner.since -= 1.0
+            os.kill(os.getpid(), signal.SIGTERM)  # never stops at once
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -176,7 +182,7 @@ def stopped(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interrupted run; the tests copy it."""
     out = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        interrupting(patch, 5)
+        patch.setattr(TrainingDisplay, "on_step", Stop(5).on_step)
         path = root / "scenarios/parallel.yaml"
         neurosim("run", path, *SHORT, "--out", out, "--id", "one", code=130)
     folder = out / "parallel/one"
@@ -228,9 +234,11 @@ def test_refuses_a_damaged_folder(
     stopped: Path, tmp_path: Path, file: str, content: bytes | None
 ) -> None:
     folder = copied(stopped, tmp_path)
-    (folder / file).unlink()
-    if content is not None:
-        (folder / file).write_bytes(content)
+    damaged = folder / file
+    for path in damaged.parent.glob(f"{damaged.stem}*"):  # the checkpoint before the last, too
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
     output = neurosim("resume", folder, code=2).output
     assert output.startswith("error: ")
     assert str(folder) in output
@@ -273,7 +281,7 @@ def test_refuses_a_scenario_that_was_changed(
     assert "scenario.yaml" in output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_the_results_are_written(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_what_a_study_leaves(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "scenario.yaml",
         "environment.json",
+        "manifest.json",
         "metrics.jsonl",
         "summary.json",
         "report.html",
