@@ -25,7 +25,7 @@ from neurosim.measures import Probe
 from neurosim.network import Model, Network, check_shape
 from neurosim.rules import Rule
 from neurosim.schedules import Schedule
-from neurosim.tensors import Shape
+from neurosim.tensors import Shape, finite_product
 
 Init = Literal["zero", "feedforward", "carry"]
 
@@ -41,10 +41,11 @@ def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
     if array.is_complex():
         raise InputError(f"the {what} must be real, not {array.dtype}")
     array = array.detach().to(model.device, model.dtype, copy=True)
-    finite = array.isfinite()
-    if not finite.all():
-        sample, *index = (~finite).nonzero()[0].tolist()
-        raise InputError(f"the {what} is not finite: first at sample {sample}, index {index}")
+    if not finite_product(array, array):  # perhaps it only overflows
+        bad = (~array.isfinite()).nonzero()
+        if len(bad):
+            sample, *index = bad[0].tolist()
+            raise InputError(f"the {what} is not finite: first at sample {sample}, index {index}")
     return array
 
 
