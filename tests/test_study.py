@@ -86,6 +86,7 @@ def test_what_a_study_leaves(folder: Path) -> None:
         "environment.json",
         "metrics.jsonl",
         "summary.json",
+        "manifest.json",
         "report.html",
     }
     found = summary(folder)

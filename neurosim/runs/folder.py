@@ -35,6 +35,7 @@ from neurosim.tensors import describe_machine
 SCENARIO, ENVIRONMENT = "scenario.yaml", "environment.json"
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 MODEL, REPORT = "checkpoints/model.safetensors", "report.html"
+LAST = "checkpoints/last.safetensors"
 Found = tuple[
     dict[str, Any], NeurosimError | OSError | None
 ]  # a summary, and why the run failed if so
@@ -93,6 +94,9 @@ def begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path
 
 def reopen(folder: Path, job: Job) -> None:
     """Makes a folder that of a run under way again, with what may have changed of its scenario."""
+    for name in (SUMMARY, MODEL, LAST, REPORT):
+        if (folder / name).is_dir():
+            raise DataError(f"{folder / name}: a folder in the place of a file; remove it")
     (folder / SUMMARY).unlink(missing_ok=True)
     for path in folder.rglob(".*.????????"):  # what a kill left of files that were being written
         path.unlink()

@@ -14,6 +14,7 @@ from neurosim.learning import Listeners, Trainer, check_memory, save_weights
 from neurosim.records import RunFiles
 from neurosim.runs.folder import (
     ENVIRONMENT,
+    LAST,
     METRICS,
     MODEL,
     REPORT,
@@ -28,7 +29,6 @@ from neurosim.runs.folder import (
 )
 from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.runs.listeners.files import (
-    LAST,
     Checkpoints,
     MetricsFile,
     RunSummary,
