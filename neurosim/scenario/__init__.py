@@ -1,4 +1,4 @@
 """Scenarios: one YAML file that names everything."""
 
-from neurosim.scenario.file import ConvergenceStudy, ScenarioFile, located, overridden
+from neurosim.scenario.file import MAX_KEEP, ConvergenceStudy, ScenarioFile, located, overridden
 from neurosim.scenario.scenario import Scenario

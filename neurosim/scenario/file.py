@@ -39,6 +39,21 @@ def says(description: str) -> Any:
     return Field(description=description)
 
 
+MAX_KEEP = 100
+
+
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """Which checkpoints of a training are saved, besides those of its end and interruptions."""
+
+    every: Annotated[Count, says("epochs from one to the next")] = 1
+    keep: Annotated[
+        int,
+        Field(ge=1, le=MAX_KEEP),
+        says("how many: where the newest is damaged, the run goes on from the one before"),
+    ] = 2
+
+
 @dataclass(frozen=True)
 class Training:
     """How long to train, and how to evaluate."""
@@ -65,6 +80,9 @@ class Training:
         Portion | None,
         says("decay of a moving average of the weights, which is what is evaluated and saved"),
     ] = None
+    checkpoints: Annotated[
+        CheckpointPlan, says("how often to save, and how many of them to keep")
+    ] = CheckpointPlan()
 
     def __post_init__(self) -> None:
         if self.early_stopping is not None:
