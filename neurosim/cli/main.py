@@ -23,6 +23,8 @@ from neurosim.cli.sweeps import sweep, table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from neurosim.runs import Run
+
 
 @contextmanager
 def _warnings_in_words() -> Iterator[None]:
@@ -87,11 +89,9 @@ def main() -> None:
 @options.command(FILE, OVERRIDES, OUT, RUN_ID, DEVICE, PLUGIN, QUIET)
 def run(file: Path, overrides: Sequence[str], device: str | None, **where: Any) -> None:
     """Run the scenario FILE; KEY=VALUE overrides single values (training.epochs=3)."""
-    from neurosim.runs import run as runner
-    from neurosim.scenario import Scenario
+    from neurosim.runs import door
 
-    scenario = Scenario.load(file, options.with_device(overrides, device))
-    _finish(runner.run(scenario, **where))
+    _finish(door.run(file, options.with_device(overrides, device), **options.own_process(where)))
 
 
 @options.command(
@@ -120,7 +120,7 @@ def converge(
     Does the scenario's study (study.samples=20), or the default one where it has none.
     """
     from neurosim import documents
-    from neurosim.runs import run as runner
+    from neurosim.runs import door
     from neurosim.scenario import Scenario, overridden
 
     document = overridden(documents.load(file), options.with_device(overrides, device))
@@ -131,18 +131,18 @@ def converge(
     if weights is not None:
         more.append(f"study.weights={json.dumps(str(weights))}")
     scenario = Scenario.of(overridden(document, more))
-    _finish(runner.run(scenario, **where))
+    _finish(door.run(scenario, **options.own_process(where)))
 
 
 @options.command(RUN, OVERRIDES, PLUGIN, QUIET)
-def resume(folder: Path, overrides: Sequence[str], console: Console) -> None:
+def resume(folder: Path, overrides: Sequence[str], **how: Any) -> None:
     """Continue the interrupted run in FOLDER.
 
     KEY=VALUE says where its data are now (data.root=DIR), or prolongs it (training.epochs=20).
     """
-    from neurosim.runs import run as runner
+    from neurosim.runs import door
 
-    _finish(runner.resume(folder, console, overrides=overrides))
+    _finish(door.resume(folder, overrides=overrides, **options.own_process(how)))
 
 
 @options.command(FILE, OVERRIDES, PLUGIN)
@@ -300,20 +300,18 @@ def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
         click.echo(f"json: {json_file}")
 
 
-def _finish(folder: Path) -> None:
+def _finish(run: Run) -> None:
     """Prints the summary of a run and where its report is; the exit status says if it ended."""
-    from neurosim.records import RunFiles
     from neurosim.runs import summary_lines
 
-    summary = RunFiles(folder).object("summary.json") or {"status": "interrupted"}
-    for line in summary_lines(summary):
+    for line in summary_lines(run.summary):
         click.echo(line)
-    click.echo(f"report         {folder / 'report.html'}")
-    if summary["status"] == "interrupted":
-        if summary.get("kind") == "convergence":
+    click.echo(f"report         {run.report}")
+    if run.status == "interrupted":
+        if run.summary.get("kind") == "convergence":
             click.echo("A study is not resumed; run it anew.")
         else:
-            click.echo(f"resume with    neurosim resume {folder}")
+            click.echo(f"resume with    neurosim resume {run.folder}")
         sys.exit(options.INTERRUPTED)
 
 

@@ -111,3 +111,12 @@ def command(*parts: Any) -> Callable[[Callable[..., None]], click.Command]:
 def with_device(overrides: Sequence[str], device: str | None) -> list[str]:
     """Returns the overrides, and the device where one is named."""
     return [*overrides, *([] if device is None else [f"device={device}"])]
+
+
+def own_process(how: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a function of Python, for a process that is there for it alone: it
+    keeps memory that arrays give back."""
+    from neurosim.tensors import keep_memory
+
+    keep_memory()
+    return {("progress" if key == "console" else key): value for key, value in how.items()}
