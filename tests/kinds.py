@@ -36,7 +36,7 @@ def key_of(name: str, field: Any) -> str:
     """A key with its default, what else may stand there, and what it says."""
     default = "" if field.is_required() else f": {json.dumps(field.default, ensure_ascii=False)}"
     found = f"`{name}{default}`"
-    words = [word for word in choices(field.annotation) if word != field.default]
+    words = [w for w in dict.fromkeys(choices(field.annotation)) if w != field.default]
     said = [f"or {', '.join(words)}"] if words and "kind" not in str(field.default) else []
     said += [field.description] if field.description else []
     return f"{found} ({'; '.join(said)})" if said else found

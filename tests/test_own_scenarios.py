@@ -192,6 +192,23 @@ def test_a_changed_file_has_another_digest(
     assert len(set(found)) == 3
 
 
+def test_a_run_goes_on_with_its_data_and_no_others(own: Path) -> None:
+    command("run", own / "own.yaml", "training.epochs=1", "--out", own / "out", "--id", "it")
+    folder = own / "out/own/it"
+    (own / "own.npz").rename(moved := own / "moved.npz")
+    more = ("resume", folder, "training.epochs=2")
+    result = CliRunner().invoke(main, list(map(str, more)))
+    assert "own.npz: cannot be read: No such file" in " ".join(result.output.split())
+    changed = X.copy()
+    changed[0] += 1
+    np.savez(own / "other.npz", x=changed, y=Y)
+    result = CliRunner().invoke(main, [*map(str, more), f"data.file={own / 'other.npz'}"])
+    assert result.exit_code == 2
+    assert "the data are not those that the run began with" in " ".join(result.output.split())
+    command(*more, f"data.file={moved}")
+    assert json.loads((folder / "summary.json").read_text())["epochs"] == 2
+
+
 def test_an_option_that_is_no_option() -> None:
     with pytest.raises(ConfigurationError, match="split is 'halves'"):
         TorchData((X, Y), split="halves")  # type: ignore[arg-type]

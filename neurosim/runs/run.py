@@ -45,8 +45,7 @@ from neurosim.tensors import (
     reset_peak_memory,
 )
 
-# What may be other when a run goes on: where its data are; and if asked for, for how long.
-CORRECTED = {("data", "root")}
+# What may be other when a run goes on, besides where its data are: if asked for, for how long.
 PROLONGED = {("training", "epochs"), ("training", "max_steps")}
 
 
@@ -165,7 +164,8 @@ def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[s
         dict(_leaves(documents.loads(text, str(path)).value)) for text in (before, now.resolved())
     )
     changed = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
-    if wrong := changed - CORRECTED - (PROLONGED & asked):
+    corrected = {("data", name) for name in now.file.data.paths}
+    if wrong := changed - corrected - (PROLONGED & asked):
         keys = ", ".join(sorted(".".join(map(str, key)) for key in wrong))
         raise DataError(
             f"{path}: changed since the run began ({keys}); put it back, or run it anew. A run "
