@@ -215,7 +215,7 @@ def test_overrides_reach_into_the_network_file(
     said = invoke("validate", path, "network=yours.yaml", "network.a=1", code=2).stderr
     assert "<command line>:1:1: network: 'yours.yaml': no such file" in said
     said = invoke("validate", path, "network.activation=relo", code=2).stderr
-    assert "<command line>:1:1: network.activation: expected 'elu', 'hard_sigmoid'" in said
+    assert "<command line>:1:1: network.activation: expected 'elu', 'gelu', 'hard_sigmoid'" in said
 
 
 def test_folders_by_time_do_not_collide(tmp_path: Path) -> None:

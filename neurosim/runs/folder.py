@@ -137,6 +137,7 @@ def carry_on(
             conclude(folder, summary)
             write_report(folder, job.network)
     if problem is not None:
+        problem.add_note(f"the run folder is {folder}")
         raise problem
     return folder
 
