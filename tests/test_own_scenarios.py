@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import neurosim as ns
 from neurosim import TorchData
 from neurosim.base.errors import ConfigurationError, DocumentError
 from neurosim.cli.main import main
@@ -175,6 +176,12 @@ def test_data_of_python_in_a_scenario(own: Path) -> None:
     assert "name: torch\n" in scenario.resolved()
     with pytest.raises(DocumentError, match=r"neurosim\.TorchData\(train\) in Python"):
         Scenario.load(own / "own.yaml", ["data={kind: torch}"]).data()
+    scenario = Scenario.load(own / "own.yaml", ["training.epochs=1"], data=given)
+    ran = ns.run(scenario, out=own / "out")
+    with pytest.raises(DocumentError, match=r"neurosim\.TorchData\(train\) in Python"):
+        ns.resume(ran.folder, overrides=["training.epochs=2"])
+    more = ns.resume(ran.folder, overrides=["training.epochs=2"], data=given)
+    assert more.summary["epochs"] == 2
 
 
 @pytest.mark.parametrize("limit", [2000, 10**6])

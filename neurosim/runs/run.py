@@ -8,7 +8,7 @@ from rich.console import Console
 
 from neurosim import documents
 from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, owned
-from neurosim.data import digest_of
+from neurosim.data import DataSource, digest_of
 from neurosim.families import plugins
 from neurosim.learning import Listeners, Trainer, check_memory, save_weights
 from neurosim.records import RunFiles
@@ -108,13 +108,14 @@ def resume(
     overrides: Sequence[str] = (),
     patience: float = 0.0,
     trainer: Trainer | None = None,
+    given: DataSource | None = None,
 ) -> Path:
     """Continues an interrupted run from its last good checkpoint, bit for bit; of one that is over
     it makes the files of its results, if they are not there.
 
     ``listeners`` are those that the run was started with besides those of its scenario.
     ``overrides`` may say where the data are now, and prolong the training. A run of `train` needs a
-    ``trainer`` that is built as its own was.
+    ``trainer`` that is built as its own was, and one of data of Python those, ``given``.
 
     Raises:
         DataError: where there is no checkpoint, a file is damaged, or the run is finished.
@@ -131,7 +132,7 @@ def resume(
                 saved, data = _saved(folder), digest_of(trainer.train, trainer.test)
                 job = job_of(name, trainer)
                 return _train(job, trainer, folder, console, listeners, data, saved)
-        scenario = scenario_of(folder, overrides)
+        scenario = scenario_of(folder, overrides, given)
         if scenario.file.study is not None:
             raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
         saved = _saved(folder)
@@ -142,11 +143,13 @@ def resume(
             return _train(job, trainer, folder, console, told, data, saved)
 
 
-def scenario_of(folder: Path, overrides: Sequence[str] = ()) -> Scenario:
+def scenario_of(
+    folder: Path, overrides: Sequence[str] = (), given: DataSource | None = None
+) -> Scenario:
     """Reads the scenario of a run. Raises PluginError where a plugin is missing or has changed."""
     recorded = RunFiles(folder).object(ENVIRONMENT) or {}
     plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
-    return Scenario.load(folder / SCENARIO, overrides)
+    return Scenario.load(folder / SCENARIO, overrides, given)
 
 
 def _saved(folder: Path) -> dict[str, Any]:
