@@ -77,7 +77,7 @@ def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> 
     for file in (LAST, METRICS):
         if not (folder / file).is_file():
             raise DataError(f"{folder / file}: no such file; run the {SCENARIO} anew")
-    trainer = scenario.trainer(scenario.data())
+    trainer = scenario.trainer(scenario.data(), resumed=True)
     return _train(scenario, trainer, folder, console, listeners, resumed=True)
 
 

@@ -147,6 +147,10 @@ class ScenarioFile:
         None
     )
     study: Annotated[ConvergenceStudy | None, says("measure this instead of training")] = None
+    weights: Annotated[
+        str | None,
+        says("a safetensors file of the weights to start from, as of a run; default: drawn"),
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=2**63), says("every random draw follows from it")] = 0
     device: Device = "auto"
     dtype: Annotated[Literal["float32", "float64"], says("of weights and states")] = "float32"

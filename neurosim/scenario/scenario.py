@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from neurosim.base import ConfigurationError, DocumentError, NetworkError
 from neurosim.data import Dataset
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
-from neurosim.learning import Memory, Trainer, TrainingPlan, estimate
+from neurosim.learning import Memory, Trainer, TrainingPlan, estimate, load_weights
 from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, located, overridden
@@ -150,9 +151,16 @@ class Scenario:
             raise DocumentError([document.problem(("data", "batch_size"), message)])
         return data
 
-    def model(self) -> Model:
-        """The model with its initial weights."""
-        return Model(self.network, seed=self.file.seed, dtype=self.dtype)
+    def model(self, resumed: bool = False) -> Model:
+        """The model with its initial weights, those drawn if the rest comes from a checkpoint.
+
+        Raises DocumentError where the file that ``weights`` names does not fit.
+        """
+        model = Model(self.network, seed=self.file.seed, dtype=self.dtype)
+        if self.file.weights is not None and not resumed:
+            with located(self.document, ("weights",)):
+                load_weights(model, self.path(("weights",)))
+        return model
 
     def _simulation(self, model: Model, device: str) -> Simulation:
         file = self.file
@@ -180,10 +188,10 @@ class Scenario:
         with located(self.document, ("device",)):
             return self._simulation(model, self.file.device)
 
-    def trainer(self, data: Dataset) -> Trainer:
-        """Everything put together, ready to train on ``data``."""
+    def trainer(self, data: Dataset, resumed: bool = False) -> Trainer:
+        """Everything put together, ready to train on ``data``, or to continue from a checkpoint."""
         file = self.file
-        model = self.model()
+        model = self.model(resumed)
         simulation = self.simulation(model)
         intervals = {probe.kind: probe.every for probe in file.probes}
         plan = TrainingPlan(
@@ -216,7 +224,8 @@ class Scenario:
     def resolved(self) -> str:
         """The scenario as YAML that runs anywhere: network inline, every default written out.
 
-        The plugins in force are a comment, so that a sweep with another content is another one.
+        The plugins in force and the weights to start from are a comment, so that a sweep with
+        another content is another one.
         """
         value = described(self.file)
         value["network"] = self.network_document.value
@@ -224,7 +233,12 @@ class Scenario:
         for section, key in (("data", "root"), ("study", "weights")):
             if (value[section] or {}).get(key) is not None:
                 value[section][key] = str(self.path((section, key)).resolve())
-        return plugins.comment() + documents.dumps(value)
+        comment = plugins.comment()
+        if self.file.weights is not None:
+            path = self.path(("weights",)).resolve()
+            value["weights"] = str(path)
+            comment += f"# weights {path.name}, SHA-256 {sha256(path.read_bytes()).hexdigest()}\n"
+        return comment + documents.dumps(value)
 
     def path(self, where: NodePath) -> Path:
         """The file or folder that a value of the scenario names, from where we are."""
