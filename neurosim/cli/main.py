@@ -223,16 +223,9 @@ def download(name: str, root: Path, console: Console) -> None:
 )
 def schema(network: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""
-    from pydantic import TypeAdapter
+    from neurosim.scenario import json_schema
 
-    from neurosim.families import model_of
-    from neurosim.network import file_models
-    from neurosim.scenario import ScenarioFile
-
-    chain, graph = file_models()
-    form: Any = chain | graph if network else model_of(ScenarioFile)
-    found = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    click.echo(json.dumps(found | TypeAdapter[Any](form).json_schema(), indent=2))
+    click.echo(json.dumps(json_schema(network), indent=2))
 
 
 @options.command(

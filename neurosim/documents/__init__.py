@@ -15,6 +15,7 @@ from neurosim.documents.document import (
     located,
     quotes_hint,
 )
+from neurosim.documents.merging import DEFAULTS
 from neurosim.documents.schemas import by_key
 from neurosim.documents.validation import parse
 from neurosim.documents.yaml import COMMAND_LINE, Document, NodePath, dumps, loads

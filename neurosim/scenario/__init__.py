@@ -2,3 +2,4 @@
 
 from neurosim.scenario.file import ConvergenceStudy, ScenarioFile, located, overridden
 from neurosim.scenario.scenario import Scenario
+from neurosim.scenario.schema import json_schema

@@ -190,10 +190,14 @@ class Pool(Sliding, Described):
     code).
     """
 
-    kind: PoolKind
-    kernel: Sizes = (2, 2)
-    stride: Annotated[Sizes, Written(OnePerAxis | None)] = _KERNEL
-    padding: Margins = (0, 0)
+    kind: Annotated[PoolKind, Field(description="the largest value of a window, or the mean")]
+    kernel: Annotated[Sizes, Field(description="edge of a window, or [height, width]")] = (2, 2)
+    stride: Annotated[
+        Sizes, Written(OnePerAxis | None), Field(description="as kernel; default: the kernel")
+    ] = _KERNEL
+    padding: Annotated[
+        Margins, Field(description="zeros on each side, or [vertical, horizontal]")
+    ] = (0, 0)
     winners: Annotated[Winners, Field(description="among which states below")] = "mean"
 
     def __post_init__(self) -> None:
