@@ -82,7 +82,7 @@ class Channel(Described):
     ordering: Annotated[
         Ordering,
         Field(
-            description="fifo: none overtakes; newest: late ones are dropped; arrival: they overwrite"
+            description="fifo: none overtakes; newest: late ones are lost; arrival: they overwrite"
         ),
     ] = "fifo"
     loss: Annotated[Fraction, Field(description="probability that a message never arrives")] = 0.0
