@@ -34,6 +34,7 @@ from neurosim.data import (
     Augmentation as Augmentation,
     DataSource as DataSource,
     Standardization as Standardization,
+    TorchData as TorchData,
 )
 from neurosim.dynamics import Plasticity as Plasticity
 from neurosim.families import register as register

@@ -76,6 +76,7 @@ PUBLIC = [
     "StateError",
     "StepEvent",
     "Stop",
+    "TorchData",
     "Trace",
     "TraceEvent",
     "Trainer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from neurosim._version import __version__
-from neurosim.base import DivergenceError, DocumentError, NeurosimError, NeurosimWarning
+from neurosim.base import DivergenceError, DocumentError, NeurosimError, NeurosimWarning, harmless
 from neurosim.cli import options
 from neurosim.cli.check import check
 from neurosim.cli.installation import completion, doctor, examples
@@ -57,7 +58,7 @@ def _warnings_in_words() -> Iterator[None]:
             shown(message, category, filename, lineno, file, line)
         elif str(message) not in said:
             said.add(str(message))
-            click.echo(f"warning: {message}", err=True)
+            click.echo(f"warning: {harmless(str(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", NeurosimWarning)
@@ -69,17 +70,23 @@ class _Group(click.Group):
     """Turns the program's own errors into one message, without a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
+        os.environ.pop("MPLBACKEND", None)  # no window is opened; nonsense would be an error
+        with options.lasting_output():
+            return self._in_words(context)
+
+    def _in_words(self, context: click.Context) -> Any:
         try:
             with _warnings_in_words():
                 return super().invoke(context)
         except NeurosimError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {harmless(str(error))}", err=True)
             sys.exit(1 if isinstance(error, DivergenceError) else 2)
         except KeyboardInterrupt:
             click.echo("stopped at once", err=True)
             sys.exit(options.INTERRUPTED)
         except OSError as error:
-            click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"error: {harmless(f'{where}{error.strerror or error}')}", err=True)
             sys.exit(2)
 
 
@@ -158,12 +165,15 @@ def converge(
     _finish(runner.run(scenario, **where))
 
 
-@options.command(RUN, PLUGIN, QUIET)
-def resume(folder: Path, console: Console) -> None:
-    """Continue the interrupted run in FOLDER."""
+@options.command(RUN, OVERRIDES, PLUGIN, QUIET)
+def resume(folder: Path, overrides: Sequence[str], console: Console) -> None:
+    """Continue the interrupted run in FOLDER.
+
+    KEY=VALUE says where its data are now (data.root=DIR), or prolongs it (training.epochs=20).
+    """
     from neurosim.runs import run as runner
 
-    _finish(runner.resume(folder, console))
+    _finish(runner.resume(folder, console, overrides=overrides))
 
 
 @options.command(FILE, OVERRIDES, PLUGIN)
@@ -291,6 +301,8 @@ def report(folder: Path, figures: Path | None) -> None:
     except DocumentError:
         network = None  # the report does without, and says what it lacks
     found = report_of(folder, network)
+    for note in found.notes:
+        click.echo(f"warning: {harmless(note)}", err=True)
     click.echo(f"report: {found.write(folder)}")
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
@@ -344,9 +356,10 @@ def _check_files(scenario: Scenario) -> None:
 
 def _finish(folder: Path) -> None:
     """Prints the summary of a run and where its report is; the exit status says if it ended."""
+    from neurosim.records import RunFiles
     from neurosim.runs import summary_lines
 
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = RunFiles(folder).object("summary.json") or {"status": "interrupted"}
     for line in summary_lines(summary):
         click.echo(line)
     click.echo(f"report         {folder / 'report.html'}")

@@ -1,9 +1,11 @@
 """What several commands share: arguments, options, consoles, and how they end."""
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -120,6 +122,45 @@ DRY_RUN = option(
     help="Check everything, print what would be run, and write nothing.",
     example="--dry-run",
 )
+
+
+class _Output:
+    """Writes to a stream for as long as somebody reads it: a closed pipe or a full disk behind it
+    costs its text and not the run. What it has no letters for becomes question marks."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._open = stream, True
+
+    def write(self, text: str) -> int:
+        encoding = self._stream.encoding or "utf-8"
+        self._try(self._stream.write, text.encode(encoding, "replace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, act: Callable[..., Any], *arguments: str) -> None:
+        try:
+            if self._open:
+                act(*arguments)
+        except (OSError, ValueError):
+            self._open = False
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), self._stream.fileno())  # or the end would fail again
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def lasting_output() -> Iterator[None]:
+    """Lets a command go on when nobody reads what it says any more."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (s if s is None else _Output(s) for s in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def command(*parts: Any) -> Callable[[Callable[..., None]], click.Command]:

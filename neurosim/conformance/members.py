@@ -223,7 +223,7 @@ def of_augmentation(how: Augmentation) -> Named:
 
 
 def _augments(how: Augmentation) -> None:
-    for images in (_bytes(), 3.0 * _drawn(20, 2, 8, 6)):
+    for images in ([] if how.standardized else [_bytes()]) + [3.0 * _drawn(20, 2, 8, 6)]:
         before = images.clone()
         found, again = (how(images, np.random.default_rng(0)) for _ in range(2))
         same(found, again, "the same draws give other images", "Draw from the generator alone")

@@ -1,7 +1,13 @@
 """Training: batches, weight updates, evaluation, events and their listeners, checkpoints."""
 
 from neurosim.families import gather
-from neurosim.learning.checkpoint import load_optimizer, load_state, load_weights, save_state
+from neurosim.learning.checkpoint import (
+    load_optimizer,
+    load_state,
+    load_weights,
+    save_state,
+    save_weights,
+)
 from neurosim.learning.events import (
     EndEvent,
     EpochEvent,

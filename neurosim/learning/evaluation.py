@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from neurosim.base import ConfigurationError, DivergenceError
-from neurosim.data import Split, one_hot
+from neurosim.data import Split, targets
 from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
 from neurosim.simulation import Prediction, Simulation
 
@@ -59,14 +59,14 @@ class Evaluator:
     def batches(self, split: Split, eps: float = 0.0) -> Iterator[SoFar]:
         """Yields what it has come to as often as somebody may want to look up or to stop."""
         model, measured = self.simulation.model, self.simulation.loss
-        low, high = (bound.to(model.device, model.dtype) for bound in split.bounds)
+        if eps:
+            low, high = (bound.to(model.device, model.dtype) for bound in split.bounds)
         correct = loss = 0.0
         for number, start in enumerate(range(0, len(split), EVALUATION_BATCH)):
             which = slice(start, start + EVALUATION_BATCH)
             images = split.take(which).to(model.device, model.dtype)
             labels = split.labels[which].to(model.device)
-            target = one_hot(labels, model.network.output.size, model.dtype)
-            target = target.view(-1, *model.network.output.shape)
+            target = targets(labels, model.network.output.shape, model.dtype)
             if eps:
                 predict = partial(model.predict, damage=self.simulation.state.damage)
                 images = fgsm(predict, measured, images, target, eps, low, high)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from neurosim.base import ConfigurationError
-from neurosim.data import Augmentation
+from neurosim.data import Augmentation, Remainder
 from neurosim.families import BelowOne, Count, Described, NotNegative, Portion
 from neurosim.maths import LearningRate
 from neurosim.simulation import Prediction
@@ -50,9 +50,9 @@ class TrainingPlan(Described):
     ``max_steps`` ends training early. ``loss_every``: a logged training loss every so many steps.
     ``accuracy_every``: evaluation every so many epochs (the last one always). ``trace_epochs``: the
     simulation's probes record the last inference of every so many epochs. ``augment``: what is
-    done at random to the images that are trained on. ``label_smoothing`` ε: the target is
-    (1 − ε) y + ε / classes, in training alone. ``ema``: the decay of an exponential moving average
-    of the weights, see `Average`.
+    done at random to the images that are trained on. ``shuffle``, ``remainder``: see `Batches`.
+    ``label_smoothing`` ε: the target is (1 − ε) y + ε / classes, in training alone. ``ema``: the
+    decay of an exponential moving average of the weights, see `Average`.
     """
 
     epochs: Count = 10
@@ -64,6 +64,8 @@ class TrainingPlan(Described):
     accuracy_every: Every = 1
     trace_epochs: Every = 1
     augment: Augmentation | None = None
+    shuffle: bool = True
+    remainder: Remainder = "drop"
     label_smoothing: BelowOne = 0.0
     ema: Portion | None = None
     early_stopping: EarlyStopping | None = None

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from math import isnan
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neurosim.base import StateError, inside, stream
-from neurosim.data import Batches, Split, one_hot
+from neurosim.base import ConfigurationError, StateError, inside, stream
+from neurosim.data import Batches, Split, targets
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
 from neurosim.learning.checkpoint import load_optimizer
@@ -59,8 +60,16 @@ class Trainer:
             optimizer = optimizer.make_for(self.model.named_parameters())
         check_optimizer(optimizer, self.model)
         self.optimizer = optimizer
-        if self.plan.early_stopping is not None:
-            self.plan.early_stopping.check(validation)
+        stopping = self.plan.early_stopping
+        if stopping is not None:
+            stopping.check(validation)
+        if train.labels.is_floating_point():  # values, and no classes
+            if stopping is not None and stopping.monitor == "accuracy":
+                said = "the targets are values, which have no accuracy; monitor the loss"
+                raise ConfigurationError(said, "early_stopping")
+            if self.plan.label_smoothing:
+                said = "label_smoothing is for classes, and the targets are values; leave it out"
+                raise ConfigurationError(said, "label_smoothing")
         self._average: Average | None = None
         if self.plan.ema is not None:
             self._average = average = Average(self.model, self.plan.ema)
@@ -71,7 +80,11 @@ class Trainer:
         augment = self.plan.augment
         draws = None if augment is None else stream(seed, "augmentation")
         batch, order = self.plan.batch_size, stream(seed, "batches")
-        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws)
+        options: Any = {"shuffle": self.plan.shuffle, "remainder": self.plan.remainder}
+        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws, **options)
+        if simulation.init == "carry" and len(train) // batch < len(self.batches):
+            said = "init is carry, which needs batches of one size, and the remainder is kept"
+            raise ConfigurationError(f"{said}; drop it, or start inferences otherwise", "init")
         self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "ticks": 0, "time": 0.0}
@@ -180,8 +193,7 @@ class Trainer:
         return self.plan.learning_rate.at(step, rate, len(self.batches), self.plan.epochs)
 
     def _target(self, labels: Tensor) -> Tensor:
-        output = self.model.network.output
-        return one_hot(labels, output.size, self.model.dtype).view(-1, *output.shape)
+        return targets(labels, self.model.network.output.shape, self.model.dtype)
 
     def _smoothed(self, target: Tensor) -> Tensor:
         smoothing = self.plan.label_smoothing
@@ -193,8 +205,9 @@ class Trainer:
         target = self._smoothed(self._target(labels)).to(prediction.device)
         loss = float(self.simulation.loss.mean(prediction, target))
         accuracy = metrics.accuracy(prediction, labels.to(prediction.device))
+        share = len(labels) / plan.batch_size  # 1, but of a remainder that is kept
         for key, found in zip(self._sums, (loss, accuracy), strict=True):
-            self._sums[key] += found
+            self._sums[key] += found * share
         for key, value in asdict(self.simulation.counts).items():  # learning included
             self.totals[key] += value
         self.totals["ticks"] += outcome.ticks
@@ -213,7 +226,7 @@ class Trainer:
         yield StepEvent(epoch + 1, self.step, loss, accuracy, rate, outcome.ticks, logged)
 
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
-        steps = (self.step - 1) % len(self.batches) + 1
+        steps = self._shares((self.step - 1) % len(self.batches) + 1)
         weights = dict(self.model.named_parameters())
         finite_norm(weights, f"after step {self.step} the weight", self.simulation.rule.remedy)
         scores = {key: found / steps for key, found in self._sums.items()}
@@ -235,10 +248,17 @@ class Trainer:
                 due |= stopping.is_over(validated)
         self._validated = validated
         accuracy = scores.get("validation_accuracy")
-        if accuracy is not None and (self._best is None or accuracy > self._best["accuracy"]):
-            self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": self._weights()}
+        if accuracy is not None:
+            score = -scores["validation_loss"] if isnan(accuracy) else accuracy
+            if self._best is None or score > self._best["accuracy"]:
+                self._best = {"accuracy": score, "epoch": epoch + 1, "weights": self._weights()}
         self._sums, self._ending = dict.fromkeys(self._sums, 0.0), None
         yield EpochEvent(epoch + 1, self.step, totals=dict(self.totals), **scores)
+
+    def _shares(self, steps: int) -> float:
+        """Returns how many whole batches so many steps of an epoch have taken."""
+        images = len(self.batches.split)
+        return min(steps, images / self.plan.batch_size)
 
     def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`, of the averaged
@@ -278,8 +298,9 @@ class Trainer:
 
     @property
     def best_accuracy(self) -> float | None:
-        """The best validation accuracy so far, or None without validation."""
-        return None if self._best is None else float(self._best["accuracy"])
+        """The best validation accuracy so far, or None without validation or classes."""
+        known = self._best is not None and not self.test.labels.is_floating_point()
+        return float(self._best["accuracy"]) if self._best is not None and known else None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the rest of the training depends on, parameters included."""

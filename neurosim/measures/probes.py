@@ -165,6 +165,8 @@ class Recorder:
     def _add(
         self, trace: Trace, probes: Sequence[Probe], counts: Counts, tick: int, woken: Woken
     ) -> None:
+        if not probes:
+            return
         about = self.state, self.rule, self.nudge, self.phases
         seen = Observation(*about, self.unit, counts, tick, woken)
         for probe in probes:

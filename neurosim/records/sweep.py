@@ -9,14 +9,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from neurosim.base import DataError, write_atomic, write_json
+from neurosim.base import DataError, NeurosimWarning, write_atomic
 from neurosim.records import summary as numbers
-from neurosim.records.run import read_object
+from neurosim.records.folder import RunFiles, read_object, write_object
 
 FORMAT = "neurosim-sweep-1"
 NOT_RUN = "not run"
@@ -72,6 +73,7 @@ class Row:
     folder: str
     digest: str  # of its resolved scenario
     summary: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""  # which file of it is damaged, if one is
 
     @property
     def status(self) -> str:
@@ -85,13 +87,15 @@ class Row:
 
     def read(self, sweep: Path) -> Row:
         """Takes what the run's summary says now, unless it is of another scenario."""
-        folder = sweep / self.folder
+        self.summary, self.problem = {}, ""
         try:
-            digest = hashlib.sha256((folder / "scenario.yaml").read_bytes()).hexdigest()
-        except OSError:
-            digest = ""
-        same = digest == self.digest
-        self.summary = (read_object(folder / "summary.json") if same else None) or {}
+            files = RunFiles(sweep / self.folder)
+            scenario = files.read("scenario.yaml")
+            if scenario is not None and hashlib.sha256(scenario).hexdigest() == self.digest:
+                self.summary = files.object("summary.json") or {}
+        except DataError as error:
+            self.problem = str(error).replace(f"{sweep}/", "")
+            warnings.warn(NeurosimWarning(str(error)), stacklevel=2)
         return self
 
     def value(self, quantity: numbers.Quantity) -> float | None:
@@ -142,7 +146,7 @@ class Results:
         runs = [{key: getattr(row, key) for key in keys} for row in self.rows]
         axes = [{"key": key, "values": values} for key, values in self.axes]
         head = {"format": FORMAT, "name": self.name, **self.about}
-        write_json(folder / "sweep.json", head | {"axes": axes, "runs": runs})
+        write_object(folder / "sweep.json", head | {"axes": axes, "runs": runs})
 
     def count(self, status: str) -> int:
         """Counts the runs that have that status."""

@@ -1,25 +1,52 @@
 """From a scenario to a run folder: scenario, environment, metrics, checkpoints, summary, report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from rich.console import Console
 
-from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, write_atomic
+from neurosim import documents
+from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, owned
 from neurosim.families import plugins
-from neurosim.learning import Listeners, Trainer, check_memory
-from neurosim.records import read_object
-from neurosim.runs.folder import ENVIRONMENT, METRICS, SCENARIO, Found, begin, carry_on, facts
+from neurosim.learning import Listeners, Trainer, check_memory, save_weights
+from neurosim.records import RunFiles
+from neurosim.runs.folder import (
+    ENVIRONMENT,
+    METRICS,
+    MODEL,
+    REPORT,
+    SCENARIO,
+    SUMMARY,
+    Found,
+    begin,
+    carry_on,
+    facts,
+    reopen,
+)
 from neurosim.runs.listeners.display import TrainingDisplay
-from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile, RunSummary
+from neurosim.runs.listeners.files import (
+    LAST,
+    Checkpoints,
+    MetricsFile,
+    RunSummary,
+    last_checkpoint,
+)
 from neurosim.runs.study import prepare, run_study
 from neurosim.scenario import Scenario, located
-from neurosim.tensors import device_bytes, keep_memory, peak_memory, repeatable, reset_peak_memory
+from neurosim.tensors import (
+    device_bytes,
+    keep_memory,
+    out_of_memory,
+    peak_memory,
+    repeatable,
+    reset_peak_memory,
+)
 
-MODEL = Path("checkpoints/model.safetensors")
+# What may be other when a run goes on: where its data are; and if asked for, for how long.
+CORRECTED = {("data", "root")}
+PROLONGED = {("training", "epochs"), ("training", "max_steps")}
 
 
 def run(
@@ -43,9 +70,10 @@ def run(
     if scenario.file.study is not None:
         study = prepare(scenario, data)
         folder = begin(scenario, study.simulation.device, out, run_id)
-        return carry_on(
-            scenario, folder, console, lambda stop: run_study(study, folder, console, stop)
-        )
+        with owned(folder):
+            return carry_on(
+                scenario, folder, console, lambda stop: run_study(study, folder, console, stop)
+            )
     trainer = scenario.trainer(data)
     available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
     with located(scenario.document, ("data",)):
@@ -53,32 +81,82 @@ def run(
         check_memory(trainer.simulation, batch, available, chosen, averaged)
     folder = begin(scenario, trainer.model.device, out, run_id)
     (folder / LAST).parent.mkdir()
-    return _train(scenario, trainer, folder, console, listeners)
+    with owned(folder):
+        return _train(scenario, trainer, folder, console, listeners, data.digest())
 
 
-def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> Path:
-    """Continues an interrupted run from its last checkpoint, bit for bit.
+def resume(
+    folder: Path,
+    console: Console,
+    listeners: Sequence[object] = (),
+    overrides: Sequence[str] = (),
+    patience: float = 0.0,
+) -> Path:
+    """Continues an interrupted run from its last good checkpoint, bit for bit; of one that is over
+    it makes the files of its results, if they are not there.
 
     ``listeners`` are those that the run was started with besides those of its scenario.
+    ``overrides`` may say where the data are now, and prolong the training.
 
     Raises:
-        DataError: where there is no checkpoint, or the run is finished.
+        DataError: where there is no checkpoint, a file is damaged, or the run is finished.
+        FolderInUseError: another process owns the folder, and does for ``patience`` seconds.
         StateError: where the checkpoint is of another version.
         PluginError: where a plugin is missing or has changed.
     """
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no {SCENARIO})")
-    recorded = read_object(folder / ENVIRONMENT) or {}
-    plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
-    scenario = Scenario.load(folder / SCENARIO)
-    _set_up_torch(scenario)
-    if scenario.file.study is not None:
-        raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
-    for file in (LAST, METRICS):
-        if not (folder / file).is_file():
-            raise DataError(f"{folder / file}: no such file; run the {SCENARIO} anew")
-    trainer = scenario.trainer(scenario.data(), resumed=True)
-    return _train(scenario, trainer, folder, console, listeners, resumed=True)
+    with owned(folder, patience):
+        recorded = RunFiles(folder).object(ENVIRONMENT) or {}
+        plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
+        scenario = Scenario.load(folder / SCENARIO, overrides)
+        if scenario.file.study is not None:
+            raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
+        for path in (folder / METRICS, (folder / LAST).parent):
+            if path.is_symlink() or not path.exists():  # a link might lead out of the folder
+                raise DataError(f"{path}: no such file; run the {SCENARIO} anew")
+        saved = last_checkpoint(folder)
+        _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
+        _set_up_torch(scenario)
+        data = scenario.data()
+        trainer = scenario.trainer(data, resumed=True)
+        return _train(scenario, trainer, folder, console, listeners, data.digest(), saved)
+
+
+def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[str]) -> None:
+    """Raises DataError where a run would go on as another one."""
+    asked = {tuple(override.partition("=")[0].strip().split(".")) for override in overrides}
+    one, other = (
+        dict(_leaves(documents.loads(text, str(path)).value)) for text in (before, now.resolved())
+    )
+    changed = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+    if wrong := changed - CORRECTED - (PROLONGED & asked):
+        keys = ", ".join(sorted(".".join(map(str, key)) for key in wrong))
+        raise DataError(
+            f"{path}: changed since the run began ({keys}); put it back, or run it anew. A run "
+            "goes on with data elsewhere or for longer: neurosim resume FOLDER data.root=… "
+            "training.epochs=…"
+        )
+
+
+def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """Yields the path of every value in a document that holds no others, with the value."""
+    if not isinstance(value, dict | list) or not value:
+        yield path, value
+        return
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _leaves(part, (*path, key))
+
+
+def _over(folder: Path) -> bool:
+    """Whether a run has all files of its results."""
+    try:
+        files = RunFiles(folder)
+        status = (files.object(SUMMARY) or {}).get("status")
+        whole = files.read(REPORT) is not None and files.read(MODEL) is not None
+    except DataError:
+        return False
+    return whole and status in ("finished", "failed")
 
 
 def _set_up_torch(scenario: Scenario) -> None:
@@ -104,14 +182,19 @@ def _train(
     folder: Path,
     console: Console,
     listeners: Sequence[object],
-    resumed: bool = False,
+    data: str,
+    saved: Mapping[str, Any] | None = None,
 ) -> Path:
     """Trains to the end or an interruption, puts back the best weights and looks at them."""
     display, numbers = TrainingDisplay(console), RunSummary()
     told = [MetricsFile(folder), numbers, *_named(scenario, folder), *listeners]
-    checkpoints = Checkpoints(folder, trainer, told)
-    if resumed:
-        checkpoints.load()
+    checkpoints = Checkpoints(folder, scenario, data, trainer, told)
+    if saved is not None:
+        checkpoints.load(saved)
+        if trainer.done and _over(folder):
+            said = "this run is finished; there is nothing to resume, but for longer"
+            raise DataError(f"{folder}: {said}: neurosim resume {folder} training.epochs=…")
+        reopen(folder, scenario)
     file, model, evaluator = scenario.file, trainer.model, trainer.evaluator
 
     def finish(interrupted: Interrupted) -> Found:
@@ -132,8 +215,11 @@ def _train(
                     found |= evaluator.robustness(trainer.test, file.robustness.eps, watch)
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
-        weights = {name: v.contiguous() for name, v in model.state_dict().items()}
-        write_atomic(folder / MODEL, safetensors.torch.save(weights))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            status, problem = "failed", NeurosimError("there is not enough memory for this run")
+        save_weights(model, folder / MODEL)
         summary: dict[str, Any] = {
             "name": file.name,
             "status": status,

@@ -98,8 +98,9 @@ def check_start(init: Init, rule: Rule, network: Network) -> None:
 
 
 def check_output(loss: Loss, network: Network) -> None:
-    """Raises ConfigurationError for a softmax of a softmax."""
+    """Raises ConfigurationError for a softmax of a softmax, or weights of other classes."""
     output = network.output
+    loss.check(output.size)
     if getattr(output.activation, "kind", None) == "softmax" and loss.kind == "cross_entropy":
         raise ConfigurationError(
             f"the loss cross_entropy applies a softmax, and the output {output.name!r} has one "

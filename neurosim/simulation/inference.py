@@ -90,9 +90,10 @@ class Inference(Arrays):
             self.check_weights()
             reached = new_input(self._ticker, x, moment)
         else:
-            reset(state, x, moment)
+            passes = common.init == "feedforward"
+            reset(state, x, moment, empty=passes)
             state.update_damping(rule)
-            if common.init == "feedforward":
+            if passes:
                 feed_forward(self._ticker, moment)
                 everything = [(index, None) for index in range(len(state.cells))]
                 self._note(everything, Nudge(common.loss))  # the pass knows of no target

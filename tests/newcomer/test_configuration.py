@@ -218,6 +218,10 @@ def test_training_starts_from_given_weights() -> None:
     neurosim("run", "base.yaml", "weights=mine.safetensors", "--id", "a")
     first = Path("runs/base/a/scenario.yaml").read_text().partition("\n")[0]
     assert re.fullmatch("# weights mine.safetensors, SHA-256 [0-9a-f]{64}", first)
+    Path("mine.safetensors").unlink()  # a checkpoint has what a resumed run needs
+    resumed = ns.Scenario.load(Path("runs/base/a/scenario.yaml"))
+    assert resumed.trainer(resumed.data(), resumed=True)
+    assert load("runs/base/a/scenario.yaml").value["weights"] in resumed.resolved()
     save_file({"h1.weight": torch.zeros(2, 2)}, "other.safetensors")
     error = neurosim("run", "base.yaml", "weights=other.safetensors", "--id", "b", code=2).stderr
     assert (
