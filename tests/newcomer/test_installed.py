@@ -118,6 +118,8 @@ def test_names_of_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     assert invoke("validate", "random_order").endswith("schedule random_order\n")
     assert "did you mean 'random_order'?" in invoke("validate", "random_oder", code=2)
+    error = invoke("networks", "digits_ml", code=2)
+    assert error.startswith("error: digits_ml: no such file, and no example of that name; did you")
     shutil.copy(ROOT / "networks/digits_mlp.yaml", "random_order")  # a file comes first
     assert "random_order:2:1: needs" in invoke("validate", "random_order", code=2)
 
