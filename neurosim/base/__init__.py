@@ -16,6 +16,7 @@ from neurosim.base.errors import (
     inside,
 )
 from neurosim.base.files import finite, naming, owned, write_atomic, write_json
+from neurosim.base.html import html_table
 from neurosim.base.interrupts import SIGNALS, Interrupted, interruptible
 from neurosim.base.random import seed_sequence, stream
 from neurosim.base.shipped import about, find_file, shipped_files, shipped_folder

@@ -38,6 +38,7 @@ from neurosim.cli.sweeps import sweep, table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from neurosim.runs import Run
     from neurosim.scenario import Scenario
 
 
@@ -113,7 +114,7 @@ def run(
     FILE is a YAML file, or the name of an example (neurosim examples). With --dry-run it prints the
     resolved scenario: every default written out, the network inline.
     """
-    from neurosim.runs import run as runner
+    from neurosim.runs import door
     from neurosim.scenario import Scenario
 
     scenario = Scenario.load(file, options.given(file, overrides, device))
@@ -121,7 +122,7 @@ def run(
         _check_files(scenario)
         click.echo(scenario.resolved(), nl=False)
         return
-    _finish(runner.run(scenario, **where))
+    _finish(door.run(scenario, **options.own_process(where)))
 
 
 @options.command(
@@ -151,7 +152,7 @@ def converge(
     Does the scenario's study (study.samples=20), or the default one where it has none.
     """
     from neurosim import documents
-    from neurosim.runs import run as runner
+    from neurosim.runs import door
     from neurosim.scenario import Scenario, overridden
 
     document = overridden(documents.load(file), options.given(file, overrides, device))
@@ -162,18 +163,18 @@ def converge(
     if weights is not None:
         more.append(f"study.weights={json.dumps(str(weights))}")
     scenario = Scenario.of(overridden(document, more))
-    _finish(runner.run(scenario, **where))
+    _finish(door.run(scenario, **options.own_process(where)))
 
 
 @options.command(RUN, OVERRIDES, PLUGIN, QUIET)
-def resume(folder: Path, overrides: Sequence[str], console: Console) -> None:
+def resume(folder: Path, overrides: Sequence[str], **how: Any) -> None:
     """Continue the interrupted run in FOLDER.
 
     KEY=VALUE says where its data are now (data.root=DIR), or prolongs it (training.epochs=20).
     """
-    from neurosim.runs import run as runner
+    from neurosim.runs import door
 
-    _finish(runner.resume(folder, console, overrides=overrides))
+    _finish(door.resume(folder, overrides=overrides, **options.own_process(how)))
 
 
 @options.command(FILE, OVERRIDES, PLUGIN)
@@ -354,20 +355,18 @@ def _check_files(scenario: Scenario) -> None:
         scenario.model()
 
 
-def _finish(folder: Path) -> None:
+def _finish(run: Run) -> None:
     """Prints the summary of a run and where its report is; the exit status says if it ended."""
-    from neurosim.records import RunFiles
     from neurosim.runs import summary_lines
 
-    summary = RunFiles(folder).object("summary.json") or {"status": "interrupted"}
-    for line in summary_lines(summary):
+    for line in summary_lines(run.summary):
         click.echo(line)
-    click.echo(f"report         {folder / 'report.html'}")
-    if summary["status"] == "interrupted":
-        if summary.get("kind") == "convergence":
+    click.echo(f"report         {run.report}")
+    if run.status == "interrupted":
+        if run.summary.get("kind") == "convergence":
             click.echo("A study is not resumed; run it anew.")
         else:
-            click.echo(f"resume with    neurosim resume {folder}")
+            click.echo(f"resume with    neurosim resume {run.folder}")
         sys.exit(options.INTERRUPTED)
 
 

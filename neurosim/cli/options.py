@@ -184,3 +184,12 @@ def given(file: Path, overrides: Sequence[str], device: str | None = None) -> li
     if inside and file.is_file() and "root:" in file.read_text(encoding="utf-8"):
         more += [] if any(said.startswith("data") for said in overrides) else ["data.root=data"]
     return [*overrides, *more]
+
+
+def own_process(how: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a function of Python, for a process that is there for it alone: it
+    keeps memory that arrays give back."""
+    from neurosim.tensors import keep_memory
+
+    keep_memory()
+    return {("progress" if key == "console" else key): value for key, value in how.items()}

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from neurosim.records import Results
-    from neurosim.runs import SweepPlan
 
 
 @options.command(
@@ -52,9 +51,6 @@ if TYPE_CHECKING:
 def sweep(
     file: Path,
     assignments: Sequence[str],
-    seeds: int,
-    out: Path,
-    name: str | None,
     device: str | None,
     dry_run: bool,
     **how: Any,
@@ -64,18 +60,17 @@ def sweep(
     Values may be ranges: 1..5, 0..1..0.25, lin(0,1,5), log(1e-4,1e-1,4). The same command again
     runs only what is not there yet; with --dry-run it says what that is.
     """
-    from neurosim.runs import sweep
+    from neurosim.runs import door
 
-    planned = sweep.plan(file, options.given(file, assignments, device), seeds)
-    folder = out / sweep.folder_name(name or planned.name)
+    axes = options.given(file, assignments, device)
     if dry_run:
-        _show_plan(planned, folder)
+        _show_plan(file, axes, **how)
         return
-    results = _run(planned, folder, **how)
-    click.echo(_ended(results))
-    click.echo(f"results        {folder / 'results.csv'}")
-    click.echo(f"report         {folder / 'report.html'}")
-    _exit_as(results, results.count("failed"))
+    found = door.sweep(file, axes, **options.own_process(how))
+    click.echo(_ended(found.results))
+    click.echo(f"results        {found.folder / 'results.csv'}")
+    click.echo(f"report         {found.report}")
+    _exit_as(found.results, found.results.count("failed"))
 
 
 @options.command(
@@ -138,20 +133,24 @@ def table(
     results: Path | None,
     scenarios: Path,
     device: str | None,
-    **how: Any,
+    jobs: int | None,
+    retry: bool,
+    console: Console,
 ) -> None:
     """Rerun a table of the papers, and print it beside the published figures.
 
     KEY=VALUE overrides values of all rows (data.root=FOLDER). The same command again runs only
     what is not there yet, and continues what was interrupted. A run that diverges is a result.
     """
+    from neurosim.runs import door
     from neurosim.tables import Choice, plan_table, table_named, terminal_table, write_table
 
     given = tuple(options.given(scenarios, overrides, device))
     choice = Choice(quick, seeds, epochs, tuple(only), given)
     planned = plan_table(table_named(name), scenarios, choice)
     folder = out / f"table-{planned.stem}"
-    ended = _run(planned.sweep, folder, **how)
+    options.own_process({})
+    ended = door.run_planned(planned.sweep, folder, jobs, retry, console)
     options.terminal().print(terminal_table(planned))
     for path in write_table(planned, folder, results or folder):
         click.echo(f"written        {path}")
@@ -160,20 +159,15 @@ def table(
     _exit_as(ended, sum(row.status == "failed" and not row.diverged for row in ended.rows))
 
 
-def _run(
-    planned: SweepPlan, folder: Path, jobs: int | None, retry: bool, console: Console
-) -> Results:
-    """Runs what is not there yet, with a display."""
-    from neurosim.base import interruptible
-    from neurosim.runs import SweepDisplay, sweep
-
-    jobs = sweep.default_jobs(planned.threads) if jobs is None else jobs
-    with interruptible() as interrupted, SweepDisplay(console, planned.results) as display:
-        return sweep.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
-
-
-def _show_plan(planned: SweepPlan, folder: Path) -> None:
+def _show_plan(
+    file: Path, axes: Sequence[str], seeds: int, out: Path, name: str | None, **how: Any
+) -> None:
     """Prints every run of a sweep with its values, and whether it is there already."""
+    from neurosim.runs import sweep
+
+    del how
+    planned = sweep.plan(file, axes, seeds)
+    folder = out / sweep.folder_name(name or planned.name)
     results, there = planned.results, 0
     for row in results.rows:
         row.read(folder)

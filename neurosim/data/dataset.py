@@ -128,6 +128,20 @@ class Split:
         return replace(self, images=part(self.images, which), labels=self.labels[which])
 
 
+def digest_of(*splits: Split) -> str:
+    """Returns the SHA-256 of all images and labels, and of how images become numbers."""
+    found = hashlib.sha256()
+    for split in splits:
+        for array in (split.images, split.labels, split.take(slice(1))):
+            found.update(f"{array.dtype} {tuple(array.shape)}".encode())
+            if isinstance(array, Lazy):  # from the front of the file to its end
+                found.update(array.index.numpy().data)
+                array = array.part(array.index.argsort())
+            for some in chunks(array):
+                found.update(some.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Holds a training and a test split of one image shape, with labels 0 … ``classes`` − 1, or
@@ -158,17 +172,8 @@ class Dataset:
         return self.train.shape
 
     def digest(self) -> str:
-        """Returns the SHA-256 of all images and labels, and of how images become numbers."""
-        found = hashlib.sha256()
-        for split in (self.train, self.test):
-            for array in (split.images, split.labels, split.take(slice(1))):
-                found.update(f"{array.dtype} {tuple(array.shape)}".encode())
-                if isinstance(array, Lazy):  # from the front of the file to its end
-                    found.update(array.index.numpy().data)
-                    array = array.part(array.index.argsort())
-                for some in chunks(array):
-                    found.update(some.contiguous().view(-1).view(torch.uint8).numpy().data)
-        return found.hexdigest()
+        """Returns `digest_of` both splits."""
+        return digest_of(self.train, self.test)
 
     @property
     def outputs(self) -> int:

@@ -21,6 +21,7 @@ from neurosim.learning.events import (
     TrainingEvent,
 )
 from neurosim.learning.memory import Memory, check_memory, estimate
+from neurosim.learning.metrics import Metric
 from neurosim.learning.plan import EarlyStopping, TrainingPlan
 from neurosim.learning.trainer import Trainer
 

@@ -12,6 +12,7 @@ from neurosim.maths.operators.base import (
     derivative,
 )
 from neurosim.maths.operators.dense import Dense, Identity
+from neurosim.maths.operators.grouped import GroupedConv2d
 from neurosim.maths.operators.planes import Conv2d, Pool2d
 from neurosim.maths.operators.sliding import Pool, Size
 from neurosim.maths.optimizers import Clip, OptimizerChoice, finite_norm

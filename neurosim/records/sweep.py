@@ -182,17 +182,31 @@ class Results:
 
     def csv(self) -> str:
         """Writes one line per run: axes, seed, status, words, all numbers, error, folder."""
+        header, *lines = self._table()
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(map(_cell, line) for line in lines)
+        return file.getvalue()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Returns the same, one mapping per run."""
+        header, *lines = self._table()
+        return [dict(zip(header, line, strict=True)) for line in lines]
+
+    def _table(self) -> list[list[Any]]:
+        """Returns the names of the columns, and a line per run."""
         words = [w for w in _WORDS if any(w in row.summary for row in self.rows)]
         keys = [*words, *self.keys, "error"]
         derived = [one for one in numbers.QUANTITIES if one.derive and one.key in keys]
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*(key for key, _ in self.axes), "seed", "status", *keys, "folder"])
+        lines: list[list[Any]] = [
+            [*(key for key, _ in self.axes), "seed", "status", *keys, "folder"]
+        ]
         for row in self.rows:
             summary = row.summary | {one.key: one.of(row.summary) for one in derived}
-            cells = (_cell(summary.get(key)) for key in keys)
-            writer.writerow([*row.values, row.seed, row.status, *cells, row.folder])
-        return file.getvalue()
+            found = (summary.get(key) for key in keys)
+            lines.append([*row.values, row.seed, row.status, *found, row.folder])
+        return lines
 
     def write_csv(self, folder: Path) -> None:
         """Writes results.csv."""

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from rich.console import Console
@@ -28,9 +28,10 @@ from neurosim.base import (
 )
 from neurosim.families import plugins
 from neurosim.measures import parameters_of
+from neurosim.network import Network
 from neurosim.records import RunFiles, file_digest, measured, write_manifest
 from neurosim.reports import write_report
-from neurosim.scenario import Scenario
+from neurosim.scenario import CheckpointPlan, Robustness, Scenario
 from neurosim.schedules import Periodic
 from neurosim.simulation import Simulation
 from neurosim.tensors import describe_machine
@@ -58,14 +59,35 @@ def _new_folder(parent: Path, run_id: str | None) -> Path:
     raise DataError(f"{parent}: cannot find a free name for a new run")
 
 
-def begin(scenario: Scenario, device: torch.device, out: Path, run_id: str | None) -> Path:
+@dataclass(frozen=True)
+class Job:
+    """What a run folder is of: a scenario, or what was put together in Python.
+
+    ``text`` is what scenario.yaml says.
+    """
+
+    name: str
+    text: str
+    network: Network
+    checkpoints: CheckpointPlan = CheckpointPlan()
+    robustness: Robustness | None = None
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Self:
+        """Returns the run of a scenario."""
+        file, text = scenario.file, scenario.resolved()
+        checkpoints, robustness = file.training.checkpoints, file.robustness
+        return cls(file.name, text, scenario.network, checkpoints, robustness)
+
+
+def begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path:
     """Makes the folder ``out/<name>/<id>`` of a run with what is known before it.
 
     Raises:
         DataError: where the folder exists.
     """
-    folder = _new_folder(out / scenario.file.name, run_id)
-    text, found = scenario.resolved(), json.dumps(finite(_environment(device)), indent=2) + "\n"
+    folder = _new_folder(out / job.name, run_id)
+    text, found = job.text, json.dumps(finite(_environment(device)), indent=2) + "\n"
     write_atomic(folder / SCENARIO, text)
     write_atomic(folder / ENVIRONMENT, found)
     write_manifest(folder, {SCENARIO: text.encode(), ENVIRONMENT: found.encode()})
@@ -73,12 +95,12 @@ def begin(scenario: Scenario, device: torch.device, out: Path, run_id: str | Non
     return folder
 
 
-def reopen(folder: Path, scenario: Scenario) -> None:
+def reopen(folder: Path, job: Job) -> None:
     """Makes a folder that of a run under way again, with what may have changed of its scenario."""
     (folder / SUMMARY).unlink(missing_ok=True)
     for path in folder.rglob(".*.????????"):  # what a kill left of files that were being written
         path.unlink()
-    digests, text = RunFiles(folder).digests, scenario.resolved()
+    digests, text = RunFiles(folder).digests, job.text
     if documents.load(folder / SCENARIO).value != documents.loads(text, "").value:
         write_atomic(folder / SCENARIO, text)
     kept = {ENVIRONMENT: digests[ENVIRONMENT]} if ENVIRONMENT in digests else {}
@@ -95,7 +117,7 @@ def conclude(folder: Path, summary: dict[str, Any]) -> None:
 
 
 def carry_on(
-    scenario: Scenario, folder: Path, console: Console, work: Callable[[Interrupted], Found]
+    job: Job, folder: Path, console: Console, work: Callable[[Interrupted], Found]
 ) -> Path:
     """Does the work of a run, then writes its summary and its report, whatever came of it.
 
@@ -108,12 +130,12 @@ def carry_on(
         try:
             summary, problem = work(interrupted)
         except OSError as error:
-            summary, problem = {"name": scenario.file.name, "status": "interrupted"}, error
+            summary, problem = {"name": job.name, "status": "interrupted"}, error
         if problem is not None:
             summary["error"] = str(problem)
         with suppress(OSError) if isinstance(problem, OSError) else nullcontext():
             conclude(folder, summary)
-            write_report(folder, scenario.network)
+            write_report(folder, job.network)
     if problem is not None:
         raise problem
     return folder

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from neurosim import documents
 from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, owned
+from neurosim.data import digest_of
 from neurosim.families import plugins
 from neurosim.learning import Listeners, Trainer, check_memory, save_weights
 from neurosim.records import RunFiles
@@ -20,6 +20,7 @@ from neurosim.runs.folder import (
     SCENARIO,
     SUMMARY,
     Found,
+    Job,
     begin,
     carry_on,
     facts,
@@ -34,10 +35,10 @@ from neurosim.runs.listeners.files import (
     last_checkpoint,
 )
 from neurosim.runs.study import prepare, run_study
+from neurosim.runs.written import check_trainer, job_of
 from neurosim.scenario import Scenario, located
 from neurosim.tensors import (
     device_bytes,
-    keep_memory,
     out_of_memory,
     peak_memory,
     repeatable,
@@ -65,24 +66,40 @@ def run(
         DataError: where the folder exists.
         DivergenceError: where a state is no longer finite; the folder is valid all the same.
     """
-    _set_up_torch(scenario)
-    data = scenario.data()
-    if scenario.file.study is not None:
-        study = prepare(scenario, data)
-        folder = begin(scenario, study.simulation.device, out, run_id)
+    with repeatable(scenario.file.threads):
+        data, job = scenario.data(), Job.of(scenario)
+        if scenario.file.study is not None:
+            study = prepare(scenario, data)
+            folder = begin(job, study.simulation.device, out, run_id)
+            with owned(folder):
+                return carry_on(
+                    job, folder, console, lambda stop: run_study(study, folder, console, stop)
+                )
+        trainer = scenario.trainer(data)
+        available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
+        with located(scenario.document, ("data",)):
+            chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
+            check_memory(trainer.simulation, batch, available, chosen, averaged)
+        folder = begin(job, trainer.model.device, out, run_id)
         with owned(folder):
-            return carry_on(
-                scenario, folder, console, lambda stop: run_study(study, folder, console, stop)
-            )
-    trainer = scenario.trainer(data)
-    available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
-    with located(scenario.document, ("data",)):
-        chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
-        check_memory(trainer.simulation, batch, available, chosen, averaged)
-    folder = begin(scenario, trainer.model.device, out, run_id)
-    (folder / LAST).parent.mkdir()
-    with owned(folder):
-        return _train(scenario, trainer, folder, console, listeners, data.digest())
+            told = [*_named(scenario, folder), *listeners]
+            return _train(job, trainer, folder, console, told, data.digest())
+
+
+def train(
+    name: str,
+    trainer: Trainer,
+    out: Path,
+    console: Console,
+    run_id: str | None = None,
+    listeners: Sequence[object] = (),
+) -> Path:
+    """Trains what was put together in Python, in such a folder. Raises what `run` raises."""
+    with repeatable():
+        job, data = job_of(name, trainer), digest_of(trainer.train, trainer.test)
+        folder = begin(job, trainer.model.device, out, run_id)
+        with owned(folder):
+            return _train(job, trainer, folder, console, listeners, data)
 
 
 def resume(
@@ -91,12 +108,14 @@ def resume(
     listeners: Sequence[object] = (),
     overrides: Sequence[str] = (),
     patience: float = 0.0,
+    trainer: Trainer | None = None,
 ) -> Path:
     """Continues an interrupted run from its last good checkpoint, bit for bit; of one that is over
     it makes the files of its results, if they are not there.
 
     ``listeners`` are those that the run was started with besides those of its scenario.
-    ``overrides`` may say where the data are now, and prolong the training.
+    ``overrides`` may say where the data are now, and prolong the training. A run of `train` needs a
+    ``trainer`` that is built as its own was.
 
     Raises:
         DataError: where there is no checkpoint, a file is damaged, or the run is finished.
@@ -106,21 +125,38 @@ def resume(
     """
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no {SCENARIO})")
+    name = check_trainer(folder / SCENARIO, trainer)
     with owned(folder, patience):
-        recorded = RunFiles(folder).object(ENVIRONMENT) or {}
-        plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
-        scenario = Scenario.load(folder / SCENARIO, overrides)
+        if trainer is not None:
+            with repeatable():
+                saved, data = _saved(folder), digest_of(trainer.train, trainer.test)
+                job = job_of(name, trainer)
+                return _train(job, trainer, folder, console, listeners, data, saved)
+        scenario = scenario_of(folder, overrides)
         if scenario.file.study is not None:
             raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
-        for path in (folder / METRICS, (folder / LAST).parent):
-            if path.is_symlink() or not path.exists():  # a link might lead out of the folder
-                raise DataError(f"{path}: no such file; run the {SCENARIO} anew")
-        saved = last_checkpoint(folder)
-        _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
-        _set_up_torch(scenario)
-        data = scenario.data()
-        trainer = scenario.trainer(data, resumed=True)
-        return _train(scenario, trainer, folder, console, listeners, data.digest(), saved)
+        saved = _saved(folder)
+        with repeatable(scenario.file.threads):
+            _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
+            read, told = scenario.data(), [*_named(scenario, folder), *listeners]
+            trainer = scenario.trainer(read, resumed=True)
+            data, job = read.digest(), Job.of(scenario)
+            return _train(job, trainer, folder, console, told, data, saved)
+
+
+def scenario_of(folder: Path, overrides: Sequence[str] = ()) -> Scenario:
+    """Reads the scenario of a run. Raises PluginError where a plugin is missing or has changed."""
+    recorded = RunFiles(folder).object(ENVIRONMENT) or {}
+    plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
+    return Scenario.load(folder / SCENARIO, overrides)
+
+
+def _saved(folder: Path) -> dict[str, Any]:
+    """Returns the last checkpoint of a run. Raises DataError where it cannot go on."""
+    for path in (folder / METRICS, (folder / LAST).parent):
+        if path.is_symlink() or not path.exists():  # a link might lead out of the folder
+            raise DataError(f"{path}: no such file; run the {SCENARIO} anew")
+    return last_checkpoint(folder)
 
 
 def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[str]) -> None:
@@ -159,13 +195,6 @@ def _over(folder: Path) -> bool:
     return whole and status in ("finished", "failed")
 
 
-def _set_up_torch(scenario: Scenario) -> None:
-    repeatable()
-    keep_memory()
-    if scenario.file.threads is not None:
-        torch.set_num_threads(scenario.file.threads)
-
-
 def _named(scenario: Scenario, folder: Path) -> list[object]:
     """Makes the listeners that the scenario names. Raises DocumentError where one cannot be."""
     made: list[object] = []
@@ -177,7 +206,7 @@ def _named(scenario: Scenario, folder: Path) -> list[object]:
 
 
 def _train(
-    scenario: Scenario,
+    job: Job,
     trainer: Trainer,
     folder: Path,
     console: Console,
@@ -186,33 +215,35 @@ def _train(
     saved: Mapping[str, Any] | None = None,
 ) -> Path:
     """Trains to the end or an interruption, puts back the best weights and looks at them."""
+    (folder / LAST).parent.mkdir(exist_ok=True)
     display, numbers = TrainingDisplay(console), RunSummary()
-    told = [MetricsFile(folder), numbers, *_named(scenario, folder), *listeners]
-    checkpoints = Checkpoints(folder, scenario, data, trainer, told)
+    told = [MetricsFile(folder), numbers, *listeners]
+    checkpoints = Checkpoints(folder, job, data, trainer, told)
     if saved is not None:
         checkpoints.load(saved)
         if trainer.done and _over(folder):
             said = "this run is finished; there is nothing to resume, but for longer"
             raise DataError(f"{folder}: {said}: neurosim resume {folder} training.epochs=…")
-        reopen(folder, scenario)
-    file, model, evaluator = scenario.file, trainer.model, trainer.evaluator
+        reopen(folder, job)
+    model, evaluator = trainer.model, trainer.evaluator
 
     def finish(interrupted: Interrupted) -> Found:
         reset_peak_memory(model.device)
         best, problem, found = None, None, dict[str, Any]()
         try:
-            done = trainer.run([*told, display, checkpoints], interrupted)
+            trainer.fit([*told, display, checkpoints], interrupted)
+            done = trainer.done
             status = "finished" if done else "interrupted"
             if done:
                 best = trainer.best()
             if best is not None:
                 found["validation_accuracy"] = trainer.best_accuracy
                 with display.evaluating("evaluating the best epoch") as watch:
-                    scores = evaluator.evaluate(trainer.test, watch=watch)
-                found["test_accuracy"], found["test_loss"] = scores
-            if done and file.robustness is not None:
+                    scores = evaluator.scores(trainer.test, watch=watch)
+                found |= {f"test_{key}": value for key, value in scores.items()}
+            if done and job.robustness is not None:
                 with display.evaluating("attacking the test images") as watch:
-                    found |= evaluator.robustness(trainer.test, file.robustness.eps, watch)
+                    found |= evaluator.robustness(trainer.test, job.robustness.eps, watch)
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
         except (MemoryError, RuntimeError) as error:
@@ -221,7 +252,7 @@ def _train(
             status, problem = "failed", NeurosimError("there is not enough memory for this run")
         save_weights(model, folder / MODEL)
         summary: dict[str, Any] = {
-            "name": file.name,
+            "name": job.name,
             "status": status,
             **numbers.numbers(),
             "epochs": trainer.step // len(trainer.batches),
@@ -238,4 +269,4 @@ def _train(
             summary["diverged"] = isinstance(problem, DivergenceError)
         return summary, problem
 
-    return carry_on(scenario, folder, console, finish)
+    return carry_on(job, folder, console, finish)

@@ -13,7 +13,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from rich.console import Console
 
 from neurosim import documents
@@ -274,18 +273,14 @@ def _all(
     if jobs:
         yield from run_all(plugins.carried(carry_out), tasks, jobs, stop)
         return
-    threads = torch.get_num_threads()
-    try:
-        for number, task in enumerate(tasks):
-            if stop():
-                return
-            yield TaskNews(number, "began")
-            message = carry_out(task)
-            yield TaskNews(number, "ended", message)
-            if _status(Path(task[0])) == GOES_ON:
-                return  # Ctrl-C went to the run
-    finally:
-        torch.set_num_threads(threads)
+    for number, task in enumerate(tasks):
+        if stop():
+            return
+        yield TaskNews(number, "began")
+        message = carry_out(task)
+        yield TaskNews(number, "ended", message)
+        if _status(Path(task[0])) == GOES_ON:
+            return  # Ctrl-C went to the run
 
 
 def carry_out(task: tuple[str, ...]) -> str | None:

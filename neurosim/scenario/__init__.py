@@ -1,5 +1,13 @@
 """Scenarios: one YAML file that names everything."""
 
-from neurosim.scenario.file import MAX_KEEP, ConvergenceStudy, ScenarioFile, located, overridden
+from neurosim.scenario.file import (
+    MAX_KEEP,
+    CheckpointPlan,
+    ConvergenceStudy,
+    Robustness,
+    ScenarioFile,
+    located,
+    overridden,
+)
 from neurosim.scenario.scenario import Scenario
 from neurosim.scenario.schema import json_schema

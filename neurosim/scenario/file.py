@@ -19,7 +19,7 @@ from neurosim.data import DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.dynamics import Compute, Plasticity
 from neurosim.families import BelowOne, Count, Portion, Positive
-from neurosim.learning import EarlyStopping, ListenerChoice
+from neurosim.learning import EarlyStopping, ListenerChoice, Metric
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
@@ -80,6 +80,9 @@ class Training:
         Portion | None,
         says("decay of a moving average of the weights, which is what is evaluated and saved"),
     ] = None
+    metrics: Annotated[
+        tuple[Metric, ...], says("what an evaluation measures besides accuracy and loss")
+    ] = ()
     checkpoints: Annotated[
         CheckpointPlan, says("how often to save, and how many of them to keep")
     ] = CheckpointPlan()

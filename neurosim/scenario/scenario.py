@@ -221,6 +221,7 @@ class Scenario:
             label_smoothing=file.training.label_smoothing,
             ema=file.training.ema,
             early_stopping=file.training.early_stopping,
+            metrics=file.training.metrics,
         )
         held = file.training.held_out(len(data.train))
         train, validation = data.validation(held) if held else (data.train, None)

@@ -146,6 +146,11 @@ class Inference(Arrays):
         goal, engine = min(self.clock.end, goal), self._common.engine
         self.tick = engine.run(self.clock, self.tick, goal, self._due_after, self._on_tick, stop)
 
+    @property
+    def learns(self) -> bool:
+        """Whether weights are still to be updated within it."""
+        return self.running and self._optimizer is not None
+
     def _check_running(self) -> None:
         if not self.running:
             raise StateError("there is no inference under way: call start first")

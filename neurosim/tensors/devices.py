@@ -5,7 +5,11 @@ to know is therefore collected in `Flags` and read at once; what goes to the dev
 for.
 """
 
+import os
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -60,11 +64,27 @@ def resolve_device(device: str | torch.device) -> torch.device:
     )
 
 
-def repeatable() -> None:
-    """Has convolutions on cuda computed in float32 in full, and the same every time, from now on:
-    by themselves they round to TF32, and may add in any order."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
+@contextmanager
+def repeatable(threads: int | None = None) -> Iterator[None]:
+    """Has convolutions on cuda computed in float32 in full, and the same every time, for as long as
+    the block runs: by themselves they round to TF32, and may add in any order.
+
+    With ``threads`` torch uses so many. Afterwards all of this is as it was, and so are filters of
+    warnings and the environment, which libraries change that torch loads when it needs them.
+    """
+    cudnn, before, variables = torch.backends.cudnn, torch.get_num_threads(), set(os.environ)
+    flags = cudnn.allow_tf32, cudnn.deterministic
+    with warnings.catch_warnings():
+        try:
+            cudnn.allow_tf32, cudnn.deterministic = False, True
+            if threads is not None:
+                torch.set_num_threads(threads)
+            yield
+        finally:
+            cudnn.allow_tf32, cudnn.deterministic = flags
+            torch.set_num_threads(before)
+            for name in set(os.environ) - variables:
+                del os.environ[name]
 
 
 def upload(array: npt.NDArray[Any], device: torch.device) -> Tensor:

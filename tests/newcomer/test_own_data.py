@@ -95,5 +95,5 @@ def test_from_python() -> None:
         optimizer = torch.optim.Adam(simulation.model.parameters(), lr=0.05)
         plan = ns.TrainingPlan(epochs=3, batch_size=10)
         trainer = ns.Trainer(simulation, optimizer, data.train, data.test, plan)
-        trainer.run()
+        trainer.fit()
         assert trainer.evaluate(data.test)[0] > 0.8

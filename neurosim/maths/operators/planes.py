@@ -25,12 +25,13 @@ from neurosim.maths.operators.base import (
     gather_pays,
 )
 from neurosim.maths.operators.sliding import (
+    KernelSizes,
     MarginPerAxis,
     Margins,
     Pool,
     PoolChoice,
-    Sizes,
     Sliding,
+    Strides,
     Windows,
     both,
     correlate,
@@ -256,8 +257,8 @@ class Conv2d(_Planar):
     the size where the stride is 1, and needs an odd kernel; "valid" is none.
     """
 
-    kernel: Annotated[Sizes, Field(description="edge of the kernel, or [height, width]")] = (3, 3)
-    stride: Annotated[Sizes, Field(description="its step, or [vertical, horizontal]")] = (1, 1)
+    kernel: KernelSizes = (3, 3)
+    stride: Strides = (1, 1)
     padding: Annotated[
         Margins,
         Written(Literal["same", "valid"] | MarginPerAxis),

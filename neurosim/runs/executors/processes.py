@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Literal, NamedTuple
 
 from neurosim.base import SIGNALS, NeurosimError, NeurosimWarning, interruptible
+from neurosim.tensors import keep_memory
 
 Task = tuple[str, ...]
 Work = Callable[[Task], str | None]
@@ -114,7 +115,10 @@ def _attend(
         if worker.task is not None:
             yield TaskNews(worker.task, "died", f"its process {how}")
         elif not worker.ready:  # a new one would fare no better
-            raise NeurosimError(f"a process of the pool {how} before it could begin") from None
+            raise NeurosimError(
+                f"a process of the pool {how} before it could begin; a script that asks for "
+                "several does so below: if __name__ == '__main__':"
+            ) from None
         return
     worker.ready = True
     task, worker.task = worker.task, None
@@ -145,6 +149,7 @@ def _serve(connection: Connection, work: Work) -> None:
     """Works until the pipe is closed. Ctrl-C is a flag for the work to look at: an exception from
     nowhere may be raised where Python does not let it out, and would be lost."""
     threading.Thread(target=_outlive_nobody, daemon=True).start()
+    keep_memory()
     warnings.simplefilter("ignore", NeurosimWarning)  # who gave the work has checked it, and warned
     with interruptible(), suppress(KeyboardInterrupt, EOFError, OSError):
         if sys.platform != "win32":

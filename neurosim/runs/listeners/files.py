@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, Self
 from neurosim.base import DataError, NeurosimWarning, StateError, naming
 from neurosim.learning import Listener, Listeners, Trainer, events, load_state, save_state
 from neurosim.records import check_lines, record_line, recorded
-from neurosim.runs.folder import METRICS, SCENARIO
-from neurosim.scenario import MAX_KEEP, Scenario
+from neurosim.runs.folder import METRICS, SCENARIO, Job
+from neurosim.scenario import MAX_KEEP
 from neurosim.tensors import complete
 
 LAST = "checkpoints/last.safetensors"
@@ -110,7 +110,8 @@ class RunSummary(Listener):
 
     def on_epoch(self, event: events.EpochEvent) -> None:
         self._found["laps"].append(self._watch.read())
-        self._found["scores"] = {key: getattr(event, key) for key in _SCORES}
+        scores = {key: getattr(event, key) for key in _SCORES}
+        self._found["scores"] = {**scores, **event.metrics}
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self._watch.read(), **deepcopy(self._found)}
@@ -140,14 +141,14 @@ class Checkpoints(Listener):
     def __init__(
         self,
         folder: Path,
-        scenario: Scenario,
+        job: Job,
         data: str,
         trainer: Trainer,
         listeners: Sequence[object],
     ) -> None:
-        self._files = [folder / name for name in _names(scenario.file.training.checkpoints.keep)]
-        self._every = scenario.file.training.checkpoints.every
-        self._about = {"version": VERSION, "scenario": scenario.resolved(), "data": data}
+        self._files = [folder / name for name in _names(job.checkpoints.keep)]
+        self._every = job.checkpoints.every
+        self._about = {"version": VERSION, "scenario": job.text, "data": data}
         self._trainer, self._listeners = trainer, Listeners(listeners)
 
     def on_epoch(self, event: events.EpochEvent) -> None:
