@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -166,11 +170,32 @@ def _weights_digest(model: torch.nn.Module) -> str:
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
-    """What the results may depend on besides the scenario."""
+    """What the results may depend on besides the scenario, and how they came to be."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    found = {"neurosim": __version__, **describe_machine(), "device": name}
-    loaded = [asdict(plugin) for plugin in plugins.in_force()]
-    return found | ({"plugins": loaded} if loaded else {})
+    found: dict[str, Any] = {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "neurosim": __version__,
+        "commit": _commit(),
+        **describe_machine(),
+        "device": name,
+    }
+    if loaded := [asdict(plugin) for plugin in plugins.in_force()]:
+        found["plugins"] = loaded
+    return found
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of neurosim's own repository, with -dirty where files differ; None outside one."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() or None
+    return None
 
 
 def _faults(simulation: Simulation) -> dict[str, Any]:

@@ -139,7 +139,8 @@ def resume(
         with repeatable(scenario.file.threads):
             _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
             read, told = scenario.data(), [*_named(scenario, folder), *listeners]
-            trainer, data, job = scenario.trainer(read), read.digest(), Job.of(scenario)
+            trainer = scenario.trainer(read, resumed=True)
+            data, job = read.digest(), Job.of(scenario)
             return _train(job, trainer, folder, console, told, data, saved)
 
 

@@ -25,12 +25,13 @@ from neurosim.maths.operators.base import (
     gather_pays,
 )
 from neurosim.maths.operators.sliding import (
+    KernelSizes,
     MarginPerAxis,
     Margins,
     Pool,
     PoolChoice,
-    Sizes,
     Sliding,
+    Strides,
     Windows,
     both,
     correlate,
@@ -236,7 +237,7 @@ class Pool2d(_Planar):
     stride: ClassVar[Pair] = (1, 1)  # type: ignore[misc]
     padding: ClassVar[Pair] = (0, 0)  # type: ignore[misc]
 
-    pool: Annotated[Pool, Written(PoolChoice)]
+    pool: Annotated[Pool, Written(PoolChoice), Field(description="max, avg, or a pooling's keys")]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pool", Pool.of(self.pool))
@@ -256,9 +257,13 @@ class Conv2d(_Planar):
     the size where the stride is 1, and needs an odd kernel; "valid" is none.
     """
 
-    kernel: Sizes = (3, 3)
-    stride: Sizes = (1, 1)
-    padding: Annotated[Margins, Written(Literal["same", "valid"] | MarginPerAxis)] = _SAME
+    kernel: KernelSizes = (3, 3)
+    stride: Strides = (1, 1)
+    padding: Annotated[
+        Margins,
+        Written(Literal["same", "valid"] | MarginPerAxis),
+        Field(description="zeros on each side, or [vertical, horizontal]; valid: none"),
+    ] = _SAME
     pool: Annotated[
         Pool | None, Written(PoolChoice | None), Field(description="pooling before the activation")
     ] = None

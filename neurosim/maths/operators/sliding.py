@@ -61,6 +61,8 @@ def both(value: Any) -> Any:
 # What a document or a call says as one number or two.
 Sizes = Annotated[tuple[Size, Size], BeforeValidator(both), Written(OnePerAxis)]
 Margins = Annotated[tuple[Margin, Margin], BeforeValidator(both), Written(MarginPerAxis)]
+KernelSizes = Annotated[Sizes, Field(description="edge of the kernel, or [height, width]")]
+Strides = Annotated[Sizes, Field(description="its step, or [vertical, horizontal]")]
 
 
 class Sliding:
@@ -198,10 +200,14 @@ class Pool(Sliding, Described):
     code).
     """
 
-    kind: PoolKind
-    kernel: Sizes = (2, 2)
-    stride: Annotated[Sizes, Written(OnePerAxis | None)] = _KERNEL
-    padding: Margins = (0, 0)
+    kind: Annotated[PoolKind, Field(description="the largest value of a window, or the mean")]
+    kernel: Annotated[Sizes, Field(description="edge of a window, or [height, width]")] = (2, 2)
+    stride: Annotated[
+        Sizes, Written(OnePerAxis | None), Field(description="as kernel; default: the kernel")
+    ] = _KERNEL
+    padding: Annotated[
+        Margins, Field(description="zeros on each side, or [vertical, horizontal]")
+    ] = (0, 0)
     winners: Annotated[Winners, Field(description="among which states below")] = "mean"
 
     def __post_init__(self) -> None:
