@@ -27,7 +27,7 @@ from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.parts import html_of, parts_of, text_of
 from neurosim.tensors import complete, resolve_device
 
-STATE_VERSION = 9
+STATE_VERSION = 10
 TWINS = 2**62  # what inferences of twins are numbered from
 
 
