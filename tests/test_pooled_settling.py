@@ -1,4 +1,4 @@
-"""Energy-based rules settle on networks with max-pooling wherever the plain iteration does.
+"""Energy-based rules settle on networks with max- or softmax-pooling wherever the plain iteration does.
 
 That iteration is written here with torch alone: with Φ = Σ s_kᵀ (pool(W_k s_{k−1}) + b_k), all
 layers of a set take s_k ← f(∂Φ/∂s_k) together. Autograd sends what it sends back to the winners
