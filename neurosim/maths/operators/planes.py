@@ -67,6 +67,10 @@ class _Planar(Sliding, SelectiveOperator):
         return self.pool is not None and self.pool.kind != "avg"
 
     @property
+    def holomorphic(self) -> bool:
+        return self.pool is None or self.pool.kind != "max"
+
+    @property
     def is_soft(self) -> bool:
         """Says if it pools by softmax: then it is no linear map, but a holomorphic one."""
         return self.pool is not None and self.pool.kind == "softmax"
