@@ -34,15 +34,18 @@ from neurosim.data import (
     Augmentation as Augmentation,
     DataSource as DataSource,
     Standardization as Standardization,
+    TorchData as TorchData,
 )
 from neurosim.dynamics import Plasticity as Plasticity
 from neurosim.families import register as register
 from neurosim.learning import (
+    EarlyStopping as EarlyStopping,
     EndEvent as EndEvent,
     EpochEvent as EpochEvent,
     EvaluationEvent as EvaluationEvent,
     Listener as Listener,
     ListenerChoice as ListenerChoice,
+    Metric as Metric,
     StartEvent as StartEvent,
     StepEvent as StepEvent,
     TraceEvent as TraceEvent,
@@ -52,6 +55,7 @@ from neurosim.learning import (
 )
 from neurosim.maths import (
     Activation as Activation,
+    Clip as Clip,
     LearningRate as LearningRate,
     Loss as Loss,
     Operator as Operator,
@@ -81,6 +85,15 @@ from neurosim.rules import (
     EquilibriumPropagation as EquilibriumPropagation,
     HolomorphicEP as HolomorphicEP,
     Rule as Rule,
+)
+from neurosim.runs.door import (
+    Run as Run,
+    SweepResults as SweepResults,
+    load_run as load_run,
+    load_sweep as load_sweep,
+    resume as resume,
+    run as run,
+    sweep as sweep,
 )
 from neurosim.scenario import Scenario as Scenario
 from neurosim.schedules import (

@@ -58,10 +58,16 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages have no charts: to draw them takes most of a short run, and is the business of others
     (test_report, test_figures, test_scenarios)."""
 
+    undraw(monkeypatch)
+
+
+def undraw(patch: pytest.MonkeyPatch) -> None:
+    """Does what `undrawn` says for as long as the patch holds."""
+
     def savefig(figure: Figure, file: TextIO, **options: Any) -> None:
         file.write('<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt"/>')
 
-    monkeypatch.setattr(Figure, "savefig", savefig)
+    patch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

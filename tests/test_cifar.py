@@ -108,7 +108,7 @@ def test_parts_of_bytes_stay_bytes(tmp_path: Path) -> None:
     assert data.limit(3, 2).test.images.dtype == torch.uint8
     with pytest.raises(DataError, match="3072 values"):
         data.train.reshaped([3071])
-    for images in (torch.zeros(2, 3072, dtype=torch.uint8), torch.zeros(2, 3, 4, 4)):
+    for images in (torch.zeros(2, 3072, dtype=torch.uint8), torch.zeros(2, 3, 4, 4).int()):
         with pytest.raises(DataError, match=r"uint8 images \(N, C, H, W\)"):
             Split(images, torch.zeros(2, dtype=torch.int64), papers(CIFAR10))
 

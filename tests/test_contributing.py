@@ -50,7 +50,7 @@ assert again.simulation.tick == part.simulation.tick > 0
 assert "peak" in link.arrays() and link.peak.value.equal(part.simulation.state.links[0].peak.value)
 assert link.peak.nbytes(Dimensions(50, 4, 20)) == 50 * 4 * 64
 for trainer in (whole, again):
-    trainer.run()
+    trainer.fit()
 found, expected = (t.model.state_dict() for t in (again, whole))
 assert all(found[name].equal(expected[name]) for name in expected)
 """

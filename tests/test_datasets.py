@@ -332,7 +332,7 @@ def test_values_that_are_not_finite(value: float) -> None:
     [
         (torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64)),
         (torch.zeros(3, 4), torch.zeros(3, 1, dtype=torch.int64)),
-        (torch.zeros(3, 4), torch.zeros(3)),
+        (torch.zeros(3, 4), torch.zeros(3, dtype=torch.int32)),
         (torch.zeros(3, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)),
         (torch.zeros(3), torch.zeros(3, dtype=torch.int64)),
         (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)),

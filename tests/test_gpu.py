@@ -32,11 +32,8 @@ CUDA: dict[str, Any] = {"device": "cuda"}
 @pytest.fixture(autouse=True)
 def repeating() -> Iterator[None]:
     """As the command line has it."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.deterministic
-    repeatable()
-    yield
-    cudnn.allow_tf32, cudnn.deterministic = before
+    with repeatable():
+        yield
 
 
 def close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from neurosim.base.interrupts import interruptible
+from neurosim.base.interrupts import SIGNALS, interruptible
 from neurosim.cli.main import main
 from neurosim.learning.checkpoint import load_state
 from neurosim.runs import folder as folders
@@ -71,9 +71,11 @@ def check_folder(folder: Path, status: str) -> None:
         "scenario.yaml",
         "environment.json",
         "metrics.jsonl",
+        "manifest.json",
         "summary.json",
         "report.html",
         "checkpoints/last.safetensors",
+        "checkpoints/last-1.safetensors",
         "checkpoints/model.safetensors",
     }
     assert summary(folder)["status"] == status
@@ -161,6 +163,9 @@ def test_one_block_within_another() -> None:
         assert outer()
         with interruptible() as inner:
             assert inner()
+            os.kill(os.getpid(), signal.SIGINT)  # at once: the same request, sent twice
+            inner.since -= 1.0
+            os.kill(os.getpid(), signal.SIGTERM)  # never stops at once
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -270,7 +275,7 @@ def test_refuses_a_scenario_that_was_changed(
     assert "scenario.yaml" in output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_while_the_results_are_written(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,7 +163,7 @@ def test_nor_does_one_that_a_listener_makes() -> None:
 
     trainer = make(TrainingPlan(1, batch_size=20))
     with pytest.raises(ns.DivergenceError, match=r"'h.bias' is not finite: first at \[3\]"):
-        trainer.run([Breaks()])
+        trainer.fit([Breaks()])
 
 
 @pytest.mark.parametrize(("variant", "duration"), [("aro", 48.0), ("damped", 160.0)])
@@ -201,7 +201,7 @@ def test_a_last_update_that_blows_up_is_divergence(validation: int) -> None:
 
     trainer.simulation.model.float()
     with pytest.raises(ns.DivergenceError, match="prediction at 'output' is not finite, or its"):
-        trainer.run([Told()])
+        trainer.fit([Told()])
     assert ends[0].status == "failed"
 
 
@@ -215,7 +215,7 @@ def test_weights_that_are_not_finite_are_told_where_no_prediction_shows_them() -
 
     trainer = make(TrainingPlan(1, max_steps=1, batch_size=20))
     with pytest.raises(ns.DivergenceError, match=r"after step 1 the weight 'h.bias'") as caught:
-        trainer.run([Breaks()])
+        trainer.fit([Breaks()])
     assert caught.value.parameter == "h.bias"
 
 

@@ -49,7 +49,7 @@ def test_clipping_as_torch_does_it(clip: Clip, learn_every: int | None) -> None:
     plasticity = ns.Plasticity.of("contrastive_hebbian", clip=clip, every=learn_every)
     trainer = make(TrainingPlan(1, max_steps=1, batch_size=20), plasticity=plasticity)
     expected = {name: torch.nn.Parameter(value) for name, value in weights(trainer).items()}
-    trainer.run([Look()])
+    trainer.fit([Look()])
     for gradients in seen:
         for name, parameter in expected.items():
             parameter.grad = gradients[name]

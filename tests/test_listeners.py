@@ -61,7 +61,8 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 def test_the_order_of_what_is_told() -> None:
     listener, trainer = Everything(), make(PLAN, probes=["reach"])
-    assert trainer.run([listener])
+    trainer.fit([listener])
+    assert trainer.done
     step, trace = ["on_gradients", "on_step"], ["on_gradients", *["on_trace"] * 4, "on_step"]
     epoch = [*step, *step, *trace, "on_evaluation", "on_epoch"]
     assert hooks(listener.told) == ["on_start", *epoch, *epoch, "on_end"]
@@ -75,7 +76,7 @@ def test_the_order_of_what_is_told() -> None:
 
 def test_events_are_those_that_are_yielded() -> None:
     listener = Everything()
-    make(PLAN).run([listener])
+    make(PLAN).fit([listener])
     told = [event for event in listener.told[1:-1] if not isinstance(event, dict)]
     assert told == list(make(PLAN).events())
 
@@ -90,14 +91,15 @@ def test_several_listeners_in_their_order() -> None:
         def on_epoch(self, event: ns.EpochEvent) -> None:
             told.append(f"{self.name}{event.epoch}")
 
-    make(PLAN).run([Named("a"), Named("b")])
+    make(PLAN).fit([Named("a"), Named("b")])
     assert told == ["a1", "b1", "a2", "b2"]
 
 
 def test_without_listeners_it_trains_the_same() -> None:
     plain, told, asked = make(PLAN), make(PLAN), make(PLAN)
-    assert plain.run()
-    told.run([Everything(), ns.Listener()])
+    plain.fit()
+    assert plain.done
+    told.fit([Everything(), ns.Listener()])
     list(asked.events())
     assert same(weights(plain), weights(told))
     assert same(weights(plain), weights(asked))
@@ -106,11 +108,13 @@ def test_without_listeners_it_trains_the_same() -> None:
 def test_interrupted_and_gone_on() -> None:
     listener, trainer = Everything(), make(PLAN)
     asked = iter([False] * 12 + [True] * 9)
-    assert not trainer.run([listener], lambda: next(asked))
+    trainer.fit([listener], lambda: next(asked))
+    assert not trainer.done
     assert listener.told[-1].status == "interrupted"
     whole = make(PLAN)
-    whole.run()
-    assert trainer.run([listener])
+    whole.fit()
+    trainer.fit([listener])
+    assert trainer.done
     assert [hook for hook in hooks(listener.told) if hook in ("on_start", "on_end")] == [
         *("on_start", "on_end"),
         *("on_start", "on_end"),
@@ -125,13 +129,13 @@ def test_the_end_is_told_whatever_happens() -> None:
 
     listener, trainer = Everything(), make(PLAN)
     with pytest.raises(ZeroDivisionError, match="1"):
-        trainer.run([listener, Breaks()])
+        trainer.fit([listener, Breaks()])
     last = listener.told[-1]
     assert last.status == "failed"
     assert isinstance(last.error, ZeroDivisionError)
     assert trainer.simulation.before_step is None
     with pytest.raises(ns.DivergenceError):
-        make(PLAN, optimizer=SGD(lr=1e25)).run([listener])
+        make(PLAN, optimizer=SGD(lr=1e25)).fit([listener])
     assert isinstance(listener.told[-1].error, ns.DivergenceError)
 
 
@@ -145,7 +149,7 @@ def test_the_end_is_told_whatever_happens() -> None:
 def test_an_object_that_is_no_listener(hook: str, said: str) -> None:
     broken = type("Broken", (), {hook: lambda self, event: None})()
     with pytest.raises(ns.ConfigurationError, match=said):
-        make(PLAN).run([broken])
+        make(PLAN).fit([broken])
 
 
 # ---- the gradients before the step ---------------------------------------------------------------
@@ -160,7 +164,7 @@ class Gradients:
 
 def step(actions: list[Callable[[dict[str, Tensor]], bool | None]], **options: Any) -> ns.Trainer:
     trainer = make(TrainingPlan(1, max_steps=1, batch_size=20), **options)
-    trainer.run([Gradients(action) for action in actions])
+    trainer.fit([Gradients(action) for action in actions])
     return trainer
 
 
@@ -215,9 +219,9 @@ def test_averaging_over_steps() -> None:
         return True
 
     small = make(TrainingPlan(1, max_steps=2, batch_size=10))
-    small.run([Gradients(average)])
+    small.fit([Gradients(average)])
     large = make(TrainingPlan(1, max_steps=1, batch_size=20))
-    large.run()
+    large.fit()
     for name, value in weights(large).items():
         torch.testing.assert_close(weights(small)[name], value, rtol=1e-9, atol=1e-12)
 
@@ -270,7 +274,7 @@ def test_a_family_of_listeners(tmp_path: Path) -> None:
             return Writing()
 
     try:
-        make(PLAN).run([ns.ListenerChoice.of("writes").make(tmp_path)])
+        make(PLAN).fit([ns.ListenerChoice.of("writes").make(tmp_path)])
     finally:
         ns.ListenerChoice.family.remove("writes")
     assert len((tmp_path / "losses.txt").read_text().splitlines()) == 6

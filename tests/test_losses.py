@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from neurosim.base.errors import ConfigurationError
 from neurosim.maths.losses import CrossEntropy, Loss, SquaredError
 
 LOSSES = [Loss.of(name) for name in Loss.family]
@@ -107,3 +108,18 @@ def test_samples_do_not_mix() -> None:
             alone = prediction[i : i + 1], target[i : i + 1]
             assert torch.equal(loss.value(prediction, target)[i : i + 1], loss.value(*alone))
             assert torch.equal(loss.gradient(prediction, target)[i : i + 1], loss.gradient(*alone))
+
+
+def test_class_weights_against_torch() -> None:
+    weights = (0.5, 2.0, 0.0, 1.0)
+    loss, prediction, labels = CrossEntropy(weights), random((6, 4), 9), torch.arange(6) % 4
+    prediction.requires_grad_()
+    expected = F.cross_entropy(
+        prediction, labels, torch.tensor(weights, dtype=torch.float64), reduction="none"
+    )
+    target = F.one_hot(labels, 4).double()
+    torch.testing.assert_close(loss.value(prediction, target), expected, **TOLERANCE)
+    (gradient,) = torch.autograd.grad(expected.sum(), prediction)
+    torch.testing.assert_close(loss.gradient(prediction, target), gradient, **TOLERANCE)
+    with pytest.raises(ConfigurationError, match="4 weights of classes, but 5 outputs"):
+        loss.check(5)

@@ -134,50 +134,6 @@ def test_from_torch_takes_copies() -> None:
     assert list(before) == ["layer1.weight", "layer1.bias", "output.weight", "output.bias"]
 
 
-CONV = nn.Conv2d(2, 3, 3)
-
-
-@pytest.mark.parametrize(
-    ("layers", "shape", "message"),
-    [
-        ([nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)], None, r"module 1 \(Tanh\): only Linear"),
-        ([nn.Linear(2, 3), nn.Dropout(), nn.Linear(3, 1)], None, "module 1 .Dropout."),
-        ([CONV, nn.BatchNorm2d(3)], IMAGE, "module 1 .BatchNorm2d."),
-        ([nn.Sequential(nn.Linear(2, 3))], (2,), "module 0 .Sequential."),
-        ([CONV, nn.AdaptiveAvgPool2d(1)], IMAGE, "module 1 .AdaptiveAvgPool2d."),
-        ([nn.Conv2d(2, 2, 3, groups=2)], IMAGE, "module 0 .Conv2d.: groups"),
-        ([nn.Conv2d(2, 2, 3, dilation=2)], IMAGE, "dilation"),
-        ([nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")], IMAGE, "padding modes"),
-        ([nn.Conv2d(2, 2, (3, 2), padding="same")], IMAGE, r"odd kernel, not \[3, 2\]"),
-        ([CONV, nn.MaxPool2d(2, ceil_mode=True)], IMAGE, "module 1 .MaxPool2d.: ceil_mode"),
-        ([CONV, nn.AvgPool2d(2, ceil_mode=True)], IMAGE, "ceil_mode"),
-        ([CONV, nn.MaxPool2d(2, dilation=2)], IMAGE, "dilation"),
-        ([CONV, nn.AvgPool2d(2, divisor_override=3)], IMAGE, "divisor_override"),
-        ([CONV, nn.AvgPool2d(3, padding=1, count_include_pad=False)], IMAGE, "count_include_pad"),
-        ([CONV, nn.MaxPool2d(8)], IMAGE, r"pool kernel \[8, 8\] does not fit"),
-        ([nn.ReLU(), nn.Linear(2, 3)], (2,), "module 0 .ReLU.: an activation of the input"),
-        ([nn.Linear(2, 3), nn.ReLU()], None, "last layer must be linear"),
-        ([nn.Linear(2, 3), nn.Linear(4, 1)], None, r"\[1, 4\] does not fit 'layer1' before it"),
-        ([CONV, nn.Linear(8, 1)], IMAGE, r"weight \[1, 8\] does not fit 'layer1'.*\[3, 7, 6\]"),
-        ([nn.Conv2d(1, 3, 3)], IMAGE, r"weight \[3, 1, 3, 3\] does not fit 'input'"),
-        ([nn.Linear(4, 4), nn.Conv2d(1, 1, 1)], None, r"needs an input of shape \[C, H, W\]"),
-        ([CONV], None, "give input_shape"),
-        ([], None, "give input_shape"),
-        ([nn.Flatten()], IMAGE, "no layer with weights"),
-        ([nn.AvgPool2d(2)], IMAGE, "no layer with weights"),
-        ([nn.Linear(2, 3)], (2, 2), r"\[2, 2\]; it must be \[N\] or \[C, H, W\]"),
-    ],
-)
-def test_from_torch_refuses(layers: list[nn.Module], shape: Any, message: str) -> None:
-    with pytest.raises(ns.NetworkError, match=message):
-        ns.Network.from_torch(nn.Sequential(*layers), shape)
-
-
-def test_from_torch_wants_a_sequential() -> None:
-    with pytest.raises(ns.NetworkError, match=r"expected a torch.nn.Sequential, not Linear"):
-        ns.Network.from_torch(nn.Linear(2, 3))  # type: ignore[arg-type]
-
-
 # ---- graphs ------------------------------------------------------------------------------------
 
 

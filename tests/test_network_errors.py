@@ -315,13 +315,13 @@ def _tie(kind: str, transposed: bool = False) -> Callable[[nn.Linear, nn.Linear]
     [
         (
             [SQUARE := nn.Linear(3, 3), nn.ReLU(), SQUARE],
-            "modules 0 and 2 share a weight: proj",
+            "layer '0' .Linear.: is used twice",
         ),
-        (_layers(_tie("weight")), "modules 0 and 2 share a weight"),
-        (_layers(_tie("weight", transposed=True)), "modules 0 and 2 share a weight"),
-        (_layers(_tie("bias")), "modules 0 and 2 share a bias"),
-        (_layers(lambda _, last: weight_norm(last)), "module 2 .Param.*made of other parameters"),
-        ([nn.Linear(3, 3), nn.ReLU(), nn.LazyLinear(3)], "module 2 has no shape yet"),
+        (_layers(_tie("weight")), "layers '0' and '2' share a weight: proj"),
+        (_layers(_tie("weight", transposed=True)), "layers '0' and '2' share a weight: proj"),
+        (_layers(_tie("bias")), "layers '0' and '2' share a bias"),
+        (_layers(lambda _, last: weight_norm(last)), "layer '2' .Param.*made of other parameters"),
+        ([nn.Linear(3, 3), nn.ReLU(), nn.LazyLinear(3)], "layer '2' has no shape yet"),
     ],
 )
 def test_layers_without_weights_of_their_own(layers: list[nn.Module], message: str) -> None:

@@ -72,6 +72,7 @@ def test_the_folder_of_a_run(folder: Path) -> None:
         "environment.json",
         "metrics.jsonl",
         "summary.json",
+        "manifest.json",
         "report.html",
         "checkpoints/last.safetensors",
         "checkpoints/model.safetensors",

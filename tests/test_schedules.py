@@ -294,6 +294,8 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (Poisson, {"rate": {"a": 1.0, "b": -1.0}}, "rate of 'b' is -1.0"),
     (Poisson, {"duration": 0.0}, "duration is 0.0"),
     (Periodic, {"period": 0.0}, "period is 0.0"),
+    (Periodic, {"period": 1e-20}, "period is 1e-20, .*make it at least 1e-09"),
+    (Periodic, {"period": 1e-9, "spread": 0.5}, "the shortest one 5e-10"),
     (Periodic, {"spread": 1.0}, "spread is 1.0"),
     (Periodic, {"spread": -0.1}, "spread is -0.1"),
     (Periodic, {"jitter": -0.1}, "jitter is -0.1"),

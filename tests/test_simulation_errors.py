@@ -199,10 +199,9 @@ def test_a_target_that_would_never_act() -> None:
         (X[:, :, None], Y, r"the input has shape \[5, 3, 1\]"),
         (X[:0], Y[:0], r"the input has shape \[0, 3\]"),
         (X, Y[:, :1], r"the target has shape \[5, 1\]; it must be \[B, 2\]"),
-        (X, torch.zeros(5, dtype=torch.long), r"the target has shape \[5\]"),
         (X, Y[:4], "there are 5 inputs but 4 targets"),
-        (X.numpy(), Y, "the input must be a torch tensor, not ndarray"),
-        (X, [0.0, 1.0], "the target must be a torch tensor, not list"),
+        ("X", Y, "the input must be a torch tensor or an array of numbers, not str"),
+        (X, [0.0, 1.0], r"the target has shape \[2\]; it must be \[B, 2\]"),
         (X + 1j, Y, "the input must be real, not torch.complex64"),
     ],
 )

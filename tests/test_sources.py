@@ -64,10 +64,11 @@ def scenario(tmp_path: Path) -> Iterator[Path]:
 
 def test_the_built_in_ones() -> None:
     assert list(DataSource.family) == [
-        *("cifar10", "cifar100", "digits", "fashion_mnist", "imagenet32", "kmnist", "mnist"),
+        *("cifar10", "cifar100", "csv", "digits", "fashion_mnist", "idx", "imagenet32", "images"),
+        *("kmnist", "mnist", "npy", "npz", "parquet", "torch"),
     ]
     said = {"name": "digits", "batch_size": 50, "limit": 7, "augment": None, "standardize": "none"}
-    assert described(Digits(limit=7)) == said
+    assert described(Digits(limit=7)) == said | {"shuffle": True, "remainder": "drop"}
     assert CIFAR10("x", augment="crop_flip").augment == CropFlip()  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"batch_size is 0; it must be at least 1"):
         Digits(batch_size=0)

@@ -63,7 +63,7 @@ def _three(*values: float) -> Any:
 def test_the_numbers(
     how: Standardization, expected: Any, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neurosim.data.standardization._CHUNK", chunk)
+    monkeypatch.setattr("neurosim.data.lazy.CHUNK", chunk)
     train, test = (
         np.random.default_rng(seed).integers(3, 240, (20, 3, 4, 5), np.uint8) for seed in (0, 1)
     )

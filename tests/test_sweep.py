@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from neurosim.base.errors import ConfigurationError, DataError, DocumentError
+from neurosim.base import ConfigurationError, DocumentError, FolderInUseError, owned
 from neurosim.cli.main import main
 from neurosim.records.sweep import Results, Row
 from neurosim.runs import run as runner
@@ -296,7 +296,7 @@ def test_any_exception_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @POSIX
 def test_two_sweeps_in_one_folder(tmp_path: Path) -> None:
-    with sweep._alone(tmp_path), pytest.raises(DataError, match="another sweep is at work"):
+    with owned(tmp_path), pytest.raises(FolderInUseError, match="another process is at work"):
         run(tmp_path)
 
 

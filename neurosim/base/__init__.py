@@ -5,6 +5,7 @@ from neurosim.base.errors import (
     DataError,
     DivergenceError,
     DocumentError,
+    FolderInUseError,
     InputError,
     NetworkError,
     NeurosimError,
@@ -14,9 +15,19 @@ from neurosim.base.errors import (
     StateError,
     inside,
 )
-from neurosim.base.files import finite, write_atomic, write_json
-from neurosim.base.interrupts import Interrupted, interruptible
+from neurosim.base.files import finite, naming, owned, write_atomic, write_json
+from neurosim.base.html import html_table
+from neurosim.base.interrupts import SIGNALS, Interrupted, interruptible
 from neurosim.base.random import seed_sequence, stream
 from neurosim.base.suggest import did_you_mean, nearest, shorten, unknown
 from neurosim.base.ticks import LAST_TICK, NEVER, duration_ticks, ticks_of
-from neurosim.base.words import compact, cut, duration, gigabytes, number, plus_minus, spread
+from neurosim.base.words import (
+    compact,
+    cut,
+    duration,
+    gigabytes,
+    harmless,
+    number,
+    plus_minus,
+    spread,
+)

@@ -42,6 +42,10 @@ class DataError(NeurosimError):
     """A data file that is missing, damaged or not what it says it is."""
 
 
+class FolderInUseError(DataError):
+    """A folder that another process writes into."""
+
+
 class StateError(NeurosimError, ValueError):
     """A saved state that does not belong to this simulation, or a call out of turn."""
 

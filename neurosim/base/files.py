@@ -1,31 +1,48 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, in folders that one process owns."""
 
+import errno
 import json
 import os
+import socket
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from neurosim.base.errors import FolderInUseError
+
+_LOCK = ".lock"
+_POLL = 0.1  # seconds between two looks at a folder that is in use
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Names the file in an error of the system that names none, or one nobody has heard of."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Writes a file beside its target, syncs it, then renames it over the target."""
     data = content.encode() if isinstance(content, str) else content
-    try:
+    with naming(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:  # it names a file that nobody has heard of
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(name).chmod(0o666 & ~mask)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -44,3 +61,89 @@ def finite(value: Any) -> Any:
             return [finite(item) for item in value]
         case _:
             return value
+
+
+# ---- one owner of a folder -----------------------------------------------------------------------
+
+
+@contextmanager
+def owned(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Makes this process the only owner of a folder, by a lock that ends with the process.
+
+    A file in the folder names the host and the process. Where the file system knows no locks, that
+    counts, unless it names a dead process of this host.
+
+    Raises:
+        FolderInUseError: another process, or this one, owns it and does for ``patience`` seconds.
+    """
+    if not os.access(folder, os.W_OK):  # nobody writes here
+        yield
+        return
+    until = time.monotonic() + patience
+    while (file := _locked(folder)) is None:
+        if time.monotonic() >= until:
+            raise FolderInUseError(f"{folder}: another process is at work here{_owner(folder)}")
+        time.sleep(_POLL)
+    with file:
+        try:
+            file.truncate(0)
+            file.write(f"{socket.gethostname()} {os.getpid()}\n")
+            file.flush()
+        except OSError:  # a full disk: the lock holds without a name
+            pass
+        try:
+            yield
+        finally:
+            (folder / _LOCK).unlink(missing_ok=True)
+
+
+def _locked(folder: Path) -> TextIO | None:
+    """Returns the locked file of a folder, None where another process has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows refuses to remove or replace an open file instead
+        return (folder / _LOCK).open("a+", encoding="utf-8")
+    while True:
+        if (folder / _LOCK).is_symlink():
+            raise FolderInUseError(f"{folder / _LOCK}: a link; no process of ours made it")
+        file = (folder / _LOCK).open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat()):
+                return file
+        except FileNotFoundError:
+            pass  # its owner has just removed it
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES) and _stale(folder):
+                return file  # a file system without locks
+            file.close()
+            return None
+        file.close()
+
+
+def _said(folder: Path) -> tuple[str, int]:
+    """Returns the host and the process that the lock names, 0 for none."""
+    try:
+        host, _, process = (folder / _LOCK).read_text(encoding="utf-8").strip().rpartition(" ")
+        return host, int(process)
+    except (OSError, ValueError):
+        return "", 0
+
+
+def _stale(folder: Path) -> bool:
+    host, process = _said(folder)
+    if host not in ("", socket.gethostname()):
+        return False
+    try:
+        os.kill(process or os.getpid(), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return not process
+
+
+def _owner(folder: Path) -> str:
+    host, process = _said(folder)
+    named = f": process {process} on {host}" if process else ""
+    return f"{named}; wait until it has ended (if it is no more, delete {folder / _LOCK})"

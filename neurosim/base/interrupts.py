@@ -2,41 +2,58 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from types import FrameType
+
+# Ctrl-C, and what schedulers and terminals send before they kill. What a system lacks is left out.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+_APART = 0.5  # seconds: what comes sooner is the same request, sent twice
 
 
 class Interrupted:
-    """Remembers the first Ctrl-C; the second one stops at once."""
+    """Remembers the first signal; a later Ctrl-C stops at once."""
 
     def __init__(self) -> None:
-        self.seen = False
+        self.since = inf
+
+    @property
+    def seen(self) -> bool:
+        """Whether a signal has come."""
+        return self.since < inf
 
     def __call__(self) -> bool:
         return self.seen
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if self.seen:
+        del frame
+        if number == signal.SIGINT and time.monotonic() - self.since > _APART:
             raise KeyboardInterrupt
-        self.seen = True
+        self.since = min(self.since, time.monotonic())
 
 
 @contextmanager
 def interruptible() -> Iterator[Interrupted]:
-    """Turns Ctrl-C and a request to terminate into a flag for as long as the block runs. Within
-    another such block, what has come there already counts."""
+    """Turns Ctrl-C and requests to terminate into a flag for as long as the block runs. Within
+    another such block, what has come there already counts. A SIGHUP
+    that is ignored (nohup) stays so."""
     interrupted = Interrupted()
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield interrupted
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, interrupted.handle) for number in signals]
-    around = (getattr(handler, "__self__", None) for handler in before)
-    interrupted.seen |= any(outer.seen for outer in around if isinstance(outer, Interrupted))
+    found = {number: signal.getsignal(number) for number in SIGNALS}
+    ignored = {number for number in SIGNALS[2:] if found[number] is signal.SIG_IGN}
+    before = {n: old or signal.SIG_DFL for n, old in found.items() if n not in ignored}
+    for number in before:
+        signal.signal(number, interrupted.handle)
+    around = (getattr(handler, "__self__", None) for handler in before.values())
+    outer = [one.since for one in around if isinstance(one, Interrupted)]
+    interrupted.since = min([interrupted.since, *outer])
     try:
         yield interrupted
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)

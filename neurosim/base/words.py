@@ -1,7 +1,10 @@
-"""Numbers as people read them."""
+"""Numbers and texts as people read them."""
 
+import unicodedata
 from collections.abc import Sequence
 from math import floor, isfinite, log10, sqrt
+
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode
 
 
 def gigabytes(size: float) -> str:
@@ -35,6 +38,15 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 and isfinite(value) else None
+
+
+def harmless(text: str, length: int = 2000) -> str:
+    """Returns a text of a stranger's file for a terminal: without control characters, which may be
+    commands, and with every line cut to a length."""
+    if not text.isprintable():
+        hidden = {c for c in set(text) - {"\n", "\t"} if unicodedata.category(c) in _HIDDEN}
+        text = text.translate({ord(c): c.encode("unicode_escape").decode() for c in hidden})
+    return "\n".join(cut(line, length) for line in text.split("\n"))
 
 
 def cut(text: str, length: int) -> str:

@@ -98,7 +98,7 @@ def lazy_wakes_fraction(sizes: Sizes) -> Result:
     """
     ticks, train, loss = 24, digits().train, Loss.of("squared_error")
     model = Model(Network.from_dict({"input": [1, 8, 8], "layers": _LAYERS}))
-    data = TensorDataset(train.images, F.one_hot(train.labels, 10).float())
+    data = TensorDataset(train.take(slice(None)), F.one_hot(train.labels, 10).float())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for x, y in DataLoader(data, 50):
         found = back_propagation(model, loss, x, y)

@@ -25,7 +25,6 @@ def check(file: Path, verbose: bool) -> None:
     from neurosim.tensors import repeatable
 
     console, failed, number = Console(highlight=False), 0, 0
-    repeatable()
     members = plugins.members_of(plugins.load(file))
     if not members:
         raise PluginError(f"{file}:1: it registers nothing; decorate a class with @ns.register")
@@ -46,7 +45,7 @@ def check(file: Path, verbose: bool) -> None:
             continue
         for one in checks:
             began, number = perf_counter(), number + 1
-            with console.status(f"  {one.name}"):
+            with console.status(f"  {one.name}"), repeatable():
                 found = attempt(one)
             more = f"  [dim]{one.example!r}, {perf_counter() - began:.1f} s[/]" if verbose else ""
             console.print(f"  {'[green]✓[/]' if found is None else '[red]✗[/]'} {one.name}{more}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from neurosim._version import __version__
-from neurosim.base import DivergenceError, DocumentError, NeurosimError, NeurosimWarning
+from neurosim.base import DivergenceError, DocumentError, NeurosimError, NeurosimWarning, harmless
 from neurosim.cli import options
 from neurosim.cli.check import check
 from neurosim.cli.options import DEVICE, FILE, OUT, OVERRIDES, PATH, PLUGIN, QUIET, RUN, RUN_ID
@@ -21,6 +22,8 @@ from neurosim.cli.sweeps import sweep, table
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from neurosim.runs import Run
 
 
 @contextmanager
@@ -40,7 +43,7 @@ def _warnings_in_words() -> Iterator[None]:
             shown(message, category, filename, lineno, file, line)
         elif str(message) not in said:
             said.add(str(message))
-            click.echo(f"warning: {message}", err=True)
+            click.echo(f"warning: {harmless(str(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", NeurosimWarning)
@@ -52,17 +55,23 @@ class _Group(click.Group):
     """Turns the program's own errors into one message, without a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
+        os.environ.pop("MPLBACKEND", None)  # no window is opened; nonsense would be an error
+        with options.lasting_output():
+            return self._in_words(context)
+
+    def _in_words(self, context: click.Context) -> Any:
         try:
             with _warnings_in_words():
                 return super().invoke(context)
         except NeurosimError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {harmless(str(error))}", err=True)
             sys.exit(1 if isinstance(error, DivergenceError) else 2)
         except KeyboardInterrupt:
             click.echo("stopped at once", err=True)
             sys.exit(options.INTERRUPTED)
         except OSError as error:
-            click.echo(f"error: {error.filename or ''}: {error.strerror or error}", err=True)
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"error: {harmless(f'{where}{error.strerror or error}')}", err=True)
             sys.exit(2)
 
 
@@ -80,11 +89,9 @@ def main() -> None:
 @options.command(FILE, OVERRIDES, OUT, RUN_ID, DEVICE, PLUGIN, QUIET)
 def run(file: Path, overrides: Sequence[str], device: str | None, **where: Any) -> None:
     """Run the scenario FILE; KEY=VALUE overrides single values (training.epochs=3)."""
-    from neurosim.runs import run as runner
-    from neurosim.scenario import Scenario
+    from neurosim.runs import door
 
-    scenario = Scenario.load(file, options.with_device(overrides, device))
-    _finish(runner.run(scenario, **where))
+    _finish(door.run(file, options.with_device(overrides, device), **options.own_process(where)))
 
 
 @options.command(
@@ -113,7 +120,7 @@ def converge(
     Does the scenario's study (study.samples=20), or the default one where it has none.
     """
     from neurosim import documents
-    from neurosim.runs import run as runner
+    from neurosim.runs import door
     from neurosim.scenario import Scenario, overridden
 
     document = overridden(documents.load(file), options.with_device(overrides, device))
@@ -124,15 +131,18 @@ def converge(
     if weights is not None:
         more.append(f"study.weights={json.dumps(str(weights))}")
     scenario = Scenario.of(overridden(document, more))
-    _finish(runner.run(scenario, **where))
+    _finish(door.run(scenario, **options.own_process(where)))
 
 
-@options.command(RUN, PLUGIN, QUIET)
-def resume(folder: Path, console: Console) -> None:
-    """Continue the interrupted run in FOLDER."""
-    from neurosim.runs import run as runner
+@options.command(RUN, OVERRIDES, PLUGIN, QUIET)
+def resume(folder: Path, overrides: Sequence[str], **how: Any) -> None:
+    """Continue the interrupted run in FOLDER.
 
-    _finish(runner.resume(folder, console))
+    KEY=VALUE says where its data are now (data.root=DIR), or prolongs it (training.epochs=20).
+    """
+    from neurosim.runs import door
+
+    _finish(door.resume(folder, overrides=overrides, **options.own_process(how)))
 
 
 @options.command(FILE, OVERRIDES, PLUGIN)
@@ -252,6 +262,8 @@ def report(folder: Path, figures: Path | None) -> None:
     except DocumentError:
         network = None  # the report does without, and says what it lacks
     found = report_of(folder, network)
+    for note in found.notes:
+        click.echo(f"warning: {harmless(note)}", err=True)
     click.echo(f"report: {found.write(folder)}")
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
@@ -288,19 +300,18 @@ def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
         click.echo(f"json: {json_file}")
 
 
-def _finish(folder: Path) -> None:
+def _finish(run: Run) -> None:
     """Prints the summary of a run and where its report is; the exit status says if it ended."""
     from neurosim.runs import summary_lines
 
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    for line in summary_lines(summary):
+    for line in summary_lines(run.summary):
         click.echo(line)
-    click.echo(f"report         {folder / 'report.html'}")
-    if summary["status"] == "interrupted":
-        if summary.get("kind") == "convergence":
+    click.echo(f"report         {run.report}")
+    if run.status == "interrupted":
+        if run.summary.get("kind") == "convergence":
             click.echo("A study is not resumed; run it anew.")
         else:
-            click.echo(f"resume with    neurosim resume {folder}")
+            click.echo(f"resume with    neurosim resume {run.folder}")
         sys.exit(options.INTERRUPTED)
 
 

@@ -1,8 +1,11 @@
 """What several commands share: arguments, options, and how they end."""
 
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -55,6 +58,45 @@ PLUGIN = click.option(
 )
 
 
+class _Output:
+    """Writes to a stream for as long as somebody reads it: a closed pipe or a full disk behind it
+    costs its text and not the run. What it has no letters for becomes question marks."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._open = stream, True
+
+    def write(self, text: str) -> int:
+        encoding = self._stream.encoding or "utf-8"
+        self._try(self._stream.write, text.encode(encoding, "replace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, act: Callable[..., Any], *arguments: str) -> None:
+        try:
+            if self._open:
+                act(*arguments)
+        except (OSError, ValueError):
+            self._open = False
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), self._stream.fileno())  # or the end would fail again
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def lasting_output() -> Iterator[None]:
+    """Lets a command go on when nobody reads what it says any more."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (s if s is None else _Output(s) for s in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
 def command(*parts: Any) -> Callable[[Callable[..., None]], click.Command]:
     """Makes a command of a function, its arguments and options, in the order of its help."""
 
@@ -69,3 +111,12 @@ def command(*parts: Any) -> Callable[[Callable[..., None]], click.Command]:
 def with_device(overrides: Sequence[str], device: str | None) -> list[str]:
     """Returns the overrides, and the device where one is named."""
     return [*overrides, *([] if device is None else [f"device={device}"])]
+
+
+def own_process(how: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a function of Python, for a process that is there for it alone: it
+    keeps memory that arrays give back."""
+    from neurosim.tensors import keep_memory
+
+    keep_memory()
+    return {("progress" if key == "console" else key): value for key, value in how.items()}

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from neurosim.records import Results
-    from neurosim.runs import SweepPlan
 
 
 @options.command(
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 def sweep(
     file: Path,
     assignments: Sequence[str],
-    seeds: int,
-    out: Path,
-    name: str | None,
     device: str | None,
     **how: Any,
 ) -> None:
@@ -44,15 +40,14 @@ def sweep(
 
     The same command again runs only what is not there yet.
     """
-    from neurosim.runs import sweep
+    from neurosim.runs import door
 
-    planned = sweep.plan(file, options.with_device(assignments, device), seeds)
-    folder = out / sweep.folder_name(name or planned.name)
-    results = _run(planned, folder, **how)
-    click.echo(_ended(results))
-    click.echo(f"results        {folder / 'results.csv'}")
-    click.echo(f"report         {folder / 'report.html'}")
-    _exit_as(results, results.count("failed"))
+    axes = options.with_device(assignments, device)
+    found = door.sweep(file, axes, **options.own_process(how))
+    click.echo(_ended(found.results))
+    click.echo(f"results        {found.folder / 'results.csv'}")
+    click.echo(f"report         {found.report}")
+    _exit_as(found.results, found.results.count("failed"))
 
 
 @options.command(
@@ -94,7 +89,9 @@ def table(
     results: Path | None,
     scenarios: Path,
     device: str | None,
-    **how: Any,
+    jobs: int | None,
+    retry: bool,
+    console: Console,
 ) -> None:
     """Rerun a table of the papers, and print it beside the published figures.
 
@@ -103,13 +100,15 @@ def table(
     """
     from rich.console import Console
 
+    from neurosim.runs import door
     from neurosim.tables import Choice, plan_table, table_named, terminal_table, write_table
 
     given = tuple(options.with_device(overrides, device))
     choice = Choice(quick, seeds, epochs, tuple(only), given)
     planned = plan_table(table_named(name), scenarios, choice)
     folder = out / f"table-{planned.stem}"
-    ended = _run(planned.sweep, folder, **how)
+    options.own_process({})
+    ended = door.run_planned(planned.sweep, folder, jobs, retry, console)
     terminal = Console()
     # A file or a pipe has no width that a table would have to fit.
     wide = terminal if terminal.is_terminal else Console(width=250)
@@ -119,18 +118,6 @@ def table(
     click.echo(f"report         {folder / 'report.html'}")
     click.echo(_ended(ended))
     _exit_as(ended, sum(row.status == "failed" and not row.diverged for row in ended.rows))
-
-
-def _run(
-    planned: SweepPlan, folder: Path, jobs: int | None, retry: bool, console: Console
-) -> Results:
-    """Runs what is not there yet, with a display."""
-    from neurosim.base import interruptible
-    from neurosim.runs import SweepDisplay, sweep
-
-    jobs = sweep.default_jobs(planned.threads) if jobs is None else jobs
-    with interruptible() as interrupted, SweepDisplay(console, planned.results) as display:
-        return sweep.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
 
 
 def _ended(results: Results) -> str:

@@ -1,6 +1,7 @@
 """Checks of members by themselves: activations, losses and operators, in float64 against autograd
 and literal matrices; data sets, optimizers, learning rates and listeners."""
 
+import json
 from contextlib import suppress
 from functools import partial
 from math import isfinite, prod
@@ -14,7 +15,14 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.conformance.checks import CLOSE, RESUMED, TWICE, Named, require, same
 from neurosim.data import Augmentation, Dataset, DataSource, Standardization
-from neurosim.learning import ListenerChoice, Listeners, load_optimizer, load_state, save_state
+from neurosim.learning import (
+    ListenerChoice,
+    Listeners,
+    Metric,
+    load_optimizer,
+    load_state,
+    save_state,
+)
 from neurosim.maths import Activation, LearningRate, Loss, Operator, OptimizerChoice, derivative
 from neurosim.network import Initialization
 from neurosim.tensors import Selection, Shape
@@ -81,6 +89,22 @@ def _holomorphic(f: Activation) -> None:
     expected = torch.complex(f(potential), slope * step)
     same(state.real, expected.real, "f(a + 0i) is not f(a)", "Set holomorphic = False", CLOSE)
     same(state.imag / step, slope, "it has no complex derivative", "Set holomorphic = False", CLOSE)
+
+
+def of_metric(metric: Metric) -> Named:
+    yield "the sums of parts are those of the whole, and give a number", partial(_metric, metric)
+
+
+def _metric(metric: Metric) -> None:
+    target = torch.eye(6, dtype=torch.float64)[torch.arange(10) % 6]
+    prediction = _drawn(10, 6)
+    pieces = slice(0, 3), slice(3, 6), slice(6, 10)
+    parts = [metric.sums(prediction[piece], target[piece]) for piece in pieces]
+    total = sum(parts[1:], parts[0])
+    what = "the sums of three batches are not that of all samples"
+    same(total, metric.sums(prediction, target), what, "Add over samples alone", CLOSE)
+    value = metric.value(total, 10)
+    require(json.loads(json.dumps(value)) == value, f"value is {value!r}", "Return numbers")
 
 
 def of_initialization(member: Initialization) -> Named:
@@ -227,7 +251,7 @@ def of_augmentation(how: Augmentation) -> Named:
 
 
 def _augments(how: Augmentation) -> None:
-    for images in (_bytes(), 3.0 * _drawn(20, 2, 8, 6)):
+    for images in ([] if how.standardized else [_bytes()]) + [3.0 * _drawn(20, 2, 8, 6)]:
         before = images.clone()
         found, again = (how(images, np.random.default_rng(0)) for _ in range(2))
         same(found, again, "the same draws give other images", "Draw from the generator alone")

@@ -13,6 +13,7 @@ from neurosim.families import Kind, build, described, kinds, model_of, plugins
 _CHECKS: Mapping[str, Callable[[Any], Named]] = {
     "activation": members.of_activation,
     "initialization": members.of_initialization,
+    "metric": members.of_metric,
     "loss": members.of_loss,
     "operator": members.of_operator,
     "data": members.of_data,

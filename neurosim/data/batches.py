@@ -1,7 +1,7 @@
 """Batches: shuffled epochs with a position that can be saved, and images changed at random."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,16 +10,20 @@ from torch import Tensor
 from neurosim.base import ConfigurationError, DataError, StateError
 from neurosim.data.augmentation import Augmentation
 from neurosim.data.dataset import Split
+from neurosim.families import check
+
+Remainder = Literal["drop", "keep"]
 
 
 class Batches:
     """Takes batches from a split in shuffled epochs without end, from a position that can be saved.
 
-    Each epoch is a new permutation. What does not fill the last batch is left out of that
-    epoch. ``epoch`` counts from 0 and ``position`` is the number of batches taken from it, so
-    after the last batch ``position == len(batches)`` and the next one starts a new epoch.
-    ``shuffle=False`` keeps the order of the split and draws nothing from ``generator``. With an
-    ``augmentation`` each batch goes through it, drawn from a generator of its own, ``draws``.
+    Each epoch is a new permutation. What does not fill the last batch is left out of that epoch,
+    or with ``remainder`` "keep" is a smaller batch. ``epoch`` counts from 0 and ``position`` is the
+    number of batches taken from it, so after the last batch ``position == len(batches)`` and the
+    next one starts a new epoch. ``shuffle=False`` keeps the order of the split and draws nothing
+    from ``generator``. With an ``augmentation`` each batch goes through it, drawn from a generator
+    of its own, ``draws``.
 
     Raises:
         ConfigurationError: if ``batch_size`` < 1.
@@ -34,7 +38,9 @@ class Batches:
         shuffle: bool = True,
         augmentation: Augmentation | None = None,
         draws: np.random.Generator | None = None,
+        remainder: Remainder = "drop",
     ) -> None:
+        check(Remainder, remainder=remainder)
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}")
         if batch_size > len(split):
@@ -42,7 +48,8 @@ class Batches:
             raise DataError(f"batch_size {batch_size} exceeds the {len(split)} images; {remedy}")
         if (augmentation is None) != (draws is None):
             raise ConfigurationError("an augmentation needs draws, and nothing else does")
-        self._split, self._size, self._shuffle = split, batch_size, shuffle
+        self.split, self._size, self._shuffle = split, batch_size, shuffle
+        self._extra = {} if remainder == "drop" else {"remainder": remainder}
         self._augmentation, self._generators = augmentation, {"generator": generator}
         if augmentation is not None and draws is not None:
             augmentation.check(tuple(split.images.shape[1:]))
@@ -52,7 +59,8 @@ class Batches:
 
     def __len__(self) -> int:
         """Returns the number of batches per epoch."""
-        return len(self._split) // self._size
+        whole, left = divmod(len(self.split), self._size)
+        return whole + bool(left and self._extra)
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Returns copies of the next images (B, *shape) and labels (B,)."""
@@ -60,16 +68,14 @@ class Batches:
             self.epoch, self.position = self.epoch + 1, 0
             self._order = self._permutation()
         start = self.position * self._size
-        index = self._order[start : start + self._size].to(self._split.images.device)
+        index = self._order[start : start + self._size].to(self.split.images.device)
         self.position += 1
-        split, augmentation = self._split, self._augmentation
+        split, augmentation = self.split, self._augmentation
         images = split.images[index]
         if augmentation is None:
             images = split.numbers(images)
-        elif augmentation.standardized:
-            images = augmentation(split.numbers(images), self._generators["crops"])
         else:
-            images = split.numbers(augmentation(images, self._generators["crops"]))
+            images = augmentation.apply(images, split.numbers, self._generators["crops"])
         return images.reshape(-1, *split.shape), split.labels[index]
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,6 +86,7 @@ class Batches:
             "batch_size": self._size,
             "shuffle": self._shuffle,
             "order": self._order.clone(),
+            **self._extra,
             **{key: drawn.bit_generator.state for key, drawn in self._generators.items()},
         }
 
@@ -90,11 +97,12 @@ class Batches:
             StateError: if the state belongs to another split size, batch size, shuffling,
                 augmentation or kind of generator, or is incomplete. Then nothing changes.
         """
-        before, count, drawn = self.state_dict(), len(self._split), self._generators
+        before, count, drawn = self.state_dict(), len(self.split), self._generators
         if missing := before.keys() - state.keys():
             raise StateError(f"saved batches lack {', '.join(sorted(missing))}")
-        if "crops" in state.keys() - before.keys():
-            raise StateError("saved batches are augmented, these are not")
+        for key, what in (("crops", "augmented"), ("remainder", "cut short at the end")):
+            if key in state.keys() - before.keys():
+                raise StateError(f"saved batches are {what}, these are not")
         for key in ("batch_size", "shuffle"):
             if state[key] != before[key]:
                 raise StateError(f"saved batches have {key} {state[key]}, these have {before[key]}")
@@ -116,7 +124,7 @@ class Batches:
 
     def _permutation(self) -> Tensor:
         if not self._shuffle:
-            return torch.arange(len(self._split))
-        order = self._generators["generator"].permutation(len(self._split))
+            return torch.arange(len(self.split))
+        order = self._generators["generator"].permutation(len(self.split))
         # NumPy 1 permutes 32-bit numbers on Windows.
         return torch.from_numpy(order.astype(np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, DataError
+from neurosim.data.lazy import Lazy, Samples, chunks, finite, part
 from neurosim.data.standardization import Standard, Standardization
 
 
@@ -17,38 +19,45 @@ from neurosim.data.standardization import Standard, Standardization
 class Split:
     """Holds images with their labels.
 
-    ``images`` is a floating-point tensor (N, *shape) and ``labels`` an int64 tensor (N,), N ≥ 1.
-    With a ``standard``, ``images`` are bytes (N, C, H, W) instead, which become numbers only as
+    ``images`` is a floating-point tensor (N, *shape), or a `Lazy` one, and ``labels`` an int64
+    tensor (N,) of classes, or floating-point targets (N, *output), N ≥ 1. With a ``standard``,
+    ``images`` (N, C, H, W) are bytes or numbers instead, which become those of the network only as
     they are taken. ``view`` is the shape that they are then given, (C, H, W) if None. Raises
     DataError if they do not fit together or an image is not finite.
     """
 
-    images: Tensor
+    images: Samples
     labels: Tensor
     standard: Standard | None = None
     view: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         images, labels, standard = self.images, self.labels, self.standard
-        fits = images.ndim >= 2 and images.numel() > 0 and labels.shape == images.shape[:1]
+        known = labels.dtype == torch.int64 and labels.ndim == 1
+        known |= labels.is_floating_point() and labels.ndim >= 1
+        fits = len(images.shape) >= 2 and math.prod(images.shape) > 0
+        fits &= known and len(labels) == len(images)
         if standard is None:
             what = "floating-point images (N, *shape)"
-            fits &= images.is_floating_point() and self.view is None
+            fits &= images.dtype.is_floating_point and self.view is None
         else:
             what = "uint8 images (N, C, H, W) of the shape that they are standardized for"
-            fits &= images.dtype == torch.uint8 and images.ndim == 4
-            fits &= standard.fits(tuple(images.shape[1:]))
-        if not (fits and labels.dtype == torch.int64):
+            fits &= images.dtype == torch.uint8 or images.dtype.is_floating_point
+            fits &= len(images.shape) == 4 and standard.fits(tuple(images.shape[1:]))
+        if not fits:
             raise DataError(
                 f"a split needs {what} and int64 labels (N,) with N ≥ 1, "
                 f"not {images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
             )
-        if standard is None and not (finite := torch.isfinite(images).flatten(1).all(dim=1)).all():
-            bad = (~finite).nonzero().flatten().tolist()
+        if isinstance(images, Tensor) and not (ok := finite(images)).all():
+            bad = (~ok).nonzero().flatten().tolist()
             extent = f"as have {len(bad)} of {len(images)} images; remove or repair them"
             raise DataError(
                 f"image {bad[0]} (counting from 0) has a value that is not finite, {extent}"
             )
+        if not (ok := finite(labels.view(len(labels), -1))).all():
+            bad = (~ok).nonzero().flatten().tolist()
+            raise DataError(f"target {bad[0]} (counting from 0) is not finite; remove or repair it")
 
     def take(self, which: slice | Tensor) -> Tensor:
         """Returns the images of a slice or of indices (B,), floating-point (B, *shape)."""
@@ -68,11 +77,15 @@ class Split:
 
     @property
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """The least and the greatest value that the images can have, float32: of bytes per conv
-        channel, as (*shape); of numbers those that occur, as ()."""
-        if self.standard is None:
-            return self.images.min().float(), self.images.max().float()
-        extremes = torch.tensor([0, self.standard.white], dtype=torch.uint8)[:, None, None, None]
+        """The least and the greatest value that the images can have, float32, as (*shape): of
+        numbers those that occur. Without a standard they are one for all, as ()."""
+        extremes = torch.tensor([0, 0 if self.standard is None else self.standard.white])
+        if self.images.dtype.is_floating_point:
+            ends = [(some.min(), some.max()) for some in chunks(self.images)]
+            extremes = torch.stack([min(low for low, _ in ends), max(high for _, high in ends)])
+            if self.standard is None:
+                return extremes[0].float(), extremes[1].float()
+        extremes = extremes.to(self.images.dtype)[:, None, None, None]
         low, high = self.finish(extremes.expand(-1, *self.images.shape[1:]))
         return low, high
 
@@ -92,40 +105,80 @@ class Split:
                 f"images of shape {self.shape} ({math.prod(self.shape)} values) cannot be given "
                 f"the shape {wanted}; use a network whose input has as many values as an image"
             )
+        if wanted != self.shape and len(wanted) == 3 and sorted(wanted) == sorted(self.shape):
+            raise DataError(
+                f"images of shape {self.shape} are not {wanted}, the shape of the network's input: "
+                "their channels stand elsewhere; say channels: last where the data are described"
+            )
         if self.standard is not None:
             return replace(self, view=wanted)
+        if isinstance(self.images, Lazy):
+            reshaped = self.images.map(lambda found: found.reshape(-1, *wanted), wanted)
+            return replace(self, images=reshaped)
         return Split(self.images.reshape(-1, *wanted), self.labels)
 
     def limit(self, count: int) -> Split:
         """Returns the first ``count`` images, or all if fewer. Raises ConfigurationError if < 1."""
         if count < 1:
             raise ConfigurationError(f"limit must be at least 1 image, not {count}")
-        return self._part(slice(count))
+        return self.part(slice(count))
 
-    def _part(self, which: slice) -> Split:
-        return replace(self, images=self.images[which], labels=self.labels[which])
+    def part(self, which: slice | Tensor) -> Split:
+        """Returns some of the images."""
+        return replace(self, images=part(self.images, which), labels=self.labels[which])
+
+
+def digest_of(*splits: Split) -> str:
+    """Returns the SHA-256 of all images and labels, and of how images become numbers."""
+    found = hashlib.sha256()
+    for split in splits:
+        for array in (split.images, split.labels, split.take(slice(1))):
+            found.update(f"{array.dtype} {tuple(array.shape)}".encode())
+            if isinstance(array, Lazy):  # from the front of the file to its end
+                found.update(array.index.numpy().data)
+                array = array.part(array.index.argsort())
+            for some in chunks(array):
+                found.update(some.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Holds a training and a test split of one image shape, with labels 0 … ``classes`` − 1."""
+    """Holds a training and a test split of one image shape, with labels 0 … ``classes`` − 1, or
+    with targets of one shape and ``classes`` None."""
 
     name: str
     train: Split
     test: Split
-    classes: int
+    classes: int | None
 
     def __post_init__(self) -> None:
         if self.train.shape != self.test.shape:
             shapes = f"{self.train.shape} but test images {self.test.shape}"
             raise DataError(f"{self.name}: training images have shape {shapes}")
-        for part, split in (("training", self.train), ("test", self.test)):
-            check_labels(split.labels, self.classes, f"{self.name}, {part} split")
+        for what, split in (("training", self.train), ("test", self.test)):
+            if (self.classes is None) is not split.labels.is_floating_point():
+                wanted = "targets, which are numbers" if self.classes is None else "classes"
+                raise DataError(f"{self.name}, {what} split: needs {wanted}, not {split.labels}")
+            if self.classes is not None:
+                check_labels(split.labels, self.classes, f"{self.name}, {what} split")
+        if self.train.labels.shape[1:] != self.test.labels.shape[1:]:
+            one, other = (tuple(split.labels.shape[1:]) for split in (self.train, self.test))
+            raise DataError(f"{self.name}: targets have shape {one}, those of the test {other}")
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one image, without the batch."""
         return self.train.shape
+
+    def digest(self) -> str:
+        """Returns `digest_of` both splits."""
+        return digest_of(self.train, self.test)
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network needs: one for each class, or for each value of a target."""
+        return self.train.labels[:1].numel() if self.classes is None else self.classes
 
     def standardized(self, by: Standardization) -> Dataset:
         """Returns the same bytes with the `Standard` that they get by what their training images
@@ -159,7 +212,18 @@ class Dataset:
         if kept < 1:
             images = f"{count} validation images of {len(self.train)} training images"
             raise DataError(f"{self.name}: {images} leave none to train on; set aside fewer")
-        return self.train.limit(kept), self.train._part(slice(kept, None))
+        return self.train.limit(kept), self.train.part(slice(kept, None))
+
+
+def targets(labels: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Returns what outputs of a shape should be, as (N, *shape): `one_hot` of classes, and targets
+    as they are. Raises DataError where they have other sizes."""
+    if not labels.is_floating_point():
+        return one_hot(labels, math.prod(shape), dtype).view(-1, *shape)
+    if labels[:1].numel() != math.prod(shape):
+        own = tuple(labels.shape[1:])
+        raise DataError(f"targets of shape {own} do not fit outputs of shape {tuple(shape)}")
+    return labels.to(dtype).reshape(-1, *shape)
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from neurosim.base import ConfigurationError, DataError
 from neurosim.data.augmentation import Augmentation
+from neurosim.data.batches import Remainder
 from neurosim.data.dataset import Dataset, Split
 from neurosim.data.formats import Bytes
 from neurosim.data.standardization import NoStandardization, Standard, Standardization
@@ -59,9 +60,10 @@ class DataSource(Kind, ABC, family="data", key="name"):
     """Reads a data set. Base class of all data sets.
 
     What has ``remotes`` can be downloaded into the folder that its field ``root`` names; of others
-    ``origin`` says where they come from.
+    ``origin`` says where they come from. ``paths`` are the fields that name files or folders.
     """
 
+    paths: ClassVar[tuple[str, ...]] = ("root",)
     remotes: ClassVar[tuple[Remote, ...]] = ()
     origin: ClassVar[str] = ""
 
@@ -72,13 +74,26 @@ class DataSource(Kind, ABC, family="data", key="name"):
         Field(description="use the first so many training and test images; default: all"),
     ] = None
     augment: Annotated[
-        Augmentation | None, Field(description="what is done to training images at random")
+        Augmentation | tuple[Augmentation, ...] | None,
+        Field(description="what is done to training images at random, or a list in this order"),
     ] = None
+    shuffle: Annotated[
+        bool, Field(description="each epoch takes the training images in a new order")
+    ] = True
+    remainder: Annotated[
+        Remainder, Field(description="what fills no batch at the end of an epoch")
+    ] = "drop"
 
     def __post_init__(self) -> None:
         if self.augment is not None:
-            object.__setattr__(self, "augment", Augmentation.of(self.augment))
+            how = Augmentation.of(self.augment)
+            object.__setattr__(self, "augment", getattr(how, "steps", how))
         super().__post_init__()
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What ``augment`` says, as one."""
+        return None if self.augment is None else Augmentation.of(self.augment)
 
     @abstractmethod
     def read(self, folder: Path) -> Dataset:
@@ -142,7 +157,7 @@ def digits(*, dtype: torch.dtype = torch.float32) -> Dataset:
         raise ConfigurationError(f"images need a floating-point dtype, not {dtype}")
     data = _digits()
     train, test = (
-        Split(split.images.to(dtype) / 16, split.labels) for split in (data.train, data.test)
+        Split(split.images[:].to(dtype) / 16, split.labels) for split in (data.train, data.test)
     )
     return replace(data, train=train, test=test)
 

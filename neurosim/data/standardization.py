@@ -13,9 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from neurosim.base import DataError
+from neurosim.data.lazy import Samples, chunks
 from neurosim.families import Bounded, Kind, Positive, register
-
-_CHUNK = 1000  # images that are numbers at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +29,15 @@ class Standard:
     white: int = 255
 
     def of(self, images: Tensor) -> Tensor:
-        """Returns bytes (B, C, H, W) as float32 of the same shape."""
+        """Returns bytes (B, C, H, W) as float32 of the same shape, numbers in their precision."""
+        numbers = images.to(torch.promote_types(images.dtype, torch.float32)) / self.white
+        if isinstance(self.mean, float) and (self.mean, self.std) == (0.0, 1.0):
+            return numbers  # the same bits
         mean, std = (
             _wide(torch.as_tensor(values, dtype=torch.float32, device=images.device))
             for values in (self.mean, self.std)
         )
-        return (images.to(torch.float32) / self.white - mean) / std
+        return (numbers - mean) / std
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Says if it is one for images (C, H, W) of this shape."""
@@ -57,8 +59,10 @@ class Standardization(Kind, ABC, family="standardization", bare=True, default="c
     """
 
     @abstractmethod
-    def fit(self, images: Tensor, white: int) -> Standard:
-        """Returns the `Standard` for data with these training images (N, C, H, W), bytes."""
+    def fit(self, images: Samples, white: int) -> Standard:
+        """Returns the `Standard` for data with these training images (N, C, H, W):
+        bytes, which ``white`` divides, or numbers, and then ``white`` is 1. Of data larger than
+        memory they are a `Lazy`: take some at a time with `chunks`."""
 
 
 @register("none")
@@ -66,7 +70,7 @@ class Standardization(Kind, ABC, family="standardization", bare=True, default="c
 class NoStandardization(Standardization):
     """Leaves values in 0 … 1."""
 
-    def fit(self, images: Tensor, white: int) -> Standard:
+    def fit(self, images: Samples, white: int) -> Standard:
         return Standard(white=white)
 
 
@@ -75,7 +79,7 @@ class NoStandardization(Standardization):
 class Symmetric(Standardization):
     """Maps 0 … 1 to −1 … 1."""
 
-    def fit(self, images: Tensor, white: int) -> Standard:
+    def fit(self, images: Samples, white: int) -> Standard:
         return Standard(0.5, 0.5, white)
 
 
@@ -84,8 +88,9 @@ class Symmetric(Standardization):
 class MinMax(Standardization):
     """Maps the least value of all training images to 0 and the greatest to 1."""
 
-    def fit(self, images: Tensor, white: int) -> Standard:
-        low, high = images.min() / white, images.max() / white
+    def fit(self, images: Samples, white: int) -> Standard:
+        ends = [(some.min(), some.max()) for some in chunks(images)]
+        low, high = min(one for one, _ in ends) / white, max(one for _, one in ends) / white
         return Standard(low, _divisor(high - low), white)
 
 
@@ -102,7 +107,7 @@ class PerChannel(Standardization):
     ] = None
     std: Annotated[Positive | tuple[Positive, ...] | None, Field(description="as mean")] = None
 
-    def fit(self, images: Tensor, white: int) -> Standard:
+    def fit(self, images: Samples, white: int) -> Standard:
         for name, said in (("mean", self.mean), ("std", self.std)):
             if isinstance(said, tuple) and len(said) != images.shape[1]:
                 channels = f"the images have {images.shape[1]} channel(s)"
@@ -124,7 +129,7 @@ class PerPixel(Standardization):
     A value that is the same in all training images, such as a corner of MNIST's, is divided by 1.
     """
 
-    def fit(self, images: Tensor, white: int) -> Standard:
+    def fit(self, images: Samples, white: int) -> Standard:
         return Standard(*_moments(images, white, lambda x: x), white)
 
 
@@ -135,7 +140,8 @@ class InMargin(Standardization):
     inner: Standardization
     margin: int
 
-    def fit(self, images: Tensor, white: int) -> Standard:
+    def fit(self, images: Samples, white: int) -> Standard:
+        assert isinstance(images, Tensor)
         inside = images[..., self.margin : -self.margin, self.margin : -self.margin]
         found = self.inner.fit(inside, white)
         mean, std = (
@@ -145,12 +151,14 @@ class InMargin(Standardization):
         return Standard(mean, std, white)
 
 
-def _moments(images: Tensor, white: int, over: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def _moments(
+    images: Samples, white: int, over: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
     """Returns mean and standard deviation over all images, and ``over`` those of (C, H, W), in two
     passes in float64, so that what never differs has a deviation of hardly more than 0."""
 
     def average(of: Callable[[Tensor], Tensor]) -> Tensor:
-        parts = (of(part.double() / white).sum(0) for part in torch.split(images, _CHUNK))
+        parts = (of(part.double() / white).sum(0) for part in chunks(images))
         total: Tensor = sum(parts, torch.zeros(()))
         return over(total / len(images))
 

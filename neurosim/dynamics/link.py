@@ -147,6 +147,8 @@ class Link(Arrays):
         itemsize = 8 if pool is None else pool.kept(model.dtype.itemsize)
         self.winners = Slot(above if self.operator.has_winners else None, itemsize=itemsize)
         self.unread = Stale(above)  # dyads that have yet to look at their new basal potential
+        # Whether anything but the weight itself is multiplied by.
+        self._changed = self.rounded or self.has_taps or damage.touches(projection.name)
         self._above: WeakKeyDictionary[Selection, Selection | None] = WeakKeyDictionary()
         self._seen: list[Written] = []
 
@@ -266,11 +268,11 @@ class Link(Arrays):
     def _multiplied(self, way: Way, *, by_tap: bool = False) -> Tensor | None:
         """Returns what is multiplied by on the way up or down. ``by_tap``: in the order where the
         values of a tap lie together, if there are taps."""
+        weight = self.weight if way == "up" or self.feedback is None else self.feedback
+        if weight is None or not self._changed:
+            return weight
         if way == "down" and self._alike:
             way = "up"
-        weight = self.weight if way == "up" or self.feedback is None else self.feedback
-        if weight is None:
-            return None
         damaged = self._damage.forward_weight if way == "up" else self._damage.feedback_weight
         by_tap = by_tap and self.has_taps
         if not self.rounded and not by_tap:

@@ -265,9 +265,13 @@ class Node(Dyads):
         self, selection: Selection | None, mean: Tensor, difference: Tensor | None, flags: Flags
     ) -> list[Offer]:
         """Returns what the outlets have to send of these values of the selected dyads."""
-        found = [outlet.offer(selection, mean, flags) for outlet in self.outlets["mean"]]
-        found += [o.offer(selection, difference, flags) for o in self.outlets["difference"]]
-        return [offer for offer in found if offer is not None]
+        found = []
+        for outlets, values in zip(self.outlets.values(), (mean, difference), strict=True):
+            for outlet in outlets:
+                offer = outlet.offer(selection, values, flags)
+                if offer is not None:
+                    found.append(offer)
+        return found
 
 
 def current_mean(cell: Dyads, rule: Rule) -> Tensor:

@@ -7,15 +7,18 @@ from neurosim.dynamics.node import Reached
 from neurosim.dynamics.state import State
 from neurosim.dynamics.tick import Ticker, check_finite, is_finite
 from neurosim.rules import Woken
-from neurosim.tensors import Flags, reset_arrays
+from neurosim.tensors import Flags
 
 
-def reset(state: State, x: Tensor, moment: Moment) -> None:
+def reset(state: State, x: Tensor, moment: Moment, *, empty: bool) -> None:
     """Sets all states to zero, but for dyads that never wake. The first layer already sees the
-    input x (B, *input)."""
-    reset_arrays(state)
+    input x (B, *input). ``empty``: a feed-forward pass comes next, which needs none of them."""
+    for array in state.passing:
+        array.reset()
     state.batch = len(x)
     for cell in state.cells:
+        if empty and (cell.held is None or cell.paired):
+            continue
         zeros = x.new_zeros(state.batch, *cell.population.shape)
         zeros = cell.stored(zeros if cell.held is None else cell.held.hold(zeros))
         cell.plus.set(zeros)

@@ -2,6 +2,7 @@
 and flags, made here, changed by `Ticker`, saved as they are."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from neurosim.base import StateError
@@ -11,7 +12,7 @@ from neurosim.dynamics.node import Node, Outlet
 from neurosim.maths import Precision
 from neurosim.network import Damage, Model
 from neurosim.rules import Rule
-from neurosim.tensors import Arrays
+from neurosim.tensors import Array, Arrays, passing_arrays
 
 
 class State(Arrays):
@@ -100,6 +101,11 @@ class State(Arrays):
             "links": {link.name: link for link in self.links},
             "lines": {f"{link.name} {line.kind}": line for link, line in self.lines},
         }
+
+    @cached_property
+    def passing(self) -> list[Array]:
+        """All arrays that are reset where an inference starts anew: a state has always the same."""
+        return passing_arrays(self)
 
     def check_saved(self, saved: Mapping[str, Any]) -> None:
         """Raises StateError where saved arrays are of another network."""

@@ -10,7 +10,6 @@ of a link see the outlet's slot itself, from the next tick on. Another has a `De
 make it late, change or lose it.
 """
 
-from cmath import isfinite
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -28,7 +27,7 @@ from neurosim.tensors import (
     Flags,
     Selection,
     Stale,
-    as_stored,
+    finite_product,
     summed,
     unequal,
 )
@@ -158,9 +157,8 @@ class Ticker:
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the sum of the cached basal potentials of the selected dyads."""
-        total = summed([link.basal.some(selection) for link in cell.incoming])
-        assert total is not None
-        return total
+        first, *others = (link.basal.some(selection) for link in cell.incoming)
+        return sum(others, first)
 
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
         """Adds the outputs that a softmax ties to those that wake now."""
@@ -238,7 +236,7 @@ class Ticker:
             above = None if part is None else link.above(part)
             if above is None or above.count:
                 self.update_winners(link, above)
-        value = link.adjoint(some)
+        value = link.adjoint(some) if heard else None
         self.counts.adjoint += heard
         if value is None:
             known = link.apical.tensor
@@ -263,6 +261,8 @@ class Ticker:
 
     def _above_all(self, offers: Sequence[Offer], flags: Flags) -> dict[Link, _Above]:
         """Does that for each link over which a mean may change winners that somebody asks for."""
+        if not self.listens:
+            return {}
         return {
             link: self._above(link, marks_of(offer.outlet.sender, *offer[1:4:2]), flags)
             for offer in offers
@@ -360,14 +360,10 @@ class Ticker:
 def is_finite(wake: Wake) -> Tensor | bool:
     """Says if s⁺ᵀs⁻ is finite, which it is not if any state is not, and a difference that is not
     between two states."""
-    plus, minus = as_stored(wake.plus).flatten(), as_stored(wake.minus).flatten()
-    product = plus.dot(minus)
-    difference = wake.difference
+    known, difference = finite_product(wake.plus, wake.minus), wake.difference
     if wake.minus is wake.plus and difference is not None and difference is not wake.plus:
-        flat = as_stored(difference).flatten()
-        product = product + flat.dot(flat)
-    # On the CPU python looks at one number faster than torch does.
-    return isfinite(product.item()) if product.is_cpu else product.isfinite()
+        known = known & finite_product(difference, difference)
+    return known
 
 
 def check_finite(

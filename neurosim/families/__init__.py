@@ -10,6 +10,7 @@ from neurosim.families.checks import (
     NotNegative,
     Portion,
     Positive,
+    Seed,
     Whole,
     check,
     demand,

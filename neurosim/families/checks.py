@@ -37,6 +37,7 @@ Portion = Annotated[float, Field(gt=0, lt=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Whole = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 # What pydantic wanted, by the type of its error: where the value is something else altogether,
@@ -79,11 +80,16 @@ def demand(kind: str, context: Mapping[str, Any]) -> str | None:
     return _BOUNDS[kind].format_map(bounds) if kind in _BOUNDS else None
 
 
-def check(annotation: Any, **values: object) -> None:
-    """Raises ConfigurationError for options that do not fit: ``check(Count, every=every)``."""
-    adapter = TypeAdapter[Any](annotation, config=_STRICT)
+def check(annotation: Any, **values: object) -> Any:
+    """Raises ConfigurationError for an option that does not fit: ``check(Count, every=every)``.
+
+    Returns:
+        The option, or the last one, with numbers as those of Python.
+    """
+    adapter, found = TypeAdapter[Any](annotation, config=_STRICT), None
     for name, value in values.items():
-        _checked(adapter, name, value)
+        found = _checked(adapter, name, value)
+    return found
 
 
 class Described:

@@ -165,6 +165,11 @@ class Kind(Described):
                 if name not in known:
                     said = unknown(f"option of the {cls.family.title} {value!r}:", name, known)
                     raise ConfigurationError(said, name)
+            required = [f.name for f in fields(member) if f.default is f.default_factory is MISSING]
+            if missing := [name for name in required if name not in options]:
+                said = f"the {cls.family.title} {value!r} needs {', '.join(missing)}: use "
+                said += f"{member.__name__}(...) with its options"
+                raise ConfigurationError(said, cls.family.title)
             value = member(**options)
         if not isinstance(value, cls):
             title = cls.family.title

@@ -1,7 +1,13 @@
 """Training: batches, weight updates, evaluation, events and their listeners, checkpoints."""
 
 from neurosim.families import gather
-from neurosim.learning.checkpoint import load_optimizer, load_state, load_weights, save_state
+from neurosim.learning.checkpoint import (
+    load_optimizer,
+    load_state,
+    load_weights,
+    save_state,
+    save_weights,
+)
 from neurosim.learning.events import (
     EndEvent,
     EpochEvent,
@@ -15,6 +21,7 @@ from neurosim.learning.events import (
     TrainingEvent,
 )
 from neurosim.learning.memory import Memory, check_memory, estimate
+from neurosim.learning.metrics import Metric
 from neurosim.learning.plan import EarlyStopping, TrainingPlan
 from neurosim.learning.trainer import Trainer
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from neurosim.base import DataError, write_atomic
 from neurosim.network import Model
 
-_FORMAT = "neurosim-state-1"
+_FORMAT, _WEIGHTS = "neurosim-state-1", "neurosim-weights"
 
 
 def save_state(path: Path, tree: Any) -> None:
@@ -90,6 +90,12 @@ def load_state(path: Path) -> Any:
         raise DataError(f"{path}: damaged ({error}); start again from another checkpoint") from None
 
 
+def save_weights(model: Model, path: Path) -> None:
+    """Writes a model's weights as a plain safetensors file, with their checksum."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    write_atomic(path, save(weights, {_WEIGHTS: f"sha256:{_digest('', weights)}"}))
+
+
 def load_weights(model: Model, path: Path) -> None:
     """Puts the weights of a safetensors file, like a run's model.safetensors, into the model.
 
@@ -98,9 +104,13 @@ def load_weights(model: Model, path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path}: no such file; name the checkpoints/model.safetensors of a run")
     try:
-        _, found = _read(path)
-    except (SafetensorError, OSError) as error:
+        metadata, found = _read(path)
+    except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"{path}: not a safetensors file ({error})") from None
+    said = "".join(map("".join, metadata.items()))  # another program's file says nothing of us
+    ours = _WEIGHTS in said or "sha256:" in said
+    if ours and metadata.get(_WEIGHTS) != f"sha256:{_digest('', found)}":
+        raise DataError(f"{path}: damaged (the weights do not have their checksum)")
     own = model.state_dict()
     problems = [f"lacks {name}" for name in sorted(own.keys() - found.keys())]
     problems += [f"has {name}, which the network has not" for name in sorted(found.keys() - own)]

@@ -1,15 +1,17 @@
 """Evaluation: accuracy and loss on a split, by a prediction of the network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from neurosim.base import ConfigurationError, DivergenceError
-from neurosim.data import Split, one_hot
+from neurosim.data import Split, targets
+from neurosim.learning.metrics import Metric
 from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
 from neurosim.simulation import Prediction, Simulation
 
@@ -18,11 +20,13 @@ _Watch = Callable[[int, int], None]  # is told how many images are done, and of 
 
 
 class SoFar(NamedTuple):
-    """How many images are done, how many of them are right, and their summed loss."""
+    """How many images are done, how many of them are right, their summed loss, and the sums of the
+    other metrics by name."""
 
     images: int
     correct: float
     loss: float
+    sums: Mapping[str, Tensor] = {}  # never written to
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,14 @@ class Evaluator:
 
     simulation: Simulation
     prediction: Prediction = Prediction.of("feedforward")
+    metrics: Sequence[Metric] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prediction", Prediction.of(self.prediction))  # or its name
-        self.prediction.check(self.simulation.model.network, self.simulation.rule)
+        network = self.simulation.model.network
+        self.prediction.check(network, self.simulation.rule)
+        for metric in self.metrics:
+            metric.check(network.output.size)
 
     def evaluate(
         self, split: Split, eps: float = 0.0, watch: _Watch | None = None
@@ -50,23 +58,34 @@ class Evaluator:
         feed-forward prediction. Raises DivergenceError where a prediction or its loss is not
         finite.
         """
+        found = self.scores(split, eps, watch)
+        return found["accuracy"], found["loss"]
+
+    def scores(self, split: Split, eps: float = 0.0, watch: _Watch | None = None) -> dict[str, Any]:
+        """Measures the same, and what else is to be measured, by name."""
         for so_far in self.batches(split, eps):
             if watch is not None:
                 watch(so_far.images, len(split))
-        return so_far.correct / len(split), so_far.loss / len(split)
+        return self.of(so_far)
+
+    def of(self, so_far: SoFar) -> dict[str, Any]:
+        """Returns the scores of the images that are done."""
+        images, correct, loss, sums = so_far
+        found = {one.name: one.value(sums[one.name], images) for one in self.metrics}
+        return {"accuracy": correct / images, "loss": loss / images, **found}
 
     @torch.no_grad()
     def batches(self, split: Split, eps: float = 0.0) -> Iterator[SoFar]:
         """Yields what it has come to as often as somebody may want to look up or to stop."""
         model, measured = self.simulation.model, self.simulation.loss
-        low, high = (bound.to(model.device, model.dtype) for bound in split.bounds)
-        correct = loss = 0.0
+        if eps:
+            low, high = (bound.to(model.device, model.dtype) for bound in split.bounds)
+        correct, loss, sums = 0.0, 0.0, dict[str, Tensor]()
         for number, start in enumerate(range(0, len(split), EVALUATION_BATCH)):
             which = slice(start, start + EVALUATION_BATCH)
             images = split.take(which).to(model.device, model.dtype)
             labels = split.labels[which].to(model.device)
-            target = one_hot(labels, model.network.output.size, model.dtype)
-            target = target.view(-1, *model.network.output.shape)
+            target = targets(labels, model.network.output.shape, model.dtype)
             if eps:
                 predict = partial(model.predict, damage=self.simulation.state.damage)
                 images = fgsm(predict, measured, images, target, eps, low, high)
@@ -76,7 +95,7 @@ class Evaluator:
             prediction = None
             for prediction in self.prediction.predict(simulation, images):
                 if prediction is None:
-                    yield SoFar(start, correct, loss)
+                    yield SoFar(start, correct, loss, sums)
             if prediction is None:
                 raise ConfigurationError(
                     f"the prediction {self.prediction.kind!r} did not end with one: what its "
@@ -93,7 +112,10 @@ class Evaluator:
                     population=output,
                 )
             loss += batch_loss
-            yield SoFar(start + len(labels), correct, loss)
+            for one in self.metrics:
+                found = one.sums(prediction.flatten(1), target.flatten(1)).cpu()
+                sums[one.name] = sums[one.name] + found if one.name in sums else found
+            yield SoFar(start + len(labels), correct, loss, sums)
 
     def robustness(self, test: Split, eps: float, watch: _Watch | None = None) -> dict[str, Any]:
         """Measures spectral norms, the Lipschitz bound that they give, and accuracy and loss on the

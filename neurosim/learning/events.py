@@ -5,7 +5,7 @@ A listener is any object with some of the methods of `Listener`. Deriving from i
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ class TrainingEvent:
 
 @dataclass(frozen=True)
 class StartEvent(TrainingEvent):
-    """`Trainer.run` begins, or goes on, towards ``steps`` steps of the ``simulation``'s model."""
+    """`Trainer.fit` begins, or goes on, towards ``steps`` steps of the ``simulation``'s model."""
 
     steps: int
     simulation: Simulation
@@ -98,7 +98,8 @@ class EpochEvent(TrainingEvent):
     each.
 
     ``totals`` are the counts of the whole training so far, with ``ticks`` and ``time``. Accuracies
-    and mean losses are None where they were not measured.
+    and mean losses are None where they were not measured. ``metrics`` are the other scores, such as
+    ``test_top_5``.
     """
 
     train_loss: float
@@ -108,12 +109,14 @@ class EpochEvent(TrainingEvent):
     test_loss: float | None = None
     validation_accuracy: float | None = None
     validation_loss: float | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         trained = {key: getattr(self, key) for key in ("train_loss", "train_accuracy")}
         head = {"event": "epoch", **self._where, **trained, **self.totals}
         scores = {key: getattr(self, key) for key in _SCORES}
-        return head | {key: score for key, score in scores.items() if score is not None}
+        found = {key: score for key, score in scores.items() if score is not None}
+        return {**head, **found, **self.metrics}
 
 
 _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss")
@@ -121,7 +124,7 @@ _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss
 
 @dataclass(frozen=True)
 class EndEvent(TrainingEvent):
-    """`Trainer.run` ends. ``error`` is what was raised, if it ``failed``."""
+    """`Trainer.fit` ends. ``error`` is what was raised, if it ``failed``."""
 
     status: Status
     error: BaseException | None = None

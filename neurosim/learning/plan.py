@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from neurosim.base import ConfigurationError
-from neurosim.data import Augmentation
+from neurosim.data import Augmentation, Remainder
 from neurosim.families import BelowOne, Count, Described, NotNegative, Portion
+from neurosim.learning.metrics import Metric
 from neurosim.maths import LearningRate
 from neurosim.simulation import Prediction
 
@@ -50,9 +51,10 @@ class TrainingPlan(Described):
     ``max_steps`` ends training early. ``loss_every``: a logged training loss every so many steps.
     ``accuracy_every``: evaluation every so many epochs (the last one always). ``trace_epochs``: the
     simulation's probes record the last inference of every so many epochs. ``augment``: what is
-    done at random to the images that are trained on. ``label_smoothing`` ε: the target is
-    (1 − ε) y + ε / classes, in training alone. ``ema``: the decay of an exponential moving average
-    of the weights, see `Average`.
+    done at random to the images that are trained on. ``shuffle``, ``remainder``: see `Batches`.
+    ``label_smoothing`` ε: the target is (1 − ε) y + ε / classes, in training alone. ``ema``: the
+    decay of an exponential moving average of the weights, see `Average`. ``metrics``: what an
+    evaluation measures besides accuracy and loss. Members of families may be given by their names.
     """
 
     epochs: Count = 10
@@ -64,12 +66,17 @@ class TrainingPlan(Described):
     accuracy_every: Every = 1
     trace_epochs: Every = 1
     augment: Augmentation | None = None
+    shuffle: bool = True
+    remainder: Remainder = "drop"
     label_smoothing: BelowOne = 0.0
     ema: Portion | None = None
     early_stopping: EarlyStopping | None = None
+    metrics: tuple[Metric, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "evaluation", Prediction.of(self.evaluation))  # or its name
-        if self.augment is not None:
-            object.__setattr__(self, "augment", Augmentation.of(self.augment))
+        named = {"evaluation": Prediction, "learning_rate": LearningRate, "augment": Augmentation}
+        for name, family in named.items():
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, family.of(given))
+        object.__setattr__(self, "metrics", tuple(map(Metric.of, self.metrics)))
         super().__post_init__()

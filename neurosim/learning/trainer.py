@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
+from math import isnan
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
-from neurosim.base import StateError, inside, stream
-from neurosim.data import Batches, Split, one_hot
+from neurosim.base import ConfigurationError, StateError, stream, unknown
+from neurosim.data import Batches, Split, split_of, targets
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
 from neurosim.learning.checkpoint import load_optimizer
@@ -26,17 +28,24 @@ from neurosim.learning.events import (
     TrainingEvent,
 )
 from neurosim.learning.plan import TrainingPlan
+from neurosim.learning.rates import Every, Rates
 from neurosim.maths import OptimizerChoice, finite_norm
 from neurosim.measures import metrics
 from neurosim.network import Model
 from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete
 
+Data = Any  # images and labels: what `split_of` takes
+
 
 class Trainer:
     """Trains ``simulation.model`` on ``train`` and tells `Listener` objects what happens.
 
-    ``validation`` chooses the best epoch if given. It can be interrupted in the middle of an
+    Images and labels are a `Split`, a pair of arrays (N, *input) and (N,), or a Dataset or
+    DataLoader of torch. ``validation`` chooses the best epoch if given. ``optimizer`` is one of
+    torch, or an `OptimizerChoice` or its name. Its rate follows the plan, or a ``scheduler`` of
+    torch, which takes its step after each epoch, or after each step with ``scheduler_every``. Other
+    options are those of the plan (``epochs=3``). A training can be interrupted in the middle of an
     inference, saved by `state_dict`, and continued bit for bit.
 
     Raises ConfigurationError for options that do not go together.
@@ -45,33 +54,61 @@ class Trainer:
     def __init__(
         self,
         simulation: Simulation,
-        optimizer: torch.optim.Optimizer | OptimizerChoice,
-        train: Split,
-        test: Split,
+        optimizer: torch.optim.Optimizer | OptimizerChoice | str,
+        train: Data,
+        test: Data,
         plan: TrainingPlan | None = None,
         *,
-        validation: Split | None = None,
+        validation: Data | None = None,
+        scheduler: LRScheduler | None = None,
+        scheduler_every: Every = "epoch",
         seed: int = 0,
+        **options: Any,
     ) -> None:
-        self.simulation, self.plan = simulation, plan if plan is not None else TrainingPlan()
+        if not isinstance(simulation, Simulation):
+            raise ConfigurationError(
+                f"a Trainer trains a Simulation, not a {type(simulation).__name__}", "simulation"
+            )
+        known = [one.name for one in fields(TrainingPlan)]
+        for key in options:
+            if key not in known:
+                raise ConfigurationError(unknown("option of a training", key, known), key)
+        self.simulation, self.plan = simulation, replace(plan or TrainingPlan(), **options)
         self.model: Model = simulation.model
-        if isinstance(optimizer, OptimizerChoice):
-            optimizer = optimizer.make_for(self.model.named_parameters())
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            optimizer = OptimizerChoice.of(optimizer).make_for(self.model.named_parameters())
         check_optimizer(optimizer, self.model)
         self.optimizer = optimizer
-        if self.plan.early_stopping is not None:
-            self.plan.early_stopping.check(validation)
+        train, test = (_split(data, self.model) for data in (train, test))
+        validation = None if validation is None else _split(validation, self.model)
+        stopping = self.plan.early_stopping
+        if stopping is not None:
+            stopping.check(validation)
+        if train.labels.is_floating_point():  # values, and no classes
+            if stopping is not None and stopping.monitor == "accuracy":
+                said = "the targets are values, which have no accuracy; monitor the loss"
+                raise ConfigurationError(said, "early_stopping")
+            if self.plan.label_smoothing:
+                said = "label_smoothing is for classes, and the targets are values; leave it out"
+                raise ConfigurationError(said, "label_smoothing")
+            for metric in self.plan.metrics:
+                if metric.of_classes:
+                    said = f"the metric {metric.kind} is of classes, and the targets are values"
+                    raise ConfigurationError(f"{said}; use mse or r2", "metrics")
         self._average: Average | None = None
         if self.plan.ema is not None:
             self._average = average = Average(self.model, self.plan.ema)
             optimizer.register_step_post_hook(lambda *_: average.update())
-        self.test, self.validation = test, validation
-        self.evaluator = Evaluator(simulation, self.plan.evaluation)
-        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.train, self.test, self.validation = train, test, validation
+        self.evaluator = Evaluator(simulation, self.plan.evaluation, self.plan.metrics)
         augment = self.plan.augment
         draws = None if augment is None else stream(seed, "augmentation")
         batch, order = self.plan.batch_size, stream(seed, "batches")
-        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws)
+        how: Any = {"shuffle": self.plan.shuffle, "remainder": self.plan.remainder}
+        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws, **how)
+        if simulation.init == "carry" and len(train) // batch < len(self.batches):
+            said = "init is carry, which needs batches of one size, and the remainder is kept"
+            raise ConfigurationError(f"{said}; drop it, or start inferences otherwise", "init")
         self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "ticks": 0, "time": 0.0}
@@ -80,9 +117,9 @@ class Trainer:
         self._ending: int | None = None  # the epoch that is over but for its evaluation
         self._best: dict[str, Any] | None = None
         self._validated: list[float] = []  # a score of every epoch, for early stopping
-        with inside("learning_rate"):  # one that does not last so long says so now
-            for rate in self._rates:
-                self._rate(self.steps - 1, rate)
+        self.rates = Rates(
+            optimizer, self.plan, scheduler, scheduler_every, len(self.batches), self.steps
+        )
 
     @property
     def epoch(self) -> int:
@@ -108,13 +145,14 @@ class Trainer:
     def _now(self) -> tuple[int, int]:
         return -(-self.step // len(self.batches)), self.step
 
-    def run(
+    def fit(
         self, listeners: Sequence[object] = (), interrupted: Callable[[], bool] = lambda: False
-    ) -> bool:
+    ) -> list[dict[str, Any]]:
         """Trains to the end and tells the listeners; stops once ``interrupted()``, see `events`.
 
         Returns:
-            Whether the training is over. If not, another call goes on.
+            The record of each epoch that has ended: losses, accuracies, other metrics, counts. If
+            the training is not ``done`` another call goes on.
 
         Raises:
             ConfigurationError: for an object that cannot be a listener.
@@ -123,10 +161,13 @@ class Trainer:
         told = Listeners(listeners)
         before, self.simulation.before_step = self.simulation.before_step, told.gradients
         error: BaseException | None = None
+        epochs = []
         try:
             told.tell(StartEvent(*self._now(), self.steps, self.simulation))
             for event in self.events(interrupted):
                 told.tell(event)
+                if isinstance(event, EpochEvent):
+                    epochs.append(event.record())
         except BaseException as raised:
             error = raised
             raise
@@ -134,7 +175,7 @@ class Trainer:
             self.simulation.before_step = before
             status: Status = "failed" if error else "finished" if self.done else "interrupted"
             told.tell(EndEvent(*self._now(), status, error))
-        return self.done
+        return epochs
 
     def events(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[TrainingEvent]:
         """Trains to the end and yields what happens, for those who would rather ask than be told.
@@ -159,8 +200,7 @@ class Trainer:
         per_epoch = len(self.batches)
         last = (self.step + 1) % per_epoch == 0 or self.step + 1 == self.steps
         if self._labels is None:
-            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = self._rate(self.step, rate)
+            self.rates.begin(self.step)
             x, self._labels = self.batches.next()
             traced = last and self.epoch % plan.trace_epochs == 0
             within = self.optimizer if simulation.learns_within else None
@@ -176,12 +216,8 @@ class Trainer:
         labels, self._labels = self._labels, None
         yield from self._after_step(outcome, labels, last)
 
-    def _rate(self, step: int, rate: float) -> float:
-        return self.plan.learning_rate.at(step, rate, len(self.batches), self.plan.epochs)
-
     def _target(self, labels: Tensor) -> Tensor:
-        output = self.model.network.output
-        return one_hot(labels, output.size, self.model.dtype).view(-1, *output.shape)
+        return targets(labels, self.model.network.output.shape, self.model.dtype)
 
     def _smoothed(self, target: Tensor) -> Tensor:
         smoothing = self.plan.label_smoothing
@@ -193,13 +229,15 @@ class Trainer:
         target = self._smoothed(self._target(labels)).to(prediction.device)
         loss = float(self.simulation.loss.mean(prediction, target))
         accuracy = metrics.accuracy(prediction, labels.to(prediction.device))
+        share = len(labels) / plan.batch_size  # 1, but of a remainder that is kept
         for key, found in zip(self._sums, (loss, accuracy), strict=True):
-            self._sums[key] += found
+            self._sums[key] += found * share
         for key, value in asdict(self.simulation.counts).items():  # learning included
             self.totals[key] += value
         self.totals["ticks"] += outcome.ticks
         self.totals["time"] += outcome.ticks * self.simulation.schedule.tick
         self.step += 1
+        rate = self.rates.end_step()
         self._ending = epoch if last else None
         began, unit = self.simulation.tick - outcome.ticks, self.simulation.schedule.tick
         for kind in outcome.trace.kinds():
@@ -208,12 +246,11 @@ class Trainer:
                 tick = record["tick"] - began
                 values = record | {"tick": tick, "time": tick * unit}
                 yield TraceEvent(epoch + 1, self.step, kind, values)
-        rate = self.optimizer.param_groups[0]["lr"]
         logged = self.step % plan.loss_every == 0 or last
         yield StepEvent(epoch + 1, self.step, loss, accuracy, rate, outcome.ticks, logged)
 
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
-        steps = (self.step - 1) % len(self.batches) + 1
+        steps = self._shares((self.step - 1) % len(self.batches) + 1)
         weights = dict(self.model.named_parameters())
         finite_norm(weights, f"after step {self.step} the weight", self.simulation.rule.remedy)
         scores = {key: found / steps for key, found in self._sums.items()}
@@ -227,18 +264,28 @@ class Trainer:
                 yield EvaluationEvent(epoch + 1, self.step, name, so_far.images, len(split))
                 if interrupted():
                     return
-            scores[f"{name}_accuracy"] = so_far.correct / len(split)
-            scores[f"{name}_loss"] = so_far.loss / len(split)
+            scores |= {f"{name}_{key}": value for key, value in self.evaluator.of(so_far).items()}
             if stopping is not None and name == "validation":
                 score = scores[f"validation_{stopping.monitor}"]
                 validated = [*validated, -score if stopping.monitor == "loss" else score]
                 due |= stopping.is_over(validated)
         self._validated = validated
         accuracy = scores.get("validation_accuracy")
-        if accuracy is not None and (self._best is None or accuracy > self._best["accuracy"]):
-            self._best = {"accuracy": accuracy, "epoch": epoch + 1, "weights": self._weights()}
+        if accuracy is not None:
+            score = -scores["validation_loss"] if isnan(accuracy) else accuracy
+            if self._best is None or score > self._best["accuracy"]:
+                self._best = {"accuracy": score, "epoch": epoch + 1, "weights": self._weights()}
         self._sums, self._ending = dict.fromkeys(self._sums, 0.0), None
-        yield EpochEvent(epoch + 1, self.step, totals=dict(self.totals), **scores)
+        self.rates.end_epoch(scores)
+        known = [one.name for one in fields(EpochEvent)]
+        metrics = {key: scores.pop(key) for key in list(scores) if key not in known}
+        totals = dict(self.totals)
+        yield EpochEvent(epoch + 1, self.step, totals=totals, metrics=metrics, **scores)
+
+    def _shares(self, steps: int) -> float:
+        """Returns how many whole batches so many steps of an epoch have taken."""
+        images = len(self.batches.split)
+        return min(steps, images / self.plan.batch_size)
 
     def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`, of the averaged
@@ -278,8 +325,9 @@ class Trainer:
 
     @property
     def best_accuracy(self) -> float | None:
-        """The best validation accuracy so far, or None without validation."""
-        return None if self._best is None else float(self._best["accuracy"])
+        """The best validation accuracy so far, or None without validation or classes."""
+        known = self._best is not None and not self.test.labels.is_floating_point()
+        return float(self._best["accuracy"]) if self._best is not None and known else None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the rest of the training depends on, parameters included."""
@@ -296,6 +344,7 @@ class Trainer:
             "best": self._best,
             "average": None if self._average is None else dict(self._average.weights),
             "validated": list(self._validated),
+            "scheduler": self.rates.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -319,3 +368,9 @@ class Trainer:
                 state[k] for k in ("labels", "ending", "best")
             )
             self._validated = list(state["validated"])
+            self.rates.load_state_dict(state.get("scheduler"))
+
+
+def _split(data: Data, model: Model) -> Split:
+    """Returns samples and labels as a split that fits the model."""
+    return data if isinstance(data, Split) else split_of(data).reshaped(model.network.input.shape)

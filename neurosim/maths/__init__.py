@@ -12,6 +12,7 @@ from neurosim.maths.operators.base import (
     derivative,
 )
 from neurosim.maths.operators.dense import Dense, Identity
+from neurosim.maths.operators.grouped import GroupedConv2d
 from neurosim.maths.operators.planes import Conv2d, Pool2d
 from neurosim.maths.operators.pooling import Pool
 from neurosim.maths.operators.sliding import Size

@@ -255,6 +255,17 @@ class SiLU(Activation):
         return potential * _logistic(potential)
 
 
+@register("gelu")
+@dataclass(frozen=True)
+class GELU(Activation):
+    """f(a) = a Φ(a), Φ the distribution function of the normal distribution."""
+
+    largest_slope = 1.128904146  # at a = √2, rounded up
+
+    def __call__(self, potential: Tensor) -> Tensor:
+        return F.gelu(potential)
+
+
 @register("softplus")
 @dataclass(frozen=True)
 class Softplus(Activation):

@@ -6,13 +6,14 @@ squared error, in closed form (`proximal`); see `rules/dual_propagation.py`.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from neurosim.base import ConfigurationError
-from neurosim.families import Kind, register
+from neurosim.families import Kind, NotNegative, register
 from neurosim.maths.operators.base import derivative
 
 
@@ -23,6 +24,10 @@ class Loss(Kind, ABC, family="loss", bare=True):
     """
 
     local: ClassVar[bool] = False
+
+    def check(self, outputs: int) -> None:
+        """Raises ConfigurationError where it is not one for so many outputs."""
+        del outputs
 
     @abstractmethod
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -64,16 +69,34 @@ class SquaredError(Loss):
 @register("cross_entropy")
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """ℓ = −Σᵢ yᵢ log softmax(ŷ)ᵢ over all outputs of a sample; y is a distribution (one-hot)."""
+    """ℓ = −Σᵢ wᵢ yᵢ log softmax(ŷ)ᵢ over all outputs of a sample; y is a distribution (one-hot).
+
+    The loss of a batch is the mean of these, and is not divided by the weights in it.
+    """
+
+    weights: Annotated[
+        tuple[NotNegative, ...] | None, Field(description="weight of each class; default: 1")
+    ] = None
+
+    def check(self, outputs: int) -> None:
+        if self.weights is not None and len(self.weights) != outputs:
+            said = f"there are {len(self.weights)} weights of classes, but {outputs} outputs"
+            raise ConfigurationError(said, ("loss", "weights"))
 
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
         logarithms = torch.log_softmax(prediction.flatten(1), 1).view_as(target)
-        return -(target * logarithms).flatten(1).sum(1)
+        return -(self._weighted(target) * logarithms).flatten(1).sum(1)
 
     def gradient(self, prediction: Tensor, target: Tensor) -> Tensor:
+        target = self._weighted(target)
         total = target.flatten(1).sum(1, keepdim=True)
         softmax = _softmax(prediction.flatten(1)) * total
         return softmax.view(target.shape) - target
+
+    def _weighted(self, target: Tensor) -> Tensor:
+        if self.weights is None:
+            return target
+        return target * target.new_tensor(self.weights).view(target.shape[1:])
 
 
 def _softmax(values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ so every linear operator serves both.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -73,13 +73,13 @@ class Products:
         if mean.is_complex():
             parts, _ = self.basal(_apart(mean), weight, None, selection)
             return add_bias(_together(parts), bias, selection), None
-        early, late = (None, bias) if self.rounded else (bias, None)
-        some, coarse = self._small(mean), None if weight is None else self._small(weight)
-        value, winners = self._operator.basal(some, coarse, early, selection)
+        if not self.rounded:
+            return self._operator.basal(mean, weight, bias, selection)
+        value, winners = self._operator.basal(_small(mean), _small(weight), None, selection)
         # Adding a bias widens by itself, in the same pass.
         if winners is not None and winners.is_floating_point():
             winners = winners.to(mean.dtype)
-        return add_bias(value, late, selection).to(mean.dtype), winners
+        return add_bias(value, bias, selection).to(mean.dtype), winners
 
     def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         """See `Operator.apical`: Wᵀ δ, transposed and never conjugated."""
@@ -90,7 +90,9 @@ class Products:
             return self._conv.apical(middle, weight, None, selection)
         if difference.is_complex():
             return _together(self.apical(_apart(difference), weight, winners, selection))
-        some, coarse = self._small(difference), None if weight is None else self._small(weight)
+        if not self.rounded:
+            return self._operator.apical(difference, weight, winners, selection)
+        some, coarse = _small(difference), _small(weight)
         return self._operator.apical(some, coarse, winners, selection).to(difference.dtype)
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe) -> Tensor:
@@ -100,11 +102,14 @@ class Products:
             return self._conv.weight_gradient(difference, mean, None)
         if difference.is_complex():
             difference, mean = _apart(difference.conj()), _apart(mean)
-        some, other = self._small(difference), self._small(mean)
-        return self._operator.weight_gradient(some, other, winners).to(difference.dtype)
+        if not self.rounded:
+            return self._operator.weight_gradient(difference, mean, winners)
+        found = self._operator.weight_gradient(_small(difference), _small(mean), winners)
+        return found.to(difference.dtype)
 
-    def _small(self, values: Tensor) -> Tensor:
-        return values.to(ROUNDED) if self.rounded else values
+
+def _small(values: Maybe) -> Any:
+    return None if values is None else values.to(ROUNDED)
 
 
 def _apart(values: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Measures of a simulation's state. They read the state and change nothing."""
 
-from math import sqrt
+from math import nan, sqrt
 from typing import NamedTuple
 
 import torch
@@ -195,7 +195,10 @@ def _loss(
 
 
 def accuracy(prediction: Tensor, labels: Tensor) -> float:
-    """Returns the fraction of samples (B, classes) whose largest output is at the label (B,)."""
+    """Returns the fraction of samples (B, classes) whose largest output is at the label (B,); NaN
+    for labels that are values and no classes."""
+    if labels.is_floating_point():
+        return nan
     return float((prediction.flatten(1).argmax(1) == labels).double().mean())
 
 

@@ -103,7 +103,8 @@ class Trace:
     """Holds what the probes of one inference recorded: records by kind, each with its time.
 
     ``trace["residual"][-1]["total_mean"]`` is the last residual of the means. With any probe and a
-    rule with phases ``trace["phase"]`` says when each began, once the inference has ended.
+    rule with phases ``trace["phase"]`` says when each began, once the inference has ended. What was
+    not probed is empty. Raises ConfigurationError for a name that no probe has.
     """
 
     def __init__(self, records: Mapping[str, Sequence[Record]] | None = None) -> None:
@@ -114,6 +115,8 @@ class Trace:
         self._records.setdefault(kind, []).append(record)
 
     def __getitem__(self, kind: str) -> list[Record]:
+        if kind not in self._records and kind != "phase":
+            Probe.family[kind]  # raises where there is no such probe
         return self._records.get(kind, [])
 
     def __contains__(self, kind: object) -> bool:
@@ -161,6 +164,8 @@ class Recorder:
     def _add(
         self, trace: Trace, probes: Sequence[Probe], counts: Counts, tick: int, woken: Woken
     ) -> None:
+        if not probes:
+            return
         about = self.state, self.rule, self.nudge, self.phases
         seen = Observation(*about, self.unit, counts, tick, woken)
         for probe in probes:

@@ -157,6 +157,10 @@ class Damage:
         """What it multiplies differences by, transposed."""
         return _times(weight, self.feedback_factors.get(projection))
 
+    def touches(self, projection: str) -> bool:
+        """Whether any synapse of the projection has another weight than that of the model."""
+        return projection in self.forward_factors or projection in self.feedback_factors
+
     def is_alike(self, projection: str) -> bool:
         """Whether the way back through the projection has the weights of the way up."""
         forward, feedback = self.forward_factors, self.feedback_factors

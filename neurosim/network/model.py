@@ -1,10 +1,17 @@
 """The parameters of a network, and its plain feed-forward prediction."""
 
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from neurosim.base import InputError, NetworkError, stream
+from neurosim.base import ConfigurationError, InputError, NetworkError, stream
+from neurosim.families import Seed, check
 from neurosim.network.faults import Damage
+from neurosim.network.importers.to_torch import module_of
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
 from neurosim.tensors import Shape
@@ -30,6 +37,14 @@ class Model(nn.Module):
         device: str = "cpu",
     ) -> None:
         super().__init__()
+        if not isinstance(network, Network):
+            how = "; see Network.from_torch" if isinstance(network, nn.Module) else ""
+            said = f"a Model is made of a Network, not of a {type(network).__name__}{how}"
+            raise ConfigurationError(said, "network")
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            said = f"dtype must be torch.float32 or torch.float64, not {dtype!r}"
+            raise ConfigurationError(said, "dtype")
+        seed = check(Seed, seed=seed)
         self.network = network
         drawn_by = {p.name: p for p in network.projections}
         constants = network.constants
@@ -54,6 +69,13 @@ class Model(nn.Module):
                 module.register_buffer(kind, value.to(device))
             else:
                 module.register_parameter(kind, nn.Parameter(value.to(device)))
+
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"Model({self.network!r}, {dtype}, {self.device})"
+
+    def _repr_html_(self) -> str:
+        return self.network._repr_html_()
 
     def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
         """Returns the parameter ``<owner>.<kind>``, or None where there is none."""
@@ -83,8 +105,37 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def to_torch(self) -> nn.Module:
+        """Returns a torch module with copies of the parameters that computes the same: a Sequential
+        for a chain of populations, else one that torch.fx has put together. Feedback weights are
+        left out.
+
+        Raises:
+            NetworkError: for a cycle, or what torch has no layer for.
+        """
+        return module_of(self.network, self.parameter, self.bias_carrier)
+
+    def to_onnx(self, path: str | Path) -> None:
+        """Writes the same as an ONNX file, for batches of any size (extra ``onnx``).
+
+        Raises:
+            NetworkError: for what torch has no layer for.
+            ConfigurationError: without the package onnx.
+        """
+        if importlib.util.find_spec("onnx") is None:
+            raise ConfigurationError("ONNX needs a package: pip install 'neurosim[onnx]'")
+        x = torch.zeros(1, *self.network.input.shape, dtype=self.dtype, device=self.device)
+        names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"]}
+        axes = {name: {0: "batch"} for name in ("input", "output")}
+        module = self.to_torch().eval()
+        with warnings.catch_warnings():
+            # The other exporter needs more packages, and these graphs nothing of it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.onnx.export(module, (x,), str(path), dynamic_axes=axes, dynamo=False, **names)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input).
+        """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input), a tensor or
+        an array of numpy, in the dtype of the model.
 
         Raises InputError for a wrong shape, NetworkError where the network has a cycle.
         """
@@ -98,6 +149,7 @@ class Model(nn.Module):
                 f"a feed-forward prediction needs a network without cycles; this one has "
                 f"{' -> '.join([*network.cycle, network.cycle[0]])}"
             )
+        x = torch.as_tensor(x, dtype=self.dtype, device=self.device)
         check_shape("input", x, network.input.shape)
         values = {network.input.name: x}
         for population in network.dyadic:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import networkx as nx
 from torch import Tensor, nn
 
 from neurosim import documents
-from neurosim.base import DocumentError, NetworkError, inside, unknown
+from neurosim.base import DocumentError, NetworkError, html_table, inside, unknown
 from neurosim.network.feedback import Feedback
 from neurosim.network.file import parts_of
 from neurosim.network.importers.torch import parts_of_torch
@@ -40,6 +41,24 @@ class Network:
     def __post_init__(self) -> None:
         _check(self)
 
+    def __repr__(self) -> str:
+        way = " → " if self.cycle is None and len(self.projections) == len(self.dyadic) else ", "
+        count = sum(map(prod, self.parameter_shapes().values()))
+        return f"Network({way.join(map(str, self.populations))}; {count:,} parameters)"
+
+    def _repr_html_(self) -> str:
+        shapes = self.parameter_shapes()
+        rows = []
+        for population in self.populations:
+            incoming = self.incoming(population.name)
+            keys = [f"{p.name}.weight" for p in incoming] + [f"{population.name}.bias"]
+            count = sum(prod(shapes[key]) for key in keys if key in shapes)
+            sources = ", ".join(f"{p.pre} ({p.operator.kind})" for p in incoming)
+            shape = "×".join(map(str, population.shape))
+            f = "" if population.role == "input" else str(population.activation)
+            rows.append((population.name, shape, f, sources, f"{count:,}"))
+        return html_table(rows, ("population", "shape", "activation", "from", "parameters"))
+
     # ---- reading -------------------------------------------------------------------------------
 
     @classmethod
@@ -65,11 +84,16 @@ class Network:
             return cls(*parts)
 
     @classmethod
-    def from_torch(cls, module: nn.Sequential, input_shape: Shape | None = None) -> Network:
-        """Makes a network with the layers and the weights of a `torch.nn.Sequential`.
+    def from_torch(cls, module: nn.Module, input_shape: Shape | None = None) -> Network:
+        """Makes a network with the layers and the weights of a torch module, as in evaluation.
 
-        Takes Linear, Conv2d, MaxPool2d, AvgPool2d, ReLU and Flatten, and raises NetworkError for
-        others. ``input_shape`` (N,) or (C, H, W) may be left out where the first layer is Linear.
+        Takes Linear, Conv2d, max-, average and adaptive pooling, BatchNorm right after a layer with
+        weights, Flatten, Identity, activations, sums (residual connections), and modules made of
+        these. Dropout is left out with a NeurosimWarning. ``input_shape`` (N,) or (C, H, W) may be
+        left out where the first layer is Linear.
+
+        Raises:
+            NetworkError: for what cannot be taken over exactly, by the name of the layer.
         """
         populations, projections, parameters = parts_of_torch(module, input_shape)
         return cls(populations, projections, parameters=parameters)

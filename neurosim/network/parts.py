@@ -89,6 +89,10 @@ class Population:
         if self.role == "input" and self.bias:
             raise NetworkError(f"input population {name!r} cannot have a bias")
 
+    def __str__(self) -> str:
+        f = "" if self.activation.linear else f" {self.activation}"
+        return f"{self.name} {list(self.shape)}{f}"
+
     @property
     def size(self) -> int:
         """Number of dyads."""

@@ -1,5 +1,15 @@
 """What a run or a sweep has left on disk, and what its numbers mean."""
 
+from neurosim.records.folder import (
+    MANIFEST,
+    RunFiles,
+    check_lines,
+    file_digest,
+    read_object,
+    record_line,
+    write_manifest,
+    write_object,
+)
 from neurosim.records.run import (
     Entry,
     Run,
@@ -7,7 +17,6 @@ from neurosim.records.run import (
     group,
     moment_text,
     names_in,
-    read_object,
     value_at,
 )
 from neurosim.records.summary import Quantity, measured, quantities, recorded, shown_in, told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from neurosim.base import DataError, number
+from neurosim.records.folder import RunFiles, read_lines
 
 Entry = Mapping[str, Any]  # a line of metrics.jsonl
 # The records of a probe by the (epoch, step) of the inference that they belong to.
 Traces = Mapping[tuple[int, int], Sequence[Entry]]
 
-FILES = ("scenario.yaml", "environment.json", "metrics.jsonl", "summary.json")
+METRICS = "metrics.jsonl"
+FILES = ("scenario.yaml", "environment.json", METRICS, "summary.json")
 
 
 def group(entry: Entry, key: str) -> Mapping[str, Any]:
@@ -61,22 +63,26 @@ class Run:
     def read(cls, folder: Path) -> Run:
         """Reads a folder. Raises DataError where it holds none of the files of a run."""
         if not any((folder / name).is_file() for name in FILES):
-            files = ", ".join(FILES)
-            raise DataError(f"{str(folder)!r} is not a run folder; it holds none of {files}")
+            names = ", ".join(FILES)
+            raise DataError(f"{str(folder)!r} is not a run folder; it holds none of {names}")
         run = cls()
+        try:
+            files = RunFiles(folder)
+        except DataError as error:
+            run._note(folder, error)
+            files = RunFiles(folder, {})
         for name in FILES:
             try:
-                with (folder / name).open(encoding="utf-8", errors="replace") as file:
-                    if name == "metrics.jsonl":
-                        run._take_lines(file)
-                    elif name == "scenario.yaml":
-                        run.scenario = file.read()
-                    elif (value := parsed(file.read())) is None:
-                        run.notes.append(f"{name} does not hold a JSON object.")
-                    else:
-                        setattr(run, name.removesuffix(".json"), value)
-            except OSError as error:
-                run.notes.append(f"{name} could not be read: {error.strerror}.")
+                if not (folder / name).exists():
+                    raise DataError(f"{name} could not be read: there is no such file")
+                if name == METRICS:
+                    run._take_lines(files)
+                elif name == "scenario.yaml":
+                    run.scenario = (files.read(name) or b"").decode(errors="replace")
+                else:
+                    setattr(run, name.removesuffix(".json"), files.object(name))
+            except DataError as error:
+                run._note(folder, error)
         run.steps, run.epochs = dict(sorted(run.steps.items())), dict(sorted(run.epochs.items()))
         return run
 
@@ -97,15 +103,28 @@ class Run:
         """Returns what it recorded in the last inference."""
         return max(self.of(probe).items(), default=((), ()))[1]
 
-    def _take_lines(self, lines: Iterable[str]) -> None:
-        unreadable = 0
-        for line in lines:
-            if (entry := parsed(line)) is not None:
-                self._take(entry)
-            elif line.strip():
-                unreadable += 1
-        if unreadable:
-            self.notes.append(f"Lines of metrics.jsonl that could not be read: {unreadable:,}.")
+    def _note(self, folder: Path, problem: object) -> None:
+        self.notes.append(f"{str(problem).replace(f'{folder}/', '')}.")
+
+    def _take_lines(self, files: RunFiles) -> None:
+        path, digest, damaged = files.folder / METRICS, hashlib.sha256(), list[int]()
+        line = b"\n"
+        try:
+            with path.open("rb") as file:
+                for number, (line, entry) in enumerate(read_lines(file), 1):
+                    digest.update(line)
+                    if entry is not None:
+                        self._take(entry)
+                    elif line.endswith(b"\n") and line.strip():
+                        damaged.append(number)
+        except OSError as error:
+            raise DataError(f"{METRICS} could not be read: {error.strerror}") from None
+        if damaged:
+            lines = ", ".join(map(str, damaged[:10])) + (", …" if damaged[10:] else "")
+            raise DataError(f"{METRICS}:{damaged[0]} is damaged: lines {lines} are left out")
+        if not line.endswith(b"\n"):
+            raise DataError(f"{METRICS}: its last line is torn, as a crash leaves it")
+        files.check(METRICS, digest.hexdigest())
 
     def _take(self, entry: dict[str, Any]) -> None:
         # A run that was continued from a checkpoint repeats some lines; the later ones count.
@@ -132,20 +151,3 @@ class Run:
         if time < before or (time == before and probe != "wakes"):
             kept.clear()
         kept.append(entry)
-
-
-def parsed(text: str) -> dict[str, Any] | None:
-    """Returns the JSON object that a text is, None where it is none."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
-    """Returns the JSON object in a file, None where there is none: a run may end at any time."""
-    try:
-        return parsed(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -9,14 +9,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from neurosim.base import DataError, write_atomic, write_json
+from neurosim.base import DataError, NeurosimWarning, write_atomic
 from neurosim.records import summary as numbers
-from neurosim.records.run import read_object
+from neurosim.records.folder import RunFiles, read_object, write_object
 
 FORMAT = "neurosim-sweep-1"
 NOT_RUN = "not run"
@@ -72,6 +73,7 @@ class Row:
     folder: str
     digest: str  # of its resolved scenario
     summary: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""  # which file of it is damaged, if one is
 
     @property
     def status(self) -> str:
@@ -85,13 +87,15 @@ class Row:
 
     def read(self, sweep: Path) -> Row:
         """Takes what the run's summary says now, unless it is of another scenario."""
-        folder = sweep / self.folder
+        self.summary, self.problem = {}, ""
         try:
-            digest = hashlib.sha256((folder / "scenario.yaml").read_bytes()).hexdigest()
-        except OSError:
-            digest = ""
-        same = digest == self.digest
-        self.summary = (read_object(folder / "summary.json") if same else None) or {}
+            files = RunFiles(sweep / self.folder)
+            scenario = files.read("scenario.yaml")
+            if scenario is not None and hashlib.sha256(scenario).hexdigest() == self.digest:
+                self.summary = files.object("summary.json") or {}
+        except DataError as error:
+            self.problem = str(error).replace(f"{sweep}/", "")
+            warnings.warn(NeurosimWarning(str(error)), stacklevel=2)
         return self
 
     def value(self, quantity: numbers.Quantity) -> float | None:
@@ -142,7 +146,7 @@ class Results:
         runs = [{key: getattr(row, key) for key in keys} for row in self.rows]
         axes = [{"key": key, "values": values} for key, values in self.axes]
         head = {"format": FORMAT, "name": self.name, **self.about}
-        write_json(folder / "sweep.json", head | {"axes": axes, "runs": runs})
+        write_object(folder / "sweep.json", head | {"axes": axes, "runs": runs})
 
     def count(self, status: str) -> int:
         """Counts the runs that have that status."""
@@ -178,17 +182,31 @@ class Results:
 
     def csv(self) -> str:
         """Writes one line per run: axes, seed, status, words, all numbers, error, folder."""
+        header, *lines = self._table()
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(map(_cell, line) for line in lines)
+        return file.getvalue()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Returns the same, one mapping per run."""
+        header, *lines = self._table()
+        return [dict(zip(header, line, strict=True)) for line in lines]
+
+    def _table(self) -> list[list[Any]]:
+        """Returns the names of the columns, and a line per run."""
         words = [w for w in _WORDS if any(w in row.summary for row in self.rows)]
         keys = [*words, *self.keys, "error"]
         derived = [one for one in numbers.QUANTITIES if one.derive and one.key in keys]
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*(key for key, _ in self.axes), "seed", "status", *keys, "folder"])
+        lines: list[list[Any]] = [
+            [*(key for key, _ in self.axes), "seed", "status", *keys, "folder"]
+        ]
         for row in self.rows:
             summary = row.summary | {one.key: one.of(row.summary) for one in derived}
-            cells = (_cell(summary.get(key)) for key in keys)
-            writer.writerow([*row.values, row.seed, row.status, *cells, row.folder])
-        return file.getvalue()
+            found = (summary.get(key) for key in keys)
+            lines.append([*row.values, row.seed, row.status, *found, row.folder])
+        return lines
 
     def write_csv(self, folder: Path) -> None:
         """Writes results.csv."""

@@ -57,7 +57,8 @@ def report_of_sweep(results: Results) -> Report:
     sections += [Section("Runs", [runs]), Section("Command", [("table", _asked(results))])]
     css = "interrupted" if left else "failed" if failed else "finished"
     status = "not finished" if left else f"{failed} failed" if failed else "finished"
-    return Report(results.name, f"sweep of {total:,} runs", status, css, sections)
+    notes = [f"{row.problem}." for row in results.rows[:MAX_ROWS] if row.problem]
+    return Report(results.name, f"sweep of {total:,} runs", status, css, sections, notes=notes)
 
 
 # ---- figures -----------------------------------------------------------------------------------

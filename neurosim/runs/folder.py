@@ -1,37 +1,43 @@
 """A run's folder: how it is made, and what it says of any run, a training or a study."""
 
 import hashlib
+import json
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from rich.console import Console
 
+from neurosim import documents
 from neurosim._version import __version__
 from neurosim.base import (
     DataError,
     Interrupted,
     NeurosimError,
+    finite,
     interruptible,
     write_atomic,
-    write_json,
 )
 from neurosim.families import plugins
 from neurosim.measures import parameters_of
-from neurosim.records import measured
+from neurosim.network import Network
+from neurosim.records import RunFiles, file_digest, measured, write_manifest
 from neurosim.reports import write_report
-from neurosim.scenario import Scenario
+from neurosim.scenario import CheckpointPlan, Robustness, Scenario
 from neurosim.schedules import Periodic
 from neurosim.simulation import Simulation
 from neurosim.tensors import describe_machine
 
 SCENARIO, ENVIRONMENT = "scenario.yaml", "environment.json"
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
-Found = tuple[dict[str, Any], NeurosimError | None]  # a summary, and why the run failed if so
+MODEL, REPORT = "checkpoints/model.safetensors", "report.html"
+Found = tuple[
+    dict[str, Any], NeurosimError | OSError | None
+]  # a summary, and why the run failed if so
 
 
 def _new_folder(parent: Path, run_id: str | None) -> Path:
@@ -49,34 +55,83 @@ def _new_folder(parent: Path, run_id: str | None) -> Path:
     raise DataError(f"{parent}: cannot find a free name for a new run")
 
 
-def begin(scenario: Scenario, device: torch.device, out: Path, run_id: str | None) -> Path:
+@dataclass(frozen=True)
+class Job:
+    """What a run folder is of: a scenario, or what was put together in Python.
+
+    ``text`` is what scenario.yaml says.
+    """
+
+    name: str
+    text: str
+    network: Network
+    checkpoints: CheckpointPlan = CheckpointPlan()
+    robustness: Robustness | None = None
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Self:
+        """Returns the run of a scenario."""
+        file, text = scenario.file, scenario.resolved()
+        checkpoints, robustness = file.training.checkpoints, file.robustness
+        return cls(file.name, text, scenario.network, checkpoints, robustness)
+
+
+def begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path:
     """Makes the folder ``out/<name>/<id>`` of a run with what is known before it.
 
     Raises:
         DataError: where the folder exists.
     """
-    folder = _new_folder(out / scenario.file.name, run_id)
-    write_atomic(folder / SCENARIO, scenario.resolved())
-    write_json(folder / ENVIRONMENT, _environment(device))
+    folder = _new_folder(out / job.name, run_id)
+    text, found = job.text, json.dumps(finite(_environment(device)), indent=2) + "\n"
+    write_atomic(folder / SCENARIO, text)
+    write_atomic(folder / ENVIRONMENT, found)
+    write_manifest(folder, {SCENARIO: text.encode(), ENVIRONMENT: found.encode()})
     (folder / METRICS).touch()
     return folder
 
 
+def reopen(folder: Path, job: Job) -> None:
+    """Makes a folder that of a run under way again, with what may have changed of its scenario."""
+    (folder / SUMMARY).unlink(missing_ok=True)
+    for path in folder.rglob(".*.????????"):  # what a kill left of files that were being written
+        path.unlink()
+    digests, text = RunFiles(folder).digests, job.text
+    if documents.load(folder / SCENARIO).value != documents.loads(text, "").value:
+        write_atomic(folder / SCENARIO, text)
+    kept = {ENVIRONMENT: digests[ENVIRONMENT]} if ENVIRONMENT in digests else {}
+    write_manifest(folder, {SCENARIO: (folder / SCENARIO).read_bytes(), **kept})
+
+
+def conclude(folder: Path, summary: dict[str, Any]) -> None:
+    """Writes the summary of a run, and which files belong to it."""
+    files: dict[str, bytes | str] = {**RunFiles(folder).digests}
+    files |= {n: file_digest(folder / n) for n in (METRICS, MODEL) if (folder / n).is_file()}
+    text = json.dumps(finite(summary), indent=2, allow_nan=False) + "\n"
+    write_manifest(folder, files | {SUMMARY: text.encode()})
+    write_atomic(folder / SUMMARY, text)
+
+
 def carry_on(
-    scenario: Scenario, folder: Path, console: Console, work: Callable[[Interrupted], Found]
+    job: Job, folder: Path, console: Console, work: Callable[[Interrupted], Found]
 ) -> Path:
     """Does the work of a run, then writes its summary and its report, whatever came of it.
 
     Raises:
         NeurosimError: why the work failed; the folder is valid all the same.
+        OSError: why something could not be written; the run can be resumed.
     """
-    console.print(f"run folder {folder}", soft_wrap=True)
+    console.print(f"run folder {folder}", soft_wrap=True, markup=False)
     with interruptible() as interrupted:  # until everything is written
-        summary, problem = work(interrupted)
+        try:
+            summary, problem = work(interrupted)
+        except OSError as error:
+            summary, problem = {"name": job.name, "status": "interrupted"}, error
         if problem is not None:
             summary["error"] = str(problem)
-        write_json(folder / SUMMARY, summary)
-        write_report(folder, scenario.network)
+        with suppress(OSError) if isinstance(problem, OSError) else nullcontext():
+            conclude(folder, summary)
+            write_report(folder, job.network)
     if problem is not None:
         raise problem
     return folder
@@ -94,12 +149,6 @@ def facts(folder: Path, simulation: Simulation) -> dict[str, Any]:
         "weights_sha256": _weights_digest(model),
         "metrics_sha256": file_digest(folder / METRICS),
     }
-
-
-def file_digest(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _weights_digest(model: torch.nn.Module) -> str:

@@ -1,25 +1,53 @@
 """From a scenario to a run folder: scenario, environment, metrics, checkpoints, summary, report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
 from rich.console import Console
 
-from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, write_atomic
+from neurosim import documents
+from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, owned
+from neurosim.data import digest_of
 from neurosim.families import plugins
-from neurosim.learning import Listeners, Trainer, check_memory
-from neurosim.records import read_object
-from neurosim.runs.folder import ENVIRONMENT, METRICS, SCENARIO, Found, begin, carry_on, facts
+from neurosim.learning import Listeners, Trainer, check_memory, save_weights
+from neurosim.records import RunFiles
+from neurosim.runs.folder import (
+    ENVIRONMENT,
+    METRICS,
+    MODEL,
+    REPORT,
+    SCENARIO,
+    SUMMARY,
+    Found,
+    Job,
+    begin,
+    carry_on,
+    facts,
+    reopen,
+)
 from neurosim.runs.listeners.display import TrainingDisplay
-from neurosim.runs.listeners.files import LAST, Checkpoints, MetricsFile, RunSummary
+from neurosim.runs.listeners.files import (
+    LAST,
+    Checkpoints,
+    MetricsFile,
+    RunSummary,
+    last_checkpoint,
+)
 from neurosim.runs.study import prepare, run_study
+from neurosim.runs.written import check_trainer, job_of
 from neurosim.scenario import Scenario, located
-from neurosim.tensors import device_bytes, keep_memory, peak_memory, repeatable, reset_peak_memory
+from neurosim.tensors import (
+    device_bytes,
+    out_of_memory,
+    peak_memory,
+    repeatable,
+    reset_peak_memory,
+)
 
-MODEL = Path("checkpoints/model.safetensors")
+# What may be other when a run goes on: where its data are; and if asked for, for how long.
+CORRECTED = {("data", "root")}
+PROLONGED = {("training", "epochs"), ("training", "max_steps")}
 
 
 def run(
@@ -38,54 +66,132 @@ def run(
         DataError: where the folder exists.
         DivergenceError: where a state is no longer finite; the folder is valid all the same.
     """
-    _set_up_torch(scenario)
-    data = scenario.data()
-    if scenario.file.study is not None:
-        study = prepare(scenario, data)
-        folder = begin(scenario, study.simulation.device, out, run_id)
-        return carry_on(
-            scenario, folder, console, lambda stop: run_study(study, folder, console, stop)
-        )
-    trainer = scenario.trainer(data)
-    available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
-    with located(scenario.document, ("data",)):
-        chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
-        check_memory(trainer.simulation, batch, available, chosen, averaged)
-    folder = begin(scenario, trainer.model.device, out, run_id)
-    (folder / LAST).parent.mkdir()
-    return _train(scenario, trainer, folder, console, listeners)
+    with repeatable(scenario.file.threads):
+        data, job = scenario.data(), Job.of(scenario)
+        if scenario.file.study is not None:
+            study = prepare(scenario, data)
+            folder = begin(job, study.simulation.device, out, run_id)
+            with owned(folder):
+                return carry_on(
+                    job, folder, console, lambda stop: run_study(study, folder, console, stop)
+                )
+        trainer = scenario.trainer(data)
+        available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
+        with located(scenario.document, ("data",)):
+            chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
+            check_memory(trainer.simulation, batch, available, chosen, averaged)
+        folder = begin(job, trainer.model.device, out, run_id)
+        with owned(folder):
+            told = [*_named(scenario, folder), *listeners]
+            return _train(job, trainer, folder, console, told, data.digest())
 
 
-def resume(folder: Path, console: Console, listeners: Sequence[object] = ()) -> Path:
-    """Continues an interrupted run from its last checkpoint, bit for bit.
+def train(
+    name: str,
+    trainer: Trainer,
+    out: Path,
+    console: Console,
+    run_id: str | None = None,
+    listeners: Sequence[object] = (),
+) -> Path:
+    """Trains what was put together in Python, in such a folder. Raises what `run` raises."""
+    with repeatable():
+        job, data = job_of(name, trainer), digest_of(trainer.train, trainer.test)
+        folder = begin(job, trainer.model.device, out, run_id)
+        with owned(folder):
+            return _train(job, trainer, folder, console, listeners, data)
+
+
+def resume(
+    folder: Path,
+    console: Console,
+    listeners: Sequence[object] = (),
+    overrides: Sequence[str] = (),
+    patience: float = 0.0,
+    trainer: Trainer | None = None,
+) -> Path:
+    """Continues an interrupted run from its last good checkpoint, bit for bit; of one that is over
+    it makes the files of its results, if they are not there.
 
     ``listeners`` are those that the run was started with besides those of its scenario.
+    ``overrides`` may say where the data are now, and prolong the training. A run of `train` needs a
+    ``trainer`` that is built as its own was.
 
     Raises:
-        DataError: where there is no checkpoint, or the run is finished.
+        DataError: where there is no checkpoint, a file is damaged, or the run is finished.
+        FolderInUseError: another process owns the folder, and does for ``patience`` seconds.
         StateError: where the checkpoint is of another version.
         PluginError: where a plugin is missing or has changed.
     """
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no {SCENARIO})")
-    recorded = read_object(folder / ENVIRONMENT) or {}
+    name = check_trainer(folder / SCENARIO, trainer)
+    with owned(folder, patience):
+        if trainer is not None:
+            with repeatable():
+                saved, data = _saved(folder), digest_of(trainer.train, trainer.test)
+                job = job_of(name, trainer)
+                return _train(job, trainer, folder, console, listeners, data, saved)
+        scenario = scenario_of(folder, overrides)
+        if scenario.file.study is not None:
+            raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
+        saved = _saved(folder)
+        with repeatable(scenario.file.threads):
+            _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
+            read, told = scenario.data(), [*_named(scenario, folder), *listeners]
+            trainer, data, job = scenario.trainer(read), read.digest(), Job.of(scenario)
+            return _train(job, trainer, folder, console, told, data, saved)
+
+
+def scenario_of(folder: Path, overrides: Sequence[str] = ()) -> Scenario:
+    """Reads the scenario of a run. Raises PluginError where a plugin is missing or has changed."""
+    recorded = RunFiles(folder).object(ENVIRONMENT) or {}
     plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
-    scenario = Scenario.load(folder / SCENARIO)
-    _set_up_torch(scenario)
-    if scenario.file.study is not None:
-        raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
-    for file in (LAST, METRICS):
-        if not (folder / file).is_file():
-            raise DataError(f"{folder / file}: no such file; run the {SCENARIO} anew")
-    trainer = scenario.trainer(scenario.data())
-    return _train(scenario, trainer, folder, console, listeners, resumed=True)
+    return Scenario.load(folder / SCENARIO, overrides)
 
 
-def _set_up_torch(scenario: Scenario) -> None:
-    repeatable()
-    keep_memory()
-    if scenario.file.threads is not None:
-        torch.set_num_threads(scenario.file.threads)
+def _saved(folder: Path) -> dict[str, Any]:
+    """Returns the last checkpoint of a run. Raises DataError where it cannot go on."""
+    for path in (folder / METRICS, (folder / LAST).parent):
+        if path.is_symlink() or not path.exists():  # a link might lead out of the folder
+            raise DataError(f"{path}: no such file; run the {SCENARIO} anew")
+    return last_checkpoint(folder)
+
+
+def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[str]) -> None:
+    """Raises DataError where a run would go on as another one."""
+    asked = {tuple(override.partition("=")[0].strip().split(".")) for override in overrides}
+    one, other = (
+        dict(_leaves(documents.loads(text, str(path)).value)) for text in (before, now.resolved())
+    )
+    changed = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+    if wrong := changed - CORRECTED - (PROLONGED & asked):
+        keys = ", ".join(sorted(".".join(map(str, key)) for key in wrong))
+        raise DataError(
+            f"{path}: changed since the run began ({keys}); put it back, or run it anew. A run "
+            "goes on with data elsewhere or for longer: neurosim resume FOLDER data.root=… "
+            "training.epochs=…"
+        )
+
+
+def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """Yields the path of every value in a document that holds no others, with the value."""
+    if not isinstance(value, dict | list) or not value:
+        yield path, value
+        return
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _leaves(part, (*path, key))
+
+
+def _over(folder: Path) -> bool:
+    """Whether a run has all files of its results."""
+    try:
+        files = RunFiles(folder)
+        status = (files.object(SUMMARY) or {}).get("status")
+        whole = files.read(REPORT) is not None and files.read(MODEL) is not None
+    except DataError:
+        return False
+    return whole and status in ("finished", "failed")
 
 
 def _named(scenario: Scenario, folder: Path) -> list[object]:
@@ -99,43 +205,53 @@ def _named(scenario: Scenario, folder: Path) -> list[object]:
 
 
 def _train(
-    scenario: Scenario,
+    job: Job,
     trainer: Trainer,
     folder: Path,
     console: Console,
     listeners: Sequence[object],
-    resumed: bool = False,
+    data: str,
+    saved: Mapping[str, Any] | None = None,
 ) -> Path:
     """Trains to the end or an interruption, puts back the best weights and looks at them."""
+    (folder / LAST).parent.mkdir(exist_ok=True)
     display, numbers = TrainingDisplay(console), RunSummary()
-    told = [MetricsFile(folder), numbers, *_named(scenario, folder), *listeners]
-    checkpoints = Checkpoints(folder, trainer, told)
-    if resumed:
-        checkpoints.load()
-    file, model, evaluator = scenario.file, trainer.model, trainer.evaluator
+    told = [MetricsFile(folder), numbers, *listeners]
+    checkpoints = Checkpoints(folder, job, data, trainer, told)
+    if saved is not None:
+        checkpoints.load(saved)
+        if trainer.done and _over(folder):
+            said = "this run is finished; there is nothing to resume, but for longer"
+            raise DataError(f"{folder}: {said}: neurosim resume {folder} training.epochs=…")
+        reopen(folder, job)
+    model, evaluator = trainer.model, trainer.evaluator
 
     def finish(interrupted: Interrupted) -> Found:
         reset_peak_memory(model.device)
         best, problem, found = None, None, dict[str, Any]()
         try:
-            done = trainer.run([*told, display, checkpoints], interrupted)
+            trainer.fit([*told, display, checkpoints], interrupted)
+            done = trainer.done
             status = "finished" if done else "interrupted"
             if done:
                 best = trainer.best()
             if best is not None:
                 found["validation_accuracy"] = trainer.best_accuracy
                 with display.evaluating("evaluating the best epoch") as watch:
-                    scores = evaluator.evaluate(trainer.test, watch=watch)
-                found["test_accuracy"], found["test_loss"] = scores
-            if done and file.robustness is not None:
+                    scores = evaluator.scores(trainer.test, watch=watch)
+                found |= {f"test_{key}": value for key, value in scores.items()}
+            if done and job.robustness is not None:
                 with display.evaluating("attacking the test images") as watch:
-                    found |= evaluator.robustness(trainer.test, file.robustness.eps, watch)
+                    found |= evaluator.robustness(trainer.test, job.robustness.eps, watch)
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
-        weights = {name: v.contiguous() for name, v in model.state_dict().items()}
-        write_atomic(folder / MODEL, safetensors.torch.save(weights))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            status, problem = "failed", NeurosimError("there is not enough memory for this run")
+        save_weights(model, folder / MODEL)
         summary: dict[str, Any] = {
-            "name": file.name,
+            "name": job.name,
             "status": status,
             **numbers.numbers(),
             "epochs": trainer.step // len(trainer.batches),
@@ -152,4 +268,4 @@ def _train(
             summary["diverged"] = isinstance(problem, DivergenceError)
         return summary, problem
 
-    return carry_on(scenario, folder, console, finish)
+    return carry_on(job, folder, console, finish)

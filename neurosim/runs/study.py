@@ -11,11 +11,11 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, DocumentError, Interrupted
 from neurosim.convergence import Convergence, InferenceMeasurement, fixed_point_of
-from neurosim.data import Dataset, one_hot
+from neurosim.data import Dataset, targets
 from neurosim.learning import check_memory, load_weights
-from neurosim.runs.folder import METRICS, Found, facts
+from neurosim.runs.folder import Found, facts
 from neurosim.runs.listeners.display import StudyDisplay
-from neurosim.runs.listeners.files import json_line
+from neurosim.runs.listeners.files import MetricsFile
 from neurosim.scenario import ConvergenceStudy, Scenario, located
 from neurosim.simulation import Simulation
 from neurosim.tensors import device_bytes
@@ -55,7 +55,7 @@ def prepare(scenario: Scenario, data: Dataset) -> Study:
             raise
     some = slice(section.samples)
     images, labels = split.take(some), split.labels[some]
-    target = one_hot(labels, data.classes, model.dtype).view(-1, *model.network.output.shape)
+    target = targets(labels, model.network.output.shape, model.dtype)
     return Study(scenario, section, simulation, images.to(model.dtype), target)
 
 
@@ -115,9 +115,9 @@ def _measure(
         every=section.every,
         tolerance=section.tolerance,
     )
-    with (folder / METRICS).open("a", encoding="utf-8") as file:
+    with MetricsFile(folder) as file:
         for record in measurement.run(interrupted):
-            file.write(json_line({"event": "convergence"} | record))
+            file.write({"event": "convergence"} | record)
             display.record(record, simulation.last_tick)
     return measurement.result()
 

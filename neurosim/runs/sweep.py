@@ -4,17 +4,15 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from rich.console import Console
 
 from neurosim import documents
@@ -24,27 +22,29 @@ from neurosim.base import (
     DataError,
     DivergenceError,
     DocumentError,
+    FolderInUseError,
     NeurosimError,
     PluginError,
     Problem,
     StateError,
+    owned,
     write_atomic,
-    write_json,
 )
 from neurosim.documents import COMMAND_LINE
 from neurosim.families import described, plugins
-from neurosim.records import Results, Row, read_object
+from neurosim.records import Results, Row, RunFiles, file_digest
 from neurosim.reports import write_report
 from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
 from neurosim.runs.executors.processes import TaskNews, run_all
-from neurosim.runs.folder import SCENARIO, SUMMARY, file_digest
-from neurosim.runs.listeners.files import LAST
+from neurosim.runs.folder import REPORT, SCENARIO, SUMMARY, conclude
 from neurosim.scenario import Scenario, overridden
 
 MAX_RUNS = 10_000
 MAX_PROBLEMS = 20  # shown; a sweep can be wrong in as many ways as it has combinations
 TABLE_SECONDS = 2.0  # between two versions of the table while runs end
+GOES_ON = "interrupted"  # the status of what the same command continues
+PATIENCE = 30.0  # seconds that what a killed sweep has left running may take to end
 
 
 @dataclass(frozen=True)
@@ -232,18 +232,21 @@ def run(
     continued from its last checkpoint; what cannot be continued is set aside and run anew.
     ``jobs`` 0 runs in this process.
 
-    Raises DataError where another sweep is at work in the folder.
+    Raises FolderInUseError where another sweep is at work in the folder.
     """
     results = sweep.results
     results.name = folder.name
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with owned(folder):
         for row in results.rows:
             row.read(folder)
         results.write(folder)
         results.write_csv(folder)
         there = ("finished",) if retry else ("finished", "failed")
         left = [n for n, row in enumerate(results.rows) if row.status not in there]
+        for done in (folder / row.folder for row in results.rows if row.status in there):
+            if not (done / REPORT).is_file():  # killed when all else was there
+                write_report(done)
         tasks = [(str(folder / results.rows[n].folder), sweep.scenarios[n]) for n in left]
         written = time.monotonic()
         with closing(_all(tasks, jobs, stop)) as news:
@@ -252,7 +255,8 @@ def run(
                 if kind == "began":
                     watcher.began(row)
                     continue
-                if message is not None and not (kind == "died" and stop()):
+                asked = kind == "died" and stop()
+                if message is not None and not asked and _status(folder / row.folder) != GOES_ON:
                     _note_failure(folder / row.folder, tasks[task][1], message)
                 watcher.ended(row.read(folder))
                 if time.monotonic() - written > TABLE_SECONDS:
@@ -269,18 +273,14 @@ def _all(
     if jobs:
         yield from run_all(plugins.carried(carry_out), tasks, jobs, stop)
         return
-    threads = torch.get_num_threads()
-    try:
-        for number, task in enumerate(tasks):
-            if stop():
-                return
-            yield TaskNews(number, "began")
-            message = carry_out(task)
-            yield TaskNews(number, "ended", message)
-            if _status(Path(task[0])) == "interrupted":
-                return  # Ctrl-C went to the run
-    finally:
-        torch.set_num_threads(threads)
+    for number, task in enumerate(tasks):
+        if stop():
+            return
+        yield TaskNews(number, "began")
+        message = carry_out(task)
+        yield TaskNews(number, "ended", message)
+        if _status(Path(task[0])) == GOES_ON:
+            return  # Ctrl-C went to the run
 
 
 def carry_out(task: tuple[str, ...]) -> str | None:
@@ -299,9 +299,9 @@ def carry_out(task: tuple[str, ...]) -> str | None:
             _set_aside(folder)
         scenario = Scenario.of(documents.loads(text, str(folder / SCENARIO)))
         runner.run(scenario, folder.parent.parent, quiet, folder.name)
-    except DivergenceError:
-        return None  # the run's own summary says so
-    except NeurosimError as error:
+    except (DivergenceError, FolderInUseError):
+        return None  # the run's own summary says so, or its own process will
+    except (NeurosimError, OSError) as error:
         return str(error)
     except Exception as error:  # whatever it is, the other runs go on
         return "".join(traceback.format_exception(error)).strip()
@@ -310,18 +310,24 @@ def carry_out(task: tuple[str, ...]) -> str | None:
 
 def _continued(folder: Path, text: str, console: Console) -> bool:
     """Continues an interrupted run if that is possible."""
-    path, there = folder / SCENARIO, _status(folder) != "failed" and (folder / LAST).is_file()
-    if not there or not path.is_file() or path.read_bytes() != text.encode():
+    path = folder / SCENARIO
+    same = path.is_file() and path.read_bytes() == text.encode()
+    if not same or _status(folder) == "failed":
         return False
     try:
-        runner.resume(folder, console)
+        runner.resume(folder, console, patience=PATIENCE)
+    except FolderInUseError:
+        raise
     except (DataError, StateError, DocumentError, PluginError):
         return False
     return True
 
 
 def _status(folder: Path) -> Any:
-    return (read_object(folder / SUMMARY) or {}).get("status")
+    try:
+        return (RunFiles(folder).object(SUMMARY) or {}).get("status")
+    except DataError:  # damaged: it is made again
+        return None
 
 
 def _set_aside(folder: Path) -> None:
@@ -339,23 +345,5 @@ def _note_failure(folder: Path, text: str, message: str) -> None:
         write_atomic(folder / SCENARIO, text)
     lines = message.splitlines() or ["no reason is known"]
     summary = {"name": folder.parent.name, "status": "failed", "error": lines[-1]}
-    write_json(folder / SUMMARY, summary | ({"details": lines} if len(lines) > 1 else {}))
+    conclude(folder, summary | ({"details": lines} if len(lines) > 1 else {}))
     write_report(folder)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two sweeps in one folder would continue each other's runs while they are under way."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DataError(
-                f"{folder}: another sweep is at work here; choose another --name"
-            ) from None
-        yield

@@ -1,4 +1,12 @@
 """Scenarios: one YAML file that names everything."""
 
-from neurosim.scenario.file import ConvergenceStudy, ScenarioFile, located, overridden
+from neurosim.scenario.file import (
+    MAX_KEEP,
+    CheckpointPlan,
+    ConvergenceStudy,
+    Robustness,
+    ScenarioFile,
+    located,
+    overridden,
+)
 from neurosim.scenario.scenario import Scenario

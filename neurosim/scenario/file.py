@@ -3,9 +3,10 @@
 And where in it an error of the program's own belongs.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -18,7 +19,7 @@ from neurosim.data import DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.dynamics import Compute, Plasticity
 from neurosim.families import BelowOne, Count, Portion, Positive
-from neurosim.learning import EarlyStopping, ListenerChoice
+from neurosim.learning import EarlyStopping, ListenerChoice, Metric
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
@@ -36,6 +37,21 @@ RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_len
 def says(description: str) -> Any:
     """Describes a key in the schema and in the docs."""
     return Field(description=description)
+
+
+MAX_KEEP = 100
+
+
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """Which checkpoints of a training are saved, besides those of its end and interruptions."""
+
+    every: Annotated[Count, says("epochs from one to the next")] = 1
+    keep: Annotated[
+        int,
+        Field(ge=1, le=MAX_KEEP),
+        says("how many: where the newest is damaged, the run goes on from the one before"),
+    ] = 2
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,12 @@ class Training:
         Portion | None,
         says("decay of a moving average of the weights, which is what is evaluated and saved"),
     ] = None
+    metrics: Annotated[
+        tuple[Metric, ...], says("what an evaluation measures besides accuracy and loss")
+    ] = ()
+    checkpoints: Annotated[
+        CheckpointPlan, says("how often to save, and how many of them to keep")
+    ] = CheckpointPlan()
 
     def __post_init__(self) -> None:
         if self.early_stopping is not None:
@@ -162,7 +184,20 @@ class ScenarioFile:
 
 def overridden(document: Document, assignments: Sequence[str]) -> Document:
     """Applies overrides to a scenario; ``network.activation=tanh`` changes the network it names."""
-    return documents.apply_overrides(document, assignments, files=[("network",)])
+    said = [re.sub(r"^\s*data\.kind\b", "data.name", assignment) for assignment in assignments]
+    return by_name(documents.apply_overrides(by_name(document), said, files=[("network",)]))
+
+
+def by_name(document: Document) -> Document:
+    """Calls the ``kind`` of the data, which may stand there too, their ``name``."""
+    data = document.value.get("data") if isinstance(document.value, dict) else None
+    if not isinstance(data, dict) or "kind" not in data or "name" in data:
+        return document
+    renamed = {"name" if key == "kind" else key: value for key, value in data.items()}
+    marks = dict(document.marks)
+    if (mark := marks.pop(("data", "kind"), None)) is not None:
+        marks["data", "name"] = mark
+    return replace(document, value={**document.value, "data": renamed}, marks=marks)
 
 
 # Where a scenario has the options of a simulation.

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from neurosim import documents
 from neurosim.base import ConfigurationError, DocumentError, NetworkError
-from neurosim.data import Dataset
+from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import Memory, Trainer, TrainingPlan, estimate
 from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
-from neurosim.scenario.file import DTYPES, ScenarioFile, located, overridden
+from neurosim.scenario.file import DTYPES, ScenarioFile, by_name, located, overridden
 from neurosim.simulation import Simulation, why_none
 
 
@@ -30,16 +31,23 @@ class Scenario:
     network: Network
 
     @classmethod
-    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Scenario:
-        """Reads a scenario file. Raises DocumentError that lists what is wrong, with lines."""
-        return cls.of(overridden(documents.load(path), overrides))
+    def load(
+        cls, path: Path, overrides: Sequence[str] = (), data: DataSource | None = None
+    ) -> Scenario:
+        """Reads a scenario file, whose data are ``data`` if given. Raises DocumentError that lists
+        what is wrong, with lines."""
+        return cls.of(overridden(documents.load(path), overrides), data)
 
     @classmethod
-    def of(cls, document: Document) -> Scenario:
+    def of(cls, document: Document, data: DataSource | None = None) -> Scenario:
         """The same from a document."""
+        document = by_name(document)
+        if data is not None:
+            document = replace(document, value={**document.value, "data": described(data)})
         said = documents.parse(model_of(ScenarioFile), document)
         with located(document, ()):
             file: ScenarioFile = build(said)
+        file = file if data is None else replace(file, data=data)
         if isinstance(file.network, str):
             network_document = documents.load_part(document, ("network",))
         else:
@@ -125,19 +133,24 @@ class Scenario:
         """The data set, checked against the network. Raises DocumentError."""
         file, document = self.file, self.document
         batch, limit = file.data.batch_size, file.data.limit
-        where: NodePath = ("data", "root") if hasattr(file.data, "root") else ("data",)
+        source, paths = file.data, self._data_paths()
+        where = paths[0] if paths else ("data",)
+        if len({documents.folder(document, path) for path in paths}) > 1:  # one was overridden
+            said: dict[str, Any] = {str(path[-1]): self._absolute(path) for path in paths}
+            source = replace(source, **said)
         with located(document, where):
-            data = file.data.read(documents.folder(document, where))
-        if file.data.augment is not None:
+            data = source.read(documents.folder(document, where))
+        if (augmentation := file.data.augmentation) is not None:
             with located(document, ("data", "augment")):
-                file.data.augment.check(tuple(data.train.images.shape[1:]))
+                augmentation.check(data.train.shape)
         with located(document, ("network",)):
             train = data.train.reshaped(self.network.input.shape)
             test = data.test.reshaped(self.network.input.shape)
             output = self.network.output
-            if output.size != data.classes:
+            if output.size != data.outputs:
+                what = "classes" if data.classes is not None else "values a target"
                 raise NetworkError(
-                    f"{data.name} has {data.classes} classes, but the output population "
+                    f"{data.name} has {data.outputs} {what}, but the output population "
                     f"{output.name!r} has {output.size} dyads"
                 )
         data = Dataset(data.name, train, test, data.classes).limit(limit, limit)
@@ -194,10 +207,13 @@ class Scenario:
             learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
             accuracy_every=intervals.get("accuracy", file.training.epochs),
-            augment=file.data.augment,
+            augment=file.data.augmentation,
+            shuffle=file.data.shuffle,
+            remainder=file.data.remainder,
             label_smoothing=file.training.label_smoothing,
             ema=file.training.ema,
             early_stopping=file.training.early_stopping,
+            metrics=file.training.metrics,
         )
         held = file.training.held_out(len(data.train))
         train, validation = data.validation(held) if held else (data.train, None)
@@ -221,10 +237,21 @@ class Scenario:
         value = described(self.file)
         value["network"] = self.network_document.value
         value["threads"] = self.file.threads or torch.get_num_threads()
-        for section, key in (("data", "root"), ("study", "weights")):
-            if (value[section] or {}).get(key) is not None:
-                value[section][key] = str(self.path((section, key)).resolve())
+        paths = self._data_paths()
+        if self.file.study is not None and self.file.study.weights is not None:
+            paths.append(("study", "weights"))
+        for path in paths:
+            section, key = path
+            value[section][key] = self._absolute(path)
         return plugins.comment() + documents.dumps(value)
+
+    def _data_paths(self) -> list[NodePath]:
+        """Where the scenario names the files and folders of its data."""
+        said = self.file.data
+        return [("data", n) for n in said.paths if isinstance(getattr(said, n, None), str)]
+
+    def _absolute(self, where: NodePath) -> str:
+        return str(self.path(where).resolve())
 
     def path(self, where: NodePath) -> Path:
         """The file or folder that a value of the scenario names, from where we are."""

@@ -17,6 +17,7 @@ from neurosim.tensors import Ints
 Phase = Literal["random", "aligned"]
 Duration = Annotated[Positive, Field(description="simulated time of an inference")]
 Floats = npt.NDArray[np.float64]
+SHORTEST = 1e-9  # of a tick: `ticks_of` cannot tell shorter periods apart
 HARDLY_EVER = 1e-3  # expected wakes of a whole population below which it counts as never
 
 
@@ -131,6 +132,12 @@ class Periodic(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         shortest = self.period * (1.0 - self.spread)
+        if shortest < SHORTEST * self.tick:
+            raise ConfigurationError(
+                f"period is {self.period:g}, and the shortest one {shortest:g}; a unit wakes once "
+                f"in a tick of {self.tick:g} at most: make it at least {SHORTEST * self.tick:g}",
+                "period",
+            )
         if self.jitter > shortest / 2:
             raise ConfigurationError(
                 f"jitter is {self.jitter}; it must be at most half of the shortest "

@@ -30,36 +30,34 @@ def check_plan(option: str, wakes: int) -> None:
 
 
 class PlannedClock(Clock):
-    """Rows of wake ticks, each shared by the units of one row (all units of a population, say).
+    """A plan of wakes. The units of a row (all of a population, say) wake together: ``row_of`` is
+    the row of each unit, ascending.
 
-    It is made of pairs: row ``rows[i]`` wakes at ``ticks[i]``, ascending within each row. ``ticks``
-    then holds the rows one after the other, row r in ``ticks[edges[r]:edges[r + 1]]``. ``row_of``
-    is the row of each unit, ``place`` the position of each row's next wake in ``ticks``.
+    It is made of pairs: row ``rows[i]`` wakes at ``ticks[i]``, ascending within each row. They are
+    kept by tick, each with the next wake of its row, ``later[i]``. ``place`` is that of the first
+    still to come, ``sizes`` are the units of each row.
     """
 
-    saved: ClassVar[tuple[str, ...]] = (*Clock.saved, "row_of", "edges", "ticks", "place")
+    saved: ClassVar[tuple[str, ...]] = (*Clock.saved, "sizes", "rows", "ticks", "later", "place")
 
     def __init__(self, row_of: Ints, rows: Ints, ticks: Ints, end: int) -> None:
-        counts = np.bincount(rows, minlength=row_of[-1] + 1)
-        self.row_of, self.ticks = row_of, ticks[np.argsort(rows, kind="stable")]
-        self.edges: Ints = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.place = self.edges[:-1].copy()
-        following = np.append(self.ticks, NEVER)[self.place]
-        super().__init__(np.where(counts, following, NEVER)[row_of], end)
+        total = row_of[-1] + 1
+        by_row = np.argsort(rows, kind="stable")
+        rows, ticks = rows[by_row], ticks[by_row]
+        later = np.where(np.diff(rows, append=total), NEVER, np.roll(ticks, -1))
+        by_tick = np.argsort(ticks, kind="stable")
+        self.rows, self.ticks, self.later = rows[by_tick], ticks[by_tick], later[by_tick]
+        self.sizes, self.place = np.bincount(row_of, minlength=total), 0
+        first = np.full(total, NEVER)
+        first[self.rows[::-1]] = self.ticks[::-1]
+        super().__init__(first[row_of], end)
 
     def reschedule(self, tick: int, due: Ints) -> Ints:
-        del tick
-        if len(self.place) == 1:  # everything together, as in every tick of `Parallel`
-            self.place += 1
-            later = self.ticks.item(self.place.item()) if self.place < len(self.ticks) else NEVER
-            return np.full(len(due), later)
-        rows = self.row_of[due]
-        woken = rows[:1] if len(rows) == 1 else np.unique(rows)
-        place = self.place[woken] + 1
-        self.place[woken] = place
-        ends = self.edges[woken + 1]
-        following = np.where(place < ends, self.ticks[np.minimum(place, ends - 1)], NEVER)
-        return following[np.searchsorted(woken, rows)]
+        first, self.place = self.place, int(self.ticks.searchsorted(tick, "right"))
+        later = self.later[first : self.place]
+        if len(later) == len(due):
+            return later
+        return later.repeat(self.sizes[self.rows[first : self.place]])
 
 
 @register("sweep")

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -12,11 +13,13 @@ from torch.nn import Parameter
 from neurosim.base import (
     NEVER,
     ConfigurationError,
+    DataError,
     InputError,
     NetworkError,
     NeurosimWarning,
 )
 from neurosim.channels import Channel, Channels, MessageKind
+from neurosim.data import one_hot
 from neurosim.maths import Loss
 from neurosim.measures import Probe
 from neurosim.network import Model, Network, check_shape
@@ -33,8 +36,7 @@ def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
 
     Raises InputError for a wrong shape or values that are not finite.
     """
-    if not isinstance(array, Tensor):
-        raise InputError(f"the {what} must be a torch tensor, not {type(array).__name__}")
+    array = as_tensor(what, array)
     check_shape(what, array, shape)
     if array.is_complex():
         raise InputError(f"the {what} must be real, not {array.dtype}")
@@ -46,11 +48,33 @@ def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
     return array
 
 
+def as_tensor(what: str, array: Any) -> Tensor:
+    """Returns an array of numpy, or numbers in lists, as a tensor. Raises InputError."""
+    try:
+        found = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"the {what} must be a torch tensor or an array of numbers, not {type(array).__name__}"
+        ) from None
+    if found.layout is not torch.strided:
+        raise InputError(f"the {what} is sparse ({found.layout}); use {what}.to_dense()")
+    return found
+
+
 def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor, Tensor | None]:
-    """Returns `accept` of inputs and, if there are any, as many targets."""
+    """Returns `accept` of inputs and, if there are any, as many targets: whole numbers (B,) are
+    classes, and become 1 for their outputs and 0 for the others."""
+    output = model.network.output
     x = accept("input", x, model.network.input.shape, model)
     if target is not None:
-        target = accept("target", target, model.network.output.shape, model)
+        target = as_tensor("target", target)
+        whole = not (target.is_floating_point() or target.is_complex())
+        if target.ndim == 1 and whole and target.dtype != torch.bool:
+            try:
+                target = one_hot(target.long(), output.size, model.dtype).view(-1, *output.shape)
+            except DataError as error:
+                raise InputError(f"the target (B,) holds classes; {error}") from None
+        target = accept("target", target, output.shape, model)
         if len(target) != len(x):
             raise InputError(f"there are {len(x)} inputs but {len(target)} targets")
     return x, target
@@ -68,9 +92,13 @@ def check_optimizer(optimizer: torch.optim.Optimizer | None, model: Model) -> No
     """Raises ConfigurationError for an optimizer that the model cannot learn with."""
     if optimizer is None:
         return
-    name, closure = type(optimizer).__name__, inspect.signature(optimizer.step).parameters
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        said = f"the optimizer must be one of torch.optim, as torch.optim.SGD, not {optimizer!r}"
+        raise ConfigurationError(said, "optimizer")
+    cls = type(optimizer)  # whose own step may be wrapped by a scheduler
+    name, (_, *others) = cls.__name__, inspect.signature(cls.step).parameters.values()
     problem = ""
-    if any(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in closure.values()):
+    if any(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in others):
         problem = "asks for a closure, the loss as a function, and there is one gradient for a step"
     elif isinstance(optimizer, torch.optim.SparseAdam):
         problem = "takes sparse gradients, and those here are dense"
@@ -78,6 +106,28 @@ def check_optimizer(optimizer: torch.optim.Optimizer | None, model: Model) -> No
         problem = "holds no parameter of this model that can learn: give it model.parameters()"
     if problem:
         raise ConfigurationError(f"the optimizer {name} {problem}", "optimizer")
+
+
+def check_model(model: object) -> None:
+    """Raises ConfigurationError for what is no model, and says how it becomes one."""
+    if isinstance(model, Model):
+        return
+    how = "a Model"
+    if isinstance(model, Network):
+        how = "ns.Model(network)"
+    elif isinstance(model, torch.nn.Module):
+        how = "ns.Model(ns.Network.from_torch(module))"
+    said = f"a Simulation is made of a Model, not of a {type(model).__name__}: give it {how}"
+    raise ConfigurationError(said, "model")
+
+
+def check_parts(*parts: tuple[object, type]) -> None:
+    """Raises ConfigurationError for an option that is no object of its class."""
+    for part, cls in parts:
+        if part is not None and not isinstance(part, cls):
+            name = cls.__name__.lower()
+            said = f"{name} must be made by ns.{cls.__name__}(...), not {part!r}"
+            raise ConfigurationError(said, name)
 
 
 def check_start(init: Init, rule: Rule, network: Network) -> None:
@@ -98,8 +148,9 @@ def check_start(init: Init, rule: Rule, network: Network) -> None:
 
 
 def check_output(loss: Loss, network: Network) -> None:
-    """Raises ConfigurationError for a softmax of a softmax."""
+    """Raises ConfigurationError for a softmax of a softmax, or weights of other classes."""
     output = network.output
+    loss.check(output.size)
     if getattr(output.activation, "kind", None) == "softmax" and loss.kind == "cross_entropy":
         raise ConfigurationError(
             f"the loss cross_entropy applies a softmax, and the output {output.name!r} has one "

@@ -92,11 +92,11 @@ class Engine:
         strike = self._env.timeout(delay)
         assert strike.callbacks is not None
         if self._per_unit:
-            numbers = units
+            numbers = units.tolist()
         else:
             cuts = units.searchsorted(self._offsets)
-            numbers = np.flatnonzero(np.diff(cuts))
-        for number in numbers.tolist():
+            numbers = (cuts[1:] > cuts[:-1]).nonzero()[0].tolist()
+        for number in numbers:
             # Who waits for a sleep to end then waits for the clock to strike: that is one event for
             # all that wake together, not one for each.
             sleep = self._sleeping[number]
@@ -105,6 +105,8 @@ class Engine:
             sleep.callbacks = []
         self._env.run(until=strike)
         woken, self._woken = self._woken, []
+        if woken == numbers:
+            return units
         if self._per_unit:
             return np.array(woken, dtype=np.int64)
         return np.concatenate([_NONE, *(units[cuts[n] : cuts[n + 1]] for n in woken)])

@@ -90,9 +90,10 @@ class Inference(Arrays):
             self.check_weights()
             reached = new_input(self._ticker, x, moment)
         else:
-            reset(state, x, moment)
+            passes = common.init == "feedforward"
+            reset(state, x, moment, empty=passes)
             state.update_damping(rule)
-            if common.init == "feedforward":
+            if passes:
                 feed_forward(self._ticker, moment)
                 everything = [(index, None) for index in range(len(state.cells))]
                 self._note(everything, Nudge(common.loss))  # the pass knows of no target
@@ -144,6 +145,11 @@ class Inference(Arrays):
 
         goal, engine = min(self.clock.end, goal), self._common.engine
         self.tick = engine.run(self.clock, self.tick, goal, self._due_after, self._on_tick, stop)
+
+    @property
+    def learns(self) -> bool:
+        """Whether weights are still to be updated within it."""
+        return self.running and self._optimizer is not None
 
     def _check_running(self) -> None:
         if not self.running:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
+from neurosim.base import html_table
 from neurosim.dynamics import Counts
 from neurosim.families import Count, Described, Positive
 from neurosim.measures import Trace
@@ -48,6 +49,21 @@ class Outcome:
     # By reference: whoever writes into one makes a copy of its own first. Most are never asked for.
     _plus: dict[str, Tensor] = field(repr=False)
     _minus: dict[str, Tensor] = field(repr=False)
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{key}={value}" for key, value in self._told())
+        return f"Outcome({said})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._told())
+
+    def _told(self) -> list[tuple[str, str]]:
+        numbers = ("ticks", "time", "wakes", "messages", "stopped")
+        shapes = {name: list(value.shape) for name, value in self._plus.items()}
+        told = [("prediction", f"{list(self.prediction.shape)}"), ("states", f"{shapes}")]
+        told += [(key, f"{getattr(self, key)}") for key in numbers]
+        kinds = {kind: len(self.trace[kind]) for kind in self.trace.kinds()}
+        return [*told, ("trace", f"{kinds}")]
 
     @cached_property
     def plus(self) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from neurosim.base import InputError, StateError, stream
 from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, Plasticity, State
-from neurosim.families import Count, Whole, check
+from neurosim.families import Count, Seed, Whole, check
 from neurosim.maths import Loss, Precision, check_precision
 from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
@@ -24,6 +24,7 @@ from neurosim.simulation.compatibility import Init, accept_batch
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
+from neurosim.simulation.parts import html_of, parts_of, text_of
 from neurosim.tensors import complete, resolve_device
 
 STATE_VERSION = 9
@@ -44,12 +45,14 @@ class Simulation:
     Raises ConfigurationError for parts that do not go together.
     """
 
+    __repr__, _repr_html_ = text_of, html_of
+
     def __init__(
         self,
         model: Model,
         *,
-        schedule: Schedule,
-        rule: Rule | None = None,
+        schedule: Schedule | str,
+        rule: Rule | str | None = None,
         loss: Loss | str = "squared_error",
         channels: Channels | None = None,
         faults: Faults | None = None,
@@ -65,12 +68,16 @@ class Simulation:
         processes: Processes = "population",
         seed: int = 0,
     ) -> None:
-        self.rule = rule if rule is not None else DualPropagation()
+        compatibility.check_model(model)
+        self.rule = DualPropagation() if rule is None else Rule.of(rule)
+        schedule = Schedule.of(schedule)
         check(Init, init=init)
         check(Compute, compute=compute)
         check(Processes, processes=processes)
-        check(Count | None, learn_every=learn_every)
-        check(Whole | None, nudge_after=nudge_after)
+        learn_every = check(Count | None, learn_every=learn_every)
+        nudge_after = check(Whole | None, nudge_after=nudge_after)
+        seed = check(Seed, seed=seed)
+        compatibility.check_parts((channels, Channels), (faults, Faults), (stop, Stop))
         check_precision(precision, model.dtype)
         network = model.network
         self.probes = tuple(Probe.of(probe) for probe in probes)
@@ -130,7 +137,24 @@ class Simulation:
         optimizer: torch.optim.Optimizer | None = None,
         record: bool = True,
     ) -> Outcome:
-        """`start`, `advance` to the end, `finish`."""
+        """Runs a whole inference: `start`, `advance` to the end, and `finish`.
+
+        Args:
+            x: inputs (B, *input), a tensor or an array of numpy.
+            target: what the output is nudged towards, (B, *output), or classes (B,) as whole
+                numbers. Without a target nothing acts on the output.
+            optimizer: of torch, for a simulation that learns within an inference.
+            record: whether the probes record.
+
+        Returns:
+            Predictions, states, counts and the trace of the probes. `gradients` and `learn` are
+            for what weights learn of it.
+
+        Raises:
+            InputError: for wrong shapes, or values that are not finite.
+            ConfigurationError: for an optimizer that the model cannot learn with.
+            DivergenceError: where a state is not finite.
+        """
         self.start(x, target, optimizer=optimizer, record=record)
         self.advance()
         return self.finish()
@@ -267,6 +291,8 @@ class Simulation:
         if x is None:
             self._known("is no input yet: call infer or start")
             x = self.state.input.plus.some(None).real
+        else:
+            x = compatibility.as_tensor("input", x)
         if self.rule.settles or self.model.network.cycle is not None:
             return self.twin().infer(x).prediction
         return self.model.predict(x, self.state.damage)
@@ -277,10 +303,7 @@ class Simulation:
 
         Its noise depends on its ``number``, and is that of no inference of this simulation.
         """
-        shared = "schedule rule loss channels faults init stop device compute precision processes"
-        own = {key: getattr(self, key) for key in [*shared.split(), "plasticity", "seed"]}
-        after = None if self.rule.phases else self.nudge_after
-        twin = Simulation(self.model, nudge_after=after, **own)
+        twin = Simulation(self.model, **parts_of(self) | {"probes": ()})
         twin.caching, twin.random = self.caching, stream(self.seed, "evaluation")
         twin.inferences = TWINS + number
         return twin
@@ -358,6 +381,18 @@ class Simulation:
 
     # ---- as data -------------------------------------------------------------------------------
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets copy and pickle make it of its parts and its state; ``before_step`` stays behind.
+
+        Raises StateError within an inference that has an optimizer.
+        """
+        if self._inference is not None and self._inference.learns:
+            raise StateError(
+                "an inference with an optimizer is under way, which a copy would not have: copy "
+                "the simulation after finish(), or use state_dict()"
+            )
+        return _copied, (self.model, parts_of(self), self.state_dict(), self.caching)
+
     def _identity(self) -> tuple[str, str, int]:
         """Returns (schedule, rule, units): what a saved state and a simulation have to share."""
         return type(self.schedule).__name__, type(self.rule).__name__, self.layout.total
@@ -398,3 +433,12 @@ class Simulation:
             self.random.bit_generator.state = state["random"]
             if state["clock"] is not None:
                 self._inference = Inference.restored(self, state, optimizer)
+
+
+def _copied(
+    model: Model, parts: dict[str, Any], state: dict[str, Any], caching: bool
+) -> Simulation:
+    made = Simulation(model, **parts)
+    made.load_state_dict(state)
+    made.caching = caching
+    return made

@@ -8,7 +8,7 @@ from rich.table import Table as Shown
 
 from neurosim._version import __version__
 from neurosim.base import duration, number, plus_minus, spread, write_atomic, write_json
-from neurosim.records import Quantity, Row, read_object
+from neurosim.records import Quantity, Row, RunFiles
 from neurosim.reports import Figure, maps_of, pictures_of, plots, render
 from neurosim.tables.table import Measured, PlannedTable, measured, shown
 
@@ -74,7 +74,7 @@ def as_json(planned: PlannedTable, runs: Path) -> dict[str, Any]:
     for one in measured(planned):
         listed = []
         for run in one.runs:
-            machine = read_object(runs / run.folder / "environment.json")
+            machine = RunFiles(runs / run.folder).object("environment.json")
             if machine is not None and machine not in machines:
                 machines.append(machine)
             place = None if machine is None else machines.index(machine)

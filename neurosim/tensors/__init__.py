@@ -12,11 +12,20 @@ from neurosim.tensors.arrays import (
     count_bytes,
     load_arrays,
     mapped,
+    passing_arrays,
     reset_arrays,
     same,
     save_arrays,
 )
-from neurosim.tensors.changes import Written, any_nonzero, count, summed, tally, unequal
+from neurosim.tensors.changes import (
+    Written,
+    any_nonzero,
+    count,
+    finite_product,
+    summed,
+    tally,
+    unequal,
+)
 from neurosim.tensors.devices import (
     PATTERN,
     Flags,
@@ -29,6 +38,7 @@ from neurosim.tensors.machine import (
     describe_machine,
     device_bytes,
     keep_memory,
+    out_of_memory,
     peak_memory,
     reset_peak_memory,
 )
@@ -40,6 +50,7 @@ from neurosim.tensors.order import (
     for_library,
     lies_by_position,
     positions_of,
+    unwritten,
 )
 from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
 from neurosim.tensors.slots import Slot, Stale

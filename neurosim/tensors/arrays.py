@@ -94,11 +94,12 @@ class _Plain(Array):
         setattr(self._owner, self._name, value)
 
     def reset(self) -> None:
-        value = getattr(self._owner, self._name)
+        own = vars(self._owner)
+        value = own.get(self._name)
         if isinstance(value, np.ndarray):
             value.fill(0)
         else:
-            setattr(self._owner, self._name, getattr(type(self._owner), self._name))
+            own.pop(self._name, None)  # what is left is the attribute of the class
 
 
 class Copier:
@@ -207,11 +208,15 @@ def load_arrays(
 
 def reset_arrays(node: Any) -> None:
     """Resets all arrays below ``node`` but those that live as long as the simulation."""
-    if not isinstance(node, Array):
-        for part in _below(node):
-            reset_arrays(part)
-    elif node.lifetime != "simulation":
-        node.reset()
+    for array in passing_arrays(node):
+        array.reset()
+
+
+def passing_arrays(node: Any) -> list[Array]:
+    """Returns all arrays below ``node`` but those that live as long as the simulation."""
+    if isinstance(node, Array):
+        return [] if node.lifetime == "simulation" else [node]
+    return [array for part in _below(node) for array in passing_arrays(part)]
 
 
 def count_bytes(node: Any, sizes: Dimensions, counted: set[int]) -> int:

@@ -4,6 +4,7 @@ On the CPU numpy compares and counts, several times as fast as torch does; what 
 are numbers. On another device they stay tensors, so that all of a tick are read at once.
 """
 
+from cmath import isfinite
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from neurosim.tensors.order import Ints, as_stored
 
 _ROWS = 255  # as many as one byte can count
+_NUMPY = 10_000  # values from which on numpy would start threads of its own for a product
 
 
 class Written:
@@ -45,7 +47,9 @@ def unequal(new: Tensor, old: Tensor | None) -> Tensor:
 
 def count(mask: Tensor) -> Tensor | int:
     """Returns how many values are set."""
-    return int(np.count_nonzero(as_stored(mask).numpy())) if mask.is_cpu else mask.count_nonzero()
+    if not mask.is_cpu:
+        return mask.count_nonzero()
+    return int(np.count_nonzero((mask if mask.dim() < 3 else as_stored(mask)).numpy()))
 
 
 def tally(mask: Tensor, weights: Tensor) -> tuple[Tensor | int, Tensor | int]:
@@ -70,8 +74,12 @@ def _sums(rows: npt.NDArray[np.bool_]) -> Ints:
     along, stored = int(turned), (rows.T if turned else rows).view(np.uint8)
     if stored.shape[1] % 8 == 0:
         # Eight bytes are added at once: none of them overflows within `_ROWS` of them.
-        words = np.split(stored.view(np.int64), range(_ROWS, len(rows), _ROWS), along)
-        stored = np.stack([some.sum(along) for some in words], along).view(np.uint8)
+        words = stored.view(np.int64)
+        if len(rows) <= _ROWS and not turned:
+            stored = words.sum(0, keepdims=True).view(np.uint8)
+        else:
+            parts = np.split(words, range(_ROWS, len(rows), _ROWS), along)
+            stored = np.stack([some.sum(along) for some in parts], along).view(np.uint8)
     found: Ints = stored.sum(along, dtype=np.int64)
     return found
 
@@ -82,6 +90,16 @@ def any_nonzero(values: Tensor) -> Tensor | bool:
         return values.any()
     array = values.numpy()
     return bool(array[:1].any()) or bool(array.any())  # the first sample tells as a rule
+
+
+def finite_product(one: Tensor, other: Tensor) -> Tensor | bool:
+    """Says if the sum of the products of two arrays is finite, which it is not where any of their
+    values is not, nor where it overflows."""
+    if one.is_cpu and one.numel() <= _NUMPY:
+        return isfinite(np.vdot(as_stored(one).numpy(), as_stored(other).numpy()))
+    product = as_stored(one).flatten().dot(as_stored(other).flatten())
+    # On the CPU python looks at one number faster than torch does.
+    return isfinite(product.item()) if product.is_cpu else product.isfinite()
 
 
 def summed(parts: Iterable[Tensor | None]) -> Tensor | None:

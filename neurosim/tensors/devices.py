@@ -5,7 +5,11 @@ to know is therefore collected in `Flags` and read at once; what goes to the dev
 for.
 """
 
+import os
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -60,11 +64,27 @@ def resolve_device(device: str | torch.device) -> torch.device:
     )
 
 
-def repeatable() -> None:
-    """Has convolutions on cuda computed in float32 in full, and the same every time, from now on:
-    by themselves they round to TF32, and may add in any order."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
+@contextmanager
+def repeatable(threads: int | None = None) -> Iterator[None]:
+    """Has convolutions on cuda computed in float32 in full, and the same every time, for as long as
+    the block runs: by themselves they round to TF32, and may add in any order.
+
+    With ``threads`` torch uses so many. Afterwards all of this is as it was, and so are filters of
+    warnings and the environment, which libraries change that torch loads when it needs them.
+    """
+    cudnn, before, variables = torch.backends.cudnn, torch.get_num_threads(), set(os.environ)
+    flags = cudnn.allow_tf32, cudnn.deterministic
+    with warnings.catch_warnings():
+        try:
+            cudnn.allow_tf32, cudnn.deterministic = False, True
+            if threads is not None:
+                torch.set_num_threads(threads)
+            yield
+        finally:
+            cudnn.allow_tf32, cudnn.deterministic = flags
+            torch.set_num_threads(before)
+            for name in set(os.environ) - variables:
+                del os.environ[name]
 
 
 def upload(array: npt.NDArray[Any], device: torch.device) -> Tensor:
@@ -79,14 +99,19 @@ class Flags:
     once."""
 
     def __init__(self) -> None:
-        self._values: list[Tensor | int] = []
+        self._values: list[Any] = []  # numbers, and in their place those that are still away
+        self._away: list[int] = []
         self._marks: list[Tensor] = []
         self._read: list[npt.NDArray[np.bool_]] = []
 
     def add(self, value: Tensor | int) -> int:
         """Registers a number, a truth or a scalar tensor. Returns where `read` returns it."""
-        self._values.append(int(value) if isinstance(value, int) or value.is_cpu else value)
-        return len(self._values) - 1
+        place = len(self._values)
+        if isinstance(value, Tensor) and not value.is_cpu:
+            self._away.append(place)
+            value = value.long().view(1)
+        self._values.append(value)
+        return place
 
     def add_marks(self, marks: Tensor) -> int:
         """Registers truths on a device. Returns for what `marks` returns them, after `read`."""
@@ -94,16 +119,16 @@ class Flags:
         return len(self._marks) - 1
 
     def read(self) -> list[int]:
-        away = [v.long().view(1) for v in self._values if isinstance(v, Tensor)]
+        """Returns the numbers, in the order in which they were added."""
+        away = [self._values[place] for place in self._away]
         away += [marks.reshape(-1).long() for marks in self._marks]
-        if not away:
-            return [int(v) for v in self._values]
-        ends = np.cumsum([part.numel() for part in away])
-        read = np.split(torch.cat(away).cpu().numpy(), ends[:-1])
-        there = iter(read)
-        answers = [int(next(there)[0]) if isinstance(v, Tensor) else v for v in self._values]
-        self._read = [marks.astype(bool) for marks in there]
-        return answers
+        if away:
+            ends = np.cumsum([part.numel() for part in away])
+            found = np.split(torch.cat(away).cpu().numpy(), ends[:-1])
+            for place, number in zip(self._away, found, strict=False):
+                self._values[place] = number[0]
+            self._read = [marks.astype(bool) for marks in found[len(self._away) :]]
+        return [int(value) for value in self._values]
 
     def marks(self, place: int) -> npt.NDArray[np.bool_]:
         """Returns marks that have been read, flat."""

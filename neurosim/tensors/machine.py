@@ -56,6 +56,12 @@ def keep_memory() -> None:
         library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that there is no memory left; torch has no class for a CPU."""
+    told = "can't allocate memory" in str(error)
+    return told or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Lets `peak_memory` count from now on, where the system can.
 

@@ -27,7 +27,7 @@ def by_position(array: Tensor) -> Tensor:
 
 def as_stored(array: Tensor) -> Tensor:
     """Returns a view with the dimensions as they lie in memory: (B, C, …) or (…, B, C)."""
-    if array.dim() < 3 or array.is_contiguous():
+    if array.is_contiguous() or array.dim() < 3:
         return array
     moved = array.movedim((0, 1), (-2, -1))
     return moved if moved.is_contiguous() else array
@@ -48,8 +48,13 @@ def blank(size: tuple[int, ...], like: Tensor) -> Tensor:
     """Makes an array of this size and in the order of another, of which no more is asked."""
     order = torch.channels_last
     if not like.is_contiguous(memory_format=order) or like.is_contiguous():
-        return _one(like.dtype, like.device).expand(size)
+        return unwritten(size, like)
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=order)
+
+
+def unwritten(size: tuple[int, ...], like: Tensor) -> Tensor:
+    """Makes an array of this size for whoever asks for no more than that."""
+    return _one(like.dtype, like.device).expand(size)
 
 
 @cache

@@ -30,6 +30,7 @@ class Selection:
         self.shape, self.dyads, self.device, self.whole = shape, dyads, device, whole
         self.flat = upload(dyads, device)
         self.count = len(dyads)
+        self._of_batch: Tensor | None = None
 
     def narrow(self, mask: npt.NDArray[np.bool_]) -> Self:
         """Returns the part where ``mask`` (over ``dyads``) is set; whole channels, or positions, if
@@ -85,6 +86,8 @@ class Selection:
     def take(self, array: Tensor) -> Tensor:
         """Returns the selected values: (B, count), or (B, channels, H, W) and (B, C, positions) of
         whole ones."""
+        if array.dim() == 2:
+            return array.index_select(1, self.flat)
         if self.whole == "channels":
             return array.index_select(1, self._index)
         if self.whole == "positions":
@@ -94,14 +97,22 @@ class Selection:
             return array.flatten(1).index_select(1, self.flat)
         return stored.flatten().take(self._places(array))
 
+    def _rows(self, batch: int) -> Tensor:
+        """(B, count): the dyads of each sample, made once for all that a wake writes."""
+        if self._of_batch is None or self._of_batch.shape[0] != batch:
+            self._of_batch = self.flat.expand(batch, -1)
+        return self._of_batch
+
     def put(self, array: Tensor, values: Tensor) -> None:
         """Writes values of the shape that `take` returns into ``array`` in place."""
-        if self.whole == "channels":
+        if array.dim() == 2:
+            array.scatter_(1, self._rows(array.shape[0]), values)
+        elif self.whole == "channels":
             array[:, self._index] = values  # twice as fast as index_copy_
         elif self.whole == "positions":
             write_positions(array.flatten(2), self._index, values)
         elif (stored := as_stored(array)) is array:
-            array.flatten(1).scatter_(1, self.flat.expand(len(array), -1), values)
+            array.flatten(1).scatter_(1, self._rows(array.shape[0]), values)
         else:
             stored.flatten().put_(self._places(array), values)
 

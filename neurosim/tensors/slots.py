@@ -99,11 +99,21 @@ class Slot(Array):
 class Stale(Array):
     """Which dyads' cached potentials are out of date: all, none, or a mask by flat index."""
 
-    __slots__ = ("mask", "shape", "size")
+    __slots__ = ("_marks", "mask", "shape", "size")
 
     def __init__(self, shape: Shape) -> None:
         self.shape, self.size = shape, prod(shape)
         self.mask: npt.NDArray[np.bool_] | bool = True
+        self._marks: npt.NDArray[np.bool_] | None = None  # the array that a mask is written in
+
+    def _writable(self) -> npt.NDArray[np.bool_]:
+        """Returns the mask as an array."""
+        if isinstance(self.mask, bool):
+            if self._marks is None:
+                self._marks = np.empty(self.size, dtype=bool)
+            self._marks.fill(self.mask)
+            self.mask = self._marks
+        return self.mask
 
     def save(self, copied: Copied) -> Tensor | bool:
         del copied
@@ -121,28 +131,24 @@ class Stale(Array):
         if selection is None:
             self.mask = True
         elif self.mask is not True:
-            if self.mask is False:
-                self.mask = np.zeros(self.size, dtype=bool)
-            assert isinstance(self.mask, np.ndarray)
-            self.mask[selection.dyads] = True
+            self._writable()[selection.dyads] = True
 
     def clear(self, selection: Selection | None) -> None:
         """Marks the selected dyads (None for all) as up to date."""
         if selection is None:
             self.mask = False
         elif self.mask is not False:
-            if self.mask is True:
-                self.mask = np.ones(self.size, dtype=bool)
-            assert isinstance(self.mask, np.ndarray)
-            self.mask[selection.dyads] = False
+            self._writable()[selection.dyads] = False
 
     def part(
         self, selection: Selection | None, device: torch.device
     ) -> Selection | Literal[False] | None:
         """Returns the part of the selection that is out of date: False for nothing, None for all of
         the population."""
-        if isinstance(self.mask, bool):
-            return selection if self.mask else False
+        if self.mask is True:
+            return selection
+        if self.mask is False:
+            return False
         if selection is None:
             stale = np.flatnonzero(self.mask)
             if len(stale) == self.size:

@@ -48,17 +48,20 @@ class Dense(SelectiveOperator):
         assert weight is not None
         if bias is not None and len(self.post) == 3:  # one value per conv channel
             bias = bias[:, None].expand(-1, prod(self.post[1:])).reshape(-1)
+        flat = mean if mean.dim() == 2 else mean.flatten(1)
         if selection is None:
-            return F.linear(mean.flatten(1), weight, bias).view(-1, *self.post), None
+            total = F.linear(flat, weight, bias)
+            return total if len(self.post) == 1 else total.view(-1, *self.post), None
         rows = weight.index_select(0, selection.flat)
         some = None if bias is None else bias.index_select(0, selection.flat)
-        return shaped(F.linear(mean.flatten(1), rows, some), selection), None
+        return shaped(F.linear(flat, rows, some), selection), None
 
     def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         assert weight is not None
-        flat = difference.flatten(1)
+        flat = difference if difference.dim() == 2 else difference.flatten(1)
         if selection is None:
-            return (flat @ weight).view(-1, *self.pre)
+            total = flat @ weight
+            return total if len(self.pre) == 1 else total.view(-1, *self.pre)
         return shaped(flat @ weight.index_select(1, selection.flat), selection)
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe = None) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from pydantic import Field
 from torch import Tensor
-from torch.nn import grad
 
 from neurosim.base import NetworkError
 from neurosim.families import Written, register
@@ -297,9 +296,7 @@ class Conv2d(_Planar):
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe = None) -> Tensor:
         middle = self.unpool(difference, winners)
-        back: Tensor = grad.conv2d_weight(  # type: ignore[no-untyped-call]
-            for_library(mean), self.weight_shape, for_library(middle), self.stride, self.padding
-        )
+        back = self.kernel_gradient(for_library(mean), self.weight_shape, for_library(middle))
         return back.contiguous()  # as the weight is, whatever the order of the states
 
 

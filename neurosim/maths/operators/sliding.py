@@ -29,6 +29,7 @@ from neurosim.tensors import (
     for_library,
     lies_by_position,
     positions_of,
+    unwritten,
     upload,
 )
 
@@ -94,13 +95,20 @@ class Sliding:
     def input_gradient(self, size: Shape, weight: Tensor, output: Tensor) -> Tensor:
         """The adjoint of a convolution: from (B, C', H', W') to ``size`` = (B, C, H, W)."""
         output = for_library(output)
-        like, stride, padding = blank(size, output), self.stride, self.padding
-        back: Tensor
-        back, *_ = torch.ops.aten.convolution_backward(
-            *(output, like, weight, None, stride, padding, (1, 1), False, (0, 0), 1),
-            (True, False, False),
+        return self._backward(output, blank(size, output), weight, of_input=True)
+
+    def kernel_gradient(self, values: Tensor, size: Shape, output: Tensor) -> Tensor:
+        """The gradient of a kernel of this ``size``, from what it sees and that of its output."""
+        return self._backward(output, values, unwritten(size, values), of_input=False)
+
+    def _backward(
+        self, output: Tensor, values: Tensor, weight: Tensor, *, of_input: bool
+    ) -> Tensor:
+        found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+            *(output, values, weight, None, self.stride, self.padding, (1, 1), False, (0, 0), 1),
+            (of_input, not of_input, False),
         )
-        return back
+        return found[0 if of_input else 1]
 
 
 @dataclass(frozen=True)

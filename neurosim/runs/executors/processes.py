@@ -17,7 +17,8 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Literal, NamedTuple
 
-from neurosim.base import NeurosimError, NeurosimWarning, interruptible
+from neurosim.base import SIGNALS, NeurosimError, NeurosimWarning, interruptible
+from neurosim.tensors import keep_memory
 
 Task = tuple[str, ...]
 Work = Callable[[Task], str | None]
@@ -48,8 +49,8 @@ class _Worker:
 
     def interrupt(self) -> None:
         if self.process.pid is not None and self.process.is_alive():
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):  # a request that may come twice, unlike Ctrl-C
+                os.kill(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """Ends it. One that has no task holds nothing that could be lost."""
@@ -74,7 +75,7 @@ def run_all(
     """Does ``work(task)`` for all tasks in ``jobs`` processes; what it returns is the message.
 
     ``work`` is a function at the top of a module, and a task a tuple of text. Once ``stop()``, no
-    task begins, and those under way get one Ctrl-C, which `interruptible` sees. Processes that
+    task begins, and those under way are asked to end, which `interruptible` sees. Processes that
     still work when the iterator is closed are killed.
     """
     waiting = deque(range(len(tasks)))
@@ -114,7 +115,10 @@ def _attend(
         if worker.task is not None:
             yield TaskNews(worker.task, "died", f"its process {how}")
         elif not worker.ready:  # a new one would fare no better
-            raise NeurosimError(f"a process of the pool {how} before it could begin") from None
+            raise NeurosimError(
+                f"a process of the pool {how} before it could begin; a script that asks for "
+                "several does so below: if __name__ == '__main__':"
+            ) from None
         return
     worker.ready = True
     task, worker.task = worker.task, None
@@ -129,12 +133,12 @@ def _attend(
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C waits, here and in the processes that are started, until they can deal with it."""
+    """Signals wait, here and in the processes that are started, until they can deal with them."""
     if sys.platform == "win32":
         yield
         return
     resource_tracker.ensure_running()  # started by the first process, it would lift the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -145,11 +149,12 @@ def _serve(connection: Connection, work: Work) -> None:
     """Works until the pipe is closed. Ctrl-C is a flag for the work to look at: an exception from
     nowhere may be raised where Python does not let it out, and would be lost."""
     threading.Thread(target=_outlive_nobody, daemon=True).start()
+    keep_memory()
     warnings.simplefilter("ignore", NeurosimWarning)  # who gave the work has checked it, and warned
     with interruptible(), suppress(KeyboardInterrupt, EOFError, OSError):
         if sys.platform != "win32":
             os.setpgrp()  # Ctrl-C reaches the parent, which passes it on, once
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         connection.send(None)
         while True:
             connection.send(work(connection.recv()))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import isnan
 from typing import Any, Self
 
 from rich import progress as bars
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Column
 
+from neurosim.base import harmless
 from neurosim.data import Remote
 from neurosim.learning import Listener, events
 from neurosim.records import Results, Row, told
@@ -63,6 +65,7 @@ class Display:
         ``line`` says nothing."""
         if what not in self._tasks:
             self.begin(what, 0, total)
+        news = harmless(news, 200)
         self._progress.update(self._tasks[what], completed=done, total=total, news=news)
         now = time.perf_counter()
         if self._progress.disable and line and (due or now - self._said >= PLAIN_SECONDS):
@@ -76,7 +79,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """Prints a line that stays."""
-        self._console.print(line, soft_wrap=True, markup=False)
+        self._console.print(harmless(line), soft_wrap=True, markup=False)
 
     def _times(self, what: str) -> str:
         """The time that an operation has taken, and how much is left as far as that is known."""
@@ -110,7 +113,7 @@ class TrainingDisplay(Display, Listener):
             self.end(what)
 
     def on_epoch(self, event: events.EpochEvent) -> None:
-        if event.test_accuracy is not None:
+        if event.test_accuracy is not None and not isnan(event.test_accuracy):
             self._accuracy = f"{event.test_accuracy:.2%}"
         self._move(event, due=True)
 
@@ -152,7 +155,8 @@ class SweepDisplay(Display):
     def ended(self, row: Row) -> None:
         """Takes note of a run that has ended, as its summary says."""
         self._under_way.pop(row.folder, None)
-        why = f": {row.summary.get('error')}" if row.status == "failed" else ""
+        error = row.summary.get("error")
+        why = f": {error}" if error or row.status == "failed" else ""
         line = f"{row.status}  {row.folder}{why}"
         self._move(line)
         if why and not self._progress.disable:
@@ -207,4 +211,5 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     lines = [("status", summary["status"])]
     if summary.get("verdict") is not None:
         lines.append(("verdict", f"{summary['verdict']}: {summary['reason']}"))
-    return [f"{title:<14} {text}" for title, text in [*lines, *told(summary, "line")]]
+    lines += told(summary, "line")
+    return [f"{title:<14} {harmless(str(text))}" for title, text in lines]

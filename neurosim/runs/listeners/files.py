@@ -1,64 +1,80 @@
 """The listeners of every run: its metrics, what its summary says, and its checkpoints."""
 
-import json
 import os
+import shutil
 import time
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, Self
 
-from neurosim.base import DataError, StateError, finite
+from neurosim.base import DataError, NeurosimWarning, StateError, naming
 from neurosim.learning import Listener, Listeners, Trainer, events, load_state, save_state
-from neurosim.records import recorded
-from neurosim.runs.folder import METRICS, SCENARIO, file_digest
+from neurosim.records import check_lines, record_line, recorded
+from neurosim.runs.folder import METRICS, SCENARIO, Job
+from neurosim.scenario import MAX_KEEP
 from neurosim.tensors import complete
 
-LAST = Path("checkpoints/last.safetensors")
+LAST = "checkpoints/last.safetensors"
 # Of an epoch.
 _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy")
-VERSION = 3  # of checkpoints; 1 had no states of listeners, 2 no average of weights
-
-
-def json_line(record: Mapping[str, Any]) -> str:
-    """Returns a record as a line of JSON; a number that JSON cannot hold becomes null."""
-    return json.dumps(finite(record), allow_nan=False) + "\n"
+VERSION = 4  # of checkpoints; 3 had no checksums
 
 
 class MetricsFile(Listener):
-    """Appends the records of a training to metrics.jsonl, one line each."""
+    """Appends records to metrics.jsonl, one line each: those of a training that it is told of."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / METRICS
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
+        self._crc = 0
+
+    def __enter__(self) -> Self:
+        self._file = self.path.open("ab")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with naming(self.path):
+            if self._file is not None:
+                self._file.close()
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Appends a record."""
+        assert self._file is not None
+        line, self._crc = record_line(record, self._crc)
+        with naming(self.path):
+            self._file.write(line)
 
     def on_start(self, event: events.StartEvent) -> None:
         del event
-        self._file = self.path.open("a", encoding="utf-8")
+        self.__enter__()
 
-    def _write(self, event: events.TrainingEvent) -> None:
-        assert self._file is not None
+    def _tell(self, event: events.TrainingEvent) -> None:
         if (record := event.record()) is not None:
-            self._file.write(json_line(record))
+            self.write(record)
 
-    on_step = on_trace = on_epoch = _write
+    on_step = on_trace = on_epoch = _tell
 
     def on_end(self, event: events.EndEvent) -> None:
-        del event
-        if self._file is not None:
-            self._file.close()
+        with suppress(OSError) if event.error is not None else nullcontext():
+            self.__exit__()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns how many bytes are written."""
+        """Returns how many bytes are on the disk, and the checksum of their lines."""
         if self._file is not None and not self._file.closed:
-            self._file.flush()
-        return {"bytes": self.path.stat().st_size}
+            with naming(self.path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        return {"bytes": self.path.stat().st_size, "crc": self._crc}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Cuts off what was written later. Raises DataError where something is missing."""
-        if self.path.stat().st_size < state["bytes"]:
-            raise DataError(f"{self.path}: lacks records that the checkpoint was saved after")
+        """Cuts off what was written later. Raises DataError where something else was before."""
+        check_lines(self.path, state["bytes"], state["crc"])
         os.truncate(self.path, state["bytes"])
+        self._crc = state["crc"]
 
 
 class Stopwatch:
@@ -94,7 +110,8 @@ class RunSummary(Listener):
 
     def on_epoch(self, event: events.EpochEvent) -> None:
         self._found["laps"].append(self._watch.read())
-        self._found["scores"] = {key: getattr(event, key) for key in _SCORES}
+        scores = {key: getattr(event, key) for key in _SCORES}
+        self._found["scores"] = {**scores, **event.metrics}
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self._watch.read(), **deepcopy(self._found)}
@@ -115,56 +132,96 @@ class RunSummary(Listener):
 
 
 class Checkpoints(Listener):
-    """Saves the training and its listeners after every epoch and when it is interrupted.
+    """Saves the training and its listeners every few epochs, at the end, and when it is
+    interrupted; keeps the last few checkpoints.
 
     It has to be told last: what it saves of the other listeners has then heard the event.
     """
 
-    def __init__(self, folder: Path, trainer: Trainer, listeners: Sequence[object]) -> None:
-        self._folder, self._trainer = folder, trainer
-        self._listeners = Listeners(listeners)
+    def __init__(
+        self,
+        folder: Path,
+        job: Job,
+        data: str,
+        trainer: Trainer,
+        listeners: Sequence[object],
+    ) -> None:
+        self._files = [folder / name for name in _names(job.checkpoints.keep)]
+        self._every = job.checkpoints.every
+        self._about = {"version": VERSION, "scenario": job.text, "data": data}
+        self._trainer, self._listeners = trainer, Listeners(listeners)
 
     def on_epoch(self, event: events.EpochEvent) -> None:
-        del event
-        self._save()
+        if event.epoch % self._every == 0 or self._trainer.done:
+            self._save()
 
     def on_end(self, event: events.EndEvent) -> None:
         if event.status == "interrupted":
             self._save()
 
     def _save(self) -> None:
-        state = {
-            "version": VERSION,
-            "scenario_sha256": file_digest(self._folder / SCENARIO),
-            "trainer": self._trainer.state_dict(),
-            "listeners": self._listeners.state_dict(),
-        }
-        save_state(self._folder / LAST, state)
+        trainer, listeners = self._trainer.state_dict(), self._listeners.state_dict()
+        state = self._about | {"trainer": trainer, "listeners": listeners}
+        last, *before = self._files
+        for newer, older in reversed(list(pairwise(before))):
+            if newer.is_file():
+                newer.replace(older)
+        if before and last.is_file():
+            before[0].unlink(missing_ok=True)
+            try:
+                before[0].hardlink_to(last)
+            except OSError:  # a file system without links
+                shutil.copyfile(last, before[0])
+        save_state(last, state)
 
-    def load(self) -> None:
-        """Continues the trainer and the listeners from the last checkpoint.
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Continues the trainer and the listeners from a checkpoint.
 
         Raises:
-            DataError: where there is none, the scenario was changed since, or the run is finished.
-            StateError: where it is of another version.
+            DataError: where the data are others.
+            StateError: where it is of another training.
         """
-        saved = load_state(self._folder / LAST)
-        if saved.get("version", 1) != VERSION:
-            raise StateError(
-                f"{self._folder / LAST}: a checkpoint of another version of neurosim; finish the "
-                "run with that version, or run its scenario.yaml anew"
-            )
         with complete("checkpoint"):
-            digest, training, listeners = (
-                saved[key] for key in ("scenario_sha256", "trainer", "listeners")
-            )
-        if digest != file_digest(self._folder / SCENARIO):
-            raise DataError(
-                f"{self._folder / SCENARIO}: changed since the run was interrupted; put it back, "
-                "or run it anew"
-            )
+            data, training, listeners = (saved[key] for key in ("data", "trainer", "listeners"))
+        if data != self._about["data"]:
+            raise DataError("the data are not those that the run began with; put them back")
         self._trainer.load_state_dict(training)
-        if self._trainer.done:
-            raise DataError(f"{self._folder}: this run is finished; there is nothing to resume")
         with complete("checkpoint"):
             self._listeners.load_state_dict(listeners)
+
+
+def _names(keep: int) -> list[str]:
+    """Returns the names of so many checkpoints, the newest first."""
+    return [LAST, *(f"checkpoints/last-{number}.safetensors" for number in range(1, keep))]
+
+
+def last_checkpoint(folder: Path) -> dict[str, Any]:
+    """Returns the newest checkpoint that is whole and whose records are there.
+
+    Raises:
+        DataError: where there is none: why the newest cannot be used.
+        StateError: where it is of another version.
+    """
+    problems: list[DataError] = []
+    for name in _names(MAX_KEEP):
+        path = folder / name
+        if problems and not path.is_file():
+            continue
+        try:
+            saved: dict[str, Any] = load_state(path)
+            if saved.get("version", 1) != VERSION:
+                raise StateError(
+                    f"{path}: a checkpoint of another version of neurosim; finish the run with "
+                    f"that version, or run its {SCENARIO} anew"
+                )
+            with complete("checkpoint"):
+                metrics = saved["listeners"][0]
+                check_lines(folder / METRICS, metrics["bytes"], metrics["crc"])
+        except DataError as error:
+            problems.append(error)
+            continue
+        if problems:
+            text = f"{problems[0]}; going on from {path.name}, which is older"
+            warnings.warn(NeurosimWarning(text), stacklevel=2)
+        return saved
+    raise problems[0]

@@ -1,0 +1,177 @@
+"""Tables: columns of a CSV or a Parquet file, of which one or some are what to learn."""
+
+import csv
+from abc import abstractmethod
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from neurosim.base import DataError, gigabytes, unknown
+from neurosim.data.lazy import IN_MEMORY
+from neurosim.data.own import Found, OwnData, TestFile, Values, says
+from neurosim.families import register
+
+_INSTALL = "pip install 'neurosim[parquet]'"
+
+
+@dataclass(frozen=True)
+class _Columns(OwnData):
+    """A table with a row for each sample."""
+
+    paths = ("file", "test")
+
+    file: Annotated[str, says("the table, seen from the scenario")]
+    label: Annotated[str | tuple[str, ...], says("the column to learn; of values also several")]
+    test: TestFile = 0.2
+    columns: Annotated[
+        tuple[str, ...] | None, says("the columns that are seen; default: all others")
+    ] = None
+
+    def _found(self, folder: Path, test: bool) -> Found | None:
+        if test and not isinstance(self.test, str):
+            return None
+        path = folder / Path(str(self.test) if test else self.file).expanduser()
+        try:
+            numbers, labels = self._read(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        if not len(labels):
+            raise DataError(f"{path}: has no rows")
+        return torch.from_numpy(numbers), labels
+
+    @abstractmethod
+    def _read(self, path: Path) -> tuple[Values, Values]:
+        """Reads the columns that are seen (N, columns), float32, and what is to be learned."""
+
+    def _chosen(self, path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Returns the names of the columns that are seen, and of those to learn."""
+        learned = [self.label] if isinstance(self.label, str) else list(self.label)
+        seen = list(self.columns or [name for name in header if name not in learned])
+        for name in (*learned, *seen):
+            if name not in header:
+                raise DataError(f"{path}: {unknown('column', name, header)}")
+            if header.count(name) > 1:
+                raise DataError(f"{path}: several columns are called {name!r}; rename them")
+        if not seen or set(seen) & set(learned):
+            raise DataError(f"{path}: one column must be seen, and none that is to be learned")
+        return seen, learned
+
+    def _finish(self, path: Path, numbers: Values, learned: list[Values]) -> tuple[Values, Values]:
+        if len(learned) > 1 and self.labels == "classes":
+            raise DataError(f"{path}: several columns to learn are no classes; say labels: values")
+        return numbers, learned[0] if len(learned) == 1 else np.stack(learned, 1)
+
+
+@register("csv")
+@dataclass(frozen=True)
+class Csv(_Columns):
+    """Reads a text file of columns of numbers; classes may be words."""
+
+    delimiter: Annotated[
+        str, Field(min_length=1, max_length=1), says("what separates the values of a row")
+    ] = ","
+    header: Annotated[
+        bool, says("false: the first row is data; the columns are called 0, 1, …")
+    ] = True
+
+    def _read(self, path: Path) -> tuple[Values, Values]:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=self.delimiter, strict=True)
+            try:
+                return self._parsed(path, rows)
+            except (csv.Error, UnicodeDecodeError) as error:
+                said = f"is no text file of columns ({error}); save it as CSV in UTF-8"
+                raise DataError(f"{path}, line {rows.line_num}: {said}") from None
+
+    def _parsed(self, path: Path, rows: Any) -> tuple[Values, Values]:
+        filled = (row for row in rows if row)  # an empty line is no row
+        first = next(filled, None)
+        if first is None:
+            raise DataError(f"{path}: is empty")
+        header = (
+            [name.strip() for name in first] if self.header else list(map(str, range(len(first))))
+        )
+        seen, learned = self._chosen(path, header)
+        at, of = ([header.index(name) for name in names] for names in (seen, learned))
+        numbers, words = array("f"), [list[str]() for _ in learned]
+        for row in filled if self.header else _again(first, filled):
+            line = f"{path}, line {rows.line_num}"
+            if len(row) != len(header):
+                raise DataError(f"{line}: has {len(row)} values, not {len(header)}")
+            try:
+                numbers.extend([float(row[i]) for i in at])
+            except ValueError:
+                raise _no_number(line, row, header, at) from None
+            if len(numbers) * numbers.itemsize > IN_MEMORY:
+                raise _too_large(path)
+            for i, own in zip(of, words, strict=True):
+                own.append(row[i].strip())
+        values = np.frombuffer(numbers, np.float32).reshape(-1, len(at)).copy()
+        return self._finish(path, values, [self._numbers(path, own) for own in words])
+
+    def _numbers(self, path: Path, words: list[str]) -> Values:
+        """Returns what is to be learned as numbers, if all are."""
+        try:
+            numbers = np.array([float(word) for word in words])
+        except ValueError:
+            if self.labels == "values":
+                raise DataError(f"{path}: the column {self.label!r} has no numbers") from None
+            return np.array(words)
+        return numbers
+
+
+def _again(first: list[str], rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    yield first
+    yield from rows
+
+
+def _no_number(line: str, row: list[str], header: list[str], at: list[int]) -> DataError:
+    for i in at:
+        try:
+            float(row[i])
+        except ValueError:
+            how = "remove the row, fill it in, or leave the column out of columns"
+            return DataError(f"{line}: {row[i]!r} in column {header[i]!r} is no number; {how}")
+    raise AssertionError(line)
+
+
+@register("parquet")
+@dataclass(frozen=True)
+class Parquet(_Columns):
+    """Reads a Parquet file with PyArrow, the extra ``parquet``; classes may be words."""
+
+    def _read(self, path: Path) -> tuple[Values, Values]:
+        try:
+            from pyarrow import ArrowException, parquet
+        except ImportError:
+            raise DataError(f"{path}: to read Parquet takes pyarrow: {_INSTALL}") from None
+        try:
+            with path.open("rb") as stream, parquet.ParquetFile(stream) as file:
+                seen, learned = self._chosen(path, file.schema_arrow.names)
+                rows = file.metadata.num_rows
+                if rows * len(seen) * 4 > IN_MEMORY:
+                    raise _too_large(path)
+                numbers, words, done = np.empty((rows, len(seen)), np.float32), [], 0
+                for batch in file.iter_batches(columns=[*seen, *learned]):
+                    some = slice(done, done := done + len(batch))
+                    for i, name in enumerate(seen):
+                        numbers[some, i] = batch[name].to_numpy(zero_copy_only=False)
+                    words.append([batch[name].to_pylist() for name in learned])
+        except (ArrowException, ValueError, TypeError) as error:
+            said = f"is no intact Parquet file whose columns are numbers ({error})"
+            raise DataError(f"{path}: {said}; save it again") from None
+        columns = [np.array([x for batch in words for x in batch[i]]) for i in range(len(learned))]
+        if any(column.dtype == object for column in columns):
+            raise DataError(f"{path}: a value of {', '.join(learned)} is missing; remove the row")
+        return self._finish(path, numbers, columns)
+
+
+def _too_large(path: Path) -> DataError:
+    size = gigabytes(IN_MEMORY)
+    return DataError(f"{path}: has more than {size} of numbers; np.save them and use kind: npy")

@@ -1,0 +1,298 @@
+"""The way in, for Python and the command line alike: run, resume, sweep, and read what was left."""
+
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from neurosim import documents
+from neurosim.base import (
+    ConfigurationError,
+    DataError,
+    NeurosimWarning,
+    html_table,
+    interruptible,
+    unknown,
+)
+from neurosim.families import described
+from neurosim.learning import Trainer, load_weights
+from neurosim.network import Model
+from neurosim.records import Results, told
+from neurosim.records import Run as Left
+from neurosim.runs import run as runner
+from neurosim.runs import sweep as sweeps
+from neurosim.runs.folder import SCENARIO
+from neurosim.runs.listeners.display import SweepDisplay
+from neurosim.scenario import Scenario
+
+Overrides = Mapping[str, Any] | Sequence[str]
+Progress = bool | Console
+_PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z][A-Za-z_/.-]*", re.IGNORECASE)
+
+
+class Records(dict[str, list[dict[str, Any]]]):
+    """Tables by name, each a list of flat records: ``pandas.DataFrame(run.records["epoch"])``."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ConfigurationError(unknown("table of records", name, self), "records")
+
+
+class Run:
+    """What a run has left in its ``folder``: ``summary`` and ``environment``, and as ``notes`` what
+    could not be read."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        left = Left.read(self.folder)
+        self._left, self.notes = left, tuple(left.notes)
+        self.summary = left.summary or {"status": "interrupted"}
+        self.environment = left.environment
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``interrupted`` or ``failed``."""
+        return str(self.summary.get("status", "interrupted"))
+
+    @property
+    def report(self) -> Path:
+        """The page of the run."""
+        return self.folder / "report.html"
+
+    @cached_property
+    def records(self) -> Records:
+        """What was recorded, by ``epoch``, ``step``, the name of a probe, or ``convergence``.
+
+        A group of values is so many columns: ``mean.h1``.
+        """
+        left = self._left
+        found = {"epoch": list(left.epochs.values()), "step": list(left.steps.values())}
+        found |= {probe: left.all(probe) for probe in left.traces}
+        found["convergence"] = left.convergence
+        return Records({name: [_flat(e) for e in entries] for name, entries in found.items()})
+
+    def model(self, model: Model | None = None) -> Model:
+        """Returns the model of the run's scenario, or the ``model`` given, with its last weights.
+
+        Raises DataError where they are missing, or of another network.
+        """
+        if model is None:
+            runner.check_trainer(self.folder / SCENARIO, None, "run.model(model)")
+            model = runner.scenario_of(self.folder).model()
+        load_weights(model, self.folder / runner.MODEL)
+        return model
+
+    def __repr__(self) -> str:
+        found = "".join(f", {title} {text}" for title, text in self._told())
+        return f"<{type(self).__name__} {str(self.folder)!r}: {self.status}{found}>"
+
+    def _repr_html_(self) -> str:
+        head = [("run", str(self.folder)), ("status", self.status)]
+        return html_table([*head, *self._told(), ("report", self.report)])
+
+    def _told(self) -> list[tuple[str, str]]:
+        return told(self.summary, "line")
+
+
+class SweepResults:
+    """What a sweep has left in its ``folder``: ``results``, a row for each of its runs."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.results = Results.load(self.folder)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """One flat record for each run: values of the axes, seed, status, all numbers, folder."""
+        axes = [key for key, _ in self.results.axes]
+        rows = self.results.records()
+        return [row | {key: documents.loads(row[key], key).value for key in axes} for row in rows]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How many runs there are, and what became of them."""
+        results = self.results
+        counts = {status: results.count(status) for status in ("finished", "failed")}
+        total = len(results.rows)
+        return {"name": results.name, "runs": total, **counts, "left": total - sum(counts.values())}
+
+    @property
+    def report(self) -> Path:
+        """The page of the sweep."""
+        return self.folder / "report.html"
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that have left anything."""
+        folders = (self.folder / row.folder for row in self.results.rows if row.summary)
+        return [Run(folder) for folder in folders]
+
+    def __repr__(self) -> str:
+        found = "".join(f", {n} {status}" for status, n in self._counts() if n)
+        return f"<{type(self).__name__} {str(self.folder)!r}: {self.summary['runs']} runs{found}>"
+
+    def _repr_html_(self) -> str:
+        axes = [(key, ", ".join(values)) for key, values in self.results.axes]
+        counts = [(status, str(n)) for status, n in self._counts()]
+        return html_table([("sweep", self.folder), *axes, *counts, ("report", self.report)])
+
+    def _counts(self) -> list[tuple[str, int]]:
+        return [(key, self.summary[key]) for key in ("finished", "failed", "left")]
+
+
+def run(
+    what: str | Path | Scenario | Trainer,
+    overrides: Overrides = (),
+    *,
+    out: str | Path = "runs",
+    run_id: str | None = None,
+    name: str | None = None,
+    listeners: Sequence[object] = (),
+    progress: Progress = False,
+) -> Run:
+    """Runs a scenario, or a `Trainer`, and leaves a folder ``out/<name>/<id>`` with metrics,
+    checkpoints, summary and report, as ``neurosim run`` does.
+
+    ``overrides`` are those of the command line, or a mapping whose values may be objects:
+    ``{"training.epochs": 3, "rule": ns.BackPropagation()}``. ``name`` is that of a trainer's runs
+    ("training"). ``progress`` shows how far it is. Ctrl-C ends it so that `resume` can go on.
+
+    Raises:
+        DocumentError: for what is wrong in the scenario, with lines.
+        DataError: where the folder exists.
+        DivergenceError: where a state is no longer finite; the folder is valid all the same.
+    """
+    trained = isinstance(what, Trainer)
+    if trained and overrides:
+        raise ConfigurationError("overrides are for a scenario; give the Trainer its options")
+    if name is not None and not trained:
+        raise ConfigurationError(f"a scenario has its name itself: overrides {{'name': {name!r}}}")
+    where = (Path(out), _console(progress), run_id, listeners)
+    if isinstance(what, Trainer):
+        return Run(runner.train(name or "training", what, *where))
+    if isinstance(what, Scenario):
+        if overrides:
+            raise ConfigurationError("give overrides to Scenario.load(path, overrides)")
+        return Run(runner.run(what, *where))
+    if not isinstance(what, str | Path):
+        said = f"what is run is a scenario file, a Scenario or a Trainer, not {what!r}"
+        raise ConfigurationError(said)
+    return Run(runner.run(Scenario.load(Path(what), assignments(overrides)), *where))
+
+
+def resume(
+    folder: str | Path,
+    trainer: Trainer | None = None,
+    *,
+    overrides: Overrides = (),
+    listeners: Sequence[object] = (),
+    progress: Progress = False,
+) -> Run:
+    """Continues an interrupted run, bit for bit; that of a `Trainer` with one that is built as it
+    was. ``overrides`` may say where the data are now, or prolong it. Raises DataError where there
+    is nothing to continue."""
+    given: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer}
+    return Run(runner.resume(Path(folder), _console(progress), listeners, **given))
+
+
+def sweep(
+    file: str | Path,
+    axes: Overrides,
+    overrides: Overrides = (),
+    *,
+    seeds: int = 1,
+    out: str | Path = "runs",
+    name: str | None = None,
+    jobs: int | None = 0,
+    retry: bool = False,
+    progress: Progress = False,
+) -> SweepResults:
+    """Runs a scenario with every combination of values, or what is left of it, as ``neurosim
+    sweep`` does: ``ns.sweep("s.yaml", {"rule.beta": [0.1, 1]}, {"training.epochs": 3}, seeds=5)``.
+
+    A list holds the values of an axis, and so does a text ``rule.beta=0.1,1``. ``overrides`` are
+    the same in all runs, as those of `run`. ``jobs`` processes run at the same time: 0 is this one,
+    None as many as the cores allow (in a script below ``if __name__ == "__main__":``).
+
+    Raises:
+        DocumentError: everything that is wrong with any combination.
+        DataError: where another sweep is at work in the folder.
+    """
+    given = [*assignments(overrides), *assignments(axes, swept=True)]
+    planned = sweeps.plan(Path(file), given, seeds)
+    folder = Path(out) / sweeps.folder_name(name or planned.name)
+    run_planned(planned, folder, jobs, retry, _console(progress))
+    return SweepResults(folder)
+
+
+def run_planned(
+    planned: sweeps.SweepPlan, folder: Path, jobs: int | None, retry: bool, console: Console
+) -> Results:
+    """Runs what is not there yet of a sweep, with a display."""
+    jobs = sweeps.default_jobs(planned.threads) if jobs is None else jobs
+    with interruptible() as interrupted, SweepDisplay(console, planned.results) as display:
+        return sweeps.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Reads the folder of a run, and warns of what in it cannot be read.
+
+    Raises DataError for another folder.
+    """
+    if (Path(folder) / "sweep.json").is_file():
+        raise DataError(f"{folder}: the folder of a sweep; ns.load_sweep reads it")
+    found = Run(folder)
+    for note in found.notes:
+        warnings.warn(f"{folder}: {note}", NeurosimWarning, stacklevel=2)
+    return found
+
+
+def load_sweep(folder: str | Path) -> SweepResults:
+    """Reads the folder of a sweep. Raises DataError for another folder."""
+    return SweepResults(folder)
+
+
+# ---- what is given and shown ---------------------------------------------------------------------
+
+
+def assignments(given: Overrides, swept: bool = False) -> list[str]:
+    """Returns overrides, or with ``swept`` axes of a sweep, as KEY=VALUE."""
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, Mapping):
+        return list(given)
+    several = (list, tuple, range) if swept else ()
+    return [
+        f"{key}={','.join(map(_text, value if isinstance(value, several) else [value]))}"
+        for key, value in given.items()
+    ]
+
+
+def _text(value: Any) -> str:
+    """A value as a document holds it, on one line."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    try:
+        return json.dumps(described(value), ensure_ascii=False)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"no document can hold {value!r}; use numbers and text") from None
+
+
+def _console(progress: Progress) -> Console:
+    if isinstance(progress, Console):
+        return progress
+    return Console(quiet=not progress, highlight=False)
+
+
+def _flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in entry.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        elif prefix or key not in ("event", "probe"):
+            found[f"{prefix}{key}"] = value
+    return found

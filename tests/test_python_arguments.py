@@ -1,0 +1,191 @@
+"""What Python is given: taken where it is clear, else refused in words. Copies; what is shown."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_simulations import DOUBLE, NETWORK, SCHEDULES, X, Y, build, same
+
+import neurosim as ns
+
+MODEL = ns.Model(NETWORK, **DOUBLE)
+SWEEP = SCHEDULES["sweep"]
+
+
+def simulation(**options: Any) -> ns.Simulation:
+    return ns.Simulation(**{"model": MODEL, "schedule": SWEEP} | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "poison"}, "unknown schedule 'poison'; did you mean 'poisson'"),
+        ({"schedule": "lazy"}, r"the schedule .lazy. needs duration: use Lazy\(...\)"),
+        ({"schedule": 3}, "the schedule must be a Schedule or one of"),
+        ({"rule": "back_prop"}, "unknown rule 'back_prop'; did you mean 'backprop'"),
+        ({"model": torch.nn.Sequential()}, r"ns.Model\(ns.Network.from_torch\(module\)\)"),
+        ({"model": NETWORK}, r"give it ns.Model\(network\)"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
+        ({"seed": 1.5}, "seed is 1.5; it must be a whole number"),
+        ({"channels": "delay"}, r"channels must be made by ns.Channels\(...\), not 'delay'"),
+        ({"faults": 0.1}, "ns.Faults"),
+        ({"stop": 1e-3}, "ns.Stop"),
+        ({"probes": ["residaul"]}, "did you mean 'residual'"),
+    ],
+)
+def test_refuses_what_a_simulation_is_not_made_of(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ns.ConfigurationError, match=message):
+        simulation(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ns.Model(NETWORK, seed=-1), "seed is -1"),
+        (lambda: ns.Model(NETWORK, dtype="float64"), "dtype must be torch.float32"),
+        (lambda: ns.Model(torch.nn.Linear(2, 3)), "not of a Linear; see Network.from_torch"),
+        (lambda: simulation().infer(X, Y, optimizer="adam"), "nothing says when"),
+        (lambda: simulation(learn_every=2).infer(X, Y, optimizer="adam"), "one of torch.optim"),
+        (lambda: simulation().infer(X).trace["residaul"], "unknown probe 'residaul'; did you mean"),
+    ],
+)
+def test_refuses(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ns.ConfigurationError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ("x", None, "a torch tensor or an array of numbers, not str"),
+        (X.to_sparse(), None, r"is sparse .*to_dense"),
+        (X, torch.tensor([0, 1, 2, 0]), "label 2 at index 2 .*not in 0 … 1"),
+        (X, torch.tensor([0, 1]), "4 inputs but 2 targets"),
+        (X, torch.tensor([0.0, 1.0, 1.0, 0.0]), r"target has shape \[4\]; it must be \[B, 2\]"),
+    ],
+)
+def test_refuses_an_input(x: Any, y: Any, message: str) -> None:
+    with pytest.raises(ns.InputError, match=message):
+        simulation().infer(x, y)
+
+
+def test_what_is_taken_as_it_is_meant() -> None:
+    classes = torch.tensor([0, 1, 1, 0])
+    wanted = simulation().infer(X, torch.eye(2, **DOUBLE)[classes])
+    for x, y in (
+        (X.numpy(), classes.numpy()),
+        (X.tolist(), classes.tolist()),
+        (X, classes.to(torch.uint8)),
+    ):
+        assert same(simulation(seed=np.int64(0), nudge_after=np.int32(0)).infer(x, y), wanted)
+    assert simulation(schedule="parallel", rule="backprop").infer(X, classes).ticks > 0
+    for predict in (simulation().predict, MODEL):
+        assert torch.equal(predict(X.numpy()), predict(X))  # type: ignore[arg-type]
+        assert predict(X.float()).dtype == torch.float64
+    assert ns.Model(NETWORK)(X).dtype == torch.float32
+
+
+# ---- copies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+@pytest.mark.parametrize("name", ["sweep", "poisson", "lazy"])
+def test_a_copy_goes_on_as_the_original_does(name: str, again: Any) -> None:
+    """From within an inference, with states carried over, and apart from each other."""
+    delays = ns.Channels(mean=ns.Channel(delay=ns.Uniform(0.0, 2.0), noise=0.1))
+    options: dict[str, Any] = {"init": "carry", "probes": ["residual"], "channels": delays}
+    original = build(SCHEDULES[name], ns.Model(NETWORK, **DOUBLE), **options)
+    original.infer(X, Y)
+    original.start(X, Y)
+    original.advance(3)
+    other = again(original)
+    ends = []
+    for one in (original, other):
+        one.advance()
+        ends.append(one.finish())
+        one.learn(torch.optim.SGD(one.model.parameters(), lr=0.1))
+        ends.append(one.infer(X, Y))
+    assert same(ends[0], ends[2])
+    assert same(ends[1], ends[3])
+    assert ends[0].trace["residual"] == ends[2].trace["residual"]
+    assert other.model is not original.model
+
+
+def test_no_copy_within_an_inference_that_learns() -> None:
+    one = build(SWEEP, ns.Model(NETWORK, **DOUBLE), learn_every=2)
+    one.start(X, Y, optimizer=torch.optim.SGD(one.model.parameters(), lr=0.1))
+    with pytest.raises(ns.StateError, match="copy the simulation after finish"):
+        copy.deepcopy(one)
+    one.advance()
+    one.finish()
+    assert copy.deepcopy(one).inference.done
+
+
+# ---- what is shown -------------------------------------------------------------------------------
+
+
+def test_what_is_shown() -> None:
+    one = simulation(schedule="parallel", rule="backprop", seed=3, probes=["residual"])
+    network = "Network(input [3] → a [6] tanh → b [5] tanh → out [2]; 71 parameters)"
+    assert repr(NETWORK) == network
+    assert repr(MODEL) == f"Model({network}, float64, cpu)"
+    assert repr(one) == (
+        f"Simulation({MODEL!r}, rule=BackPropagation(), loss=SquaredError(), "
+        f"schedule={one.schedule!r}, probes=({one.probes[0]!r},), seed=3)"
+    )
+    outcome = one.infer(X, Y)
+    assert repr(outcome).startswith(
+        "Outcome(prediction=[4, 2], states={'a': [4, 6], 'b': [4, 5], 'out': [4, 2]}, ticks="
+    )
+    for thing in (NETWORK, MODEL, one, outcome):
+        html = thing._repr_html_()
+        assert html.startswith("<table>")
+        assert html.count("<tr>") == html.count("</tr>") > 2
+    assert "Args:" in (ns.Simulation.infer.__doc__ or "")
+
+
+# ---- a process of one's own ----------------------------------------------------------------------
+
+
+def state_of_the_process() -> dict[str, Any]:
+    cudnn = torch.backends.cudnn
+    return {
+        "flags": (cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark),
+        "threads": torch.get_num_threads(),
+        "filters": list(warnings.filters),
+        "environment": dict(os.environ),
+        "random": torch.get_rng_state().tolist(),
+    }
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_leaves_the_process_as_it_was(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    before = state_of_the_process()
+    file, short = root / "scenarios/parallel.yaml", ["training.max_steps=1", "data.limit=50"]
+    seen: list[Any] = []
+
+    class Look:
+        def on_step(self, event: object) -> None:
+            os.environ["NEUROSIM_TEST"] = "set by a library"
+            seen.append(state_of_the_process())
+
+    ns.run(file, [*short, "threads=2", "probes=[]"], out=tmp_path, listeners=[Look()])
+    assert seen[0]["threads"] == 2
+    assert seen[0]["flags"][:2] == (False, True)
+    assert state_of_the_process() == before
+    with pytest.raises(ns.DocumentError):
+        ns.run(file, {"loss": "nonsense"}, out=tmp_path)
+    assert state_of_the_process() == before
