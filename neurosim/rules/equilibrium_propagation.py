@@ -112,11 +112,11 @@ class HolomorphicEP(NudgedEnergyRule):
                     f"{', '.join(able)}, or the rule equilibrium_propagation",
                     "rule",
                 )
-        pooling = [p.name for p in network.projections if p.operator.has_winners]
+        pooling = [p.name for p in network.projections if not p.operator.holomorphic]
         if pooling:
             raise ConfigurationError(
                 f"the projection {pooling[0]!r} pools by maximum, which is not holomorphic; use "
-                "pool 'avg', or the rule equilibrium_propagation",
+                "pool 'softmax' or 'avg', or the rule equilibrium_propagation",
                 "rule",
             )
 

@@ -263,6 +263,27 @@ def check_within(optimizer: torch.optim.Optimizer | None, learns_within: bool) -
         )
 
 
+def warn_of_updates(first: int, passed: int, learns: bool) -> bool:
+    """Warns of an inference with a target that ends after ``passed`` ticks without an update of
+    the weights within it, the ``first`` of which was due; returns whether there was reason to."""
+    if learns and passed >= first:
+        return False
+    if learns:
+        said = (
+            f"an inference came to rest after {passed} ticks, but the first update of the weights "
+            f"is due after {first}: nothing is learned from it; update them earlier, or leave stop "
+            "out"
+        )
+    else:
+        said = (
+            f"weights are to be updated after every {first} ticks, but the inference was given no "
+            "optimizer: they stay as they are; give it one, or leave learn_every out and call "
+            "learn(optimizer) after it"
+        )
+    warnings.warn(said, NeurosimWarning, stacklevel=5)
+    return True
+
+
 class Sent(Protocol):
     """What decides on how far messages get in an inference: a `Simulation` has it."""
 

@@ -90,7 +90,7 @@ class Simulation:
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop
-        self.processes, self.precision = processes, precision
+        self.processes, self.precision, self.warned = processes, precision, False
         self.plasticity = Plasticity.of(plasticity)
         if learn_every is not None:
             self.plasticity = replace(self.plasticity, every=learn_every)
