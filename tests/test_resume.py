@@ -16,7 +16,7 @@ from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.events import EvaluationEvent, TrainingEvent
 from neurosim.learning.trainer import Trainer
 from neurosim.scenario.scenario import Scenario
-from neurosim.simulation.simulation import STATE_VERSION
+from neurosim.simulation.saving import STATE_VERSION
 
 SHORT = ["data.limit=120", "data.batch_size=30", "training.epochs=2", "training.max_steps=6"]
 
