@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 # Before torch is imported, here and in the processes that tests start: its tensors are small, and
 # two workers with two threads each would get in each other's way.
@@ -14,10 +15,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from matplotlib.figure import Figure
+from markupsafe import Markup
 from mirror import Mirror, mirrored
 
 from neurosim.families import plugins
+from neurosim.reports.plots.canvas import Canvas, Chart, Curve
 
 torch.set_num_threads(1)
 
@@ -28,6 +30,12 @@ settings.register_profile(
 settings.load_profile("suite")
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: to look for garbage in it takes a third of a second each time,
+    and every run begins with that."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -53,21 +61,19 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages have no charts: to draw them takes most of a short run, and is the business of others
-    (test_report, test_figures, test_scenarios)."""
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pages have no charts, except in modules marked as `drawn`: to draw them takes most of a short
+    run. What draws still describes what it would draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("drawn") is None:
+            patch.setattr(Canvas, "chart", _blank)
+        yield
 
-    undraw(monkeypatch)
 
-
-def undraw(patch: pytest.MonkeyPatch) -> None:
-    """Does what `undrawn` says for as long as the patch holds."""
-
-    def savefig(figure: Figure, file: TextIO, **options: Any) -> None:
-        file.write('<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt"/>')
-
-    patch.setattr(Figure, "savefig", savefig)
+def _blank(canvas: Canvas, legend: Sequence[Curve] = (), note: str = "", **options: Any) -> Chart:
+    svg = Markup('<svg role="img" aria-label="{}"/>').format(canvas.label)
+    return Chart(svg, (1.0, 1.0), legend, note)
 
 
 @pytest.fixture

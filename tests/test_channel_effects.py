@@ -112,6 +112,7 @@ def test_loss(loss: float) -> None:
         assert abs(z_of_mean(products, 0.0, 1.0)) < 4, dim
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 def test_loss_of_all_and_of_none() -> None:
     nothing = constant(ns.Channel(loss=1.0, refresh=1))
     assert not seen(nothing).any()

@@ -109,6 +109,7 @@ def test_nearest_levels() -> None:
         assert [out for _, out in views] == [1.0, 2.0, 2.0, 1.0, 1.0, 2.5, 2.5, 1.0]
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 @pytest.mark.parametrize(("refresh", "sent"), [(None, 1), (1, 6), (2, 4), (4, 2), (9, 1)])
 def test_refresh_of_what_was_lost(refresh: int | None, sent: int) -> None:
     """What was lost counts as sent; a refresh says it again, at every n-th wake of a dyad."""

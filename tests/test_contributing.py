@@ -20,7 +20,7 @@ DIFFS = re.findall(r"^```diff\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 WORDS = shlex.split(SWEEP.replace("\\\n", ""))[1:]
 SHORT = ["training.epochs=1", "data.limit=100", "--jobs", "0", "--quiet"]
 
-# In the schemas, checked, resumed within an inference; the array is counted and saved.
+# In a sweep, in the schemas, checked, resumed within an inference; the array is counted and saved.
 WORKS = """
 import json, sys
 from pathlib import Path
@@ -33,6 +33,7 @@ from neurosim.tensors import Dimensions
 def said(*arguments):
     return CliRunner().invoke(main, arguments, catch_exceptions=False).stdout
 
+said(*json.loads(sys.argv[2]))
 for kind in ("clipped_backprop", "round_robin", "clip"):
     assert f'"const": "{kind}"' in said("schema")
 assert '"gain"' in said("schema", "--network")
@@ -57,22 +58,19 @@ assert all(found[name].equal(expected[name]) for name in expected)
 
 
 @pytest.fixture(scope="module")
-def patched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with the six of them."""
+def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with the six of them, where all of the above has been done."""
     folder = tmp_path_factory.mktemp("patched")
     for name in ("neurosim", "scenarios", "networks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for diff in DIFFS:
         subprocess.run(["git", "apply"], input=diff, text=True, cwd=folder, check=True)
-    return folder
-
-
-def python(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+    settings = [part for part in WORDS[2:] if not part.startswith("rule.limit")]
+    given = [*settings, *SHORT[:2]], [*WORDS, *SHORT, "--out", "swept"]
+    command = [sys.executable, "-c", WORKS, *map(json.dumps, given)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return folder
 
 
 def test_each_touches_one_file() -> None:
@@ -81,9 +79,8 @@ def test_each_touches_one_file() -> None:
     assert all(len(names) == 1 and names[0].startswith("neurosim/") for names in files)
 
 
-def test_a_sweep_uses_all(patched: Path) -> None:
-    python(patched, "-m", "neurosim", *WORDS, *SHORT, "--out", "swept")
-    (table,) = patched.glob("swept/**/results.csv")
+def test_a_sweep_uses_all(worked: Path) -> None:
+    (table,) = worked.glob("swept/**/results.csv")
     rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     assert [row["rule.limit"] for row in rows] == ["0.05", "0.1"]
     assert all(float(row["largest_weight"]) > 0 for row in rows)
@@ -91,8 +88,3 @@ def test_a_sweep_uses_all(patched: Path) -> None:
     pages = [path.read_text(encoding="utf-8") for path in table.parent.glob("*/*/report.html")]
     assert len(pages) == 2
     assert all("<dt>Largest weight</dt>" in page for page in pages)
-
-
-def test_schema_check_and_resume(patched: Path) -> None:
-    settings = [part for part in WORDS[2:] if not part.startswith("rule.limit")]
-    python(patched, "-c", WORKS, json.dumps([*settings, *SHORT[:2]]))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from contraction import Problem, Rounds, chain, distance, make_problem, present
-from hypothesis import given, settings
+from fewer import randomly
 from hypothesis import strategies as st
 
 import neurosim as ns
@@ -208,13 +208,7 @@ LONG = ("forward", "backward", "odd_even", "even_odd")  # most ticks to come to 
     "schedule",
     [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in SCHEDULES],
 )
-@given(
-    found=problems(),
-    unit=st.sampled_from(list(UNITS)),
-    mean=channels(),
-    difference=channels(),
-)
-@settings(max_examples=20)
+@randomly(5, 20, problems(), st.sampled_from(list(UNITS)), channels(), channels())
 def test_one_fixed_point(
     schedule: str, found: tuple[Problem, str], unit: str, mean: ns.Channel, difference: ns.Channel
 ) -> None:
@@ -256,8 +250,7 @@ def test_jitter_on_top_of_a_delay_for_each_synapse(ordering: Any) -> None:
 # ---- event-driven --------------------------------------------------------------------------------
 
 
-@given(found=problems(), unit=st.sampled_from(list(UNITS)), mean=channels(), back=channels())
-@settings(max_examples=40)
+@randomly(10, 40, problems(), st.sampled_from(list(UNITS)), channels(), channels())
 def test_lazy_comes_to_rest(
     found: tuple[Problem, str], unit: str, mean: ns.Channel, back: ns.Channel
 ) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from conftest import undraw
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from small_trainings import Stop
@@ -49,7 +48,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders of a run that was ``stopped`` in its last epoch, and of the ``whole`` one."""
     out, scenario = tmp_path_factory.mktemp("runs"), Scenario.load(PARALLEL, SHORT)
     with pytest.MonkeyPatch.context() as patch:
-        undraw(patch)
         runner.run(scenario, out, QUIET, "whole")
         patch.setattr(runner.TrainingDisplay, "on_step", Stop(5).on_step)
         runner.run(scenario, out, QUIET, "stopped")
@@ -57,12 +55,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stopped(runs: Path, tmp_path: Path, undrawn: None) -> Path:
+def stopped(runs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(runs / "stopped", tmp_path / "stopped"))
 
 
 @pytest.fixture
-def whole(runs: Path, tmp_path: Path, undrawn: None) -> Path:
+def whole(runs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(runs / "whole", tmp_path / "whole"))
 
 
@@ -171,7 +169,7 @@ def test_damaged_weights(whole: Path, tmp_path: Path) -> None:
     assert "do not have their checksum" in invoke(*command, code=2).output
 
 
-def test_a_damaged_file_of_a_sweep(tmp_path: Path, undrawn: None) -> None:
+def test_a_damaged_file_of_a_sweep(tmp_path: Path) -> None:
     """The run is made again, from its checkpoint, and the user is told."""
     command = ["sweep", PARALLEL, *SHORT, "--out", tmp_path, "--name", "s", "--jobs", "0"]
     invoke(*command)
@@ -214,9 +212,7 @@ def test_the_last_good_checkpoint_is_taken(stopped: Path, runs: Path, how: str) 
 @pytest.mark.parametrize(
     ("every", "keep", "steps"), [(1, 1, [6]), (2, 3, [6, 4]), (1, 3, [6, 4, 2])]
 )
-def test_how_often_and_how_many(
-    tmp_path: Path, undrawn: None, every: int, keep: int, steps: list[int]
-) -> None:
+def test_how_often_and_how_many(tmp_path: Path, every: int, keep: int, steps: list[int]) -> None:
     more = f"training.checkpoints={{every: {every}, keep: {keep}}}"
     folder = runner.run(Scenario.load(PARALLEL, [*SHORT, more]), tmp_path, QUIET, "x")
     names = [f"last{end}.safetensors" for end in ("", "-1", "-2")][: len(steps)]
@@ -288,7 +284,7 @@ def test_line_ends_and_comments_may_change(stopped: Path, runs: Path) -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_full_disk(
-    tmp_path: Path, runs: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch, after: int
+    tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     """It names the file, leaves what it can, and the run goes on once there is room."""
     saved, fsync = list[int](), os.fsync
@@ -312,7 +308,7 @@ def test_a_full_disk(
         assert outcome(folder) == outcome(runs / "whole")
 
 
-def test_too_little_memory(tmp_path: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def asks(*_: object) -> None:
         torch.empty(2**50)
 

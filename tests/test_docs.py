@@ -116,7 +116,6 @@ def test_there_are_commands() -> None:
     assert [command for _, command in COMMANDS[:2]] == ["make run", "make test"]
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("page", "command"), CASES, ids=name_of)
 def test_commands(
     page: Path,

@@ -15,7 +15,6 @@ from neurosim.learning.trainer import TrainingPlan
 from neurosim.maths.optimizers import SGD
 from neurosim.runs.door import assignments
 
-pytestmark = pytest.mark.usefixtures("undrawn")
 PLAN = TrainingPlan(2, batch_size=20, loss_every=1, metrics=("mse",))  # type: ignore[arg-type]
 
 

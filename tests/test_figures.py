@@ -14,6 +14,8 @@ from neurosim.cli.main import main
 from neurosim.reports import Figure, pictures_of
 from neurosim.reports.plots import Curve, line_chart
 
+pytestmark = pytest.mark.drawn
+
 ROOT = Path(__file__).parents[1]
 X = np.arange(5.0)
 
@@ -72,12 +74,13 @@ def test_names_are_distinct() -> None:
 def test_every_picture_of_a_report(kind: str, tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "runs"), "--quiet"]
     few = ["training.max_steps=2", "data.limit=100"]
+    small = ["data.limit=60", "study={kind: convergence, samples: 4, split: train}"]
     arguments = {
         "run": ["run", str(ROOT / "scenarios/delays.yaml"), *few, "--id", "one"],
-        "converge": ["converge", str(ROOT / "scenarios/noise.yaml"), "--id", "one"],
+        "converge": ["converge", str(ROOT / "scenarios/noise.yaml"), *small, "--id", "one"],
         "sweep": [
             *("sweep", str(ROOT / "scenarios/delays.yaml"), *few, "--name", "one", "--jobs", "0"),
-            *("channels.mean.delay=1,2", "channels.difference.delay=1,3", "rule.beta=0.5,1"),
+            *("channels.mean.delay=1,2", "channels.difference.delay=1,3"),
         ],
     }
     assert CliRunner().invoke(main, arguments[kind] + out, catch_exceptions=False).exit_code == 0

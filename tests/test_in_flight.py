@@ -173,6 +173,7 @@ def test_an_ideal_channel_costs_nothing() -> None:
 # ---- Little's law --------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 @pytest.mark.parametrize("tick", [1.0, 0.5])
 @pytest.mark.parametrize("delay", [1.0, 3.0, 7.0])
 def test_a_message_per_tick(delay: float, tick: float) -> None:
@@ -229,6 +230,7 @@ def test_little(distribution: Any, how: str) -> None:
         assert abs(average - ticks.mean() / period) < 4 * error
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 def test_lost_messages_are_not_in_flight() -> None:
     channel = ns.Channel(delay=5.0, loss=1.0)
     simulation = make(ns.Channels(channel, channel), UNITS["population"], probes=["in_flight"])

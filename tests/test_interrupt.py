@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from small_trainings import interrupting
 
 from neurosim.base.interrupts import SIGNALS, interruptible
 from neurosim.cli.main import main
 from neurosim.learning.checkpoint import load_state
+from neurosim.records.sweep import Results
 from neurosim.runs import folder as folders
 
 SHORT = ["data.limit=200", "training.epochs=3"]
@@ -40,12 +42,16 @@ def neurosim(*arguments: str | Path, code: int = 0) -> Result:
     return result
 
 
+def started(arguments: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "neurosim", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+    )
+
+
 def interrupted(arguments: list[str], until: str, wait: float) -> tuple[int, str]:
     """Runs the command line in a process of its own, and sends Ctrl-C ``wait`` s after a line."""
-    command = [sys.executable, "-m", "neurosim", *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
-    ) as process:
+    with started(arguments) as process:
         assert process.stdout is not None
         output = ""
         for line in process.stdout:
@@ -90,7 +96,7 @@ def check_folder(folder: Path, status: str) -> None:
     ("name", "overrides", "inside"),
     [
         pytest.param("random_order", SHORT, False, marks=pytest.mark.slow),
-        ("lazy", [*SHORT, "training.epochs=6"], False),
+        pytest.param("lazy", [*SHORT, "training.epochs=6"], False, marks=pytest.mark.slow),
         pytest.param("poisson", LONG, True, marks=pytest.mark.slow),
         ("poisson", [*LONG, "init=carry", *MESSAGES], True),
     ],
@@ -169,30 +175,35 @@ def test_one_block_within_another() -> None:
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_resume_in_a_process_of_its_own(root: Path, tmp_path: Path) -> None:
-    scenario = str(root / "scenarios/parallel.yaml")
-    arguments = ["run", scenario, *SHORT, "--out", str(tmp_path)]
-    interrupted([*arguments, "--id", "one"], "epoch 1", 0.0)
-    folder = tmp_path / "parallel/one"
-    command = [sys.executable, "-m", "neurosim", "resume", "--quiet", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("status         finished\n")
-    neurosim(*arguments, "--id", "two")
-    for key in ("weights_sha256", "metrics_sha256"):
-        assert summary(folder)[key] == summary(tmp_path / "parallel/two")[key]
-
-
-# ---- resuming what cannot be resumed -----------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def stopped(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interrupted run; the tests copy it."""
     out = tmp_path_factory.mktemp("runs")
-    scenario = str(root / "scenarios/parallel.yaml")
-    interrupted(["run", scenario, *SHORT, "--out", str(out), "--id", "one"], "epoch 1", 0.0)
-    return out / "parallel/one"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupting(patch, 5)
+        path = root / "scenarios/parallel.yaml"
+        neurosim("run", path, *SHORT, "--out", out, "--id", "one", code=130)
+    folder = out / "parallel/one"
+    check_folder(folder, "interrupted")
+    return folder
+
+
+def test_resume_in_a_process_of_its_own(root: Path, stopped: Path, tmp_path: Path) -> None:
+    folder = copied(stopped, tmp_path)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "step", "left": "by a crash"')  # after the checkpoint was written
+    command = [sys.executable, "-m", "neurosim", "resume", "--quiet", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("status         finished\n")
+    check_folder(folder, "finished")
+    neurosim("run", root / "scenarios/parallel.yaml", *SHORT, "--out", tmp_path, "--id", "two")
+    for key in ("weights_sha256", "metrics_sha256"):
+        assert summary(folder)[key] == summary(tmp_path / "parallel/two")[key]
+        assert summary(folder)[key] != summary(stopped)[key]
+
+
+# ---- resuming what cannot be resumed -----------------------------------------------------------
 
 
 def copied(stopped: Path, tmp_path: Path) -> Path:
@@ -203,14 +214,6 @@ def copied(stopped: Path, tmp_path: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
     return folder
-
-
-def test_a_copy_resumes_elsewhere(stopped: Path, tmp_path: Path) -> None:
-    folder = copied(stopped, tmp_path)
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"event": "step", "left": "by a crash"')  # after the checkpoint was written
-    neurosim("resume", folder)
-    check_folder(folder, "finished")
 
 
 @pytest.mark.parametrize(
@@ -290,3 +293,56 @@ def test_a_signal_while_the_results_are_written(
     path = Path(__file__).parents[1] / "scenarios/parallel.yaml"
     neurosim("run", path, *SHORT, "--out", tmp_path, "--id", "x")
     check_folder(tmp_path / "parallel" / "x", "finished")
+
+
+# ---- sweeps ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "jobs"), [(signal.SIGINT, 2), (signal.SIGTERM, 2), (signal.SIGINT, 0)]
+)
+def test_an_interrupted_sweep_goes_on(root: Path, number: int, jobs: int, tmp_path: Path) -> None:
+    """The same command continues the runs that were under way, and leads to the same results."""
+    long = ["schedule.ticks=64", "data.limit=300", "training.epochs=6", "probes=[loss]"]
+    overrides = [*long, "rule.beta=0.1,0.2,0.5,1"]
+    path = str(root / "scenarios/parallel.yaml")
+    arguments = ["sweep", path, *overrides, "--jobs", str(jobs)]
+    with started([*arguments, "--out", str(tmp_path)]) as process:
+        assert process.stdout is not None
+        output = process.stdout.readline()
+        assert output.startswith("1/4  finished")
+        process.send_signal(number)
+        output += process.stdout.read()
+        assert process.wait(timeout=60) == 130, output
+    assert "Traceback" not in output
+    assert "continue with  the same command" in output
+    folder = tmp_path / "parallel-sweep"
+    before = Results.load(folder)
+    assert before.count("finished") < 4
+    assert before.count("failed") == 0
+    report = (folder / "report.html").read_text()
+    assert "not finished" in report
+    stopped = [row for row in before.rows if row.status == "interrupted"]
+    neurosim(*arguments, "--out", tmp_path)
+    after = Results.load(folder)
+    assert after.count("finished") == 4
+    assert list(folder.glob("*/*.1")) == []  # what was interrupted has been continued
+    for row in stopped or after.rows[:1]:
+        beta = f"rule.beta={row.values[0]}"
+        neurosim("run", path, *long, beta, "threads=1", "--out", tmp_path / row.values[0])
+        (alone,) = (tmp_path / row.values[0] / "parallel").iterdir()
+        records = [(run / "metrics.jsonl").read_text() for run in (alone, folder / row.folder)]
+        assert records[0].splitlines() == records[1].splitlines()  # to be shown where they differ
+        assert summary(alone)["weights_sha256"] == summary(folder / row.folder)["weights_sha256"]
+
+
+def test_ctrl_c_while_the_workers_start(root: Path, tmp_path: Path) -> None:
+    arguments = [str(root / "scenarios/parallel.yaml"), *SHORT, "seed=0,1,2"]
+    with started(["sweep", *arguments, "--out", str(tmp_path)]) as process:
+        while not (tmp_path / "parallel-sweep/results.csv").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.startswith("runs           3: 0 finished, 0 failed, 3 to be continued\n"), output

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from fewer import randomly
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from malformed import MARK, bounded_memory
@@ -131,13 +132,14 @@ def slipped_lines(draw: st.DrawFn, slip: str, lines: list[str]) -> list[str]:
             return [*before, line]
 
 
+@pytest.mark.parametrize("count", [15, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", TEXTS)
-def test_slips_in_the_shipped_files(name: str) -> None:
+def test_slips_in_the_shipped_files(name: str, count: int) -> None:
     path = Path(name)
     command = "validate" if name.startswith("scenarios") else "networks"
 
     @given(text=slips(TEXTS[name]))
-    @settings(max_examples=60, database=None)
+    @settings(max_examples=count, database=None)
     def check(text: str) -> None:
         path.write_bytes(text.encode())
         assert invoke(command, name).exit_code in (0, 2)
@@ -261,8 +263,7 @@ def scenarios(draw: st.DrawFn) -> list[str]:
     return [f"{key}={value}" for key, value in chosen.items()]
 
 
-@given(overrides=scenarios())
-@settings(max_examples=150, database=None, phases=[Phase.generate])  # shrinking takes minutes
+@randomly(40, 200, scenarios(), database=None, phases=[Phase.generate])  # shrinking takes minutes
 def test_what_validates_also_runs(overrides: list[str]) -> None:
     """Without the command line, whose report takes longer than all the rest."""
     short = ["data.limit=13", "training.epochs=2", "training.max_steps=3"]

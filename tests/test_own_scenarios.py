@@ -22,8 +22,6 @@ from neurosim.cli.main import main
 from neurosim.data import arrays
 from neurosim.scenario.scenario import Scenario
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SCENARIO = """
 name: own
 network: {input: [2, 4, 3], layers: [{conv: 2, activation: tanh}, {dense: 3}]}

@@ -52,6 +52,7 @@ def test_without_a_target_there_is_the_free_phase() -> None:
     assert torch.equal(nudged.plus["h1"], nudged.minus["h1"])
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 def test_restored_phases_begin_with_the_free_states() -> None:
     """β and −β from the same states: with equal nudges the two phases are the same."""
 

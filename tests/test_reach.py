@@ -72,6 +72,7 @@ def test_without_a_target_nothing_is_reached(hurt: str) -> None:
     assert not any(any(record["reached"].values()) for record in records)
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
 def test_a_lost_error_has_not_arrived() -> None:
     """All messages from the output are lost; what h2 hears is noise."""
     sim = ns.Simulation(

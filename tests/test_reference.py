@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from fewer import randomly
+from hypothesis import assume
 from literal import Example, Pair, both, check, model_of, simulate
 from literal_examples import (
     CONV,
@@ -34,8 +35,7 @@ MOVING = {
 }
 
 
-@RANDOM
-@given(examples())
+@randomly(60, 300, examples(), parent=RANDOM)
 def test_random_networks(example: Example) -> None:
     pair = simulate(example)
     assume(not any(n.tie for n in pair.networks))
@@ -43,8 +43,7 @@ def test_random_networks(example: Example) -> None:
 
 
 @pytest.mark.parametrize("winners", ["mean", "plus"])
-@settings(RANDOM, max_examples=80)
-@given(example=examples())
+@randomly(30, 150, examples(), parent=RANDOM)
 def test_what_published_code_does(winners: str, example: Example) -> None:
     """Weights that see f(a) (DP23), and winners among s⁺ (DP24)."""
     description = at_plus(example.description) if winners == "plus" else example.description
@@ -54,8 +53,7 @@ def test_what_published_code_does(winners: str, example: Example) -> None:
     check(pair)
 
 
-@settings(RANDOM, max_examples=80)
-@given(examples(variants=["damped"], pools=False))
+@randomly(30, 150, examples(variants=["damped"], pools=False), parent=RANDOM)
 def test_damped(example: Example) -> None:
     check(simulate(example))
 

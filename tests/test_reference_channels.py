@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from fewer import covering, randomly
+from hypothesis import assume
 from hypothesis import strategies as st
 from literal import Example, Pair, both, check
 from literal_examples import CONV, MLP, POOL, RANDOM, SKIP, examples, literally_lazy
@@ -83,14 +85,14 @@ def delayed(draw: st.DrawFn, *, effects: bool) -> Example:
     return example
 
 
-@settings(RANDOM, max_examples=100)
-@given(delayed(effects=False))
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
+@randomly(30, 150, delayed(effects=False), parent=RANDOM)
 def test_random_delays(example: Example) -> None:
     assume(play(example))
 
 
-@settings(RANDOM, max_examples=100)
-@given(delayed(effects=True))
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")
+@randomly(30, 150, delayed(effects=True), parent=RANDOM)
 def test_random_channels(example: Example) -> None:
     assume(play(example))
 
@@ -150,12 +152,13 @@ def test_synapses(init: str, effect: str) -> None:
         "two": {"difference": channel_of({"delay": given})},
         "h1->output": {"mean": channel_of({"delay": 2.0}), "difference": channel_of({})},
     }
-    assert play(example_of(SKIP, ns.Channels(channel, channel, overrides), init))
+    assert play(example_of(SKIP, ns.Channels(channel, channel, overrides), init, ticks=10))
 
 
-@pytest.mark.parametrize("ordering", ["fifo", "newest", "arrival"])
-@pytest.mark.parametrize("init", ["zero", "feedforward", "carry"])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("network", "init", "ordering"),
+    covering(product(NETWORKS, ("zero", "feedforward", "carry"), ("fifo", "newest", "arrival"))),
+)
 def test_all_effects_together(network: str, init: str, ordering: str) -> None:
     mean = channel_of(EVERYTHING | {"ordering": ordering})
     other = {"refresh": None, "noise": ns.Noise(0.3, "relative"), "quantize": None, "loss": 0.1}

@@ -30,6 +30,8 @@ from neurosim.base.words import compact, number
 from neurosim.network.network import Network
 from neurosim.reports import write_report
 
+pytestmark = pytest.mark.drawn
+
 
 @pytest.fixture(scope="module")
 def mlp() -> Network:

@@ -6,14 +6,13 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from small_trainings import interrupting
 
 from neurosim.base import ConfigurationError, DocumentError, FolderInUseError, owned
 from neurosim.cli.main import main
@@ -237,7 +236,7 @@ def test_rewriting_the_report(swept: Path) -> None:
 # ---- what fails --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("jobs", [0, 2])
+@pytest.mark.parametrize("jobs", [0, 1])
 def test_one_failure_does_not_stop_the_others(tmp_path: Path, jobs: int) -> None:
     arguments = ["data.limit=100", "training.max_steps=4", DIVERGES, "schedule.ticks=4,8"]
     command = ["sweep", str(PARALLEL), *arguments, "--jobs", str(jobs), "--out", str(tmp_path)]
@@ -311,65 +310,21 @@ def test_a_damaged_sweep(tmp_path: Path, text: str) -> None:
 # ---- Ctrl-C ------------------------------------------------------------------------------------
 
 
-def started(arguments: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "neurosim", *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
-    )
-
-
 @POSIX
-@pytest.mark.parametrize(
-    ("number", "jobs"),
-    [
-        (signal.SIGINT, 2),
-        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow),
-    ],
-)
-def test_an_interrupted_sweep_goes_on(number: int, jobs: int, tmp_path: Path) -> None:
-    """The same command continues the runs that were under way, and leads to the same results."""
-    long = ["schedule.ticks=64", "data.limit=300", "training.epochs=6", "probes=[loss]"]
-    overrides = [*long, "rule.beta=0.1,0.2,0.5,1"]
-    arguments = ["sweep", str(PARALLEL), *overrides, "--jobs", str(jobs)]
-    with started([*arguments, "--out", str(tmp_path)]) as process:
-        assert process.stdout is not None
-        output = process.stdout.readline()
-        assert output.startswith("1/4  finished")
-        process.send_signal(number)
-        output += process.stdout.read()
-        assert process.wait(timeout=60) == 130, output
-    assert "Traceback" not in output
-    assert "continue with  the same command" in output
-    folder = tmp_path / "parallel-sweep"
-    before = Results.load(folder)
-    assert before.count("finished") < 4
-    assert before.count("failed") == 0
-    report = (folder / "report.html").read_text()
-    assert "not finished" in report
-    stopped = [row for row in before.rows if row.status == "interrupted"]
-    invoke(*arguments, "--out", tmp_path)
-    after = Results.load(folder)
-    assert after.count("finished") == 4
-    assert list(folder.glob("*/*.1")) == []  # what was interrupted has been continued
-    for row in stopped or after.rows[:1]:
-        beta = f"rule.beta={row.values[0]}"
-        invoke("run", PARALLEL, *long, beta, "threads=1", "--out", tmp_path / row.values[0])
-        (alone,) = (tmp_path / row.values[0] / "parallel").iterdir()
-        records = [(run / "metrics.jsonl").read_text() for run in (alone, folder / row.folder)]
-        assert records[0].splitlines() == records[1].splitlines()  # to be shown where they differ
-        assert summary(alone)["weights_sha256"] == summary(folder / row.folder)["weights_sha256"]
-
-
-@POSIX
-def test_ctrl_c_while_the_workers_start(tmp_path: Path) -> None:
-    with started(["sweep", str(PARALLEL), *SHORT, "seed=0,1,2", "--out", str(tmp_path)]) as process:
-        while not (tmp_path / "parallel-sweep/results.csv").exists():
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert output.startswith("runs           3: 0 finished, 0 failed, 3 to be continued\n"), output
+def test_a_sweep_that_stops_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within its second run; the first stays as it is, and the second goes on."""
+    betas = "rule.beta=0.1,0.2,0.5"
+    with monkeypatch.context() as patch:
+        steps = interrupting(patch, 3)
+        stopped = run(tmp_path / "a", betas, stop=lambda: len(steps) >= 3)
+    assert [row.status for row in stopped.rows] == ["finished", "interrupted", "not run"]
+    first = tmp_path / "a" / stopped.rows[0].folder / "summary.json"
+    before = first.stat().st_mtime_ns
+    found, whole = run(tmp_path / "a", betas), run(tmp_path / "b", betas)
+    assert first.stat().st_mtime_ns == before
+    for key in ("weights_sha256", "metrics_sha256"):
+        assert [r.summary[key] for r in found.rows] == [r.summary[key] for r in whole.rows]
+    assert list(tmp_path.glob("a/*/*.1")) == []  # what was interrupted has been continued
 
 
 # ---- the command -------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from neurosim.reports import plots
 from neurosim.reports.report import write_report
 from neurosim.reports.sweep import axis_label
 
+pytestmark = pytest.mark.drawn
+
 DELAY, NOISE = "channels.difference.delay", "channels.mean.noise.std"
 Summary = dict[str, Any] | None
 ANGLE = Quantity("angle", "angle", "°", show="{:.1f}".format)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from neurosim.base.errors import NeurosimError
 from neurosim.base.interrupts import interruptible
+from neurosim.cli.main import main
 from neurosim.runs.executors.processes import Task, TaskNews, run_all
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
@@ -43,37 +44,40 @@ def work(task: Task) -> str | None:
 
 
 def ended(tasks: list[Task], jobs: int, stop: Callable[[], bool] = lambda: False) -> list[TaskNews]:
-    return [news for news in run_all(work, tasks, jobs, stop) if news.kind != "began"]
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_every_task_is_done_once(jobs: int) -> None:
-    tasks: list[Task] = [("answer", str(n)) for n in range(7)]
-    news = list(run_all(work, tasks, jobs, lambda: False))
-    assert sorted(n.task for n in news if n.kind == "began") == list(range(7))
-    done = {n.task: n.message for n in news if n.kind == "ended"}
-    assert done == {n: f"{n}!" for n in range(7)}
-    assert len(news) == 14
-    for task in range(7):
-        kinds = [n.kind for n in news if n.task == task]
-        assert kinds == ["began", "ended"]
+    """How they ended. Every task that ends has begun, and each does so once."""
+    news, begun, over = list(run_all(work, tasks, jobs, stop)), list[int](), list[TaskNews]()
+    for one in news:
+        if one.kind == "began":
+            begun.append(one.task)
+        else:
+            assert one.task in begun
+            over.append(one)
+    assert sorted(begun) == sorted(one.task for one in over)
+    assert len(set(begun)) == len(begun)
+    return over
 
 
 def test_nothing_to_do() -> None:
     assert ended([], 2) == []
 
 
-def test_workers_that_die() -> None:
+def test_every_task_is_done_once_and_workers_die() -> None:
+    """And Ctrl-C of the terminal does not reach the workers, which are in process groups of their
+    own: what they get comes from us, once."""
     tasks: list[Task] = [("die",), ("answer", "a"), ("exit", "3"), ("nothing",), ("answer", "b")]
-    news = ended(tasks, 2)
-    assert {n.task: (n.kind, n.message) for n in news} == {
+    tasks += [("group",), *(("answer", str(n)) for n in range(4))]
+    news = {n.task: (n.kind, n.message) for n in ended(tasks, 2)}
+    kind, group = news.pop(5)
+    assert kind == "ended"
+    assert group != str(os.getpgrp())
+    assert news == {
         0: ("died", "its process was killed by SIGKILL (is there enough memory?)"),
         1: ("ended", "a!"),
         2: ("died", "its process ended with exit code 3"),
         3: ("ended", None),
         4: ("ended", "b!"),
+        **{n + 6: ("ended", f"{n}!") for n in range(4)},
     }
-    assert len(news) == 5
 
 
 def test_stopping_interrupts_what_is_under_way(tmp_path: Path) -> None:
@@ -97,32 +101,22 @@ def test_closing_kills_what_is_under_way(tmp_path: Path) -> None:
     assert note.read_text() == ""
 
 
-def test_ctrl_c_of_the_terminal_does_not_reach_the_workers() -> None:
-    """They are in process groups of their own; what they get comes from us, once."""
-    (news,) = ended([("group",)], 1)
-    assert news.message != str(os.getpgrp())
-
-
 def test_workers_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
     with pytest.raises(NeurosimError, match="ended with exit code 1 before it could begin"):
         ended([("nothing",)], 1)
 
 
-@pytest.mark.parametrize("jobs", [0, 2])
-def test_a_warning_is_said_once_and_in_words(tmp_path: Path, jobs: int) -> None:
+@pytest.mark.parametrize("command", [["run"], ["sweep", "seed=0,1", "--jobs", "1"]])
+def test_a_warning_is_said_once_and_in_words(
+    tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
     """By the command line, which has checked it, and not by the processes that do the work."""
     short = ["training.max_steps=1", "data.limit=60", "channels.difference.delay=1000"]
     parallel = Path(__file__).parents[1] / "scenarios/parallel.yaml"
-    arguments = [str(parallel), *short, "--out", str(tmp_path), "--quiet"]
-    if jobs:
-        arguments += ["seed=0,1", "--jobs", str(jobs)]
-    done = subprocess.run(
-        [sys.executable, "-m", "neurosim", "sweep" if jobs else "run", *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
+    arguments = [command[0], str(parallel), *command[1:], *short, "--out", str(tmp_path)]
+    done = CliRunner().invoke(main, [*arguments, "--quiet"])
+    assert done.exit_code == 0, done.output
     said = "warning: the target never reaches 'h1', 'h2' in an inference of "
     assert [line[: len(said)] for line in done.stderr.splitlines()] == [said]
+    assert capfd.readouterr().err == ""  # of processes of their own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -145,6 +146,7 @@ RULE_OF = {
 }
 
 
+@cache
 def network_named(name: str) -> ns.Network:
     return ns.Network.from_dict((NETWORKS | FEEDBACK | SMOOTH | ROUTED)[name])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 from cases import (
@@ -14,10 +14,13 @@ from cases import (
     RULES,
     SCHEDULES,
     Case,
+    distinct,
     every_effect,
     make_model,
+    network_named,
     phased_cases,
 )
+from fewer import covering
 
 from neurosim.conformance.simulations import Build, caching, partial
 
@@ -35,7 +38,7 @@ def cases(schedules: list[str], networks: Iterable[str] = NETWORKS) -> list[Case
         for rule in RULES
         for init, learn_every in STARTS
         if init == "feedforward" or rule != "prediction"
-        if all(RULES[rule].takes(p.feedback) for p in make_model(network).network.projections)
+        if all(RULES[rule].takes(p.feedback) for p in network_named(network).projections)
     ]
 
 
@@ -57,21 +60,23 @@ PHASED = phased_cases(0, 2)
 
 
 PLUS = thinned(cases(list(SCHEDULES), ROUTED), 29)
+CASES = [*CACHED, *with_effects(thinned(CACHED, 5)), *PHASED, *PLUS]
 
 
-@pytest.mark.parametrize(
-    "case", [*CACHED, *with_effects(thinned(CACHED, 5)), *PHASED, *PLUS], ids=str
-)
+@pytest.mark.parametrize("case", covering(distinct(CASES), astuple), ids=str)
 def test_caching(case: Case) -> None:
     caching(case.build, 2 if case.init == "carry" else 1)
 
 
 PLUS_PARTIAL = [case for case in PLUS if case.schedule != "lazy"]
 PHASED_PARTIAL = [case for case in PHASED if case.schedule != "lazy" and not case.effects]
+SOME = [*PARTIAL, *with_effects(thinned(PARTIAL, 5)), *PHASED_PARTIAL, *PLUS_PARTIAL]
 
 
 @pytest.mark.parametrize(
-    "case", [*PARTIAL, *with_effects(thinned(PARTIAL, 5)), *PHASED_PARTIAL, *PLUS_PARTIAL], ids=str
+    "case",
+    covering(distinct(SOME), astuple),
+    ids=str,
 )
 def test_partial_operations(case: Case) -> None:
     """With effects, a last bit more or less must not decide on what is sent, and so on its noise:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -46,16 +47,23 @@ EXAMPLES: dict[str, list[Any]] = {
     "crop": [Crop(2, padding) for padding in ("black", "zero", "edge", "reflect")],
     "channel": [PerChannel(), PerChannel((0.5, 0.2), 0.3)],
 }
-CHECKS = {
-    f"{title}-{name}-{check.name}-{number}": check
-    for title, family in FAMILIES.items()
-    for name, member in family.items()
-    if member.__module__.startswith("neurosim.")
-    for number, check in enumerate(checks_of(member, EXAMPLES.get(name)))
-}
 
 
-@pytest.mark.parametrize("check", CHECKS.values(), ids=list(CHECKS))
+def parameters() -> Iterator[Any]:
+    """All checks. Those of a rule on a second network of convolutions are slow."""
+    for title, family in FAMILIES.items():
+        for name, member in family.items():
+            if member.__module__.startswith("neurosim."):
+                seen = set[str]()
+                for number, check in enumerate(checks_of(member, EXAMPLES.get(name))):
+                    again = title == "rule" and check.name in seen
+                    seen.add(check.name)
+                    marks = pytest.mark.slow if again else ()
+                    told = f"{title}-{name}-{check.name}-{number}"
+                    yield pytest.param(check, id=told, marks=marks)
+
+
+@pytest.mark.parametrize("check", list(parameters()))
 def test_it_conforms(check: Check) -> None:
     failure = attempt(check)
     assert failure is None, failure

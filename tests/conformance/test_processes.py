@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from functools import partial
 from inspect import isabstract
 from itertools import product
@@ -22,6 +22,7 @@ from cases import (
     distinct,
     phased_cases,
 )
+from fewer import covering
 
 import neurosim as ns
 from neurosim.conformance.simulations import both_modes
@@ -57,7 +58,7 @@ EFFECTS = [replace(case, effects=True) for case in CASES[::5]]
 ALL = distinct([*CASES, *OF_RULES, *OF_FEEDBACK, *EFFECTS, *phased_cases(0, 1)])
 
 
-@pytest.mark.parametrize("case", ALL, ids=str)
+@pytest.mark.parametrize("case", covering(ALL, astuple), ids=str)
 def test_processes(case: Case) -> None:
     both_modes(case.build, 2 if case.init == "carry" else 1)
 

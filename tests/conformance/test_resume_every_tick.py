@@ -39,17 +39,27 @@ def make_cases() -> list[Case]:
         network, schedule = list(NETWORKS)[turn % 3], list(SCHEDULES)[4 + turn % 7]
         init, learn_every = ("feedforward", 2) if rule == "prediction" else STARTS[turn % 4]
         found.append(Case(network, schedule, "block", init, rule, learn_every, effects=True))
-    for network in FEEDBACK:
-        found += [Case(network, s, "tile", "zero", None, 3, effects=True) for s in SCHEDULES]
     return found
 
 
-PHASED = [replace(case, effects=True) for case in phased_cases(1, 3)]
+def feedback_cases() -> list[Case]:
+    """Every schedule with one of the kinds of feedback, and then with the other."""
+    turns = [sorted(FEEDBACK), sorted(FEEDBACK, reverse=True)]
+    return [
+        Case(turns[number % 2][second], schedule, "tile", "zero", None, 3, effects=True)
+        for second in range(2)
+        for number, schedule in enumerate(SCHEDULES)
+    ]
+
+
+FAST = feedback_cases()[: len(SCHEDULES)]
+SLOW = feedback_cases()[len(SCHEDULES) :]
+SLOW += [replace(case, effects=True) for case in phased_cases(1, 3)]
 
 
 @pytest.mark.parametrize(
     "case",
-    [*make_cases(), *(pytest.param(case, marks=pytest.mark.slow) for case in PHASED)],
+    [*make_cases(), *FAST, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)],
     ids=str,
 )
 def test_every_tick(case: Case) -> None:
@@ -57,8 +67,14 @@ def test_every_tick(case: Case) -> None:
     assert sum(record["total"] > 0 for trace in traces for record in trace["in_flight"]) >= 4
 
 
-@pytest.mark.parametrize("init", ["feedforward", "carry"])
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    ("schedule", "init"),
+    [
+        pytest.param(schedule, init, marks=pytest.mark.slow if (number + turn) % 2 else ())
+        for number, schedule in enumerate(SCHEDULES)
+        for turn, init in enumerate(("feedforward", "carry"))
+    ],
+)
 def test_winners_at_plus(schedule: str, init: str) -> None:
     every_tick(Case("plus", schedule, "tile", init, learn_every=3).build, 2)
 

@@ -36,7 +36,7 @@ training: {max_steps: 2}
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("base.yaml").write_text(BASE)
     Path("mine.yaml").write_text(MINE)
