@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
 import neurosim as ns
-from neurosim.families import Family, Kind, model_of
+from neurosim.families import Kind, Section, model_of
 from neurosim.families.kinds import FAMILIES
+from neurosim.scenario import ScenarioFile
 
 HEAD = """# Every kind and its keys
 
 What a scenario or a network file can name. [scenarios.md](scenarios.md) explains the common ones,
 [plugins.md](plugins.md) how to add your own. A key with a value may be left out: it is the default.
+Times are in units of simulated time, where nothing else is said. `neurosim schema` tells an editor.
 This page is made of the code: `python -m tests.kinds > docs/kinds.md`.
 """
 
@@ -32,13 +34,28 @@ def choices(annotation: Any) -> Iterator[str]:
             yield from choices(part)
 
 
-def key_of(name: str, field: Any) -> str:
-    """A key with its default, what else may stand there, and what it says."""
+def bounds(schema: Any) -> str:
+    """The range of a number: ``> 0``, ``0 to 1``. Bounds that keep numbers sane are not told."""
+    for part in schema.get("anyOf", [schema]):
+        low, above = part.get("minimum"), part.get("exclusiveMinimum")
+        high, below = part.get("maximum"), part.get("exclusiveMaximum")
+        found = [f"≥ {low:g}"] if low is not None and low > -1e12 else []
+        found += [f"> {above:g}"] if above is not None else []
+        found += [f"≤ {high:g}"] if high is not None and high < 1e12 else []
+        found += [f"< {below:g}"] if below is not None and below < 1e12 else []
+        if found:
+            return ", ".join(found).replace("≥ 0, ≤ 1", "0 to 1")
+    return ""
+
+
+def key_of(name: str, field: Any, schema: Any) -> str:
+    """A key with its default, what else may stand there, its range, and what it says."""
     default = "" if field.is_required() else f": {json.dumps(field.default, ensure_ascii=False)}"
     found = f"`{name}{default}`"
-    words = [word for word in choices(field.annotation) if word != field.default]
+    words = [w for w in dict.fromkeys(choices(field.annotation)) if w != field.default]
     said = [f"or {', '.join(words)}"] if words and "kind" not in str(field.default) else []
     said += [field.description] if field.description else []
+    said += [bounds(schema)] if bounds(schema) else []
     return f"{found} ({'; '.join(said)})" if said else found
 
 
@@ -46,11 +63,29 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|").replace("``", "`")
 
 
-def row_of(family: Family, name: str, member: type[Kind]) -> str:
-    fields = model_of(member).model_fields.items()
-    keys = ", ".join(key_of(key, field) for key, field in fields if key != family.key)
+def row_of(name: str, member: type[Any], model: type[Section], without: str = "") -> str:
+    schema = model.model_json_schema(by_alias=False)["properties"]
+    fields = ((k, field) for k, field in model.model_fields.items() if k != without)
+    keys = ", ".join(key_of(key, field, schema[key]) for key, field in fields)
     meaning = (inspect.getdoc(member) or "").split("\n\n")[0].replace("\n", " ")
     return f"| `{name}` | {cell(keys)} | {cell(meaning)} |"
+
+
+def sections(model: type[Section], path: tuple[str, ...]) -> Iterator[tuple[str, type[Section]]]:
+    """The sections of a document that are no kinds, each by the first path that leads to it."""
+    yield ".".join(path) or "a scenario", model
+    for key, field in model.model_fields.items():
+        for inner in models(field.annotation):
+            yield from sections(inner, (*path, key))
+
+
+def models(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        if not issubclass(annotation.makes, Kind):
+            yield annotation
+        return
+    for part in get_args(annotation):
+        yield from models(part)
 
 
 def page() -> str:
@@ -61,7 +96,15 @@ def page() -> str:
         if own:
             head = [f"## {title.replace('_', ' ').capitalize()}", ""]
             head += [f"| `{family.key}` | keys | what it is |", "|---|---|---|"]
-            parts.append("\n".join([*head, *(row_of(family, *one) for one in own), ""]))
+            rows = [row_of(name, m, model_of(m), family.key) for name, m in own]
+            parts.append("\n".join([*head, *rows, ""]))
+    head = ["## Sections", "", "Mappings that are no kinds: what stands at a key.", ""]
+    head += ["| at | keys | what it is |", "|---|---|---|"]
+    found: dict[type[Section], list[str]] = {}
+    for place, model in sections(model_of(ScenarioFile), ()):
+        found.setdefault(model, []).append(place)
+    rows = [row_of("`, `".join(places), m.makes, m) for m, places in found.items()]
+    parts.append("\n".join([*head, *rows, ""]))
     return "\n".join(parts)
 
 

@@ -16,7 +16,7 @@ from neurosim.base.errors import NetworkError
 from neurosim.maths.operators.base import Operator
 from neurosim.maths.operators.dense import Dense, Identity
 from neurosim.maths.operators.planes import Conv2d, Pool2d
-from neurosim.maths.operators.sliding import Pool
+from neurosim.maths.operators.pooling import Pool
 from neurosim.tensors.selection import Selection, Shape
 
 CPU = torch.device("cpu")
@@ -38,7 +38,9 @@ SHAPES = st.tuples(st.integers(1, 12)) | st.tuples(
 def pools(draw: st.DrawFn) -> Pool:
     kernel = draw(pairs(1, 3))
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    return Pool(draw(st.sampled_from(["max", "avg"])), kernel, draw(pairs(1, 3)), padding)
+    kind = draw(st.sampled_from(["max", "avg", "softmax"]))
+    gain = 2.5 if kind == "softmax" else 1.0
+    return Pool(kind, kernel, draw(pairs(1, 3)), padding, gain=gain)
 
 
 @st.composite
@@ -95,6 +97,15 @@ def bias_of(operator: Operator, seed: int = 0) -> Tensor:
 
 
 def torch_pool(pool: Pool, array: Tensor) -> Tensor:
+    if pool.kind == "softmax":
+        sizes = {"kernel_size": pool.kernel, "stride": pool.stride}
+        margins = [side for size in reversed(pool.padding) for side in (size, size)]
+        under, score = (
+            F.unfold(F.pad(array, margins, value=value), **sizes).unflatten(1, (array.shape[1], -1))
+            for value in (0.0, -torch.inf)
+        )
+        found = (under * (pool.gain * score).softmax(2)).sum(2)
+        return found.unflatten(2, pool.windows(array.shape[1:]).output)
     function = F.max_pool2d if pool.kind == "max" else F.avg_pool2d
     return function(array, pool.kernel, pool.stride, pool.padding)
 
@@ -122,7 +133,7 @@ def explicit(operator: Operator) -> Tensor:
     An average stands for every pooling: a maximum has synapses with its whole window.
     """
     if isinstance(operator, Conv2d | Pool2d) and operator.pool is not None:
-        operator = replace(operator, pool=replace(operator.pool, kind="avg"))
+        operator = replace(operator, pool=replace(operator.pool, kind="avg", gain=1.0))
     shape = operator.weight_shape
     weight = None if shape is None else torch.ones(shape, dtype=torch.float64)
     mean = torch.zeros(1, *operator.pre, dtype=torch.float64)
@@ -160,7 +171,7 @@ def check_selection(
     torch.testing.assert_close(found, post.take(dense), **TOLERANCE)
     if winners is not None:
         assert won is not None
-        assert torch.equal(won, post.take(winners))
+        torch.testing.assert_close(won, post.take(winners), **TOLERANCE)
     back = operator.apical(difference, weight, winners, None)
     some = operator.apical(difference, weight, winners, pre)
     torch.testing.assert_close(some, pre.take(back), **TOLERANCE)

@@ -17,6 +17,7 @@ from tests.conformance.cases import NETWORKS, make_model
 
 ROOT = Path(__file__).parents[1]
 RULE = ns.BackPropagation()
+SOFT = {"kind": "softmax", "gain": 3.0, "kernel": 3, "stride": 2, "padding": 1}
 RESIDUAL: dict[str, Any] = {
     "populations": {
         "input": {"shape": [2, 6, 6], "role": "input"},
@@ -32,6 +33,8 @@ RESIDUAL: dict[str, Any] = {
         {"from": "stem", "to": "a", "op": "identity", "name": "shortcut"},
         {"from": "a", "to": "b", "op": "conv", "pool": "max"},
         {"from": "stem", "to": "b", "op": "pool", "pool": "avg", "name": "short"},
+        {"from": "stem", "to": "b", "op": "pool", "pool": "softmax", "name": "soft"},
+        {"from": "a", "to": "b", "op": "conv", "pool": SOFT, "name": "softer"},
         {"from": "b", "to": "pooled", "op": "pool", "pool": {"kind": "avg", "kernel": 3}},
         {"from": "pooled", "to": "output", "op": "dense"},
         {"from": "stem", "to": "output", "op": "dense"},

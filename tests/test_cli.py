@@ -6,11 +6,13 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
@@ -27,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 NETWORKS = sorted((ROOT / "networks").glob("*.yaml"))
 COMMANDS = (
     *("run", "converge", "resume", "sweep", "table", "validate", "download", "schema", "networks"),
-    *("report", "bench", "check"),
+    *("report", "bench", "check", "examples", "doctor", "completion"),
 )
 SHORT = ["training.max_steps=2", "data.limit=100", "probes=[accuracy, loss]"]
 
@@ -60,9 +62,14 @@ def test_help_of_each_command(command: str) -> None:
     output = invoke(command, "--help").stdout
     assert output.startswith(f"Usage: main {command} ")
     assert invoke(command, "-h").stdout == output
-    # Every option says what it does.
-    for line in re.findall(r"^  (--.*)$", output, re.M):
-        assert re.search(r"\S  +\S|\.$", line), line
+    # Every option says what it does, with an example that is one.
+    group = main.commands[command]
+    for option in (part for part in group.params if isinstance(part, click.Option)):
+        text, _, example = str(option.help).partition(" Example: ")
+        assert text.endswith("."), option.name
+        words = shlex.split(example.removeprefix(f"neurosim {command} "))
+        given, *_ = group.make_parser(click.Context(group)).parse_args(words)
+        assert option.name in given
 
 
 def test_version() -> None:
@@ -215,7 +222,7 @@ def test_overrides_reach_into_the_network_file(
     said = invoke("validate", path, "network=yours.yaml", "network.a=1", code=2).stderr
     assert "<command line>:1:1: network: 'yours.yaml': no such file" in said
     said = invoke("validate", path, "network.activation=relo", code=2).stderr
-    assert "<command line>:1:1: network.activation: expected 'elu', 'hard_sigmoid'" in said
+    assert "<command line>:1:1: network.activation: expected 'elu', 'gelu', 'hard_sigmoid'" in said
 
 
 def test_folders_by_time_do_not_collide(tmp_path: Path) -> None:

@@ -235,6 +235,14 @@ def test_a_run_that_was_killed_before_its_results(whole: Path, runs: Path, missi
     assert "is finished; there is nothing to resume" in invoke("resume", whole, code=2).output
 
 
+def test_a_folder_in_the_place_of_a_file(stopped: Path) -> None:
+    path = stopped / MODEL
+    path.unlink()
+    path.mkdir()
+    said = invoke("resume", stopped, "--quiet", code=2).output
+    assert said == f"error: {path}: a folder in the place of a file; remove it\n"
+
+
 # ---- going on as another run ---------------------------------------------------------------------
 
 

@@ -82,9 +82,18 @@ def test_python_examples(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"), ids=name_of)
-def test_yaml_examples(page: Path, text: str) -> None:
-    """A network, or sections of a scenario."""
+def test_yaml_examples(
+    page: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network, sections of a scenario, or a file on top of a shipped one."""
+    monkeypatch.setenv("SEED", "17")
     document = documents.loads(text, page.name)
+    if "defaults" in document.value:
+        (tmp_path / "mine.yaml").write_text(text)
+        for folder in ("scenarios", "networks"):
+            (tmp_path / folder).symlink_to(ROOT / folder)
+        assert Scenario.load(tmp_path / "mine.yaml").file.seed == 17
+        return
     if not set(document.value) <= {field.name for field in fields(ScenarioFile)}:
         Network.from_document(document)
         return

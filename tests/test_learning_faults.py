@@ -105,7 +105,7 @@ def test_refuses_an_optimizer(
     make_one: Callable[[ns.Model], torch.optim.Optimizer], said: str
 ) -> None:
     sim = simulation(learn_every=4)
-    sim.infer(X, Y)
+    sim.infer(X)
     optimizer, state = make_one(sim.model), sim.state_dict()
     for act in (
         lambda: sim.learn(optimizer),
@@ -115,6 +115,24 @@ def test_refuses_an_optimizer(
     ):
         with pytest.raises(ns.ConfigurationError, match=said):
             act()
+
+
+def test_warns_once_where_nothing_is_learned() -> None:
+    """Of an inference that rests before its first update, and of one without an optimizer."""
+    resting = simulation(learn_every=4, stop=ns.Stop(residual=1e9, every=3))
+    optimizer = torch.optim.SGD(resting.model.parameters(), lr=1.0)
+    before = [value.clone() for value in resting.model.parameters()]
+    with pytest.warns(ns.NeurosimWarning, match="came to rest after 3 ticks, .* due after 4"):
+        resting.infer(X, Y, optimizer=optimizer)
+    assert all(map(torch.equal, before, resting.model.parameters()))
+    resting.infer(X, Y, optimizer=optimizer)
+    later = simulation(learn_every=3, stop=ns.Stop(residual=1e9, every=3))
+    later.infer(X, Y, optimizer=torch.optim.SGD(later.model.parameters(), lr=1.0))
+    idle = simulation(learn_every=4)
+    idle.infer(X)
+    with pytest.warns(ns.NeurosimWarning, match="after every 4 ticks, .* no optimizer"):
+        idle.infer(X, Y)
+    idle.infer(X, Y)
 
 
 # ---- what is not finite --------------------------------------------------------------------------

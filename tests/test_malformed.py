@@ -179,7 +179,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (line,) = refused("validate", "scenaro.yaml")
     assert line == "scenaro.yaml:1:1: no such file; did you mean 'scenario.yaml'?"
     check(refused("validate", "folder"), "folder", ("1:1: is a folder; name a YAML file in it",))
-    check(refused("networks", "nothing"), "nothing", ("1:1: no such file",))
 
 
 @pytest.mark.parametrize("name", ["nte.yaml", "folder", "''", "~", "no/where.yaml", "/"])
@@ -212,7 +211,6 @@ OVERRIDES = [
     (["loss.kind=x"], "1:1: in the argument 'loss.kind=x': 'loss' is 'squared_error'"),
     (["rule[0]=x"], "1:1: in the argument 'rule[0]=x': 'rule' is no list, so it has no item [0]"),
     (["schedule={kind: lazy}"], "1:1: schedule: needs the key 'duration'"),
-    (["schedule.kind=lazy", "schedule.duration=4"], "scenario.yaml:19:3: schedule: unknown key"),
     (["channels.mean.delay=-1.5"], "1:1: channels.mean.delay: must be at least 0, got -1.5"),
     (["channels.mean.delay=[1, -2]"], "1:1: channels.mean.delay[1]: delay at index [1] is -2;"),
     (["channels.mean.delay=[[1], [2, 3]]"], "1:1: channels.mean.delay: delay must be a number,"),

@@ -23,7 +23,9 @@ from neurosim.schedules.units import Layout, Unit
 
 SCHEDULES = ["mnist_dp", "mnist_l_dp", "mnist_ms_dp", "mnist_p_dp", "mnist_r_dp_100"]
 PUBLISHED = [path for path in MNIST if path.stem in SCHEDULES]
-MNIST_DATA = mnist.MNIST("../data", batch_size=100, pad=2, standardize=PerChannel(0.1307, 0.3081))
+MNIST_DATA = mnist.MNIST(
+    "../data", batch_size=100, pad=2, padding="zero", standardize=PerChannel(0.1307, 0.3081)
+)
 FEW = ["data.limit=300", "training.validation=50", "training.max_steps=2"]
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import neurosim as ns
 from neurosim.maths.operators.dense import Dense, Identity
 from neurosim.maths.operators.planes import Conv2d, Pool2d
-from neurosim.maths.operators.sliding import Pool
+from neurosim.maths.operators.pooling import Pool
 
 CHAIN: dict[str, Any] = {
     "input": [2, 8, 9],

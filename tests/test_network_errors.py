@@ -90,6 +90,14 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         graph(projections=edges(CONV | {"pool": {"kind": "avg", "winners": "plus"}})),
         ["projections[0].pool", "winners is 'plus'", "'avg' has no winners", "pool by max"],
     ),
+    "gain of a maximum": (
+        graph(projections=edges(CONV | {"pool": {"kind": "max", "gain": 2.0}})),
+        ["projections[0].pool", "gain is 2.0", "'max' has none", "pool by softmax"],
+    ),
+    "winners of a softmax": (
+        graph(projections=edges(CONV | {"pool": {"kind": "softmax", "winners": "plus"}})),
+        ["projections[0].pool", "winners is 'plus'", "'softmax' has no winners", "pool by max"],
+    ),
     "winners of another state": (
         graph(projections=edges(CONV | {"pool": {"kind": "max", "winners": "minus"}})),
         ["projections[0].pool", "winners", "'minus'", "'mean' or 'plus'"],

@@ -28,7 +28,7 @@ from neurosim.base.errors import NetworkError
 from neurosim.maths.operators.base import Operator
 from neurosim.maths.operators.dense import Dense, Identity
 from neurosim.maths.operators.planes import Conv2d, Pool2d
-from neurosim.maths.operators.sliding import Pool
+from neurosim.maths.operators.pooling import Pool
 from neurosim.maths.spectrum import spectral_norm
 
 

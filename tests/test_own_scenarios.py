@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import neurosim as ns
 from neurosim import TorchData
 from neurosim.base.errors import ConfigurationError, DocumentError
 from neurosim.cli.main import main
@@ -173,6 +174,12 @@ def test_data_of_python_in_a_scenario(own: Path) -> None:
     assert "name: torch\n" in scenario.resolved()
     with pytest.raises(DocumentError, match=r"neurosim\.TorchData\(train\) in Python"):
         Scenario.load(own / "own.yaml", ["data={kind: torch}"]).data()
+    scenario = Scenario.load(own / "own.yaml", ["training.epochs=1"], data=given)
+    ran = ns.run(scenario, out=own / "out")
+    with pytest.raises(DocumentError, match=r"neurosim\.TorchData\(train\) in Python"):
+        ns.resume(ran.folder, overrides=["training.epochs=2"])
+    more = ns.resume(ran.folder, overrides=["training.epochs=2"], data=given)
+    assert more.summary["epochs"] == 2
 
 
 @pytest.mark.parametrize("limit", [2000, 10**6])
@@ -188,6 +195,23 @@ def test_a_changed_file_has_another_digest(
         found.append(Scenario.load(own / "own.yaml").data().digest())
     assert found[0] == found[1]
     assert len(set(found)) == 3
+
+
+def test_a_run_goes_on_with_its_data_and_no_others(own: Path) -> None:
+    command("run", own / "own.yaml", "training.epochs=1", "--out", own / "out", "--id", "it")
+    folder = own / "out/own/it"
+    (own / "own.npz").rename(moved := own / "moved.npz")
+    more = ("resume", folder, "training.epochs=2")
+    result = CliRunner().invoke(main, list(map(str, more)))
+    assert "own.npz: cannot be read: No such file" in " ".join(result.output.split())
+    changed = X.copy()
+    changed[0] += 1
+    np.savez(own / "other.npz", x=changed, y=Y)
+    result = CliRunner().invoke(main, [*map(str, more), f"data.file={own / 'other.npz'}"])
+    assert result.exit_code == 2
+    assert "the data are not those that the run began with" in " ".join(result.output.split())
+    command(*more, f"data.file={moved}")
+    assert json.loads((folder / "summary.json").read_text())["epochs"] == 2
 
 
 def test_an_option_that_is_no_option() -> None:

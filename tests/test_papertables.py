@@ -32,9 +32,7 @@ from neurosim.tables.table import (
     table_named,
 )
 
-pytestmark = pytest.mark.drawn
-
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.drawn, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "scenarios"

@@ -17,10 +17,11 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.base.errors import NetworkError
-from neurosim.maths.operators import planes, sliding
+from neurosim.maths.operators import planes, pooling
 from neurosim.maths.operators.base import PATCH_GATHER_COST, Operator, gather_pays
 from neurosim.maths.operators.planes import Conv2d, Pool2d
-from neurosim.maths.operators.sliding import NOWHERE, Pool, Windows, needed, packed
+from neurosim.maths.operators.pooling import Pool
+from neurosim.maths.operators.sliding import NOWHERE, Windows, needed, packed
 from neurosim.schedules.units import Layout, UnitKind
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection
@@ -44,7 +45,7 @@ def costs(route: tuple[int, int] | None) -> Iterator[None]:
         if route is not None:
             for name in ("PATCH_GATHER_COST", "POSITION_GATHER_COST"):
                 patch.setattr(planes, name, route[0])
-            patch.setattr(sliding, "POOL_GATHER_COST", route[1])
+            patch.setattr(pooling, "POOL_GATHER_COST", route[1])
             few = route[1] == NEVER
             patch.setattr(planes, "few_pay", lambda *_: few)
         yield

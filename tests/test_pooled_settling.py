@@ -1,8 +1,8 @@
-"""Energy-based rules settle on networks with max-pooling wherever the plain iteration does.
+"""Energy-based rules settle on networks with pooling wherever the plain iteration does.
 
 That iteration is written here with torch alone: with Φ = Σ s_kᵀ (pool(W_k s_{k−1}) + b_k), all
 layers of a set take s_k ← f(∂Φ/∂s_k) together. Autograd sends what it sends back to the winners
-among the present states.
+among the present states, or along the slopes that a softmax has there.
 """
 
 from itertools import pairwise
@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from random_operators import torch_pool
 from torch import Tensor
 
 import neurosim as ns
@@ -17,18 +18,21 @@ from neurosim.measures.metrics import residual
 
 TICKS = 400
 GAIN = 0.5
+SOFT = 100
 
 
 def network_of(seed: int) -> ns.Network:
-    """A few conv layers, some with overlapping windows, then dense ones."""
+    """A few conv layers, some with overlapping windows, then dense ones. From `SOFT` on they pool
+    by softmax."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*choices: int) -> int:
         return choices[int(torch.randint(len(choices), (), generator=generator))]
 
-    pools = [{"kind": "max"}, {"kind": "max", "kernel": 3, "stride": 2, "padding": 1}]
+    pools = [{}, {"kernel": 3, "stride": 2, "padding": 1}]
+    kind = {"kind": "max"} if seed < SOFT else {"kind": "softmax", "gain": 2.0}
     layers = [
-        {"conv": draw(2, 3, 4), "pool": pools[draw(0, 1)], "activation": "hard_sigmoid"}
+        {"conv": draw(2, 3, 4), "pool": kind | pools[draw(0, 1)], "activation": "hard_sigmoid"}
         for _ in range(draw(1, 2))
     ]
     layers += [{"dense": draw(4, 6), "activation": "hard_sigmoid"}] * draw(0, 1)
@@ -69,7 +73,7 @@ def step(model: ns.Model, states: list[Tensor], together: list[int]) -> list[Ten
             if weight.dim() == 4:
                 pool = projection.operator.pool
                 made = F.conv2d(below, weight, bias, padding=1)
-                made = F.max_pool2d(made, pool.kernel, pool.stride, pool.padding)
+                made = torch_pool(pool, made)
             else:
                 made = F.linear(below.flatten(1), weight, bias)
             total = total + (above * made).sum()
@@ -91,9 +95,10 @@ def names(projection: ns.Projection) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("rule", ["equilibrium_propagation", "chl"])
 @pytest.mark.parametrize("schedule", ["parallel", "odd_even"])
 @pytest.mark.parametrize(
-    "seed", [pytest.param(n, marks=pytest.mark.slow if n > 1 else ()) for n in range(25)]
+    "seed",
+    [pytest.param(n, marks=pytest.mark.slow if 1 < n < SOFT else ()) for n in (*range(25), SOFT)],
 )
-def test_max_pooling_settles(seed: int, schedule: str, rule: str) -> None:
+def test_pooling_settles(seed: int, schedule: str, rule: str) -> None:
     network = network_of(seed)
     model = model_of(network, seed)
     x = torch.rand(2, 2, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -125,7 +130,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [*range(4), SOFT])
 def test_any_order_settles(seed: int, schedule: str) -> None:
     """At a state that the plain iteration does not move. Without a threshold lazy units would go on
     telling each other of last bits."""
@@ -149,6 +154,51 @@ def test_any_order_settles(seed: int, schedule: str) -> None:
     )
     found = residual(simulation.state, simulation.rule, simulation.nudge)
     assert max(found.mean.values()) < 1e-10
+
+
+def test_holomorphic_gradients_through_softmax_pooling() -> None:
+    """The gradient of the loss at the free fixed point, by autograd through 40 iterations."""
+    pool = {"kind": "softmax", "gain": 2.0, "padding": 1}
+    layers = [{"name": f"c{n}", "conv": 2, "pool": pool} for n in (1, 2)]
+    network = ns.Network.from_dict(
+        {
+            "input": [2, 4, 4],
+            "activation": "tanh",
+            "layers": [*layers, {"name": "p", "pool": "softmax"}, {"name": "out", "dense": 3}],
+        }
+    )
+    model = model_of(network, 3)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 2, 4, 4, generator=generator, dtype=torch.float64)
+    y, p = torch.eye(3, dtype=torch.float64)[:2], dict(model.named_parameters())
+
+    def pooled(states: list[Tensor]) -> list[Tensor]:
+        c1 = torch_pool(network.projections[0].operator.pool, conv(x, "c1"))
+        c2 = torch_pool(network.projections[1].operator.pool, conv(states[0], "c2"))
+        return [c1, c2, torch_pool(network.projections[2].operator.pool, states[1])]
+
+    def conv(values: Tensor, name: str) -> Tensor:
+        return F.conv2d(values, p[f"{name}.weight"], p[f"{name}.bias"], padding=1)
+
+    states = [x.new_zeros(2, *population.shape) for population in network.dyadic[:3]]
+    for _ in range(40):
+        states = [s.requires_grad_() if s.is_leaf else s for s in states]
+        up = pooled(states)
+        back = torch.autograd.grad(up[1:], states[:2], states[1:], create_graph=True)
+        states = [(up[0] + back[0]).tanh(), (up[1] + back[1]).tanh(), up[2]]
+    logits = F.linear(states[2].flatten(1), p["out.weight"], p["out.bias"])
+    exact = torch.autograd.grad(F.cross_entropy(logits, y), list(p.values()))
+    simulation = ns.Simulation(
+        model,
+        rule=ns.HolomorphicEP(0.03, 4, free=1),
+        loss="cross_entropy",
+        schedule=ns.schedules.Parallel(ticks=40),
+        init="zero",
+    )
+    simulation.infer(x, y)
+    found = simulation.gradients()
+    for name, gradient in zip(p, exact, strict=True):
+        assert (found[name] - gradient).norm() < 1e-6 * gradient.norm(), name
 
 
 # ---- the verdict ---------------------------------------------------------------------------------

@@ -167,7 +167,6 @@ def state_of_the_process() -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_run_leaves_the_process_as_it_was(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

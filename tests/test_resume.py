@@ -15,7 +15,7 @@ from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.events import EvaluationEvent, TrainingEvent
 from neurosim.learning.trainer import Trainer
 from neurosim.scenario.scenario import Scenario
-from neurosim.simulation.simulation import STATE_VERSION
+from neurosim.simulation.saving import STATE_VERSION
 
 SHORT = ["data.limit=90", "data.batch_size=30", "training.epochs=2", "training.max_steps=4"]
 
@@ -204,17 +204,17 @@ def test_refuses_a_state_that_is_not_its_own(root: Path, variant: str) -> None:
 
 # Whoever removes or renames one of these raises `STATE_VERSION`: a state that was saved before is
 # then refused as one of another version. One that lacks what was added is refused without that.
-FORMAT = 9
+FORMAT = 10
 KEYS = """
 adjoint apical apical_stale average basal basal_stale batch batch_size batches began begins best
 bit_generator carried carried_stamps cells clock counts damping difference difference_messages
-differences edges end ending epoch feedback_speed forward generator gradient gradients has_uint32
-heard inc index inferences kept labels last_count last_tick lines links mean_messages means measures
+differences end ending epoch feedback_speed forward generator gradient gradients has_uint32 heard
+inc index inferences kept labels last_count last_tick later lines links mean_messages means measures
 minus model next nudge number order phases place plus position prediction queue random reached_at
-recording ring row_of rule run running schedule sent sent_stamps settled shown shuffle simulation
-stale stamps state step stopped sums synaptic_operations target tick ticks time totals trace
-train_accuracy train_loss uinteger unit_wakes units unread until validated value version views wakes
-weight_gradient winners
+recording ring rows rule run running schedule scheduler sent sent_stamps settled shown shuffle
+simulation sizes stale stamps state step stopped sums synaptic_operations target tick ticks time
+totals trace train_accuracy train_loss uinteger unit_wakes units unread until validated value
+version views wakes weight_gradient winners
 """
 
 

@@ -21,7 +21,7 @@ from neurosim.data.dataset import Split
 from neurosim.data.standardization import Standard
 from neurosim.learning.evaluation import Evaluator
 from neurosim.maths.losses import Loss
-from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
+from neurosim.measures.robustness import fgsm, largest_gradient, lipschitz_bound, spectral_norms
 from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +46,7 @@ CONV: dict[str, Any] = {
     "activation": "relu",
     "layers": [
         {"name": "conv1", "conv": 4, "pool": {"kind": "max", "kernel": 3, "stride": 1}},
+        {"name": "soft", "pool": {"kind": "softmax", "kernel": 2, "gain": 5.0}},
         {"name": "pooled", "pool": {"kind": "avg", "kernel": 2}},
         {"name": "o", "dense": 4},
     ],
@@ -69,6 +70,20 @@ def test_nothing_moves_by_more_than_the_bound(description: dict[str, Any]) -> No
         jacobian = torch.autograd.functional.jacobian(model, x).reshape(4, -1)
         worst = max(worst, float(torch.linalg.matrix_norm(jacobian, 2)))
     assert 0.02 * bound < worst <= bound * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 9])
+def test_no_softmax_over_a_window_is_steeper(size: int) -> None:
+    """Its slopes, p (1 + x − y), where one value is above others and where all are anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    x = 3.0 * torch.randn(20_000, size, generator=generator, dtype=torch.float64)
+    peaks = torch.zeros(10_000, size, dtype=torch.float64)
+    peaks[:, 0] = torch.linspace(0.0, 10.0, len(peaks))
+    x = torch.cat([x, peaks])
+    p = x.softmax(1)
+    steepest = (p * (1 + x - (p * x).sum(1, keepdim=True))).norm(dim=1).max()
+    assert float(steepest) == pytest.approx(largest_gradient(size), abs=1e-6)
+    assert steepest <= largest_gradient(size) + 1e-12
 
 
 def test_the_bound_of_a_chain_is_the_product() -> None:

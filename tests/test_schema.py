@@ -130,6 +130,39 @@ def test_the_schema_admits_what_is_shipped(schemas: dict[str, Any], path: Path) 
         assert admits(schema, yaml.safe_load(Scenario.load(path).resolved()), schema)
 
 
+@pytest.mark.parametrize("name", ["scenario", "network"])
+def test_every_key_is_described(schemas: dict[str, Any], name: str) -> None:
+    """But for those that name a kind, which have the description of the kind."""
+    schema = schemas[name]
+    parts = {"": schema, **schema["$defs"]}
+    bare = [
+        f"{title}.{key}"
+        for title, part in parts.items()
+        for key, said in part.get("properties", {}).items()
+        if not said.get("description") and "const" not in said
+    ]
+    assert bare == []
+    assert [title for title, part in parts.items() if not part.get("description")] in ([], [""])
+
+
+def test_the_schema_knows_networks_in_scenarios(schemas: dict[str, Any]) -> None:
+    schema, value = schemas["scenario"], load(SCENARIOS[0]).value
+    for network, good in (
+        ({"input": [64], "layers": [{"dense": 10}]}, True),
+        ({"input": [64], "layers": [{"densse": 10}]}, False),
+        ({"input": [64], "layers": [{"dense": 10}], "activation": "rellu"}, False),
+        ("net.yaml", True),
+    ):
+        assert admits(schema, value | {"network": network}, schema) == good, network
+
+
+def test_the_schema_admits_a_file_on_top_of_others(schemas: dict[str, Any]) -> None:
+    for schema in schemas.values():
+        assert admits(schema, {"defaults": ["base.yaml"]}, schema)
+        assert not admits(schema, {"defaults": [3]}, schema)
+    assert not admits(schemas["scenario"], {"name": "x"}, schemas["scenario"])
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

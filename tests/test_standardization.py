@@ -114,6 +114,17 @@ def test_pads_and_folders(source: type[MNIST], tmp_path: Path) -> None:
     assert data.test.images.sum() == pytest.approx(float(inner.sum()))
 
 
+@pytest.mark.parametrize("by", ["none", "symmetric", "pixel", PerChannel(), PerChannel(0.1, 0.3)])
+def test_a_margin_of_zeros_after_standardization(by: Any, tmp_path: Path) -> None:
+    """That of the same images without a margin, and zeros around them."""
+    write_mnist(tmp_path)
+    alone = MNIST(str(tmp_path), standardize=by).read(Path())
+    found = MNIST(str(tmp_path), standardize=by, pad=2, padding="zero").read(Path())
+    for one, padded in ((alone.train, found.train), (alone.test, found.test)):
+        images = one.as_numbers().images
+        assert padded.as_numbers().images.equal(torch.nn.functional.pad(images, [2] * 4))
+
+
 @pytest.mark.parametrize("source", [FashionMNIST, KMNIST])
 def test_mnist_is_not_read_for_another(source: type[MNIST], tmp_path: Path) -> None:
     write_mnist(tmp_path)

@@ -176,7 +176,8 @@ def problems(text: str) -> list[str]:
          ["1:36: schedule.period: expected a number, got 'inf' (text); write .inf"]),
         ("deterministic: no", ["1:16: deterministic: expected true or false, got 'no' (text); "
                                "write false"]),
-        ("network: 5", ["1:10: network: expected text, got 5 (a whole number)"]),
+        ("network: 5", ["1:10: network: expected text, got 5 (a whole number); put it into "
+                        "quotes"]),
         ("network: {}", ["1:10: network: expected text, got a mapping"]),
         ("schedules: {}", ["1:12: schedules: expected a list, got a mapping"]),
         ("named: 1", ["1:8: named: expected a mapping, got 1 (a whole number)"]),
@@ -220,7 +221,7 @@ def problems(text: str) -> list[str]:
           "deterministic, path",
           "2:18: schedule: unknown kind 'x'; it is one of sweep, periodic, random_order",
           "3:9: epochs: expected a whole number, got 'a' (text)",
-          "4:10: network: expected text, got 1 (a whole number)"]),
+          "4:10: network: expected text, got 1 (a whole number); put it into quotes"]),
         ("path: nowhere", ["1:7: path: there is nothing"]),
         ("5", ["1:1: expected a mapping with 'network', 'epochs', 'schedule', 'schedules', "
                "'short', 'named', …, got 5 (a whole number)"]),
@@ -254,7 +255,7 @@ def test_a_document_made_in_python() -> None:
         parse(Scenario, document)
     assert [str(problem) for problem in caught.value.problems] == [
         "<dict>:1:1: epochs: expected a whole number, got a object",
-        "<dict>:1:1: network: expected text, got a whole number of 16610 bits",
+        "<dict>:1:1: network: expected text, got a whole number of 16610 bits; put it into quotes",
     ]
 
 

@@ -79,12 +79,19 @@ class Channel(Described):
     jitter: Annotated[
         Distribution | None, Field(description="drawn for every message, added to the delay")
     ] = None
-    ordering: Ordering = "fifo"
+    ordering: Annotated[
+        Ordering,
+        Field(
+            description="fifo: none overtakes; newest: late ones are lost; arrival: they overwrite"
+        ),
+    ] = "fifo"
     loss: Annotated[Fraction, Field(description="probability that a message never arrives")] = 0.0
     noise: Annotated[
         NotNegative | Noise | None, Field(description="a number is the std of additive noise")
     ] = None
-    quantize: Quantize | None = None
+    quantize: Annotated[
+        Quantize | None, Field(description="rounds messages to a grid of so many bits")
+    ] = None
     effects: Annotated[
         tuple[Effect, ...], Field(description="what else changes messages, after the noise")
     ] = ()
@@ -233,8 +240,8 @@ class Channels(Described):
     ``{"h1->h2": {"difference": Channel(threshold=1e-3)}}``.
     """
 
-    mean: Channel = Channel()
-    difference: Channel = Channel()
+    mean: Annotated[Channel, Field(description="messages up: activity")] = Channel()
+    difference: Annotated[Channel, Field(description="messages down: errors")] = Channel()
     overrides: Annotated[
         Mapping[str, Mapping[MessageKind, Channel | None]],
         Field(description="other channels for one projection, by its name"),

@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import expm1
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind, NotNegative, Positive, register
@@ -32,9 +33,14 @@ class Distribution(Kind, ABC, family="distribution"):
 class Uniform(Distribution):
     """Draws uniformly between ``low`` and ``high``, in simulated time: 0 ≤ low ≤ high."""
 
-    low: NotNegative
-    high: NotNegative
-    per: Per = "dyad"
+    low: Annotated[NotNegative, Field(description="the shortest, in simulated time")]
+    high: Annotated[NotNegative, Field(description="the longest, in simulated time")]
+    per: Annotated[
+        Per,
+        Field(
+            description="one delay for each sending dyad, or for each synapse of a dense projection"
+        ),
+    ] = "dyad"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,9 +59,14 @@ class Exponential(Distribution):
     """Draws exponentially, cut off at ``high``: with the density ∝ exp(−t/scale) on [0, high], in
     simulated time."""
 
-    scale: Positive
-    high: Positive
-    per: Per = "dyad"
+    scale: Annotated[Positive, Field(description="mean of what is not cut off, in simulated time")]
+    high: Annotated[Positive, Field(description="the longest, in simulated time")]
+    per: Annotated[
+        Per,
+        Field(
+            description="one delay for each sending dyad, or for each synapse of a dense projection"
+        ),
+    ] = "dyad"
 
     def quantile(self, share: Floats) -> Floats:
         times: Floats = -self.scale * np.log1p(share * expm1(-self.high / self.scale))

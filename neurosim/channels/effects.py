@@ -144,12 +144,15 @@ class Quantize(Effect):
     Raises ConfigurationError for a range of zero, or bits not from 1 (2 for a number) to 24.
     """
 
-    bits: Count
+    bits: Annotated[Count, Field(description="bits of a message")]
     range: Annotated[
         Bounded | tuple[Bounded, Bounded],
         Field(description="r for 2^bits − 1 levels in [−r, r], or [low, high] for 2^bits"),
     ]
-    rounding: Rounding = "nearest"
+    rounding: Annotated[
+        Rounding,
+        Field(description="to the nearest level, or at random, so that the mean is right"),
+    ] = "nearest"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -194,7 +197,9 @@ class Noise(Effect):
     """Adds Gaussian noise to every message: v + std·ε (additive), or v·(1 + std·ε) (relative)."""
 
     std: Annotated[NotNegative, Field(description="relative noise is in units of the message")]
-    kind: NoiseKind = "additive"  # type: ignore[misc]  # is no member: a channel has a key for it
+    kind: Annotated[  # type: ignore[misc]  # is no member: a channel has a key for it
+        NoiseKind, Field(description="of the same size everywhere, or in proportion to the message")
+    ] = "additive"
 
     @property
     def name(self) -> str:
@@ -217,7 +222,7 @@ class Erasure(Effect):
     initial: ClassVar[bool] = False
     for_complex: ClassVar[bool] = True
 
-    probability: Fraction
+    probability: Annotated[Fraction, Field(description="that a message never arrives")]
 
     def act(self, parcel: Parcel, draws: Draws) -> None:
         drawn = parcel.uniform(draws, "loss", torch.float32)

@@ -6,17 +6,23 @@ from time import perf_counter
 
 import click
 
+from neurosim.cli import options
+
 
 @click.command()
 @click.argument("file", metavar="FILE.py", type=click.Path(path_type=Path))
-@click.option("--verbose", is_flag=True, help="Also show the values that are checked, and times.")
+@options.option(
+    "--verbose",
+    is_flag=True,
+    help="Also show the values that are checked, and times.",
+    example="neurosim check mine.py --verbose",
+)
 def check(file: Path, verbose: bool) -> None:
     """Check what the plugin FILE.py registers, and say what fails and how to mend it.
 
     Both process modes, caching, resuming at every tick, partial against dense operations, gradients
     against autograd: what every member of its family must keep.
     """
-    from rich.console import Console
     from rich.markup import escape
 
     from neurosim.base import PluginError
@@ -24,7 +30,7 @@ def check(file: Path, verbose: bool) -> None:
     from neurosim.families import plugins
     from neurosim.tensors import repeatable
 
-    console, failed, number = Console(highlight=False), 0, 0
+    console, failed, number = options.terminal(), 0, 0
     members = plugins.members_of(plugins.load(file))
     if not members:
         raise PluginError(f"{file}:1: it registers nothing; decorate a class with @ns.register")

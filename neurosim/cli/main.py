@@ -17,13 +17,29 @@ from neurosim._version import __version__
 from neurosim.base import DivergenceError, DocumentError, NeurosimError, NeurosimWarning, harmless
 from neurosim.cli import options
 from neurosim.cli.check import check
-from neurosim.cli.options import DEVICE, FILE, OUT, OVERRIDES, PATH, PLUGIN, QUIET, RUN, RUN_ID
+from neurosim.cli.installation import completion, doctor, examples
+from neurosim.cli.options import (
+    DEVICE,
+    DRY_RUN,
+    FILE,
+    NETWORK,
+    OUT,
+    OVERRIDES,
+    PATH,
+    PLUGIN,
+    QUIET,
+    RUN,
+    RUN_ID,
+    option,
+    terminal,
+)
 from neurosim.cli.sweeps import sweep, table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from neurosim.runs import Run
+    from neurosim.scenario import Scenario
 
 
 @contextmanager
@@ -83,24 +99,40 @@ def main() -> None:
     \b
     neurosim run scenarios/random_order.yaml
     neurosim run scenarios/random_order.yaml training.epochs=3 seed=1
+    neurosim examples              the scenarios that ship with it
+    neurosim run random_order      one of them, by its name
+    neurosim doctor                what this installation can do
     """
 
 
-@options.command(FILE, OVERRIDES, OUT, RUN_ID, DEVICE, PLUGIN, QUIET)
-def run(file: Path, overrides: Sequence[str], device: str | None, **where: Any) -> None:
-    """Run the scenario FILE; KEY=VALUE overrides single values (training.epochs=3)."""
-    from neurosim.runs import door
+@options.command(FILE, OVERRIDES, OUT, RUN_ID, DEVICE, DRY_RUN, PLUGIN, QUIET)
+def run(
+    file: Path, overrides: Sequence[str], device: str | None, dry_run: bool, **where: Any
+) -> None:
+    """Run the scenario FILE; KEY=VALUE overrides single values (training.epochs=3).
 
-    _finish(door.run(file, options.with_device(overrides, device), **options.own_process(where)))
+    FILE is a YAML file, or the name of an example (neurosim examples). With --dry-run it prints the
+    resolved scenario: every default written out, the network inline.
+    """
+    from neurosim.runs import door
+    from neurosim.scenario import Scenario
+
+    scenario = Scenario.load(file, options.given(file, overrides, device))
+    if dry_run:
+        _check_files(scenario)
+        click.echo(scenario.resolved(), nl=False)
+        return
+    _finish(door.run(scenario, **options.own_process(where)))
 
 
 @options.command(
     FILE,
     OVERRIDES,
-    click.option(
+    option(
         "--weights",
         type=PATH,
-        help="Weights, such as a run's checkpoints/model.safetensors (default: the initial ones).",
+        help="Weights, such as a run's (default: the initial ones).",
+        example="--weights runs/poisson/1/checkpoints/model.safetensors",
     ),
     OUT,
     RUN_ID,
@@ -123,7 +155,7 @@ def converge(
     from neurosim.runs import door
     from neurosim.scenario import Scenario, overridden
 
-    document = overridden(documents.load(file), options.with_device(overrides, device))
+    document = overridden(documents.load(file), options.given(file, overrides, device))
     study = document.value.get("study") if isinstance(document.value, dict) else {}
     more = []
     if study is None or (isinstance(study, dict) and "kind" not in study):
@@ -148,13 +180,10 @@ def resume(folder: Path, overrides: Sequence[str], **how: Any) -> None:
 @options.command(FILE, OVERRIDES, PLUGIN)
 def validate(file: Path, overrides: Sequence[str]) -> None:
     """Check the scenario FILE and its data without running it."""
-    from neurosim.runs import prepare
     from neurosim.scenario import Scenario
 
-    scenario = Scenario.load(file, overrides)
-    data = scenario.data()
-    if scenario.file.study is not None:
-        prepare(scenario, data)
+    scenario = Scenario.load(file, options.given(file, overrides))
+    _check_files(scenario)
     network = scenario.network
     click.echo(
         f"{file}: valid; {len(network.populations)} populations, {network.dyads:,} dyads, "
@@ -164,12 +193,13 @@ def validate(file: Path, overrides: Sequence[str]) -> None:
 
 @options.command(
     click.argument("name"),
-    click.option(
+    option(
         "--root",
         type=PATH,
         default=Path("data"),
         show_default=True,
         help="Folder for it, to be named as data.root.",
+        example="--root ~/datasets",
     ),
     QUIET,
 )
@@ -194,26 +224,35 @@ def download(name: str, root: Path, console: Console) -> None:
 
 
 @options.command(
-    click.option("--network", is_flag=True, help="The schema of network files instead."), PLUGIN
+    option(
+        "--network",
+        is_flag=True,
+        help="The schema of network files instead.",
+        example="neurosim schema --network",
+    ),
+    PLUGIN,
 )
 def schema(network: bool) -> None:
     """Print the JSON Schema of scenario files, for editors."""
-    from pydantic import TypeAdapter
+    from neurosim.scenario import json_schema
 
-    from neurosim.families import model_of
-    from neurosim.network import file_models
-    from neurosim.scenario import ScenarioFile
-
-    chain, graph = file_models()
-    form: Any = chain | graph if network else model_of(ScenarioFile)
-    found = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    click.echo(json.dumps(found | TypeAdapter[Any](form).json_schema(), indent=2))
+    click.echo(json.dumps(json_schema(network), indent=2))
 
 
 @options.command(
-    FILE,
-    click.option("--drawing", type=PATH, help="Write a drawing of the network (SVG)."),
-    click.option("--batch", type=click.IntRange(1), help="Also the memory for so many samples."),
+    NETWORK,
+    option(
+        "--drawing",
+        type=PATH,
+        help="Write a drawing of the network (SVG).",
+        example="--drawing network.svg",
+    ),
+    option(
+        "--batch",
+        type=click.IntRange(1),
+        help="Also the memory for so many samples.",
+        example="--batch 100",
+    ),
     PLUGIN,
 )
 def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
@@ -222,8 +261,6 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     With --batch also the bytes that inferences need, and learning with Adam (for a scenario: with
     its own schedule, channels and optimizer).
     """
-    from rich.console import Console
-
     from neurosim import documents
     from neurosim.base import write_atomic
     from neurosim.cli.networks import memory_of, memory_table, network_table
@@ -235,10 +272,10 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     described = isinstance(document.value, dict) and "network" in document.value
     scenario = Scenario.of(document) if described else None
     network = Network.from_document(document) if scenario is None else scenario.network
-    Console().print(network_table(network))
+    terminal().print(network_table(network))
     if batch is not None:
         memory = memory_of(network, batch) if scenario is None else scenario.memory(batch)
-        Console().print(memory_table(memory, batch))
+        terminal().print(memory_table(memory, batch))
     if drawing is not None:
         write_atomic(drawing, draw_network(network))
         click.echo(f"drawing: {drawing}")
@@ -247,8 +284,11 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 @options.command(
     RUN,
     PLUGIN,
-    click.option(
-        "--figures", type=options.FOLDER, help="Write every picture of it to this folder (SVG)."
+    option(
+        "--figures",
+        type=options.FOLDER,
+        help="Write every picture of it to this folder (SVG).",
+        example="--figures pictures",
     ),
 )
 def report(folder: Path, figures: Path | None) -> None:
@@ -273,19 +313,23 @@ def report(folder: Path, figures: Path | None) -> None:
 
 
 @options.command(
-    click.option("--json", "json_file", type=PATH, help="Also write JSON."),
-    click.option(
+    option("--json", "json_file", type=PATH, help="Also write JSON.", example="--json bench.json"),
+    option(
         "--only",
         multiple=True,
         metavar="NAME",
-        help="Only this measurement, or those like law_* (repeatable).",
+        help="Only this measurement, or those like it (repeatable).",
+        example="--only 'law_*'",
     ),
-    click.option("--quick", is_flag=True, help="Smaller sizes: seconds instead of minutes."),
+    option(
+        "--quick",
+        is_flag=True,
+        help="Smaller sizes: seconds instead of minutes.",
+        example="--quick",
+    ),
 )
 def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
     """Measure speed, side by side in one process."""
-    from rich.console import Console
-
     from neurosim import bench as measurements
     from neurosim.base import write_json
     from neurosim.tensors import keep_memory
@@ -294,10 +338,21 @@ def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
     found = measurements.run_benchmarks(
         list(only) or None, quick, lambda text: click.echo(text, err=True)
     )
-    Console().print(measurements.table(found))
+    terminal().print(measurements.table(found))
     if json_file is not None:
         write_json(json_file, measurements.to_json(found))
         click.echo(f"json: {json_file}")
+
+
+def _check_files(scenario: Scenario) -> None:
+    """Reads what the scenario names, its data and weights, and checks them against it."""
+    from neurosim.runs import prepare
+
+    data = scenario.data()
+    if scenario.file.study is not None:
+        prepare(scenario, data)
+    else:
+        scenario.model()
 
 
 def _finish(run: Run) -> None:
@@ -315,6 +370,7 @@ def _finish(run: Run) -> None:
         sys.exit(options.INTERRUPTED)
 
 
-for _one in (bench, check, converge, download, networks, report, resume, run, schema, sweep, table):
+for _one in (bench, check, completion, converge, doctor, download, examples, networks):
     main.add_command(_one)
-main.add_command(validate)
+for _one in (report, resume, run, schema, sweep, table, validate):
+    main.add_command(_one)

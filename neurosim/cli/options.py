@@ -1,18 +1,50 @@
-"""What several commands share: arguments, options, and how they end."""
+"""What several commands share: arguments, options, consoles, and how they end."""
 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from neurosim.base import find_file, shipped_files, shipped_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 SEEDS = click.IntRange(1, 10_000)
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
+WIDE = 250  # columns, of a file or a pipe
+
+
+class _File(click.Path):
+    """A file, or the plain name of one that ships with the package."""
+
+    def __init__(self, *kinds: str) -> None:
+        super().__init__(path_type=Path)
+        self._kinds = kinds
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        return find_file(str(value))
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        names = [name for kind in self._kinds for name in shipped_files(kind)]
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [*found, *super().shell_complete(ctx, param, incomplete)]
+
+
+def terminal() -> "Console":
+    """Makes the console that results are printed on. A file or a pipe has no width to fit."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
 
 
 def _load_plugins(context: click.Context, option: click.Parameter, files: Sequence[Path]) -> None:
@@ -31,23 +63,50 @@ def _console(context: click.Context, option: click.Parameter, quiet: bool) -> An
     return Console(quiet=quiet, highlight=False)
 
 
-FILE = click.argument("file", type=PATH)
+def option(*names: str, help: str, example: str, **how: Any) -> Callable[[F], F]:
+    """Makes an option whose help ends with an example."""
+    return click.option(*names, help=f"{help} Example: {example}", **how)
+
+
+FILE = click.argument("file", type=_File("scenarios"))
+NETWORK = click.argument("file", type=_File("networks", "scenarios"))
 RUN = click.argument("folder", type=PATH)
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-DEVICE = click.option(
-    "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N; the same as device=NAME."
+DEVICE = option(
+    "--device",
+    metavar="NAME",
+    help="auto, cpu, cuda or cuda:N; the same as device=NAME.",
+    example="--device cuda:1",
 )
-OUT = click.option("--out", type=PATH, default=Path("runs"), help="Folder for run folders.")
-RUN_ID = click.option("--id", "run_id", help="Name of the run's folder (default: the time).")
-JOBS = click.option(
+OUT = option(
+    "--out",
+    type=PATH,
+    default=Path("runs"),
+    show_default=True,
+    help="Folder for run folders.",
+    example="--out /scratch/runs",
+)
+RUN_ID = option(
+    "--id",
+    "run_id",
+    help="Name of the run's folder (default: the time).",
+    example="--id first-try",
+)
+JOBS = option(
     "--jobs",
     type=click.IntRange(0, 1024),
     help="Processes (default: as the cores allow; 0: run in this one).",
+    example="--jobs 4",
 )
-QUIET = click.option(
-    "--quiet", "console", is_flag=True, callback=_console, help="Print only the result."
+QUIET = option(
+    "--quiet",
+    "console",
+    is_flag=True,
+    callback=_console,
+    help="Print only the result.",
+    example="--quiet",
 )
-PLUGIN = click.option(
+PLUGIN = option(
     "--plugin",
     multiple=True,
     metavar="FILE.py",
@@ -55,6 +114,13 @@ PLUGIN = click.option(
     expose_value=False,
     callback=_load_plugins,
     help="Load rules, schedules, … of your own from this file (repeatable).",
+    example="--plugin mine.py",
+)
+DRY_RUN = option(
+    "--dry-run",
+    is_flag=True,
+    help="Check everything, print what would be run, and write nothing.",
+    example="--dry-run",
 )
 
 
@@ -108,9 +174,16 @@ def command(*parts: Any) -> Callable[[Callable[..., None]], click.Command]:
     return make
 
 
-def with_device(overrides: Sequence[str], device: str | None) -> list[str]:
-    """Returns the overrides, and the device where one is named."""
-    return [*overrides, *([] if device is None else [f"device={device}"])]
+def given(file: Path, overrides: Sequence[str], device: str | None = None) -> list[str]:
+    """Returns the overrides of a scenario, and the device where one is named.
+
+    Of an installed example the data are in the folder ``data`` here, as nobody looks into packages.
+    """
+    more = [] if device is None else [f"device={device}"]
+    inside = file.is_relative_to(shipped_folder()) and shipped_folder().name == "examples"
+    if inside and file.is_file() and "root:" in file.read_text(encoding="utf-8"):
+        more += [] if any(said.startswith("data") for said in overrides) else ["data.root=data"]
+    return [*overrides, *more]
 
 
 def own_process(how: dict[str, Any]) -> dict[str, Any]:

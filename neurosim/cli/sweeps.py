@@ -9,8 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from neurosim.base import shipped_folder
 from neurosim.cli import options
-from neurosim.cli.options import DEVICE, FILE, JOBS, OUT, OVERRIDES, PATH, PLUGIN, QUIET, SEEDS
+from neurosim.cli.options import (
+    DEVICE,
+    DRY_RUN,
+    FILE,
+    JOBS,
+    OUT,
+    OVERRIDES,
+    PATH,
+    PLUGIN,
+    QUIET,
+    SEEDS,
+    option,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,12 +34,17 @@ if TYPE_CHECKING:
 @options.command(
     FILE,
     click.argument("assignments", nargs=-1, metavar="[KEY=VALUE1,VALUE2...]..."),
-    click.option("--seeds", type=SEEDS, default=1, help="Runs per combination."),
+    option("--seeds", type=SEEDS, default=1, help="Runs per combination.", example="--seeds 5"),
     JOBS,
     OUT,
-    click.option("--name", help="Name of the sweep's folder (default: SCENARIO-sweep)."),
-    click.option("--retry", is_flag=True, help="Run again what has failed."),
+    option(
+        "--name",
+        help="Name of the sweep's folder (default: SCENARIO-sweep).",
+        example="--name rates",
+    ),
+    option("--retry", is_flag=True, help="Run again what has failed.", example="--retry"),
     DEVICE,
+    DRY_RUN,
     PLUGIN,
     QUIET,
 )
@@ -34,15 +52,20 @@ def sweep(
     file: Path,
     assignments: Sequence[str],
     device: str | None,
+    dry_run: bool,
     **how: Any,
 ) -> None:
     """Run the scenario FILE with every combination of values (rule.beta=0.1,1 seed=0,1,2).
 
-    The same command again runs only what is not there yet.
+    Values may be ranges: 1..5, 0..1..0.25, lin(0,1,5), log(1e-4,1e-1,4). The same command again
+    runs only what is not there yet; with --dry-run it says what that is.
     """
     from neurosim.runs import door
 
-    axes = options.with_device(assignments, device)
+    axes = options.given(file, assignments, device)
+    if dry_run:
+        _show_plan(file, axes, **how)
+        return
     found = door.sweep(file, axes, **options.own_process(how))
     click.echo(_ended(found.results))
     click.echo(f"results        {found.folder / 'results.csv'}")
@@ -53,27 +76,48 @@ def sweep(
 @options.command(
     click.argument("name", metavar="mnist|alpha|systems"),
     OVERRIDES,
-    click.option("--quick", is_flag=True, help="The digits that ship with it: a minute or two."),
-    click.option("--seeds", type=SEEDS, help="Runs per row (default: the table's)."),
-    click.option("--epochs", type=click.IntRange(1), help="Instead of the table's own."),
-    click.option(
-        "--row", "only", multiple=True, metavar="NAME", help="Only this row (repeatable)."
+    option(
+        "--quick",
+        is_flag=True,
+        help="The digits that ship with it: a minute or two.",
+        example="neurosim table mnist --quick",
+    ),
+    option("--seeds", type=SEEDS, help="Runs per row (default: the table's).", example="--seeds 3"),
+    option(
+        "--epochs",
+        type=click.IntRange(1),
+        help="Instead of the table's own.",
+        example="--epochs 5",
+    ),
+    option(
+        "--row",
+        "only",
+        multiple=True,
+        metavar="NAME",
+        help="Only this row (repeatable).",
+        example="--row DP",
     ),
     JOBS,
     OUT,
-    click.option(
+    option(
         "--results",
         type=options.FOLDER,
         help="Folder for the JSON file, the page and its pictures (default: that of the runs).",
+        example="--results docs/results",
     ),
-    click.option(
+    option(
         "--scenarios",
         type=PATH,
-        default=Path("scenarios"),
-        show_default=True,
-        help="Folder of the scenarios that the rows name.",
+        default=shipped_folder() / "scenarios",
+        help="Folder of the scenarios that the rows name (default: those that ship with it).",
+        example="--scenarios mine",
     ),
-    click.option("--retry", is_flag=True, help="Run again what has failed or diverged."),
+    option(
+        "--retry",
+        is_flag=True,
+        help="Run again what has failed or diverged.",
+        example="--retry",
+    ),
     DEVICE,
     PLUGIN,
     QUIET,
@@ -98,26 +142,41 @@ def table(
     KEY=VALUE overrides values of all rows (data.root=FOLDER). The same command again runs only
     what is not there yet, and continues what was interrupted. A run that diverges is a result.
     """
-    from rich.console import Console
-
     from neurosim.runs import door
     from neurosim.tables import Choice, plan_table, table_named, terminal_table, write_table
 
-    given = tuple(options.with_device(overrides, device))
+    given = tuple(options.given(scenarios, overrides, device))
     choice = Choice(quick, seeds, epochs, tuple(only), given)
     planned = plan_table(table_named(name), scenarios, choice)
     folder = out / f"table-{planned.stem}"
     options.own_process({})
     ended = door.run_planned(planned.sweep, folder, jobs, retry, console)
-    terminal = Console()
-    # A file or a pipe has no width that a table would have to fit.
-    wide = terminal if terminal.is_terminal else Console(width=250)
-    wide.print(terminal_table(planned))
+    options.terminal().print(terminal_table(planned))
     for path in write_table(planned, folder, results or folder):
         click.echo(f"written        {path}")
     click.echo(f"report         {folder / 'report.html'}")
     click.echo(_ended(ended))
     _exit_as(ended, sum(row.status == "failed" and not row.diverged for row in ended.rows))
+
+
+def _show_plan(
+    file: Path, axes: Sequence[str], seeds: int, out: Path, name: str | None, **how: Any
+) -> None:
+    """Prints every run of a sweep with its values, and whether it is there already."""
+    from neurosim.runs import sweep
+
+    del how
+    planned = sweep.plan(file, axes, seeds)
+    folder = out / sweep.folder_name(name or planned.name)
+    results, there = planned.results, 0
+    for row in results.rows:
+        row.read(folder)
+        there += row.status in ("finished", "failed")
+        pairs = zip(results.axes, row.values, strict=True)
+        values = " ".join(f"{axis[0]}={value}" for axis, value in pairs)
+        click.echo(f"{row.status:<12} {values + ' ' if values else ''}seed={row.seed}")
+    total = len(results.rows)
+    click.echo(f"{total} runs, {total - there} to be made, in {folder}")
 
 
 def _ended(results: Results) -> str:

@@ -148,7 +148,7 @@ def _local(loss: Loss) -> None:
 def of_operator(operator: Operator) -> Named:
     """Yields the checks of an operator: values and errors cross it in all the ways that there are.
 
-    A max-pool has winners, with which it is linear.
+    A pooling by maximum or softmax is linear near these means alone.
     """
     shape = operator.weight_shape
     weight = None if shape is None else _drawn(*shape, seed=2)
@@ -166,6 +166,10 @@ def of_operator(operator: Operator) -> Named:
     def transposed() -> None:
         values, winners = operator.basal(mean, weight, None, None)
         back = operator.apical(error, weight, winners, None)
+        if winners is not None:
+            at_mean = derivative(lambda m: operator.basal(m, weight, None, None)[0], mean, error)
+            same(back, at_mean, "it is not, near these means", _CLOSED, CLOSE)
+            return
         found, expected = (mean * back).sum(), (values * error).sum()
         same(found, expected, "it is not", "Let adjoint be the transpose of forward", CLOSE)
 
@@ -183,7 +187,7 @@ def of_operator(operator: Operator) -> Named:
             found, won = operator.basal(mean, weight, bias, post)
             what = f"forward of some {post.whole or 'neurons'} is not"
             same(found, post.take(values), what, _CLOSED, CLOSE)
-            same(won, None if winners is None else post.take(winners), what, _CLOSED)
+            same(won, None if winners is None else post.take(winners), what, _CLOSED, CLOSE)
         for pre in selections(operator.pre):
             found = operator.apical(error, weight, winners, pre)
             what = f"adjoint for some {pre.whole or 'neurons'} is not"

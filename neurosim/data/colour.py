@@ -4,11 +4,12 @@ propagation papers."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 
 from neurosim.base import DataError
 from neurosim.data.dataset import Split, check_labels
@@ -18,6 +19,11 @@ from neurosim.data.standardization import PerChannel, Standardization
 from neurosim.families import register
 
 IMAGENET_IMAGES = {"train": 1_281_167, "val": 50_000}
+
+
+_Standardized = Annotated[
+    Standardization, Field(description="which numbers 0 … 1, black … white, become")
+]
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class CIFAR10(_Binary):
     )
     needs = "CIFAR-10's binary files"
     labels = (10,)
-    standardize: Standardization = field(
+    standardize: _Standardized = field(
         default=PerChannel((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)), kw_only=True
     )
 
@@ -92,7 +98,7 @@ class CIFAR100(_Binary):
     needs = "CIFAR-100's binary files"
     labels = (20, 100)
     classes = 100
-    standardize: Standardization = field(
+    standardize: _Standardized = field(
         default=PerChannel((0.5074, 0.4867, 0.4411), (0.2011, 0.1987, 0.2025)), kw_only=True
     )
 
@@ -114,7 +120,7 @@ class ImageNet32(StoredImages):
     needs = "the archives of ImageNet32x32"
     how = "they come from image-net.org, where one needs an account"
     in_colour, classes = True, 1000
-    standardize: Standardization = field(
+    standardize: _Standardized = field(
         default=PerChannel((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), kw_only=True
     )
 

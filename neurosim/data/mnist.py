@@ -1,18 +1,19 @@
 """MNIST, and data sets of the same form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from neurosim.base import DataError
-from neurosim.data.dataset import Split, check_labels
+from neurosim.data.dataset import Dataset, Split, check_labels
 from neurosim.data.formats import read_idx
 from neurosim.data.source import Remote, StoredImages, byte_split
+from neurosim.data.standardization import InMargin
 from neurosim.families import Whole, register
 
 
@@ -50,8 +51,17 @@ class MNIST(StoredImages):
     needs = "MNIST's four IDX files"
 
     pad: Annotated[
-        Whole, Field(description="black pixels that are added on each side; 2: 32×32 pixels")
+        Whole, Field(description="pixels that are added on each side; 2: 32×32 pixels")
     ] = field(default=0, kw_only=True)
+    padding: Annotated[
+        Literal["black", "zero"], Field(description="of these; zero: 0 after standardization")
+    ] = field(default="black", kw_only=True)
+
+    def read(self, folder: Path) -> Dataset:
+        if self.padding == "zero" and self.pad:
+            inside = InMargin(self.standardize, self.pad)
+            return replace(self, standardize=inside, padding="black").read(folder)
+        return super().read(folder)
 
     def _splits(self, root: Path) -> Sequence[Split]:
         return [self._part(root, part) for part in ("train", "t10k")]

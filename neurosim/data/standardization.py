@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from pydantic import Field
 from torch import Tensor
 
@@ -130,6 +131,24 @@ class PerPixel(Standardization):
 
     def fit(self, images: Samples, white: int) -> Standard:
         return Standard(*_moments(images, white, lambda x: x), white)
+
+
+@dataclass(frozen=True)
+class InMargin(Standardization):
+    """Standardizes what a black margin surrounds, as if it were alone. The margin becomes 0."""
+
+    inner: Standardization
+    margin: int
+
+    def fit(self, images: Samples, white: int) -> Standard:
+        assert isinstance(images, Tensor)
+        inside = images[..., self.margin : -self.margin, self.margin : -self.margin]
+        found = self.inner.fit(inside, white)
+        mean, std = (
+            F.pad(_wide(torch.as_tensor(own)).expand(inside.shape[1:]), [self.margin] * 4, value=at)
+            for own, at in ((found.mean, 0.0), (found.std, 1.0))
+        )
+        return Standard(mean, std, white)
 
 
 def _moments(

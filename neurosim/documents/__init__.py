@@ -8,7 +8,6 @@ problem.
 """
 
 from neurosim.documents.document import (
-    COMMAND_LINE,
     apply_overrides,
     folder,
     load,
@@ -16,5 +15,7 @@ from neurosim.documents.document import (
     located,
     quotes_hint,
 )
-from neurosim.documents.validation import by_key, parse
-from neurosim.documents.yaml import Document, NodePath, dumps, loads
+from neurosim.documents.merging import DEFAULTS
+from neurosim.documents.schemas import by_key
+from neurosim.documents.validation import parse
+from neurosim.documents.yaml import COMMAND_LINE, Document, NodePath, dumps, loads

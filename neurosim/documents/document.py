@@ -4,14 +4,16 @@ import copy
 import itertools
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from neurosim.base import DocumentError, NeurosimError, Problem, did_you_mean, shorten
+from neurosim.documents.merging import merged
 from neurosim.documents.yaml import (
+    COMMAND_LINE,
     FORBIDDEN,
     MAX_BYTES,
     MAX_DEPTH,
@@ -27,16 +29,25 @@ from neurosim.documents.yaml import (
     show_path,
 )
 
-COMMAND_LINE = "<command line>"
-
 # A name or an index. One of more than six digits is out of range in any document we read.
 _STEP = r"(?:[^.\[\]]+|\[[0-9]{1,6}\])"
 _KEY = re.compile(rf"{_STEP}(?:\.[^.\[\]]+|\[[0-9]{{1,6}}\])*")
 
 
 def load(path: str | os.PathLike[str]) -> Document:
-    """Reads the YAML document in a file. Raises DocumentError where that cannot be; see `loads`."""
-    file = os.fspath(path)
+    """Reads the YAML document in a file, on top of the files that its ``defaults`` name.
+
+    Raises DocumentError where that cannot be; see `loads`.
+    """
+    return merged(_read_file(os.fspath(path)), _load_default)
+
+
+def _load_default(document: Document, path: NodePath) -> Document:
+    return _named(document, path, _read_file)
+
+
+def _read_file(file: str) -> Document:
+    """The document in a file, as it is."""
     try:
         with Path(file).open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
@@ -59,10 +70,14 @@ def load_part(document: Document, path: NodePath) -> Document:
 
     Where there is no such file, the problem is at the string.
     """
+    return _named(document, path, load)
+
+
+def _named(document: Document, path: NodePath, read: Callable[[str], Document]) -> Document:
     name = document.part(path).value
     file = folder(document, path) / Path(name).expanduser()
     try:
-        return load(file)
+        return read(os.fspath(file))
     except DocumentError as error:
         if file.is_file():
             raise

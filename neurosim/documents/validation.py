@@ -5,16 +5,35 @@ the tags and types of the unions it passed. The schema of the model says which o
 so it is walked along with the document.
 """
 
+import copy
 import json
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, Discriminator, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from neurosim.base import DocumentError, Problem, did_you_mean, nearest, shorten
-from neurosim.documents.yaml import Document, NodePath, describe, resolve_plain
+from neurosim.base import (
+    DocumentError,
+    NeurosimWarning,
+    Problem,
+    did_you_mean,
+    nearest,
+    shorten,
+)
+from neurosim.documents.remedies import look_alikes
+from neurosim.documents.schemas import LEAF, Schema, Schemas
+from neurosim.documents.yaml import (
+    COMMAND_LINE,
+    Document,
+    NodePath,
+    describe,
+    resolve_plain,
+    show_path,
+)
 from neurosim.families import TYPES, demand
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,6 +47,8 @@ def parse(model: type[M], document: Document) -> M:
 
     The document is validated as JSON is: in strict mode too, a list can be a tuple or a set, and
     text an Enum or a Path. What a validator raises is reported as it is, where the value stands.
+    Where a ``kind`` was changed by a later file or by an override, keys that only the former kind
+    has are left out; of an override a warning says so.
 
     Raises:
         DocumentError: with every problem found, in the order of the lines.
@@ -39,110 +60,12 @@ def parse(model: type[M], document: Document) -> M:
             return model.model_validate(document.value)
         return model.model_validate_json(text)
     except ValidationError as error:
-        schemas = _Schemas(model)
-        findings = [_finding(schemas, document, details) for details in error.errors()]
+        schemas, errors = Schemas(model), error.errors()
+        if outdated := [pair for e in errors if (pair := _outdated(schemas, document, e))]:
+            return parse(model, _without(document, outdated))
+        findings = [_finding(schemas, document, details) for details in errors]
     problems = {finding.problem(document) for finding in _merge(findings)}
     raise DocumentError(sorted(problems, key=lambda p: (p.file != document.file, *astuple(p))))
-
-
-# ---- the schema that pydantic makes of a model: what may stand at a place of a document ----------
-
-_Schema = Mapping[str, Any]  # of a part of a model; its "type" says what else it holds
-_LEAF: _Schema = {"type": "any"}
-
-
-def by_key(key: str, default: str = "") -> Discriminator:
-    """Makes what tells the members of a union apart by a key that may be left out.
-
-    Each member is annotated with the `pydantic.Tag` that stands under the key.
-    """
-
-    def tag(said: Any) -> str:
-        return str(said.get(key, default)) if isinstance(said, dict) else default
-
-    tag.__name__ = key  # errors name it
-    return Discriminator(tag)
-
-
-class _Schemas:
-    """The schema of a model, and of the places below it."""
-
-    def __init__(self, model: type[BaseModel]) -> None:
-        self._named: dict[str, _Schema] = {}
-        self.root = self._bare(TypeAdapter(model).core_schema)
-
-    def child(self, schema: _Schema, part: str | int) -> _Schema:
-        """Returns the schema of the item, value or field ``part``, or `_LEAF`."""
-        if schema["type"] == "some":
-            children = (self.child(member, part) for member in self._members(schema))
-            return next((child for child in children if child is not _LEAF), _LEAF)
-        found = schema.get("items_schema", schema.get("values_schema"))
-        if isinstance(found, list):  # of a tuple
-            last = schema.get("variadic_item_index", len(found) - 1)
-            found = found[min(part, last)] if isinstance(part, int) else None
-        for name, part_of in self._fields(schema).items():
-            if part in (name, part_of.get("validation_alias")):
-                found = part_of
-        return self._bare(found) if found else _LEAF
-
-    def tagged(self, schema: _Schema, tag: str | int) -> _Schema | None:
-        """Returns the member of a tagged union that a tag leads to."""
-        found = schema["choices"].get(tag) if schema["type"] == "tagged-union" else None
-        return self._bare(found) if found else None
-
-    def member(self, union: _Schema, value: Any) -> _Schema:
-        """Returns the member of a plain union for such a value, or what stands for several."""
-        found = members = self._members(union)
-        if isinstance(value, dict):
-            found = [part for part in members if part["type"] in ("model", "dict", "tagged-union")]
-        elif isinstance(value, list | tuple):
-            found = [part for part in members if "items_schema" in part]
-        return found[0] if len(found) == 1 else {"type": "some", "choices": found or members}
-
-    def keys(self, schema: _Schema) -> list[str]:
-        """Returns the keys that a mapping may have here."""
-        if "choices" in schema:
-            found = [key for member in self._members(schema) for key in self.keys(member)]
-            return list(dict.fromkeys(found))
-        return [field.get("validation_alias", name) for name, field in self._fields(schema).items()]
-
-    def tags(self, schema: _Schema) -> tuple[str, list[str]]:
-        """Returns the key and the tags of a tagged union, or of the one that may be meant."""
-        for part in (schema, *self._members(schema)):
-            if found := part.get("discriminator"):
-                tags = [str(tag) for tag in part["choices"] if tag]
-                return str(getattr(found, "__name__", found)), tags
-        return "", []
-
-    def words(self, schema: _Schema) -> list[Any]:
-        """Returns the values of a literal or an enumeration, or of those that may be meant; of a
-        mapping, those of its keys."""
-        schema = self._bare(schema.get("keys_schema", schema))
-        found = [part.get("expected", part.get("members", ())) for part in self._members(schema)]
-        return [getattr(word, "value", word) for words in found for word in words]
-
-    def _members(self, schema: _Schema) -> list[_Schema]:
-        """The members of a union of any kind; anything else itself."""
-        choices = schema.get("choices", [schema])
-        choices = choices.values() if isinstance(choices, Mapping) else choices
-        return [self._bare(part[0] if isinstance(part, tuple) else part) for part in choices]
-
-    def _fields(self, schema: _Schema) -> Mapping[str, _Schema]:
-        """The fields of a model by name; of anything else none."""
-        while schema["type"] == "model" or ("fields" not in schema and "schema" in schema):
-            schema = schema["schema"]
-        fields: Mapping[str, _Schema] = schema.get("fields", {})
-        return fields
-
-    def _bare(self, schema: _Schema) -> _Schema:
-        """The schema without defaults, validators, references and so on around it."""
-        self._named.update((named["ref"], named) for named in schema.get("definitions", ()))
-        if "schema_ref" in schema:
-            return self._bare(self._named[schema["schema_ref"]])
-        if schema["type"] == "model" and not schema.get("root_model"):
-            return schema
-        around = (key for key in ("schema", "json_schema", "strict_schema") if key in schema)
-        return next((self._bare(schema[key]) for key in around), schema)
 
 
 # ---- the errors --------------------------------------------------------------------------------
@@ -151,8 +74,8 @@ _Unions = tuple[tuple[NodePath, str], ...]  # the plain unions passed, with the 
 
 
 def _follow(
-    schemas: _Schemas, value: Any, location: Sequence[str | int]
-) -> tuple[NodePath, _Schema, _Unions]:
+    schemas: Schemas, value: Any, location: Sequence[str | int]
+) -> tuple[NodePath, Schema, _Unions]:
     """Where the location of a pydantic error leads to: the path as far as it exists in the value,
     the schema there, and the unions on the way."""
     path: NodePath = ()
@@ -174,7 +97,7 @@ def _follow(
             value = value[part] if inside else None
         except (LookupError, TypeError):
             # Of a schema we do not know, this may be a tag or a label: then we have not moved.
-            if schema is _LEAF:
+            if schema is LEAF:
                 continue
             inside = False
         path = (*path, part) if inside else path
@@ -197,14 +120,15 @@ class _Finding:
 
     def problem(self, document: Document) -> Problem:
         message = self.message
+        mark = document.position(self.point, key=self.at_key)
         if self.expected:
             *most, last = dict.fromkeys(self.expected)
             phrase = f"{', '.join(most)} or {last}" if most else last
-            message = f"expected {phrase}, got {describe(self.got)}{self._hint()}"
-        mark = document.position(self.point, key=self.at_key)
+            message = f"expected {phrase}, got {describe(self.got)}"
+            message += self._hint(mark.file == COMMAND_LINE)
         return replace(document.problem(self.path, message), **mark._asdict())
 
-    def _hint(self) -> str:
+    def _hint(self, in_shell: bool) -> str:
         got, number = self.got, {"a number", "a whole number"} & {*self.expected}
         if isinstance(got, str):
             if close := nearest(got, self.choices):
@@ -215,12 +139,17 @@ class _Finding:
                 return f"; write {_NOT_FINITE[got.lower()]}"
             if number and _is_number(got):
                 return "; remove the quotes"
+            if number and re.fullmatch(r"[-+]?[0-9]+,[0-9]+([eE][-+]?[0-9]+)?", got):
+                return f"; write {got.replace(',', '.')}"
+            return look_alikes(got)
+        if self.expected == ("text",) and isinstance(got, int | float):
+            return "; put it into quotes" + (", twice: key='\"…\"'" if in_shell else "")
         if number and isinstance(got, float) and got.is_integer() and abs(got) < 1e15:
             return f"; write {int(got)}"
         return ""
 
 
-def _finding(schemas: _Schemas, document: Document, error: Any) -> _Finding:
+def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
     """One error of pydantic in our words."""
     kind, location, given = error["type"], error["loc"], error["input"]
     context = error.get("ctx", {})
@@ -238,7 +167,16 @@ def _finding(schemas: _Schemas, document: Document, error: Any) -> _Finding:
         return make(f"needs the key {last!r}")
     if kind == "extra_forbidden":
         elsewhere = getattr(schema.get("cls"), "elsewhere", {})
-        message = _unknown_key(last, schemas.keys(schema), elsewhere)
+        known = schemas.keys(schema)
+        places = [] if path else schemas.places(last, document.value, known)
+        message = _unknown_key(last, known, elsewhere)
+        if look_alikes(last):
+            message = f"unknown key {shorten(last)}{look_alikes(last)}"
+        elif last not in elsewhere and 0 < len(places) <= 3:  # of "kind" there are many
+            shown = [show_path((*document.prefix, *place)) for place in places]
+            message = f"unknown key {shorten(last)}; did you mean {' or '.join(shown)}?"
+        elif owners := schemas.owners(last, _follow(schemas, document.value, at[:-1])[1]):
+            message += f"; {last!r} belongs to {', '.join(owners)}"
         return replace(make(message, at_key=True), point=(*path, last))
     if at_key and kind == "literal_error":  # of a mapping whose keys are some words
         above, mapping, _ = _follow(schemas, document.value, location[:-2])
@@ -268,7 +206,37 @@ def _finding(schemas: _Schemas, document: Document, error: Any) -> _Finding:
     message = demand(kind, context) or error["msg"]
     got = shorten(given) if isinstance(given, str) else describe(given).split(" (")[0]
     message += f", got {context.get('actual_length', got)}"
+    message += look_alikes(given) if isinstance(given, str) else ""
     return make(f"the key {message}" if at_key else message)
+
+
+def _outdated(schemas: Schemas, document: Document, error: Any) -> tuple[NodePath, NodePath] | None:
+    """The paths of an unknown key and of the kind that it does not go with, where a later file
+    says the kind."""
+    location = error["loc"]
+    if error["type"] != "extra_forbidden" or len(location) < 2:
+        return None
+    path, union, _ = _follow(schemas, document.value, location[:-2])
+    key, _ = schemas.tags(union)
+    kind, at = (*path, key), (*path, location[-1])
+    if "discriminator" not in union or not {kind, at} <= document.marks.keys():
+        return None
+    return (at, kind) if document.layer(kind) > document.layer(at) else None
+
+
+def _without(document: Document, outdated: Sequence[tuple[NodePath, NodePath]]) -> Document:
+    """The document without some keys. Warns of those that an override has made obsolete."""
+    value = copy.deepcopy(document.value)
+    for path, kind in outdated:
+        parent = value
+        for step in path[:-1]:
+            parent = parent[step]
+        del parent[path[-1]]
+        if document.position(kind).file == COMMAND_LINE:
+            where, new = document.position(path, key=True), document.part(kind).value
+            said = f"{show_path(kind)}={new} leaves out {path[-1]!r} of {where.file}:{where.line}"
+            warnings.warn(said, NeurosimWarning, stacklevel=2)
+    return replace(document, value=value)
 
 
 def _is_number(text: str) -> bool:

@@ -2,11 +2,14 @@
 
 The dialect is small on purpose: YAML 1.2 scalars (``1e-3`` is a number, ``no`` is text), text
 keys, one document per file, no anchors, tags or merge keys. What is not in it is refused with a
-`DocumentError` that says where and what to write instead.
+`DocumentError` that says where and what to write instead. ``${env:NAME}`` stands for a variable of
+the environment.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +18,9 @@ from typing import Any, NamedTuple, NoReturn
 import yaml
 
 from neurosim.base import DocumentError, Problem, shorten
+from neurosim.documents.remedies import NO_TAGS, explain, look_alikes
 
+COMMAND_LINE = "<command line>"
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 100_000
@@ -35,8 +40,7 @@ _CONSTANTS = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
     word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
 }
 _INFINITY_NAN = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_NO_TAGS = "explicit tags are not supported; remove the '!...'"
-_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_VARIABLE = re.compile(r"(\$?)\$\{env:([^}]*)\}")
 
 
 class Mark(NamedTuple):
@@ -53,14 +57,16 @@ class Document:
 
     Attributes: ``file``, as the user wrote it; ``value``, made of dict, list, str, int, float,
     bool and None; ``marks``, for each node the marks of its key (or list item) and of its value;
-    ``prefix``, for a part of a document, where in it that is (shown in problems). A document made
-    in Python needs no marks: all its problems are then reported at line 1.
+    ``prefix``, for a part of a document, where in it that is (shown in problems); ``layers``, the
+    files that were merged, the last one wins. A document made in Python needs no marks: all its
+    problems are then reported at line 1.
     """
 
     file: str
     value: Any
     marks: Mapping[NodePath, tuple[Mark, Mark]] = field(default_factory=dict, repr=False)
     prefix: NodePath = ()
+    layers: tuple[str, ...] = ()
 
     def position(self, path: NodePath, *, key: bool = False) -> Mark:
         """Returns where the value at ``path`` is written, or its key if ``key`` is set.
@@ -71,6 +77,13 @@ class Document:
             if marks := self.marks.get(path[:end]):
                 return marks[0 if key and end == len(path) else 1]
         return Mark(self.file)
+
+    def layer(self, path: NodePath) -> float:
+        """Returns how late the file is merged that says the key at ``path``; overrides are last."""
+        file = self.position(path, key=True).file
+        if file == COMMAND_LINE:
+            return math.inf
+        return self.layers.index(file) if file in self.layers else -1
 
     def problem(self, path: NodePath, message: str) -> Problem:
         """Makes a `Problem` with the node at ``path``."""
@@ -83,7 +96,7 @@ class Document:
             value = value[step]
         count = len(path)
         marks = {at[count:]: pair for at, pair in self.marks.items() if at[:count] == path}
-        return Document(self.file, value, marks, (*self.prefix, *path))
+        return Document(self.file, value, marks, (*self.prefix, *path), self.layers)
 
 
 def loads(text: str, file: str) -> Document:
@@ -101,8 +114,9 @@ def loads(text: str, file: str) -> Document:
     try:
         return Document(file, reader.document(), reader.marks)
     except yaml.MarkedYAMLError as error:
-        mark, advice = _explain(error, text)
-        fail(_mark(file, mark), advice)
+        mark, advice = explain(error, text)
+        lines = text.splitlines()[max(0, mark.line - 1) : mark.line + 1]
+        fail(_mark(file, mark), advice + look_alikes("\n".join(lines)))
     except DocumentError:
         raise
     except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF" and on absurd %YAML versions
@@ -121,7 +135,7 @@ class _Reader:
 
     def __init__(self, text: str, file: str) -> None:
         self.events: Any = yaml.SafeLoader(text)  # the pure Python one: its marks are complete
-        self._file = file
+        self._file, self._text = file, text
         self.marks: dict[NodePath, tuple[Mark, Mark]] = {}
 
     def document(self) -> Any:
@@ -173,13 +187,18 @@ class _Reader:
             fail(mark, "merge keys '<<' are not supported; write the keys out")
         name = self._scalar(event, mark)
         if not isinstance(name, str):
+            if re.search(r"\d,$", self._text[: event.start_mark.index]):  # type: ignore[union-attr]
+                fail(mark, "a ',' ends a value here; write decimals with a '.'")
             shown = shorten(event.value) if event.value else "without a name"
             fail(mark, f"the key {shown} would be read as {describe(name)}; put it into quotes")
         return name, mark
 
     def _scalar(self, event: Any, mark: Mark) -> Any:
-        text: str = event.value
-        if event.style:
+        try:
+            text: str = _VARIABLE.sub(_variable, event.value)
+        except ValueError as error:
+            fail(mark, str(error))
+        if event.style and not _VARIABLE.fullmatch(event.value):
             if found := FORBIDDEN.search(text):  # by an escape; raw ones are refused earlier
                 fail(mark, forbidden(found[0]))
             return text
@@ -198,8 +217,21 @@ class _Reader:
         if event.anchor is not None:
             fail(mark, f"anchors are not supported; remove '&{event.anchor!s:.40}'")
         if event.tag is not None:
-            fail(mark, _NO_TAGS)
+            fail(mark, NO_TAGS)
         return event, mark
+
+
+def _variable(found: re.Match[str]) -> str:
+    """The value of a variable of the environment; with one more $ its own text."""
+    escaped, name = found.groups()
+    if escaped:
+        return found[0][1:]
+    value = os.environ.get(name) if name else None
+    if value is None:
+        raise ValueError(f"the environment has no variable {shorten(name)}; set it")
+    if sign := FORBIDDEN.search(value):
+        raise ValueError(f"in the variable {shorten(name)}: {forbidden(sign[0])}")
+    return value
 
 
 def resolve_plain(text: str) -> Any:
@@ -250,6 +282,7 @@ class _Dumper(yaml.SafeDumper):
     def represent_scalar(self, tag: str, value: Any, style: str | None = None) -> yaml.ScalarNode:
         if found := FORBIDDEN.search(value):
             raise ValueError(forbidden(found[0]))
+        value = _VARIABLE.sub(r"$\g<0>", value)
         return super().represent_scalar(tag, value, '"' if "\n" in value else style)
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: Any = None) -> yaml.MappingNode:
@@ -318,49 +351,3 @@ def mark_at(before: str, file: str) -> Mark:
 def _mark(file: str, place: Any) -> Mark:
     """The mark of a place of PyYAML, which counts from 0."""
     return Mark(file, place.line + 1, place.column + 1)
-
-
-_NOT_CONTINUED = (
-    "this does not continue what is above; check the indentation, the '- ' of lists and quotes"
-)
-
-
-def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Any, str]:
-    """What to do about text that PyYAML cannot read, and the mark of the place.
-
-    By the marks of the error and the characters that stand there.
-    """
-    place: Any = error.problem_mark or error.context_mark
-    start: Any = error.context_mark or place  # of what is not complete at the place
-    first, here = text[start.index : start.index + 1], text[place.index : place.index + 1]
-    scanning = isinstance(error, yaml.scanner.ScannerError)
-    if error.context_mark is None and scanning:
-        advice = "put text that holds ': ' into quotes, and check the indentation"
-        return place, {
-            "\t": "a tab cannot stand here; indent with spaces",
-            ":": f"a ':' cannot stand here; {advice}",
-            "-": "a '-' cannot stand here; put it into a line of its own, or into quotes",
-            "?": "a '?' cannot stand here; put text that begins with it into quotes",
-        }.get(here, "text cannot start with this character; put it into quotes")
-    if error.context_mark is None:
-        unknown = "this %YAML version is unknown; remove the line"
-        return place, unknown if here == "%" else _NOT_CONTINUED
-    if first in ("&", "*"):
-        return start, "anchors '&' and aliases '*' are not supported; put text into quotes"
-    if first == "!":
-        return start, _NO_TAGS
-    if not scanning:
-        if first in ("[", "{"):
-            closing, line = "]}"["[{".index(first)], start.line + 1
-            return place, f"add ',' or '{closing}': the '{first}' of line {line} is not closed"
-        missing = start.index == place.index
-        return place, "a value is missing here; write one, or null" if missing else _NOT_CONTINUED
-    quoted = _QUOTED.match(text, start.index)
-    if first in ("'", '"') and not (quoted and quoted.end() <= place.index):
-        if first == '"' and re.search(r"\\[xuU]?$", text[: place.index]):
-            return place, "unknown escape; put text with backslashes into single quotes"
-        return start, "this quoted text is not closed; add the other quote"
-    if first in ("|", ">", "%"):
-        return place, "not valid YAML here; put text with special signs into quotes"
-    advice = "add the ':', or check the indentation"
-    return start, f"this is neither 'key: value' nor a '- ' list item; {advice}"

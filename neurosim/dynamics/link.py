@@ -106,7 +106,8 @@ class Link(Arrays):
     one above sends down; over an ideal channel each is the one view of what was last sent, several
     are those of synapses with different delays. The input is sent nothing. ``basal`` (B, *post) and
     ``apical`` (B, *pre) are the cached potentials. ``winners`` (B, *post) are those of its max-pool
-    to which differences go back: among the means as they are seen, or among the states s⁺ below.
+    to which differences go back: among the means as they are seen, or among the states s⁺ below. A
+    softmax-pool has its slopes there, (B·taps, *post).
     """
 
     plain = ("heard",)
@@ -142,7 +143,9 @@ class Link(Arrays):
         self.basal = Slot(above)
         self.apical = Slot(None if pre.index < 0 else below)
         self.basal_stale, self.apical_stale = Stale(above), Stale(below)
-        self.winners = Slot(above if self.operator.has_winners else None, itemsize=8)
+        pool = getattr(self.operator, "pool", None)
+        itemsize = 8 if pool is None else pool.kept(model.dtype.itemsize)
+        self.winners = Slot(above if self.operator.has_winners else None, itemsize=itemsize)
         self.unread = Stale(above)  # dyads that have yet to look at their new basal potential
         # Whether anything but the weight itself is multiplied by.
         self._changed = self.rounded or self.has_taps or damage.touches(projection.name)

@@ -36,8 +36,13 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
     every: Annotated[
         Count | None, Field(description="update weights after every so many ticks")
     ] = None
-    optimizer: OptimizerChoice = OptimizerChoice.of("adam")
-    learning_rate: LearningRate = LearningRate.of("constant")
+    optimizer: Annotated[
+        OptimizerChoice, Field(description="what turns gradients into steps; a name of torch too")
+    ] = OptimizerChoice.of("adam")
+    learning_rate: Annotated[
+        LearningRate,
+        Field(description="how the optimizer's rate changes in the course of a training"),
+    ] = LearningRate.of("constant")
     clip: Annotated[Clip | None, Field(description="bounds on what the optimizer is given")] = None
 
     @property

@@ -289,7 +289,8 @@ class Ticker:
         self.update_winners(link, above)
         moved = unequal(link.difference.some(above), None)
         if old is not None:
-            moved &= unequal(link.winners.some(above), old)
+            other = unequal(link.winners.some(above), old)  # slopes are (B·t, …)
+            moved &= other.view(len(moved), -1, *moved.shape[1:]).any(1)
         reached.announce([link], "difference", above, moved)
 
     # ---- messages ------------------------------------------------------------------------------

@@ -368,7 +368,7 @@ class Trainer:
                 state[k] for k in ("labels", "ending", "best")
             )
             self._validated = list(state["validated"])
-            self.rates.load_state_dict(state.get("scheduler"))
+            self.rates.load_state_dict(state["scheduler"])
 
 
 def _split(data: Data, model: Model) -> Split:

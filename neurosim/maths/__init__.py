@@ -14,7 +14,8 @@ from neurosim.maths.operators.base import (
 from neurosim.maths.operators.dense import Dense, Identity
 from neurosim.maths.operators.grouped import GroupedConv2d
 from neurosim.maths.operators.planes import Conv2d, Pool2d
-from neurosim.maths.operators.sliding import Pool, Size
+from neurosim.maths.operators.pooling import Pool
+from neurosim.maths.operators.sliding import Size
 from neurosim.maths.optimizers import Clip, OptimizerChoice, finite_norm
 from neurosim.maths.products import ROUNDED, Copies, Precision, Products, check_precision
 from neurosim.maths.spectrum import loop_gain, spectral_norm

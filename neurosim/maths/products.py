@@ -13,6 +13,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import check
 from neurosim.maths.operators.base import Basal, Maybe, Operator, Part, add_bias
+from neurosim.maths.operators.planes import Conv2d, Pool2d
 from neurosim.tensors import Written
 
 Precision = Literal["float32", "bf16-mixed"]
@@ -49,13 +50,26 @@ class Products:
     dtype of the states again. A bias is added there, in full.
     """
 
-    __slots__ = ("_operator", "rounded")
+    __slots__ = ("_conv", "_operator", "_soft", "rounded")
 
     def __init__(self, operator: Operator, *, rounded: bool = False) -> None:
         self._operator, self.rounded = operator, rounded
+        # A softmax is no linear map: it takes complex values as they are, and not in two parts.
+        soft = isinstance(operator, Conv2d | Pool2d) and operator.is_soft
+        self._soft = operator if isinstance(operator, Conv2d | Pool2d) and soft else None
+        convolved = soft and operator.weight_shape is not None
+        self._conv = Products(operator.unpooled, rounded=rounded) if convolved else None
 
     def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         """See `Operator.basal`. The winners are those among the rounded products."""
+        if mean.is_complex() and self._soft is not None:
+            conv, pool = self._conv, self._soft.pool
+            middle = mean if conv is None else conv.basal(mean, weight, None, None)[0]
+            assert pool is not None
+            values, slopes = pool.forward(middle)
+            if selection is not None and slopes is not None:
+                values, slopes = selection.take(values), selection.take(slopes)
+            return add_bias(values, bias, selection), slopes
         if mean.is_complex():
             parts, _ = self.basal(_apart(mean), weight, None, selection)
             return add_bias(_together(parts), bias, selection), None
@@ -63,10 +77,17 @@ class Products:
             return self._operator.basal(mean, weight, bias, selection)
         value, winners = self._operator.basal(_small(mean), _small(weight), None, selection)
         # Adding a bias widens by itself, in the same pass.
+        if winners is not None and winners.is_floating_point():
+            winners = winners.to(mean.dtype)
         return add_bias(value, bias, selection).to(mean.dtype), winners
 
     def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         """See `Operator.apical`: Wᵀ δ, transposed and never conjugated."""
+        if difference.is_complex() and self._soft is not None:
+            middle = self._soft.unpool(difference, winners)
+            if self._conv is None:
+                return middle if selection is None else selection.take(middle)
+            return self._conv.apical(middle, weight, None, selection)
         if difference.is_complex():
             return _together(self.apical(_apart(difference), weight, winners, selection))
         if not self.rounded:
@@ -76,6 +97,9 @@ class Products:
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe) -> Tensor:
         """See `Operator.weight_gradient`; of complex values it is the real part of Σ δ s̄ᵀ."""
+        if difference.is_complex() and self._soft is not None and self._conv is not None:
+            difference = self._soft.unpool(difference, winners)
+            return self._conv.weight_gradient(difference, mean, None)
         if difference.is_complex():
             difference, mean = _apart(difference.conj()), _apart(mean)
         if not self.rounded:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from neurosim.base import StateError
 from neurosim.channels import View
 from neurosim.dynamics import State, basal_potential, current_mean
 from neurosim.measures.gradients import less, norm, ratio
@@ -135,7 +136,11 @@ def _square(values: Tensor | None, view: View, kind: str) -> float:
 
 @torch.no_grad()
 def contrastive_objective(state: State, rule: Rule) -> float:
-    """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, of which the local gradient is the derivative."""
+    """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, of which the local gradient is the derivative.
+    Raises StateError in a rule with phases."""
+    if rule.phases:
+        said = f"{type(rule).__name__} contrasts the ends of its phases"
+        raise StateError(f"{said}; no present state has its objective")
     means = {name: current_mean(cell, rule) for name, cell in state.by_name.items()}
     total = 0.0
     for cell in state.cells:

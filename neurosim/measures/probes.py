@@ -3,7 +3,9 @@
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from neurosim.base import ConfigurationError
 from neurosim.dynamics import Counts, Phases, State
@@ -62,7 +64,9 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
     at_end: ClassVar[bool] = True
     of_wakes: ClassVar[bool] = False
 
-    every: Count = field(default=1, kw_only=True)
+    every: Annotated[Count, Field(description="a record every so many ticks")] = field(
+        default=1, kw_only=True
+    )
 
     @abstractmethod
     def measure(self, seen: Observation) -> Record | None:
@@ -309,7 +313,9 @@ class LossProbe(_OfTraining):
     """Records the training loss every so many steps."""
 
     per = "step"
-    every: Count = field(default=10, kw_only=True)
+    every: Annotated[Count, Field(description="a record every so many steps")] = field(
+        default=10, kw_only=True
+    )
 
 
 @register("accuracy")

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, PluginError, unknown
@@ -49,10 +50,17 @@ class LocalJacobian(Described):
     of the transposed Jacobian). Each but the momentum may be given by projection.
     """
 
-    steps: Count | Mapping[str, Count] = 20
-    std: Positive | Mapping[str, Positive] = 0.2
-    rate: Positive | Mapping[str, Positive] = 1e-2
-    momentum: BelowOne = 0.9
+    steps: Annotated[
+        Count | Mapping[str, Count], Field(description="steps for each batch; or by projection")
+    ] = 20
+    std: Annotated[
+        Positive | Mapping[str, Positive],
+        Field(description="standard deviation of the noise sent through a layer; or by projection"),
+    ] = 0.2
+    rate: Annotated[
+        Positive | Mapping[str, Positive], Field(description="learning rate; or by projection")
+    ] = 1e-2
+    momentum: Annotated[BelowOne, Field(description="of the running sum of gradients")] = 0.9
 
     def of(self, projection: str) -> tuple[int, float, float]:
         """Steps, standard deviation and rate of a projection."""

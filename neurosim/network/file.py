@@ -35,8 +35,8 @@ _DRAWN = "how the weight and the biases are drawn"
 class _Layer(Section):
     """One layer of a chain, of which the operator is said too."""
 
-    name: Name | None = None
-    bias: bool | None = None
+    name: Name | None = Field(None, description="of its population and projection")
+    bias: bool | None = Field(None, description="default: where there is a weight")
 
 
 class _NamedLayer(_Layer):
@@ -68,8 +68,10 @@ class _ShortLayer(_Layer):
 class _Population(Section):
     """One population of a graph."""
 
-    shape: Size | ShapeList
-    role: Literal["input", "hidden", "output"] = "hidden"
+    shape: Size | ShapeList = Field(description="number of dyads, or [C, H, W]")
+    role: Literal["input", "hidden", "output"] = Field(
+        "hidden", description="one is the input, one the output"
+    )
     bias: bool | None = Field(None, description="default: where a projection with a weight arrives")
 
 
@@ -78,9 +80,9 @@ class _Edge(Section):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    pre: str = Field(alias="from")
-    post: str = Field(alias="to")
-    name: ProjectionName | None = None
+    pre: str = Field(alias="from", description="population whose mean goes up")
+    post: str = Field(alias="to", description="population whose difference comes back")
+    name: ProjectionName | None = Field(None, description="default: from->to")
 
 
 class _Chain(Section):
@@ -115,7 +117,8 @@ def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any
         ),
         "feedback": (feedback, Field("symmetric", description=f"{_FEEDBACK}; of all")),
     }
-    own: dict[str, Any] = {"activation": (activation, None)} | drawn
+    of_layer = Field(None, description="of its population; default: that of the network")
+    own: dict[str, Any] = {"activation": (activation, of_layer)} | drawn
     short = {
         "dense": (Size | None, Field(None, description="number of dyads")),
         "conv": (Size | None, Field(None, description="number of conv channels")),
@@ -135,14 +138,22 @@ def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any
         edges[name].elsewhere = owners
     hidden = Field(None, description="hidden populations; default relu")
     population = _extended(_Population, "population", {"activation": (activation, hidden)})
-    some = Field(min_length=1)
     chain = whole | {
-        "activation": (written(Activation), "relu"),
-        "layers": (list[_one_of(layers, "")], some),  # type: ignore[misc]
+        "activation": (written(Activation), Field("relu", description="of hidden populations")),
+        "layers": (
+            list[_one_of(layers, "")],  # type: ignore[misc]
+            Field(min_length=1, description="from the first hidden population to the output"),
+        ),
     }
     graph = whole | {
-        "populations": (dict[Name, population], Field(min_length=2)),  # type: ignore[valid-type]
-        "projections": (list[_one_of(edges, "dense")], some),  # type: ignore[misc]
+        "populations": (
+            dict[Name, population],  # type: ignore[valid-type]
+            Field(min_length=2, description="by name"),
+        ),
+        "projections": (
+            list[_one_of(edges, "dense")],  # type: ignore[misc]
+            Field(min_length=1, description="who sends to whom; cycles are allowed"),
+        ),
     }
     return _extended(_Chain, "Chain", chain), _extended(_Graph, "Graph", graph)
 

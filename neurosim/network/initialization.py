@@ -44,9 +44,14 @@ class VarianceScaling(Initialization):
     the functions of that name of JAX, flax, haiku and Keras.
     """
 
-    scale: Positive = 1.0
-    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in"
-    distribution: Distribution = "truncated_normal"
+    scale: Annotated[Positive, Field(description="factor of the variance")] = 1.0
+    mode: Annotated[
+        Literal["fan_in", "fan_out", "fan_avg"],
+        Field(description="what the variance is divided by: inputs, outputs, or the mean of both"),
+    ] = "fan_in"
+    distribution: Annotated[Distribution, Field(description="of what weights are drawn")] = (
+        "truncated_normal"
+    )
 
     def weight(self, shape: Shape, fans: Fans, random: np.random.Generator) -> Array:
         count = {"fan_in": fans[0], "fan_out": fans[1], "fan_avg": sum(fans) / 2}[self.mode]
@@ -97,7 +102,7 @@ class HeNormal(_Normal):
 class Normal(Initialization):
     """Normal weights of standard deviation ``std``."""
 
-    std: NotNegative = 0.01
+    std: Annotated[NotNegative, Field(description="standard deviation of the weights")] = 0.01
 
     def weight(self, shape: Shape, fans: Fans, random: np.random.Generator) -> Array:
         return random.normal(0.0, self.std, shape)
@@ -111,7 +116,9 @@ class TruncatedNormal(Initialization):
     Without ``std`` it is 1/√fan-in: haiku's default.
     """
 
-    std: Positive | None = None
+    std: Annotated[
+        Positive | None, Field(description="standard deviation before the cut; default: 1/√fan-in")
+    ] = None
 
     def weight(self, shape: Shape, fans: Fans, random: np.random.Generator) -> Array:
         return _truncated(1.0 / sqrt(fans[0]) if self.std is None else self.std, shape, random)
@@ -122,8 +129,12 @@ class TruncatedNormal(Initialization):
 class FanInUniform(Initialization):
     """Weights uniform in ±gain/√fan-in, biases in ±bias/√fan-in. As it is it is torch's default."""
 
-    gain: NotNegative = 1.0
-    bias_gain: NotNegative = 1.0
+    gain: Annotated[NotNegative, Field(description="weights are in ± so many times 1/√fan-in")] = (
+        1.0
+    )
+    bias_gain: Annotated[
+        NotNegative, Field(description="biases are in ± so many times 1/√fan-in")
+    ] = 1.0
 
     def weight(self, shape: Shape, fans: Fans, random: np.random.Generator) -> Array:
         return random.uniform(-1.0, 1.0, shape) * (self.gain / sqrt(fans[0]))

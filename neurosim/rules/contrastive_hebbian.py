@@ -91,7 +91,9 @@ class CoupledLearning(ContrastingRule, ContrastiveHebbian):
     discount: Annotated[float, Field(gt=0, le=1, description="gain c of the feedback")] = 1.0
     free: Annotated[Count, Field(description=FREE_RUNS)] = 3
     eta: Annotated[float, Field(gt=0, le=1, description="how far the output is clamped")] = 0.25
-    variant: Sides = "centered"
+    variant: Annotated[
+        Sides, Field(description="nudges of both signs, of one, or of a random one")
+    ] = "centered"
 
     @property
     def strength(self) -> float:

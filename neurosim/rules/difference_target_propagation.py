@@ -34,7 +34,10 @@ class DifferenceTargetPropagation(Rule):
     separate_feedback: ClassVar[bool] = True
 
     beta: Annotated[Positive, Field(description="step of the output's target")] = 0.7
-    jacobian: LocalJacobian | None = None
+    jacobian: Annotated[
+        LocalJacobian | None,
+        Field(description="learn feedback weights before each inference; null: they stay"),
+    ] = None
 
     @property
     def gradient_scale(self) -> float:

@@ -53,9 +53,20 @@ class DualPropagation(Rule):
 
     alpha: Annotated[Fraction, Field(description="share of s⁺ in the mean")] = 0.5
     beta: Annotated[Positive, Field(description="strength of the nudge")] = 1.0
-    variant: Variant = "aro"
-    nudge: NudgeName = "potential"
-    damping: DampingName = "strong"
+    variant: Annotated[
+        Variant,
+        Field(description="the adversarial robust one, that of the Lagrangian, or the damped one"),
+    ] = "aro"
+    nudge: Annotated[
+        NudgeName,
+        Field(
+            description="where the loss is taken: at a potential, at the prediction, or proximally"
+        ),
+    ] = "potential"
+    damping: Annotated[
+        DampingName,
+        Field(description="of the variant damped: the safe one, that of the paper, or of its code"),
+    ] = "strong"
 
     def __post_init__(self) -> None:
         super().__post_init__()

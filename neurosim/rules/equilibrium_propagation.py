@@ -29,8 +29,15 @@ class EquilibriumPropagation(ContrastingRule, NudgedEnergyRule):
     """
 
     beta: Annotated[Positive, Field(description="strength of the nudge")] = 0.25
-    variant: Sides = "centered"
-    readout: Readout = "state"
+    variant: Annotated[
+        Sides, Field(description="nudges of both signs, of one, or of a random one")
+    ] = "centered"
+    readout: Annotated[
+        Readout,
+        Field(
+            description="the loss sees the state of the output, or the weights to a static output"
+        ),
+    ] = "state"
     free: Annotated[Count, Field(description=FREE_RUNS)] = 3
 
     def __post_init__(self) -> None:
@@ -65,7 +72,12 @@ class HolomorphicEP(NudgedEnergyRule):
 
     beta: Annotated[Positive, Field(description="absolute value of every nudge")] = 0.4
     points: Annotated[int, Field(ge=2, le=10**6, description="number N of nudges")] = 4
-    readout: Readout = "static"
+    readout: Annotated[
+        Readout,
+        Field(
+            description="the loss sees the state of the output, or the weights to a static output"
+        ),
+    ] = "static"
     free: Annotated[Count, Field(description=FREE_RUNS)] = 3
 
     def __post_init__(self) -> None:
@@ -100,11 +112,11 @@ class HolomorphicEP(NudgedEnergyRule):
                     f"{', '.join(able)}, or the rule equilibrium_propagation",
                     "rule",
                 )
-        pooling = [p.name for p in network.projections if p.operator.has_winners]
+        pooling = [p.name for p in network.projections if not p.operator.holomorphic]
         if pooling:
             raise ConfigurationError(
                 f"the projection {pooling[0]!r} pools by maximum, which is not holomorphic; use "
-                "pool 'avg', or the rule equilibrium_propagation",
+                "pool 'softmax' or 'avg', or the rule equilibrium_propagation",
                 "rule",
             )
 

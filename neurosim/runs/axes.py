@@ -5,15 +5,25 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
+
+import numpy as np
 
 from neurosim import documents
 from neurosim.base import DocumentError, Problem, finite
 from neurosim.documents import COMMAND_LINE
 
-# A sign, with the quoted text that may follow it: a quote opens only where a value can begin.
+MAX_VALUES = 10_000  # of a range
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
+_STEPS = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
+_SPACED = re.compile(r"(lin|log)\((.*)\)")
+# A range, or a sign with the quoted text that may follow it: a quote opens only where a value can
+# begin.
 _TOKEN = re.compile(
-    r"""[,:\[{]\s*(?:"(?:\\.|[^"\\])*(?:"|\\?\Z)|'(?:''|[^'])*(?:'|\Z))|.""", re.DOTALL
+    r"""(?<=,)\s*(?:lin|log)\([^()]*\)|"""
+    r"""[,:\[{]\s*(?:"(?:\\.|[^"\\])*(?:"|\\?\Z)|'(?:''|[^'])*(?:'|\Z))|.""",
+    re.DOTALL,
 )
 
 
@@ -70,7 +80,7 @@ def split_values(text: str) -> list[str]:
     """Splits at the commas that stand outside of brackets and quotes, as YAML has them."""
     depth, commas = 0, []
     for token in _TOKEN.finditer(f",{text}"):
-        sign = token[0][0]
+        sign = token[0][:1]
         if sign in "[{":
             depth += 1
         elif sign in "]}":
@@ -80,12 +90,44 @@ def split_values(text: str) -> list[str]:
     return [text[i : j - 1].strip() for i, j in itertools.pairwise([*commas, len(text) + 1])]
 
 
+def _expanded(text: str) -> list[str]:
+    """The values of a range, both ends included; of anything else itself.
+
+    ``1..5``, ``0..1..0.25``, ``lin(0,1,5)`` or ``log(1e-4,1e-1,4)``, the last two in six digits.
+    """
+    if steps := _STEPS.fullmatch(text):
+        return _stepped(text, *(Decimal(part or "nan") for part in steps.groups()))
+    if not (spaced := _SPACED.fullmatch(text)):
+        return [text]
+    kind, parts = spaced[1], [part.strip() for part in spaced[2].split(",")]
+    if len(parts) != 3 or not all(re.fullmatch(_NUMBER, part) for part in parts):
+        raise ValueError(f"{text}: write it as {kind}(low, high, number)")
+    low, high, count = map(float, parts)
+    if not (count.is_integer() and 2 <= count <= MAX_VALUES):
+        raise ValueError(f"{text}: needs a whole number of values, 2 to {MAX_VALUES}")
+    if kind == "log" and min(low, high) <= 0:
+        raise ValueError(f"{text}: both ends must be above 0")
+    made = np.geomspace if kind == "log" else np.linspace
+    return [f"{value:.6g}" for value in made(low, high, int(count))]
+
+
+def _stepped(text: str, low: Decimal, high: Decimal, step: Decimal) -> list[str]:
+    if step.is_nan():
+        step = Decimal(1).copy_sign(high - low)
+    if not step or (high - low) / step < 0:
+        raise ValueError(f"{text}: the step leads nowhere")
+    if max(abs(low), abs(high)) > 10**18 or (high - low) / step >= MAX_VALUES:
+        raise ValueError(f"{text}: more than {MAX_VALUES} values, or too large ones")
+    values = [low + step * n for n in range(int((high - low) / step) + 1)]
+    return [str(int(v)) if v == int(v) else repr(float(v)) for v in values]
+
+
 def _read_axis(assignment: str) -> Axis:
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
         hint = documents.quotes_hint(assignment)
         raise ValueError(f"write it as key.path=value1,value2{hint}")
-    texts = split_values(text)
+    texts = [value for part in split_values(text) for value in _expanded(part)]
     if texts == [""]:
         raise ValueError("there is no value after '='; write key.path=value1,value2")
     values: list[Any] = []

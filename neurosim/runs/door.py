@@ -19,6 +19,7 @@ from neurosim.base import (
     interruptible,
     unknown,
 )
+from neurosim.data import DataSource
 from neurosim.families import described
 from neurosim.learning import Trainer, load_weights
 from neurosim.network import Model
@@ -189,13 +190,15 @@ def resume(
     trainer: Trainer | None = None,
     *,
     overrides: Overrides = (),
+    data: DataSource | None = None,
     listeners: Sequence[object] = (),
     progress: Progress = False,
 ) -> Run:
     """Continues an interrupted run, bit for bit; that of a `Trainer` with one that is built as it
-    was. ``overrides`` may say where the data are now, or prolong it. Raises DataError where there
+    was, that of `TorchData` with these ``data``. ``overrides`` may say where the data are now, or
+    prolong it. Raises DataError where there
     is nothing to continue."""
-    given: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer}
+    given: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
     return Run(runner.resume(Path(folder), _console(progress), listeners, **given))
 
 

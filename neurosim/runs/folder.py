@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +39,7 @@ from neurosim.tensors import describe_machine
 SCENARIO, ENVIRONMENT = "scenario.yaml", "environment.json"
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 MODEL, REPORT = "checkpoints/model.safetensors", "report.html"
+LAST = "checkpoints/last.safetensors"
 Found = tuple[
     dict[str, Any], NeurosimError | OSError | None
 ]  # a summary, and why the run failed if so
@@ -93,6 +98,9 @@ def begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path
 
 def reopen(folder: Path, job: Job) -> None:
     """Makes a folder that of a run under way again, with what may have changed of its scenario."""
+    for name in (SUMMARY, MODEL, LAST, REPORT):
+        if (folder / name).is_dir():
+            raise DataError(f"{folder / name}: a folder in the place of a file; remove it")
     (folder / SUMMARY).unlink(missing_ok=True)
     for path in folder.rglob(".*.????????"):  # what a kill left of files that were being written
         path.unlink()
@@ -133,6 +141,7 @@ def carry_on(
             conclude(folder, summary)
             write_report(folder, job.network)
     if problem is not None:
+        problem.add_note(f"the run folder is {folder}")
         raise problem
     return folder
 
@@ -161,11 +170,32 @@ def _weights_digest(model: torch.nn.Module) -> str:
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
-    """What the results may depend on besides the scenario."""
+    """What the results may depend on besides the scenario, and how they came to be."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    found = {"neurosim": __version__, **describe_machine(), "device": name}
-    loaded = [asdict(plugin) for plugin in plugins.in_force()]
-    return found | ({"plugins": loaded} if loaded else {})
+    found: dict[str, Any] = {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "neurosim": __version__,
+        "commit": _commit(),
+        **describe_machine(),
+        "device": name,
+    }
+    if loaded := [asdict(plugin) for plugin in plugins.in_force()]:
+        found["plugins"] = loaded
+    return found
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of neurosim's own repository, with -dirty where files differ; None outside one."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() or None
+    return None
 
 
 def _faults(simulation: Simulation) -> dict[str, Any]:

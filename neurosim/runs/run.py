@@ -8,12 +8,13 @@ from rich.console import Console
 
 from neurosim import documents
 from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, owned
-from neurosim.data import digest_of
+from neurosim.data import DataSource, digest_of
 from neurosim.families import plugins
 from neurosim.learning import Listeners, Trainer, check_memory, save_weights
 from neurosim.records import RunFiles
 from neurosim.runs.folder import (
     ENVIRONMENT,
+    LAST,
     METRICS,
     MODEL,
     REPORT,
@@ -28,7 +29,6 @@ from neurosim.runs.folder import (
 )
 from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.runs.listeners.files import (
-    LAST,
     Checkpoints,
     MetricsFile,
     RunSummary,
@@ -45,8 +45,7 @@ from neurosim.tensors import (
     reset_peak_memory,
 )
 
-# What may be other when a run goes on: where its data are; and if asked for, for how long.
-CORRECTED = {("data", "root")}
+# What may be other when a run goes on, besides where its data are: if asked for, for how long.
 PROLONGED = {("training", "epochs"), ("training", "max_steps")}
 
 
@@ -109,13 +108,14 @@ def resume(
     overrides: Sequence[str] = (),
     patience: float = 0.0,
     trainer: Trainer | None = None,
+    given: DataSource | None = None,
 ) -> Path:
     """Continues an interrupted run from its last good checkpoint, bit for bit; of one that is over
     it makes the files of its results, if they are not there.
 
     ``listeners`` are those that the run was started with besides those of its scenario.
     ``overrides`` may say where the data are now, and prolong the training. A run of `train` needs a
-    ``trainer`` that is built as its own was.
+    ``trainer`` that is built as its own was, and one of data of Python those, ``given``.
 
     Raises:
         DataError: where there is no checkpoint, a file is damaged, or the run is finished.
@@ -132,22 +132,25 @@ def resume(
                 saved, data = _saved(folder), digest_of(trainer.train, trainer.test)
                 job = job_of(name, trainer)
                 return _train(job, trainer, folder, console, listeners, data, saved)
-        scenario = scenario_of(folder, overrides)
+        scenario = scenario_of(folder, overrides, given)
         if scenario.file.study is not None:
             raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
         saved = _saved(folder)
         with repeatable(scenario.file.threads):
             _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
             read, told = scenario.data(), [*_named(scenario, folder), *listeners]
-            trainer, data, job = scenario.trainer(read), read.digest(), Job.of(scenario)
+            trainer = scenario.trainer(read, resumed=True)
+            data, job = read.digest(), Job.of(scenario)
             return _train(job, trainer, folder, console, told, data, saved)
 
 
-def scenario_of(folder: Path, overrides: Sequence[str] = ()) -> Scenario:
+def scenario_of(
+    folder: Path, overrides: Sequence[str] = (), given: DataSource | None = None
+) -> Scenario:
     """Reads the scenario of a run. Raises PluginError where a plugin is missing or has changed."""
     recorded = RunFiles(folder).object(ENVIRONMENT) or {}
     plugins.require(plugins.Plugin(**plugin) for plugin in recorded.get("plugins", ()))
-    return Scenario.load(folder / SCENARIO, overrides)
+    return Scenario.load(folder / SCENARIO, overrides, given)
 
 
 def _saved(folder: Path) -> dict[str, Any]:
@@ -165,7 +168,8 @@ def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[s
         dict(_leaves(documents.loads(text, str(path)).value)) for text in (before, now.resolved())
     )
     changed = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
-    if wrong := changed - CORRECTED - (PROLONGED & asked):
+    corrected = {("data", name) for name in now.file.data.paths}
+    if wrong := changed - corrected - (PROLONGED & asked):
         keys = ", ".join(sorted(".".join(map(str, key)) for key in wrong))
         raise DataError(
             f"{path}: changed since the run began ({keys}); put it back, or run it anew. A run "

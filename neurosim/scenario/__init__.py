@@ -10,3 +10,4 @@ from neurosim.scenario.file import (
     overridden,
 )
 from neurosim.scenario.scenario import Scenario
+from neurosim.scenario.schema import json_schema

@@ -123,13 +123,13 @@ class ConvergenceStudy:
 
     kind: Literal["convergence"]
     samples: Annotated[Count, says("the first so many samples, as one batch")] = 50
-    split: Literal["test", "train"] = "test"
+    split: Annotated[Literal["test", "train"], says("where they are from")] = "test"
     weights: Annotated[
         str | None, says("a safetensors file of weights; default: the initial ones")
     ] = None
     every: Annotated[Count, says("a record every so many ticks")] = 1
     tolerance: Annotated[Positive, says("of residual and distance, relative")] = TOLERANCE
-    reference: Reference = Reference()
+    reference: Annotated[Reference, says("the fixed point to measure against")] = Reference()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +142,13 @@ class ScenarioFile:
         Feedback | None,
         says("feedback weights of all projections, in place of what the network says"),
     ] = None
-    data: DataSource
-    rule: Rule = DualPropagation()
-    loss: Loss = Loss.of("squared_error")
+    data: Annotated[DataSource, says("what to learn")]
+    rule: Annotated[Rule, says("what a neuron does when it wakes")] = DualPropagation()
+    loss: Annotated[Loss, says("of the output and its target")] = Loss.of("squared_error")
     init: Annotated[
         Init, says("start each inference anew, from one pass up, or where the last one ended")
     ] = "feedforward"
-    schedule: Schedule
+    schedule: Annotated[Schedule, says("who wakes when")]
     nudge_after: Annotated[
         int | None,
         Field(ge=0),
@@ -157,8 +157,10 @@ class ScenarioFile:
     stop: Annotated[Stop | None, says("end an inference once both residuals are small")] = None
     channels: Annotated[Channels, says("what happens to messages on their way")] = Channels()
     faults: Annotated[Faults, says("what is broken")] = Faults()
-    plasticity: Plasticity = Plasticity.of("contrastive_hebbian")
-    training: Training = Training()
+    plasticity: Annotated[Plasticity, says("how weights learn")] = Plasticity.of(
+        "contrastive_hebbian"
+    )
+    training: Annotated[Training, says("how long, and how it is evaluated")] = Training()
     probes: Annotated[tuple[Probe, ...], says("what is recorded, and how often")] = (
         Probe.of("accuracy"),
     )
@@ -169,8 +171,12 @@ class ScenarioFile:
         None
     )
     study: Annotated[ConvergenceStudy | None, says("measure this instead of training")] = None
+    weights: Annotated[
+        str | None,
+        says("a safetensors file of the weights to start from, as of a run; default: drawn"),
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=2**63), says("every random draw follows from it")] = 0
-    device: Device = "auto"
+    device: Annotated[Device, says("cpu, cuda or cuda:N; auto: cuda where there is one")] = "auto"
     dtype: Annotated[Literal["float32", "float64"], says("of weights and states")] = "float32"
     precision: Annotated[
         Precision | None, says("bf16-mixed: products in bfloat16; default: as dtype")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from neurosim.base import ConfigurationError, DocumentError, NetworkError
 from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
-from neurosim.learning import Memory, Trainer, TrainingPlan, estimate
+from neurosim.learning import Memory, Trainer, TrainingPlan, estimate, load_weights
 from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, by_name, located, overridden
@@ -163,9 +164,16 @@ class Scenario:
             raise DocumentError([document.problem(("data", "batch_size"), message)])
         return data
 
-    def model(self) -> Model:
-        """The model with its initial weights."""
-        return Model(self.network, seed=self.file.seed, dtype=self.dtype)
+    def model(self, resumed: bool = False) -> Model:
+        """The model with its initial weights, those drawn if the rest comes from a checkpoint.
+
+        Raises DocumentError where the file that ``weights`` names does not fit.
+        """
+        model = Model(self.network, seed=self.file.seed, dtype=self.dtype)
+        if self.file.weights is not None and not resumed:
+            with located(self.document, ("weights",)):
+                load_weights(model, self.path(("weights",)))
+        return model
 
     def _simulation(self, model: Model, device: str) -> Simulation:
         file = self.file
@@ -193,10 +201,10 @@ class Scenario:
         with located(self.document, ("device",)):
             return self._simulation(model, self.file.device)
 
-    def trainer(self, data: Dataset) -> Trainer:
-        """Everything put together, ready to train on ``data``."""
+    def trainer(self, data: Dataset, resumed: bool = False) -> Trainer:
+        """Everything put together, ready to train on ``data``, or to continue from a checkpoint."""
         file = self.file
-        model = self.model()
+        model = self.model(resumed)
         simulation = self.simulation(model)
         intervals = {probe.kind: probe.every for probe in file.probes}
         plan = TrainingPlan(
@@ -232,7 +240,8 @@ class Scenario:
     def resolved(self) -> str:
         """The scenario as YAML that runs anywhere: network inline, every default written out.
 
-        The plugins in force are a comment, so that a sweep with another content is another one.
+        The plugins in force and the weights to start from are a comment, so that a sweep with
+        another content is another one.
         """
         value = described(self.file)
         value["network"] = self.network_document.value
@@ -243,7 +252,14 @@ class Scenario:
         for path in paths:
             section, key = path
             value[section][key] = self._absolute(path)
-        return plugins.comment() + documents.dumps(value)
+        comment = plugins.comment()
+        if self.file.weights is not None:
+            value["weights"] = self._absolute(("weights",))
+            file = Path(value["weights"])
+            if file.is_file():  # or the run goes on without it
+                digest = sha256(file.read_bytes()).hexdigest()
+                comment += f"# weights {file.name}, SHA-256 {digest}\n"
+        return comment + documents.dumps(value)
 
     def _data_paths(self) -> list[NodePath]:
         """Where the scenario names the files and folders of its data."""

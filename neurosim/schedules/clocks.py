@@ -11,7 +11,7 @@ from pydantic import Field
 from neurosim.base import LAST_TICK, NEVER, ConfigurationError, duration_ticks, unknown
 from neurosim.families import BelowOne, NotNegative, Positive, register
 from neurosim.schedules.base import Clock, Schedule, Start, Tick, check_all_wake
-from neurosim.schedules.units import Unit, UnitKind
+from neurosim.schedules.units import UnitChoice
 from neurosim.tensors import Ints
 
 Phase = Literal["random", "aligned"]
@@ -49,7 +49,7 @@ class Poisson(Schedule):
     an unknown population, or a population without a rate.
     """
 
-    unit: UnitKind | Unit = "neuron"
+    unit: UnitChoice = "neuron"
     rate: Annotated[
         Positive | Mapping[str, Positive], Field(description="wakes per unit of simulated time")
     ] = 1.0
@@ -121,11 +121,19 @@ class Periodic(Schedule):
     a population's first wake lies beyond ``duration``.
     """
 
-    unit: UnitKind | Unit = "neuron"
-    period: Positive = 1.0
-    spread: BelowOne = 0.0
-    jitter: NotNegative = 0.0
-    phase: Phase = "random"
+    unit: UnitChoice = "neuron"
+    period: Annotated[Positive, Field(description="simulated time between two wakes of a unit")] = (
+        1.0
+    )
+    spread: Annotated[
+        BelowOne, Field(description="periods differ from unit to unit by up to this part of them")
+    ] = 0.0
+    jitter: Annotated[
+        NotNegative, Field(description="standard deviation of each waiting time, in simulated time")
+    ] = 0.0
+    phase: Annotated[
+        Phase, Field(description="first wakes anywhere within a period, or all after one period")
+    ] = "random"
     duration: Duration = 16.0
     tick: Tick = 1.0
 
@@ -194,7 +202,7 @@ class Lazy(Schedule):
     """
 
     duration: Annotated[Positive, Field(description="simulated time of an inference, at most")]
-    unit: UnitKind | Unit = "neuron"
+    unit: UnitChoice = "neuron"
     tick: Tick = 1.0
 
     def start(self, at: Start) -> Clock:

@@ -11,7 +11,7 @@ from pydantic import Field
 from neurosim.base import NEVER, ConfigurationError, ticks_of, unknown
 from neurosim.families import Count, register
 from neurosim.schedules.base import Clock, Schedule, Start, Tick, check_all_wake
-from neurosim.schedules.units import Layout, Unit, UnitKind
+from neurosim.schedules.units import Layout, Unit, UnitChoice
 from neurosim.tensors import Ints
 
 Order = Literal["forward", "backward", "forward_backward", "odd_even", "even_odd"]
@@ -79,8 +79,8 @@ class Sweep(Schedule):
     order: Annotated[
         Order | Steps, Field(description="or a list of populations, lists of them, and update")
     ] = "forward_backward"
-    passes: Count = 1
-    unit: UnitKind | Unit = "population"
+    passes: Annotated[Count, Field(description="how often the order is gone through")] = 1
+    unit: UnitChoice = "population"
     tick: Tick = 1.0
 
     def __post_init__(self) -> None:
@@ -152,8 +152,8 @@ class Parallel(Schedule):
     """Every dyad at every tick (P-DP). By default the target acts from the tick at which the
     feed-forward prediction can have reached the output: the longest input-output path."""
 
-    ticks: Count = 16
-    unit: UnitKind | Unit = "population"
+    ticks: Annotated[Count, Field(description="ticks of an inference")] = 16
+    unit: UnitChoice = "population"
     tick: Tick = 1.0
 
     def start(self, at: Start) -> Clock:
@@ -181,10 +181,18 @@ class RandomOrder(Schedule):
     each pass a random permutation of all units of the network, cut into ``groups`` ticks.
     """
 
-    unit: UnitKind | Unit = "neuron"
-    updates: Count | None = None
-    groups: Count | None = None
-    passes: Count | None = None
+    unit: UnitChoice = "neuron"
+    updates: Annotated[
+        Count | None,
+        Field(description="wakes of random populations, one per tick, with replacement"),
+    ] = None
+    groups: Annotated[
+        Count | None,
+        Field(description="ticks that a pass takes: so many groups of units, one after the other"),
+    ] = None
+    passes: Annotated[
+        Count | None, Field(description="how often every unit wakes, in random permutations")
+    ] = None
     tick: Tick = 1.0
 
     def __post_init__(self) -> None:
@@ -240,7 +248,10 @@ class Replay(Schedule):
     population that never wakes.
     """
 
-    wakes: tuple[ReplayWake, ...] = ()
+    wakes: Annotated[
+        tuple[ReplayWake, ...],
+        Field(description="[time, population, indices or null for all of it], in order of time"),
+    ] = ()
     tick: Tick = 1.0
 
     def __post_init__(self) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 
 from neurosim.base import ConfigurationError, NetworkError
 from neurosim.families import Count, Described
@@ -31,8 +32,13 @@ class Unit(Described):
     On a population (N,): channel = neuron, column = population, tile = block.
     """
 
-    kind: UnitKind
-    size: Count | None = None
+    kind: Annotated[
+        UnitKind,
+        Field(description="what of a conv population a unit is: all channels of a tile, column, …"),
+    ]
+    size: Annotated[
+        Count | None, Field(description="edge of a tile in positions (4), or dyads of a block (64)")
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +82,11 @@ class Unit(Described):
         edge = unit.size or 1
         tiles: Ints = (row // edge) * -(-width // edge) + column // edge
         return tiles
+
+
+UnitChoice = Annotated[
+    UnitKind | Unit, Field(description="what wakes together; with a size: {kind: tile, size: 2}")
+]
 
 
 class Layout:

@@ -37,6 +37,7 @@ class Common(Protocol):
     probes: tuple[Probe, ...]
     compute: Compute
     caching: bool
+    warned: bool  # of inferences from which nothing is learned
     before_step: BeforeStep | None
     seed: int
     random: np.random.Generator

@@ -25,7 +25,7 @@ from neurosim.measures import Probe
 from neurosim.network import Model, Network, check_shape
 from neurosim.rules import Rule
 from neurosim.schedules import Schedule
-from neurosim.tensors import Shape
+from neurosim.tensors import Shape, finite_product
 
 Init = Literal["zero", "feedforward", "carry"]
 
@@ -41,10 +41,11 @@ def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
     if array.is_complex():
         raise InputError(f"the {what} must be real, not {array.dtype}")
     array = array.detach().to(model.device, model.dtype, copy=True)
-    finite = array.isfinite()
-    if not finite.all():
-        sample, *index = (~finite).nonzero()[0].tolist()
-        raise InputError(f"the {what} is not finite: first at sample {sample}, index {index}")
+    if not finite_product(array, array):  # perhaps it only overflows
+        bad = (~array.isfinite()).nonzero()
+        if len(bad):
+            sample, *index = bad[0].tolist()
+            raise InputError(f"the {what} is not finite: first at sample {sample}, index {index}")
     return array
 
 
@@ -260,6 +261,27 @@ def check_within(optimizer: torch.optim.Optimizer | None, learns_within: bool) -
             "the Simulation with learn_every, or call learn(optimizer) after the inference",
             "optimizer",
         )
+
+
+def warn_of_updates(first: int, passed: int, learns: bool) -> bool:
+    """Warns of an inference with a target that ends after ``passed`` ticks without an update of
+    the weights within it, the ``first`` of which was due; returns whether there was reason to."""
+    if learns and passed >= first:
+        return False
+    if learns:
+        said = (
+            f"an inference came to rest after {passed} ticks, but the first update of the weights "
+            f"is due after {first}: nothing is learned from it; update them earlier, or leave stop "
+            "out"
+        )
+    else:
+        said = (
+            f"weights are to be updated after every {first} ticks, but the inference was given no "
+            "optimizer: they stay as they are; give it one, or leave learn_every out and call "
+            "learn(optimizer) after it"
+        )
+    warnings.warn(said, NeurosimWarning, stacklevel=5)
+    return True
 
 
 class Sent(Protocol):

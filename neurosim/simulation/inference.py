@@ -28,7 +28,7 @@ from neurosim.measures import MEASURES, Recorder, Trace
 from neurosim.rules import Nudge
 from neurosim.schedules import Clock, Start
 from neurosim.simulation.common import Common, run_length
-from neurosim.simulation.compatibility import trained
+from neurosim.simulation.compatibility import trained, warn_of_updates
 from neurosim.simulation.outcome import Outcome
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
@@ -195,6 +195,7 @@ class Inference(Arrays):
         if self.recording:
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
+        self._warn_if_nothing_was_learned()
         self.running = False
         state = self._common.state
         potential = output_potential(state.output)
@@ -341,6 +342,13 @@ class Inference(Arrays):
         due = passed in self._updates or (every and passed and passed % every == 0)
         if self._optimizer and due:
             self.learn(self._optimizer)
+
+    def _warn_if_nothing_was_learned(self) -> None:
+        common, learns = self._common, self._optimizer is not None
+        every = common.plasticity.every
+        first = min(self._updates, default=0) if learns and every is None else every
+        if first and self.nudge.target is not None and not common.warned:
+            common.warned = warn_of_updates(first, self.tick - self.began, learns)
 
     def check_weights(self, *, written: bool = False) -> None:
         """Takes note of weights that have changed, or all been ``written``: in caches, in damping,

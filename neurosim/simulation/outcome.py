@@ -21,7 +21,7 @@ class Stop(Described):
     a residual can be small because the nudge has not arrived yet.
     """
 
-    residual: Positive
+    residual: Annotated[Positive, Field(description="of mean and difference, relative")]
     every: Annotated[Count, Field(description="look after every so many ticks")] = 1
 
 

@@ -18,16 +18,15 @@ from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start, Unit
-from neurosim.simulation import compatibility
+from neurosim.simulation import compatibility, saving
 from neurosim.simulation.common import BeforeStep, run_length
 from neurosim.simulation.compatibility import Init, accept_batch
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.parts import html_of, parts_of, text_of
-from neurosim.tensors import complete, resolve_device
+from neurosim.tensors import resolve_device
 
-STATE_VERSION = 9
 TWINS = 2**62  # what inferences of twins are numbered from
 
 
@@ -90,7 +89,7 @@ class Simulation:
         self.device = resolve_device(device)
         self.model = model.to(self.device)
         self.schedule, self.init, self.stop = schedule, init, stop
-        self.processes, self.precision = processes, precision
+        self.processes, self.precision, self.warned = processes, precision, False
         self.plasticity = Plasticity.of(plasticity)
         if learn_every is not None:
             self.plasticity = replace(self.plasticity, every=learn_every)
@@ -216,8 +215,7 @@ class Simulation:
 
         Raises StateError outside of an inference, DivergenceError where a state is not finite.
         """
-        known = self._known("is no inference under way: call start")
-        return known.advance(ticks, interrupted)
+        return self._known("is no inference under way: call start").advance(ticks, interrupted)
 
     def finish(self) -> Outcome:
         """Ends the inference, with learning if it is due. What arrives at the tick after the last
@@ -334,9 +332,6 @@ class Simulation:
         """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is
         `gradients`. Raises StateError in a rule with phases."""
         self._known()
-        if self.rule.phases:
-            said = f"{type(self.rule).__name__} contrasts the ends of its phases"
-            raise StateError(f"{said}; no present state has its objective")
         return metrics.contrastive_objective(self.state, self.rule)
 
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
@@ -383,31 +378,14 @@ class Simulation:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Lets copy and pickle make it of its parts and its state; ``before_step`` stays behind.
-
-        Raises StateError within an inference that has an optimizer.
-        """
-        if self._inference is not None and self._inference.learns:
-            raise StateError(
-                "an inference with an optimizer is under way, which a copy would not have: copy "
-                "the simulation after finish(), or use state_dict()"
-            )
-        return _copied, (self.model, parts_of(self), self.state_dict(), self.caching)
-
-    def _identity(self) -> tuple[str, str, int]:
-        """Returns (schedule, rule, units): what a saved state and a simulation have to share."""
-        return type(self.schedule).__name__, type(self.rule).__name__, self.layout.total
+        Raises StateError within an inference that has an optimizer."""
+        return saving.reduce(self, self._inference)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the rest of the run depends on, as tensors and numbers. With the states
         of model and optimizer it continues bit for bit in a simulation that is built the same way.
         """
-        schedule, rule, units = self._identity()
-        own = {"version": STATE_VERSION, "schedule": schedule, "rule": rule, "units": units}
-        own |= {"inferences": self.inferences, "random": self.random.bit_generator.state}
-        if self._inference is None or self._inference.failed:
-            return own | {"clock": None}
-        self._inference.check_weights()  # who loads this takes the weights as seen
-        return own | self._inference.state_dict()
+        return saving.save(self, self._inference)
 
     def load_state_dict(
         self, state: dict[str, Any], *, optimizer: torch.optim.Optimizer | None = None
@@ -417,28 +395,6 @@ class Simulation:
         Raises StateError where the state is of another version, network, rule or schedule, or not
         complete.
         """
-        compatibility.check_optimizer(optimizer, self.model)
-        compatibility.check_within(optimizer, self.learns_within)
-        with complete("state"):
-            problem, version = "", state["version"]
-            own = self._identity()
-            if version != STATE_VERSION:
-                problem = f"in format {version} of another version of neurosim; this one reads "
-                problem += f"{STATE_VERSION}: continue with the other, or start anew"
-            elif (saved := tuple(state[k] for k in ("schedule", "rule", "units"))) != own:
-                problem = f"of (schedule, rule, units) {saved}; this simulation has {own}"
-            if problem:
-                raise StateError(f"the saved state is {problem}")
-            self._inference, self.inferences = None, state["inferences"]
-            self.random.bit_generator.state = state["random"]
-            if state["clock"] is not None:
-                self._inference = Inference.restored(self, state, optimizer)
-
-
-def _copied(
-    model: Model, parts: dict[str, Any], state: dict[str, Any], caching: bool
-) -> Simulation:
-    made = Simulation(model, **parts)
-    made.load_state_dict(state)
-    made.caching = caching
-    return made
+        saving.check(self, state, optimizer)
+        self._inference = None  # there is none where the rest is not complete
+        self._inference = saving.load(self, state, optimizer)

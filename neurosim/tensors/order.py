@@ -68,7 +68,7 @@ def positions_of(array: Tensor, index: Ints) -> Tensor:
     if stored is not array:
         found = stored.index_select(0, upload(index, array.device))
         return found.movedim((-2, -1), (0, 1))
-    if not array.is_cpu:
+    if not array.is_cpu or array.requires_grad:
         return array.index_select(2, upload(index, array.device))
     # Along the last dimension numpy gathers several times as fast as torch. It has no bfloat16, but
     # numbers are not looked at here.

@@ -96,13 +96,14 @@ RULES: dict[str, Rule] = {
     "dtp": ns.DifferenceTargetPropagation(beta=0.5),
 }
 
-# Complex states need smooth activations and linear pooling.
+# Complex states need smooth activations and pooling.
 SMOOTH: dict[str, dict[str, Any]] = {
     "smooth": {
         "input": [2, 6, 4],
         "activation": "tanh",
         "layers": [
-            {"name": "c1", "conv": 3, "pool": {"kind": "avg", "kernel": 2, "padding": 1}},
+            {"name": "c1", "conv": 3, "pool": {"kind": "softmax", "gain": 2, "padding": 1}},
+            {"name": "p2", "pool": {"kind": "avg", "kernel": 2, "padding": 1}},
             {"name": "h2", "dense": 6},
             {"name": "out", "dense": 3},
         ],

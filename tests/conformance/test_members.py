@@ -21,7 +21,7 @@ from neurosim.schedules import Lazy, Parallel, Periodic, Poisson, RandomOrder, R
 assert neurosim.rules  # its members are registered
 # Where default values do not do, or make an inference longer than what is checked needs.
 EXAMPLES: dict[str, list[Any]] = {
-    "pool": [Pool2d((2, 6, 5), (2, 3, 2), Pool(kind)) for kind in ("max", "avg")],
+    "pool": [Pool2d((2, 6, 5), (2, 3, 2), Pool(kind)) for kind in ("max", "avg", "softmax")],
     "lazy": [Lazy(14.0)],
     "parallel": [Parallel(8)],
     "periodic": [Periodic(period=2.5, spread=0.3, jitter=0.5, duration=9.0)],
@@ -32,6 +32,7 @@ EXAMPLES: dict[str, list[Any]] = {
         Conv2d((2, 6, 4), (3, 6, 4)),
         Conv2d((2, 6, 4), (3, 3, 2), pool=Pool("max")),
         Conv2d((2, 6, 4), (3, 2, 1), (3, 2), (2, 1), (0, 1), Pool("avg", (1, 3))),
+        Conv2d((2, 6, 5), (3, 3, 3), pool=Pool("softmax", (3, 2), (2, 2), (1, 1), gain=3.0)),
     ],
     "quantize": [Quantize(6, 3.0, "stochastic"), Quantize(4, (-1.0, 2.0))],
     "erasure": [Erasure(0.2)],

@@ -11,7 +11,6 @@ from torch import nn
 
 import neurosim as ns
 
-pytestmark = pytest.mark.usefixtures("undrawn")
 SHORT = {"training.epochs": 2, "data.limit": 20, "data.batch_size": 10, "probes": ["accuracy"]}
 
 

@@ -3,7 +3,8 @@
 A projection maps the pre-synaptic mean s̄ (B, *pre) to a basal contribution (B, *post), the
 post-synaptic difference δ (B, *post) back to an apical contribution (B, *pre), and the two to the
 gradient of its weight. The first two can be had for a `Selection` of the dyads that receive. The
-winners of a max-pool in the basal operation are passed on to the other two.
+winners of a max-pool in the basal operation, or the slopes of a softmax-pool, are passed on to the
+other two.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from neurosim.tensors import Pair, Selection, Shape, rows
 
 MAX_DYADS = 10**8  # what a simulation can number and keep clocks for
 
-Maybe = Tensor | None  # a weight, a bias or winners, where there are any
+Maybe = Tensor | None  # a weight, a bias, winners or slopes, where there are any
 Part = Selection | None  # of the dyads; None for all
-Basal = tuple[Tensor, Tensor | None]  # potentials, and the winners of a max-pool
+Basal = tuple[Tensor, Tensor | None]  # potentials, and winners or slopes of pooling
 
 # How many multiply-adds the copying of one gathered value costs; in pooling, one of them is one
 # look at a value. Rows of a weight are contiguous, columns are not. Patches come in larger pieces
@@ -146,8 +147,13 @@ class Operator(Kind, ABC, family="operator", key="op"):
 
     @property
     def has_winners(self) -> bool:
-        """Says if `basal` returns max-pool winners."""
+        """Says if `basal` returns max-pool winners, or slopes: what goes back depends on means."""
         return False
+
+    @property
+    def holomorphic(self) -> bool:
+        """Says if it takes complex values; a linear map does."""
+        return True
 
     @property
     def winners_at_plus(self) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from neurosim.base import NetworkError
 from neurosim.families import Count, register
 from neurosim.maths.operators.base import Maybe, Operator
-from neurosim.maths.operators.sliding import Margins, Sizes
+from neurosim.maths.operators.sliding import KernelSizes, Margins, Sizes, Strides
 from neurosim.tensors import Pair, Shape, blank, for_library
 
 
@@ -22,9 +22,11 @@ class GroupedConv2d(Operator):
     """Convolution whose channels see only those of their group, with gaps in its kernel, as torch
     has it. Without groups and dilation the operator `conv` does the same faster."""
 
-    kernel: Sizes = (3, 3)
-    stride: Sizes = (1, 1)
-    padding: Margins = (0, 0)
+    kernel: KernelSizes = (3, 3)
+    stride: Strides = (1, 1)
+    padding: Annotated[
+        Margins, Field(description="zeros on each side, or [vertical, horizontal]")
+    ] = (0, 0)
     dilation: Annotated[Sizes, Field(description="distance of the values under a kernel")] = (1, 1)
     groups: Annotated[Count, Field(description="of channels, before and after")] = 1
 

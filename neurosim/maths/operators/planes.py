@@ -24,13 +24,13 @@ from neurosim.maths.operators.base import (
     add_bias,
     gather_pays,
 )
+from neurosim.maths.operators.pooling import Pool, PoolChoice
 from neurosim.maths.operators.sliding import (
+    KernelSizes,
     MarginPerAxis,
     Margins,
-    Pool,
-    PoolChoice,
-    Sizes,
     Sliding,
+    Strides,
     Windows,
     both,
     correlate,
@@ -64,7 +64,16 @@ class _Planar(Sliding, SelectiveOperator):
 
     @property
     def has_winners(self) -> bool:
-        return self.pool is not None and self.pool.kind == "max"
+        return self.pool is not None and self.pool.kind != "avg"
+
+    @property
+    def holomorphic(self) -> bool:
+        return self.pool is None or self.pool.kind != "max"
+
+    @property
+    def is_soft(self) -> bool:
+        """Says if it pools by softmax: then it is no linear map, but a holomorphic one."""
+        return self.pool is not None and self.pool.kind == "softmax"
 
     @property
     def winners_at_plus(self) -> bool:
@@ -145,14 +154,15 @@ class _Planar(Sliding, SelectiveOperator):
         found = self._some_adjoint(difference, weight, winners, positions)
         return selection.cut(self._adjoint(difference, weight, winners) if found is None else found)
 
-    def _unpooled(self, difference: Tensor, winners: Maybe) -> Tensor:
+    def unpool(self, difference: Tensor, winners: Maybe) -> Tensor:
+        """Returns what pooling sends back of a difference (B, *post): (B, *middle)."""
         if self.pool is None:
             return difference
         return self.pool.adjoint(difference, self.middle, winners)
 
     def _adjoint(self, difference: Tensor, weight: Maybe, winners: Maybe) -> Tensor:
         """All positions of the pre-synaptic channels whose weights are given."""
-        middle = self._unpooled(difference, winners)
+        middle = self.unpool(difference, winners)
         if weight is None:
             return middle
         turned = weight.transpose(0, 1)  # (C, C', kh, kw)
@@ -183,7 +193,7 @@ class _Planar(Sliding, SelectiveOperator):
             if self.pool.gathers(len(before), self.middle):
                 middle = self.pool.some_adjoint(difference, self.middle, winners, before)
                 return correlate(turned, middle, places)
-        middle = self._unpooled(difference, winners)
+        middle = self.unpool(difference, winners)
         middle = by_position(middle) if lies_by_position(difference) else middle
         return correlate(turned, middle.flatten(2), index)
 
@@ -236,7 +246,9 @@ class Pool2d(_Planar):
     stride: ClassVar[Pair] = (1, 1)  # type: ignore[misc]
     padding: ClassVar[Pair] = (0, 0)  # type: ignore[misc]
 
-    pool: Annotated[Pool, Written(PoolChoice)]
+    pool: Annotated[
+        Pool, Written(PoolChoice), Field(description="max, avg, softmax, or the keys of a pooling")
+    ]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pool", Pool.of(self.pool))
@@ -256,9 +268,13 @@ class Conv2d(_Planar):
     the size where the stride is 1, and needs an odd kernel; "valid" is none.
     """
 
-    kernel: Sizes = (3, 3)
-    stride: Sizes = (1, 1)
-    padding: Annotated[Margins, Written(Literal["same", "valid"] | MarginPerAxis)] = _SAME
+    kernel: KernelSizes = (3, 3)
+    stride: Strides = (1, 1)
+    padding: Annotated[
+        Margins,
+        Written(Literal["same", "valid"] | MarginPerAxis),
+        Field(description="zeros on each side, or [vertical, horizontal]; valid: none"),
+    ] = _SAME
     pool: Annotated[
         Pool | None, Written(PoolChoice | None), Field(description="pooling before the activation")
     ] = None
@@ -286,7 +302,7 @@ class Conv2d(_Planar):
         return self.pre[0] * prod(self.kernel), self.post[0] * prod(self.kernel)
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe = None) -> Tensor:
-        middle = self._unpooled(difference, winners)
+        middle = self.unpool(difference, winners)
         back = self.kernel_gradient(for_library(mean), self.weight_shape, for_library(middle))
         return back.contiguous()  # as the weight is, whatever the order of the states
 

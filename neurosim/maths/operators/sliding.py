@@ -1,5 +1,4 @@
-"""Windows that slide over a plane: which positions they cover, which of them cover a position, and
-pooling.
+"""Windows that slide over a plane: which positions they cover, and which of them cover a position.
 
 This is what computes some positions of a convolution or a pooling instead of all of them: indices
 of what is needed are made on the host, and one gather brings the values together.
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,8 +18,8 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from neurosim.base import NetworkError
-from neurosim.families import Described, Written
-from neurosim.maths.operators.base import MAX_DYADS, POOL_GATHER_COST, Basal, Maybe, gather_pays
+from neurosim.families import Written
+from neurosim.maths.operators.base import MAX_DYADS
 from neurosim.tensors import (
     Ints,
     Pair,
@@ -39,14 +38,6 @@ NOWHERE = -1  # in place of a position: in the padding, or in no window
 MERGED_BELOW = 32
 FEW_CHANNELS = 8
 
-# From so many channels on torch's max-pooling on the CPU is faster with the channels last, although
-# what is pooled has to be reordered before and after; gradients would stay reordered.
-WIDE = 8
-
-PoolKind = Literal["max", "avg"]
-Winners = Literal["mean", "plus"]
-_KERNEL: Any = None  # a stride that is the kernel
-
 Size = Annotated[int, Field(ge=1, le=MAX_DYADS)]
 Margin = Annotated[int, Field(ge=0, le=1_000_000)]
 OnePerAxis = Size | Annotated[list[Size], Field(min_length=2, max_length=2)]
@@ -61,6 +52,8 @@ def both(value: Any) -> Any:
 # What a document or a call says as one number or two.
 Sizes = Annotated[tuple[Size, Size], BeforeValidator(both), Written(OnePerAxis)]
 Margins = Annotated[tuple[Margin, Margin], BeforeValidator(both), Written(MarginPerAxis)]
+KernelSizes = Annotated[Sizes, Field(description="edge of the kernel, or [height, width]")]
+Strides = Annotated[Sizes, Field(description="its step, or [vertical, horizontal]")]
 
 
 class Sliding:
@@ -187,111 +180,6 @@ def at(values: Tensor, index: Ints) -> Tensor:
     if len(outside):
         found.index_fill_(2, upload(outside, values.device), 0)
     return found.view(*values.shape[:2], *index.shape)
-
-
-@dataclass(frozen=True)
-class Pool(Sliding, Described):
-    """Pooling of ``kind`` "max" or "avg" over windows; sizes are (height, width) in positions.
-
-    ``stride`` defaults to the kernel, so that windows do not overlap. Through a max-pool
-    differences go back to its ``winners`` among the means below, or among the states s⁺ (DP24's
-    code).
-    """
-
-    kind: PoolKind
-    kernel: Sizes = (2, 2)
-    stride: Annotated[Sizes, Written(OnePerAxis | None)] = _KERNEL
-    padding: Margins = (0, 0)
-    winners: Annotated[Winners, Field(description="among which states below")] = "mean"
-
-    def __post_init__(self) -> None:
-        if self.stride is None:
-            object.__setattr__(self, "stride", self.kernel)
-        super().__post_init__()
-        if self.kind != "max" and self.winners != "mean":
-            raise NetworkError(
-                f"winners is {self.winners!r}, but a pooling of kind {self.kind!r} has no winners: "
-                "leave it out, or pool by max"
-            )
-
-    @classmethod
-    def of(cls, choice: Pool | PoolKind | None) -> Any:
-        """Returns a pooling as it is, or that of a kind with the defaults."""
-        return cls(choice) if isinstance(choice, str) else choice
-
-    def output(self, shape: Shape) -> Shape:
-        """Returns the shape (C, H', W') that pooling makes of (C, H, W).
-
-        Raises:
-            NetworkError: where no window fits, or padding makes up most of one.
-        """
-        if any(p > k // 2 for p, k in zip(self.padding, self.kernel, strict=True)):
-            raise NetworkError(
-                f"pool padding {list(self.padding)} is over half of the kernel {list(self.kernel)}"
-            )
-        return (shape[0], *self.plane(shape, "pool"))
-
-    def forward(self, array: Tensor) -> Basal:
-        """Returns the pooled array, and for max the winners: indices into the plane before it."""
-        array = for_library(array)
-        sizes = self.kernel, self.stride, self.padding
-        if self.kind == "avg":
-            return F.avg_pool2d(array, *sizes), None
-        if array.is_cpu and array.shape[1] >= WIDE and not array.requires_grad:
-            array = array.contiguous(memory_format=torch.channels_last)
-        pooled, winners = F.max_pool2d(array, *sizes, return_indices=True)
-        return pooled.contiguous(), winners.contiguous()
-
-    def adjoint(self, array: Tensor, shape: Shape, winners: Maybe) -> Tensor:
-        """Sends (B, C, H', W') back to (B, C, H, W) of a ``shape``: to the winners, or evenly."""
-        array = for_library(array)
-        like = blank((*array.shape[:2], *shape[1:]), array)
-        sizes = self.kernel, self.stride, self.padding
-        back: Tensor
-        if self.kind == "avg":
-            back = torch.ops.aten.avg_pool2d_backward(array, like, *sizes, False, True, None)
-        else:
-            assert winners is not None
-            back = torch.ops.aten.max_pool2d_with_indices_backward(
-                array, like, *sizes, (1, 1), False, winners
-            )
-        return back
-
-    def gathers(self, positions: int, shape: Shape) -> bool:
-        """Says if it pays to look up so many positions of (C, H, W)."""
-        return gather_pays(positions, prod(shape[1:]), 1, POOL_GATHER_COST)
-
-    def some_forward(self, known: Tensor, where: Ints, taps: Ints) -> Basal:
-        """`forward` for n windows: (B, C, n) and winners, from values (B, C, m) of the plane.
-
-        ``taps`` (n, kh·kw) are the positions under the windows, ``where`` these in ``known``.
-        """
-        if self.kind == "avg":
-            return at(known, where).sum(-1) / prod(self.kernel), None
-        # The padding never wins: in its stead is the window's first position once more, which as
-        # the first of equals wins whenever one of them does.
-        outside = taps == NOWHERE
-        first = (~outside).argmax(1)[:, None]
-        where, taps = (
-            np.where(outside, np.take_along_axis(index, first, 1), index) for index in (where, taps)
-        )
-        # torch's own pooling, so that ties are decided as it does.
-        best, won = F.max_pool2d(at(known, where), (1, taps.shape[1]), return_indices=True)
-        positions = upload(taps.reshape(-1), known.device)
-        return best.squeeze(-1), positions[won.squeeze(-1)]
-
-    def some_adjoint(self, array: Tensor, shape: Shape, winners: Maybe, positions: Ints) -> Tensor:
-        """`adjoint` at n positions of the plane: (B, C, n)."""
-        holders = packed(self.windows(shape).covering(positions))
-        back = at(array.flatten(2), holders)
-        if self.kind == "avg":
-            return back.sum(-1) / prod(self.kernel)
-        assert winners is not None
-        lost = at(winners.flatten(2), holders) != upload(positions, array.device)[:, None]
-        return back.masked_fill_(lost, 0).sum(-1)
-
-
-PoolChoice = PoolKind | Pool
 
 
 def correlate(weight: Tensor, values: Tensor, index: Ints) -> Tensor:

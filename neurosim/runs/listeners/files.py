@@ -14,11 +14,10 @@ from typing import Any, BinaryIO, Self
 from neurosim.base import DataError, NeurosimWarning, StateError, naming
 from neurosim.learning import Listener, Listeners, Trainer, events, load_state, save_state
 from neurosim.records import check_lines, record_line, recorded
-from neurosim.runs.folder import METRICS, SCENARIO, Job
+from neurosim.runs.folder import LAST, METRICS, SCENARIO, Job
 from neurosim.scenario import MAX_KEEP
 from neurosim.tensors import complete
 
-LAST = "checkpoints/last.safetensors"
 # Of an epoch.
 _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy")
 VERSION = 4  # of checkpoints; 3 had no checksums

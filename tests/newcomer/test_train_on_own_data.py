@@ -53,7 +53,6 @@ def pictures(folder: Path) -> None:
         Image.fromarray(pixels).save(place / f"{number}.png")
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("write", "shape", "data"),
     [

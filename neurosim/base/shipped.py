@@ -1,0 +1,48 @@
+"""The scenarios and networks that ship with the package.
+
+They lie in the folders ``scenarios`` and ``networks`` of the repository; a wheel has them in the
+package (setup.py).
+"""
+
+from pathlib import Path
+
+from neurosim.base.errors import DataError
+from neurosim.base.suggest import did_you_mean
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def shipped_folder() -> Path:
+    """Returns the folder that has the folders ``scenarios`` and ``networks``."""
+    inside = _PACKAGE / "examples"
+    return inside if inside.is_dir() else _PACKAGE.parent
+
+
+def shipped_files(kind: str) -> dict[str, Path]:
+    """Returns the shipped "scenarios" or "networks" by name, in alphabetical order."""
+    return {path.stem: path for path in sorted((shipped_folder() / kind).glob("*.yaml"))}
+
+
+def about(path: Path) -> str:
+    """Returns the first sentence of the comment that a file begins with."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return " ".join(lines).partition(". ")[0].rstrip(".") + "."
+
+
+def find_file(name: str) -> Path:
+    """Returns the file of that name; a plain name where there is no such file is a shipped one.
+
+    Raises DataError for a plain name that nothing has.
+    """
+    path = Path(name)
+    if path.suffix or path.name != name or path.exists():
+        return path
+    known = shipped_files("networks") | shipped_files("scenarios")
+    if name not in known:
+        hint = did_you_mean(name, known) or "; neurosim examples lists them"
+        raise DataError(f"{name}: no such file, and no example of that name{hint}")
+    return known[name]

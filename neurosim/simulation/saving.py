@@ -1,0 +1,87 @@
+"""Simulations as data: saved, continued in another of the same kind, and copied whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from neurosim.base import StateError
+from neurosim.simulation import compatibility
+from neurosim.simulation.inference import Inference
+from neurosim.simulation.parts import parts_of
+from neurosim.tensors import complete
+
+if TYPE_CHECKING:
+    from neurosim.simulation.simulation import Simulation
+
+STATE_VERSION = 10
+
+
+def _identity(simulation: Simulation) -> tuple[str, str, int]:
+    """Returns (schedule, rule, units): what a saved state and a simulation have to share."""
+    schedule, rule = (type(part).__name__ for part in (simulation.schedule, simulation.rule))
+    return schedule, rule, simulation.layout.total
+
+
+def save(simulation: Simulation, inference: Inference | None) -> dict[str, Any]:
+    """Returns what `Simulation.state_dict` does."""
+    schedule, rule, units = _identity(simulation)
+    own = {"version": STATE_VERSION, "schedule": schedule, "rule": rule, "units": units}
+    own |= {"inferences": simulation.inferences, "random": simulation.random.bit_generator.state}
+    if inference is None or inference.failed:
+        return own | {"clock": None}
+    inference.check_weights()  # who loads this takes the weights as seen
+    return own | inference.state_dict()
+
+
+def check(
+    simulation: Simulation, state: dict[str, Any], optimizer: torch.optim.Optimizer | None
+) -> None:
+    """Raises StateError where a saved state is of another version, network, rule or schedule, and
+    ConfigurationError for an optimizer that the simulation cannot go on with."""
+    compatibility.check_optimizer(optimizer, simulation.model)
+    compatibility.check_within(optimizer, simulation.learns_within)
+    with complete("state"):
+        problem, version = "", state["version"]
+        own = _identity(simulation)
+        if version != STATE_VERSION:
+            problem = f"in format {version} of another version of neurosim; this one reads "
+            problem += f"{STATE_VERSION}: continue with the other, or start anew"
+        elif (saved := tuple(state[k] for k in ("schedule", "rule", "units"))) != own:
+            problem = f"of (schedule, rule, units) {saved}; this simulation has {own}"
+        if problem:
+            raise StateError(f"the saved state is {problem}")
+
+
+def load(
+    simulation: Simulation, state: dict[str, Any], optimizer: torch.optim.Optimizer | None
+) -> Inference | None:
+    """Continues where `save` was called, and returns the inference of then."""
+    with complete("state"):
+        simulation.inferences = state["inferences"]
+        simulation.random.bit_generator.state = state["random"]
+        if state["clock"] is None:
+            return None
+        return Inference.restored(simulation, state, optimizer)
+
+
+def reduce(simulation: Simulation, inference: Inference | None) -> tuple[Any, ...]:
+    """Returns what `copy` and `pickle` make a simulation of: its parts and its state.
+
+    Raises StateError within an inference that has an optimizer.
+    """
+    if inference is not None and inference.learns:
+        raise StateError(
+            "an inference with an optimizer is under way, which a copy would not have: copy the "
+            "simulation after finish(), or use state_dict()"
+        )
+    made_of = simulation.model, parts_of(simulation)
+    return _copied, (type(simulation), *made_of, save(simulation, inference), simulation.caching)
+
+
+def _copied(made: type[Simulation], model: Any, parts: Any, state: Any, caching: bool) -> Any:
+    simulation = made(model, **parts)
+    simulation.load_state_dict(state)
+    simulation.caching = caching
+    return simulation
