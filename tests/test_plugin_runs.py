@@ -157,10 +157,10 @@ def test_interrupted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_in_a_sweep(tmp_path: Path) -> None:
-    """In two processes; again with another content of the plugin all runs are run anew."""
+    """In a process of its own; again with another content of the plugin all runs are run anew."""
     given = [SCENARIO, *SHORT, *USED.values(), "--out", tmp_path, "--quiet"]
     swept = ["schedule.probability=0.2,0.4", "--name", "swept"]
-    said = invoke("sweep", *given, *swept, "--jobs", "2")
+    said = invoke("sweep", *given, *swept, "--jobs", "1")
     assert "2: 2 finished, 0 failed" in said
     invoke("run", *given, "schedule.probability=0.4", "--id", "alone")
     runs = sorted(tmp_path.glob("swept/random_order/*/summary.json"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fewer import randomly
+from fewer import covering, randomly
 from hypothesis import assume
 from literal import Example, Pair, both, check, model_of, simulate
 from literal_examples import (
@@ -173,9 +174,9 @@ def check_lazy(example: Example) -> None:
     check(Pair(outcome, simulation, networks))
 
 
-@pytest.mark.parametrize("compute", ["auto", "dense"])
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("winners", MOVING)
+@pytest.mark.parametrize(
+    ("winners", "seed", "compute"), covering(product(MOVING, range(4), ("auto", "dense")))
+)
 def test_winners_change_under_a_difference_that_does_not(
     winners: str, seed: int, compute: str
 ) -> None:
