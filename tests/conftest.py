@@ -67,13 +67,18 @@ def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
     run. What draws still describes what it would draw."""
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("drawn") is None:
-            patch.setattr(Canvas, "chart", _blank)
+            undraw(patch)
         yield
 
 
-def _blank(canvas: Canvas, legend: Sequence[Curve] = (), note: str = "", **options: Any) -> Chart:
-    svg = Markup('<svg role="img" aria-label="{}"/>').format(canvas.label)
-    return Chart(svg, (1.0, 1.0), legend, note)
+def undraw(patch: pytest.MonkeyPatch) -> None:
+    """Does what `undrawn` says for as long as the patch holds."""
+
+    def chart(self: Canvas, legend: Sequence[Curve] = (), note: str = "", **options: Any) -> Chart:
+        svg = Markup('<svg role="img" aria-label="{}"/>').format(self.label)
+        return Chart(svg, (1.0, 1.0), legend, note)
+
+    patch.setattr(Canvas, "chart", chart)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import undraw
 
 from neurosim.cli.main import main
 from neurosim.reports import Figure, pictures_of
@@ -83,12 +84,15 @@ def test_every_picture_of_a_report(kind: str, tmp_path: Path) -> None:
             *("channels.mean.delay=1,2", "channels.difference.delay=1,3"),
         ],
     }
-    assert CliRunner().invoke(main, arguments[kind] + out, catch_exceptions=False).exit_code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)  # what is drawn below, and by the runs of the sweep
+        result = CliRunner().invoke(main, arguments[kind] + out, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
     (folder,) = [p.parent for p in (tmp_path / "runs").glob("**/one/report.html")]
-    text = (folder / "report.html").read_text(encoding="utf-8")
     figures = tmp_path / "figures"
     result = CliRunner().invoke(main, ["report", str(folder), "--figures", str(figures)])
     assert result.exit_code == 0, result.output
+    text = (folder / "report.html").read_text(encoding="utf-8")
     written = sorted(figures.glob("*.svg"))
     # All but the drawing of the network, which `neurosim networks --drawing` writes.
     assert (

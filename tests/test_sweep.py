@@ -237,7 +237,7 @@ def test_rewriting_the_report(swept: Path) -> None:
 # ---- what fails --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("jobs", [0, 1])
+@pytest.mark.parametrize("jobs", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_one_failure_does_not_stop_the_others(tmp_path: Path, jobs: int) -> None:
     arguments = ["data.limit=100", "training.max_steps=4", DIVERGES, "schedule.ticks=4,8"]
     command = ["sweep", str(PARALLEL), *arguments, "--jobs", str(jobs), "--out", str(tmp_path)]
