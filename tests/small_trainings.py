@@ -6,7 +6,6 @@ import os
 import signal
 from typing import Any
 
-import pytest
 import torch
 
 import neurosim as ns
@@ -17,7 +16,6 @@ from neurosim.maths.optimizers import (
     SGD,
     OptimizerChoice,
 )
-from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.simulation.simulation import Simulation
 
 NETWORK = {"input": [1, 8, 8], "layers": [{"name": "h", "dense": 12}, {"dense": 10}]}
@@ -65,17 +63,3 @@ class Stop(ns.Listener):
     def on_step(self, event: ns.StepEvent) -> None:
         if event.step == self.after:
             os.kill(os.getpid(), signal.SIGINT)
-
-
-def interrupting(patch: pytest.MonkeyPatch, count: int) -> list[int]:
-    """Sends Ctrl-C when so many steps have been shown, of whatever runs; the steps so far."""
-    steps, shown = list[int](), TrainingDisplay.on_step
-
-    def on_step(self: TrainingDisplay, event: ns.StepEvent) -> None:
-        shown(self, event)
-        steps.append(event.step)
-        if len(steps) == count:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    patch.setattr(TrainingDisplay, "on_step", on_step)
-    return steps

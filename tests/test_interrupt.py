@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from small_trainings import interrupting
+from small_trainings import Stop
 
 from neurosim.base.interrupts import SIGNALS, interruptible
 from neurosim.cli.main import main
 from neurosim.learning.checkpoint import load_state
 from neurosim.records.sweep import Results
 from neurosim.runs import folder as folders
+from neurosim.runs.listeners.display import TrainingDisplay
 
 SHORT = ["data.limit=200", "training.epochs=3"]
 # Inferences of most of a second, so that a signal is sure to arrive within one.
@@ -180,7 +181,7 @@ def stopped(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interrupted run; the tests copy it."""
     out = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        interrupting(patch, 5)
+        patch.setattr(TrainingDisplay, "on_step", Stop(5).on_step)
         path = root / "scenarios/parallel.yaml"
         neurosim("run", path, *SHORT, "--out", out, "--id", "one", code=130)
     folder = out / "parallel/one"
@@ -232,10 +233,11 @@ def test_refuses_a_damaged_folder(
     stopped: Path, tmp_path: Path, file: str, content: bytes | None
 ) -> None:
     folder = copied(stopped, tmp_path)
-    (folder / "checkpoints/last-1.safetensors").unlink()
-    (folder / file).unlink()
-    if content is not None:
-        (folder / file).write_bytes(content)
+    damaged = folder / file
+    for path in damaged.parent.glob(f"{damaged.stem}*"):  # the checkpoint before the last, too
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
     output = neurosim("resume", folder, code=2).output
     assert output.startswith("error: ")
     assert str(folder) in output

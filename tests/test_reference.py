@@ -125,6 +125,30 @@ def test_lazy(description: dict[str, Any], variant: Any, init: Any) -> None:
     check_lazy(example)
 
 
+@pytest.mark.parametrize("compute", ["auto", "dense"])
+def test_a_dyad_that_nobody_sees(compute: str) -> None:
+    """It wakes alone, before anybody has asked for winners among s⁺: nothing goes back to it."""
+    pool = {"kind": "max", "kernel": 2, "stride": 1, "winners": "plus"}
+    layers = [
+        {"name": "c1", "conv": 1, "kernel": 1},
+        {"name": "c2", "conv": 2, "kernel": 1, "stride": 2, "pool": pool},
+        {"name": "out", "dense": 2},
+    ]
+    order: Any = [
+        ("c1", None),
+        ("c2", None),
+        ("out", None),
+        ("c2", None),
+        ("c1", [1]),
+        ("c1", None),
+    ]
+    wakes = [(float(tick), *wake) for tick, wake in enumerate(order, 1)]
+    rule = Rule("lagrangian", 1.0, 0.7, "proximal")
+    description = {"input": [1, 3, 3], "layers": layers}
+    example = Example(description, rule, "squared_error", "zero", 2, [wakes], compute=compute)
+    check(simulate(example))
+
+
 @pytest.mark.parametrize("winners", MOVING)
 def test_lazy_where_winners_change(winners: str) -> None:
     description, rule = MOVING[winners]

@@ -84,9 +84,9 @@ def test_what_a_study_leaves(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "scenario.yaml",
         "environment.json",
+        "manifest.json",
         "metrics.jsonl",
         "summary.json",
-        "manifest.json",
         "report.html",
     }
     found = summary(folder)

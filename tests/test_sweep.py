@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from small_trainings import interrupting
 
 from neurosim.base import ConfigurationError, DocumentError, FolderInUseError, owned
 from neurosim.cli.main import main
+from neurosim.learning.events import StepEvent
 from neurosim.records.sweep import Results, Row
 from neurosim.runs import run as runner
 from neurosim.runs import sweep
@@ -216,6 +216,7 @@ def test_another_sweep_reuses_what_both_have(tmp_path: Path) -> None:
     assert before.items() <= state_of(tmp_path).items()
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")  # says that it was edited
 def test_an_edited_run_is_set_aside(tmp_path: Path) -> None:
     (row,) = run(tmp_path).rows
     path = tmp_path / row.folder / "scenario.yaml"
@@ -314,8 +315,15 @@ def test_a_damaged_sweep(tmp_path: Path, text: str) -> None:
 def test_a_sweep_that_stops_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within its second run; the first stays as it is, and the second goes on."""
     betas = "rule.beta=0.1,0.2,0.5"
+    steps = list[int]()
+
+    def on_step(_: object, event: StepEvent) -> None:
+        steps.append(event.step)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
     with monkeypatch.context() as patch:
-        steps = interrupting(patch, 3)
+        patch.setattr(runner.TrainingDisplay, "on_step", on_step)
         stopped = run(tmp_path / "a", betas, stop=lambda: len(steps) >= 3)
     assert [row.status for row in stopped.rows] == ["finished", "interrupted", "not run"]
     first = tmp_path / "a" / stopped.rows[0].folder / "summary.json"

@@ -236,6 +236,8 @@ class Ticker:
             above = None if part is None else link.above(part)
             if above is None or above.count:
                 self.update_winners(link, above)
+            elif link.winners.tensor is None:  # these have nobody above, but an adjoint is of all
+                self.update_winners(link, None)
         value = link.adjoint(some) if heard else None
         self.counts.adjoint += heard
         if value is None:
