@@ -29,10 +29,10 @@ SCALARS: dict[str, Callable[[float], float]] = {
     "sigmoid": logistic,
     "holotanh": lambda a: 0.5 * a * logistic(a) + (1.0 - 0.5 * a) * logistic(a - 2.0),
     "silu": lambda a: a * logistic(a),
-    "gelu": lambda a: 0.5 * a * math.erfc(-a / math.sqrt(2.0)),
     "softplus": lambda a: math.log1p(math.exp(a)),
     "leaky_relu": lambda a: a if a > 0.0 else 0.01 * a,
     "elu": lambda a: a if a > 0.0 else math.expm1(a),
+    "gelu": lambda a: 0.5 * a * math.erfc(-a / math.sqrt(2.0)),
 }
 ALONE = [name for name, f in Activation.family.items() if not f.lateral]
 VALUES = st.floats(-8.0, 8.0)

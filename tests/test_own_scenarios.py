@@ -66,6 +66,7 @@ def command(*arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")  # says which keys were left out
 def test_kind_or_name(own: Path) -> None:
     named = Scenario.load(own / "own.yaml").file.data
     assert (named.kind, named.batch_size) == ("npz", 6)

@@ -109,7 +109,8 @@ def test_the_bound_adds_up_over_projections() -> None:
 
 def test_overlapping_windows_count() -> None:
     """A 3×3 window at stride 1 hands a value on up to nine times."""
-    network = ns.Network.from_dict(CONV)
+    conv, _, *others = CONV["layers"]
+    network = ns.Network.from_dict(CONV | {"layers": [conv, *others]})
     norms = {"conv1": 1.0, "pooled": 1.0, "o": 1.0}
     assert lipschitz_bound(network, norms) == 3.0
 

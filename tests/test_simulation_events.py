@@ -125,6 +125,7 @@ def test_lazy_units_wake_for_new_weights(processes: str) -> None:
 
 
 @EVERY
+@pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")  # says that nothing is learned
 def test_no_learning_unless_asked(name: str) -> None:
     sim = build(SCHEDULES[name], learn_every=3)
     before = [p.clone() for p in sim.model.parameters()]

@@ -41,10 +41,13 @@ class Common(Protocol):
     before_step: BeforeStep | None
     seed: int
     random: np.random.Generator
+    inferences: int
 
     def predict(self, x: Tensor | None = None) -> Tensor: ...
     @property
     def engine(self) -> Engine: ...
+    @property
+    def learns_within(self) -> bool: ...
 
 
 def run_length(common: Common) -> int:

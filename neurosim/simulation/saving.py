@@ -1,30 +1,26 @@
 """Simulations as data: saved, continued in another of the same kind, and copied whole."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from neurosim.base import StateError
 from neurosim.simulation import compatibility
+from neurosim.simulation.common import Common
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.parts import parts_of
 from neurosim.tensors import complete
 
-if TYPE_CHECKING:
-    from neurosim.simulation.simulation import Simulation
-
 STATE_VERSION = 10
 
 
-def _identity(simulation: Simulation) -> tuple[str, str, int]:
+def _identity(simulation: Common) -> tuple[str, str, int]:
     """Returns (schedule, rule, units): what a saved state and a simulation have to share."""
     schedule, rule = (type(part).__name__ for part in (simulation.schedule, simulation.rule))
     return schedule, rule, simulation.layout.total
 
 
-def save(simulation: Simulation, inference: Inference | None) -> dict[str, Any]:
+def save(simulation: Common, inference: Inference | None) -> dict[str, Any]:
     """Returns what `Simulation.state_dict` does."""
     schedule, rule, units = _identity(simulation)
     own = {"version": STATE_VERSION, "schedule": schedule, "rule": rule, "units": units}
@@ -36,7 +32,7 @@ def save(simulation: Simulation, inference: Inference | None) -> dict[str, Any]:
 
 
 def check(
-    simulation: Simulation, state: dict[str, Any], optimizer: torch.optim.Optimizer | None
+    simulation: Common, state: dict[str, Any], optimizer: torch.optim.Optimizer | None
 ) -> None:
     """Raises StateError where a saved state is of another version, network, rule or schedule, and
     ConfigurationError for an optimizer that the simulation cannot go on with."""
@@ -55,7 +51,7 @@ def check(
 
 
 def load(
-    simulation: Simulation, state: dict[str, Any], optimizer: torch.optim.Optimizer | None
+    simulation: Common, state: dict[str, Any], optimizer: torch.optim.Optimizer | None
 ) -> Inference | None:
     """Continues where `save` was called, and returns the inference of then."""
     with complete("state"):
@@ -66,7 +62,7 @@ def load(
         return Inference.restored(simulation, state, optimizer)
 
 
-def reduce(simulation: Simulation, inference: Inference | None) -> tuple[Any, ...]:
+def reduce(simulation: Common, inference: Inference | None) -> tuple[Any, ...]:
     """Returns what `copy` and `pickle` make a simulation of: its parts and its state.
 
     Raises StateError within an inference that has an optimizer.
@@ -80,7 +76,7 @@ def reduce(simulation: Simulation, inference: Inference | None) -> tuple[Any, ..
     return _copied, (type(simulation), *made_of, save(simulation, inference), simulation.caching)
 
 
-def _copied(made: type[Simulation], model: Any, parts: Any, state: Any, caching: bool) -> Any:
+def _copied(made: type[Any], model: Any, parts: Any, state: Any, caching: bool) -> Any:
     simulation = made(model, **parts)
     simulation.load_state_dict(state)
     simulation.caching = caching
