@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fewer import covering
 from torch import Tensor
 
 import neurosim as ns
@@ -152,9 +154,10 @@ ORDERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("init", ["zero", "feedforward", "carry"])
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("network", DESCRIPTIONS)
+@pytest.mark.parametrize(
+    ("network", "order", "init"),
+    covering(product(DESCRIPTIONS, ORDERS, ("zero", "feedforward", "carry"))),
+)
 def test_any_order_comes_to_autograd(network: str, order: str, init: Any) -> None:
     """Influence has no cycles, so once every message is through the result is exact."""
     model = model_of(network)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -140,7 +139,7 @@ def test_networks_shows_a_network(path: Path, tmp_path: Path) -> None:
     drawing = tmp_path / "drawing.svg"
     output = invoke("networks", path, "--drawing", drawing).stdout
     network = Scenario.load(path).network if path in SCENARIOS else ns.Network.from_yaml(path)
-    model = ns.Model(network)
+    model = ns.Model(network, device="meta")
     total = sum(parameter.numel() for parameter in model.parameters())
     assert f"{network.dyads:,} dyads, {total:,} parameters" in output
     for population in network.populations:
@@ -248,29 +247,6 @@ def test_the_summary_of_a_run(tmp_path: Path) -> None:
         f"messages       {summary['messages']:,}",
         f"report         {folder / 'report.html'}",
     ]
-
-
-def test_a_pipe_sees_plain_lines(tmp_path: Path) -> None:
-    """Whole lines, whatever the width of the terminal is said to be, and no control sequences."""
-    path = ROOT / "scenarios/parallel.yaml"
-    command = [sys.executable, "-m", "neurosim", "run", str(path), *SHORT, "--out", str(tmp_path)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        env=os.environ | {"COLUMNS": "40", "TERM": "xterm-256color"},
-        timeout=120,
-        check=True,
-    )
-    lines = done.stdout.decode().splitlines()
-    assert done.stderr == b""
-    assert b"\x1b" not in done.stdout
-    assert b"\r" not in done.stdout
-    pattern = (
-        r"epoch 1  step 2/2  accuracy [0-9.]+%  loss [0-9.]+  [0-9,]+ ticks/s  [0-9]+ s, 0 s left"
-    )
-    assert lines[0].startswith(f"run folder {tmp_path}")
-    assert re.fullmatch(pattern, lines[1]), lines[1]
-    assert lines[2] == "status         finished"
 
 
 def test_the_time_left_after_resuming(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ COMMANDS = [
 ]
 CASES = [
     pytest.param(*case, marks=pytest.mark.slow if case[0].parent.name == "studies" else ())
-    for case in COMMANDS
+    for case in {command: (page, command) for page, command in COMMANDS}.values()
 ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fewer import covering
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,9 +70,12 @@ def test_who_is_broken_has_a_stream_of_its_own() -> None:
     assert set(other.dyads.tolist()) != dead(dead=0.2)
 
 
-@pytest.mark.parametrize("init", ["zero", "feedforward"])
-@pytest.mark.parametrize("schedule", list(SCHEDULES))
-@pytest.mark.parametrize("unit", ["neuron", "channel", "tile", "population"])
+@pytest.mark.parametrize(
+    ("schedule", "unit", "init"),
+    covering(
+        product(SCHEDULES, ("neuron", "channel", "tile", "population"), ("zero", "feedforward"))
+    ),
+)
 def test_broken_dyads_keep_their_states(schedule: str, unit: str, init: str) -> None:
     faults = ns.Faults(dead=0.25, stuck=0.25, stuck_at=0.7)
     for network in ("mlp", "conv"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fewer import covering
 
 import neurosim as ns
 from neurosim.channels.line import DelayLine
@@ -71,17 +73,19 @@ UNITS = {
 }
 
 
-@pytest.mark.parametrize("schedule", UNITS)
-@pytest.mark.parametrize("latest", [2, 3, 5, 9])
-@pytest.mark.parametrize("per", ["projection", "dyad"])
+EFFECTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "noise": {"noise": 0.1},
+    "loss": {"loss": 0.2},
+    "quantize": {"quantize": ns.Quantize(8, 4.0)},
+}
+
+
 @pytest.mark.parametrize(
-    "effects",
-    [{}, {"noise": 0.1}, {"loss": 0.2}, {"quantize": ns.Quantize(8, 4.0)}],
-    ids=str,
+    ("effect", "per", "latest", "schedule"),
+    covering(product(EFFECTS, ("projection", "dyad"), (2, 3, 5, 9), UNITS)),
 )
-def test_memory_of_a_constant_delay(
-    effects: dict[str, Any], per: str, latest: int, schedule: str
-) -> None:
+def test_memory_of_a_constant_delay(effect: str, per: str, latest: int, schedule: str) -> None:
     """A delay of up to D ticks keeps at most D + 1 copies of what its sender sends.
 
     Between two ticks what arrives at the next one is seen already. That is one copy, D − 1 more
@@ -90,7 +94,7 @@ def test_memory_of_a_constant_delay(
     delay: Any = float(latest)
     if per == "dyad":
         delay = ns.Uniform(0.0, float(latest))
-    channel = ns.Channel(delay=delay, refresh=1, **effects)  # sends at every wake
+    channel = ns.Channel(delay=delay, refresh=1, **EFFECTS[effect])  # sends at every wake
     simulation = make(ns.Channels(channel, channel), UNITS[schedule])
     most: dict[str, int] = {}
     for _ in range(30):

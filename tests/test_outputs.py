@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
+from fewer import covering
 from torch import Tensor
 
 import neurosim as ns
@@ -111,9 +113,10 @@ def test_a_nudged_state_has_the_least_energy(output: str) -> None:
     assert float((grid[best] - outcome.plus["y"]).abs().max()) <= float(grid[1])
 
 
-@pytest.mark.parametrize("check", ["both_modes", "caching", "every_tick"])
-@pytest.mark.parametrize("output", ["softmax", "hard_sigmoid"])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    ("name", "output", "check"),
+    covering(product(RULES, ("softmax", "hard_sigmoid"), ("both_modes", "caching", "every_tick"))),
+)
 def test_single_neurons(name: str, output: str, check: str) -> None:
     """Woken one by one and by messages: each mode, cached or not, resumed at every tick."""
     for schedule in (

@@ -133,9 +133,9 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("effect", EFFECTS)
-@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize(
+    ("network", "effect", "kind"), covering(product(("mlp", "conv"), EFFECTS, KINDS))
+)
 def test_one_effect(network: str, effect: str, kind: str) -> None:
     channels = {k: channel_of(EFFECTS[effect] if k == kind else {}) for k in KINDS}
     assert play(example_of(NETWORKS[network], ns.Channels(**channels)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,20 +154,27 @@ def test_its_report_can_be_written_anew(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["random_order", pytest.param("poisson", marks=pytest.mark.slow)])
 def test_the_same_in_processes_of_their_own(tmp_path: Path, name: str) -> None:
     """Nothing depends on the order of sets and hashes, which here is another one, or on what ran
-    before."""
+    before. A pipe sees whole lines, whatever the width of the terminal is said to be, and no
+    control sequences."""
     assert os.environ.get("PYTHONHASHSEED") != "424242"
     scenario = ROOT / f"scenarios/{name}.yaml"
     command = [sys.executable, "-m", "neurosim", "run", str(scenario), *SHORT]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "there"), "--id", "it"],
-        env=os.environ | {"PYTHONHASHSEED": "424242"},
+        env=os.environ | {"PYTHONHASHSEED": "424242", "COLUMNS": "40", "TERM": "xterm-256color"},
         cwd=tmp_path,
         capture_output=True,
-        text=True,
         timeout=120,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert (done.returncode, done.stderr) == (0, b""), done.stdout
+    assert b"\x1b" not in done.stdout
+    assert b"\r" not in done.stdout
+    lines = done.stdout.decode().splitlines()
+    assert lines[0].startswith(f"run folder {tmp_path}")
+    epoch = r"epoch 1  step 2/2  accuracy [\d.]+%  loss [\d.]+  [\d,]+ ticks/s  \d+ s, 0 s left"
+    assert re.fullmatch(epoch, lines[1]), lines[1]
+    assert lines[2] == "status         finished"
     there, here = summary(tmp_path / f"there/{name}/it"), summary(run(tmp_path, scenario, *SHORT))
     assert {key: here[key] for key in DIGESTS} == {key: there[key] for key in DIGESTS}
 

@@ -4,11 +4,13 @@ saddle point of L_α, and the two equations of DP⊤."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from fewer import covering
 from torch import Tensor
 
 import neurosim as ns
@@ -195,9 +197,10 @@ def test_the_two_equations_of_the_lagrangian(
             assert violation(kind, state, inverse - gradient) <= TOLERANCE, name
 
 
-@pytest.mark.parametrize("nudge", NUDGES)
-@pytest.mark.parametrize("schedule", ["forward", "parallel", "random_order", "poisson", "lazy"])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("network", "schedule", "nudge"),
+    covering(product(NETWORKS, ("forward", "parallel", "random_order", "poisson", "lazy"), NUDGES)),
+)
 def test_in_the_middle_the_variants_are_one(network: str, schedule: str, nudge: Any) -> None:
     """At α = ½, bit for bit: `aro`, `lagrangian` and `damped`, which has no damping there."""
     model = make_model(network)

@@ -64,19 +64,19 @@ def test_nothing_to_do() -> None:
 def test_every_task_is_done_once_and_workers_die() -> None:
     """And Ctrl-C of the terminal does not reach the workers, which are in process groups of their
     own: what they get comes from us, once."""
-    tasks: list[Task] = [("die",), ("answer", "a"), ("exit", "3"), ("nothing",), ("answer", "b")]
-    tasks += [("group",), *(("answer", str(n)) for n in range(4))]
+    tasks: list[Task] = [("die",), ("answer", "a"), ("answer", "b"), ("nothing",), ("group",)]
+    tasks += [*(("answer", str(n)) for n in range(4)), ("exit", "3")]  # then nobody takes its place
     news = {n.task: (n.kind, n.message) for n in ended(tasks, 2)}
-    kind, group = news.pop(5)
+    kind, group = news.pop(4)
     assert kind == "ended"
     assert group != str(os.getpgrp())
     assert news == {
         0: ("died", "its process was killed by SIGKILL (is there enough memory?)"),
         1: ("ended", "a!"),
-        2: ("died", "its process ended with exit code 3"),
+        2: ("ended", "b!"),
         3: ("ended", None),
-        4: ("ended", "b!"),
-        **{n + 6: ("ended", f"{n}!") for n in range(4)},
+        **{n + 5: ("ended", f"{n}!") for n in range(4)},
+        9: ("died", "its process ended with exit code 3"),
     }
 
 
