@@ -11,6 +11,8 @@ from typing import Any
 # Before torch is imported, here and in the processes that tests start: its tensors are small, and
 # two workers with two threads each would get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# pytest-xdist tells its workers how wide the terminal is; what they run goes to a pipe.
+os.environ.pop("COLUMNS", None)
 
 import pytest
 import torch

@@ -13,6 +13,7 @@ from neurosim.reports import Figure, maps_of, pictures_of, plots, render
 from neurosim.tables.table import Measured, PlannedTable, measured, shown
 
 _FORMAT = "neurosim-table-1"
+_OCCASION = ("began", "command")  # of a run's environment: no part of the machine
 _SAID = ("name", "status", "error", "diverged")  # of a run, elsewhere
 
 
@@ -74,10 +75,13 @@ def as_json(planned: PlannedTable, runs: Path) -> dict[str, Any]:
     for one in measured(planned):
         listed = []
         for run in one.runs:
-            machine = RunFiles(runs / run.folder).object("environment.json")
-            if machine is not None and machine not in machines:
-                machines.append(machine)
-            place = None if machine is None else machines.index(machine)
+            found = RunFiles(runs / run.folder).object("environment.json")
+            place = None
+            if found is not None:
+                machine = {key: value for key, value in found.items() if key not in _OCCASION}
+                if machine not in machines:
+                    machines.append(machine)
+                place = machines.index(machine)
             listed.append(_run(run) | {"machine": place})
         numbers = {}
         for key, values in one.values.items():
