@@ -77,11 +77,16 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
         link.unread.clear(None)
 
 
-def new_input(ticker: Ticker, x: Tensor, moment: Moment) -> Reached:
-    """Hands over a new input x (B, *input) as messages that arrive at once; all else is carried.
-    Returns who has heard of it."""
+def new_input(ticker: Ticker, x: Tensor, moment: Moment, *, at_once: bool = True) -> Reached:
+    """Hands over a new input x (B, *input) as messages that arrive ``at_once``, or over the
+    channels as those that dyads send in that tick; all else is carried. Returns who has heard of
+    it."""
     flags, reached, cell = Flags(), Reached(), ticker.state.input
     x = _set_input(ticker.state, x)
+    for outlet in () if at_once else cell.refreshing:
+        outlet.count_wakes(None)
     offers = cell.offers(None, x, None, flags)
-    ticker.send(offers, flags.read(), moment, reached, {}, at_once=True)
+    ticker.send(offers, flags.read(), moment, reached, {}, at_once=at_once)
+    if not at_once:
+        ticker.deliver(moment.tick + 1, reached, of_input=True)
     return reached

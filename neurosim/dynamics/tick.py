@@ -101,7 +101,7 @@ class Ticker:
                 link.apical_stale.touch()
                 if self.listens:
                     self._rewire(link, above[link], reached)
-        self._deliver(moment.tick + 1, reached)
+        self.deliver(moment.tick + 1, reached)
         return reached
 
     # ---- wakes ---------------------------------------------------------------------------------
@@ -329,12 +329,16 @@ class Ticker:
                 else:
                     line.send(Parcel(moment, shape, selection, values, changed))
 
-    def _deliver(self, tick: int, reached: Reached) -> None:
-        """Shows what arrives at ``tick`` over lines: it is seen from now on."""
-        if not self.state.lines:
+    def deliver(self, tick: int, reached: Reached, *, of_input: bool = False) -> None:
+        """Shows what arrives at ``tick`` over lines, or over those ``of_input`` alone: it is seen
+        from now on."""
+        lines = self.state.lines
+        if of_input:
+            lines = [(link, line) for link, line in lines if link.pre is self.state.input]
+        if not lines:
             return
         flags, arrived = Flags(), []
-        for link, line in self.state.lines:
+        for link, line in lines:
             asked = line.kind == "difference" and not link.heard
             asked = asked and link.post.reached_at is not None
             for found in line.deliver(tick, flags, asked):

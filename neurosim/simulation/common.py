@@ -1,7 +1,7 @@
 """What all inferences of one simulation share."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -43,6 +43,7 @@ class Common(Protocol):
     random: np.random.Generator
     inferences: int
 
+    def take_up(self, inference: Any) -> None: ...
     def predict(self, x: Tensor | None = None) -> Tensor: ...
     @property
     def engine(self) -> Engine: ...

@@ -63,22 +63,26 @@ def as_tensor(what: str, array: Any) -> Tensor:
 
 
 def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor, Tensor | None]:
-    """Returns `accept` of inputs and, if there are any, as many targets: whole numbers (B,) are
-    classes, and become 1 for their outputs and 0 for the others."""
-    output = model.network.output
+    """Returns `accept` of inputs and, if there are any, as many targets."""
     x = accept("input", x, model.network.input.shape, model)
     if target is not None:
-        target = as_tensor("target", target)
-        whole = not (target.is_floating_point() or target.is_complex())
-        if target.ndim == 1 and whole and target.dtype != torch.bool:
-            try:
-                target = one_hot(target.long(), output.size, model.dtype).view(-1, *output.shape)
-            except DataError as error:
-                raise InputError(f"the target (B,) holds classes; {error}") from None
-        target = accept("target", target, output.shape, model)
+        target = accept_target(target, model)
         if len(target) != len(x):
             raise InputError(f"there are {len(x)} inputs but {len(target)} targets")
     return x, target
+
+
+def accept_target(target: Tensor, model: Model) -> Tensor:
+    """Returns `accept` of targets: whole numbers (B,) are classes, and become 1 for their outputs
+    and 0 for the others."""
+    output, target = model.network.output, as_tensor("target", target)
+    whole = not (target.is_floating_point() or target.is_complex())
+    if target.ndim == 1 and whole and target.dtype != torch.bool:
+        try:
+            target = one_hot(target.long(), output.size, model.dtype).view(-1, *output.shape)
+        except DataError as error:
+            raise InputError(f"the target (B,) holds classes; {error}") from None
+    return accept("target", target, output.shape, model)
 
 
 def trained(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Parameter]:

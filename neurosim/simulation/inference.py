@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class Inference(Arrays):
     """
 
     plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
-    running = stopped = failed = False
+    running = stopped = failed = endless = False
     prediction: Tensor | None = None
 
     def __init__(
@@ -75,6 +75,11 @@ class Inference(Arrays):
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases}
         return super().arrays() | parts | {"measures": self._measures, "counts": self.counts}
+
+    @property
+    def acts_at(self) -> int:
+        """The tick from which the target acts."""
+        return self.began + self._common.nudge_after
 
     # ---- from start to end ---------------------------------------------------------------------
 
@@ -229,10 +234,9 @@ class Inference(Arrays):
         if self._optimizer and every:
             due.append(self.began + 1 + max(1, (passed - 1) // every + 1) * every)
         if self._optimizer:
-            due += [self.began + 1 + update for update in self._updates if update >= passed]
+            due += [n for u in self._updates if (n := self.phases.began + 1 + u) > tick]
         if nudge.target is not None and self.phases.present is None:
-            acts = self.began + common.nudge_after
-            due += [t for t in (acts - 1, acts) if t > tick]  # it is announced a tick before
+            due += [t for t in (self.acts_at - 1, self.acts_at) if t > tick]
         return min(due, default=NEVER)
 
     def _on_tick(self, tick: int, units: Ints) -> None:
@@ -265,7 +269,7 @@ class Inference(Arrays):
         has passed."""
         nudge, phase = self.nudge, self.phases.present
         if phase is None:
-            acts = self.tick - self.began >= self._common.nudge_after
+            acts = self.tick >= self.acts_at
         else:
             nudge.strength, nudge.settled = phase.strength, self.phases.settled
             acts = phase.strength != 0
@@ -281,7 +285,7 @@ class Inference(Arrays):
         """Tells the clock what it has to know of ``tick``: that the target begins to act at the
         output, and what it has measured, where it goes by that."""
         common, nudge = self._common, self.nudge
-        begins = tick - self.began == max(1, common.nudge_after)
+        begins = tick == max(self.began + 1, self.acts_at)
         if begins and self.phases.present is None and nudge.target is not None:
             common.units.all_hear(self.clock, tick, output=True)
         if self._measures:
@@ -316,7 +320,7 @@ class Inference(Arrays):
         """Hands the optimizer the local gradients of what it is to move and takes one step, without
         a veto. Raises DivergenceError, before anything changes, for one that is not finite."""
         common = self._common
-        taught = self.nudge.target is not None or common.rule.exchange is not None
+        taught = self.endless or self.nudge.target is not None or common.rule.exchange is not None
         if common.plasticity.needs_target and not taught:  # feedback weights may learn by noise
             raise StateError(
                 "there is nothing to learn from an inference without a target: give it one"
@@ -339,8 +343,8 @@ class Inference(Arrays):
         """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th, or
         after those that the schedule names."""
         passed, every = tick - 1 - self.began, self._common.plasticity.every
-        due = passed in self._updates or (every and passed and passed % every == 0)
-        if self._optimizer and due:
+        listed = tick - 1 - self.phases.began in self._updates
+        if self._optimizer and (listed or (every and passed and passed % every == 0)):
             self.learn(self._optimizer)
 
     def _warn_if_nothing_was_learned(self) -> None:
@@ -374,7 +378,7 @@ class Inference(Arrays):
     @classmethod
     def restored(
         cls, common: Common, saved: dict[str, Any], optimizer: torch.optim.Optimizer | None
-    ) -> Inference:
+    ) -> Self:
         """Returns the inference that `state_dict` was taken of, in the simulation's own state.
 
         Raises StateError where the saved one is of another network or rule, KeyError or ValueError

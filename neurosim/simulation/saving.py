@@ -1,6 +1,6 @@
 """Simulations as data: saved, continued in another of the same kind, and copied whole."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,6 +12,7 @@ from neurosim.simulation.parts import parts_of
 from neurosim.tensors import complete
 
 STATE_VERSION = 10
+T = TypeVar("T", bound=Inference)
 
 
 def _identity(simulation: Common) -> tuple[str, str, int]:
@@ -20,8 +21,13 @@ def _identity(simulation: Common) -> tuple[str, str, int]:
     return schedule, rule, simulation.layout.total
 
 
-def save(simulation: Common, inference: Inference | None) -> dict[str, Any]:
-    """Returns what `Simulation.state_dict` does."""
+def save(
+    simulation: Common, inference: Inference | None, *, stream: bool = False
+) -> dict[str, Any]:
+    """Returns what `Simulation.state_dict` does. Raises StateError where the inference is that of a
+    stream, whose state is more."""
+    if inference is not None and inference.endless and not stream:
+        raise StateError("a stream is under way, whose state is more: use stream.state()")
     schedule, rule, units = _identity(simulation)
     own = {"version": STATE_VERSION, "schedule": schedule, "rule": rule, "units": units}
     own |= {"inferences": simulation.inferences, "random": simulation.random.bit_generator.state}
@@ -32,7 +38,11 @@ def save(simulation: Common, inference: Inference | None) -> dict[str, Any]:
 
 
 def check(
-    simulation: Common, state: dict[str, Any], optimizer: torch.optim.Optimizer | None
+    simulation: Common,
+    state: dict[str, Any],
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    stream: bool = False,
 ) -> None:
     """Raises StateError where a saved state is of another version, network, rule or schedule, and
     ConfigurationError for an optimizer that the simulation cannot go on with."""
@@ -41,7 +51,10 @@ def check(
     with complete("state"):
         problem, version = "", state["version"]
         own = _identity(simulation)
-        if version != STATE_VERSION:
+        if ("stream" in state) != stream:
+            problem = "of a stream; Stream.from_state goes on with it"
+            problem = problem if "stream" in state else "of an inference, not of a stream"
+        elif version != STATE_VERSION:
             problem = f"in format {version} of another version of neurosim; this one reads "
             problem += f"{STATE_VERSION}: continue with the other, or start anew"
         elif (saved := tuple(state[k] for k in ("schedule", "rule", "units"))) != own:
@@ -51,15 +64,18 @@ def check(
 
 
 def load(
-    simulation: Common, state: dict[str, Any], optimizer: torch.optim.Optimizer | None
-) -> Inference | None:
-    """Continues where `save` was called, and returns the inference of then."""
+    simulation: Common,
+    state: dict[str, Any],
+    optimizer: torch.optim.Optimizer | None,
+    kind: type[T],
+) -> T | None:
+    """Continues where `save` was called, and returns the inference of then, of that ``kind``."""
     with complete("state"):
         simulation.inferences = state["inferences"]
         simulation.random.bit_generator.state = state["random"]
         if state["clock"] is None:
             return None
-        return Inference.restored(simulation, state, optimizer)
+        return kind.restored(simulation, state, optimizer)
 
 
 def reduce(simulation: Common, inference: Inference | None) -> tuple[Any, ...]:

@@ -25,6 +25,7 @@ from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.parts import html_of, parts_of, text_of
+from neurosim.simulation.stream import Stream
 from neurosim.tensors import resolve_device
 
 TWINS = 2**62  # what inferences of twins are numbered from
@@ -120,10 +121,8 @@ class Simulation:
         self.seed, self.random = seed, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
         self.compute: Compute = compute
-        # Is told of the gradients before each step of the optimizer; False from it is a veto.
-        self.before_step: BeforeStep | None = None
-        # Whether what has not changed is left out. Never changes a result: to measure and test.
-        self.caching = True
+        self.before_step: BeforeStep | None = None  # is told of gradients; False is a veto
+        self.caching = True  # whether what has not changed is left out: never changes a result
         self._inference: Inference | None = None  # the present one, or the last
 
     # ---- an inference --------------------------------------------------------------------------
@@ -178,29 +177,30 @@ class Simulation:
         x, target = accept_batch(x, target, self.model)
         compatibility.check_optimizer(optimizer, self.model)
         last = self._inference
-        carried = self.init == "carry" and last is not None and not last.failed
-        previous = last if carried else None
+        previous = last if self.init == "carry" and last is not None and not last.failed else None
         if previous is not None and len(x) != self.state.batch:
             raise InputError(
                 f"the batch has {len(x)} samples, but the carried states have {self.state.batch}; "
                 "with init 'carry' the batch size is fixed"
             )
-        if last is not None:
+        self.inferences += 1
+        tick, before = (0, None) if previous is None else (previous.tick, previous.clock)
+        clock = self._new_clock(tick, self.random, target is not None, before)
+        how: Any = {"number": self.inferences, "tick": tick, "optimizer": optimizer}
+        self.take_up(inference := Inference(self, clock, target, **how, record=record))
+        inference.begin(x.to(self.rule.state_dtype(x.dtype)), carried=previous is not None)
+
+    def stream(self, optimizer: torch.optim.Optimizer | None = None) -> Stream:
+        """Returns an inference without end, which goes on as input and target change: `Stream`."""
+        return Stream(self, optimizer)
+
+    def take_up(self, inference: Inference | None) -> None:
+        """Ends the present inference, if any, and puts another one in its place."""
+        if (last := self._inference) is not None:
             last.running = False
             if last.failed:
                 self.__dict__.pop("engine", None)  # its processes may have stopped anywhere
-        self.inferences += 1
-        tick, clock = (0, None) if previous is None else (previous.tick, previous.clock)
-        self._inference = Inference(
-            self,
-            self._new_clock(tick, self.random, target is not None, clock),
-            target,
-            number=self.inferences,
-            tick=tick,
-            optimizer=optimizer,
-            record=record,
-        )
-        self._inference.begin(x.to(self.rule.state_dtype(x.dtype)), carried=carried)
+        self._inference = inference
 
     @cached_property
     def engine(self) -> Engine:
@@ -397,4 +397,4 @@ class Simulation:
         """
         saving.check(self, state, optimizer)
         self._inference = None  # there is none where the rest is not complete
-        self._inference = saving.load(self, state, optimizer)
+        self._inference = saving.load(self, state, optimizer, Inference)
