@@ -8,6 +8,16 @@ from neurosim.data.mnist import KMNIST, MNIST, FashionMNIST
 from neurosim.data.own import TorchData, split_of
 from neurosim.data.source import DataSource, Remote, digits
 from neurosim.data.standardization import Standardization
+from neurosim.data.streams import (
+    Drift,
+    Sample,
+    Samples,
+    Source,
+    Target,
+    Timing,
+    drifting,
+    samples_of,
+)
 from neurosim.families import gather
 
 gather(__name__)

@@ -190,9 +190,9 @@ class Simulation:
         self.take_up(inference := Inference(self, clock, target, **how, record=record))
         inference.begin(x.to(self.rule.state_dtype(x.dtype)), carried=previous is not None)
 
-    def stream(self, optimizer: torch.optim.Optimizer | None = None) -> Stream:
-        """Returns an inference without end, which goes on as input and target change: `Stream`."""
-        return Stream(self, optimizer)
+    def stream(self, *arguments: Any, **options: Any) -> Stream:
+        """Returns an inference without end, while input and target change: see `Stream`."""
+        return Stream(self, *arguments, **options)
 
     def take_up(self, inference: Inference | None) -> None:
         """Ends the present inference, if any, and puts another one in its place."""

@@ -1,18 +1,50 @@
-"""A stream: one inference without end, driven from outside."""
+"""A stream: one inference without end, driven from outside or by a source."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from math import inf, nan
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from neurosim.base import InputError, StateError
+from neurosim.data import Samples, Target, Timing, samples_of
 from neurosim.dynamics import Counts
+from neurosim.measures import metrics
 from neurosim.schedules import Start
 from neurosim.simulation import compatibility, saving
 from neurosim.simulation.common import Common
 from neurosim.simulation.endless import Endless, check_endless
 from neurosim.tensors import Copier, complete
+
+
+class Answer(NamedTuple):
+    """What the network answered to a sample, (B, *output), before its label ``y`` could act: that
+    as the source gave it, None without one."""
+
+    number: int
+    prediction: Tensor
+    y: Tensor | None
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a stream: the answers in it, what was done in it, and the tick at its end."""
+
+    tick: int
+    answers: tuple[Answer, ...]
+    counts: Counts
+
+    @property
+    def accuracy(self) -> float:
+        """The part of the classes (B,) that were right; not a number without any."""
+        found = [
+            metrics.accuracy(answer.prediction, answer.y.to(answer.prediction.device))
+            for answer in self.answers
+            if answer.y is not None and not answer.y.is_floating_point()
+        ]
+        return sum(found) / len(found) if found else nan
 
 
 class Stream:
@@ -24,16 +56,33 @@ class Stream:
     channels of all messages. Input and target stay until others come. The weights learn from the
     ``optimizer``'s steps where the plasticity of the simulation says so (``every`` so many ticks).
 
+    With a ``source`` it can `run` by itself: pairs (x, y) of an iterable, or a function of a number
+    that returns such a pair, of which there are ``length``. Each is shown for ``hold`` of simulated
+    time, and its label acts when ``target`` says.
+
     Raises ConfigurationError for a simulation that cannot go on for ever, or an optimizer that
     nothing tells when to take its steps.
     """
 
-    def __init__(self, simulation: Common, optimizer: torch.optim.Optimizer | None = None) -> None:
+    def __init__(
+        self,
+        simulation: Common,
+        source: Samples | Iterable[Any] | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        hold: float = 16.0,
+        target: Target | None = None,
+        length: float = inf,
+    ) -> None:
         check_endless(simulation)
         compatibility.check_within(optimizer, simulation.learns_within)
         compatibility.check_optimizer(optimizer, simulation.model)
         self.simulation, self._optimizer = simulation, optimizer
         self._inference: Endless | None = None
+        self._samples = source if callable(source) else samples_of(() if source is None else source)
+        teaching = Target() if target is None else target
+        self.timing = Timing(hold, teaching, simulation.schedule.tick, simulation.seed)
+        self.last_tick, self._sourced = length * self.timing.hold, source is not None
         # What has come since the last tick: an input, and a target (None: it has gone).
         self._input: Tensor | None = None
         self._target: tuple[Tensor | None] | None = None
@@ -64,6 +113,8 @@ class Stream:
 
         Raises StateError before the first input, DivergenceError where a state is not finite.
         """
+        if not ticks or interrupted():
+            return 0
         if self._inference is None:
             if self._input is None:
                 raise StateError("there is no input yet: push one first")
@@ -74,7 +125,46 @@ class Stream:
         if self._target is not None:
             self._inference.aim(*self._target)
         self._input = self._target = None
-        return self._inference.advance(ticks, interrupted)
+        inference, before = self._inference, self._inference.tick
+        # What has come is only seen in a tick: one is run in any case.
+        return inference.advance(ticks, lambda: inference.tick > before and interrupted())
+
+    def follow(
+        self, tick: int, interrupted: Callable[[], bool] = lambda: False
+    ) -> Iterator[Answer]:
+        """Goes on to that ``tick``, or until ``interrupted()``, by what the source shows. Yields
+        the answers that are read on the way."""
+        timing = self.timing
+        while (now := self.tick) < tick:
+            self._show(now)
+            until = min(timing.following(now), tick)
+            if self.advance(until - now, interrupted) < until - now:
+                return
+            if (number := timing.reads(until)) is not None:
+                yield Answer(number, self.read(), self._samples(number)[1])
+
+    def _show(self, tick: int) -> None:
+        """Takes from the source what is new at ``tick``."""
+        timing = self.timing
+        if tick == 0 or timing.input(tick) != timing.input(tick - 1):
+            self.push(self._samples(timing.input(tick))[0])
+        label = timing.label(tick)
+        if label != (timing.label(tick - 1) if tick else None):
+            self.target(None if label is None else self._samples(label)[1])
+
+    def run(
+        self, ticks: int = 1000, interrupted: Callable[[], bool] = lambda: False
+    ) -> Iterator[Window]:
+        """Follows the source to its end, if it has one, and yields a window after every so many
+        ``ticks``. Raises StateError for a stream without a source."""
+        if not self._sourced:
+            raise StateError("the stream has no source: push inputs, or make it with a source")
+        while self.tick < self.last_tick and not interrupted():
+            before = asdict(self.counts)
+            until = int(min(self.tick // ticks * ticks + ticks, self.last_tick))
+            answers = tuple(self.follow(until, interrupted))
+            done = {key: value - before[key] for key, value in asdict(self.counts).items()}
+            yield Window(self.tick, answers, Counts(**done))
 
     def _begun(self) -> Endless:
         simulation = self.simulation
@@ -121,13 +211,15 @@ class Stream:
         cls,
         simulation: Common,
         state: Mapping[str, Any],
+        source: Samples | Iterable[Any] | None = None,
         optimizer: torch.optim.Optimizer | None = None,
+        **options: Any,
     ) -> Self:
         """Returns the stream that `state` was taken of, in a simulation that is built the same way.
 
         Raises StateError where it is of another version, network, rule or schedule, or no stream.
         """
-        stream = cls(simulation, optimizer)
+        stream = cls(simulation, source, optimizer, **options)
         saving.check(simulation, dict(state), optimizer, stream=True)
         with complete("state"):
             copied, saved = Copier(simulation.state.device), state["stream"]
