@@ -138,6 +138,10 @@ class Drift(Kind, ABC, family="drift"):
             return 0
         return 1 if self.every is None else 1 + int((time - self.at) / self.every + 1e-9)
 
+    def happens(self, number: int, hold: float) -> bool:
+        """Says if it happens as that sample comes, each of which is shown for ``hold``."""
+        return self.times(number * hold) != self.times((number - 1) * hold)
+
     @abstractmethod
     def apply(self, sample: Sample, times: int, seed: int, classes: int | None) -> Sample:
         """Returns the sample as it is after so many ``times``, 1 at least."""

@@ -118,18 +118,23 @@ class Trainer:
         self._best: dict[str, Any] | None = None
         self._validated: list[float] = []  # a score of every epoch, for early stopping
         self.rates = Rates(
-            optimizer, self.plan, scheduler, scheduler_every, len(self.batches), self.steps
+            optimizer, self.plan, scheduler, scheduler_every, self.per_epoch, self.steps
         )
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return len(self.batches)
 
     @property
     def epoch(self) -> int:
         """Epochs begun, from 0."""
-        return self.step // len(self.batches)
+        return self.step // self.per_epoch
 
     @property
     def steps(self) -> int:
         """Steps of the whole training."""
-        planned = self.plan.epochs * len(self.batches)
+        planned = self.plan.epochs * self.per_epoch
         return planned if self.plan.max_steps is None else min(planned, self.plan.max_steps)
 
     @property
@@ -143,7 +148,7 @@ class Trainer:
         return stopping is not None and stopping.is_over(self._validated)
 
     def _now(self) -> tuple[int, int]:
-        return -(-self.step // len(self.batches)), self.step
+        return -(-self.step // self.per_epoch), self.step
 
     def fit(
         self, listeners: Sequence[object] = (), interrupted: Callable[[], bool] = lambda: False
@@ -197,8 +202,7 @@ class Trainer:
 
     def _one_step(self, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
         simulation, plan = self.simulation, self.plan
-        per_epoch = len(self.batches)
-        last = (self.step + 1) % per_epoch == 0 or self.step + 1 == self.steps
+        last = (self.step + 1) % self.per_epoch == 0 or self.step + 1 == self.steps
         if self._labels is None:
             self.rates.begin(self.step)
             x, self._labels = self.batches.next()
@@ -250,7 +254,7 @@ class Trainer:
         yield StepEvent(epoch + 1, self.step, loss, accuracy, rate, outcome.ticks, logged)
 
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
-        steps = self._shares((self.step - 1) % len(self.batches) + 1)
+        steps = self._shares((self.step - 1) % self.per_epoch + 1)
         weights = dict(self.model.named_parameters())
         finite_norm(weights, f"after step {self.step} the weight", self.simulation.rule.remedy)
         scores = {key: found / steps for key, found in self._sums.items()}
@@ -335,7 +339,7 @@ class Trainer:
             "step": self.step,
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
-            "simulation": self.simulation.state_dict(),
+            "simulation": self._simulated(),
             "batches": self.batches.state_dict(),
             "totals": dict(self.totals),
             "sums": dict(self._sums),
@@ -346,6 +350,13 @@ class Trainer:
             "validated": list(self._validated),
             "scheduler": self.rates.state_dict(),
         }
+
+    def _simulated(self) -> dict[str, Any]:
+        return self.simulation.state_dict()
+
+    def _simulate(self, state: dict[str, Any]) -> None:
+        within = self.optimizer if self.simulation.learns_within else None
+        self.simulation.load_state_dict(state, optimizer=within)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken. Raises StateError where it does not fit."""
@@ -358,8 +369,7 @@ class Trainer:
                     self._average.load(average)
             except (RuntimeError, ValueError, KeyError) as error:
                 raise StateError(f"the saved training is of another model: {error}") from None
-            within = self.optimizer if self.simulation.learns_within else None
-            self.simulation.load_state_dict(state["simulation"], optimizer=within)
+            self._simulate(state["simulation"])
             self.batches.load_state_dict(state["batches"])
             self.totals = {key: state["totals"][key] for key in self.totals}
             self._sums = {key: state["sums"][key] for key in self._sums}

@@ -23,6 +23,7 @@ from neurosim.measures.metrics import (
     residual,
     staleness,
 )
+from neurosim.measures.prequential import Prequential, cross_correlation_lag
 from neurosim.measures.probes import Observation, Probe, Recorder, Trace, in_order
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
 

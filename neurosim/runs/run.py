@@ -75,7 +75,7 @@ def run(
                     job, folder, console, lambda stop: run_study(study, folder, console, stop)
                 )
         trainer = scenario.trainer(data)
-        available, batch = device_bytes(trainer.model.device), scenario.file.data.batch_size
+        available, batch = device_bytes(trainer.model.device), trainer.plan.batch_size
         with located(scenario.document, ("data",)):
             chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
             check_memory(trainer.simulation, batch, available, chosen, averaged)
@@ -258,7 +258,7 @@ def _train(
             "name": job.name,
             "status": status,
             **numbers.numbers(),
-            "epochs": trainer.step // len(trainer.batches),
+            "epochs": trainer.step // trainer.per_epoch,
             "steps": trainer.step,
             **trainer.totals,
             "messages": trainer.totals["mean_messages"] + trainer.totals["difference_messages"],

@@ -19,7 +19,7 @@ from neurosim.data import DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.dynamics import Compute, Plasticity
 from neurosim.families import BelowOne, Count, Portion, Positive
-from neurosim.learning import EarlyStopping, ListenerChoice, Metric
+from neurosim.learning import EarlyStopping, ListenerChoice, Metric, StreamPlan
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe
 from neurosim.network import Faults, Feedback
@@ -171,6 +171,9 @@ class ScenarioFile:
         None
     )
     study: Annotated[ConvergenceStudy | None, says("measure this instead of training")] = None
+    stream: Annotated[
+        StreamPlan | None, says("show samples without end, and learn from them as they come")
+    ] = None
     weights: Annotated[
         str | None,
         says("a safetensors file of the weights to start from, as of a run; default: drawn"),
@@ -186,6 +189,11 @@ class ScenarioFile:
         Processes, says("one process a population, or one a unit; the results are the same")
     ] = "population"
     threads: Annotated[int | None, Field(ge=1, le=4096), says("threads of torch")] = None
+
+    @property
+    def batch(self) -> int:
+        """How many samples are simulated at the same time."""
+        return self.data.batch_size if self.stream is None else self.stream.streams
 
 
 def overridden(document: Document, assignments: Sequence[str]) -> Document:
@@ -217,6 +225,8 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("learning_rate", "options"): ("plasticity", "learning_rate", "options"),
     ("device",): ("device",),
     ("precision",): ("precision",),
+    ("source",): ("stream", "source"),
+    ("target",): ("stream", "target"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,18 @@ from neurosim.base import ConfigurationError, DocumentError, NetworkError
 from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
-from neurosim.learning import Memory, Trainer, TrainingPlan, estimate, load_weights
+from neurosim.learning import (
+    Memory,
+    StreamTrainer,
+    Trainer,
+    TrainingPlan,
+    estimate,
+    load_weights,
+)
 from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
-from neurosim.scenario.file import DTYPES, ScenarioFile, by_name, located, overridden
-from neurosim.simulation import Simulation, why_none
+from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
+from neurosim.simulation import Simulation, Stream, why_none
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,8 @@ class Scenario:
             simulation = self._hollow()
         with located(document, ("plasticity", "optimizer")):
             file.plasticity.optimizer.make_for(simulation.model.named_parameters())
+        if file.stream is not None:
+            self._check_stream(simulation)
         with located(document, ("schedule",)):
             try:
                 simulation.check_schedule()
@@ -94,6 +104,45 @@ class Scenario:
                 if error.option == ("nudge_after",) and file.nudge_after is None:
                     error.option = ("ticks",)  # it is parallel's default that does not fit
                 raise
+
+    def _check_stream(self, simulation: Simulation) -> None:
+        """Refuses what a stream does not do: what belongs to inferences, or to passes."""
+        file, usual = self.file, Training()
+        assert file.stream is not None
+        said = "a stream is as long as its horizon says: leave this out"
+        wrong = {
+            ("study",): (file.study is not None, "a stream is no study: leave one of them out"),
+            ("nudge_after",): (
+                file.nudge_after is not None,
+                "in a stream labels act in their window: say stream.target.window",
+            ),
+            ("training", "epochs"): (file.training.epochs != usual.epochs, said),
+            ("data", "batch_size"): (
+                file.data.batch_size != DataSource.batch_size,
+                "in a stream all samples of a tick are of different streams: say stream.streams",
+            ),
+            ("data", "shuffle"): (not file.data.shuffle, "the source of a stream has its order"),
+            ("data", "augment"): (file.data.augment is not None, "a stream does not augment"),
+            ("data", "remainder"): (file.data.remainder == "keep", "a stream has no batches"),
+            ("training", "label_smoothing"): (
+                bool(file.training.label_smoothing),
+                "a stream does not smooth labels",
+            ),
+        }
+        problems = [
+            self.document.problem(path, message)
+            for path, (is_wrong, message) in wrong.items()
+            if is_wrong
+        ]
+        if problems:
+            raise DocumentError(problems)
+        with located(self.document, ("stream",)):
+            stream = file.stream
+            if not simulation.learns_within:
+                said = "a stream has no inferences after which weights could learn: say after how "
+                said += "many ticks they do, plasticity.every: 16"
+                raise ConfigurationError(said, "learn_every")
+            Stream(simulation, hold=stream.source.hold, target=stream.target)
 
     def _check_prediction(self) -> None:
         """What a network that has no feed-forward prediction cannot be asked for."""
@@ -133,7 +182,7 @@ class Scenario:
     def data(self) -> Dataset:
         """The data set, checked against the network. Raises DocumentError."""
         file, document = self.file, self.document
-        batch, limit = file.data.batch_size, file.data.limit
+        batch, limit = file.batch, file.data.limit
         source, paths = file.data, self._data_paths()
         where = paths[0] if paths else ("data",)
         if len({documents.folder(document, path) for path in paths}) > 1:  # one was overridden
@@ -161,7 +210,8 @@ class Scenario:
             if held:
                 message += f", {held} of them held out for validation"
             message += f": no batch of {batch} is left"
-            raise DocumentError([document.problem(("data", "batch_size"), message)])
+            where = ("data", "batch_size") if file.stream is None else ("stream", "streams")
+            raise DocumentError([document.problem(where, message)])
         return data
 
     def model(self, resumed: bool = False) -> Model:
@@ -210,7 +260,7 @@ class Scenario:
         plan = TrainingPlan(
             epochs=file.training.epochs,
             max_steps=file.training.max_steps,
-            batch_size=file.data.batch_size,
+            batch_size=file.batch,
             evaluation=file.training.evaluation,
             learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
@@ -227,7 +277,8 @@ class Scenario:
         train, validation = data.validation(held) if held else (data.train, None)
 
         with located(self.document, ()):
-            return Trainer(
+            made: Any = Trainer if file.stream is None else partial(StreamTrainer, file.stream)
+            trainer: Trainer = made(
                 simulation,
                 file.plasticity.optimizer,
                 train,
@@ -236,6 +287,7 @@ class Scenario:
                 validation=validation,
                 seed=file.seed,
             )
+            return trainer
 
     def resolved(self) -> str:
         """The scenario as YAML that runs anywhere: network inline, every default written out.

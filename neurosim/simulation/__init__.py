@@ -6,5 +6,6 @@ from neurosim.simulation.engine import Engine, Processes
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.prediction import Prediction, why_none
 from neurosim.simulation.simulation import Simulation
+from neurosim.simulation.stream import Answer, Stream, Window
 
 gather(__name__)

@@ -206,26 +206,27 @@ class Stream:
         saved = saving.save(self.simulation, self._inference, stream=True)
         return saved | {"stream": {"input": copied(self._input), "target": target}}
 
-    @classmethod
-    def from_state(
-        cls,
-        simulation: Common,
-        state: Mapping[str, Any],
-        source: Samples | Iterable[Any] | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
-        **options: Any,
-    ) -> Self:
-        """Returns the stream that `state` was taken of, in a simulation that is built the same way.
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken, in a stream that is made the same way.
 
         Raises StateError where it is of another version, network, rule or schedule, or no stream.
         """
-        stream = cls(simulation, source, optimizer, **options)
-        saving.check(simulation, dict(state), optimizer, stream=True)
+        simulation = self.simulation
+        saving.check(simulation, dict(state), self._optimizer, stream=True)
         with complete("state"):
             copied, saved = Copier(simulation.state.device), state["stream"]
             target = saved["target"]
-            stream._input = copied(saved["input"])
-            stream._target = None if target is None else (copied(target[0]),)
-            stream._inference = saving.load(simulation, dict(state), optimizer, Endless)
-            simulation.take_up(stream._inference)
+            self._input = copied(saved["input"])
+            self._target = None if target is None else (copied(target[0]),)
+            self._inference = saving.load(simulation, dict(state), self._optimizer, Endless)
+            simulation.take_up(self._inference)
+
+    @classmethod
+    def from_state(
+        cls, simulation: Common, state: Mapping[str, Any], *how: Any, **more: Any
+    ) -> Self:
+        """Returns a stream, made of the other arguments, that goes on where `state` was taken.
+        Raises what `load` does."""
+        stream = cls(simulation, *how, **more)
+        stream.load(state)
         return stream

@@ -1,0 +1,235 @@
+"""Samples in the order of time: series to foretell, generated or of a file, a concept that drifts,
+and events. Their last part is for the test."""
+
+import csv
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+
+from neurosim.base import DataError, stream
+from neurosim.data.dataset import Dataset, Split
+from neurosim.data.lazy import IN_MEMORY
+from neurosim.data.source import DataSource
+from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, Whole, register
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class InTime(DataSource):
+    """Samples in the order of time, of which the last part is for the test."""
+
+    paths: ClassVar[tuple[str, ...]] = ()
+
+    test: Annotated[Portion, Field(description="the part of the samples that is for the test")] = (
+        field(default=0.2, kw_only=True)
+    )
+
+    def read(self, folder: Path) -> Dataset:
+        x, y, classes = self._samples(folder)
+        kept = len(x) - max(1, round(self.test * len(x)))
+        if kept < 1:
+            raise DataError(f"{self.kind}: {len(x)} samples, of which the test leaves none")
+        images = torch.from_numpy(x.astype(np.float32))
+        labels = torch.from_numpy(y if classes is not None else y.astype(np.float32))
+        train, test = (
+            Split(images[part], labels[part]) for part in (slice(kept), slice(kept, None))
+        )
+        return Dataset(self.kind, train, test, classes)
+
+    @abstractmethod
+    def _samples(self, folder: Path) -> tuple[Values, Any, int | None]:
+        """Returns what is seen (N, inputs) and what is to be learned: values (N, outputs), or
+        classes (N,) and how many there are."""
+
+
+# ---- series --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Series(InTime):
+    """A series to foretell. A sample sees its last ``taps`` values, the present one last, and is to
+    say what comes ``ahead`` steps later."""
+
+    taps: Annotated[Count, Field(description="how many values are seen, the last the present")] = (
+        field(default=1, kw_only=True)
+    )
+    ahead: Annotated[Count, Field(description="by how many steps to foretell")] = field(
+        default=1, kw_only=True
+    )
+
+    @abstractmethod
+    def _values(self, folder: Path) -> Values:
+        """Returns the series (N, columns)."""
+
+    def _samples(self, folder: Path) -> tuple[Values, Any, int | None]:
+        values = self._values(folder)
+        count = len(values) - self.taps - self.ahead + 1
+        if count < 2:
+            said = f"{len(values)} values are too few for {self.taps} taps and {self.ahead} ahead"
+            raise DataError(f"{self.kind}: {said}")
+        seen = np.stack([values[tap : tap + count] for tap in range(self.taps)], 1)
+        return seen.reshape(count, -1), values[self.taps + self.ahead - 1 :], None
+
+
+@register("series")
+@dataclass(frozen=True)
+class FileSeries(Series):
+    """Reads a series: the columns of a text file of numbers (CSV), or an array (N,) or (N, columns)
+    of NumPy (.npy)."""
+
+    paths = ("file",)
+
+    file: Annotated[str, Field(description="the file, seen from the scenario")]
+    header: Annotated[bool, Field(description="of CSV: the first row has names, no numbers")] = True
+
+    def _values(self, folder: Path) -> Values:
+        path = folder / Path(self.file).expanduser()
+        values = read_numbers(path, header=self.header)
+        return values[:, None] if values.ndim == 1 else values
+
+
+@register("mackey_glass")
+@dataclass(frozen=True)
+class MackeyGlass(Series):
+    """The series of Mackey and Glass (1977): dx/dt = β x(t−τ) / (1 + x(t−τ)ⁿ) − γ x(t), β = 0.2,
+    γ = 0.1, n = 10; a value after each unit of time.
+
+    It is integrated by Runge and Kutta's fourth order in steps of a tenth, what was before
+    interpolated, and starts from 1.2.
+    """
+
+    length: Annotated[Count, Field(description="values of the series")] = 10_000
+    tau: Annotated[Positive, Field(description="the delay; chaotic from about 17 on")] = 17.0
+    washout: Annotated[Whole, Field(description="first values that are left out")] = 500
+
+    def _values(self, folder: Path) -> Values:
+        del folder
+        per, lag = 10, round(10 * self.tau)  # steps of a unit of time, and of the delay
+        step, total = 1.0 / per, per * (self.length + self.washout)
+        known = np.full(lag + 1 + total, 1.2)  # at k − lag steps
+
+        def slope(x: float, late: float) -> float:
+            return 0.2 * late / (1.0 + late**10) - 0.1 * x
+
+        for k in range(lag, lag + total):
+            x, late, later = known[k], known[k - lag], known[k - lag + 1]
+            middle = (late + later) / 2
+            one = slope(x, late)
+            two = slope(x + step / 2 * one, middle)
+            three = slope(x + step / 2 * two, middle)
+            four = slope(x + step * three, later)
+            known[k + 1] = x + step / 6 * (one + 2 * two + 2 * three + four)
+        return known[lag::per][self.washout : self.washout + self.length, None]
+
+
+# ---- a drifting concept --------------------------------------------------------------------------
+
+
+@register("hyperplane")
+@dataclass(frozen=True)
+class Hyperplane(InTime):
+    """The moving hyperplane of Hulten, Spencer and Domingos (2001): x uniform in [0, 1]ᵈ has the
+    class 1 where Σ wᵢ xᵢ ≥ ½ Σ wᵢ.
+
+    The first ``drifting`` of the weights change by ±``change`` with every sample, and turn back
+    with a probability of ``turning``; of the labels a part, ``noise``, is wrong.
+    """
+
+    length: Annotated[Count, Field(description="samples")] = 10_000
+    inputs: Annotated[Count, Field(description="d")] = 10
+    drifting: Annotated[Whole, Field(description="weights that change")] = 2
+    change: Annotated[NotNegative, Field(description="of a weight, with every sample")] = 0.001
+    turning: Annotated[Fraction, Field(description="how probably a weight turns back")] = 0.1
+    noise: Annotated[Fraction, Field(description="the part of the labels that is wrong")] = 0.05
+    draw: Annotated[Whole, Field(description="which random one")] = 0
+
+    def _samples(self, folder: Path) -> tuple[Values, Any, int | None]:
+        del folder
+        random, shape = stream(self.draw, "hyperplane"), (self.length, self.inputs)
+        x, first = random.random(shape), random.random(self.inputs)
+        turns = np.where(random.random(shape) < self.turning, -1.0, 1.0)
+        moves = turns.cumprod(0) * self.change * (np.arange(self.inputs) < self.drifting)
+        weights = first + moves.cumsum(0)
+        classes = (x * weights).sum(1) >= weights.sum(1) / 2
+        wrong = random.random(self.length) < self.noise
+        return x, (classes ^ wrong).astype(np.int64), 2
+
+
+# ---- events --------------------------------------------------------------------------------------
+
+
+@register("events")
+@dataclass(frozen=True)
+class Events(InTime):
+    """Reads sparse events: rows t, index, value of a CSV file, or an array (N, 3) of NumPy (.npy).
+
+    From the time t on the input of that index has that value, and 0 before its first event; an
+    index of −1 says which class it is from t on. Every ``step`` of time is a sample: the inputs as
+    they are at its end. What is before the first class is left out.
+    """
+
+    paths = ("file",)
+
+    file: Annotated[str, Field(description="the file, seen from the scenario")]
+    inputs: Annotated[Count, Field(description="how many inputs there are")]
+    classes: Annotated[Count, Field(description="how many classes there are")]
+    step: Annotated[Positive, Field(description="time of a sample, in the unit of the file")] = 1.0
+    header: Annotated[bool, Field(description="of CSV: the first row has names, no numbers")] = True
+
+    def _samples(self, folder: Path) -> tuple[Values, Any, int | None]:
+        path = folder / Path(self.file).expanduser()
+        rows = read_numbers(path, header=self.header)
+        if rows.ndim != 2 or rows.shape[1] != 3:
+            raise DataError(f"{path}: needs rows of three numbers: t, index, value")
+        rows = rows[rows[:, 0].argsort(kind="stable")]
+        time, index, value = rows.T
+        said = value[index == -1]
+        ranges = ((index, -1, self.inputs, "index"), (said, 0, self.classes, "class"))
+        for numbers, low, end, what in ranges:
+            bad = (numbers < low) | (numbers >= end) | (numbers != np.round(numbers))
+            if bad.any():
+                found = f"the {what} {numbers[bad][0]:g} is not in {low} … {end - 1}"
+                raise DataError(f"{path}: {found}")
+        # Within (k·step, (k+1)·step], counted from the first event.
+        place = np.maximum(0, np.ceil((time - time[0]) / self.step - 1e-9).astype(np.int64) - 1)
+        count = int(place[-1]) + 1
+        if count * self.inputs * 4 > IN_MEMORY:
+            said = f"{count:,} samples of {self.inputs:,} inputs are too large; take a longer step"
+            raise DataError(f"{path}: {said}")
+        columns = np.full((count, self.inputs + 1), np.nan)
+        columns[place, index.astype(np.int64)] = value  # −1 is the last; of several the last counts
+        last = np.where(np.isnan(columns), 0, np.arange(count)[:, None])
+        held = np.take_along_axis(columns, np.maximum.accumulate(last, 0), 0)
+        known = ~np.isnan(held[:, -1])
+        if not known.any():
+            raise DataError(f"{path}: no event says a class (index -1)")
+        seen = np.nan_to_num(held[known, :-1])
+        return seen, held[known, -1].astype(np.int64), self.classes
+
+
+def read_numbers(path: Path, *, header: bool) -> Values:
+    """Reads an array of NumPy, or rows of numbers. Raises DataError where there are none."""
+    try:
+        if path.suffix == ".npy":
+            found = np.load(path, allow_pickle=False)
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = [row for row in csv.reader(file, strict=True) if row]
+            found = np.array(rows[1:] if header else rows, dtype=np.float64)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: does not hold rows of numbers ({error})") from None
+    if found.dtype.kind not in "buif" or found.ndim not in (1, 2) or not found.size:
+        raise DataError(f"{path}: is {found.dtype} {found.shape}, not numbers (N,) or (N, columns)")
+    values: Values = found.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: has a value that is not finite")
+    return values

@@ -1,0 +1,240 @@
+"""Training on a stream: the network never stops, and every sample is a test, then learned."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from math import inf
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from neurosim.base import ConfigurationError
+from neurosim.base import stream as generator
+from neurosim.data import Drift, Sample, Source, Split, Target, drifting
+from neurosim.families import BelowOne, Count, Described, Positive
+from neurosim.learning.events import EpochEvent, StepEvent, TrainingEvent
+from neurosim.learning.plan import TrainingPlan
+from neurosim.learning.trainer import Trainer
+from neurosim.maths import OptimizerChoice
+from neurosim.measures import Prequential, metrics
+from neurosim.simulation import Simulation, Stream
+from neurosim.tensors import complete
+
+FOREVER = 10**12  # samples: no stream gets there
+
+
+@dataclass(frozen=True)
+class StreamPlan(Described):
+    """Says what a network is shown without end, and how that is evaluated."""
+
+    source: Annotated[Source, Field(description="what is shown, and for how long")] = Source.of(
+        "samples"
+    )
+    streams: Annotated[
+        Count, Field(description="independent streams that the same weights see, B")
+    ] = 1
+    target: Annotated[Target, Field(description="when labels come, and how long they stay")] = (
+        Target()
+    )
+    drift: Annotated[tuple[Drift, ...], Field(description="what changes, and when")] = ()
+    horizon: Annotated[
+        Positive | Literal["forever"] | None,
+        Field(description="simulated time; forever: until Ctrl-C; default: once through the data"),
+    ] = None
+    window: Annotated[
+        Count, Field(description="samples of each stream from one record to the next")
+    ] = 100
+    fading: Annotated[
+        BelowOne, Field(description="of the faded accuracy: the weight that a sample keeps")
+    ] = 0.99
+    leak: Annotated[
+        bool, Field(description="compare with a twin that has no target, which costs as much again")
+    ] = False
+
+
+class StreamTrainer(Trainer):
+    """Trains on one stream without end, see `Stream`: a step is a sample of every stream, and an
+    epoch a window of them.
+
+    The loss and accuracy of a step are of the prediction that was read before the label could act,
+    the test is made with a frozen copy: the weights as they are, one pass or settled as
+    ``plan.evaluation`` says. Raises ConfigurationError for options that a stream has not.
+    """
+
+    def __init__(
+        self,
+        streaming: StreamPlan,
+        simulation: Simulation,
+        optimizer: torch.optim.Optimizer | OptimizerChoice | str,
+        train: Split,
+        test: Split,
+        plan: TrainingPlan | None = None,
+        *,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        self.streaming, self._classes = streaming, None
+        plan = plan or TrainingPlan()
+        if plan.augment is not None or plan.label_smoothing:
+            said = "a stream shows samples as they are: leave augment and label_smoothing out"
+            raise ConfigurationError(said, "augment")
+        if not simulation.learns_within:
+            raise ConfigurationError(
+                "a stream has no inferences after which weights could learn: say after how many "
+                "ticks they do, as every: 16 of the plasticity",
+                "learn_every",
+            )
+        streams, source = streaming.streams, streaming.source
+        if not train.labels.is_floating_point():
+            self._classes = simulation.model.network.output.size
+        shown = drifting(
+            source.samples(train, streams, seed), streaming.drift, source.hold, seed, self._classes
+        )
+        self._shown, self._seed, self._hold = shown, seed, source.hold
+        self._length = self._ends(source.length(train, streams), simulation.schedule.tick)
+        super().__init__(
+            simulation,
+            optimizer,
+            train,
+            test,
+            replace(plan, batch_size=streams),
+            seed=seed,
+            **options,
+        )
+        self.stream, self._twin = self._stream(simulation, self.optimizer), self._made_twin()
+        self.prequential = Prequential(streaming.fading, source.hold)
+        self._found: Any = None  # loss and accuracy of this hold, once it has been read
+
+    def _ends(self, length: float, tick: float) -> int:
+        """Returns the samples of the whole stream."""
+        horizon = self.streaming.horizon
+        if horizon == "forever":
+            return FOREVER
+        if horizon is None and length == inf:
+            said = "the source has no end: say the horizon, or forever"
+            raise ConfigurationError(said, ("stream", "horizon"))
+        hold = self.streaming.source.hold
+        return int(length) if horizon is None else max(1, int(float(horizon) / hold + 1e-9))
+
+    def _stream(self, simulation: Simulation, optimizer: torch.optim.Optimizer | None) -> Stream:
+        plan = self.streaming
+        target = plan.target if optimizer is not None else replace(plan.target, present=0.0)
+        return Stream(simulation, self._shown, optimizer, hold=plan.source.hold, target=target)
+
+    def _made_twin(self) -> Stream | None:
+        """The same stream without a target, of the same weights, wakes and noise."""
+        if not self.streaming.leak:
+            return None
+        twin = self.simulation.twin()
+        twin.random, twin.inferences = generator(self.simulation.seed, "schedule"), 0
+        return self._stream(twin, None)
+
+    @property
+    def per_epoch(self) -> int:
+        return self.streaming.window
+
+    @property
+    def steps(self) -> int:
+        limit = self.plan.max_steps
+        return self._length if limit is None else min(self._length, limit)
+
+    def _shares(self, steps: int) -> float:
+        return steps
+
+    # ---- a step ----------------------------------------------------------------------------------
+
+    def _one_step(self, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
+        stream, number = self.stream, self.step
+        begin = number * stream.timing.hold
+        read, end = begin + stream.timing.read, begin + stream.timing.hold
+        if self._labels is None:
+            self.rates.begin(number)
+            self._labels = self._shown(number).y
+            if self._labels is None:
+                raise ConfigurationError("the source gives no labels to learn", "source")
+            if number and any(
+                change.happens(number, self._hold) for change in self.streaming.drift
+            ):
+                self.prequential.drifts()
+        labels = self._labels.to(self.model.device)
+        while stream.tick < end:
+            looks = self._twin is not None or (self._classes is not None and stream.tick < read)
+            until = stream.tick + 1 if looks else read if stream.tick < read else end
+            for _ in stream.follow(until, interrupted):
+                pass  # it is read below, with the answers before it
+            if stream.tick < until:
+                return
+            for _ in () if self._twin is None else self._twin.follow(until):
+                pass
+            if until <= read and self._classes is not None:
+                passed = (until - begin) * self.simulation.schedule.tick
+                self.prequential.look(stream.read(), labels, passed)
+            if until == read:
+                self._score(stream.read(), labels)
+        yield self._after_hold()
+
+    def _score(self, prediction: Tensor, labels: Tensor) -> None:
+        leak = 0.0
+        if self._twin is not None:
+            without = self._twin.read()
+            leak = float((prediction - without).norm() / without.norm().clamp(min=1e-12))
+        loss = float(self.simulation.loss.mean(prediction, self._target(labels)))
+        self._found = loss, metrics.accuracy(prediction, labels)
+        self.prequential.add(prediction, labels, leak)
+
+    def _after_hold(self) -> StepEvent:
+        assert self._found is not None
+        (loss, accuracy), epoch, timing = self._found, self.epoch, self.stream.timing
+        for key, found in zip(self._sums, self._found, strict=True):
+            self._sums[key] += found
+        self.totals |= asdict(self.stream.counts)
+        self.totals["ticks"] = self.stream.tick
+        self.totals["time"] = self.stream.tick * self.simulation.schedule.tick
+        self._labels = self._found = None
+        self.step += 1
+        last = self.step % self.per_epoch == 0 or self.step == self.steps
+        rate, self._ending = self.rates.end_step(), epoch if last else None
+        logged = self.step % self.plan.loss_every == 0 or last
+        return StepEvent(epoch + 1, self.step, loss, accuracy, rate, timing.hold, logged)
+
+    def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
+        for event in super()._end_of_epoch(epoch, interrupted):
+            if isinstance(event, EpochEvent):
+                leaks = self.streaming.leak
+                found = self.prequential.scores(self.stream.counts, leaks=leaks)
+                if event.test_accuracy is not None and (changed := self._changed_test()):
+                    found["drifted_test_accuracy"] = self.evaluate(changed)[0]
+                event = replace(event, metrics={**event.metrics, **found})
+            yield event
+
+    def _changed_test(self) -> Split | None:
+        """Returns the test samples as they are now, where anything has drifted."""
+        now, seed = max(0, self.step - 1), self._seed
+        if not any(change.times(now * self._hold) for change in self.streaming.drift):
+            return None
+        every = Sample(self.test.take(slice(None)), self.test.labels)
+        same = drifting(lambda _: every, self.streaming.drift, self._hold, seed, self._classes)
+        x, y = same(now)
+        return None if y is None else Split(x, y)
+
+    # ---- as data ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        found = None if self._found is None else list(self._found)
+        return super().state_dict() | {"scores": self.prequential.state_dict(), "found": found}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        with complete("training"):
+            self.prequential.load_state_dict(state["scores"])
+            self._found = None if state["found"] is None else tuple(state["found"])
+
+    def _simulated(self) -> dict[str, Any]:
+        twin = None if self._twin is None else self._twin.state()
+        return {"stream": self.stream.state(), "twin": twin}
+
+    def _simulate(self, state: dict[str, Any]) -> None:
+        self.stream.load(state["stream"])
+        if self._twin is not None:
+            self._twin.load(state["twin"])

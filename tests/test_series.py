@@ -1,0 +1,98 @@
+"""Samples in the order of time: series, generated and of files, the hyperplane, and events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import neurosim as ns
+from neurosim.data.series import Events, FileSeries, Hyperplane, MackeyGlass
+
+
+def test_a_series_sees_its_last_values_and_foretells(tmp_path: Path) -> None:
+    values = np.arange(20.0).reshape(10, 2)
+    np.save(tmp_path / "s.npy", values)
+    rows = "a,b\n" + "\n".join(f"{a},{b}" for a, b in values)
+    (tmp_path / "s.csv").write_text(rows)
+    for file in ("s.npy", "s.csv"):
+        data = FileSeries(file, taps=3, ahead=2, test=0.5).read(tmp_path)
+        assert (len(data.train), len(data.test), data.outputs, data.classes) == (3, 3, 2, None)
+        assert data.train.images[1].tolist() == [2, 3, 4, 5, 6, 7]
+        assert data.train.labels[1].tolist() == [10, 11]
+        assert data.test.labels[-1].tolist() == [18, 19]
+
+
+def test_mackey_and_glass_by_another_integrator() -> None:
+    """Euler with steps of a thousandth, over the first values: before chaos parts them."""
+    x, lag = [1.2] * 17_001, 17_000
+    for _ in range(60_000):
+        late = x[-1 - lag]
+        x.append(x[-1] + 1e-3 * (0.2 * late / (1 + late**10) - 0.1 * x[-1]))
+    expected = np.array(x[17_000::1000])
+    found = MackeyGlass(length=61, washout=0, test=0.1)._values(Path())[:, 0]
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+    later = MackeyGlass(length=40, washout=21)._values(Path())[:, 0]
+    np.testing.assert_array_equal(later, found[21:])
+
+
+def test_the_hyperplane_drifts() -> None:
+    """A linear model fitted to the beginning is right there, and wrong at the end."""
+    data = Hyperplane(length=8000, drifting=10, change=0.005, turning=0.0, noise=0.05).read(Path())
+    x = torch.cat([data.train.images, data.test.images]).double()
+    y = torch.cat([data.train.labels, data.test.labels])
+    ones = torch.ones(len(x), 1, dtype=x.dtype)
+    x = torch.cat([x, ones], 1)
+    assert 0.4 < float(y.double().mean()) < 0.6
+    fitted = torch.linalg.lstsq(x[:500], y[:500, None].double()).solution
+    right = ((x @ fitted)[:, 0] > 0.5) == y.bool()
+    assert float(right[:500].double().mean()) > 0.85
+    still = Hyperplane(length=8000, change=0.0, noise=0.0).read(Path())
+    assert still.classes == 2
+    assert still.digest() == Hyperplane(length=8000, change=0.0, noise=0.0).read(Path()).digest()
+    assert (
+        still.digest()
+        != Hyperplane(length=8000, change=0.0, noise=0.0, draw=1).read(Path()).digest()
+    )
+
+
+def test_events_hold_their_values(tmp_path: Path) -> None:
+    """Sample k is what holds at its end; before the first class there is none."""
+    rows = [(0.0, 0, 1.0), (1.5, -1, 1), (2.0, 1, 0.5), (2.5, 0, -2.0), (4.0, -1, 0), (7.0, 1, 3)]
+    text = "t,index,value\n" + "\n".join(",".join(map(str, row)) for row in rows[::-1])
+    (tmp_path / "e.csv").write_text(text)
+    data = Events("e.csv", inputs=2, classes=2, test=0.34).read(tmp_path)
+    seen = torch.cat([data.train.images, data.test.images]).tolist()
+    assert seen == [[1, 0.5], [-2, 0.5], [-2, 0.5], [-2, 0.5], [-2, 0.5], [-2, 3]]
+    assert torch.cat([data.train.labels, data.test.labels]).tolist() == [1, 1, 0, 0, 0, 0]
+
+
+BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
+    "index": ("0,5,1", {}, r"the index 5 is not in -1 … 1"),
+    "class": ("0,-1,2", {}, r"the class 2 is not in 0 … 1"),
+    "none": ("0,1,1", {}, "no event says a class"),
+    "rows": ("0,1", {}, "three numbers"),
+    "words": ("0,1,a", {}, "does not hold rows of numbers"),
+    "nan": ("0,1,nan", {}, "not finite"),
+    "large": ("0,-1,1\n1e9,1,1", {}, "take a longer step"),
+}
+
+
+@pytest.mark.parametrize(("rows", "options", "said"), BROKEN.values(), ids=BROKEN)
+def test_what_is_no_file_of_events(
+    rows: str, options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "e.csv").write_text(rows)
+    with pytest.raises(ns.DataError, match=said):
+        Events("e.csv", inputs=2, classes=2, header=False, **options).read(tmp_path)
+
+
+def test_too_short_and_missing(tmp_path: Path) -> None:
+    with pytest.raises(ns.DataError, match="cannot be read"):
+        FileSeries("none.npy").read(tmp_path)
+    np.save(tmp_path / "s.npy", np.arange(3.0))
+    with pytest.raises(ns.DataError, match="3 values are too few for 3 taps and 1 ahead"):
+        FileSeries("s.npy", taps=3).read(tmp_path)
