@@ -8,6 +8,7 @@ from neurosim.data.mnist import KMNIST, MNIST, FashionMNIST
 from neurosim.data.own import TorchData, split_of
 from neurosim.data.source import DataSource, Remote, digits
 from neurosim.data.standardization import Standardization
+from neurosim.data.svhn import SVHN
 from neurosim.families import gather
 
 gather(__name__)
