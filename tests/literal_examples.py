@@ -52,6 +52,8 @@ def windows(draw: st.DrawFn, shape: Sequence[int], *, pools: str) -> dict[str, A
                 "max",
                 {"kind": "max", "kernel": 3, "stride": 1, "padding": 1},
                 {"kind": "max", "kernel": [2, 1]},
+                {"kind": "softmax", "gain": 2.0},
+                {"kind": "softmax", "gain": 0.5, "kernel": 3, "stride": 1, "padding": 1},
                 {"kind": "avg", "kernel": [1, 2], "stride": 1},
                 {"kind": "avg", "kernel": 2, "stride": 2, "padding": 1},
             ]
@@ -267,6 +269,15 @@ POOL = {
         {"name": "c1", "conv": 3, "pool": "max"},
         {"name": "c2", "conv": 3, "pool": {"kind": "max", "kernel": 2, "stride": 1}},
         {"name": "c3", "conv": 2, "pool": "avg"},
+        {"name": "out", "dense": 3},
+    ],
+}
+SOFT = {
+    "input": [2, 6, 6],
+    "layers": [
+        {"name": "c1", "conv": 2, "pool": {"kind": "softmax", "gain": 2.0}},
+        {"name": "p1", "pool": {"kind": "softmax", "kernel": 2, "stride": 1, "padding": 1}},
+        {"name": "c2", "conv": 2, "pool": {"kind": "softmax", "gain": 4.0, "stride": 1}},
         {"name": "out", "dense": 3},
     ],
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from neurosim.data import DataSource, Remote
 
@@ -72,6 +73,14 @@ def cifar100_members() -> Members:
     return [folder(inner), regular(f"{inner}/fine_label_names.txt", b"apple\n"), *files]
 
 
+def svhn(count: int) -> bytes:
+    """As the official files are: compressed, images last, and 10 for the digit 0."""
+    draws, file = np.random.default_rng(count), io.BytesIO()
+    pixels, labels = draws.integers(0, 256, (32, 32, 3, count), np.uint8), np.arange(count) + 5
+    savemat(file, {"X": pixels, "y": labels[:, None].astype(np.uint8)}, do_compression=True)
+    return file.getvalue()
+
+
 def small_files() -> dict[str, bytes]:
     """What the server has, by the official names."""
     mnist = {
@@ -85,6 +94,8 @@ def small_files() -> dict[str, bytes]:
     return mnist | {
         "cifar-10-binary.tar.gz": archive(cifar10_members()),
         "cifar-100-binary.tar.gz": archive(cifar100_members()),
+        "train_32x32.mat": svhn(6),
+        "test_32x32.mat": svhn(5),
     }
 
 

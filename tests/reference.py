@@ -3,6 +3,7 @@
 It shares no code with neurosim and nothing is batched: a sample is simulated at a time, a neuron at
 a time, a synapse at a time. A neuron knows its two states, what it last sent, and what it has seen:
 the mean of every presynaptic and the difference of every postsynaptic neuron. Where it pools by
+softmax its difference goes back by the slopes at the means that it sees at that moment; where by
 maximum its difference goes back to the winner among the means that it sees at that moment, or, with
 ``winners: plus``, among the states s⁺ that presynaptic neurons have at that moment.
 
@@ -251,12 +252,14 @@ class Network(Wired):
                 afferent = neuron.afferents[pathway.name]
                 if neuron.difference == 0.0:
                     continue
-                for synapse in afferent.branches[self.winner(afferent)]:
-                    if synapse.key is not None:
-                        seen = self._presynaptic(afferent, synapse.pre) * synapse.factor
-                        found[f"{pathway.name}.weight"][synapse.key] -= (
-                            neuron.difference * seen / self.rule.beta
-                        )
+                slopes = self.slopes(afferent, afferent.sees)
+                for slope, branch in zip(slopes, afferent.branches, strict=True):
+                    for synapse in branch if slope else ():
+                        if synapse.key is not None:
+                            seen = self._presynaptic(afferent, synapse.pre) * synapse.factor
+                            found[f"{pathway.name}.weight"][synapse.key] -= (
+                                neuron.difference * slope * seen / self.rule.beta
+                            )
         for neuron in self.dyads:
             if neuron.place.bias:
                 bias = found[f"{neuron.place.name}.bias"]

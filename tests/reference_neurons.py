@@ -101,6 +101,12 @@ class Rule:
         return self.alpha * neuron.plus + (1.0 - self.alpha) * neuron.minus
 
 
+def shares(sums: Sequence[float], gain: float) -> list[float]:
+    """exp(gain x_i) / Σ exp(gain x)."""
+    powers = [math.exp(gain * (x - max(sums))) for x in sums]
+    return [power / sum(powers) for power in powers]
+
+
 class Wired:
     """The neurons of one sample's network, and what each computes. ``sigma`` holds the spectral
     norm of every projection, for `damped`."""
@@ -173,23 +179,34 @@ class Wired:
         total = neuron.bias
         for afferent in neuron.afferents.values():
             sums = self.sums(afferent, afferent.sees)
-            total += sums[self.largest(afferent, sums, afferent.sees)]
+            if afferent.pathway.gain is not None:
+                parts = zip(shares(sums, afferent.pathway.gain), sums, strict=True)
+                total += sum(share * part for share, part in parts)
+            else:
+                total += sums[self.largest(afferent, sums, afferent.sees)]
         return total
 
     def sums(self, afferent: Afferent, sees: Mapping[int, float]) -> list[float]:
         """What each branch makes of what is seen."""
         return [sum(s.strength * sees[s.pre] for s in b) for b in afferent.branches]
 
-    def winner(self, afferent: Afferent) -> int:
-        """The branch that wins among the means."""
-        return self.largest(afferent, self.sums(afferent, afferent.sees), afferent.sees)
+    def slopes(self, afferent: Afferent, sees: Mapping[int, float]) -> list[float]:
+        """By how much the potential grows with the sum of each branch: by all of it for the
+        winner, or for ∂/∂x_i of Σ p x / Σ p with p_i = exp(gain x_i)."""
+        sums, gain = self.sums(afferent, sees), afferent.pathway.gain
+        if gain is None:
+            best = self.largest(afferent, sums, sees)
+            return [float(number == best) for number in range(len(sums))]
+        own = shares(sums, gain)
+        pooled = sum(share * x for share, x in zip(own, sums, strict=True))
+        return [share * (1.0 + gain * (x - pooled)) for share, x in zip(own, sums, strict=True)]
 
-    def route(self, afferent: Afferent) -> int:
-        """The branch that differences go back to."""
+    def route(self, afferent: Afferent) -> list[float]:
+        """How much of a difference goes back to each branch."""
         if not afferent.pathway.by_plus:
-            return self.winner(afferent)
+            return self.slopes(afferent, afferent.sees)
         sees = {neuron.index: neuron.plus for neuron in self.neurons[afferent.pathway.pre]}
-        return self.largest(afferent, self.sums(afferent, sees), sees)
+        return self.slopes(afferent, sees)
 
     def largest(self, afferent: Afferent, sums: Sequence[float], sees: Mapping[int, float]) -> int:
         """The branch with the first of the largest sums."""
@@ -202,8 +219,8 @@ class Wired:
                 self._note_tie(afferent, sees, number, best)
         return best
 
-    def routes(self) -> dict[tuple[Neuron, str], int]:
-        """Who gets differences now, by neuron and projection that pools by maximum."""
+    def routes(self) -> dict[tuple[Neuron, str], list[float]]:
+        """Who gets differences now, by neuron and projection that pools by maximum or softmax."""
         return {
             (neuron, name): self.route(afferent)
             for neuron in self.dyads
@@ -211,13 +228,13 @@ class Wired:
             if afferent.pathway.competes
         }
 
-    def rewired(self, before: Mapping[tuple[Neuron, str], int]) -> list[Neuron]:
-        """Who sees a difference that goes back to another winner than before."""
+    def rewired(self, before: Mapping[tuple[Neuron, str], list[float]]) -> list[Neuron]:
+        """Who sees a difference that goes back another way than before."""
         found = []
         now = self.routes()
-        for (neuron, name), winner in before.items():
+        for (neuron, name), earlier in before.items():
             pathway = neuron.afferents[name].pathway
-            if pathway.pre != "input" and now[neuron, name] != winner:
+            if pathway.pre != "input" and now[neuron, name] != earlier:
                 receivers = self._receivers(neuron, "difference", pathway)
                 found += [r for r in receivers if r.efferents[name, neuron.index].sees]
         return found
@@ -232,10 +249,9 @@ class Wired:
         for (name, _), efferent in neuron.efferents.items():
             if not efferent.sees:
                 continue
-            winner = self.route(efferent.target.afferents[name])
+            slopes = self.route(efferent.target.afferents[name])
             for branch, synapse in efferent.synapses:
-                if branch == winner:
-                    total += synapse.strength * efferent.sees
+                total += slopes[branch] * synapse.strength * efferent.sees
         return total
 
     def loss_gradient(self, values: Sequence[float]) -> list[float]:

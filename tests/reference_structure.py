@@ -34,6 +34,7 @@ class Pathway:
     """A projection: for each postsynaptic neuron its branches, of which one is summed.
 
     Without max-pooling a neuron has a single branch; with it, one for each position of its window.
+    With softmax-pooling of a ``gain`` it has as many, all of which are summed, by their shares.
     ``fan_out`` counts the synapses of each presynaptic neuron before pooling. ``by_plus``: the way
     back is to the branch that is largest of states s⁺.
     """
@@ -46,6 +47,7 @@ class Pathway:
     branches: list[list[list[Synapse]]]
     fan_out: Counter[int]
     by_plus: bool = False
+    gain: float | None = None
 
 
 @dataclass
@@ -93,7 +95,8 @@ def pooling(choice: Any) -> dict[str, Any]:
     choice = {"kind": choice} if isinstance(choice, str) else dict(choice)
     kernel = pair(choice.get("kernel", 2))
     stride = pair(choice["stride"]) if choice.get("stride") is not None else kernel
-    return {"kind": choice["kind"], "k": kernel, "s": stride, "p": pair(choice.get("padding", 0))}
+    padding, gain = pair(choice.get("padding", 0)), choice.get("gain", 1.0)
+    return {"kind": choice["kind"], "k": kernel, "s": stride, "p": padding, "gain": gain}
 
 
 def conv_sizes(spec: Mapping[str, Any]) -> tuple[Index, Index, Index]:
@@ -149,7 +152,7 @@ def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Path
                 branches.append([sums[c, i, j]])
                 continue
             under = window((i, j), middle, pool["k"], pool["s"], pool["p"])
-            if pool["kind"] == "max":
+            if pool["kind"] != "avg":
                 branches.append([sums[(c, *at)] for at, _ in under])
                 continue
             share = 1.0 / math.prod(pool["k"])
@@ -159,11 +162,12 @@ def connect(name: str, pre: Place, post: Place, spec: Mapping[str, Any]) -> Path
                 for synapse in sums[(c, *at)]
             ]
             branches.append([together])
-    competes = pool is not None and pool["kind"] == "max"
+    competes = pool is not None and pool["kind"] != "avg"
+    gain = float(pool["gain"]) if pool is not None and pool["kind"] == "softmax" else None
     if fan_out is None:
         fan_out = Counter(s.pre for neuron in branches for branch in neuron for s in branch)
     by_plus = isinstance(spec.get("pool"), dict) and spec["pool"].get("winners") == "plus"
-    return Pathway(name, pre.name, post.name, op, competes, branches, fan_out, by_plus)
+    return Pathway(name, pre.name, post.name, op, competes, branches, fan_out, by_plus, gain)
 
 
 def structure(description: Mapping[str, Any]) -> tuple[dict[str, Place], list[Pathway]]:

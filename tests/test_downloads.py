@@ -25,22 +25,26 @@ from neurosim.runs.listeners.display import DownloadDisplay
 
 MNIST = [f"{p}-{k}-ubyte.gz" for p in ("t10k", "train") for k in ("images-idx3", "labels-idx1")]
 CIFAR10 = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+SVHN = ["test_32x32.mat", "train_32x32.mat"]
 LAYOUT = {
     "mnist": MNIST,
     "fashion_mnist": ["fashion-mnist", *(f"fashion-mnist/{name}" for name in MNIST)],
     "kmnist": ["kmnist", *(f"kmnist/{name}" for name in MNIST)],
     "cifar10": [f"cifar-10-batches-bin{name}" for name in ("", *(f"/{n}" for n in CIFAR10))],
     "cifar100": [f"cifar-100-binary{name}" for name in ("", "/test.bin", "/train.bin")],
+    "svhn": SVHN,
 }
 ASKED = {
     **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), MNIST),
     "cifar10": ["cifar-10-binary.tar.gz"],
     "cifar100": ["cifar-100-binary.tar.gz"],
+    "svhn": SVHN,
 }
 IMAGES = {
     **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), (60, 40)),
     "cifar10": (20, 4),
     "cifar100": (6, 5),
+    "svhn": (6, 5),
 }
 NAMES = list(LAYOUT)
 OFFICIAL = {name: data.remotes for name, data in DataSource.family.items() if data.remotes}
@@ -73,15 +77,17 @@ def test_the_official_sources() -> None:
     """As torchvision and TensorFlow Datasets list them; sizes that the readers will accept."""
     remotes = [remote for source in OFFICIAL.values() for remote in source]
     assert sorted(OFFICIAL) == sorted(NAMES)
-    plain = {"kmnist", "fashion_mnist"}  # whose own addresses have no https: the SHA-256 vouches
+    # Their own addresses have no https: the SHA-256 vouches.
+    plain = {"kmnist", "fashion_mnist", "svhn"}
     for name, source in OFFICIAL.items():
         scheme = "http://" if name in plain else "https://"
         assert all(remote.url.startswith(scheme) for remote in source)
     assert all(re.fullmatch("[0-9a-f]{64}", remote.sha256) for remote in remotes)
-    assert len({remote.sha256 for remote in remotes}) == len(remotes) == 14
+    assert len({remote.sha256 for remote in remotes}) == len(remotes) == 16
     files = {name: size for remote in remotes for name, size in remote.files.items()}
     places = {name for name in files if not (name.endswith(".gz") and "cifar" in name)}
-    assert places == {n for names in LAYOUT.values() for n in names if n.endswith((".bin", ".gz"))}
+    ends = (".bin", ".gz", ".mat")
+    assert places == {n for names in LAYOUT.values() for n in names if n.endswith(ends)}
     for name, size in files.items():
         if name.startswith("cifar-10-"):
             assert size == 10_000 * 3073

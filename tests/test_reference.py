@@ -18,6 +18,7 @@ from literal_examples import (
     POOL,
     RANDOM,
     SKIP,
+    SOFT,
     STANDING,
     at_plus,
     examples,
@@ -116,7 +117,7 @@ def test_recorded_wakes(unit: Any, variant: Any) -> None:
 @pytest.mark.parametrize("init", ["zero", "feedforward"])
 @pytest.mark.parametrize("variant", ["aro", "damped"])
 @pytest.mark.parametrize(
-    "description", [MLP, SKIP, CONV, POOL], ids=["mlp", "skip", "conv", "pool"]
+    "description", [MLP, SKIP, CONV, POOL, SOFT], ids=["mlp", "skip", "conv", "pool", "soft"]
 )
 def test_lazy(description: dict[str, Any], variant: Any, init: Any) -> None:
     """Who wakes when under the event-driven schedule; a sample's news wakes the whole batch's."""

@@ -204,7 +204,7 @@ def validate(file: Path, overrides: Sequence[str]) -> None:
     QUIET,
 )
 def download(name: str, root: Path, console: Console) -> None:
-    """Download the data set NAME: mnist, fashion_mnist, kmnist, cifar10 or cifar100.
+    """Download the data set NAME: mnist, fashion_mnist, kmnist, svhn, cifar10 or cifar100.
 
     What is there already stays as it is. Needs the extra data: pip install 'neurosim[data]'.
     """

@@ -18,6 +18,7 @@ from neurosim.data.streams import (
     drifting,
     samples_of,
 )
+from neurosim.data.svhn import SVHN
 from neurosim.families import gather
 
 gather(__name__)

@@ -90,7 +90,8 @@ def _figure(spec: Spec, run: Run, network: Network | None) -> Figure:
         text.format(truth=truth, true=true, settled=settled)
         for text in (spec.title, spec.label, spec.why)
     )
-    entries = run.convergence if spec.x != "epoch" else list(run.epochs.values())
+    of_epochs = spec.x == "epoch" or spec in SPECS["stream"]
+    entries = list(run.epochs.values()) if of_epochs else run.convergence
     if spec.probe:
         entries = run.all(spec.probe)
     if spec.labels:
