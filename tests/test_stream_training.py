@@ -87,7 +87,7 @@ def test_the_scores_by_hand() -> None:
         scores.look(one_hot(answers), y, 2.0)
         scores.add(one_hot(answers), y)
     counts = Counts(wakes=16, mean_messages=6, difference_messages=2, synaptic_operations=24)
-    found = scores.scores(counts, leaks=False)
+    found = scores.scores(counts, 12, leaks=False)
     assert found["cumulative_accuracy"] == 6 / 8
     faded = (1 + 0.5 * 0.5 + 0.25 * 0.5 + 0.125) / (1 + 0.5 + 0.25 + 0.125)
     assert found["faded_accuracy"] == faded
@@ -97,9 +97,11 @@ def test_the_scores_by_hand() -> None:
     assert found["time_to_stable"] == (2 + 1 + 2 + 1 + 2 + 1 + 1 + 1) / 8
     assert found["wakes_per_sample"] == 2
     assert found["messages_per_right"] == 8 / 6
+    assert found["updates_per_right"] == 2
     scores.add(one_hot([0, 1]), torch.tensor([0, 1]))
-    after = scores.scores(Counts(wakes=18), leaks=False)
+    after = scores.scores(Counts(wakes=18), 12, leaks=False)
     assert (after["wakes_per_sample"], after["cumulative_accuracy"]) == (1, 8 / 10)
+    assert after["updates_per_sample"] == 0
 
 
 def test_the_lag_of_a_series_by_cross_correlation() -> None:
@@ -118,7 +120,7 @@ def test_adaptation_counts_the_time_to_be_as_accurate_again() -> None:
     scores.drifts()
     for answer in [wrong] * 5 + [right] * 12:
         scores.add(answer, y)
-    found = scores.scores(Counts(), leaks=False)
+    found = scores.scores(Counts(), 0, leaks=False)
     # 1 − 2⁻ⁿ⁺¹ or so is within a hundredth of 1 after the seventh right answer.
     assert found["adaptation_time"] == (5 + 7) * 10.0
 
@@ -198,6 +200,7 @@ def test_a_scenario_runs_and_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     final = whole.model().state_dict()
     assert all(torch.equal(final[k], v) for k, v in second.model.state_dict().items())
     assert "stream" in runner.scenario_of(whole.folder).resolved()
+    assert "<h3>Prequential accuracy" in whole.report.read_text(encoding="utf-8")
 
 
 REFUSED = {

@@ -127,7 +127,7 @@ class Timing:
 class Drift(Kind, ABC, family="drift"):
     """Changes what a stream shows from a time on. Base class of the family."""
 
-    at: Annotated[NotNegative, Field(description="the simulated time from which on it holds")]
+    at: Annotated[NotNegative, Field(description="the simulated time from which on it holds")] = 0.0
     every: Annotated[
         Positive | None, Field(description="it happens once more after each so much time")
     ] = None

@@ -12,6 +12,7 @@ from neurosim.dynamics.phases import Phases
 from neurosim.dynamics.plasticity import Plasticity
 from neurosim.dynamics.start import feed_forward, new_input, reset
 from neurosim.dynamics.state import State
+from neurosim.dynamics.synapses import Synapses
 from neurosim.dynamics.tick import Compute, Ticker, Woke
 from neurosim.families import gather
 

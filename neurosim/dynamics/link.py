@@ -112,6 +112,7 @@ class Link(Arrays):
 
     plain = ("heard",)
     heard = False  # whether a difference that the target made has come down
+    trace: Tensor | None = None  # what a plasticity sees in place of the means, if it has traces
 
     def __init__(
         self,

@@ -13,9 +13,9 @@ from neurosim.channels import Channel, MessageKind
 from neurosim.dynamics.link import Link
 from neurosim.dynamics.node import Node
 from neurosim.dynamics.state import State
-from neurosim.families import Count, Kind, register
+from neurosim.families import Count, Kind, NotNegative, Positive, register
 from neurosim.maths import Clip, LearningRate, OptimizerChoice
-from neurosim.rules import Rule
+from neurosim.rules import Nudge, Rule
 
 Presynaptic = Literal["mean", "activation"]
 
@@ -44,6 +44,21 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
         Field(description="how the optimizer's rate changes in the course of a training"),
     ] = LearningRate.of("constant")
     clip: Annotated[Clip | None, Field(description="bounds on what the optimizer is given")] = None
+
+    @property
+    def trace_time(self) -> float | None:
+        """The time constant of the traces that weights see in place of the means, if they do."""
+        return None
+
+    @property
+    def counts(self) -> bool:
+        """Says if synapses are updated one by one, and counted."""
+        return False
+
+    def learns(self, nudge: Nudge) -> bool:
+        """Says if an update that is due takes place while this is what acts on the output."""
+        del nudge
+        return True
 
     @property
     def observes(self) -> bool:
@@ -145,3 +160,73 @@ class ContrastiveHebbianPlasticity(Plasticity):
 
     def weight_gradient(self, link: Link, signal: Tensor) -> Tensor:
         return link.weight_gradient(signal, link.pre.activity() if self.observes else None)
+
+
+@register("continual")
+@dataclass(frozen=True)
+class ContinualPlasticity(ContrastiveHebbianPlasticity):
+    r"""Contrastive Hebbian learning for a network that never stops.
+
+    Event-driven: the synapses of a dyad learn while its \|δ\| is above a ``threshold``, and their
+    updates are counted. With a ``trace`` they see e in place of s̄: its average over the past, that
+    fades with this time constant, e' = (s̄ − e)/τ. ``only_with_target``: what is due while no target
+    acts is left out.
+    """
+
+    threshold: Annotated[
+        NotNegative, Field(description="synapses learn where |difference| is above it")
+    ] = 0.0
+    trace: Annotated[
+        Positive | None,
+        Field(description="time constant of what weights see; default: the means as they are"),
+    ] = None
+    only_with_target: Annotated[
+        bool, Field(description="no update while no target acts on the output")
+    ] = False
+
+    @property
+    def trace_time(self) -> float | None:
+        return self.trace
+
+    @property
+    def counts(self) -> bool:
+        return True
+
+    def learns(self, nudge: Nudge) -> bool:
+        return nudge.active or not self.only_with_target
+
+    def check(
+        self, rule: Rule, channels: Mapping[tuple[str, MessageKind], Channel], tick: float
+    ) -> None:
+        super().check(rule, channels, tick)
+        late = [n for (n, k), c in channels.items() if k == "mean" and _by_synapse(c)]
+        problem = ""
+        if self.trace is not None and rule.phases:
+            problem = f"{type(rule).__name__} contrasts the states of its phases"
+        elif self.trace is not None and self.observes:
+            problem = "presynaptic is 'activation'"
+        elif self.trace is not None and late:
+            problem = f"the means of {late[0]!r} reach each synapse at another time"
+        if problem:
+            raise ConfigurationError(
+                f"a trace is of the means as a projection sees them, but {problem}; leave it out",
+                ("plasticity", "trace"),
+            )
+
+    def signal(self, node: Node, rule: Rule) -> Tensor | None:
+        signal = super().signal(node, rule)
+        if signal is None or not self.threshold:
+            return signal
+        return torch.where(signal.abs() > self.threshold, signal, 0.0)
+
+    def weight_gradient(self, link: Link, signal: Tensor) -> Tensor:
+        if self.trace is None:
+            return super().weight_gradient(link, signal)
+        seen = torch.zeros_like(link.pre.plus.value) if link.trace is None else link.trace
+        return link.weight_gradient(signal, seen)
+
+
+def _by_synapse(channel: Channel) -> bool:
+    """Whether each synapse may have a delay of its own."""
+    delay = channel.delay
+    return getattr(delay, "per", None) == "synapse" or getattr(delay, "values", None) is not None

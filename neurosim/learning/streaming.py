@@ -157,7 +157,7 @@ class StreamTrainer(Trainer):
                 change.happens(number, self._hold) for change in self.streaming.drift
             ):
                 self.prequential.drifts()
-        labels = self._labels.to(self.model.device)
+        labels = self._labels
         while stream.tick < end:
             looks = self._twin is not None or (self._classes is not None and stream.tick < read)
             until = stream.tick + 1 if looks else read if stream.tick < read else end
@@ -169,7 +169,7 @@ class StreamTrainer(Trainer):
                 pass
             if until <= read and self._classes is not None:
                 passed = (until - begin) * self.simulation.schedule.tick
-                self.prequential.look(stream.read(), labels, passed)
+                self.prequential.look(stream.read().cpu(), labels, passed)
             if until == read:
                 self._score(stream.read(), labels)
         yield self._after_hold()
@@ -179,6 +179,7 @@ class StreamTrainer(Trainer):
         if self._twin is not None:
             without = self._twin.read()
             leak = float((prediction - without).norm() / without.norm().clamp(min=1e-12))
+        prediction = prediction.cpu()
         loss = float(self.simulation.loss.mean(prediction, self._target(labels)))
         self._found = loss, metrics.accuracy(prediction, labels)
         self.prequential.add(prediction, labels, leak)
@@ -202,7 +203,9 @@ class StreamTrainer(Trainer):
         for event in super()._end_of_epoch(epoch, interrupted):
             if isinstance(event, EpochEvent):
                 leaks = self.streaming.leak
-                found = self.prequential.scores(self.stream.counts, leaks=leaks)
+                found = self.prequential.scores(
+                    self.stream.counts, self.stream.updates, leaks=leaks
+                )
                 if event.test_accuracy is not None and (changed := self._changed_test()):
                     found["drifted_test_accuracy"] = self.evaluate(changed)[0]
                 event = replace(event, metrics={**event.metrics, **found})

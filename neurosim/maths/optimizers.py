@@ -1,7 +1,8 @@
 """A family: optimizers. And what they may be given: clipped gradients, and finite ones."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
@@ -241,15 +242,28 @@ class TorchOptimizer(OptimizerChoice):
 
 @dataclass(frozen=True)
 class Clip(Described):
-    """Bounds what the optimizer is given: the norm of all gradients together, or every entry."""
+    """Bounds what the optimizer is given, the norm of all gradients together or every entry, or how
+    far its ``step`` moves a weight."""
 
     norm: Annotated[Positive | None, Field(description="of all gradients together, at most")] = None
     value: Annotated[Positive | None, Field(description="of every entry, at most")] = None
+    step: Annotated[Positive | None, Field(description="by which a weight moves, at most")] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.norm is None) == (self.value is None):
+        if (self.norm is None) == (self.value is None) and (self.norm or self.step is None):
             raise ConfigurationError("clip by a norm, or by a value: one of both", "norm")
+
+    @contextmanager
+    def bounded(self, parameters: list[Parameter]) -> Iterator[None]:
+        """Bounds how far the parameters move within the block."""
+        bound = self.step
+        before = [] if bound is None else [parameter.detach().clone() for parameter in parameters]
+        yield
+        with torch.no_grad():
+            for parameter, old in zip(parameters, before, strict=bound is not None):
+                assert bound is not None
+                parameter.copy_(old + (parameter - old).clamp(-bound, bound))
 
     def apply(self, parameters: list[Parameter], norm: Tensor) -> None:
         """Clips the gradients of parameters in place; ``norm`` is that of all of them."""

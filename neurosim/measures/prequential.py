@@ -46,7 +46,7 @@ class Prequential:
         )
         self._sums["adaptation"] = nan
         self._labels: Tensor | None = None  # of the sample before
-        self._before = asdict(Counts())
+        self._before = asdict(Counts()) | {"updates": 0}
         self._begin()
 
     def _begin(self) -> None:
@@ -117,9 +117,9 @@ class Prequential:
 
     # ---- what it has found ----------------------------------------------------------------------
 
-    def scores(self, counts: Counts, leaks: bool) -> dict[str, float]:
-        """Returns the scores of the window that ends now, and begins another. ``counts`` are those
-        of the whole stream."""
+    def scores(self, counts: Counts, updates: int, *, leaks: bool) -> dict[str, float]:
+        """Returns the scores of the window that ends now, and begins another. ``counts`` and
+        ``updates`` of synapses are those of the whole stream."""
         sums, window, classes = self._sums, self._window, self._labels is not None
         samples, found = window["samples"] or nan, dict[str, float]()
         if classes:
@@ -136,10 +136,10 @@ class Prequential:
             found["lag"] = cross_correlation_lag(values, predicted) * self._hold
         if leaks:
             found["leak"] = window["leak"] / samples
-        now = asdict(counts)
+        now = asdict(counts) | {"updates": updates}
         done = {key: now[key] - self._before[key] for key in now}
         done["messages"] = done["mean_messages"] + done["difference_messages"]
-        for key in ("messages", "wakes", "synaptic_operations"):
+        for key in ("messages", "wakes", "synaptic_operations", "updates"):
             found[f"{key}_per_sample"] = done[key] / samples
             if classes:
                 found[f"{key}_per_right"] = done[key] / (window["right"] or nan)

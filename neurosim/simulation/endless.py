@@ -60,6 +60,7 @@ class Endless(Inference):
         have woken in the present tick."""
         self._check_running()
         self._learn_if_due(self.tick + 1)
+        self.synapses.advance(self.tick)
         x = x.to(self._common.rule.state_dtype(x.dtype))
         moment = Moment(self.number, self.tick)
         reached = new_input(self._ticker, x, moment, at_once=False)

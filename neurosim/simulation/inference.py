@@ -15,6 +15,7 @@ from neurosim.dynamics import (
     Counts,
     Phases,
     Reached,
+    Synapses,
     Ticker,
     Woke,
     feed_forward,
@@ -65,6 +66,8 @@ class Inference(Arrays):
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
         self.counts, self.trace = Counts(), Trace()
+        self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
+        self._counted = self.endless or common.plasticity.counts  # the updates of synapses
         parts = (state, rule, self.nudge)
         self._ticker = Ticker(
             *parts, common.compute, clock.listens, self.counts, caching=common.caching
@@ -73,8 +76,9 @@ class Inference(Arrays):
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
 
     def arrays(self) -> dict[str, Any]:
-        parts = {"state": self._common.state, "phases": self.phases}
-        return super().arrays() | parts | {"measures": self._measures, "counts": self.counts}
+        parts = {"state": self._common.state, "phases": self.phases, "measures": self._measures}
+        more = {"synapses": self.synapses} if self._counted else {}
+        return super().arrays() | parts | {"counts": self.counts} | more
 
     @property
     def acts_at(self) -> int:
@@ -247,6 +251,7 @@ class Inference(Arrays):
             self._decide_nudge()
             if self.nudge.active:
                 common.state.output.stale.touch()
+        self.synapses.advance(tick)
         count, woken = common.units.wake(units)
         self._note(woken, self.nudge)
         reached = self._ticker.tick(Moment(self.number, tick), woken)
@@ -311,6 +316,7 @@ class Inference(Arrays):
 
     def gradients(self) -> dict[str, Tensor]:
         """Returns the local gradient of every parameter, see `Simulation.gradients`."""
+        self.synapses.advance(self.tick)
         gradients, operations = self.phases.gradients()
         self.counts.weight_gradient += operations
         return gradients
@@ -319,32 +325,27 @@ class Inference(Arrays):
     def learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Hands the optimizer the local gradients of what it is to move and takes one step, without
         a veto. Raises DivergenceError, before anything changes, for one that is not finite."""
-        common = self._common
-        taught = self.endless or self.nudge.target is not None or common.rule.exchange is not None
+        common, nudge = self._common, self.nudge
+        taught = self.endless or nudge.target is not None or common.rule.exchange is not None
         if common.plasticity.needs_target and not taught:  # feedback weights may learn by noise
-            raise StateError(
-                "there is nothing to learn from an inference without a target: give it one"
-            )
+            said = "there is nothing to learn from an inference without a target: give it one"
+            raise StateError(said)
         found, moved = self.gradients(), trained(common.model, optimizer)
         gradients = {name: found[name] for name in moved}
         if common.before_step is not None and common.before_step(gradients) is False:
             return
         norm = finite_norm(gradients, f"at tick {self.tick} the gradient of", common.rule.remedy)
-        for name, parameter in moved.items():
-            parameter.grad = gradients[name]
-        if common.plasticity.clip is not None:
-            common.plasticity.clip.apply(list(moved.values()), norm)
         learn_feedback(common.state, common.rule, self.counts, common.seed, self.number, self.tick)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        self.synapses.take_step(optimizer, moved, gradients, norm, counted=self._counted)
         self.check_weights(written=True)
 
     def _learn_if_due(self, tick: int) -> None:
         """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th, or
         after those that the schedule names."""
-        passed, every = tick - 1 - self.began, self._common.plasticity.every
-        listed = tick - 1 - self.phases.began in self._updates
-        if self._optimizer and (listed or (every and passed and passed % every == 0)):
+        passed, plasticity = tick - 1 - self.began, self._common.plasticity
+        due = plasticity.every and passed and passed % plasticity.every == 0
+        due = due or tick - 1 - self.phases.began in self._updates
+        if self._optimizer and due and plasticity.learns(self.nudge):
             self.learn(self._optimizer)
 
     def _warn_if_nothing_was_learned(self) -> None:

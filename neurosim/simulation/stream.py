@@ -30,11 +30,13 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a stream: the answers in it, what was done in it, and the tick at its end."""
+    """A part of a stream: the answers in it, what was done in it, updates of weights too, and the
+    tick at its end."""
 
     tick: int
     answers: tuple[Answer, ...]
     counts: Counts
+    updates: int
 
     @property
     def accuracy(self) -> float:
@@ -160,11 +162,11 @@ class Stream:
         if not self._sourced:
             raise StateError("the stream has no source: push inputs, or make it with a source")
         while self.tick < self.last_tick and not interrupted():
-            before = asdict(self.counts)
+            before, updates = asdict(self.counts), self.updates
             until = int(min(self.tick // ticks * ticks + ticks, self.last_tick))
             answers = tuple(self.follow(until, interrupted))
             done = {key: value - before[key] for key, value in asdict(self.counts).items()}
-            yield Window(self.tick, answers, Counts(**done))
+            yield Window(self.tick, answers, Counts(**done), self.updates - updates)
 
     def _begun(self) -> Endless:
         simulation = self.simulation
@@ -195,6 +197,11 @@ class Stream:
     def counts(self) -> Counts:
         """What has been done since the stream began."""
         return Counts() if self._inference is None else self._inference.counts
+
+    @property
+    def updates(self) -> int:
+        """How many weights have been moved since then, each counted once an update."""
+        return 0 if self._inference is None else self._inference.synapses.updates
 
     # ---- as data -------------------------------------------------------------------------------
 
