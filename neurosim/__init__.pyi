@@ -33,7 +33,11 @@ from neurosim.convergence import (
 from neurosim.data import (
     Augmentation as Augmentation,
     DataSource as DataSource,
+    Drift as Drift,
+    Sample as Sample,
+    Source as Source,
     Standardization as Standardization,
+    Target as Target,
     TorchData as TorchData,
 )
 from neurosim.dynamics import Plasticity as Plasticity
@@ -48,6 +52,8 @@ from neurosim.learning import (
     Metric as Metric,
     StartEvent as StartEvent,
     StepEvent as StepEvent,
+    StreamPlan as StreamPlan,
+    StreamTrainer as StreamTrainer,
     TraceEvent as TraceEvent,
     Trainer as Trainer,
     TrainingEvent as TrainingEvent,
@@ -105,6 +111,7 @@ from neurosim.simulation import (
     Prediction as Prediction,
     Simulation as Simulation,
     Stop as Stop,
+    Stream as Stream,
 )
 
 metrics = measures

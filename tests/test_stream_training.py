@@ -213,7 +213,9 @@ REFUSED = {
     "training.label_smoothing=0.1": "does not smooth",
     "data.augment=flip": "does not augment",
     "stream.target={delay: 3, replay: 1}": "by whole holds",
+    "schedule={kind: sweep, order: [h1, h2]}": "never wakes the population 'output'",
     "init=feedforward": "",
+    "plasticity.every=24": "",
 }
 
 

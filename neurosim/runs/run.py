@@ -46,7 +46,7 @@ from neurosim.tensors import (
 )
 
 # What may be other when a run goes on, besides where its data are: if asked for, for how long.
-PROLONGED = {("training", "epochs"), ("training", "max_steps")}
+PROLONGED = {("training", "epochs"), ("training", "max_steps"), ("stream", "horizon")}
 
 
 def run(

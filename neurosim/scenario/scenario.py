@@ -27,7 +27,7 @@ from neurosim.learning import (
 from neurosim.measures import in_order, lipschitz_bound
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
-from neurosim.simulation import Simulation, Stream, why_none
+from neurosim.simulation import Simulation, Stream, run_length, why_none
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class Scenario:
             file.plasticity.optimizer.make_for(simulation.model.named_parameters())
         if file.stream is not None:
             self._check_stream(simulation)
+            return
         with located(document, ("schedule",)):
             try:
                 simulation.check_schedule()
@@ -143,6 +144,8 @@ class Scenario:
                 said += "many ticks they do, plasticity.every: 16"
                 raise ConfigurationError(said, "learn_every")
             Stream(simulation, hold=stream.source.hold, target=stream.target)
+        with located(self.document, ("schedule",)):
+            run_length(simulation)  # there is none, but is there anybody who never wakes?
 
     def _check_prediction(self) -> None:
         """What a network that has no feed-forward prediction cannot be asked for."""

@@ -1,6 +1,7 @@
 """A network in simulated time: the public object and the engine below it."""
 
 from neurosim.families import gather
+from neurosim.simulation.common import run_length
 from neurosim.simulation.compatibility import Init, check_optimizer
 from neurosim.simulation.engine import Engine, Processes
 from neurosim.simulation.outcome import Outcome, Stop
