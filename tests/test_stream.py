@@ -14,7 +14,7 @@ from small_simulations import DOUBLE, EVERY, NETWORK, SCHEDULES, X, Y, build, ra
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.data import Target, Timing
+from neurosim.data import Target, Timing, samples_of
 from neurosim.schedules import Lazy, Parallel, Sweep
 from neurosim.simulation.stream import Stream
 
@@ -331,6 +331,16 @@ def test_a_source_drives_as_by_hand() -> None:
         assert sum(window.counts.wakes for window in windows) == other.counts.wakes
         expected = by_hand.model.state_dict()
         assert all(map(torch.equal, simulation.model.state_dict().values(), expected.values()))
+
+
+def test_an_iterable_is_a_source_as_far_as_it_goes() -> None:
+    samples = samples_of((random(1, 3, seed=n), None) for n in range(1500))
+    assert torch.equal(samples(1200).x, random(1, 3, seed=1200))
+    assert samples(300).y is None
+    for number, said in ((100, "no longer kept"), (1500, "has no sample 1500")):
+        with pytest.raises(ns.DataError, match=said):
+            samples(number)
+    assert torch.equal(samples_of([X])(0).x, X)
 
 
 @settings(max_examples=20)

@@ -291,15 +291,17 @@ def samples_of(pairs: Iterable[Any]) -> Samples:
     """Returns the pairs (x, y) of an iterable, or inputs alone, as samples by number.
 
     The last `KEPT` are kept; a stream that goes on takes them from the beginning. What it returns
-    raises DataError past the end.
+    raises DataError past the end, and for what is no longer kept.
     """
     kept: dict[int, Sample] = {}
     numbered = enumerate(pairs)
 
     def sample(number: int) -> Sample:
+        if kept and number < min(kept):
+            raise DataError(f"sample {number} is no longer kept: labels may be late by {KEPT}")
         while number not in kept:
             count, pair = next(numbered, (0, None))
-            if pair is None:
+            if pair is None:  # nothing is left
                 raise DataError(f"the source has no sample {number}: it has ended")
             x, y = pair if isinstance(pair, tuple | list) else (pair, None)
             kept[count] = Sample(torch.as_tensor(x), None if y is None else torch.as_tensor(y))
