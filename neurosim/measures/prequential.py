@@ -15,6 +15,7 @@ from neurosim.dynamics import Counts
 from neurosim.measures import metrics
 
 Values = npt.NDArray[np.float64]
+CLOSE = 0.01  # an accuracy that is as high again, but for so much
 
 
 def cross_correlation_lag(values: Values, predicted: Values) -> int:
@@ -102,11 +103,8 @@ class Prequential:
         sums["weight"] = self._fading * sums["weight"] + 1.0
         if sums["changed"]:
             sums["since"] += 1.0
-            if (
-                right
-                and sums["faded"] / sums["weight"] >= sums["level"] - 0.01
-                and (sums["since"] * (1.0 - self._fading) >= 1.0)
-            ):
+            passed = sums["since"] * (1.0 - self._fading) >= 1.0  # what was before has faded
+            if passed and sums["faded"] / sums["weight"] >= sums["level"] - CLOSE:
                 sums["adaptation"], sums["changed"] = sums["since"] * self._hold, 0.0
         if self._first is not None and self._stable is not None:
             answered = self._first.isfinite()

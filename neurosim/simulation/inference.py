@@ -77,8 +77,8 @@ class Inference(Arrays):
 
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases, "measures": self._measures}
-        more = {"synapses": self.synapses} if self._counted else {}
-        return super().arrays() | parts | {"counts": self.counts} | more
+        parts |= {"counts": self.counts} | ({"synapses": self.synapses} if self._counted else {})
+        return super().arrays() | parts
 
     @property
     def acts_at(self) -> int:
@@ -281,8 +281,7 @@ class Inference(Arrays):
         nudge.active = acts and nudge.target is not None
 
     def _keep_prediction(self) -> None:
-        """Keeps the potential of the output when the target begins to act: it moves states, which
-        are not seen before the next tick."""
+        """Keeps the output when the target begins to act: what that moves is seen a tick later."""
         if self.nudge.active and self.prediction is None:
             self.prediction = output_potential(self._common.state.output)
 
