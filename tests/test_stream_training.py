@@ -147,6 +147,7 @@ def test_a_step_is_a_sample_and_an_epoch_a_window() -> None:
     epochs = found.fit()
     assert [epoch["step"] for epoch in epochs] == [3, 6]
     assert found.totals["ticks"] == 60 == found.stream.tick
+    assert found.totals["updates"] == found.stream.updates == 11 * 31  # the last is still due
     assert found.totals["wakes"] == found.stream.counts.wakes == 60 * 7
     assert all(0 < epoch["leak"] < 1 for epoch in epochs)
     for target in (Target(delay=7.0, present=0.0), Target()):

@@ -1,6 +1,6 @@
 """Plasticity: what weights learn from local quantities, a family that is open from outside."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -51,9 +51,13 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
         return None
 
     @property
-    def counts(self) -> bool:
-        """Says if synapses are updated one by one, and counted."""
+    def event_driven(self) -> bool:
+        """Says if synapses learn one by one: only those whose gradient is not zero."""
         return False
+
+    def updates(self, gradients: Iterable[Tensor]) -> int:
+        """Returns how many weights and biases a step with these gradients updates."""
+        return sum(int(g.count_nonzero()) if self.event_driven else g.numel() for g in gradients)
 
     def learns(self, nudge: Nudge) -> bool:
         """Says if an update that is due takes place while this is what acts on the output."""
@@ -189,7 +193,7 @@ class ContinualPlasticity(ContrastiveHebbianPlasticity):
         return self.trace
 
     @property
-    def counts(self) -> bool:
+    def event_driven(self) -> bool:
         return True
 
     def learns(self, nudge: Nudge) -> bool:

@@ -13,7 +13,7 @@ from neurosim.tensors import Arrays
 
 
 class Synapses(Arrays):
-    """Counts the ``updates`` of an inference, synapse by synapse, and keeps the ``traces`` of what
+    """Counts the ``updates`` of weights and biases in an inference, and keeps the ``traces`` of what
     projections see, (B, *pre) by name, if the plasticity has any: e' = (s̄ − e) / τ, from e = 0.
 
     ``at`` is the tick up to which they are known. ``tick`` is the simulated time of one.
@@ -49,18 +49,15 @@ class Synapses(Arrays):
         moved: Mapping[str, Parameter],
         gradients: Mapping[str, Tensor],
         norm: Tensor,
-        *,
-        counted: bool,
     ) -> None:
         """Hands the ``gradients``, of that ``norm``, to the optimizer and takes one step, both
-        within the bounds that there are. ``counted``: each that is not zero is an update."""
+        within the bounds that there are."""
         parameters, clip = list(moved.values()), self._plasticity.clip
         for name, parameter in moved.items():
             parameter.grad = gradients[name]
         if clip is not None:
             clip.apply(parameters, norm)
-        if counted:
-            self.updates += int(sum(g.count_nonzero() for g in gradients.values()))
+        self.updates += self._plasticity.updates(gradients.values())
         with clip.bounded(parameters) if clip is not None else torch.no_grad():
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -189,7 +189,7 @@ class StreamTrainer(Trainer):
         (loss, accuracy), epoch, timing = self._found, self.epoch, self.stream.timing
         for key, found in zip(self._sums, self._found, strict=True):
             self._sums[key] += found
-        self.totals |= asdict(self.stream.counts)
+        self.totals |= asdict(self.stream.counts) | {"updates": self.stream.updates}
         self.totals["ticks"] = self.stream.tick
         self.totals["time"] = self.stream.tick * self.simulation.schedule.tick
         self._labels = self._found = None

@@ -67,7 +67,7 @@ class Inference(Arrays):
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
         self.counts, self.trace = Counts(), Trace()
         self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
-        self._counted = self.endless or common.plasticity.counts  # the updates of synapses
+        self._remembers = self.endless or common.plasticity.event_driven
         parts = (state, rule, self.nudge)
         self._ticker = Ticker(
             *parts, common.compute, clock.listens, self.counts, caching=common.caching
@@ -77,7 +77,7 @@ class Inference(Arrays):
 
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases, "measures": self._measures}
-        parts |= {"counts": self.counts} | ({"synapses": self.synapses} if self._counted else {})
+        parts |= {"counts": self.counts} | ({"synapses": self.synapses} if self._remembers else {})
         return super().arrays() | parts
 
     @property
@@ -335,7 +335,7 @@ class Inference(Arrays):
             return
         norm = finite_norm(gradients, f"at tick {self.tick} the gradient of", common.rule.remedy)
         learn_feedback(common.state, common.rule, self.counts, common.seed, self.number, self.tick)
-        self.synapses.take_step(optimizer, moved, gradients, norm, counted=self._counted)
+        self.synapses.take_step(optimizer, moved, gradients, norm)
         self.check_weights(written=True)
 
     def _learn_if_due(self, tick: int) -> None:
