@@ -14,7 +14,7 @@ from neurosim.tensors import Arrays
 
 class Synapses(Arrays):
     """Counts the ``updates`` of weights and biases in an inference, and keeps the ``traces`` of
-    what projections see, (B, *pre) by name, if the plasticity has any: e' = (s̄ − e) / τ, from e = 0.
+    what projections see, (B, *pre) by name, if the plasticity has any: e' = (s̄ − e) / τ, e(0) = 0.
 
     ``at`` is the tick up to which they are known. ``tick`` is the simulated time of one.
     """
