@@ -32,6 +32,8 @@ from neurosim.simulation.compatibility import trained, warn_of_updates
 from neurosim.simulation.outcome import Outcome
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
+_PASSING = ("tick", "running", "stopped", "prediction")
+
 
 class Inference(Arrays):
     """An inference of a simulation, from `begin` to `finish`; its states are carried by the next.
@@ -44,6 +46,7 @@ class Inference(Arrays):
 
     plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
     running = stopped = failed = False
+    learned: Callable[[Inference], tuple[dict[str, Tensor], int]] | None = None
     prediction: Tensor | None = None
 
     def __init__(
@@ -75,6 +78,20 @@ class Inference(Arrays):
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases}
         return super().arrays() | parts | {"measures": self._measures, "counts": self.counts}
+
+    def passing_arrays(self) -> dict[str, Any]:
+        """Returns what of it changes as it runs, but for what the simulation keeps."""
+        own = {name: super(Inference, self).arrays()[name] for name in _PASSING}
+        return own | {"phases": self.phases, "counts": self.counts, "nudge": self.nudge}
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether all of it but values follows from the schedule, and nobody looks into it."""
+        common = self._common
+        looks = common.stop is not None or (self.recording and bool(common.probes))
+        decides = looks or self.clock.listens or bool(self._measures or common.state.lines)
+        within = self._optimizer is not None and common.learns_within
+        return common.schedule.repeats and common.init != "carry" and not (decides or within)
 
     # ---- from start to end ---------------------------------------------------------------------
 
@@ -307,7 +324,8 @@ class Inference(Arrays):
 
     def gradients(self) -> dict[str, Tensor]:
         """Returns the local gradient of every parameter, see `Simulation.gradients`."""
-        gradients, operations = self.phases.gradients()
+        learned = self.learned
+        gradients, operations = learned(self) if learned else self.phases.gradients()
         self.counts.weight_gradient += operations
         return gradients
 

@@ -25,6 +25,7 @@ from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.parts import html_of, parts_of, text_of
+from neurosim.simulation.repeats import Repeats
 from neurosim.tensors import resolve_device
 
 TWINS = 2**62  # what inferences of twins are numbered from
@@ -125,6 +126,7 @@ class Simulation:
         # Whether what has not changed is left out. Never changes a result: to measure and test.
         self.caching = True
         self._inference: Inference | None = None  # the present one, or the last
+        self._repeats = Repeats(self)
 
     # ---- an inference --------------------------------------------------------------------------
 
@@ -154,8 +156,11 @@ class Simulation:
             ConfigurationError: for an optimizer that the model cannot learn with.
             DivergenceError: where a state is not finite.
         """
-        self.start(x, target, optimizer=optimizer, record=record)
-        self.advance()
+        inference, x, carried = self._next(x, target, optimizer, record)
+        if not self._repeats.run(inference, x):
+            with torch.no_grad():
+                inference.begin(x, carried=carried)
+            inference.advance(None, lambda: False)
         return self.finish()
 
     @torch.no_grad()
@@ -174,6 +179,16 @@ class Simulation:
         ConfigurationError for an optimizer that the model cannot learn with, or without anything
         that says when it takes its steps.
         """
+        inference, x, carried = self._next(x, target, optimizer, record)
+        inference.begin(x, carried=carried)
+
+    def _next(
+        self,
+        x: Tensor,
+        target: Tensor | None,
+        optimizer: torch.optim.Optimizer | None,
+        record: bool,
+    ) -> tuple[Inference, Tensor, bool]:
         compatibility.check_within(optimizer, self.learns_within)
         x, target = accept_batch(x, target, self.model)
         compatibility.check_optimizer(optimizer, self.model)
@@ -200,7 +215,7 @@ class Simulation:
             optimizer=optimizer,
             record=record,
         )
-        self._inference.begin(x.to(self.rule.state_dtype(x.dtype)), carried=carried)
+        return self._inference, x.to(self.rule.state_dtype(x.dtype)), carried
 
     @cached_property
     def engine(self) -> Engine:
