@@ -32,8 +32,6 @@ from neurosim.simulation.compatibility import trained, warn_of_updates
 from neurosim.simulation.outcome import Outcome
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
-_PASSING = ("tick", "running", "stopped", "prediction")
-
 
 class Inference(Arrays):
     """An inference of a simulation, from `begin` to `finish`; its states are carried by the next.
@@ -60,7 +58,7 @@ class Inference(Arrays):
         optimizer: torch.optim.Optimizer | None = None,
         record: bool = True,
     ) -> None:
-        self._common, self.clock, self._optimizer = common, clock, optimizer
+        self._common, self.clock, self.optimizer = common, clock, optimizer
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self._updates = frozenset(common.schedule.update_ticks)
@@ -78,20 +76,6 @@ class Inference(Arrays):
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases}
         return super().arrays() | parts | {"measures": self._measures, "counts": self.counts}
-
-    def passing_arrays(self) -> dict[str, Any]:
-        """Returns what of it changes as it runs, but for what the simulation keeps."""
-        own = {name: super(Inference, self).arrays()[name] for name in _PASSING}
-        return own | {"phases": self.phases, "counts": self.counts, "nudge": self.nudge}
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether all of it but values follows from the schedule, and nobody looks into it."""
-        common = self._common
-        looks = common.stop is not None or (self.recording and bool(common.probes))
-        decides = looks or self.clock.listens or bool(self._measures or common.state.lines)
-        within = self._optimizer is not None and common.learns_within
-        return common.schedule.repeats and common.init != "carry" and not (decides or within)
 
     # ---- from start to end ---------------------------------------------------------------------
 
@@ -166,7 +150,7 @@ class Inference(Arrays):
     @property
     def learns(self) -> bool:
         """Whether weights are still to be updated within it."""
-        return self.running and self._optimizer is not None
+        return self.running and self.optimizer is not None
 
     def _check_running(self) -> None:
         if not self.running:
@@ -192,7 +176,7 @@ class Inference(Arrays):
             return False
         # A target or a weight update still to come would wake what sleeps.
         within = bool(self._updates) or self._common.plasticity.every is not None
-        expected = self._optimizer is not None and within
+        expected = self.optimizer is not None and within
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
         if expected or not bool((clock.next > clock.end).all()):
@@ -243,9 +227,9 @@ class Inference(Arrays):
         periods += [] if common.stop is None else [common.stop.every]
         due += [self.began + (passed // every + 1) * every for every in periods]
         every = common.plasticity.every
-        if self._optimizer and every:
+        if self.optimizer and every:
             due.append(self.began + 1 + max(1, (passed - 1) // every + 1) * every)
-        if self._optimizer:
+        if self.optimizer:
             due += [self.began + 1 + update for update in self._updates if update >= passed]
         if nudge.target is not None and self.phases.present is None:
             acts = self.began + common.nudge_after
@@ -358,11 +342,11 @@ class Inference(Arrays):
         after those that the schedule names."""
         passed, every = tick - 1 - self.began, self._common.plasticity.every
         due = passed in self._updates or (every and passed and passed % every == 0)
-        if self._optimizer and due:
-            self.learn(self._optimizer)
+        if self.optimizer and due:
+            self.learn(self.optimizer)
 
     def _warn_if_nothing_was_learned(self) -> None:
-        common, learns = self._common, self._optimizer is not None
+        common, learns = self._common, self.optimizer is not None
         every = common.plasticity.every
         first = min(self._updates, default=0) if learns and every is None else every
         if first and self.nudge.target is not None and not common.warned:

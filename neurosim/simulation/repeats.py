@@ -37,7 +37,7 @@ class Recording:
             inference.advance(None, lambda: False)
         self._clock = inference.clock  # that of its last run
         arrays = [array.save(same) for array in common.state.passing]
-        left = arrays, save_arrays(inference.passing_arrays(), same)
+        left = arrays, save_arrays(_passing(inference), same)
         self._tape.close(left)
         self._leave(inference, plain(left))
 
@@ -63,7 +63,7 @@ class Recording:
         self._left = left[0]
         for array, value in zip(self._common.state.passing, self._left, strict=True):
             array.load(value, same)
-        load_arrays(inference.passing_arrays(), left[1], same)
+        load_arrays(_passing(inference), left[1], same)
         inference.learned = self.learned
 
     def learned(self, inference: Inference) -> Learned:
@@ -93,7 +93,7 @@ class Repeats:
         """Runs an inference of input x from its start to its end. Returns False where that is not
         possible in this way, and nothing has happened."""
         common, target = self._common, inference.nudge.target
-        if not inference.repeatable or target is x:
+        if not self._may(inference) or target is x:
             return False
         given = [x] if target is None else [x, target]
         alike = tuple((t.shape, t.dtype, t.stride()) for t in given)
@@ -108,6 +108,21 @@ class Repeats:
             self._kinds[kind] = Recording(common, inference, given)
             return True
         return known.holds and known.replay(inference, given)
+
+    def _may(self, inference: Inference) -> bool:
+        """Whether all but values follows from the schedule, and nobody looks at states."""
+        common = self._common
+        looks = common.stop is not None or (inference.recording and bool(common.probes))
+        waits = bool(common.state.lines) or inference.clock.listens or bool(inference.clock.wants)
+        may = common.schedule.repeats and common.init != "carry"
+        return may and not (looks or waits or inference.optimizer)
+
+
+def _passing(inference: Inference) -> dict[str, Any]:
+    """Returns what of an inference changes as it runs."""
+    own = inference.arrays()
+    names = ("tick", "running", "stopped", "prediction", "phases", "counts")
+    return {name: own[name] for name in names} | {"nudge": inference.nudge}
 
 
 def _weights(common: Common) -> list[Tensor | None]:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,9 +16,9 @@ from neurosim.maths import Loss, Precision, check_precision
 from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
-from neurosim.schedules import Clock, Layout, Schedule, Start, Unit
+from neurosim.schedules import Layout, Schedule, Unit
 from neurosim.simulation import compatibility, saving
-from neurosim.simulation.common import BeforeStep, run_length
+from neurosim.simulation.common import BeforeStep, new_clock, run_length
 from neurosim.simulation.compatibility import Init, accept_batch
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
@@ -156,14 +155,10 @@ class Simulation:
             ConfigurationError: for an optimizer that the model cannot learn with.
             DivergenceError: where a state is not finite.
         """
-        inference, x, carried = self._next(x, target, optimizer, record)
-        if not self._repeats.run(inference, x):
-            with torch.no_grad():
-                inference.begin(x, carried=carried)
-            inference.advance(None, lambda: False)
+        if not self._start(x, target, optimizer, record, whole=True):
+            self.advance()
         return self.finish()
 
-    @torch.no_grad()
     def start(
         self,
         x: Tensor,
@@ -179,16 +174,13 @@ class Simulation:
         ConfigurationError for an optimizer that the model cannot learn with, or without anything
         that says when it takes its steps.
         """
-        inference, x, carried = self._next(x, target, optimizer, record)
-        inference.begin(x, carried=carried)
+        self._start(x, target, optimizer, record)
 
-    def _next(
-        self,
-        x: Tensor,
-        target: Tensor | None,
-        optimizer: torch.optim.Optimizer | None,
-        record: bool,
-    ) -> tuple[Inference, Tensor, bool]:
+    @torch.no_grad()
+    def _start(
+        self, x: Tensor, target: Tensor | None, optimizer: Any, record: bool, whole: bool = False
+    ) -> bool:
+        """Does that. Of a ``whole`` inference it returns whether it has been run, too."""
         compatibility.check_within(optimizer, self.learns_within)
         x, target = accept_batch(x, target, self.model)
         compatibility.check_optimizer(optimizer, self.model)
@@ -208,14 +200,18 @@ class Simulation:
         tick, clock = (0, None) if previous is None else (previous.tick, previous.clock)
         self._inference = Inference(
             self,
-            self._new_clock(tick, self.random, target is not None, clock),
+            new_clock(self, tick, self.random, clock, nudged=target is not None),
             target,
             number=self.inferences,
             tick=tick,
             optimizer=optimizer,
             record=record,
         )
-        return self._inference, x.to(self.rule.state_dtype(x.dtype)), carried
+        x = x.to(self.rule.state_dtype(x.dtype))
+        ran = whole and self._repeats.run(self._inference, x)
+        if not ran:
+            self._inference.begin(x, carried=carried)
+        return ran
 
     @cached_property
     def engine(self) -> Engine:
@@ -371,23 +367,9 @@ class Simulation:
 
     # ---- schedule ------------------------------------------------------------------------------
 
-    def _new_clock(
-        self, tick: int, random: np.random.Generator, nudged: bool, previous: Clock | None = None
-    ) -> Clock:
-        feedforward = self.init == "feedforward"
-        clock = self.schedule.start(Start(self.layout, tick, feedforward, random, previous))
-        compatibility.check_length(
-            clock.end - tick, self.nudge_after if nudged else 0, self.learn_every
-        )
-        if self.inferences <= 1:
-            compatibility.warn_of_reach(
-                self, clock.end - tick, self.nudge_after if nudged else None
-            )
-        return clock
-
     def check_schedule(self) -> None:
         """Raises the ConfigurationError that `start` would for this schedule and network."""
-        self._new_clock(0, stream(0, "check"), True)
+        new_clock(self, 0, stream(0, "check"), nudged=True)
 
     # ---- as data -------------------------------------------------------------------------------
 
