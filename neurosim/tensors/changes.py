@@ -21,7 +21,7 @@ from torch.overrides import (
 from neurosim.tensors.order import Ints, as_stored
 
 _ROWS = 255  # as many as one byte can count
-_NUMPY = 10_000  # values from which on numpy would start threads of its own for a product
+_NUMPY = 10_000  # values from which on numpy starts threads for a product, and passes are dear
 
 
 class Written:
@@ -71,9 +71,13 @@ def tally(mask: Tensor, weights: Tensor) -> tuple[Tensor | int, Tensor | int]:
         of_one = mask.sum(0)
         return of_one.sum(), (of_one * weights).sum()
     stored = as_stored(mask)
-    if stored is mask or weights.shape != mask.shape[2:]:
+    small = mask.numel() <= _NUMPY
+    if small or stored is mask or weights.shape != mask.shape[2:]:
         if weights.shape != mask.shape[mask.dim() - weights.dim() :]:
             weights = weights.expand(mask.shape[1:])
+        if small:
+            rows = mask.numpy().reshape(-1, weights.numel())
+            return int(np.count_nonzero(rows)), int(rows.sum(0) @ weights.numpy().reshape(-1))
         sums = _sums(mask.numpy().reshape(-1, weights.numel()))
     else:  # the values of a position lie together
         sums = _sums(stored.numpy().reshape(weights.numel(), -1).T)
