@@ -45,6 +45,14 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+def named(*slow: str) -> list[Any]:
+    """All cases; some of them are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in CASES]
+
+
+WAITING = [pytest.param(name, marks=pytest.mark.slow) for name in ("sweep", "thresholds")]
+
+
 def model_of(name: str) -> ns.Model:
     single = {"dtype": torch.float32} if name == "rounded" else DOUBLE
     return ns.Model(CONV if name.startswith("conv") else NETWORK, **single)
@@ -103,7 +111,7 @@ def replayed(simulation: ns.Simulation, monkeypatch: pytest.MonkeyPatch) -> Call
     return lambda: simulation.inferences - len(ran)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", named("damped", "faults", "free and nudged"))
 def test_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With weights that change in between, in place or all at once."""
     one, other = made(name), made(name)
@@ -209,7 +217,7 @@ def test_it_goes_on_elsewhere_bit_for_bit() -> None:
     assert bits(third.gradients()) == bits(other.gradients())
 
 
-@pytest.mark.parametrize("name", ["sweep", "parallel", "neurons", "thresholds", "conv tiles"])
+@pytest.mark.parametrize("name", ["parallel", "neurons", *WAITING])
 def test_one_wait(name: str) -> None:
     """A replay waits for a device once, and is the same."""
     other = made(name)
