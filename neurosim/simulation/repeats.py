@@ -23,14 +23,14 @@ Learned = tuple[dict[str, Tensor], int]
 class Recording:
     """An inference on tape, and what is learned of it.
 
-    The weights count as they are when it is replayed, but must be the same tensors.
+    Weights count as they are when it is replayed, but must be the same tensors.
     """
 
     def __init__(self, common: Common, inference: Inference, given: list[Tensor]) -> None:
-        self._common, self._weights = common, _weights(common)
+        self._common, self._parts = common, _parts(common)
         self.misses = 0
         self._sources = [*common.model.parameters(), *common.model.buffers()]
-        self._sources += [weight for weight in self._weights if weight is not None]
+        self._sources += [part for part in self._parts if isinstance(part, Tensor)]
         self._tape, self._learning = Tape(given, self._sources), Tape(())
         with self._tape:
             inference.begin(given[0], carried=False)
@@ -46,11 +46,14 @@ class Recording:
         """Whether it can be replayed."""
         return not self._tape.problem and self.misses < _MISSES
 
+    @property
+    def fits(self) -> bool:
+        """Whether it is of the present parts of the simulation."""
+        return all(a is b for a, b in zip(self._parts, _parts(self._common), strict=True))
+
     def replay(self, inference: Inference, given: list[Tensor]) -> bool:
         """Runs an inference from its start to its end; returns if that is what it comes to."""
-        left = None
-        if all(a is b for a, b in zip(self._weights, _weights(self._common), strict=True)):
-            left = self._tape.replay(given)
+        left = self._tape.replay(given)
         if left is None:
             self.misses += 1
             return False
@@ -104,7 +107,7 @@ class Repeats:
             return False
         common.state.mark_weights_seen()
         known = self._kinds[kind]
-        if known is None:
+        if known is None or not known.fits:
             self._kinds[kind] = Recording(common, inference, given)
             return True
         return known.holds and known.replay(inference, given)
@@ -125,9 +128,11 @@ def _passing(inference: Inference) -> dict[str, Any]:
     return {name: own[name] for name in names} | {"nudge": inference.nudge}
 
 
-def _weights(common: Common) -> list[Tensor | None]:
-    links = common.state.links
-    return [tensor for link in links for tensor in (link.weight, link.feedback, link.bias)]
+def _parts(common: Common) -> list[Any]:
+    """Returns what must be the same objects for a tape to hold."""
+    weights = [w for link in common.state.links for w in (link.weight, link.feedback, link.bias)]
+    parts = common.rule, common.loss, common.schedule, common.plasticity, common.compute
+    return [*weights, *parts, common.nudge_after, common.state]
 
 
 def _holds(array: Array, value: Any) -> bool:
