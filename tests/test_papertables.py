@@ -246,6 +246,7 @@ def test_the_table_on_the_terminal(made: tuple[Path, str]) -> None:
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     assert [row[:3] for row in cells[:2]] == [["BP", "perceptron", "1"], ["BP", "conv net", "1"]]
     assert re.fullmatch(r"[+-]\d+\.\d\d", cells[2][4])
+    assert "published" not in output  # a quick look is at other data
     assert "runs           16: 16 finished, 0 failed" in output
 
 
@@ -256,6 +257,7 @@ def test_the_files_of_a_table(made: tuple[Path, str]) -> None:
     assert "systems-quick-test-accuracy-perceptron.svg" in names
     text = (folder / "results/systems-quick.md").read_text(encoding="utf-8")
     assert "$ neurosim table systems" in text
+    assert "published*" not in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert pictures
     assert set(pictures) == {name for name in names if name.endswith(".svg")}
