@@ -65,7 +65,7 @@ def report_of_sweep(results: Results) -> Report:
 
 
 def labels_of(texts: Sequence[str]) -> list[str]:
-    """Returns what tells the values of an axis apart: of sections, the keys in which they differ."""
+    """Returns what tells the values of an axis apart: of sections, the keys that differ."""
     flat = [_flat(text) for text in texts]
     keys = {key: None for one in flat for key in one or ()}
     apart = [key for key in keys if len({str((one or {}).get(key)) for one in flat if one}) > 1]

@@ -81,8 +81,8 @@ def heat_map(
         )
         note = ""
         if any(one.runs > 1 for one in cells.values()):
-            note = "Mean over the seeds, ± their sample standard deviation. The scale of colours is at "
-            note += f"least {SPREADS:.0f} of these long: what looks alike may be chance."
+            note = "Mean over the seeds, ± their sample standard deviation. The scale of colours "
+            note += f"is at least {SPREADS:.0f} of these long: what looks alike may be chance."
         if any(one.values and one.lacking for one in cells.values()):
             note += " “2 of 3”: the mean is over these seeds only, as the others have no value."
         note += " Colours are on a logarithmic scale." if log else ""
