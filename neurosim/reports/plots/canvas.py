@@ -165,7 +165,9 @@ class Canvas:
             place, sizes = self.axes.get_position(), (width, height)
             ends = [(place.x0, place.x1), (1 - place.y0, 1 - place.y1)]
             limits = self.axes.get_xlim(), self.axes.get_ylim()
-            for axis, scale, size, end, limit in zip("xy", self.scales, sizes, ends, limits, strict=True):
+            for axis, scale, size, end, limit in zip(
+                "xy", self.scales, sizes, ends, limits, strict=True
+            ):
                 where = [*(f"{size * part:.2f}" for part in end), *map(repr, map(float, limit))]
                 root.setAttribute(f"data-{axis}", " ".join([*where, scale]))
         for element in root.getElementsByTagName("*"):
@@ -230,8 +232,8 @@ def line_chart(
         for curve in sorted(drawn, key=lambda curve: not curve.faint):  # the strong ones on top
             parts = {"": curve.y}
             if (edges := _edges(curve.y)) is not None:
-                band = {"color": canvas.ink(curve.colour), "linewidth": 0}
-                canvas.axes.fill_between(curve.x, *edges, alpha=0.1 if curve.faint else 0.25, **band)
+                hue, alpha = canvas.ink(curve.colour), 0.1 if curve.faint else 0.25
+                canvas.axes.fill_between(curve.x, *edges, color=hue, alpha=alpha, linewidth=0)
                 parts = dict(zip((", lower edge", ", upper edge"), edges, strict=True))
                 banded = True
             for part, y in parts.items():
