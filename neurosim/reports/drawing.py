@@ -115,7 +115,7 @@ class _Drawing:
         for p in network.populations:
             ends = max(map(len, (network.incoming(p.name), network.outgoing(p.name))))
             self.labels[p.name] = (cut(p.name, 16), *self._said(p))
-            tall[p.name] = max(16.0 + 14 * len(self.labels[p.name]), 12.0 * (1 + ends))
+            tall[p.name] = max(72.0 if self.frame is None else 58.0, 12.0 * (1 + ends))
             sizes = zip((13, 11, 11, 11), self.labels[p.name], strict=False)
             width = max(width, *(_LETTER * size * len(text) for size, text in sizes))
         width, x = width + 18, MARGIN

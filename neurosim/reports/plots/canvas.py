@@ -233,7 +233,8 @@ def line_chart(
             parts = {"": curve.y}
             if (edges := _edges(curve.y)) is not None:
                 hue, alpha = canvas.ink(curve.colour), 0.1 if curve.faint else 0.25
-                canvas.axes.fill_between(curve.x, *edges, color=hue, alpha=alpha, linewidth=0)
+                band = np.r_[curve.x, curve.x[::-1]], np.r_[edges[0], edges[1][::-1]]
+                canvas.axes.fill(*band, color=hue, alpha=alpha, linewidth=0)
                 parts = dict(zip((", lower edge", ", upper edge"), edges, strict=True))
                 banded = True
             for part, y in parts.items():

@@ -9,7 +9,10 @@
     return parent.appendChild(made);
   };
   const tip = node(document.body, "div", {class: "tip", role: "status", hidden: ""});
-  const written = (value) => String(+value.toPrecision(4));
+  const written = (value) => {
+    const size = Math.abs(value), short = +value.toPrecision(size < 1e-3 ? 3 : 4);
+    return size && (size < 1e-3 || size >= 1e6) ? short.toExponential().replace("e+", "e") : `${short}`;
+  };
 
   class Axis { // from places in the picture to values
     constructor(text) {
