@@ -23,15 +23,13 @@ def records(count: int) -> list[dict[str, Any]]:
     found = []
     for tick in range(count):
         part = {"residual_mean": 0.5**tick, "residual_difference": 2.0**-tick / 3, "wakes": 4}
+        parts = {"h": {**part, "activity": tick}, "output": {**part, "activity": 0.0}}
         sent = {"mean_messages": tick, "difference_messages": 1}
         found.append(
             {
                 "tick": tick,
                 "time": tick / 2,
-                "populations": {
-                    "h": {**part, "activity": tick},
-                    "output": {**part, "activity": 0.0},
-                },
+                "populations": parts,
                 "projections": {
                     "input->h": {"mean_messages": 0, "difference_messages": 0},
                     "h->output": sent,

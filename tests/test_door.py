@@ -82,6 +82,19 @@ def test_small_numbers_are_numbers(root: Path) -> None:
     assert optimizer.lr == 1e-05
 
 
+def test_an_example_by_its_name(root: Path, tmp_path: Path) -> None:
+    tiny = {"training.epochs": 1, "data.limit": 50}
+    named, filed = (
+        ns.run(what, tiny, out=tmp_path / out)
+        for what, out in (("parallel", "a"), (scenario(root), "b"))
+    )
+    assert named.summary["test_accuracy"] == filed.summary["test_accuracy"]
+    swept = ns.sweep("parallel", {"seed": [1, 2]}, tiny, out=tmp_path)
+    assert swept.summary["finished"] == 2
+    with pytest.raises(ns.DataError, match="no example of that name; did you mean 'parallel'"):
+        ns.run("paralel")
+
+
 def test_refuses(root: Path, tmp_path: Path) -> None:
     file, trainer = scenario(root), make(PLAN)
     cases: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [

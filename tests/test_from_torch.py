@@ -252,6 +252,9 @@ def test_what_torch_has_no_layer_for() -> None:
     hidden = {"name": "h", "dense": 3, "activation": "holotanh"}
     with pytest.raises(ns.NetworkError, match="no layer for the activation 'holotanh"):
         ns.Model(ns.Network.from_dict({"input": 4, "layers": [hidden, {"dense": 2}]})).to_torch()
+    soft = {"input": [1, 4, 4], "layers": [{"conv": 2, "pool": "softmax"}, {"dense": 2}]}
+    with pytest.raises(ns.NetworkError, match="no layer that pools by softmax"):
+        ns.Model(ns.Network.from_dict(soft)).to_torch()
     ends = ("input", "output"), ("output", "output")
     cyclic = {
         "populations": {role: {"shape": [3], "role": role} for role in ("input", "output")},

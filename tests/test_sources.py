@@ -64,8 +64,9 @@ def scenario(tmp_path: Path) -> Iterator[Path]:
 
 def test_the_built_in_ones() -> None:
     assert list(DataSource.family) == [
-        *("cifar10", "cifar100", "csv", "digits", "fashion_mnist", "idx", "imagenet32", "images"),
-        *("kmnist", "mnist", "npy", "npz", "parquet", "svhn", "torch"),
+        *("breast_cancer", "cifar10", "cifar100", "csv", "diabetes", "digits", "fashion_mnist"),
+        *("idx", "imagenet32", "images", "iris", "kmnist", "linnerud", "mnist", "npy", "npz"),
+        *("parquet", "svhn", "torch", "wine"),
     ]
     said = {"name": "digits", "batch_size": 50, "limit": 7, "augment": None, "standardize": "none"}
     assert described(Digits(limit=7)) == said | {"shuffle": True, "remainder": "drop"}

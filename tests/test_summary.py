@@ -19,18 +19,18 @@ from neurosim.runs.listeners.display import summary_lines
 from neurosim.tables.page import terminal_table, write_table
 from neurosim.tables.table import Choice, PlannedTable, Table, TableRow
 
-ENERGY = Quantity(
-    "energy", "energy", "nJ", "line run map", "of all messages", factor=1e9, show="{:.1f}".format
+HEAT = Quantity(
+    "heat", "heat", "nJ", "line run map", "of all messages", factor=1e9, show="{:.1f}".format
 )
 
 
 @pytest.fixture(autouse=True)
 def one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numbers, "QUANTITIES", (*numbers.QUANTITIES, ENERGY))
+    monkeypatch.setattr(numbers, "QUANTITIES", (*numbers.QUANTITIES, HEAT))
 
 
-def summary(energy: float) -> dict[str, Any]:
-    return {"name": "x", "status": "finished", "energy": energy}
+def summary(heat: float) -> dict[str, Any]:
+    return {"name": "x", "status": "finished", "heat": heat}
 
 
 @pytest.fixture
@@ -41,33 +41,33 @@ def results() -> Results:
 
 def test_the_tile_of_a_run_and_the_line_of_the_command(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(summary(4.5e-9)))
-    assert "<dt>Energy</dt><dd>4.5 nJ</dd>" in report_of(tmp_path).html()
-    assert "energy         4.5 nJ" in summary_lines(summary(4.5e-9))
+    assert "<dt>Heat</dt><dd>4.5 nJ</dd>" in report_of(tmp_path).html()
+    assert "heat           4.5 nJ" in summary_lines(summary(4.5e-9))
 
 
 def test_csv_curve_and_means_of_a_sweep(results: Results) -> None:
     lines = list(csv.DictReader(io.StringIO(results.csv())))
-    assert [float(line["energy"]) for line in lines] == [0.0, 3e-9]
+    assert [float(line["heat"]) for line in lines] == [0.0, 3e-9]
     report = report_of_sweep(results)
     (figure,) = report.figures
-    assert figure.title == "Energy"
-    assert "energy (nJ)" in figure.content.svg  # type: ignore[union-attr]
-    assert ">energy (nJ)</th>" in report.html()
+    assert figure.title == "Heat"
+    assert "heat (nJ)" in figure.content.svg  # type: ignore[union-attr]
+    assert ">heat (nJ)</th>" in report.html()
     assert "<strong>0</strong>" in report.html()  # the least is the best
 
 
 def test_column_and_picture_of_a_table(results: Results, tmp_path: Path) -> None:
     row = TableRow(("1",), "x")
-    table = Table("t", "T", "Text.", ("system",), (row,), ["energy"], ["energy"], 1)
+    table = Table("t", "T", "Text.", ("system",), (row,), ["heat"], ["heat"], 1)
     sweep: Any = type("Planned", (), {"results": results})()
     planned = PlannedTable(table, Choice(), (row,), (1,), sweep)
     results.rows[0].summary = summary(6e-9)
-    assert [column.header for column in terminal_table(planned).columns][-1] == "energy (nJ)"
+    assert [column.header for column in terminal_table(planned).columns][-1] == "heat (nJ)"
     _, text = write_table(planned, tmp_path, tmp_path / "out")
     written = text.read_text(encoding="utf-8")
     assert "| 1 | 1 | 6 |" in written
-    assert "- *energy (nJ)*: of all messages." in written
-    assert "energy (nJ)" in (tmp_path / "out/t-energy.svg").read_text(encoding="utf-8")
+    assert "- *heat (nJ)*: of all messages." in written
+    assert "heat (nJ)" in (tmp_path / "out/t-heat.svg").read_text(encoding="utf-8")
 
 
 def test_every_quantity_is_described_once() -> None:
@@ -78,9 +78,9 @@ def test_every_quantity_is_described_once() -> None:
 
 def test_what_is_not_there_is_not_told() -> None:
     assert told({"status": "finished"}, "run") == []
-    titles = [title for title, _ in told({"seconds": 90.0, "energy": 1e-9}, "run")]
-    assert titles == ["duration", "energy"]
-    assert ENERGY in shown_in("map")
+    titles = [title for title, _ in told({"seconds": 90.0, "heat": 1e-9}, "run")]
+    assert titles == ["duration", "heat"]
+    assert HEAT in shown_in("map")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from neurosim.base.files import finite, naming, owned, write_atomic, write_json
 from neurosim.base.html import html_table
 from neurosim.base.interrupts import SIGNALS, Interrupted, interruptible
 from neurosim.base.random import seed_sequence, stream
-from neurosim.base.shipped import about, find_file, shipped_files, shipped_folder
+from neurosim.base.shipped import about, find_file, given, shipped_files, shipped_folder
 from neurosim.base.suggest import did_you_mean, nearest, shorten, unknown
 from neurosim.base.ticks import LAST_TICK, NEVER, duration_ticks, ticks_of
 from neurosim.base.words import (

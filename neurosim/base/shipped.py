@@ -4,6 +4,7 @@ They lie in the folders ``scenarios`` and ``networks`` of the repository; a whee
 package (setup.py).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from neurosim.base.errors import DataError
@@ -46,3 +47,15 @@ def find_file(name: str) -> Path:
         hint = did_you_mean(name, known) or "; neurosim examples lists them"
         raise DataError(f"{name}: no such file, and no example of that name{hint}")
     return known[name]
+
+
+def given(file: Path, overrides: Sequence[str]) -> list[str]:
+    """Returns the overrides of a scenario.
+
+    Of an installed example the data are in the folder ``data`` here, as nobody looks into packages.
+    """
+    inside = file.is_relative_to(shipped_folder()) and shipped_folder().name == "examples"
+    if not inside or not file.is_file() or "root:" not in file.read_text(encoding="utf-8"):
+        return list(overrides)
+    said = any(one.startswith("data") for one in overrides)
+    return [*overrides, *([] if said else ["data.root=data"])]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from neurosim.base import find_file, shipped_files, shipped_folder
+from neurosim import base
+from neurosim.base import find_file, shipped_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -175,15 +176,9 @@ def command(*parts: Any) -> Callable[[Callable[..., None]], click.Command]:
 
 
 def given(file: Path, overrides: Sequence[str], device: str | None = None) -> list[str]:
-    """Returns the overrides of a scenario, and the device where one is named.
-
-    Of an installed example the data are in the folder ``data`` here, as nobody looks into packages.
-    """
+    """Returns the overrides of a scenario, and the device where one is named."""
     more = [] if device is None else [f"device={device}"]
-    inside = file.is_relative_to(shipped_folder()) and shipped_folder().name == "examples"
-    if inside and file.is_file() and "root:" in file.read_text(encoding="utf-8"):
-        more += [] if any(said.startswith("data") for said in overrides) else ["data.root=data"]
-    return [*overrides, *more]
+    return [*base.given(file, overrides), *more]
 
 
 def own_process(how: dict[str, Any]) -> dict[str, Any]:

@@ -111,7 +111,8 @@ class Trainer:
             raise ConfigurationError(f"{said}; drop it, or start inferences otherwise", "init")
         self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
-        self.totals: dict[str, float] = {**counts, "ticks": 0, "time": 0.0}
+        self.totals: dict[str, float] = {**counts, "updates": 0, "ticks": 0, "time": 0.0}
+        optimizer.register_step_post_hook(self._count_updates)
         self._sums = dict.fromkeys(("train_loss", "train_accuracy"), 0.0)  # of this epoch's steps
         self._labels: Tensor | None = None  # of the inference under way
         self._ending: int | None = None  # the epoch that is over but for its evaluation
@@ -120,6 +121,11 @@ class Trainer:
         self.rates = Rates(
             optimizer, self.plan, scheduler, scheduler_every, len(self.batches), self.steps
         )
+
+    def _count_updates(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Counts the weights and biases that a step of the optimizer has updated."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.totals["updates"] += sum(p.numel() for p in parameters if p.grad is not None)
 
     @property
     def epoch(self) -> int:

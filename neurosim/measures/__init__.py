@@ -2,6 +2,7 @@
 
 from neurosim.dynamics import basal_potential, current_mean, output_potential
 from neurosim.families import gather
+from neurosim.measures.costs import Cost, Costs, shipped_costs
 from neurosim.measures.gradients import (
     Alignment,
     alignment,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neurosim.base import ConfigurationError, InputError, NetworkError, stream
 from neurosim.families import Seed, check
 from neurosim.network.faults import Damage
+from neurosim.network.importers import nir
 from neurosim.network.importers.to_torch import module_of
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
@@ -132,6 +133,18 @@ class Model(nn.Module):
             # The other exporter needs more packages, and these graphs nothing of it.
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(module, (x,), str(path), dynamic_axes=axes, dynamo=False, **names)
+
+    def to_nir(self, path: str | Path) -> None:
+        """Writes the same as a graph in the Neuromorphic Intermediate Representation (extra
+        ``nir``), which has no activations but those of neurons in time: what it can say are
+        networks of linear dyads.
+
+        Raises:
+            NetworkError: for what NIR has no node for.
+            ConfigurationError: without the package nir.
+        """
+        ends = self.network.input.shape, self.network.output.shape
+        nir.write(self.to_torch(), *ends, Path(path))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the feed-forward prediction ŷ (B, *output) of inputs x (B, *input), a tensor or

@@ -16,6 +16,7 @@ from neurosim import documents
 from neurosim.base import DocumentError, NetworkError, html_table, inside, unknown
 from neurosim.network.feedback import Feedback
 from neurosim.network.file import parts_of
+from neurosim.network.importers import nir
 from neurosim.network.importers.torch import parts_of_torch
 from neurosim.network.initialization import Initialization
 from neurosim.network.parts import MemberField, Population, Projection
@@ -97,6 +98,23 @@ class Network:
         """
         populations, projections, parameters = parts_of_torch(module, input_shape)
         return cls(populations, projections, parameters=parameters)
+
+    @classmethod
+    def from_nir(cls, path: str | Path, neurons: str | None = None) -> Network:
+        """Makes a network of a graph in the Neuromorphic Intermediate Representation, with its
+        weights (extra ``nir``).
+
+        Takes Affine, Linear, Conv2d, AvgPool2d and Flatten, and sums where several edges meet. NIR
+        has no activations, only neurons in time: ``neurons`` is the activation that stands for
+        those, the rate at which they would fire, and by default they are refused.
+
+        Raises:
+            ConfigurationError: without the package nir.
+            DataError: for a file that is no such graph.
+            NetworkError: for what cannot be taken over, by the name of the node.
+        """
+        module, shape = nir.read(Path(path), neurons)
+        return cls.from_torch(module, shape)
 
     def with_feedback(self, feedback: Feedback | str) -> Network:
         """Returns the network with that `Projection.feedback` where differences meet a weight."""

@@ -208,6 +208,25 @@ QUANTITIES = (
         meaning="the product of the spectral norms",
         axis="log",
     ),
+    Quantity(
+        "energy",
+        "energy",
+        "µJ per sample",
+        "line run map",
+        "of a training step on the hardware that costs names, by its figures for messages, wakes, "
+        "synaptic operations, updates and static power",
+        axis="log",
+        factor=1e6,
+    ),
+    Quantity(
+        "hardware_seconds",
+        "time on the hardware",
+        "µs per sample",
+        "line run map",
+        "of a training step, by the same figures",
+        axis="log",
+        factor=1e6,
+    ),
     Quantity("epochs", "epochs", "count", "run", show=_count, better=""),
     Quantity("seconds", "duration", shown="line run study", show=duration),
     Quantity(
@@ -239,6 +258,7 @@ QUANTITIES = (
     Quantity("wakes", "wakes", "count", "line mean", show=_count),
     Quantity("messages", "messages", "count", "line run mean", show=_count),
     Quantity("synaptic_operations", "synaptic operations", "count", "run", show=_count),
+    Quantity("updates", "updates of weights", "count", "run", show=_count),
     *(
         Quantity(key, title, unit, meaning=meaning, axis="log", derive=_ratio(*keys.split()))
         for key, title, unit, meaning, keys in (

@@ -10,10 +10,11 @@ import yaml
 from markupsafe import Markup
 
 from neurosim.base import plus_minus
-from neurosim.records import Quantity, Results, Row, Seeds, shown_in
+from neurosim.records import Quantity, Results, Row, Seeds, quantities, shown_in
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, listed
-from neurosim.reports.plots import heat_map, limits_of, seed_chart
+from neurosim.reports.plots import Choice, heat_map, limits_of, pareto_chart, seed_chart
 
+ENERGY = "energy"
 MAX_MAPS = 12  # per quantity, where more than two axes are swept
 MAX_ROWS = 2_000  # of a table; results.csv has them all
 MAX_CELLS = 2_500  # of all maps of a quantity
@@ -111,7 +112,26 @@ def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:
         (label, some), (_, values) = axes[0], results.axes[0]
         chart = seed_chart(one, label, values, some, [seeds[text,] for text in some])
         found.append(Figure(one.heading, chart, _why_not(one)))
+    if ENERGY in results.keys:
+        keys = [key.rpartition(".")[2] for key, _ in results.axes]
+        named = {
+            ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True)): rows
+            for values, rows in results.groups().items()
+        }
+        found.append(trade_off(named))
     return found
+
+
+def trade_off(rows: Mapping[str, Sequence[Row]]) -> Figure:
+    """Draws accuracy against energy for the runs of each label."""
+    known = quantities()
+    energy, accuracy = known[ENERGY], known["test_accuracy"]
+    choices = [
+        Choice(label, Seeds.of(runs, energy), Seeds.of(runs, accuracy))
+        for label, runs in rows.items()
+    ]
+    chart = pareto_chart(energy, accuracy, choices)
+    return Figure("Accuracy against energy", chart, "no run has both")
 
 
 def _why_not(quantity: Quantity) -> str:

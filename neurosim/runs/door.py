@@ -15,6 +15,8 @@ from neurosim.base import (
     ConfigurationError,
     DataError,
     NeurosimWarning,
+    find_file,
+    given,
     html_table,
     interruptible,
     unknown,
@@ -155,8 +157,8 @@ def run(
     listeners: Sequence[object] = (),
     progress: Progress = False,
 ) -> Run:
-    """Runs a scenario, or a `Trainer`, and leaves a folder ``out/<name>/<id>`` with metrics,
-    checkpoints, summary and report, as ``neurosim run`` does.
+    """Runs a scenario, an example by its name, or a `Trainer`, and leaves a folder
+    ``out/<name>/<id>`` with metrics, checkpoints, summary and report, as ``neurosim run`` does.
 
     ``overrides`` are those of the command line, or a mapping whose values may be objects:
     ``{"training.epochs": 3, "rule": ns.BackPropagation()}``. ``name`` is that of a trainer's runs
@@ -182,7 +184,8 @@ def run(
     if not isinstance(what, str | Path):
         said = f"what is run is a scenario file, a Scenario or a Trainer, not {what!r}"
         raise ConfigurationError(said)
-    return Run(runner.run(Scenario.load(Path(what), assignments(overrides)), *where))
+    file = find_file(str(what))
+    return Run(runner.run(Scenario.load(file, given(file, assignments(overrides))), *where))
 
 
 def resume(
@@ -198,8 +201,8 @@ def resume(
     was, that of `TorchData` with these ``data``. ``overrides`` may say where the data are now, or
     prolong it. Raises DataError where there
     is nothing to continue."""
-    given: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
-    return Run(runner.resume(Path(folder), _console(progress), listeners, **given))
+    own: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
+    return Run(runner.resume(Path(folder), _console(progress), listeners, **own))
 
 
 def sweep(
@@ -225,8 +228,9 @@ def sweep(
         DocumentError: everything that is wrong with any combination.
         DataError: where another sweep is at work in the folder.
     """
-    given = [*assignments(overrides), *assignments(axes, swept=True)]
-    planned = sweeps.plan(Path(file), given, seeds)
+    path = find_file(str(file))
+    own = [*assignments(overrides), *assignments(axes, swept=True)]
+    planned = sweeps.plan(path, given(path, own), seeds)
     folder = Path(out) / sweeps.folder_name(name or planned.name)
     run_planned(planned, folder, jobs, retry, _console(progress))
     return SweepResults(folder)
@@ -262,16 +266,16 @@ def load_sweep(folder: str | Path) -> SweepResults:
 # ---- what is given and shown ---------------------------------------------------------------------
 
 
-def assignments(given: Overrides, swept: bool = False) -> list[str]:
+def assignments(said: Overrides, swept: bool = False) -> list[str]:
     """Returns overrides, or with ``swept`` axes of a sweep, as KEY=VALUE."""
-    if isinstance(given, str):
-        return [given]
-    if not isinstance(given, Mapping):
-        return list(given)
+    if isinstance(said, str):
+        return [said]
+    if not isinstance(said, Mapping):
+        return list(said)
     several = (list, tuple, range) if swept else ()
     return [
         f"{key}={','.join(map(_text, value if isinstance(value, several) else [value]))}"
-        for key, value in given.items()
+        for key, value in said.items()
     ]
 
 

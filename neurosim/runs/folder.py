@@ -27,7 +27,7 @@ from neurosim.base import (
     write_atomic,
 )
 from neurosim.families import plugins
-from neurosim.measures import parameters_of
+from neurosim.measures import Costs, parameters_of
 from neurosim.network import Network
 from neurosim.records import RunFiles, file_digest, measured, write_manifest
 from neurosim.reports import write_report
@@ -72,13 +72,14 @@ class Job:
     network: Network
     checkpoints: CheckpointPlan = CheckpointPlan()
     robustness: Robustness | None = None
+    costs: Costs | None = None
 
     @classmethod
     def of(cls, scenario: Scenario) -> Self:
         """Returns the run of a scenario."""
         file, text = scenario.file, scenario.resolved()
         checkpoints, robustness = file.training.checkpoints, file.robustness
-        return cls(file.name, text, scenario.network, checkpoints, robustness)
+        return cls(file.name, text, scenario.network, checkpoints, robustness, scenario.costs)
 
 
 def begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path:

@@ -268,6 +268,9 @@ def _train(
             "peak_memory_bytes": peak_memory(model.device),
             **found,
         }
+        if job.costs is not None:
+            about = summary | {"batch_size": trainer.plan.batch_size}
+            summary |= {"hardware": job.costs.name, **job.costs.of_training(about)}
         if problem is not None:
             summary["diverged"] = isinstance(problem, DivergenceError)
         return summary, problem

@@ -171,6 +171,13 @@ class ScenarioFile:
         None
     )
     study: Annotated[ConvergenceStudy | None, says("measure this instead of training")] = None
+    costs: Annotated[
+        str | dict[str, Any] | None,
+        says(
+            "what messages, wakes, … take on hardware: loihi, a100, a file or its content; energy "
+            "and time are then among the numbers"
+        ),
+    ] = None
     weights: Annotated[
         str | None,
         says("a safetensors file of the weights to start from, as of a run; default: drawn"),
@@ -191,7 +198,9 @@ class ScenarioFile:
 def overridden(document: Document, assignments: Sequence[str]) -> Document:
     """Applies overrides to a scenario; ``network.activation=tanh`` changes the network it names."""
     said = [re.sub(r"^\s*data\.kind\b", "data.name", assignment) for assignment in assignments]
-    return by_name(documents.apply_overrides(by_name(document), said, files=[("network",)]))
+    return by_name(
+        documents.apply_overrides(by_name(document), said, files=[("network",), ("costs",)])
+    )
 
 
 def by_name(document: Document) -> Document:

@@ -16,7 +16,7 @@ from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import Memory, Trainer, TrainingPlan, estimate, load_weights
-from neurosim.measures import in_order, lipschitz_bound
+from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, by_name, located, overridden
 from neurosim.simulation import Simulation, why_none
@@ -30,6 +30,7 @@ class Scenario:
     document: Document
     network_document: Document
     network: Network
+    costs: Costs | None = None
 
     @classmethod
     def load(
@@ -56,7 +57,7 @@ class Scenario:
         network = Network.from_document(network_document)
         if file.feedback is not None:
             network = network.with_feedback(file.feedback)
-        scenario = cls(file, document, network_document, network)
+        scenario = cls(file, document, network_document, network, _costs(file, document))
         scenario._check()
         return scenario
 
@@ -245,6 +246,8 @@ class Scenario:
         """
         value = described(self.file)
         value["network"] = self.network_document.value
+        if self.costs is not None:
+            value["costs"] = described(self.costs)
         value["threads"] = self.file.threads or torch.get_num_threads()
         paths = self._data_paths()
         if self.file.study is not None and self.file.study.weights is not None:
@@ -273,3 +276,16 @@ class Scenario:
         """The file or folder that a value of the scenario names, from where we are."""
         name = self.document.part(where).value
         return documents.folder(self.document, where) / Path(name).expanduser()
+
+
+def _costs(file: ScenarioFile, document: Document) -> Costs | None:
+    """What hardware takes, where the scenario says so."""
+    if file.costs is None:
+        return None
+    if not isinstance(file.costs, str):
+        return Costs.of(document.part(("costs",)))
+    with located(document, ("costs",)):
+        known = shipped_costs(file.costs)
+    return Costs.of(
+        documents.load_part(document, ("costs",)) if known is None else documents.load(known)
+    )

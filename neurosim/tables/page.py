@@ -9,7 +9,7 @@ from rich.table import Table as Shown
 from neurosim._version import __version__
 from neurosim.base import duration, number, plus_minus, spread, write_atomic, write_json
 from neurosim.records import Quantity, Row, RunFiles
-from neurosim.reports import Figure, maps_of, pictures_of, plots, render
+from neurosim.reports import Figure, maps_of, pictures_of, plots, render, trade_off
 from neurosim.tables.table import Measured, PlannedTable, measured, shown
 
 _FORMAT = "neurosim-table-1"
@@ -47,7 +47,7 @@ def write_table(planned: PlannedTable, runs: Path, folder: Path) -> tuple[Path, 
 
 def _cells(planned: PlannedTable) -> tuple[list[str], list[list[str]]]:
     """Returns header and rows as text: axes, seeds, the columns, and what was published."""
-    table, columns = planned.table, planned.quantities(planned.table.columns)
+    table, columns = planned.table, planned.columns
     # A quick look is at other data: what was published says nothing about them.
     published = not planned.choice.quick and any(row.published for row in planned.rows)
     header = [*table.axes, "seeds", *(column.label for column in columns)]
@@ -133,7 +133,7 @@ def _markdown(planned: PlannedTable, found: dict[str, Any], pictures: list[str])
         header=header,
         lines=lines,
         epochs="–".join(str(e) for e in sorted({min(epochs), max(epochs)})) if epochs else "no",
-        columns=planned.quantities(planned.table.columns),
+        columns=planned.columns,
         # One of each source: their figures differ.
         sources={(p.source, p.seeds): p for row in beside if (p := row.published)}.values(),
         pictures=pictures,
@@ -162,4 +162,6 @@ def _figures(planned: PlannedTable) -> list[Figure]:
                 [(p.accuracy, p.std) if (p := r.row.published) and beside else None for r in some],
             )
             found.append(Figure(column.heading, chart, "no run has it", ", ".join(rest)))
+    if planned.costed:
+        found.append(trade_off({one.row.label: one.runs for one in rows}))
     return found

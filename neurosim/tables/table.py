@@ -173,6 +173,17 @@ class PlannedTable:
         """What its files are named by."""
         return f"{self.table.name}-quick" if self.choice.quick else self.table.name
 
+    @property
+    def columns(self) -> list[Quantity]:
+        """Returns what the table shows of each row; with ``costs`` also what hardware takes."""
+        more = [key for key in ("energy", "hardware_seconds") if self.costed]
+        return self.quantities([*self.table.columns, *more])
+
+    @property
+    def costed(self) -> bool:
+        """Whether the runs have costs."""
+        return any(_key(text).split(".")[0] == "costs" for text in self.choice.overrides)
+
     def quantities(self, keys: Sequence[str]) -> list[Quantity]:
         """Returns the quantities of those keys, with the name of the baseline in their texts."""
         found, baseline = [], ("{baseline}", str(self.table.baseline))

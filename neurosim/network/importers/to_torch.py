@@ -119,6 +119,8 @@ def _with(
 
 
 def _pool(pool: Pool) -> nn.Module:
+    if pool.kind == "softmax":
+        raise NetworkError("torch has no layer that pools by softmax")
     cls: Any = nn.MaxPool2d if pool.kind == "max" else nn.AvgPool2d
     layer: nn.Module = cls(pool.kernel, pool.stride, pool.padding)
     return layer

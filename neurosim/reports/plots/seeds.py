@@ -37,7 +37,7 @@ def _legend(seeds: Sequence[Seeds], hue: str) -> list[Curve]:
     return [Curve("mean over the seeds" if _several(seeds) else "one seed", colour=hue)]
 
 
-def _spread_out(axis: XAxis | YAxis, values: Sequence[float], zero: bool = False) -> bool:
+def spread_out(axis: XAxis | YAxis, values: Sequence[float], zero: bool = False) -> bool:
     """Makes an axis logarithmic if the values are far apart; returns True if it did.
 
     With ``zero`` there may be zeros among the values; they get a place of their own.
@@ -82,7 +82,7 @@ def seed_chart(
     with style():
         canvas = Canvas(quantity.key, plain(x_label), quantity.label)
         axes = canvas.axes
-        if _spread_out(axes.xaxis, numbers, zero=True):
+        if spread_out(axes.xaxis, numbers, zero=True):
             zero = "" if min(numbers) > 0 else ", with a place of its own for 0"
             notes.append(f"The horizontal axis is logarithmic{zero}.")
         if _several(seeds):
@@ -105,7 +105,7 @@ def seed_chart(
             told = ", ".join(f"{texts[i]} ({n} of {seeds[i].runs})" for i, n in counts.items())
             notes.append(f"{look.sign}\u00a0{LACKING[lack]}: {told}.")
         _mark(axes, at, texts)
-        if not quantity.bounded and _spread_out(axes.yaxis, [*low, *high]):
+        if not quantity.bounded and spread_out(axes.yaxis, [*low, *high]):
             notes.append("The vertical axis is logarithmic.")
         elif low.min() == high.max():  # matplotlib would zoom in on nothing
             margin = 0.1 * abs(low.min()) or 1.0
@@ -203,7 +203,7 @@ def row_chart(
                 for row, one in lacking.items()
             )
             notes.append(f"×\u00a0without a value: {', '.join(words)}.")
-        if quantity.axis == "log" and not quantity.bounded and _spread_out(axes.xaxis, values):
+        if quantity.axis == "log" and not quantity.bounded and spread_out(axes.xaxis, values):
             notes.append("The axis is logarithmic.")
         else:  # steps of 25 would need another digit
             axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))

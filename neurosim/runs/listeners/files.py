@@ -20,7 +20,7 @@ from neurosim.tensors import complete
 
 # Of an epoch.
 _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy")
-VERSION = 4  # of checkpoints; 3 had no checksums
+VERSION = 5  # of checkpoints; 4 did not count updates
 
 
 class MetricsFile(Listener):

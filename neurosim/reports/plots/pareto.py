@@ -1,0 +1,62 @@
+"""Draws what is had for what it takes: two numbers of all rows against each other."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from neurosim.base import cut
+from neurosim.records import Quantity, Seeds
+from neurosim.reports.plots.canvas import Canvas, Chart, Curve, colours, plain, style
+from neurosim.reports.plots.seeds import spread_out
+
+MAX_NAMES = 12  # that are written beside their points
+
+
+class Choice(NamedTuple):
+    """What a row came to: what it takes, and what is had for it."""
+
+    label: str
+    cost: Seeds
+    gain: Seeds
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Returns the points (cost, gain) that no other is as good as in both and better in one, by
+    ascending cost."""
+    found: list[int] = []
+    for n in sorted(range(len(points)), key=lambda n: (points[n][0], -points[n][1])):
+        if not found or points[n][1] > points[found[-1]][1]:
+            found.append(n)
+    return found
+
+
+def pareto_chart(cost: Quantity, gain: Quantity, choices: Sequence[Choice]) -> Chart | None:
+    """Draws the mean gain of all choices against their mean cost, with bars from the least to the
+    greatest seed, and the front: the choices that no other beats in one and equals in the other.
+
+    ``gain`` is better the higher, ``cost`` the lower. Returns None without a single point.
+    """
+    shown = [c for c in choices if c.cost.values and c.gain.values]
+    if not shown:
+        return None
+    others, best = colours(2)
+    means = [(c.cost.mean or 0.0, c.gain.mean or 0.0) for c in shown]
+    chosen = front(means)
+    with style():
+        canvas = Canvas(f"{gain.key}-{cost.key}", cost.label, gain.label)
+        notes = ["Bars: from the least to the greatest seed."] * any(c.gain.runs > 1 for c in shown)
+        x, y = zip(*(means[n] for n in chosen), strict=True)
+        canvas.plot("front", best, x, y, drawstyle="steps-post", linewidth=1.0)
+        for n, (choice, (at, height)) in enumerate(zip(shown, means, strict=True)):
+            hue, (costs, gains) = best if n in chosen else others, (c.values for c in choice[1:])
+            canvas.plot(choice.label, hue, [min(costs), max(costs)], [height, height])
+            canvas.plot(choice.label, hue, [at, at], [min(gains), max(gains)])
+            told = f"{choice.label}: {gain.show(height)} {gain.unit}, {cost.show(at)} {cost.unit}"
+            canvas.plot(told, hue, [at], [height], marker="o", markersize=4.5)
+        if spread_out(canvas.axes.xaxis, [at for at, _ in means]):
+            notes.append("The horizontal axis is logarithmic.")
+        for n in chosen[:MAX_NAMES]:
+            place: Any = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 8}
+            canvas.axes.annotate(plain(cut(shown[n].label, 24)), means[n], **place)
+        canvas.axes.margins(x=0.12, y=0.1)
+        names = [Curve("not beaten in both", colour=best), Curve("others", colour=others)]
+        return canvas.chart(names, " ".join(notes))
