@@ -115,7 +115,7 @@ def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:
     if ENERGY in results.keys:
         keys = [key.rpartition(".")[2] for key, _ in results.axes]
         named = {
-            ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True)): rows
+            ", ".join(f"{k} {n[v]}" for k, n, v in zip(keys, names, values, strict=True)): rows
             for values, rows in results.groups().items()
         }
         found.append(trade_off(named))

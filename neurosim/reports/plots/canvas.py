@@ -30,7 +30,7 @@ Values = npt.NDArray[np.float64]
 
 TIME = "simulated time (time units)"
 RAMP = 24
-TURNS = 30  # of a curve that is drawn as a band
+TURNS = 40  # of a curve that is drawn as a band
 LOG_RATIO = 30.0  # values that differ by more are on a logarithmic axis
 INK = "#010203"  # a colour that nothing else has, to be replaced by currentColor
 

@@ -9,8 +9,8 @@
     return parent.appendChild(made);
   };
   const tip = node(document.body, "div", {class: "tip", role: "status", hidden: ""});
-  const written = (value) => {
-    const size = Math.abs(value), short = +value.toPrecision(size < 1e-3 ? 3 : 4);
+  const written = (value, digits = 4) => {
+    const size = Math.abs(value), short = +value.toPrecision(Math.min(digits, size < 1e-3 ? 3 : 4));
     return size && (size < 1e-3 || size >= 1e6) ? short.toExponential().replace("e+", "e") : `${short}`;
   };
 
@@ -26,9 +26,9 @@
     value(place) {
       return this.low + (place - this.from) / (this.to - this.from) * (this.high - this.low);
     }
-    text(value) {
+    text(value, digits) {
       if (this.scale !== "log") return written(value);
-      return value <= this.zero + 0.02 ? "0" : written(10 ** value);
+      return value <= this.zero + 0.02 ? "0" : written(10 ** value, digits);
     }
     ticks() {
       const raw = (this.high - this.low) / 6, ten = 10 ** Math.floor(Math.log10(raw));
@@ -69,6 +69,17 @@
       if (one.tagName === "use") return [[+one.getAttribute("x"), +one.getAttribute("y")]];
       const pairs = one.getAttribute("d").matchAll(/(-?[\d.e+-]+) (-?[\d.e+-]+)/g);
       return [...pairs].map(([, x, y]) => [+x, +y]);
+    }
+    on(path, place) { // where a curve is at that place; undefined beside its ends
+      let before, after;
+      for (const point of this.points(path)) {
+        if (point[0] <= place && !(point[0] < before?.[0])) before = point;
+        if (point[0] >= place && !(point[0] >= after?.[0])) after = point;
+      }
+      const one = before ?? after;
+      if (!before || !after) return one && Math.abs(one[0] - place) < 4 ? one : undefined;
+      const part = after[0] === before[0] ? 0 : (place - before[0]) / (after[0] - before[0]);
+      return [place, before[1] + part * (after[1] - before[1])];
     }
     at(event) {
       const point = new DOMPoint(event.clientX, event.clientY);
@@ -150,7 +161,7 @@
         if (hide) for (const tick of axis.ticks()) {
           const place = axis.place(tick), where = i ? {x: x.from - 5, y: place + 3, "text-anchor": "end"}
             : {x: place, y: y.from + 14, "text-anchor": "middle"};
-          node(this.own, "text", where, axis.text(tick));
+          node(this.own, "text", where, axis.text(tick, 2));
           const line = i ? `M${x.from} ${place}H${x.to}` : `M${place} ${y.from}V${y.to}`;
           node(this.own, "path", {d: line});
         }
@@ -166,9 +177,7 @@
       tip.replaceChildren();
       node(tip, "b", {}, x.text(x.value(place)));
       for (const [name, path] of y.scale === "none" ? [] : this.curves) {
-        let best;
-        for (const point of this.points(path))
-          if (!best || Math.abs(point[0] - place) < Math.abs(best[0] - place)) best = point;
+        const best = this.on(path, place);
         if (!best) continue;
         const colour = getComputedStyle(path).stroke;
         const dot = node(this.cursor, "circle", {cx: best[0], cy: best[1], r: 3});
