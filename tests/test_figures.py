@@ -16,6 +16,7 @@ from neurosim.cli.main import main
 from neurosim.reports import Figure, pictures_of
 from neurosim.reports.figures import _thinned
 from neurosim.reports.plots import Curve, line_chart
+from neurosim.reports.sweep import labels_of
 
 pytestmark = pytest.mark.drawn
 
@@ -170,3 +171,23 @@ def test_the_picture_says_how_to_read_values_off_it(scale: Any) -> None:
         if axis == "y" and scale == "log":
             read = 10.0**read
         assert read == pytest.approx(true, rel=2e-3, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (["{kind: parallel, ticks: 8}", "{kind: parallel, ticks: 16}"], ["ticks: 8", "ticks: 16"]),
+        (
+            ["{kind: lazy, unit: {kind: block, size: 4}}", "{kind: poisson, rate: 1}"],
+            ["lazy, unit.kind: block, unit.size: 4", "poisson, rate: 1"],
+        ),
+        (
+            ["null", "{loss: 0.1, delay: 2}", "{loss: 0.2, delay: 2}"],
+            ["null", "loss: 0.1", "loss: 0.2"],
+        ),
+        (["{a: 1}", "{a: 1.0}", "{b"], ["a: 1", "a: 1.0", "{b"]),
+        (["zero", "feedforward"], ["zero", "feedforward"]),
+    ],
+)
+def test_sections_are_named_by_what_differs(values: list[str], labels: list[str]) -> None:
+    assert labels_of(values) == labels

@@ -22,7 +22,7 @@ from neurosim.records.summary import Quantity
 from neurosim.records.sweep import Lack, Results, Row, Seeds
 from neurosim.reports import plots
 from neurosim.reports.report import write_report
-from neurosim.reports.sweep import axis_label, labels_of
+from neurosim.reports.sweep import axis_label
 
 pytestmark = pytest.mark.drawn
 
@@ -289,26 +289,6 @@ def test_every_row_of_what_is_no_number_is_named(tmp_path: Path) -> None:
         tmp_path, [("system", names)], 2, lambda v, seed: finished(gradient_angle=5 + seed)
     )
     assert set(names) <= set(texts(found.svg("Gradient angle")))
-
-
-@pytest.mark.parametrize(
-    ("values", "labels"),
-    [
-        (["{kind: parallel, ticks: 8}", "{kind: parallel, ticks: 16}"], ["ticks: 8", "ticks: 16"]),
-        (
-            ["{kind: lazy, unit: {kind: block, size: 4}}", "{kind: poisson, rate: 1}"],
-            ["lazy, unit.kind: block, unit.size: 4", "poisson, rate: 1"],
-        ),
-        (
-            ["null", "{loss: 0.1, delay: 2}", "{loss: 0.2, delay: 2}"],
-            ["null", "loss: 0.1", "loss: 0.2"],
-        ),
-        (["{a: 1}", "{a: 1.0}", "{b"], ["a: 1", "a: 1.0", "{b"]),
-        (["zero", "feedforward"], ["zero", "feedforward"]),
-    ],
-)
-def test_sections_are_named_by_what_differs(values: list[str], labels: list[str]) -> None:
-    assert labels_of(values) == labels
 
 
 def test_colours_show_no_differences_below_the_spread_of_the_seeds(tmp_path: Path) -> None:
