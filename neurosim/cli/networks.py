@@ -37,7 +37,7 @@ def network_table(network: Network) -> Table:
             "×".join(map(str, population.shape)),
             population.role if population.role == "input" else str(population.activation),
             "\n".join(p.pre for p in incoming),
-            "\n".join(described(p.operator) + _feedback(p) for p in incoming),
+            "\n".join(described(p) + _feedback(p) for p in incoming),
             f"{parameters:,}" if parameters else "",
             f"{population.size:,}" if population.role != "input" else "",
         )

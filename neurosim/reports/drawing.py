@@ -12,7 +12,6 @@ from neurosim.base import compact, cut
 from neurosim.reports.page import render
 
 if TYPE_CHECKING:  # a drawing needs no torch
-    from neurosim.maths import Operator
     from neurosim.network import Network, Population, Projection
 
 LEVELS = 7  # in one row: what a page shows at a legible size
@@ -50,8 +49,9 @@ def draw_network(network: Network, frame: Frame | None = None) -> Markup:
     return _Drawing(network, frame).svg()
 
 
-def described(operator: Operator) -> str:
-    """Writes an operator for a reader: ``conv 3×3, max-pool 2×2``."""
+def described(projection: Projection) -> str:
+    """Writes the operator of a projection for a reader: ``conv 3×3, max-pool 2×2``."""
+    operator = projection.operator
     parts, pool = [], getattr(operator, "pool", None)
     kernel, stride = getattr(operator, "kernel", None), getattr(operator, "stride", (1, 1))
     if kernel is not None and operator.weight_shape is not None:
@@ -169,7 +169,7 @@ class _Drawing:
         text = ""
         if weights:
             text = f"{weights:,}" if weights < 10_000 else compact(float(f"{weights:.3g}"))
-        return [text, *described(q.operator).replace("-pool", "").split(", ")]
+        return [text, *described(q).replace("-pool", "").split(", ")]
 
     def _choose_ports(self) -> None:
         """Chooses where lines leave and arrive, in an order in which they do not cross."""
@@ -236,7 +236,7 @@ class _Drawing:
             at = [
                 complex(middle - 4, height + (-4 if i == 0 else 11 * i)) for i in range(len(lines))
             ]
-        told = f"{q.name}: {q.pre} to {q.post}, {described(q.operator)}"
+        told = f"{q.name}: {q.pre} to {q.post}, {described(q)}"
         if weights:
             told += f", {weights:,} weights"
         return {
