@@ -15,12 +15,12 @@ class Endless(Inference):
     the states, the messages and the time go on.
 
     What comes from outside comes between two ticks. An update of the weights that is due there
-    precedes it, for it belongs to what was seen until then; ``learned`` is the tick up to which
+    precedes it, for it belongs to what was seen until then; ``updated`` is the tick up to which
     all have been made. Without a target weights learn from what is left of the difference.
     """
 
-    plain = (*Inference.plain, "learned")  # type: ignore[assignment]
-    learned, endless = 0, True
+    plain = (*Inference.plain, "updated")  # type: ignore[assignment]
+    updated, endless = 0, True
     last_tick = NEVER
 
     @property
@@ -49,8 +49,8 @@ class Endless(Inference):
         """Keeps none: the prediction is the present one."""
 
     def _learn_if_due(self, tick: int) -> None:
-        if tick > self.learned:
-            self.learned = tick
+        if tick > self.updated:
+            self.updated = tick
             super()._learn_if_due(tick)
 
     # ---- what comes from outside ---------------------------------------------------------------

@@ -45,6 +45,7 @@ class Inference(Arrays):
 
     plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
     running = stopped = failed = endless = False
+    learned: Callable[[Inference], tuple[dict[str, Tensor], int]] | None = None
     prediction: Tensor | None = None
 
     def __init__(
@@ -58,7 +59,7 @@ class Inference(Arrays):
         optimizer: torch.optim.Optimizer | None = None,
         record: bool = True,
     ) -> None:
-        self._common, self.clock, self._optimizer = common, clock, optimizer
+        self._common, self.clock, self.optimizer = common, clock, optimizer
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self._updates = frozenset(common.schedule.update_ticks)
@@ -68,6 +69,7 @@ class Inference(Arrays):
         self.counts, self.trace = Counts(), Trace()
         self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
         self._remembers = self.endless or common.plasticity.event_driven
+        self.woken: tuple[int, Woke] = tick, ()  # the last tick with a wake, and who woke in it
         parts = (state, rule, self.nudge)
         self._ticker = Ticker(
             *parts, common.compute, clock.listens, self.counts, caching=common.caching
@@ -158,7 +160,7 @@ class Inference(Arrays):
     @property
     def learns(self) -> bool:
         """Whether weights are still to be updated within it."""
-        return self.running and self._optimizer is not None
+        return self.running and self.optimizer is not None
 
     def _check_running(self) -> None:
         if not self.running:
@@ -184,7 +186,7 @@ class Inference(Arrays):
             return False
         # A target or a weight update still to come would wake what sleeps.
         within = bool(self._updates) or self._common.plasticity.every is not None
-        expected = self._optimizer is not None and within
+        expected = self.optimizer is not None and within
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
         if expected or not bool((clock.next > clock.end).all()):
@@ -235,9 +237,9 @@ class Inference(Arrays):
         periods += [] if common.stop is None else [common.stop.every]
         due += [self.began + (passed // every + 1) * every for every in periods]
         every = common.plasticity.every
-        if self._optimizer and every:
+        if self.optimizer and every:
             due.append(self.began + 1 + max(1, (passed - 1) // every + 1) * every)
-        if self._optimizer:
+        if self.optimizer:
             due += [n for u in self._updates if (n := self.phases.began + 1 + u) > tick]
         if nudge.target is not None and self.phases.present is None:
             due += [t for t in (self.acts_at - 1, self.acts_at) if t > tick]
@@ -254,6 +256,7 @@ class Inference(Arrays):
         self.synapses.advance(tick)
         count, woken = common.units.wake(units)
         self._note(woken, self.nudge)
+        self.woken = tick, woken
         reached = self._ticker.tick(Moment(self.number, tick), woken)
         self._keep_prediction()
         self.counts.unit_wakes += count
@@ -316,7 +319,8 @@ class Inference(Arrays):
     def gradients(self) -> dict[str, Tensor]:
         """Returns the local gradient of every parameter, see `Simulation.gradients`."""
         self.synapses.advance(self.tick)
-        gradients, operations = self.phases.gradients()
+        learned = self.learned
+        gradients, operations = learned(self) if learned else self.phases.gradients()
         self.counts.weight_gradient += operations
         return gradients
 
@@ -344,11 +348,11 @@ class Inference(Arrays):
         passed, plasticity = tick - 1 - self.began, self._common.plasticity
         due = plasticity.every and passed and passed % plasticity.every == 0
         due = due or tick - 1 - self.phases.began in self._updates
-        if self._optimizer and due and plasticity.learns(self.nudge):
-            self.learn(self._optimizer)
+        if self.optimizer and due and plasticity.learns(self.nudge):
+            self.learn(self.optimizer)
 
     def _warn_if_nothing_was_learned(self) -> None:
-        common, learns = self._common, self._optimizer is not None
+        common, learns = self._common, self.optimizer is not None
         every = common.plasticity.every
         first = min(self._updates, default=0) if learns and every is None else every
         if first and self.nudge.target is not None and not common.warned:
