@@ -87,6 +87,9 @@ from neurosim.rules import (
     Rule as Rule,
 )
 from neurosim.runs.door import (
+    Dask as Dask,
+    Inline as Inline,
+    Local as Local,
     Run as Run,
     SweepResults as SweepResults,
     load_run as load_run,
