@@ -86,10 +86,8 @@ from neurosim.rules import (
     HolomorphicEP as HolomorphicEP,
     Rule as Rule,
 )
+from neurosim.runs import Dask as Dask, Inline as Inline, Local as Local
 from neurosim.runs.door import (
-    Dask as Dask,
-    Inline as Inline,
-    Local as Local,
     Run as Run,
     SweepResults as SweepResults,
     load_run as load_run,

@@ -16,8 +16,7 @@ import pytest
 
 from neurosim.base import ConfigurationError
 from neurosim.records import Row
-from neurosim.runs import sweep
-from neurosim.runs.door import Dask, Local
+from neurosim.runs import Dask, Local, sweep
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["training.max_steps=2", "data.limit=100"]

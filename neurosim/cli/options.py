@@ -228,15 +228,15 @@ def executor(how: dict[str, Any]) -> Any:
     Returns None where ``jobs`` alone says it. Raises ConfigurationError for what does not fit.
     """
     from neurosim.base import ConfigurationError
-    from neurosim.runs.door import Dask, Inline, Local
+    from neurosim.runs import Dask, Inline, Local
 
     kind, jobs = how.pop("executor"), how.get("jobs")
     names = ("scheduler", "collect", "devices", "per_device")
     given = {name: how.pop(name) for name in names}
     allowed = {"dask": names[:2], "local": names[2:], "inline": ()}[kind]
-    said = {name for name, value in given.items() if value} | ({"jobs"} if jobs else set())
+    chosen = {name for name, value in given.items() if value} | ({"jobs"} if jobs else set())
     allowed += ("jobs",) if kind == "local" and not given["devices"] else ()
-    if wrong := sorted(said - set(allowed)):
+    if wrong := sorted(chosen - set(allowed)):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
         beside = " with --devices" if given["devices"] and kind == "local" else ""
         raise ConfigurationError(f"{flags} does not go with --executor {kind}{beside}")

@@ -1,10 +1,11 @@
-"""Runs as tasks of a Dask cluster: Dask schedules and transports, and a run is what it always is."""
+"""Runs as tasks of a Dask cluster: Dask schedules and transports, and a run is as ever."""
 
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
@@ -60,7 +61,7 @@ class Dask:
     @contextmanager
     def _client(self) -> Iterator[Any]:
         try:
-            import distributed
+            distributed: Any = import_module("distributed")
         except ImportError:
             said = "Dask is missing: pip install 'neurosim[cluster]'"
             raise ConfigurationError(said) from None
@@ -93,17 +94,15 @@ class _Sweep:
     def __init__(self, client: Any, collect: bool, work: Work, tasks: Sequence[Task]) -> None:
         self.client, self.collect, self.work, self.tasks = client, collect, work, tasks
         self.token = uuid.uuid4().hex
-        self.heard: SimpleQueue[Any] = (
-            SimpleQueue()
-        )  # futures that are over, and numbers that began
+        self.heard: SimpleQueue[Any] = SimpleQueue()  # futures that are over, and who began
         self.pending: dict[Any, int] = {}
         self.begun: set[int] = set()
 
     def news(self, stop: Callable[[], bool]) -> News:
         self._check_workers(stop)
         self.client.subscribe_topic(self.token, lambda event: self.heard.put(event[1]))
-        for number in range(len(self.tasks)):
-            self._submit(number)
+        for task in range(len(self.tasks)):
+            self._submit(task)
         told = False
         while self.pending:
             if stop() and not told:
@@ -118,9 +117,9 @@ class _Sweep:
                         "it again, then the same command continues"
                     ) from None
                 continue
-            number = one["task"] if isinstance(one, dict) else self.pending.get(one)
-            if number is None:
+            if not isinstance(one, dict) and one not in self.pending:
                 continue
+            number: int = one["task"] if isinstance(one, dict) else self.pending[one]
             if number not in self.begun and (isinstance(one, dict) or one.status != "cancelled"):
                 self.begun.add(number)
                 yield TaskNews(number, "began")
