@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test slow lint format clean
+.PHONY: run test slow lint docs format clean
 
 run: $(STAMP)
 	$(BIN)/neurosim run scenarios/random_order.yaml
@@ -19,6 +19,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo 'read it: $(BIN)/python -m http.server --directory build/site'
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -379,4 +379,4 @@ class Trainer:
 
 def _split(data: Data, model: Model) -> Split:
     """Returns samples and labels as a split that fits the model."""
-    return data if isinstance(data, Split) else split_of(data).reshaped(model.network.input.shape)
+    return split_of(data).reshaped(model.network.input.shape)

@@ -12,6 +12,7 @@ from neurosim.base import ConfigurationError
 from neurosim.families import Kind
 from neurosim.maths import Activation, Loss, Operator
 from neurosim.network import Feedback, LocalJacobian, Network
+from neurosim.tensors import Arrays
 
 
 class Wake(NamedTuple):
@@ -80,7 +81,7 @@ class Upward(NamedTuple):
 
 
 @dataclass
-class Nudge:
+class Nudge(Arrays):
     """What acts on the output dyads: a target, once it is switched on.
 
     ``gradient`` is ∇ℓ at the feed-forward prediction, for the rules that freeze it; ``strength``
@@ -94,6 +95,9 @@ class Nudge:
     active: bool = False
     strength: complex = 0.0
     settled: Tensor | None = None
+
+
+Nudge.plain = ("gradient", "active", "strength", "settled")
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,8 @@ class SweepResults:
         return f"<{type(self).__name__} {str(self.folder)!r}: {self.summary['runs']} runs{found}>"
 
     def _repr_html_(self) -> str:
-        axes = [(key, ", ".join(values)) for key, values in self.results.axes]
+        keys = [key for key, _ in self.results.axes]
+        axes = [(k, ", ".join(t)) for k, t in zip(keys, self.results.texts(), strict=True)]
         counts = [(status, str(n)) for status, n in self._counts()]
         return html_table([("sweep", self.folder), *axes, *counts, ("report", self.report)])
 

@@ -105,6 +105,8 @@ class Schedule(Kind, ABC, family="schedule"):
 
     unit: UnitKind | Unit
     tick: float
+    # Whether its clocks wake the same units at the same ticks in every inference that starts alike.
+    repeats: ClassVar[bool] = False
 
     @property
     def update_ticks(self) -> tuple[int, ...]:

@@ -76,6 +76,8 @@ class Sweep(Schedule):
     the end of the inference.
     """
 
+    repeats: ClassVar[bool] = True
+
     order: Annotated[
         Order | Steps, Field(description="or a list of populations, lists of them, and update")
     ] = "forward_backward"
@@ -151,6 +153,8 @@ class Sweep(Schedule):
 class Parallel(Schedule):
     """Every dyad at every tick (P-DP). By default the target acts from the tick at which the
     feed-forward prediction can have reached the output: the longest input-output path."""
+
+    repeats: ClassVar[bool] = True
 
     ticks: Annotated[Count, Field(description="ticks of an inference")] = 16
     unit: UnitChoice = "population"
@@ -247,6 +251,8 @@ class Replay(Schedule):
     tick n. Raises ConfigurationError for a time ≤ 0, an unknown population or index, or a
     population that never wakes.
     """
+
+    repeats: ClassVar[bool] = True
 
     wakes: Annotated[
         tuple[ReplayWake, ...],

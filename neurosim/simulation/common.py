@@ -7,13 +7,14 @@ import numpy as np
 from torch import Tensor
 
 from neurosim.base import stream
+from neurosim.channels import Channels
 from neurosim.dynamics import Compute, Plasticity, State
 from neurosim.maths import Loss
 from neurosim.measures import Probe
 from neurosim.network import Model
 from neurosim.rules import Rule
-from neurosim.schedules import Layout, Schedule, Start
-from neurosim.simulation.compatibility import Init
+from neurosim.schedules import Clock, Layout, Schedule, Start
+from neurosim.simulation.compatibility import Init, check_length, warn_of_reach
 from neurosim.simulation.engine import Engine, UnitMap
 from neurosim.simulation.outcome import Stop
 
@@ -24,6 +25,7 @@ class Common(Protocol):
     """What all inferences of one simulation have in common: `Simulation` describes it."""
 
     model: Model
+    channels: Channels
     rule: Rule
     loss: Loss
     schedule: Schedule
@@ -53,3 +55,21 @@ class Common(Protocol):
 def run_length(common: Common) -> int:
     """Returns the ticks of one run of the schedule."""
     return common.schedule.start(Start(common.layout, 0, False, stream(0, "check"))).end
+
+
+def new_clock(
+    common: Common,
+    tick: int,
+    random: np.random.Generator,
+    previous: Clock | None = None,
+    *,
+    nudged: bool,
+) -> Clock:
+    """Returns the clock of an inference that begins after ``tick``, with a target (``nudged``) or
+    without one. Raises ConfigurationError for a schedule that is too short, or leaves out units."""
+    feedforward, after = common.init == "feedforward", common.nudge_after if nudged else None
+    clock = common.schedule.start(Start(common.layout, tick, feedforward, random, previous))
+    check_length(clock.end - tick, after or 0, common.plasticity.every)
+    if common.inferences <= 1:
+        warn_of_reach(common, clock.end - tick, after)
+    return clock

@@ -44,6 +44,7 @@ class Inference(Arrays):
 
     plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
     running = stopped = failed = False
+    learned: Callable[[Inference], tuple[dict[str, Tensor], int]] | None = None
     prediction: Tensor | None = None
 
     def __init__(
@@ -57,7 +58,7 @@ class Inference(Arrays):
         optimizer: torch.optim.Optimizer | None = None,
         record: bool = True,
     ) -> None:
-        self._common, self.clock, self._optimizer = common, clock, optimizer
+        self._common, self.clock, self.optimizer = common, clock, optimizer
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self._updates = frozenset(common.schedule.update_ticks)
@@ -149,7 +150,7 @@ class Inference(Arrays):
     @property
     def learns(self) -> bool:
         """Whether weights are still to be updated within it."""
-        return self.running and self._optimizer is not None
+        return self.running and self.optimizer is not None
 
     def _check_running(self) -> None:
         if not self.running:
@@ -175,7 +176,7 @@ class Inference(Arrays):
             return False
         # A target or a weight update still to come would wake what sleeps.
         within = bool(self._updates) or self._common.plasticity.every is not None
-        expected = self._optimizer is not None and within
+        expected = self.optimizer is not None and within
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
         if expected or not bool((clock.next > clock.end).all()):
@@ -226,9 +227,9 @@ class Inference(Arrays):
         periods += [] if common.stop is None else [common.stop.every]
         due += [self.began + (passed // every + 1) * every for every in periods]
         every = common.plasticity.every
-        if self._optimizer and every:
+        if self.optimizer and every:
             due.append(self.began + 1 + max(1, (passed - 1) // every + 1) * every)
-        if self._optimizer:
+        if self.optimizer:
             due += [self.began + 1 + update for update in self._updates if update >= passed]
         if nudge.target is not None and self.phases.present is None:
             acts = self.began + common.nudge_after
@@ -307,7 +308,8 @@ class Inference(Arrays):
 
     def gradients(self) -> dict[str, Tensor]:
         """Returns the local gradient of every parameter, see `Simulation.gradients`."""
-        gradients, operations = self.phases.gradients()
+        learned = self.learned
+        gradients, operations = learned(self) if learned else self.phases.gradients()
         self.counts.weight_gradient += operations
         return gradients
 
@@ -340,11 +342,11 @@ class Inference(Arrays):
         after those that the schedule names."""
         passed, every = tick - 1 - self.began, self._common.plasticity.every
         due = passed in self._updates or (every and passed and passed % every == 0)
-        if self._optimizer and due:
-            self.learn(self._optimizer)
+        if self.optimizer and due:
+            self.learn(self.optimizer)
 
     def _warn_if_nothing_was_learned(self) -> None:
-        common, learns = self._common, self._optimizer is not None
+        common, learns = self._common, self.optimizer is not None
         every = common.plasticity.every
         first = min(self._updates, default=0) if learns and every is None else every
         if first and self.nudge.target is not None and not common.warned:

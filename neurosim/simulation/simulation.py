@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,14 +16,15 @@ from neurosim.maths import Loss, Precision, check_precision
 from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
-from neurosim.schedules import Clock, Layout, Schedule, Start, Unit
+from neurosim.schedules import Layout, Schedule, Unit
 from neurosim.simulation import compatibility, saving
-from neurosim.simulation.common import BeforeStep, run_length
+from neurosim.simulation.common import BeforeStep, new_clock, run_length
 from neurosim.simulation.compatibility import Init, accept_batch
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.parts import html_of, parts_of, text_of
+from neurosim.simulation.repeats import Repeats
 from neurosim.tensors import resolve_device
 
 TWINS = 2**62  # what inferences of twins are numbered from
@@ -125,6 +125,7 @@ class Simulation:
         # Whether what has not changed is left out. Never changes a result: to measure and test.
         self.caching = True
         self._inference: Inference | None = None  # the present one, or the last
+        self._repeats = Repeats(self)
 
     # ---- an inference --------------------------------------------------------------------------
 
@@ -154,11 +155,10 @@ class Simulation:
             ConfigurationError: for an optimizer that the model cannot learn with.
             DivergenceError: where a state is not finite.
         """
-        self.start(x, target, optimizer=optimizer, record=record)
-        self.advance()
+        if not self._start(x, target, optimizer, record, whole=True):
+            self.advance()
         return self.finish()
 
-    @torch.no_grad()
     def start(
         self,
         x: Tensor,
@@ -174,6 +174,13 @@ class Simulation:
         ConfigurationError for an optimizer that the model cannot learn with, or without anything
         that says when it takes its steps.
         """
+        self._start(x, target, optimizer, record)
+
+    @torch.no_grad()
+    def _start(
+        self, x: Tensor, target: Tensor | None, optimizer: Any, record: bool, whole: bool = False
+    ) -> bool:
+        """Does that. Of a ``whole`` inference it returns whether it has been run, too."""
         compatibility.check_within(optimizer, self.learns_within)
         x, target = accept_batch(x, target, self.model)
         compatibility.check_optimizer(optimizer, self.model)
@@ -193,14 +200,18 @@ class Simulation:
         tick, clock = (0, None) if previous is None else (previous.tick, previous.clock)
         self._inference = Inference(
             self,
-            self._new_clock(tick, self.random, target is not None, clock),
+            new_clock(self, tick, self.random, clock, nudged=target is not None),
             target,
             number=self.inferences,
             tick=tick,
             optimizer=optimizer,
             record=record,
         )
-        self._inference.begin(x.to(self.rule.state_dtype(x.dtype)), carried=carried)
+        x = x.to(self.rule.state_dtype(x.dtype))
+        ran = whole and self._repeats.run(self._inference, x)
+        if not ran:
+            self._inference.begin(x, carried=carried)
+        return ran
 
     @cached_property
     def engine(self) -> Engine:
@@ -356,23 +367,9 @@ class Simulation:
 
     # ---- schedule ------------------------------------------------------------------------------
 
-    def _new_clock(
-        self, tick: int, random: np.random.Generator, nudged: bool, previous: Clock | None = None
-    ) -> Clock:
-        feedforward = self.init == "feedforward"
-        clock = self.schedule.start(Start(self.layout, tick, feedforward, random, previous))
-        compatibility.check_length(
-            clock.end - tick, self.nudge_after if nudged else 0, self.learn_every
-        )
-        if self.inferences <= 1:
-            compatibility.warn_of_reach(
-                self, clock.end - tick, self.nudge_after if nudged else None
-            )
-        return clock
-
     def check_schedule(self) -> None:
         """Raises the ConfigurationError that `start` would for this schedule and network."""
-        self._new_clock(0, stream(0, "check"), True)
+        new_clock(self, 0, stream(0, "check"), nudged=True)
 
     # ---- as data -------------------------------------------------------------------------------
 

@@ -54,3 +54,4 @@ from neurosim.tensors.order import (
 )
 from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
 from neurosim.tensors.slots import Slot, Stale
+from neurosim.tensors.tape import Tape, plain

@@ -20,6 +20,7 @@ from neurosim.base import NeurosimError, StateError
 # How long a value lives. One of the ``phase`` is kept for the phases that begin with it; one of the
 # ``inference`` is reset where an inference starts; one of the ``simulation`` never is.
 Lifetime = Literal["phase", "inference", "simulation"]
+_NUMBERS = (bool, int, float)
 Copied = Callable[[Tensor | None], Tensor | None]
 
 
@@ -130,6 +131,8 @@ def same(tensor: Tensor | None) -> Tensor | None:
 
 def mapped(node: Any, change: Copied) -> Any:
     """Returns a tree of dicts, lists and tuples with every array in it changed."""
+    if node is None or type(node) in _NUMBERS:  # most are
+        return node
     match node:
         case Tensor():
             return change(node)

@@ -1,7 +1,8 @@
 """What has changed in an array, and how often: asked of every array in every tick.
 
 On the CPU numpy compares and counts, several times as fast as torch does; what is returned there
-are numbers. On another device they stay tensors, so that all of a tick are read at once.
+are numbers. On another device they stay tensors, so that all of a tick are read at once. To a
+`Tape`, which does not see what numpy does, each of these is one function of torch.
 """
 
 from cmath import isfinite
@@ -11,11 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.overrides import (
+    handle_torch_function,
+    has_torch_function_unary,
+    has_torch_function_variadic,
+)
 
 from neurosim.tensors.order import Ints, as_stored
 
 _ROWS = 255  # as many as one byte can count
-_NUMPY = 10_000  # values from which on numpy would start threads of its own for a product
+_NUMPY = 10_000  # values from which on numpy starts threads for a product, and passes are dear
 
 
 class Written:
@@ -40,6 +46,8 @@ class Written:
 
 def unequal(new: Tensor, old: Tensor | None) -> Tensor:
     """Returns where two arrays differ; None stands for zeros."""
+    if has_torch_function_variadic(new, old):
+        return handle_torch_function(unequal, (new, old), new, old)
     if new.is_cpu:
         return torch.from_numpy(new.numpy() != (0 if old is None else old.numpy()))
     return new != (0 if old is None else old)
@@ -47,6 +55,8 @@ def unequal(new: Tensor, old: Tensor | None) -> Tensor:
 
 def count(mask: Tensor) -> Tensor | int:
     """Returns how many values are set."""
+    if has_torch_function_unary(mask):
+        return handle_torch_function(count, (mask,), mask)
     if not mask.is_cpu:
         return mask.count_nonzero()
     return int(np.count_nonzero((mask if mask.dim() < 3 else as_stored(mask)).numpy()))
@@ -55,13 +65,19 @@ def count(mask: Tensor) -> Tensor | int:
 def tally(mask: Tensor, weights: Tensor) -> tuple[Tensor | int, Tensor | int]:
     """Returns how many values (B, …) are set, and the sum of their ``weights``: whole numbers that
     expand to one sample."""
+    if has_torch_function_variadic(mask, weights):
+        return handle_torch_function(tally, (mask, weights), mask, weights)
     if not mask.is_cpu:
         of_one = mask.sum(0)
         return of_one.sum(), (of_one * weights).sum()
     stored = as_stored(mask)
-    if stored is mask or weights.shape != mask.shape[2:]:
+    small = mask.numel() <= _NUMPY
+    if small or stored is mask or weights.shape != mask.shape[2:]:
         if weights.shape != mask.shape[mask.dim() - weights.dim() :]:
             weights = weights.expand(mask.shape[1:])
+        if small:
+            rows = mask.numpy().reshape(-1, weights.numel())
+            return int(np.count_nonzero(rows)), int(rows.sum(0) @ weights.numpy().reshape(-1))
         sums = _sums(mask.numpy().reshape(-1, weights.numel()))
     else:  # the values of a position lie together
         sums = _sums(stored.numpy().reshape(weights.numel(), -1).T)
@@ -86,6 +102,8 @@ def _sums(rows: npt.NDArray[np.bool_]) -> Ints:
 
 def any_nonzero(values: Tensor) -> Tensor | bool:
     """Says if there is a value other than zero."""
+    if has_torch_function_unary(values):
+        return handle_torch_function(any_nonzero, (values,), values)
     if not values.is_cpu:
         return values.any()
     array = values.numpy()
@@ -95,6 +113,8 @@ def any_nonzero(values: Tensor) -> Tensor | bool:
 def finite_product(one: Tensor, other: Tensor) -> Tensor | bool:
     """Says if the sum of the products of two arrays is finite, which it is not where any of their
     values is not, nor where it overflows."""
+    if has_torch_function_variadic(one, other):
+        return handle_torch_function(finite_product, (one, other), one, other)
     if one.is_cpu and one.numel() <= _NUMPY:
         return isfinite(np.vdot(as_stored(one).numpy(), as_stored(other).numpy()))
     product = as_stored(one).flatten().dot(as_stored(other).flatten())

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError
+from neurosim.tensors.tape import read
 
 PATTERN = r"^(auto|cpu|cuda(:[0-9]{1,2})?)$"
 
@@ -122,13 +123,16 @@ class Flags:
         """Returns the numbers, in the order in which they were added."""
         away = [self._values[place] for place in self._away]
         away += [marks.reshape(-1).long() for marks in self._marks]
-        if away:
+        if away and not self._marks:
+            for place, answer in zip(self._away, read(torch.cat(away)), strict=True):
+                self._values[place] = answer
+        elif away:
             ends = np.cumsum([part.numel() for part in away])
             found = np.split(torch.cat(away).cpu().numpy(), ends[:-1])
             for place, number in zip(self._away, found, strict=False):
                 self._values[place] = number[0]
             self._read = [marks.astype(bool) for marks in found[len(self._away) :]]
-        return [int(value) for value in self._values]
+        return [v if isinstance(v, int) else int(v) for v in self._values]
 
     def marks(self, place: int) -> npt.NDArray[np.bool_]:
         """Returns marks that have been read, flat."""

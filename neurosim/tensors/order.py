@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from neurosim.tensors.devices import upload
 
@@ -54,16 +55,18 @@ def blank(size: tuple[int, ...], like: Tensor) -> Tensor:
 
 def unwritten(size: tuple[int, ...], like: Tensor) -> Tensor:
     """Makes an array of this size for whoever asks for no more than that."""
-    return _one(like.dtype, like.device).expand(size)
+    return _blank(size, like.dtype, like.device)
 
 
 @cache
-def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.zeros(1, dtype=dtype, device=device)
+def _blank(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.zeros(1, dtype=dtype, device=device).expand(size)
 
 
 def positions_of(array: Tensor, index: Ints) -> Tensor:
     """Returns the values at these positions of (B, C, P), (B, C, n), in the order of the array."""
+    if has_torch_function_unary(array):  # of a `Tape`, which does not see what numpy does
+        return handle_torch_function(positions_of, (array,), array, index)
     stored = as_stored(array)
     if stored is not array:
         found = stored.index_select(0, upload(index, array.device))
