@@ -49,6 +49,7 @@ class Dask:
     collect: bool = False
 
     def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
+        """Does the work for all tasks, and says what becomes of each."""
         if not tasks:
             return
         with self._client() as client:

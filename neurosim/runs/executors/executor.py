@@ -26,6 +26,7 @@ class Inline:
     """Runs one after the other, in this process."""
 
     def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
+        """Does the work for all tasks, and says what becomes of each."""
         for number, task in enumerate(tasks):
             if stop():
                 return
@@ -55,5 +56,6 @@ class Local:
             raise ConfigurationError("jobs and per_device must be at least 1")
 
     def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
+        """Does the work for all tasks, and says what becomes of each."""
         jobs = len(self.devices) * self.per_device or self.jobs
         yield from run_all(work, tasks, jobs, stop, self.devices)
