@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from neurosim.base.errors import DataError
+from neurosim.learning import checkpoint
 from neurosim.learning.checkpoint import load_state, save_state
 
 DTYPES = (
@@ -110,6 +111,24 @@ def test_a_tensor_that_occurs_twice_is_stored_once(tmp_path: Path) -> None:
     loaded = load_state(tmp_path / "s")
     assert loaded["a"] is loaded["b"][0] is loaded["b"][1][0]
     assert same(loaded["c"], large[:10].clone())
+
+
+def test_saving_copies_no_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would need the memory of the whole state a second and a third time."""
+    seen: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(checkpoint, "save_file", lambda tensors, path, about: seen.update(tensors))
+    tree = {"a": torch.ones(1000), "b": [torch.zeros(2, 3)], "turned": torch.ones(3, 4).t()}
+    save_state(tmp_path / "s", tree)
+    assert [seen["t0"].data_ptr(), seen["t1"].data_ptr()] == [
+        tree["a"].data_ptr(),  # type: ignore[attr-defined]
+        tree["b"][0].data_ptr(),  # type: ignore[index]
+    ]
+    assert seen["t2"].is_contiguous()
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no-such-folder"):
+        save_state(tmp_path / "no-such-folder" / "s", {"a": torch.ones(3)})
 
 
 def test_loading_makes_copies(tmp_path: Path) -> None:

@@ -181,6 +181,40 @@ def test_a_contraction_converges() -> None:
     assert found.error is None
 
 
+def test_a_population_apart_is_told_and_so_is_one_that_never_woke() -> None:
+    """Small states are lost in the norm of the whole network; the verdict is about all of them."""
+    model = chain("tanh", 0.6)
+    model.load_state_dict(
+        {k: v * (1e-3 if "out" in k else 1) for k, v in model.state_dict().items()}
+    )
+    rates = {"h1": 1.0, "h2": 1.0, "out": 1e-3}
+    quiet = ns.schedules.Poisson(unit="population", rate=rates, tick=0.5, duration=40.0)
+    found = ns.measure_convergence(simulate(model, quiet), X)
+    assert (
+        found.records[-1]["distance_mean"]
+        < 1e-2
+        < found.records[-1]["populations"]["out"]["distance_mean"]
+    )
+    assert found.verdict == "not_converged"
+    assert "but not out (its distance ends at 1)" in found.reason
+    assert found.reason.endswith("; out never woke")
+    dead = ns.measure_convergence(simulate(faults=ns.Faults(dead=1.0, populations=["h1"])), X)
+    assert (dead.verdict, dead.reason[-22:]) == ("converged", "; h1 (dead) never woke")
+
+
+def test_wakes_and_messages_by_part_add_up() -> None:
+    found = ns.measure_convergence(simulate(), X, Y, every=4)
+    kinds = ("mean_messages", "difference_messages")
+    for kind, parts in [("wakes", "populations"), *((kind, "projections") for kind in kinds)]:
+        total = sum(part[kind] for record in found.records for part in record[parts].values())
+        assert total == found.records[-1][kind] > 0
+    last = found.records[-1]["populations"]["out"]["activity"]
+    simulation = simulate()
+    outcome = simulation.infer(X, Y)
+    mean = (outcome.plus["out"] + outcome.minus["out"]) / 2
+    assert last == pytest.approx(float(mean.square().mean().sqrt()), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("ticks", "reason"),
     [(2, "has not reached h1"), (5, "the residual is still falling")],

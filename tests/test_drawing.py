@@ -18,6 +18,7 @@ from report_pages import (
 
 from neurosim.network.network import Network
 from neurosim.reports import draw_network
+from neurosim.reports.drawing import weights_of
 
 
 def boxes(svg: ET.Element) -> dict[str, tuple[float, float, float, float]]:
@@ -106,3 +107,20 @@ def test_boxes_go_left_to_right_by_level_and_tell_shape_and_dyads() -> None:
     sized = [float(element.get("font-size", "0")) for element in svg.iter(f"{SVG}text")]
     assert min(sized) >= 10
     assert float(svg.get("width", "")) < 1000  # as wide as the page: nothing is scaled down
+
+
+def test_arrows_name_their_operators_and_boxes_their_activations() -> None:
+    """Beside a lateral and on sloping arrows, too."""
+    for network in (SKIPS, CYCLE, vgg16()):
+        svg = ET.fromstring(draw_network(network))
+        activations = {p.name: str(p.activation) for p in network.populations}
+        texts = [(e.get("data-arrow"), e.text or "") for e in svg.iter(f"{SVG}text")]
+        for q in network.projections:
+            said = " ".join(text for arrow, text in texts if arrow == q.name)
+            weights = weights_of(q)[1] or 0
+            assert weights >= 10_000 or f"{weights:,}" in said, q.name
+            assert ("conv 3×3" if "conv" in q.post else "dense") in said
+        for group in svg.iter(f"{SVG}g"):
+            if (name := group.get("data-box")) and name != "input":
+                last = [e.text for e in group.iter(f"{SVG}text")][-1]
+                assert last == activations[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,7 +14,9 @@ from conftest import undraw
 
 from neurosim.cli.main import main
 from neurosim.reports import Figure, pictures_of
+from neurosim.reports.figures import _thinned
 from neurosim.reports.plots import Curve, line_chart
+from neurosim.reports.sweep import labels_of
 
 pytestmark = pytest.mark.drawn
 
@@ -119,3 +122,72 @@ def test_ticks_differ(step: float) -> None:
     found = [text for text in texts(axis) if any(sign.isdigit() for sign in text)]
     assert len(found) > 2
     assert len(set(found)) == len(found)
+
+
+def test_what_goes_up_and_down_is_a_band() -> None:
+    x = np.arange(200.0)
+    zigzag = np.where(x % 2 == 0, 1.0, 1e-4) * 0.98**x
+    curves = [Curve("one", x, zigzag), Curve("falls", x, 0.9**x)]
+    chart = line_chart("key", curves, "time (s)", "residual", "A note.", "log")
+    assert chart is not None
+    titles = re.findall(r"<title>([^<]*)</title>", chart.svg)
+    assert titles == ["one, lower edge", "one, upper edge", "falls"]
+    assert chart.note.startswith("A note. A band:")
+    paths = re.findall(r"</title>\s*<path d=\"([^\"]*)\"", chart.svg)
+    assert len(paths) == 3
+    heights = [[float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", path)] for path in paths]
+    for edge in heights:  # no line goes up and down
+        steps = np.sign(np.diff(edge))
+        assert np.count_nonzero(steps[1:] * steps[:-1] < 0) < 5
+    few = line_chart("key", [Curve("one", x[:20], zigzag[:20])], "time (s)", "residual")
+    assert few is not None
+    assert "<title>one</title>" in few.svg
+
+
+def test_nothing_that_goes_up_and_down_is_thinned_away() -> None:
+    x = np.arange(10_000.0)
+    points = np.stack([x, np.where(x % 2 == 0, 1.0, -1.0)], 1)
+    points[7_777, 1] = 9.0
+    kept = _thinned(points)
+    assert len(kept) <= 600
+    assert (kept[:, 1].max(), kept[:, 1].min(), kept[-1, 0]) == (9.0, -1.0, 9_999.0)
+    assert np.all(np.diff(kept[:, 0]) > 0)
+    assert _thinned(points[:500]) is not None
+    assert len(_thinned(points[:500])) == 500
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_the_picture_says_how_to_read_values_off_it(scale: Any) -> None:
+    y = np.array([3.0, 30.0, 0.3, 300.0, 5.0])
+    chart = line_chart("key", [Curve("one", X, y)], "time (s)", "height (m)", "", scale)
+    assert chart is not None
+    root = ElementTree.fromstring(chart.svg)
+    path = next(g for g in root.iter() if g.get("id") == "key-named-0").find("{*}path")
+    assert path is not None
+    places = np.array(re.findall(r"([\d.]+) ([\d.]+)", path.get("d", "")), dtype=float)
+    for axis, true, place in zip("xy", (X, y), places.T, strict=True):
+        first, last, low, high = map(float, root.get(f"data-{axis}", "").split()[:4])
+        read = low + (place - first) / (last - first) * (high - low)
+        if axis == "y" and scale == "log":
+            read = 10.0**read
+        assert read == pytest.approx(true, rel=2e-3, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (["{kind: parallel, ticks: 8}", "{kind: parallel, ticks: 16}"], ["ticks: 8", "ticks: 16"]),
+        (
+            ["{kind: lazy, unit: {kind: block, size: 4}}", "{kind: poisson, rate: 1}"],
+            ["lazy, unit.kind: block, unit.size: 4", "poisson, rate: 1"],
+        ),
+        (
+            ["null", "{loss: 0.1, delay: 2}", "{loss: 0.2, delay: 2}"],
+            ["null", "loss: 0.1", "loss: 0.2"],
+        ),
+        (["{a: 1}", "{a: 1.0}", "{b"], ["a: 1", "a: 1.0", "{b"]),
+        (["zero", "feedforward"], ["zero", "feedforward"]),
+    ],
+)
+def test_sections_are_named_by_what_differs(values: list[str], labels: list[str]) -> None:
+    assert labels_of(values) == labels

@@ -181,7 +181,6 @@ def test_hostile_text_is_only_text(tmp_path: Path) -> None:
     (folder / "scenario.yaml").write_bytes(b"\xff</pre><script>\x00\n")
     page = Page(write_report(folder))
     assert page.words["h1"][0].startswith("<script>alert")
-    assert "<script" not in page.text
     assert len(page.svgs) == 4
     assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]", page.text)
 

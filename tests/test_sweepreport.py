@@ -265,7 +265,7 @@ def test_curves_over_one_axis(tmp_path: Path) -> None:
 
 def test_numbers_that_are_far_apart_and_a_zero(tmp_path: Path) -> None:
     axes = [(NOISE, [0, 0.001, 0.01, 0.1, 1])]
-    found = page(tmp_path, axes, 1, lambda v, _: finished(gradient_angle=1 + 80 * v[0]))
+    found = page(tmp_path, axes, 1, lambda v, _: finished(time_to_tolerance=1 + 80 * v[0]))
     assert "logarithmic, with a place of its own for 0" in found.text
     assert "The vertical axis is logarithmic." in found.text
     assert "one seed" in found.text
@@ -280,8 +280,58 @@ def test_values_that_are_no_numbers(tmp_path: Path) -> None:
     found = page(
         tmp_path, [("channels.mean.noise", values)], 2, lambda *_: finished(gradient_angle=5)
     )
-    assert "<script" not in found.text
-    assert "{kind: additive," in " ".join(texts(found.svg("Gradient angle")))
+    assert "{kind: additive, std: 0.01}" in texts(found.svg("Gradient angle"))
+
+
+def test_every_row_of_what_is_no_number_is_named(tmp_path: Path) -> None:
+    names = [f"system {n}, with more to say" for n in range(15)]
+    found = page(
+        tmp_path, [("system", names)], 2, lambda v, seed: finished(gradient_angle=5 + seed)
+    )
+    assert set(names) <= set(texts(found.svg("Gradient angle")))
+
+
+def test_colours_show_no_differences_below_the_spread_of_the_seeds(tmp_path: Path) -> None:
+    """Cells whose means differ by a twentieth of the spread look alike; nine times it does not."""
+
+    def map_of(step: float) -> tuple[SweepPage, int]:
+        axes: list[tuple[str, list[Any]]] = [(DELAY, [0, 1]), (NOISE, [0, 0.1])]
+        ends = (50.0, 52.0)  # a standard deviation of √2
+
+        def summary(values: tuple[Any, ...], seed: int) -> Summary:
+            return finished(gradient_angle=ends[seed] + step * values[0])
+
+        found = page(tmp_path / str(step), axes, 2, summary)
+        hues = re.findall(r"</title>\s*<path[^>]*fill: #(\w\w)(\w\w)(\w\w)", found.text)
+        assert len(hues) == 4
+        red, green, blue = (
+            max(p) - min(p) for p in zip(*(map(_hex, h) for h in hues), strict=True)
+        )
+        return found, red + green + blue
+
+    near, far = map_of(0.07), map_of(13.0)
+    assert near[1] < 60 < 150 < far[1]
+    assert "± 1.4" in " ".join(texts(near[0].svg("Gradient angle")))
+
+
+def _hex(text: str) -> int:
+    return int(text, 16)
+
+
+def test_percents_and_degrees_are_never_on_a_logarithmic_axis(tmp_path: Path) -> None:
+    angles = [6e-6, 10.0, 80.0]
+    found = page(
+        tmp_path, [(DELAY, [0, 1, 2])], 1, lambda v, _: finished(gradient_angle=angles[v[0]])
+    )
+    assert "logarithmic" not in found.text
+
+
+def test_points_tell_their_values(tmp_path: Path) -> None:
+    found = page(
+        tmp_path, [(DELAY, [0, 4])], 3, lambda v, s: finished(gradient_angle=9.0 + v[0] + s)
+    )
+    said = "channels.difference.delay (simulated time) 4: 14.0 ° (13.0 to 15.0, 3 seeds)"
+    assert said in tooltips(found.svg("Gradient angle"))
 
 
 def test_seeds_alone(tmp_path: Path) -> None:

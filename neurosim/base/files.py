@@ -6,7 +6,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,15 +26,19 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Writes a file beside its target, syncs it, then renames it over the target."""
+def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
+    """Writes a file beside its target, syncs it, then renames it over the target. What is too large
+    to be held as bytes is written by a function of the file's path."""
     data = content.encode() if isinstance(content, str) else content
     with naming(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
+                if isinstance(data, bytes):
+                    file.write(data)
+            if not isinstance(data, bytes):
+                data(Path(name))
+            with Path(name).open("rb+") as file:
                 os.fsync(file.fileno())
             mask = os.umask(0)
             os.umask(mask)

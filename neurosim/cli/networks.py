@@ -7,8 +7,8 @@ from rich.table import Table
 
 from neurosim.base import gigabytes
 from neurosim.learning import Memory, estimate
-from neurosim.maths import Conv2d, Operator, Pool2d
 from neurosim.network import Model, Network, Projection
+from neurosim.reports import described
 from neurosim.schedules import Parallel
 from neurosim.simulation import Init, Simulation
 
@@ -37,7 +37,7 @@ def network_table(network: Network) -> Table:
             "×".join(map(str, population.shape)),
             population.role if population.role == "input" else str(population.activation),
             "\n".join(p.pre for p in incoming),
-            "\n".join(_described(p.operator) + _feedback(p) for p in incoming),
+            "\n".join(described(p) + _feedback(p) for p in incoming),
             f"{parameters:,}" if parameters else "",
             f"{population.size:,}" if population.role != "input" else "",
         )
@@ -47,17 +47,6 @@ def network_table(network: Network) -> Table:
 def _feedback(projection: Projection) -> str:
     feedback = projection.feedback
     return f", {feedback.kind.replace('_', '-')} feedback" if feedback.separate else ""
-
-
-def _described(operator: Operator) -> str:
-    """One line about an operator: ``conv 3×3, max-pool 2×2``."""
-    parts = []
-    if isinstance(operator, Conv2d):
-        stride = "" if operator.stride == (1, 1) else " stride {}×{}".format(*operator.stride)
-        parts.append("conv {}×{}".format(*operator.kernel) + stride)
-    if isinstance(operator, Conv2d | Pool2d) and operator.pool is not None:
-        parts.append("{}-pool {}×{}".format(operator.pool.kind, *operator.pool.kernel))
-    return ", ".join(parts) or type(operator).__name__.lower()
 
 
 def memory_of(network: Network, batch: int) -> Memory:

@@ -21,7 +21,7 @@ PATH = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 SEEDS = click.IntRange(1, 10_000)
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
-WIDE = 250  # columns, of a file or a pipe
+WIDE = 1000  # columns, of a file or a pipe
 
 
 class _File(click.Path):

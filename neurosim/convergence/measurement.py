@@ -1,9 +1,9 @@
 """How one inference converges to the exact fixed point, against time, wakes and messages."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from math import inf, isfinite
+from math import inf, isfinite, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from neurosim.base import DivergenceError
 from neurosim.convergence import fixedpoint, verdict
 from neurosim.convergence.fixedpoint import KINDS, RESIDUAL, SWEEPS, FixedPoint
 from neurosim.convergence.verdict import Verdict
+from neurosim.dynamics import current_mean
 from neurosim.families import Count, Positive, check
 from neurosim.measures import alpha_objective, gradients, metrics
 from neurosim.simulation import Simulation
@@ -115,6 +116,9 @@ class InferenceMeasurement:
         self._x, self._target = x, target
         self._norms: dict[str, list[float]] = {kind: [] for kind in KINDS}
         self._sketches: deque[Tensor] = deque(maxlen=_REMEMBERED)
+        self._woke: Counter[str] = Counter()  # since the last record, and which did at all
+        self._ever: set[str] = set()
+        self._sent: Counter[tuple[str, str]] = Counter()  # messages by projection and kind
         self._exact = {kind: fixedpoint.norms(getattr(reference, kind)) for kind in KINDS}
         self._back_propagation: dict[str, Tensor] | None = None
         if target is not None and simulation.model.network.cycle is None:
@@ -136,12 +140,15 @@ class InferenceMeasurement:
         ``gradient_norm_ratio`` to back-propagation, ``fixed_point_angle`` and
         ``fixed_point_norm_ratio`` to the local gradient at the fixed point, ``objective``
         (`Simulation.objective`) and ``objective_alpha`` (L_α); ``populations`` and ``parameters``
-        hold the same of each, and ``reached``. What cannot be measured is None.
+        hold the same of each, and ``reached``; a population also its ``activity`` (the root mean
+        square of its mean) and the ``wakes`` since the record before, ``projections`` the messages
+        since then. What cannot be measured is None.
         """
         simulation = self.simulation
         simulation.start(self._x, self._target, record=False)
         began = simulation.tick
         self._sketch()
+        self._count()
         yield self._record(0)
         while not simulation.done:
             if interrupted():
@@ -153,9 +160,21 @@ class InferenceMeasurement:
                 return
             passed = simulation.tick - began
             self._sketch()
+            self._count()
             if passed % self.every == 0 or simulation.done:
                 yield self._record(passed)
         simulation.finish()
+
+    def _count(self) -> None:
+        """Adds who woke in the tick that has just ended, and what was sent over which link."""
+        state, (tick, woken) = self.simulation.state, self.simulation.inference.woken
+        for index, selection in woken if tick == self.simulation.tick else ():
+            cell = state.cells[index]
+            self._woke[cell.name] += cell.population.size if selection is None else selection.count
+        self._ever |= self._woke.keys()
+        for outlet in state.outlets:
+            for link in outlet.links if outlet.last_tick == self.simulation.tick else ():
+                self._sent[link.name, outlet.kind] += outlet.last_count
 
     def _sketch(self) -> None:
         parts = []
@@ -183,7 +202,16 @@ class InferenceMeasurement:
         record["objective_alpha"] = alpha_objective(state, rule, nudge)
         record["reached"] = all(reach.values())
         record["populations"] = {n: values | {"reached": reach[n]} for n, values in by_name.items()}
+        for cell in state.cells:
+            rms = gradients.norm(current_mean(cell, rule)) / sqrt(cell.plus.value.numel())
+            record["populations"][cell.name] |= {"activity": rms, "wakes": self._woke[cell.name]}
         record["parameters"] = angles
+        record["projections"] = {
+            link.name: {f"{kind}_messages": self._sent[link.name, kind] for kind in KINDS}
+            for link in state.links
+        }
+        self._woke.clear()
+        self._sent.clear()
         self.records.append(record)
         return record
 
@@ -266,9 +294,11 @@ class InferenceMeasurement:
             return "diverged", str(self.error)
         distance = _worst(last, "distance") if self.reference.reached else None
         missing, near = self._missing(last), distance is None or distance <= tolerance
-        if residuals[-1] <= tolerance and near and not missing:
+        what = "residual" if distance is None else "distance"
+        far = {n: w for n in last["populations"] if (w := _worst(_of(last, n), what)) > tolerance}
+        if residuals[-1] <= tolerance and near and not missing and not far:
             against = "" if distance is not None else "; its distance is not known"
-            return "converged", f"the residual ends at {residuals[-1]:.2g}{against}"
+            return "converged", f"the residual ends at {residuals[-1]:.2g}{against}{self._asleep}"
         for kind, sizes in self._norms.items():
             exact = self._exact[kind][""] if self.reference.reached else None
             if verdict.grows(sizes, exact):
@@ -283,6 +313,9 @@ class InferenceMeasurement:
                 return "oscillates", f"the states come back every {period} ticks"
         if missing:
             reason = f"the difference has not reached {', '.join(missing)}"
+        elif residuals[-1] <= tolerance and near:
+            some = ", ".join(f"{name} (its {what} ends at {far[name]:.2g})" for name in far)
+            reason = f"the network as a whole is within the tolerance, but not {some}"
         elif residuals[-1] <= min(rounding, tolerance):
             reason = "the states rest at another fixed point than the one that was iterated, at a "
             reason += f"distance of {distance:.2g}"
@@ -292,7 +325,15 @@ class InferenceMeasurement:
             reason = f"the residual is still falling, at {residuals[-1]:.2g}"
         else:
             reason = f"the residual stays at {verdict.residual_floor(residuals):.2g}"
-        return "not_converged", reason
+        return "not_converged", reason + self._asleep
+
+    @property
+    def _asleep(self) -> str:
+        """Says which populations never woke, if any."""
+        found = [cell for cell in self.simulation.state.cells if cell.name not in self._ever]
+        why = [" (dead)" if c.alive is not None and not c.alive.any() else "" for c in found]
+        names = ", ".join(f"{cell.name}{text}" for cell, text in zip(found, why, strict=True))
+        return f"; {names} never woke" if names else ""
 
 
 def _of(record: ConvergenceRecord, name: str) -> ConvergenceRecord:

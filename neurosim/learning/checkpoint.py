@@ -5,6 +5,7 @@ of a model alone are a plain safetensors file, as any other program reads it.
 """
 
 import copy
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from neurosim.base import DataError, write_atomic
@@ -24,11 +25,13 @@ _FORMAT, _WEIGHTS = "neurosim-state-1", "neurosim-weights"
 def save_state(path: Path, tree: Any) -> None:
     """Writes a state tree atomically. A tensor that occurs twice is stored once, and comes back as
     one. Each comes back in the order in memory that it has: sums in another one round otherwise.
+    Nothing is copied but what is on another device, or not in the usual order.
 
     Raises TypeError for anything but dict, list, tuple, Tensor, str, int, float, bool and None.
     """
     tensors: dict[str, Tensor] = {}
     nodes: dict[int, dict[str, Any]] = {}
+    places: set[int] = set()
 
     def encode(node: Any) -> Any:
         match node:
@@ -37,10 +40,10 @@ def save_state(path: Path, tree: Any) -> None:
                     name = f"t{len(nodes)}"
                     # The format has no complex128: complex numbers are stored as pairs.
                     plain = torch.view_as_real(node) if node.is_complex() else node
-                    dense = plain.detach().cpu().clone()
-                    usual = torch.empty(dense.shape, device="meta").stride()
-                    tensors[name] = dense.contiguous()
-                    order = [] if dense.stride() == usual else dense.stride()
+                    tensors[name] = _own(plain.detach().cpu(), places)
+                    strides = torch.empty_like(plain, device="meta").stride()
+                    usual = torch.empty(plain.shape, device="meta").stride()
+                    order = [] if strides == usual else strides
                     kind = "complex" if node.is_complex() else "tensor"
                     nodes[id(node)] = {kind: [name, *order] if order else name}
                 return nodes[id(node)]
@@ -57,7 +60,7 @@ def save_state(path: Path, tree: Any) -> None:
 
     text = json.dumps(encode(tree))
     digest = _digest(text, tensors)
-    write_atomic(path, save(tensors, {"format": _FORMAT, "tree": text, "sha256": digest}))
+    _write(path, tensors, {"format": _FORMAT, "tree": text, "sha256": digest})
 
 
 def load_state(path: Path) -> Any:
@@ -93,7 +96,7 @@ def load_state(path: Path) -> Any:
 def save_weights(model: Model, path: Path) -> None:
     """Writes a model's weights as a plain safetensors file, with their checksum."""
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    write_atomic(path, save(weights, {_WEIGHTS: f"sha256:{_digest('', weights)}"}))
+    _write(path, weights, {_WEIGHTS: f"sha256:{_digest('', weights)}"})
 
 
 def load_weights(model: Model, path: Path) -> None:
@@ -144,13 +147,33 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
                 own[key] = saved["state"][name][key].to(value.device, copy=True)
 
 
+def _own(tensor: Tensor, places: set[int]) -> Tensor:
+    """Returns a tensor in the usual order that shares no memory with others, whose ``places`` it
+    adds its own to: the format asks for both."""
+    dense = tensor.contiguous()
+    if (place := dense.untyped_storage().data_ptr()) in places:
+        dense = dense.clone()
+    places.add(place)
+    return dense
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    def write(to: Path) -> None:
+        try:
+            save_file(tensors, to, metadata)
+        except SafetensorError as error:
+            raise OSError(errno.EIO, str(error)) from None
+
+    write_atomic(path, write)
+
+
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     """SHA-256 over the tree and all tensors in it, by name."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

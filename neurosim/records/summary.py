@@ -45,6 +45,12 @@ class Quantity:
     measure: Callable[[Any], object] | None = None
 
     @property
+    def bounded(self) -> bool:
+        """True of percent and degrees: they have ends of their own, and are never drawn on a
+        logarithmic axis, which would squeeze all but the smallest."""
+        return self.unit in ("%", "°")
+
+    @property
     def heading(self) -> str:
         """The title as a heading."""
         return self.title[0].upper() + self.title[1:]

@@ -12,9 +12,11 @@ from neurosim.base import compact, cut
 from neurosim.reports.page import render
 
 if TYPE_CHECKING:  # a drawing needs no torch
-    from neurosim.network import Network, Projection
+    from neurosim.network import Network, Population, Projection
 
 LEVELS = 7  # in one row: what a page shows at a legible size
+WIDE = 52.0  # of the gap between columns, at least
+MOVING = 112.0  # of a frame: the same whatever it says
 LANE, STEP = 9.0, 15.0  # between neighbouring lines: vertical ones, horizontal ones with a label
 MARGIN, GAP = 10.0, 16.0
 _LETTER = 0.6  # about what one takes of its size, rather too much than too little
@@ -28,15 +30,36 @@ class _Box(NamedTuple):
     height: float
 
 
-def draw_network(network: Network) -> Markup:
+class Frame(NamedTuple):
+    """Holds what a drawing shows of a moment: of each box how full it is (0 to 1) and two lines of
+    text, of each arrow its width and its label."""
+
+    boxes: dict[str, tuple[float, str, str]]
+    arrows: dict[str, tuple[float, str]]
+
+
+def draw_network(network: Network, frame: Frame | None = None) -> Markup:
     """Draws a box per population, left to right by level, and an arrow per projection.
 
     More than seven levels go on in another row. An arrow to the next level is direct. Any other
     (it skips levels, goes back, or on to the next row) leaves to the right, runs above the row of
-    its receiver, in a lane of its own, and arrives from the left: it crosses no box. Numbers at
-    arrows are weights, where they fit; the tooltip of an arrow tells the rest.
+    its receiver, in a lane of its own, and arrives from the left: it crosses no box. At arrows are
+    operators and numbers of weights; tooltips tell the rest. A ``frame`` is shown in their place.
     """
-    return _Drawing(network).svg()
+    return _Drawing(network, frame).svg()
+
+
+def described(projection: Projection) -> str:
+    """Writes the operator of a projection for a reader: ``conv 3×3, max-pool 2×2``."""
+    operator = projection.operator
+    parts, pool = [], getattr(operator, "pool", None)
+    kernel, stride = getattr(operator, "kernel", None), getattr(operator, "stride", (1, 1))
+    if kernel is not None and operator.weight_shape is not None:
+        step = "" if stride == (1, 1) else " stride {}×{}".format(*stride)
+        parts = ["conv {}×{}".format(*kernel) + step]
+    if pool is not None:
+        parts.append("{}-pool {}×{}".format(pool.kind, *pool.kernel))
+    return ", ".join(parts) or type(operator).__name__.lower()
 
 
 def weights_of(projection: Projection) -> tuple[str | None, int | None]:
@@ -46,8 +69,8 @@ def weights_of(projection: Projection) -> tuple[str | None, int | None]:
 
 
 class _Drawing:
-    def __init__(self, network: Network) -> None:
-        self.network, self.levels = network, network.levels
+    def __init__(self, network: Network, frame: Frame | None) -> None:
+        self.network, self.levels, self.frame = network, network.levels, frame
         depth = max(self.levels.values()) + 1
         self.columns = ceil(depth / ceil(depth / LEVELS))
         self.cell = {name: divmod(level, self.columns) for name, level in self.levels.items()}
@@ -86,24 +109,25 @@ class _Drawing:
         return lanes
 
     def _place_boxes(self) -> None:
-        network, routed, self.labels = self.network, self.routed, {}
+        network, routed = self.network, self.routed
+        self.labels: dict[str, tuple[str, ...]] = {}
         width, tall = 84.0, {}
         for p in network.populations:
             ends = max(map(len, (network.incoming(p.name), network.outgoing(p.name))))
-            tall[p.name] = max(58.0, 12.0 * (1 + ends))
-            unit = "inputs" if p.role == "input" else "dyads"
-            shape = " × ".join(map(str, p.shape))
-            self.labels[p.name] = (cut(p.name, 16), shape, f"{p.size:,} {unit}")
-            sizes = zip((13, 11, 11), self.labels[p.name], strict=True)
+            self.labels[p.name] = (cut(p.name, 16), *self._said(p))
+            tall[p.name] = max(72.0 if self.frame is None else 58.0, 12.0 * (1 + ends))
+            sizes = zip((13, 11, 11, 11), self.labels[p.name], strict=False)
             width = max(width, *(_LETTER * size * len(text) for size, text in sizes))
         width, x = width + 18, MARGIN
         self.left, self.right = [], []  # of each gap between columns
+        wide = max([WIDE, *(self._wide(q) for q in network.projections if q not in routed)])
+        wide = wide if self.frame is None else MOVING
         for gap in range(self.columns + 1):
             lanes = _most(self.out[q.name] for q in routed if self.cell[q.pre][1] + 1 == gap)
             lanes += _most(self.into[q.name] for q in routed if self.cell[q.post][1] == gap)
             outer = gap in (0, self.columns)
             self.left.append(x)
-            x += (0.0 if outer else 52.0) + LANE * lanes + (24.0 if outer and lanes else 0.0)
+            x += (0.0 if outer else wide) + LANE * lanes + (24.0 if outer and lanes else 0.0)
             self.right.append(x)
             x += width
         self.width, self.height = max(x - width + MARGIN, 220.0), MARGIN
@@ -123,6 +147,29 @@ class _Drawing:
                     self.box[name] = _Box(self.right[column], y, width, height)
                     y += height + GAP
             self.height = self.base[-1] + GAP / 2 + max(high) + GAP
+
+    def _said(self, p: Population) -> tuple[str, ...]:
+        """Returns the lines below a population's name."""
+        if self.frame is not None:
+            return self.frame.boxes[p.name][1:]
+        shape = " × ".join(map(str, p.shape))
+        if p.role == "input":
+            return shape, f"{p.size:,} inputs"
+        return shape, f"{p.size:,} dyads", cut(str(p.activation), 18)
+
+    def _wide(self, q: Projection) -> float:
+        """Returns the room that the labels of a direct arrow need."""
+        return _LETTER * 10 * max(map(len, self._label(q)), default=0) + 10
+
+    def _label(self, q: Projection) -> list[str]:
+        """Returns what stands at an arrow, above it and below."""
+        if self.frame is not None:
+            return [self.frame.arrows[q.name][1]]
+        weights = weights_of(q)[1]
+        text = ""
+        if weights:
+            text = f"{weights:,}" if weights < 10_000 else compact(float(f"{weights:.3g}"))
+        return [text, *described(q).replace("-pool", "").split(", ")]
 
     def _choose_ports(self) -> None:
         """Chooses where lines leave and arrive, in an order in which they do not cross."""
@@ -149,7 +196,9 @@ class _Drawing:
         arrows = [self._arrow(q) for q in self.network.projections]
         colours = {arrow["colour"] for arrow in arrows}
         hues = {SKIP: "blue: skips levels", BACK: "orange, dashed: goes back"}
-        notes = ["numbers at arrows: weights", *(hues[hue] for hue in hues if hue in colours)]
+        said = "at arrows: number of weights, and the operator"
+        notes = [] if self.frame else [said]
+        notes = [*notes, *(hues[hue] for hue in hues if hue in colours)]
         return render(
             "network.svg",
             width=self.width,
@@ -157,6 +206,7 @@ class _Drawing:
             below=self.height + 6,
             arrows=arrows,
             boxes=[(p, self.box[p.name], self.labels[p.name]) for p in self.network.populations],
+            levels={} if self.frame is None else {n: b[0] for n, b in self.frame.boxes.items()},
             fills={"input": 0.0, "hidden": 0.06, "output": 0.16},
             notes=notes,
         )
@@ -173,26 +223,33 @@ class _Drawing:
             corners = [complex(out, y) for y in (start.imag, lane)]
             corners += [complex(into, y) for y in (lane, end.imag)]
             path = _rounded([start, *corners, end])
-            label, room = complex((out + into) / 2, lane), abs(out - into)
+            lines = [" · ".join(filter(None, self._label(q)))]
+            at = [complex((out + into) / 2, lane - 4)]
+            if abs(out - into) < _LETTER * 10 * len(lines[0]) + 6:  # a lateral: beside its box
+                at = [complex(pre.x + pre.width / 2, lane - 4)]
         else:
-            middle, room = (start.real + end.real) / 2, end.real - start.real - 4
+            middle = (start.real + end.real) / 2
             path = f"M{_xy(start)} C{_xy(complex(middle, start.imag))} "
             path += f"{_xy(complex(middle, end.imag))} {_xy(end)}"
-            label = complex(middle - 4, min(start.imag, end.imag))
-            room *= abs(start.imag - end.imag) < 6
-        told = f"{q.name}: {q.pre} to {q.post}, {type(q.operator).__name__}"
-        text = ""
+            height = (start.imag + end.imag) / 2
+            lines = self._label(q)
+            at = [
+                complex(middle - 4, height + (-4 if i == 0 else 11 * i)) for i in range(len(lines))
+            ]
+        told = f"{q.name}: {q.pre} to {q.post}, {described(q)}"
         if weights:
             told += f", {weights:,} weights"
-            text = f"{weights:,}" if weights < 10_000 else compact(float(f"{weights:.3g}"))
         return {
+            "name": q.name,
             "title": told,
             "colour": "currentColor" if steps == 1 else SKIP if steps > 1 else BACK,
             "dash": "5 3" if steps < 1 else "none",
+            "width": 1.5 if self.frame is None else self.frame.arrows[q.name][0],
             "path": path,
             "head": f"M{_xy(end - 8 - 4j)} L{_xy(end)} L{_xy(end - 8 + 4j)}Z",
-            "at": label - 4j,
-            "text": text if room > _LETTER * 10 * len(text) + 6 else "",
+            "texts": [
+                (text, place) for text, place in zip(lines, at, strict=True) if text or self.frame
+            ],
         }
 
 

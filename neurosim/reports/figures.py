@@ -14,7 +14,7 @@ import yaml
 from neurosim.base import number
 from neurosim.records import Entry, Run, Traces, moment_text, names_in, value_at
 from neurosim.reports.page import Figure
-from neurosim.reports.plots.canvas import TIME, Chart, Curve, colours, line_chart
+from neurosim.reports.plots.canvas import TIME, Chart, Curve, Values, colours, line_chart
 
 if TYPE_CHECKING:  # a report needs no torch
     from neurosim.network import Network
@@ -121,11 +121,23 @@ def _drawn(entries: Sequence[Entry], series: Series, x: str, factor: float = 1.0
     for curve, path in series:
         both = ((value_at(entry, (x,)), value_at(entry, path)) for entry in entries)
         pairs = [pair for pair in both if None not in pair]
-        kept = pairs[:: -max(1, ceil(len(pairs) / MAX_POINTS))][::-1]  # the last one stays
-        at, values = np.array(kept, dtype=np.float64).reshape(-1, 2).T
+        at, values = _thinned(np.array(pairs, dtype=np.float64).reshape(-1, 2)).T
         marked = x == "epoch" and len(at) <= MAX_MARKS
         found.append(curve._replace(x=at, y=factor * values, marked=marked))
     return found
+
+
+def _thinned(points: Values) -> Values:
+    """Returns as many points (N, 2) as can be seen: of neighbours the least, the greatest and the
+    last, so that nothing that goes up and down is lost."""
+    size = ceil(len(points) / (MAX_POINTS // 3)) if len(points) > MAX_POINTS else 1
+    if size == 1:
+        return points
+    kept = set[int]()
+    for start in range(0, len(points), size):
+        some = points[start : start + size, 1]
+        kept |= {start + int(at) for at in (some.argmin(), some.argmax(), len(some) - 1)}
+    return points[sorted(kept)]
 
 
 def labelled(labels: Mapping[str, str]) -> Series:

@@ -1,9 +1,12 @@
 """Describes a report: what is on its page, how it is written, its pictures as files."""
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
+from importlib.resources import files
 from json import dumps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,6 +144,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"show": _show, "numeric": _numeric}
+    # The page's policy allows this one script, by its hash.
+    script = files("neurosim.reports").joinpath("templates/page.js").read_text(encoding="utf-8")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    environment.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}
     environment.globals |= {"light": Markup(palette_css(False)), "dark": Markup(palette_css(True))}
     return environment
 

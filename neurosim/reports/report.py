@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from neurosim.base import number
 from neurosim.records import Entry, Results, Run, group, moment_text, names_in, shown_in, told
+from neurosim.reports.animation import animate
 from neurosim.reports.drawing import draw_network, weights_of
 from neurosim.reports.figures import begins_of, figures_of, loss_figure, none_of, truth_of
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, folded, listed
@@ -63,7 +64,7 @@ def report_of(folder: Path, network: Network | None = None) -> Report:
     run = Run.read(folder)
     status, error = run.summary.get("status"), run.summary.get("error")
     if run.summary.get("kind") == "convergence" or run.convergence:
-        sections = [*_study(run), _network(network)]
+        sections = [*_study(run, network), _network(network)]
     else:
         sections = [*_training(run), _network(network), _inference(run, network)]
     sections += [
@@ -184,7 +185,7 @@ def _reach(run: Run, order: Sequence[str]) -> Figure:
 # ---- a convergence study -----------------------------------------------------------------------
 
 
-def _study(run: Run) -> list[Section]:
+def _study(run: Run, network: Network | None) -> list[Section]:
     summary = run.summary
     verdict, problem = summary.get("verdict"), summary.get("reference_problem")
     blocks: list[Block] = [("absent", ("Verdict", "the record does not go to the end"))]
@@ -219,8 +220,9 @@ def _study(run: Run) -> list[Section]:
     title = "Gradients at the end of the inference"
     parts = ("convergence", "gradients")
     curves, gradients = (figures_of(part, run) if run.convergence else [] for part in parts)
+    shown = "" if network is None else animate(network, run.convergence)
     return [
         Section("Result", blocks),
-        Section("Convergence", [("figures", curves)]),
+        Section("Convergence", [("figures", curves), ("html", shown)]),
         Section("Gradients", [("figures", gradients), folded(title, angles)]),
     ]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from neurosim.base import plus_minus
 from neurosim.records import Quantity, Results, Row, Seeds, quantities, shown_in
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, listed
-from neurosim.reports.plots import Choice, heat_map, pareto_chart, seed_chart
+from neurosim.reports.plots import Choice, heat_map, limits_of, pareto_chart, seed_chart
 
 ENERGY = "energy"
 MAX_MAPS = 12  # per quantity, where more than two axes are swept
@@ -65,23 +65,57 @@ def report_of_sweep(results: Results) -> Report:
 # ---- figures -----------------------------------------------------------------------------------
 
 
+def labels_of(texts: Sequence[str]) -> list[str]:
+    """Returns what tells the values of an axis apart: of sections, the keys that differ."""
+    flat = [_flat(text) for text in texts]
+    keys = {key: None for one in flat for key in one or ()}
+    apart = [key for key in keys if len({str((one or {}).get(key)) for one in flat if one}) > 1]
+    found = []
+    for text, one in zip(texts, flat, strict=True):
+        said = ((key, one[key]) for key in apart if key in one) if one else ()
+        found.append(", ".join(v if k == "kind" else f"{k}: {v}" for k, v in said) or text)
+    return found if len(set(found)) == len(set(texts)) else list(texts)
+
+
+def _flat(text: str) -> dict[str, str] | None:
+    """Returns the keys of a section with their values as text; None for anything else."""
+    if not text.startswith("{"):
+        return None
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    rows, parts = {}, [("", found)]
+    for path, value in parts:  # it grows
+        if isinstance(value, dict):
+            parts += [(f"{path}.{key}".lstrip("."), inner) for key, inner in value.items()]
+        else:
+            rows[path] = str(value)
+    return rows
+
+
 def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:
     found = []
     # Of the first two axes, which are drawn, a reader wants to know the unit.
     keys = [axis_label(key) if place < 2 else key for place, (key, _) in enumerate(results.axes)]
-    axes = list(zip(keys, results.texts(), strict=True))
+    texts = results.texts()
+    names = [dict(zip(some, labels_of(some), strict=True)) for some in texts]
+    axes = [(key, list(found.values())) for key, found in zip(keys, names, strict=True)]
     for one in quantities:
-        seeds = {values: Seeds.of(rows, one) for values, rows in results.groups().items()}
+        seeds = {
+            tuple(found[text] for found, text in zip(names, values, strict=True)): Seeds.of(r, one)
+            for values, r in results.groups().items()
+        }
         if len(axes) > 1:
             found += maps_of(one, axes, seeds)
             continue
-        (label, texts), (_, values) = axes[0], results.axes[0]
-        chart = seed_chart(one, label, values, texts, [seeds[text,] for text in texts])
+        (label, some), (_, values) = axes[0], results.axes[0]
+        chart = seed_chart(one, label, values, some, [seeds[text,] for text in some])
         found.append(Figure(one.heading, chart, _why_not(one)))
     if ENERGY in results.keys:
         keys = [key.rpartition(".")[2] for key, _ in results.axes]
         named = {
-            ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True)): rows
+            ", ".join(f"{k} {n[v]}" for k, n, v in zip(keys, names, values, strict=True)): rows
             for values, rows in results.groups().items()
         }
         found.append(trade_off(named))
@@ -114,10 +148,9 @@ def maps_of(
     ``axes`` are at least two labels with values, ``seeds`` are by the values on all axes.
     """
     title, (x, y, *others) = quantity.heading, axes
-    means = [mean for one in seeds.values() if (mean := one.mean) is not None]
-    if not means:
+    if not any(one.values for one in seeds.values()):
         return [Figure(title, None, _why_not(quantity))]
-    limits = min(means), max(means)
+    limits = limits_of(quantity, seeds.values())
     combinations = list(product(*(texts for _, texts in others)))
     most = max(1, min(MAX_MAPS, MAX_CELLS // (len(x[1]) * len(y[1]))))
     found = []

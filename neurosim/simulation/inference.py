@@ -66,6 +66,7 @@ class Inference(Arrays):
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
         self.counts, self.trace = Counts(), Trace()
+        self.woken: tuple[int, Woke] = tick, ()  # the last tick with a wake, and who woke in it
         parts = (state, rule, self.nudge)
         self._ticker = Ticker(
             *parts, common.compute, clock.listens, self.counts, caching=common.caching
@@ -246,6 +247,7 @@ class Inference(Arrays):
                 common.state.output.stale.touch()
         count, woken = common.units.wake(units)
         self._note(woken, self.nudge)
+        self.woken = tick, woken
         reached = self._ticker.tick(Moment(self.number, tick), woken)
         self._keep_prediction()
         self.counts.unit_wakes += count

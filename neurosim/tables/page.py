@@ -48,7 +48,8 @@ def write_table(planned: PlannedTable, runs: Path, folder: Path) -> tuple[Path, 
 def _cells(planned: PlannedTable) -> tuple[list[str], list[list[str]]]:
     """Returns header and rows as text: axes, seeds, the columns, and what was published."""
     table, columns = planned.table, planned.columns
-    published = any(row.published for row in planned.rows)
+    # A quick look is at other data: what was published says nothing about them.
+    published = not planned.choice.quick and any(row.published for row in planned.rows)
     header = [*table.axes, "seeds", *(column.label for column in columns)]
     lines = []
     for one in measured(planned):
@@ -124,6 +125,7 @@ def _markdown(planned: PlannedTable, found: dict[str, Any], pictures: list[str])
     runs = [run for row in found["rows"] for run in row["runs"]]
     epochs = {run["epochs"] for run in runs if "epochs" in run}
     places = [run["machine"] for run in runs]
+    beside = () if planned.choice.quick else planned.rows
     return render(
         "table.md",
         table=planned.table,
@@ -133,7 +135,7 @@ def _markdown(planned: PlannedTable, found: dict[str, Any], pictures: list[str])
         epochs="–".join(str(e) for e in sorted({min(epochs), max(epochs)})) if epochs else "no",
         columns=planned.columns,
         # One of each source: their figures differ.
-        sources={(p.source, p.seeds): p for row in planned.rows if (p := row.published)}.values(),
+        sources={(p.source, p.seeds): p for row in beside if (p := row.published)}.values(),
         pictures=pictures,
         duration=duration(found["seconds"]),
         counts=[places.count(place) for place in range(len(found["machines"]))],

@@ -30,6 +30,7 @@ Values = npt.NDArray[np.float64]
 
 TIME = "simulated time (time units)"
 RAMP = 24
+TURNS = 40  # of a curve that is drawn as a band
 LOG_RATIO = 30.0  # values that differ by more are on a logarithmic axis
 INK = "#010203"  # a colour that nothing else has, to be replaced by currentColor
 
@@ -124,6 +125,7 @@ class Canvas:
         self.axes.set(xlabel=x_label, ylabel=y_label)
         self.axes.xaxis.set_major_formatter(Ticks())
         self.axes.spines[["top", "right"]].set_visible(False)
+        self.scales: tuple[str, str] | None = None  # of x and y, as the page's script reads values
         self._names: dict[str, str] = {}
         self._inks = {"currentColor": INK}
 
@@ -159,6 +161,15 @@ class Canvas:
         root.removeAttribute("height")
         root.setAttribute("role", "img")
         root.setAttribute("aria-label", self.label)
+        if self.scales is not None:
+            place, sizes = self.axes.get_position(), (width, height)
+            ends = [(place.x0, place.x1), (1 - place.y0, 1 - place.y1)]
+            limits = self.axes.get_xlim(), self.axes.get_ylim()
+            for axis, scale, size, end, limit in zip(
+                "xy", self.scales, sizes, ends, limits, strict=True
+            ):
+                where = [*(f"{size * part:.2f}" for part in end), *map(repr, map(float, limit))]
+                root.setAttribute(f"data-{axis}", " ".join([*where, scale]))
         for element in root.getElementsByTagName("*"):
             if element.tagName == "style":
                 element.parentNode.removeChild(element)
@@ -209,31 +220,55 @@ def line_chart(
     drawn = curves = [curve for curve in curves if len(curve.x)]
     with style():
         canvas = Canvas(key, x_label, y_label)
+        canvas.scales = "linear", "linear"
         if scale == "log":
-            drawn = _log_axis(canvas.axes, curves)
+            drawn, zero = _log_axis(canvas.axes, curves)
+            canvas.scales = "linear", "log" if zero is None else f"log {zero!r}"
         else:
             canvas.axes.yaxis.set_major_formatter(Ticks())
         if not drawn:
             return None
+        banded = False
         for curve in sorted(drawn, key=lambda curve: not curve.faint):  # the strong ones on top
-            canvas.plot(
-                curve.label,
-                curve.colour,
-                curve.x,
-                curve.y,
-                linestyle=curve.dash,
-                linewidth=curve.width * (0.6 if curve.faint else 1.0),
-                alpha=0.4 if curve.faint else 1.0,
-                marker="o" if curve.marked or len(curve.x) == 1 else "",
-                markersize=3.5,
-            )
+            parts = {"": curve.y}
+            if (edges := _edges(curve.y)) is not None:
+                hue, alpha = canvas.ink(curve.colour), 0.1 if curve.faint else 0.25
+                band = np.r_[curve.x, curve.x[::-1]], np.r_[edges[0], edges[1][::-1]]
+                canvas.axes.fill(*band, color=hue, alpha=alpha, linewidth=0)
+                parts = dict(zip((", lower edge", ", upper edge"), edges, strict=True))
+                banded = True
+            for part, y in parts.items():
+                canvas.plot(
+                    curve.label + part,
+                    curve.colour,
+                    curve.x,
+                    y,
+                    linestyle=curve.dash,
+                    linewidth=curve.width * (0.6 if curve.faint or part else 1.0),
+                    alpha=0.4 if curve.faint else 1.0,
+                    marker="o" if curve.marked or len(curve.x) == 1 else "",
+                    markersize=3.5,
+                )
         canvas.mark(begins)
         if whole:
             canvas.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if scale == "degrees":
             most = max(float(curve.y.max()) for curve in curves)
             canvas.axes.set_ylim(0.0, 1.05 * most or 1.0)
-        return canvas.chart([c for c in curves if c.label and not c.faint], note)
+        if banded:
+            note += " A band: the value goes up and down between its edges all the time."
+        return canvas.chart([c for c in curves if c.label and not c.faint], note.strip())
+
+
+def _edges(values: Values) -> tuple[Values, Values] | None:
+    """Returns the least and the greatest of five neighbours, for values that turn at every second
+    place or more often: a line through so many is a solid block. None for any others."""
+    steps = np.sign(np.diff(values))
+    turns = np.count_nonzero(steps[1:] * steps[:-1] < 0)
+    if turns < max(TURNS, len(values) / 2):
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, 2, mode="edge"), 5)
+    return windows.min(1), windows.max(1)
 
 
 def clean(text: str) -> str:
@@ -247,15 +282,16 @@ def plain(text: str) -> str:
     return re.sub(r"[^\x20-\x7e°]", "?", text)
 
 
-def _log_axis(axes: Axes, curves: Sequence[Curve]) -> list[Curve]:
-    """Makes a logarithmic axis of whole decades; returns the curves on it, none if all are zero.
+def _log_axis(axes: Axes, curves: Sequence[Curve]) -> tuple[list[Curve], float | None]:
+    """Makes a logarithmic axis of whole decades; returns the curves on it, none if all are zero,
+    and where zero is.
 
     It is a linear axis of exponents: matplotlib's own ones cannot hold all floats and a zero.
     """
     values = np.concatenate([np.empty(0), *(curve.y for curve in curves)])
     positive = values[values > 0]
     if not positive.size:
-        return []
+        return [], None
     low = floor(log10(positive.min()))
     high = max(ceil(log10(positive.max())), low + 1)
     step = ceil((high - low) / 6)
@@ -273,7 +309,8 @@ def _log_axis(axes: Axes, curves: Sequence[Curve]) -> list[Curve]:
     margin = 0.02 * (high - bottom)
     axes.set_ylim(bottom - margin, high + margin)
     shown = (np.full_like(curve.y, bottom) for curve in curves)
-    return [
+    on_it = [
         curve._replace(y=np.log10(curve.y, out=there, where=curve.y > 0))
         for curve, there in zip(curves, shown, strict=True)
     ]
+    return on_it, bottom if len(positive) < len(values) else None

@@ -1,6 +1,7 @@
 """Draws heat maps over two axes of a sweep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf, sqrt
 from typing import Any
 
 import matplotlib
@@ -10,11 +11,12 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from neurosim.base import cut
+from neurosim.base import cut, spread
 from neurosim.records import LACKING, Lack, Quantity, Seeds
 from neurosim.reports.plots.canvas import LOG_RATIO, LOOKS, RAMP, Canvas, Chart, plain, style
 
 HEIGHT = 26.0  # points, of a cell
+SPREADS = 4.0  # of the seeds, on the scale of colours at least
 SCALE = 180.0  # width of the scale of colours
 WHITE = 0.42  # of the scale: letters are white on the dark colours below, black above
 _LETTER = 6.0  # about what a letter takes, rather too much than too little
@@ -36,15 +38,15 @@ def heat_map(
     means = [mean for one in cells.values() if (mean := one.mean) is not None]
     if not means:
         return None
-    low, high = limits or (min(means), max(means))
+    low, high = limits or limits_of(quantity, cells.values())
     # What prints alike, or nearly so, must not look like opposite ends.
     high = low if high - low <= 5e-3 * max(abs(low), abs(high)) else high
-    log = low > 0 and high / low > LOG_RATIO
+    log = low > 0 and high / low > LOG_RATIO and not quantity.bounded
     ramp: Any = ScalarMappable(
         (LogNorm if log else Normalize)(low, high), matplotlib.colormaps["viridis"].resampled(RAMP)
     )
     columns, rows = ([cut(plain(text), 22) for text in texts] for _, texts in (x, y))
-    longest = max(len(t) for t in (*columns, *map(quantity.show, means), "00 of 00"))
+    longest = max(len(t) for t in (*columns, *map(quantity.show, means), "± 0.000, 0 of 0"))
     wide = max(_LETTER * longest + 10, SCALE / len(columns))
     tall = HEIGHT * len(rows)
     with style(**{"axes.grid": False, "hatch.linewidth": 0.8}):
@@ -77,12 +79,31 @@ def heat_map(
             frameon=False,
             borderpad=0,
         )
-        note = "Mean over the seeds." if any(one.runs > 1 for one in cells.values()) else ""
+        note = ""
+        if any(one.runs > 1 for one in cells.values()):
+            note = "Mean over the seeds, ± their sample standard deviation. The scale of colours "
+            note += f"is at least {SPREADS:.0f} of these long: what looks alike may be chance."
         if any(one.values and one.lacking for one in cells.values()):
             note += " “2 of 3”: the mean is over these seeds only, as the others have no value."
         note += " Colours are on a logarithmic scale." if log else ""
         chart = canvas.chart(note=note.strip(), bbox_inches="tight", pad_inches=0.06)
         return chart._replace(scrolls=True)
+
+
+def limits_of(quantity: Quantity, seeds: Iterable[Seeds]) -> tuple[float, float]:
+    """Returns what the ends of a scale of colours stand for: the least and the greatest mean, or
+    several spreads of the seeds around their middle where that is more."""
+    cells = [one for one in seeds if one.values]
+    means = [one.mean or 0.0 for one in cells]
+    low, high = min(means), max(means)
+    squares = [deviation**2 for one in cells if (deviation := spread(one.values)[1]) is not None]
+    room = SPREADS * sqrt(sum(squares) / len(squares)) if squares else 0.0
+    if high - low >= room:
+        return low, high
+    least = 0.0 if low >= 0 else -inf  # no colour for what cannot be
+    most = 100.0 if quantity.unit == "%" and high <= 100.0 else inf
+    middle = (low + high) / 2
+    return max(least, middle - room / 2), min(most, middle + room / 2)
 
 
 def _cell(
@@ -94,9 +115,10 @@ def _cell(
     if mean is not None:
         look = {"facecolor": ramp.to_rgba(mean)}
         told = f"{quantity.show(mean)} {quantity.unit}, {len(one.values)} of {one.runs} seeds"
-        lines = {0.0: quantity.show(mean)}
-        if one.lacking:
-            lines = {0.17: quantity.show(mean), -0.23: f"{len(one.values)} of {one.runs}"}
+        below = [f"± {quantity.show(deviation)}"] if (deviation := spread(one.values)[1]) else []
+        below += [f"{len(one.values)} of {one.runs}"] if one.lacking else []
+        lines = {0.17: quantity.show(mean), -0.23: ", ".join(below)}
+        lines = lines if below else {0.0: quantity.show(mean)}
         more: Any = {"color": "#ffffff" if ramp.norm(mean) < WHITE else "#000000", "ha": "center"}
         for up, text in lines.items():
             more |= {"fontsize": 9 if up >= 0 else 7, "va": "center_baseline"}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from math import log10
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -68,12 +67,13 @@ def seed_chart(
 ) -> Chart | None:
     """Draws means against one axis, with a band from the least to the greatest value.
 
-    Numbers stand where they belong, on a logarithmic axis if they are far apart; anything else is
-    evenly spaced, without lines between. Returns None without a single value.
+    Numbers stand where they belong, on a logarithmic axis if they are far apart. Anything else is
+    rows below each other, which have room for names. Returns None without a single value.
     """
     numbers = [n for value in values if (n := number(value)) is not None]
-    numeric = len(numbers) == len(values)
-    at, notes = np.array(numbers) if numeric else np.arange(float(len(texts))), []
+    if len(numbers) < len(values):
+        return row_chart(quantity.key, quantity, texts, seeds, label=x_label)
+    at, notes = np.array(numbers), []
     order = [int(i) for i in np.argsort(at, kind="stable") if seeds[int(i)].values]
     if not order:
         return None
@@ -82,18 +82,18 @@ def seed_chart(
     with style():
         canvas = Canvas(quantity.key, plain(x_label), quantity.label)
         axes = canvas.axes
-        if numeric and spread_out(axes.xaxis, numbers, zero=True):
+        if spread_out(axes.xaxis, numbers, zero=True):
             zero = "" if min(numbers) > 0 else ", with a place of its own for 0"
             notes.append(f"The horizontal axis is logarithmic{zero}.")
         if _several(seeds):
-            if numeric:
-                axes.fill_between(x, low, high, color=canvas.ink(hue), alpha=0.2, linewidth=0)
+            axes.fill_between(x, low, high, color=canvas.ink(hue), alpha=0.2, linewidth=0)
             for place, least, most in zip(x, low, high, strict=True):
                 canvas.plot("all seeds", hue, [place, place], [least, most], linewidth=1.0)
-            words = "Band and bars" if numeric else "Bars"
-            notes.insert(0, f"{words}: from the least to the greatest seed.")
-        line = "solid" if numeric else "none"
-        canvas.plot(quantity.title, hue, x, mean, linestyle=line, marker="o", markersize=4.5)
+            notes.insert(0, "Band and bars: from the least to the greatest seed.")
+        canvas.plot(quantity.title, hue, x, mean)
+        for i, place, height in zip(order, x, mean, strict=True):
+            told = f"{plain(x_label)} {texts[i]}: {_told(quantity, seeds[i])}"
+            canvas.plot(told, hue, [place], [height], marker="o", markersize=4.5)
         used = [lack for lack in LOOKS if any(lack in one.lacking for one in seeds)]
         for row, lack in enumerate(used):
             look = LOOKS[lack]
@@ -102,10 +102,10 @@ def seed_chart(
             x, y = at[list(counts)], [0.97 - 0.07 * row] * len(counts)
             more = {"transform": axes.get_xaxis_transform(), "marker": look.marker, **_SINGLE}
             canvas.plot(LACKING[lack], look.colour, x, y, **more)
-            told = (f"{texts[i]} ({count} of {seeds[i].runs})" for i, count in counts.items())
-            notes.append(f"{look.sign}\u00a0{LACKING[lack]}: {', '.join(told)}.")
-        _mark(axes, at, texts, numeric)
-        if spread_out(axes.yaxis, [*low, *high]):
+            told = ", ".join(f"{texts[i]} ({n} of {seeds[i].runs})" for i, n in counts.items())
+            notes.append(f"{look.sign}\u00a0{LACKING[lack]}: {told}.")
+        _mark(axes, at, texts)
+        if not quantity.bounded and spread_out(axes.yaxis, [*low, *high]):
             notes.append("The vertical axis is logarithmic.")
         elif low.min() == high.max():  # matplotlib would zoom in on nothing
             margin = 0.1 * abs(low.min()) or 1.0
@@ -118,16 +118,24 @@ def seed_chart(
         return canvas.chart(_legend(seeds, hue), " ".join(notes))
 
 
-def _mark(axes: Axes, at: Values, texts: Sequence[str], numeric: bool) -> None:
+def _told(quantity: Quantity, one: Seeds) -> str:
+    """Says what seeds came to: their mean, and their ends where there are several."""
+    text = f"{quantity.show(one.mean or 0.0)} {quantity.unit}".rstrip()
+    if len(one.values) > 1:
+        ends = map(quantity.show, (min(one.values), max(one.values)))
+        text += f" ({' to '.join(ends)}, {len(one.values)} seeds)"
+    return text
+
+
+def _mark(axes: Axes, at: Values, texts: Sequence[str]) -> None:
     """Marks the swept values; of those whose names would overlap, the first one is named."""
     places = axes.xaxis.get_transform().transform(at)
     signs = 62  # that fit side by side below the axis
     width = float(np.ptp(places)) / signs or 1.0
-    long = 12 if numeric else max(6, signs // len(texts))
-    names = [_lines(text, long) for text in texts]
+    names = [cut(plain(text), 12) for text in texts]
     taken = -np.inf  # where the name before ends
     for i in np.argsort(places, kind="stable"):
-        half = (max(map(len, names[i].splitlines())) + 1) / 2 * width
+        half = (len(names[i]) + 1) / 2 * width
         if places[i] - half >= taken:
             taken = places[i] + half
         else:
@@ -135,12 +143,6 @@ def _mark(axes: Axes, at: Values, texts: Sequence[str], numeric: bool) -> None:
     axes.set_xticks(at, names)
     axes.set_xticks([], minor=True)
     axes.margins(x=0.06)
-
-
-def _lines(text: str, long: int) -> str:
-    """Breaks a name into at most three lines."""
-    lines = wrap(plain(text), long, break_long_words=True) or [" "]
-    return "\n".join(lines if len(lines) <= 3 else [*lines[:2], cut(lines[2] + "…", long)])
 
 
 # ---- a table -----------------------------------------------------------------------------------
@@ -151,11 +153,13 @@ def row_chart(
     quantity: Quantity,
     labels: Sequence[str],
     seeds: Sequence[Seeds],
-    published: Sequence[tuple[float, float] | None],
+    published: Sequence[tuple[float, float] | None] = (),
+    label: str = "",
 ) -> Chart | None:
     """Draws mean and range of the seeds of every row, the first row on top.
 
-    ``published`` has mean and standard deviation of those rows that have them. On a ``focus`` axis
+    ``published`` has mean and standard deviation of those rows that have them; ``label`` names what
+    the rows are. On a ``focus`` axis
     the value of a row far off all others stands at its end, or small differences could not be seen.
     Returns None without a single value.
     """
@@ -163,17 +167,18 @@ def row_chart(
     if not values:
         return None
     ours, theirs = colours(2)
+    published = published or [None] * len(labels)
     legend = _legend(seeds, ours)
     notes = ["Bars: from the least to the greatest seed."] if _several(seeds) else []
     if any(published):
         legend.append(Curve("published, ± standard deviation", colour=theirs))
     with style():
-        canvas = Canvas(key, quantity.label, "", height=0.8 + 0.27 * len(labels))
+        canvas = Canvas(key, quantity.label, plain(label), height=0.8 + 0.27 * len(labels))
         axes = canvas.axes
         outside = _far_off(seeds) if quantity.axis == "focus" else {}
-        for row, (label, one, reference) in enumerate(zip(labels, seeds, published, strict=True)):
+        for row, (name, one, reference) in enumerate(zip(labels, seeds, published, strict=True)):
             if reference is not None:
-                (middle, std), at, told = reference, row + 0.25, f"{label}, published"
+                (middle, std), at, told = reference, row + 0.25, f"{name}, published"
                 canvas.plot(told, theirs, [middle - std, middle + std], [at, at], linewidth=1.0)
                 told += f": {quantity.show(middle)}"
                 canvas.plot(told, theirs, [middle], [at], marker="D", markersize=4)
@@ -187,8 +192,8 @@ def row_chart(
                 place: Any = {"transform": axes.get_yaxis_transform(), "ha": side, "va": "center"}
                 axes.text(x, row, text, fontsize=9, **place)
                 continue
-            canvas.plot(label, ours, [min(one.values), max(one.values)], [row, row], linewidth=1.2)
-            canvas.plot(f"{label}: {shown} {quantity.unit}", ours, [mean], [row], marker="o")
+            canvas.plot(name, ours, [min(one.values), max(one.values)], [row, row], linewidth=1.2)
+            canvas.plot(f"{name}: {_told(quantity, one)}", ours, [mean], [row], marker="o")
         if lacking := {row: one for row, one in enumerate(seeds) if one.lacking}:
             more = {"transform": axes.get_yaxis_transform(), "marker": "x", **_SINGLE}
             nowhere, rows = [0.0] * len(lacking), list(lacking)
@@ -198,13 +203,23 @@ def row_chart(
                 for row, one in lacking.items()
             )
             notes.append(f"×\u00a0without a value: {', '.join(words)}.")
-        if quantity.axis == "log" and spread_out(axes.xaxis, values):
+        if quantity.axis == "log" and not quantity.bounded and spread_out(axes.xaxis, values):
             notes.append("The axis is logarithmic.")
         else:  # steps of 25 would need another digit
             axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-        axes.set_yticks(range(len(labels)), [cut(label, 30) for label in labels])
+        axes.set_yticks(range(len(labels)), _fitting(labels))
         axes.set_ylim(len(labels) - 0.4, -0.6)
         return canvas.chart(legend, " ".join(notes))
+
+
+def _fitting(labels: Sequence[str], most: int = 34) -> list[str]:
+    """Returns every name in at most so many signs: its middle is left out, where that tells it from
+    others better than its end."""
+    names = [plain(label) for label in labels]
+    short = [cut(name, most) for name in names]
+    if len(set(short)) == len(set(names)):
+        return short
+    return [n if len(n) <= most else f"{n[: most // 2]}…{n[1 - most // 2 :]}" for n in names]
 
 
 def _far_off(seeds: Sequence[Seeds]) -> dict[int, bool]:

@@ -62,6 +62,7 @@ def wake_chart(
         for edge in edges:
             canvas.axes.axhline(edge, color=INK, alpha=0.3, linewidth=0.5)
         canvas.axes.set_ylim(0.0, 1.0)
+        canvas.scales = "linear", "none"
         return canvas.chart(note=note)
 
 
