@@ -92,6 +92,7 @@ from neurosim.rules import (
     HolomorphicEP as HolomorphicEP,
     Rule as Rule,
 )
+from neurosim.runs import Dask as Dask, Inline as Inline, Local as Local
 from neurosim.runs.door import (
     Run as Run,
     SweepResults as SweepResults,

@@ -17,7 +17,9 @@ from neurosim.families.kinds import FAMILIES
 
 PACKAGE = Path(neurosim.__file__).parent
 PUBLIC = [
+    "Inline",
     "LPOM",
+    "Local",
     "Activation",
     "Augmentation",
     "BackPropagation",
@@ -28,6 +30,7 @@ PUBLIC = [
     "ContrastiveHebbian",
     "Convergence",
     "CoupledLearning",
+    "Dask",
     "DataError",
     "DataSource",
     "DifferenceTargetPropagation",

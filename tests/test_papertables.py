@@ -309,7 +309,7 @@ def test_an_interrupted_table_goes_on(tmp_path: Path) -> None:
     planned = plan_table(table_named("mnist"), FOLDER, choice)
     folder = tmp_path / "table-mnist-quick"
     asked = iter([False, True])
-    sweep.run(planned.sweep, folder, Nobody(), jobs=0, stop=lambda: next(asked, True))
+    sweep.run(planned.sweep, folder, Nobody(), stop=lambda: next(asked, True))
     assert [one.state for one in measured(planned)] == ["1", "0 of 1, 1 not run"]
     (done,) = folder.glob("*/*/summary.json")
     before = done.stat().st_mtime_ns

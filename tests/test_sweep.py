@@ -19,6 +19,7 @@ from neurosim.learning.events import StepEvent
 from neurosim.records.sweep import Results, Row
 from neurosim.runs import run as runner
 from neurosim.runs import sweep
+from neurosim.runs.executors.executor import Local
 from neurosim.runs.executors.processes import Task
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ def invoke(*arguments: str | Path, code: int = 0) -> Result:
 
 def run(folder: Path, *assignments: str, seeds: int = 1, **options: Any) -> Results:
     planned = sweep.plan(PARALLEL, [*SHORT, *assignments], seeds)
-    return sweep.run(planned, folder, Nobody(), **{"jobs": 0} | options)
+    return sweep.run(planned, folder, Nobody(), **options)
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -208,7 +209,7 @@ def test_another_sweep_reuses_what_both_have(tmp_path: Path) -> None:
     before = state_of(tmp_path)
     watcher = Nobody()
     planned = sweep.plan(PARALLEL, [*SHORT, "schedule.ticks=8,12"])
-    results = sweep.run(planned, tmp_path, watcher, jobs=0)
+    results = sweep.run(planned, tmp_path, watcher)
     assert [what for what, _ in watcher.told] == ["began", "finished"]
     assert "ticks-12" in watcher.told[0][1]
     assert results.count("finished") == 2
@@ -272,7 +273,7 @@ def dies_with_16_ticks(task: Task) -> str | None:
 @POSIX
 def test_a_killed_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "carry_out", dies_with_16_ticks)
-    found = run(tmp_path, "schedule.ticks=16,4,8", jobs=1)
+    found = run(tmp_path, "schedule.ticks=16,4,8", executor=Local(1))
     assert [row.status for row in found.rows] == ["failed", "finished", "finished"]
     killed = tmp_path / found.rows[0].folder
     assert "killed by SIGKILL" in summary(killed)["error"]

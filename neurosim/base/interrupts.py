@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from math import inf
 from types import FrameType
 
@@ -35,6 +36,19 @@ class Interrupted:
         self.since = min(self.since, time.monotonic())
 
 
+_ASKED: ContextVar[Interrupted | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def interrupted_by(asked: Interrupted) -> Iterator[None]:
+    """Says who asks a thread to end, where no signal arrives."""
+    token = _ASKED.set(asked)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
 @contextmanager
 def interruptible() -> Iterator[Interrupted]:
     """Turns Ctrl-C and requests to terminate into a flag for as long as the block runs. Within
@@ -42,7 +56,7 @@ def interruptible() -> Iterator[Interrupted]:
     that is ignored (nohup) stays so."""
     interrupted = Interrupted()
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
-        yield interrupted
+        yield _ASKED.get() or interrupted
         return
     found = {number: signal.getsignal(number) for number in SIGNALS}
     ignored = {number for number in SIGNALS[2:] if found[number] is signal.SIG_IGN}

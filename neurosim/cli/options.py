@@ -99,6 +99,38 @@ JOBS = option(
     help="Processes (default: as the cores allow; 0: run in this one).",
     example="--jobs 4",
 )
+EXECUTOR = option(
+    "--executor",
+    type=click.Choice(["local", "inline", "dask"]),
+    default="local",
+    show_default=True,
+    help="Where runs are computed: processes here, this process, or a Dask cluster.",
+    example="--executor dask --scheduler tcp://10.0.0.1:8786",
+)
+SCHEDULER = option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Of a running Dask cluster (or a file that it wrote), or local:N to start N workers here.",
+    example="--scheduler local:4",
+)
+COLLECT = option(
+    "--collect",
+    is_flag=True,
+    help="Workers of Dask send run folders back: they need no folder that all see.",
+    example="--collect",
+)
+DEVICES = option(
+    "--devices",
+    metavar="NAMES",
+    help="Devices of the processes here, each of which sees one.",
+    example="--devices cuda:0,cuda:1",
+)
+PER_DEVICE = option(
+    "--per-device",
+    type=click.IntRange(1, 1024),
+    help="Processes at the same time for each of the devices (default: 1).",
+    example="--per-device 4",
+)
 QUIET = option(
     "--quiet",
     "console",
@@ -188,3 +220,35 @@ def own_process(how: dict[str, Any]) -> dict[str, Any]:
 
     keep_memory()
     return {("progress" if key == "console" else key): value for key, value in how.items()}
+
+
+def executor(how: dict[str, Any]) -> Any:
+    """Takes the options of executors out of ``how``, and returns the executor.
+
+    Returns None where ``jobs`` alone says it. Raises ConfigurationError for what does not fit.
+    """
+    from neurosim.base import ConfigurationError
+    from neurosim.runs import Dask, Inline, Local
+
+    kind, jobs = how.pop("executor"), how.get("jobs")
+    names = ("scheduler", "collect", "devices", "per_device")
+    given = {name: how.pop(name) for name in names}
+    allowed = {"dask": names[:2], "local": names[2:], "inline": ()}[kind]
+    chosen = {name for name, value in given.items() if value} | ({"jobs"} if jobs else set())
+    allowed += ("jobs",) if kind == "local" and not given["devices"] else ()
+    if wrong := sorted(chosen - set(allowed)):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
+        beside = " with --devices" if given["devices"] and kind == "local" else ""
+        raise ConfigurationError(f"{flags} does not go with --executor {kind}{beside}")
+    if kind == "dask":
+        if given["scheduler"] is None:
+            said = "say where the cluster is: --scheduler ADDRESS, or --scheduler local:N"
+            raise ConfigurationError(said)
+        return Dask(given["scheduler"], given["collect"])
+    if kind == "inline":
+        return Inline()
+    if given["devices"]:
+        return Local(1, tuple(given["devices"].split(",")), given["per_device"] or 1)
+    if given["per_device"]:
+        raise ConfigurationError("--per-device says how many for each of --devices; name them")
+    return None

@@ -12,15 +12,20 @@ import click
 from neurosim.base import shipped_folder
 from neurosim.cli import options
 from neurosim.cli.options import (
+    COLLECT,
     DEVICE,
+    DEVICES,
     DRY_RUN,
+    EXECUTOR,
     FILE,
     JOBS,
     OUT,
     OVERRIDES,
     PATH,
+    PER_DEVICE,
     PLUGIN,
     QUIET,
+    SCHEDULER,
     SEEDS,
     option,
 )
@@ -36,6 +41,11 @@ if TYPE_CHECKING:
     click.argument("assignments", nargs=-1, metavar="[KEY=VALUE1,VALUE2...]..."),
     option("--seeds", type=SEEDS, default=1, help="Runs per combination.", example="--seeds 5"),
     JOBS,
+    EXECUTOR,
+    SCHEDULER,
+    COLLECT,
+    DEVICES,
+    PER_DEVICE,
     OUT,
     option(
         "--name",
@@ -66,6 +76,7 @@ def sweep(
     if dry_run:
         _show_plan(file, axes, **how)
         return
+    how["executor"] = options.executor(how)
     found = door.sweep(file, axes, **options.own_process(how))
     click.echo(_ended(found.results))
     click.echo(f"results        {found.folder / 'results.csv'}")
@@ -98,6 +109,11 @@ def sweep(
         example="--row DP",
     ),
     JOBS,
+    EXECUTOR,
+    SCHEDULER,
+    COLLECT,
+    DEVICES,
+    PER_DEVICE,
     OUT,
     option(
         "--results",
@@ -136,6 +152,7 @@ def table(
     jobs: int | None,
     retry: bool,
     console: Console,
+    **where: Any,
 ) -> None:
     """Rerun a table of the papers, and print it beside the published figures.
 
@@ -150,7 +167,8 @@ def table(
     planned = plan_table(table_named(name), scenarios, choice)
     folder = out / f"table-{planned.stem}"
     options.own_process({})
-    ended = door.run_planned(planned.sweep, folder, jobs, retry, console)
+    executor = options.executor(where | {"jobs": jobs})
+    ended = door.run_planned(planned.sweep, folder, jobs, retry, console, executor)
     options.terminal().print(terminal_table(planned))
     for path in write_table(planned, folder, results or folder):
         click.echo(f"written        {path}")

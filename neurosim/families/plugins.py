@@ -5,8 +5,9 @@ What is in force is kept nowhere: it follows from the modules of the families' m
 
 import hashlib
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata, util
@@ -79,22 +80,34 @@ def load_installed() -> None:
 def carried(work: Callable[[T], str | None]) -> Callable[[T], str | None]:
     """Returns the work for another process: it loads the plugins that are in force here first, and
     says where it cannot."""
-    return partial(_with_plugins, in_force(), work)
+    found = in_force()
+    files = {p.sha256: Path(p.file).read_bytes() for p in found if p.package is None}
+    return partial(_with_plugins, found, files, work)
 
 
 def _with_plugins(
-    plugins: Sequence[Plugin], work: Callable[[T], str | None], task: T
+    plugins: Sequence[Plugin], files: Mapping[str, bytes], work: Callable[[T], str | None], task: T
 ) -> str | None:
     try:
         load_installed()
         known = {plugin.sha256 for plugin in in_force()}
         for plugin in plugins:
             if plugin.sha256 not in known:
-                load(Path(plugin.file))
+                _load_carried(Path(plugin.file), files.get(plugin.sha256))
         require(plugins)
     except PluginError as error:
         return str(error)
     return work(task)
+
+
+def _load_carried(path: Path, content: bytes | None) -> None:
+    """Loads a plugin from its file, or on another machine, that has no such file, from a copy."""
+    if path.is_file() or content is None:
+        load(path)
+        return
+    copy = Path(tempfile.mkdtemp(prefix="neurosim-")) / path.name
+    copy.write_bytes(content)  # which stays, as messages name its lines
+    load(copy)
 
 
 def members_of(module: str | None = None) -> list[Any]:

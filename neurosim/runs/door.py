@@ -29,6 +29,7 @@ from neurosim.records import Results, told
 from neurosim.records import Run as Left
 from neurosim.runs import run as runner
 from neurosim.runs import sweep as sweeps
+from neurosim.runs.executors.executor import Executor, Inline, Local
 from neurosim.runs.folder import SCENARIO
 from neurosim.runs.listeners.display import SweepDisplay
 from neurosim.scenario import Scenario
@@ -215,6 +216,7 @@ def sweep(
     out: str | Path = "runs",
     name: str | None = None,
     jobs: int | None = 0,
+    executor: Executor | None = None,
     retry: bool = False,
     progress: Progress = False,
 ) -> SweepResults:
@@ -223,7 +225,8 @@ def sweep(
 
     A list holds the values of an axis, and so does a text ``rule.beta=0.1,1``. ``overrides`` are
     the same in all runs, as those of `run`. ``jobs`` processes run at the same time: 0 is this one,
-    None as many as the cores allow (in a script below ``if __name__ == "__main__":``).
+    None as many as the cores allow (in a script below ``if __name__ == "__main__":``). An
+    ``executor`` says where instead: `Local`, `Dask`.
 
     Raises:
         DocumentError: everything that is wrong with any combination.
@@ -233,17 +236,26 @@ def sweep(
     own = [*assignments(overrides), *assignments(axes, swept=True)]
     planned = sweeps.plan(path, given(path, own), seeds)
     folder = Path(out) / sweeps.folder_name(name or planned.name)
-    run_planned(planned, folder, jobs, retry, _console(progress))
+    run_planned(planned, folder, jobs, retry, _console(progress), executor)
     return SweepResults(folder)
 
 
 def run_planned(
-    planned: sweeps.SweepPlan, folder: Path, jobs: int | None, retry: bool, console: Console
+    planned: sweeps.SweepPlan,
+    folder: Path,
+    jobs: int | None,
+    retry: bool,
+    console: Console,
+    executor: Executor | None = None,
 ) -> Results:
     """Runs what is not there yet of a sweep, with a display."""
-    jobs = sweeps.default_jobs(planned.threads) if jobs is None else jobs
+    if executor is None:
+        jobs = sweeps.default_jobs(planned.threads) if jobs is None else jobs
+        executor = Local(jobs) if jobs else Inline()
     with interruptible() as interrupted, SweepDisplay(console, planned.results) as display:
-        return sweeps.run(planned, folder, display, jobs=jobs, retry=retry, stop=interrupted)
+        return sweeps.run(
+            planned, folder, display, executor=executor, retry=retry, stop=interrupted
+        )
 
 
 def load_run(folder: str | Path) -> Run:

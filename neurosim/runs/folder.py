@@ -45,6 +45,16 @@ Found = tuple[
 ]  # a summary, and why the run failed if so
 
 
+def set_aside(folder: Path) -> None:
+    """Makes room for a run without deleting anything: ``NAME.1``, ``NAME.2``, …"""
+    if not folder.exists():
+        return
+    number = 1
+    while (other := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    folder.rename(other)
+
+
 def _new_folder(parent: Path, run_id: str | None) -> Path:
     """Makes a new folder in ``parent``: of that name, or named by the time."""
     if run_id is not None and (Path(run_id).name != run_id or run_id in ("", ".", "..")):

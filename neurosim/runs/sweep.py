@@ -6,7 +6,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import prod
@@ -36,8 +36,9 @@ from neurosim.records import Results, Row, RunFiles, file_digest
 from neurosim.reports import write_report
 from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
-from neurosim.runs.executors.processes import TaskNews, run_all
-from neurosim.runs.folder import REPORT, SCENARIO, SUMMARY, conclude
+from neurosim.runs.executors.executor import Executor, Inline
+from neurosim.runs.executors.processes import Task
+from neurosim.runs.folder import REPORT, SCENARIO, SUMMARY, conclude, set_aside
 from neurosim.scenario import Scenario, overridden
 
 MAX_RUNS = 10_000
@@ -222,7 +223,7 @@ def run(
     folder: Path,
     watcher: Watcher,
     *,
-    jobs: int = 1,
+    executor: Executor | None = None,
     retry: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Results:
@@ -230,7 +231,7 @@ def run(
 
     A run is there if it has finished, or failed (unless ``retry``). One that was interrupted is
     continued from its last checkpoint; what cannot be continued is set aside and run anew.
-    ``jobs`` 0 runs in this process.
+    The ``executor`` says where; without one it is this process.
 
     Raises FolderInUseError where another sweep is at work in the folder.
     """
@@ -247,9 +248,13 @@ def run(
         for done in (folder / row.folder for row in results.rows if row.status in there):
             if not (done / REPORT).is_file():  # killed when all else was there
                 write_report(done)
-        tasks = [(str(folder / results.rows[n].folder), sweep.scenarios[n]) for n in left]
+        tasks: list[Task] = [
+            (str(folder / results.rows[n].folder), sweep.scenarios[n]) for n in left
+        ]
         written = time.monotonic()
-        with closing(_all(tasks, jobs, stop)) as news:
+        work = plugins.carried(carry_out)
+        executor = executor or Inline()
+        with closing(executor.run(work, tasks, stop)) as news:
             for task, kind, message in news:
                 row = results.rows[left[task]]
                 if kind == "began":
@@ -259,28 +264,14 @@ def run(
                 if message is not None and not asked and _status(folder / row.folder) != GOES_ON:
                     _note_failure(folder / row.folder, tasks[task][1], message)
                 watcher.ended(row.read(folder))
+                if isinstance(executor, Inline) and row.status == GOES_ON:
+                    break  # Ctrl-C went to the run
                 if time.monotonic() - written > TABLE_SECONDS:
                     results.write_csv(folder)
                     written = time.monotonic()
         results.write_csv(folder)
         write_report(folder)
     return results
-
-
-def _all(
-    tasks: Sequence[tuple[str, str]], jobs: int, stop: Callable[[], bool]
-) -> Generator[TaskNews, None, None]:
-    if jobs:
-        yield from run_all(plugins.carried(carry_out), tasks, jobs, stop)
-        return
-    for number, task in enumerate(tasks):
-        if stop():
-            return
-        yield TaskNews(number, "began")
-        message = carry_out(task)
-        yield TaskNews(number, "ended", message)
-        if _status(Path(task[0])) == GOES_ON:
-            return  # Ctrl-C went to the run
 
 
 def carry_out(task: tuple[str, ...]) -> str | None:
@@ -294,9 +285,11 @@ def carry_out(task: tuple[str, ...]) -> str | None:
     quiet = Console(quiet=True)
     try:
         if folder.exists():
+            if _is_of(folder, text) and _status(folder) == "finished":
+                return None  # by a worker that was lost before it could say so
             if _continued(folder, text, quiet):
                 return None
-            _set_aside(folder)
+            set_aside(folder)
         scenario = Scenario.of(documents.loads(text, str(folder / SCENARIO)))
         runner.run(scenario, folder.parent.parent, quiet, folder.name)
     except (DivergenceError, FolderInUseError):
@@ -310,9 +303,7 @@ def carry_out(task: tuple[str, ...]) -> str | None:
 
 def _continued(folder: Path, text: str, console: Console) -> bool:
     """Continues an interrupted run if that is possible."""
-    path = folder / SCENARIO
-    same = path.is_file() and path.read_bytes() == text.encode()
-    if not same or _status(folder) == "failed":
+    if not _is_of(folder, text) or _status(folder) == "failed":
         return False
     try:
         runner.resume(folder, console, patience=PATIENCE)
@@ -323,19 +314,17 @@ def _continued(folder: Path, text: str, console: Console) -> bool:
     return True
 
 
+def _is_of(folder: Path, text: str) -> bool:
+    """Whether a folder is that of a run of the scenario."""
+    path = folder / SCENARIO
+    return path.is_file() and path.read_bytes() == text.encode()
+
+
 def _status(folder: Path) -> Any:
     try:
         return (RunFiles(folder).object(SUMMARY) or {}).get("status")
     except DataError:  # damaged: it is made again
         return None
-
-
-def _set_aside(folder: Path) -> None:
-    """Makes room for a run without deleting anything: ``NAME.1``, ``NAME.2``, …"""
-    number = 1
-    while (other := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    folder.rename(other)
 
 
 def _note_failure(folder: Path, text: str, message: str) -> None:

@@ -17,7 +17,7 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Literal, NamedTuple
 
-from neurosim.base import SIGNALS, NeurosimError, NeurosimWarning, interruptible
+from neurosim.base import SIGNALS, ConfigurationError, NeurosimError, NeurosimWarning, interruptible
 from neurosim.tensors import keep_memory
 
 Task = tuple[str, ...]
@@ -37,11 +37,12 @@ class TaskNews(NamedTuple):
 class _Worker:
     """A process of the pool and our end of its pipe."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, device: str | None) -> None:
+        self.device = device
         context = get_context("spawn")  # forking a process in which torch has threads may hang
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-        with _undisturbed():
+        self.process = context.Process(target=_serve, args=(theirs, work, device), daemon=True)
+        with undisturbed():
             self.process.start()
         theirs.close()
         self.task: int | None = None
@@ -70,13 +71,18 @@ class _Worker:
 
 
 def run_all(
-    work: Work, tasks: Sequence[Task], jobs: int, stop: Callable[[], bool]
+    work: Work,
+    tasks: Sequence[Task],
+    jobs: int,
+    stop: Callable[[], bool],
+    devices: Sequence[str] = (),
 ) -> Generator[TaskNews, None, None]:
     """Does ``work(task)`` for all tasks in ``jobs`` processes; what it returns is the message.
 
     ``work`` is a function at the top of a module, and a task a tuple of text. Once ``stop()``, no
     task begins, and those under way are asked to end, which `interruptible` sees. Processes that
-    still work when the iterator is closed are killed.
+    still work when the iterator is closed are killed. Each process sees one of the ``devices``,
+    that which the fewest see.
     """
     waiting = deque(range(len(tasks)))
     workers: list[_Worker] = []
@@ -92,7 +98,8 @@ def run_all(
             if not waiting and not busy:
                 return
             while len(workers) < min(jobs, len(waiting) + len(busy)):
-                workers.append(_Worker(work))
+                used = [worker.device for worker in workers]
+                workers.append(_Worker(work, min(devices, key=used.count, default=None)))
             wait([w.pipe for w in workers], _POLL)  # one that dies closes its end
             for worker in list(workers):
                 yield from _attend(worker, workers, waiting, tasks)
@@ -132,7 +139,7 @@ def _attend(
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Signals wait, here and in the processes that are started, until they can deal with them."""
     if sys.platform == "win32":
         yield
@@ -145,11 +152,26 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, work: Work) -> None:
+def visible(device: str, now: str | None) -> str:
+    """Returns the CUDA_VISIBLE_DEVICES with which a process sees one device, of those it sees."""
+    if device == "cpu":
+        return ""
+    number = int(device.removeprefix("cuda:"))
+    if now is None:
+        return str(number)
+    names = [name for name in now.split(",") if name]
+    if number >= len(names):
+        raise ConfigurationError(f"device {device}: CUDA_VISIBLE_DEVICES={now} has {len(names)}")
+    return names[number]
+
+
+def _serve(connection: Connection, work: Work, device: str | None) -> None:
     """Works until the pipe is closed. Ctrl-C is a flag for the work to look at: an exception from
     nowhere may be raised where Python does not let it out, and would be lost."""
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     keep_memory()
+    if device is not None:  # before anything has asked for a device
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible(device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     warnings.simplefilter("ignore", NeurosimWarning)  # who gave the work has checked it, and warned
     with interruptible(), suppress(KeyboardInterrupt, EOFError, OSError):
         if sys.platform != "win32":

@@ -1,0 +1,240 @@
+"""Runs as tasks of a Dask cluster: Dask schedules and transports, and a run is as ever."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from neurosim.base import (
+    ConfigurationError,
+    DataError,
+    Interrupted,
+    NeurosimError,
+    interrupted_by,
+    write_atomic,
+)
+from neurosim.records import RunFiles
+from neurosim.runs.executors.executor import News
+from neurosim.runs.executors.processes import Task, TaskNews, Work, undisturbed
+from neurosim.runs.folder import set_aside
+
+Files = dict[str, bytes]
+_POLL = 0.2  # seconds until a request to stop is seen
+_WORKERS = 60.0  # seconds until a cluster without workers is an error
+
+
+class _Done(NamedTuple):
+    """What a worker sends back: what the work returned, and the folder with ``collect``."""
+
+    message: str | None
+    files: Files | None
+
+
+@dataclass(frozen=True)
+class Dask:
+    """Runs on the workers of a Dask cluster (extra ``cluster``), each with one thread.
+
+    ``scheduler`` is its address, the file it wrote (``--scheduler-file``), or ``local:N`` for N
+    workers that are started here. Workers write to the folder of the sweep, which all must see;
+    with ``collect`` they send run folders back, which their manifest verifies.
+    """
+
+    scheduler: str = "local:1"
+    collect: bool = False
+
+    def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
+        """Does the work for all tasks, and says what becomes of each."""
+        if not tasks:
+            return
+        with self._client() as client:
+            sweep = _Sweep(client, self.collect, work, tasks)
+            try:
+                yield from sweep.news(stop)
+            finally:
+                sweep.close()
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        try:
+            distributed: Any = import_module("distributed")
+        except ImportError:
+            said = "Dask is missing: pip install 'neurosim[cluster]'"
+            raise ConfigurationError(said) from None
+        kind, _, number = self.scheduler.partition(":")
+        if kind == "local":
+            if not number.isdecimal() or not int(number):
+                said = f"scheduler {self.scheduler!r}: local:N starts N workers, at least 1"
+                raise ConfigurationError(said)
+            with undisturbed():  # Ctrl-C of the terminal does not reach the workers
+                cluster = distributed.LocalCluster(
+                    n_workers=int(number), threads_per_worker=1, dashboard_address=None
+                )
+            with cluster, distributed.Client(cluster, set_as_default=False) as client:
+                yield client
+            return
+        path = Path(self.scheduler)
+        how = {"scheduler_file": str(path)} if path.is_file() else {"address": self.scheduler}
+        try:
+            client = distributed.Client(**how, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            said = f"scheduler {self.scheduler!r}: no cluster answers there ({error})"
+            raise ConfigurationError(said) from None
+        with client:
+            yield client
+
+
+class _Sweep:
+    """The tasks of a sweep that are with a cluster."""
+
+    def __init__(self, client: Any, collect: bool, work: Work, tasks: Sequence[Task]) -> None:
+        self.client, self.collect, self.work, self.tasks = client, collect, work, tasks
+        self.token = uuid.uuid4().hex
+        self.heard: SimpleQueue[Any] = SimpleQueue()  # futures that are over, and who began
+        self.pending: dict[Any, int] = {}
+        self.begun: set[int] = set()
+
+    def news(self, stop: Callable[[], bool]) -> News:
+        self._check_workers(stop)
+        self.client.subscribe_topic(self.token, lambda event: self.heard.put(event[1]))
+        for task in range(len(self.tasks)):
+            self._submit(task)
+        told = False
+        while self.pending:
+            if stop() and not told:
+                told = True
+                self.client.run(_ask, self.token, wait=False, on_error="ignore")
+            try:
+                one = self.heard.get(timeout=_POLL)
+            except Empty:
+                if self.client.status in ("closed", "closing"):
+                    raise NeurosimError(
+                        f"the scheduler is gone, and {len(self.pending)} runs are not over; start "
+                        "it again, then the same command continues"
+                    ) from None
+                continue
+            if not isinstance(one, dict) and one not in self.pending:
+                continue
+            number: int = one["task"] if isinstance(one, dict) else self.pending[one]
+            if number not in self.begun and (isinstance(one, dict) or one.status != "cancelled"):
+                self.begun.add(number)
+                yield TaskNews(number, "began")
+            if not isinstance(one, dict):
+                del self.pending[one]
+                yield from self._over(one, number, stop)
+
+    def _check_workers(self, stop: Callable[[], bool]) -> None:
+        until = time.monotonic() + _WORKERS
+        while not (workers := self.client.scheduler_info(n_workers=-1)["workers"]):
+            if stop() or time.monotonic() > until:
+                raise ConfigurationError("the cluster has no workers; start some: dask worker …")
+            time.sleep(_POLL)
+        for address, worker in workers.items():
+            if worker["nthreads"] != 1:
+                raise ConfigurationError(
+                    f"the worker {address} has {worker['nthreads']} threads, and a run sets those "
+                    "of its process; start workers with --nthreads 1"
+                )
+
+    def _submit(self, number: int) -> None:
+        folder, *rest = self.tasks[number]
+        place = Path(folder).absolute()
+        task, files = (str(place), *rest), _files(place) if self.collect else None
+        future = self.client.submit(
+            _serve,
+            self.work,
+            task,
+            files,
+            self.token,
+            number,
+            key=f"{place.parent.name}/{place.name}-{self.token}-{uuid.uuid4().hex[:8]}",
+            pure=False,
+        )
+        self.pending[future] = number
+        future.add_done_callback(self.heard.put)
+
+    def _over(self, future: Any, number: int, stop: Callable[[], bool]) -> News:
+        if future.status == "cancelled":  # the scheduler has forgotten it
+            if not stop():
+                self._submit(number)
+            elif number in self.begun:
+                yield TaskNews(number, "ended")
+            return
+        if future.status == "error":
+            error = future.exception()
+            if isinstance(error, NeurosimError):
+                raise error
+            yield TaskNews(number, "died", f"its workers died: {error}")
+            return
+        done = future.result()
+        if done.files is not None:
+            _put(Path(self.tasks[number][0]), done.files)
+        yield TaskNews(number, "ended", done.message)
+
+    def close(self) -> None:
+        if self.pending and self.client.status == "running":
+            self.client.run(_ask, self.token, wait=False, on_error="ignore")
+            self.client.cancel(list(self.pending))
+
+
+def _serve(work: Work, task: Task, files: Files | None, token: str, number: int) -> _Done:
+    """Does a task on a worker."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    asked = worker.__dict__.setdefault("neurosim_asked", {}).setdefault(token, Interrupted())
+    if asked():
+        return _Done(None, None)
+    worker.log_event(token, {"task": number})
+    folder = Path(task[0])
+    with interrupted_by(asked):
+        if files is None:
+            if not (folder.parents[1] / "sweep.json").is_file():
+                raise NeurosimError(
+                    f"the worker {worker.address} does not see {folder.parents[1]}; give a folder "
+                    "that all workers see (--out), or let them send the runs back (--collect)"
+                )
+            return _Done(work(task), None)
+        with TemporaryDirectory(dir=worker.local_directory) as name:
+            mine = Path(name) / folder.parent.name / folder.name
+            for path, content in files.items():
+                (mine / path).parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(mine / path, content)
+            message = work((str(mine), *task[1:]))
+            return _Done(message, _files(mine))
+
+
+def _ask(token: str, dask_worker: Any) -> None:
+    """Asks the runs of a sweep on a worker to end, and those that come later not to begin."""
+    asked = dask_worker.__dict__.setdefault("neurosim_asked", {})
+    asked.setdefault(token, Interrupted()).since = time.monotonic()
+
+
+def _files(folder: Path) -> Files:
+    """Reads the files of a run folder."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def _put(folder: Path, files: Files) -> None:
+    """Puts a run folder that a worker sent in its place. Raises DataError where it is damaged."""
+    if not files:
+        return
+    if any(".." in Path(name).parts or Path(name).is_absolute() for name in files):
+        raise DataError(f"{folder}: a worker sent files that lead out of the folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".collected-") as name:
+        come = Path(name) / "run"
+        for path, content in files.items():
+            (come / path).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(come / path, content)
+        found = RunFiles(come)
+        for path in found.digests:
+            found.read(path)
+        set_aside(folder)
+        come.rename(folder)

@@ -1,0 +1,61 @@
+"""The door of all executors: where the runs of a sweep, a table or a study are computed."""
+
+import re
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from neurosim.base import ConfigurationError
+from neurosim.runs.executors.processes import Task, TaskNews, Work, run_all
+
+News = Generator[TaskNews, None, None]
+
+
+class Executor(Protocol):
+    """Does ``work(task)`` for all tasks, and says what becomes of each as it happens.
+
+    ``work`` is a function at the top of a module; a task is a tuple of text, its folder first. Once
+    ``stop()``, no task begins, and those under way are asked to end.
+    """
+
+    def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News: ...
+
+
+@dataclass(frozen=True)
+class Inline:
+    """Runs one after the other, in this process."""
+
+    def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
+        """Does the work for all tasks, and says what becomes of each."""
+        for number, task in enumerate(tasks):
+            if stop():
+                return
+            yield TaskNews(number, "began")
+            yield TaskNews(number, "ended", work(task))
+
+
+@dataclass(frozen=True)
+class Local:
+    """Runs ``jobs`` at the same time, each in a process of its own on this machine.
+
+    With ``devices`` ("cuda:0", "cuda:1", "cpu") it is ``per_device`` for each of them: a process
+    sees one device only, which a scenario calls ``auto`` or ``cuda``.
+    """
+
+    jobs: int = 1
+    devices: tuple[str, ...] = ()
+    per_device: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "devices", tuple(self.devices))
+        for device in self.devices:
+            if not re.fullmatch(r"cpu|cuda:\d+", device):
+                said = f"devices are cpu or cuda:N, separated by commas, not {device!r}"
+                raise ConfigurationError(said)
+        if self.per_device < 1 or self.jobs < 1:
+            raise ConfigurationError("jobs and per_device must be at least 1")
+
+    def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
+        """Does the work for all tasks, and says what becomes of each."""
+        jobs = len(self.devices) * self.per_device or self.jobs
+        yield from run_all(work, tasks, jobs, stop, self.devices)
