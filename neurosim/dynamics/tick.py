@@ -330,11 +330,9 @@ class Ticker:
                     line.send(Parcel(moment, shape, selection, values, changed))
 
     def deliver(self, tick: int, reached: Reached, *, of_input: bool = False) -> None:
-        """Shows what arrives at ``tick`` over lines, or over those ``of_input`` alone: it is seen
-        from now on."""
-        lines = self.state.lines
-        if of_input:
-            lines = [(link, line) for link, line in lines if link.pre is self.state.input]
+        """Shows what arrives at ``tick``, over all lines or those ``of_input``: seen from then."""
+        given = self.state.input
+        lines = [one for one in self.state.lines if not of_input or one[0].pre is given]
         if not lines:
             return
         flags, arrived = Flags(), []

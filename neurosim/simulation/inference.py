@@ -71,9 +71,8 @@ class Inference(Arrays):
         self._remembers = self.endless or common.plasticity.event_driven
         self.woken: tuple[int, Woke] = tick, ()  # the last tick with a wake, and who woke in it
         parts = (state, rule, self.nudge)
-        self._ticker = Ticker(
-            *parts, common.compute, clock.listens, self.counts, caching=common.caching
-        )
+        how = common.compute, clock.listens, self.counts
+        self._ticker = Ticker(*parts, *how, caching=common.caching)
         self._recorder = Recorder(*parts, self.phases, common.probes, common.schedule.tick)
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
 
@@ -93,9 +92,9 @@ class Inference(Arrays):
         """Shows the input x (B, *input) to states that are ``carried`` or start anew. Raises
         DivergenceError where the feed-forward pass is not finite."""
         common, clock, moment = self._common, self.clock, Moment(self.number, self.tick)
-        state, rule, units = common.state, common.rule, common.units
+        state, rule, units, nudge = common.state, common.rule, common.units, self.nudge
         self._decide_nudge()
-        reached = Reached()
+        first, reached = self.tick + 1, Reached()
         state.forget_target()
         if carried:
             self.check_weights()
@@ -108,13 +107,11 @@ class Inference(Arrays):
                 feed_forward(self._ticker, moment)
                 everything = [(index, None) for index in range(len(state.cells))]
                 self._note(everything, Nudge(common.loss))  # the pass knows of no target
-                if self.nudge.target is not None and rule.needs_prediction:
-                    prediction = state.output.plus.value
-                    self.nudge.gradient = common.loss.gradient(prediction, self.nudge.target)
-        if self.nudge.target is not None:
+                if nudge.target is not None and rule.needs_prediction:
+                    nudge.gradient = common.loss.gradient(state.output.plus.value, nudge.target)
+        if nudge.target is not None:
             self.prediction = self._predict(x, carried=carried)
         state.output.stale.touch()
-        first = self.tick + 1
         units.hear(clock, first, reached)
         if carried or not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
             units.all_hear(clock, first, output=carried)
@@ -371,10 +368,9 @@ class Inference(Arrays):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the rest of the inference depends on, as tensors and numbers."""
-        copied, nudge = Copier(), self.nudge
-        saved: dict[str, Any] = save_arrays(self, copied)
+        saved: dict[str, Any] = save_arrays(self, copied := Copier())
         return saved | {
-            "nudge": {"target": copied(nudge.target), "gradient": copied(nudge.gradient)},
+            "nudge": {"target": copied(self.nudge.target), "gradient": copied(self.nudge.gradient)},
             "clock": self.clock.state_dict(),
             "trace": self.trace.state_dict(),
         }
