@@ -156,6 +156,10 @@ def test_every_scenario_can_be_measured(name: str, tmp_path: Path) -> None:
         refused = invoke("converge", path, *short, "--out", tmp_path, code=2)
         assert "has one in every phase" in refused.stderr
         return
+    if Scenario.load(path).file.stream is not None:
+        refused = invoke("converge", path, *short, "--out", tmp_path, code=2)
+        assert "a stream is no study" in refused.stderr
+        return
     invoke("validate", path, *short)
     invoke("converge", path, *short, "--out", tmp_path, "--id", "x")
     found = summary(tmp_path / name / "x")
