@@ -220,7 +220,7 @@ QUANTITIES = (
     ),
     Quantity(
         "hardware_seconds",
-        "time on the hardware",
+        "hardware time",
         "µs per sample",
         "line run map",
         "of a training step, by the same figures",
