@@ -22,6 +22,7 @@ from neurosim.cli.options import (
     DEVICE,
     DRY_RUN,
     FILE,
+    LIVE,
     NETWORK,
     OUT,
     OVERRIDES,
@@ -105,7 +106,7 @@ def main() -> None:
     """
 
 
-@options.command(FILE, OVERRIDES, OUT, RUN_ID, DEVICE, DRY_RUN, PLUGIN, QUIET)
+@options.command(FILE, OVERRIDES, OUT, RUN_ID, DEVICE, DRY_RUN, LIVE, PLUGIN, QUIET)
 def run(
     file: Path, overrides: Sequence[str], device: str | None, dry_run: bool, **where: Any
 ) -> None:
@@ -166,7 +167,7 @@ def converge(
     _finish(door.run(scenario, **options.own_process(where)))
 
 
-@options.command(RUN, OVERRIDES, PLUGIN, QUIET)
+@options.command(RUN, OVERRIDES, LIVE, PLUGIN, QUIET)
 def resume(folder: Path, overrides: Sequence[str], **how: Any) -> None:
     """Continue the interrupted run in FOLDER.
 
