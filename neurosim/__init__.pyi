@@ -50,14 +50,17 @@ from neurosim.learning import (
     Listener as Listener,
     ListenerChoice as ListenerChoice,
     Metric as Metric,
+    MLflow as MLflow,
     StartEvent as StartEvent,
     StepEvent as StepEvent,
     StreamPlan as StreamPlan,
     StreamTrainer as StreamTrainer,
+    TensorBoard as TensorBoard,
     TraceEvent as TraceEvent,
     Trainer as Trainer,
     TrainingEvent as TrainingEvent,
     TrainingPlan as TrainingPlan,
+    WeightsAndBiases as WeightsAndBiases,
 )
 from neurosim.maths import (
     Activation as Activation,

@@ -1,0 +1,186 @@
+"""Listeners that tell a tracker of experiments what happens; each tracker is an extra."""
+
+import importlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from neurosim import documents
+from neurosim.base import ConfigurationError, number
+from neurosim.families import register
+from neurosim.learning import events
+
+_SCENARIO = "scenario.yaml"
+_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+
+
+class Tracker(events.Listener):
+    """Hands on what a training records: its logged steps, probes and epochs, each with the step.
+
+    Raises:
+        ConfigurationError: without the ``module`` that the ``extra`` brings.
+    """
+
+    module: ClassVar[str]
+    extra: ClassVar[str]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.library = importlib.import_module(self.module)
+        except ImportError:
+            how = f"pip install 'neurosim[{self.extra}]'"
+            said = f"the listener {self.extra} needs a package: {how}"
+            raise ConfigurationError(said) from None
+
+    @abstractmethod
+    def open(self, scenario: str, step: int) -> None:
+        """Begins, or goes on after that many steps; ``scenario`` is YAML, empty without one."""
+
+    @abstractmethod
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        """Hands on numbers by name."""
+
+    @abstractmethod
+    def close(self, status: events.Status) -> None:
+        """Ends."""
+
+    def on_start(self, event: events.StartEvent) -> None:
+        file = self.folder / _SCENARIO
+        self.open(file.read_text(encoding="utf-8") if file.is_file() else "", event.step)
+
+    def _told(self, event: events.TrainingEvent) -> None:
+        record = event.record()
+        if record is not None:
+            kind = record.get("probe", record["event"])
+            known = ("event", "probe", "epoch", "step", "tick")
+            named = {f"{kind}/{key}": record[key] for key in record if key not in known}
+            self.write(dict(_numbers(named)), event.step)
+
+    on_step = on_trace = on_epoch = _told
+
+    def on_end(self, event: events.EndEvent) -> None:
+        self.close(event.status)
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers({f"{key}.{inner}": part for inner, part in value.items()})
+        elif not isinstance(value, bool) and (found := number(value)) is not None:
+            yield key, found
+
+
+class _TensorBoard(Tracker):
+    module, extra = "torch.utils.tensorboard", "tensorboard"
+
+    def open(self, scenario: str, step: int) -> None:
+        # What was written after the checkpoint that a run goes on from is not shown any more.
+        folder = str(self.folder / "tensorboard")
+        self._writer = self.library.SummaryWriter(folder, purge_step=step + 1)
+        if scenario and not step:
+            self._writer.add_text("scenario", f"```yaml\n{scenario}\n```")
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self, status: events.Status) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases(Tracker):
+    module = extra = "wandb"
+
+    def __init__(self, folder: Path, project: str, mode: str) -> None:
+        super().__init__(folder)
+        self._how: dict[str, Any] = {"project": project, "mode": mode}
+
+    def open(self, scenario: str, step: int) -> None:
+        config = documents.loads(scenario, _SCENARIO).value if scenario else None
+        about = {"id": self.folder.name, "name": self.folder.name, "resume": "allow"}
+        self._run = self.library.init(dir=str(self.folder), config=config, **about, **self._how)
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(numbers), step=step)
+
+    def close(self, status: events.Status) -> None:
+        self._run.finish(exit_code=int(status == "failed"))
+
+
+class _MLflow(Tracker):
+    module = extra = "mlflow"
+
+    def __init__(self, folder: Path, uri: str | None, experiment: str) -> None:
+        super().__init__(folder)
+        self._uri, self._experiment, self._id = uri, experiment, ""
+
+    def open(self, scenario: str, step: int) -> None:
+        self._client = client = self.library.MlflowClient(self._uri)
+        if self._id:  # of the run that goes on
+            client.update_run(self._id, "RUNNING")
+            return
+        found = client.get_experiment_by_name(self._experiment)
+        place = found.experiment_id if found else client.create_experiment(self._experiment)
+        self._id = client.create_run(place, run_name=self.folder.name).info.run_id
+        value = documents.loads(scenario, _SCENARIO).value if scenario else {}
+        for key, part in value.items():
+            client.log_param(self._id, key, str(part)[:6000])
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        for name, value in numbers.items():
+            self._client.log_metric(self._id, name, value, step=step)
+
+    def close(self, status: events.Status) -> None:
+        self._client.set_terminated(self._id, _STATUS[status])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the number that the tracker gave the run."""
+        return {"id": self._id}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._id = state["id"]
+
+
+@register("tensorboard")
+@dataclass(frozen=True)
+class TensorBoard(events.ListenerChoice):
+    """Writes events for TensorBoard into the folder ``tensorboard`` of the run."""
+
+    def make(self, folder: Path) -> Tracker:
+        return _TensorBoard(folder)
+
+
+@register("wandb")
+@dataclass(frozen=True)
+class WeightsAndBiases(events.ListenerChoice):
+    """Tells Weights & Biases, by default into files of the run's folder (``wandb sync`` later)."""
+
+    project: Annotated[str, Field(min_length=1, description="where the run belongs")] = "neurosim"
+    mode: Annotated[
+        Literal["offline", "online"], Field(description="online: tell the server at once")
+    ] = "offline"
+
+    def make(self, folder: Path) -> Tracker:
+        return _WeightsAndBiases(folder, self.project, self.mode)
+
+
+@register("mlflow")
+@dataclass(frozen=True)
+class MLflow(events.ListenerChoice):
+    """Tells MLflow."""
+
+    uri: Annotated[
+        str | None,
+        Field(description="of the tracking server or store; default: as MLflow is set up"),
+    ] = None
+    experiment: Annotated[str, Field(min_length=1, description="where the run belongs")] = (
+        "neurosim"
+    )
+
+    def make(self, folder: Path) -> Tracker:
+        return _MLflow(folder, self.uri, self.experiment)
