@@ -2,12 +2,13 @@
 
 import os
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
 
 from neurosim.base import ConfigurationError, number
 from neurosim.learning import Listener, events
@@ -178,7 +179,8 @@ def live_view(port: int | None) -> Iterator[LiveView | None]:
         thread = Thread(target=server.run, args=([listening],), name="live view", daemon=True)
         thread.start()
         # However quiet a run is: who asked for the page has to find it.
-        print(f"live view  http://{LOOPBACK}:{listening.getsockname()[1]}/", file=sys.stderr)
+        url = f"http://{LOOPBACK}:{listening.getsockname()[1]}/"
+        Console(stderr=True, highlight=False).print(f"live view  {url}", soft_wrap=True)
         try:
             yield view
         finally:
