@@ -283,6 +283,26 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 
 
 @options.command(
+    click.argument("runs", nargs=-1, required=True, type=PATH, metavar="RUN RUN..."),
+    option(
+        "--to",
+        type=PATH,
+        default="comparison.html",
+        help="Write the page here.",
+        example="--to both.html",
+    ),
+)
+def compare(runs: Sequence[Path], to: Path) -> None:
+    """Compare runs, given by their folders, on one page.
+
+    Their curves lie over each other; tables say what differs in their scenarios, and their numbers.
+    """
+    from neurosim.runs import door
+
+    click.echo(f"comparison: {door.compare(*runs, to=to)}")
+
+
+@options.command(
     RUN,
     PLUGIN,
     option(
@@ -371,7 +391,7 @@ def _finish(run: Run) -> None:
         sys.exit(options.INTERRUPTED)
 
 
-for _one in (bench, check, completion, converge, doctor, download, examples, networks):
+for _one in (bench, check, compare, completion, converge, doctor, download, examples, networks):
     main.add_command(_one)
 for _one in (report, resume, run, schema, sweep, table, validate):
     main.add_command(_one)

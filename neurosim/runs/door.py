@@ -20,6 +20,7 @@ from neurosim.base import (
     html_table,
     interruptible,
     unknown,
+    write_atomic,
 )
 from neurosim.data import DataSource
 from neurosim.families import described
@@ -27,6 +28,7 @@ from neurosim.learning import Trainer, load_weights
 from neurosim.network import Model
 from neurosim.records import Results, told
 from neurosim.records import Run as Left
+from neurosim.reports import comparison_of
 from neurosim.runs import run as runner
 from neurosim.runs import sweep as sweeps
 from neurosim.runs.executors.executor import Executor, Inline, Local
@@ -282,6 +284,23 @@ def load_run(folder: str | Path) -> Run:
 def load_sweep(folder: str | Path) -> SweepResults:
     """Reads the folder of a sweep. Raises DataError for another folder."""
     return SweepResults(folder)
+
+
+def compare(*runs: str | Path | Run, to: str | Path = "comparison.html") -> Path:
+    """Writes one page of several runs, given by their folders: their curves over each other, what
+    differs in their scenarios, and their numbers.
+
+    Returns:
+        The path of the page, ``to``.
+
+    Raises:
+        ConfigurationError: for fewer than two runs.
+        DataError: for a folder that holds no run.
+    """
+    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    page = comparison_of(folders)
+    write_atomic(Path(to), page.html())
+    return Path(to)
 
 
 # ---- what is given and shown ---------------------------------------------------------------------
