@@ -3,6 +3,7 @@
 from neurosim.dynamics.feedback import learn_feedback
 from neurosim.dynamics.node import (
     Counts,
+    Node,
     Reached,
     basal_potential,
     current_mean,

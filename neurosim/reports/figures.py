@@ -62,7 +62,9 @@ SPECS = {name: [Spec(**one) for one in found] for name, found in yaml.safe_load(
 def figures_of(section: str, run: Run, network: Network | None = None) -> list[Figure]:
     """Draws the charts of a section; the network gives the order of populations and the like."""
     specs = [spec for spec in SPECS[section] if run.of(spec.probe) or not spec.optional]
-    return [_figure(spec, run, network) for spec in specs]
+    found = [_figure(spec, run, network) for spec in specs]
+    asked = [spec.names != "chosen" or one.content for spec, one in zip(specs, found, strict=True)]
+    return [one for one, there in zip(found, asked, strict=True) if there]
 
 
 def none_of(probe: str) -> str:
@@ -168,7 +170,7 @@ def _owner(name: str) -> str:
 
 
 def _order(names: str, network: Network | None) -> list[str]:
-    if network is None:
+    if network is None or names == "chosen":
         return []
     if names == "parameters":
         return list(network.parameter_shapes())

@@ -1,0 +1,105 @@
+"""A probe that follows single dyads and synapses."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from neurosim.base import ConfigurationError, unknown
+from neurosim.dynamics import Node, current_mean
+from neurosim.families import Whole, register
+from neurosim.measures.probes import Observation, Probe, Record
+from neurosim.network import Network
+from neurosim.rules import Rule
+
+What = Literal["plus", "minus", "mean", "difference", "potential", "sent_mean", "sent_difference"]
+_Chosen = Mapping[str, tuple[Whole, ...]]
+
+
+def _sent(cell: Node, kind: Literal["mean", "difference"]) -> Tensor:
+    outlets = cell.outlets[kind]
+    known: Tensor | None = outlets[0].sent.tensor if outlets else None
+    return torch.zeros_like(cell.plus.value) if known is None else known
+
+
+_READ: Mapping[What, Callable[[Node, Rule], Tensor]] = {
+    "plus": lambda cell, rule: cell.plus.value,
+    "minus": lambda cell, rule: cell.minus.value,
+    "mean": current_mean,
+    "difference": lambda cell, rule: cell.plus.value - cell.minus.value,
+    "potential": lambda cell, rule: cell.potential(),
+    "sent_mean": lambda cell, rule: _sent(cell, "mean"),
+    "sent_difference": lambda cell, rule: _sent(cell, "difference"),
+}
+
+
+@register("states")
+@dataclass(frozen=True)
+class StatesProbe(Probe):
+    """Records what chosen dyads have in one sample of the batch, and chosen weights.
+
+    A dyad is called ``h1[5]``: the fifth from 0 of its population, in the order of memory. Of
+    complex numbers the real parts are recorded, and of outlets with several thresholds the first.
+    """
+
+    dyads: Annotated[
+        _Chosen | None,
+        Field(description="their numbers, from 0, by population; default: the first of each"),
+    ] = None
+    what: Annotated[
+        tuple[What, ...],
+        Field(min_length=1, description="states, potential, or the messages that were last sent"),
+    ] = ("plus", "minus")
+    weights: Annotated[
+        _Chosen, Field(description="the numbers of weights, from 0, by their parameter")
+    ] = field(default_factory=dict)
+    sample: Annotated[Whole, Field(description="of the batch, from 0")] = 0
+
+    def check(self, network: Network, rule: Rule) -> None:
+        sizes = {cell.name: cell.size for cell in network.dyadic}
+        _check(self.dyads or {}, sizes, "population", "dyads")
+        shapes = {key: prod(shape) for key, shape in network.parameter_shapes().items()}
+        _check(self.weights, shapes, "parameter", "weights")
+
+    def measure(self, seen: Observation) -> Record:
+        record: Record = {}
+        dyads = self.dyads
+        if dyads is None:
+            dyads = {cell.name: (0,) for cell in seen.state.cells}
+        for what in self.what if dyads else ():
+            record[what] = {}
+            for name, chosen in dyads.items():
+                values = _READ[what](seen.state.by_name[name], seen.rule)
+                if self.sample >= len(values):
+                    said = f"there is no sample {self.sample} in a batch of {len(values)}"
+                    raise ConfigurationError(f"the probe states: {said}", "sample")
+                record[what] |= _named(name, values[self.sample], chosen)
+        weights: dict[str, Tensor | None] = {}
+        for link in seen.state.links:
+            owned = {"weight": link.weight, "feedback": link.feedback}
+            weights |= {f"{link.name}.{kind}": values for kind, values in owned.items()}
+            if link.bias is not None:  # of the projections of a population one carries it
+                weights[f"{link.post.name}.bias"] = link.bias
+        for key, chosen in self.weights.items():
+            if (found := weights.get(key)) is not None:
+                record.setdefault("weight", {}).update(_named(key, found, chosen))
+        return record
+
+
+def _named(name: str, values: Tensor, chosen: tuple[int, ...]) -> dict[str, float]:
+    found = values.detach().real.reshape(-1)[list(chosen)].tolist()
+    return {f"{name}[{n}]": value for n, value in zip(chosen, found, strict=True)}
+
+
+def _check(chosen: _Chosen, sizes: Mapping[str, int], what: str, option: str) -> None:
+    for name, numbers in chosen.items():
+        if name not in sizes:
+            raise ConfigurationError(f"the probe states: {unknown(what, name, sizes)}", option)
+        for n in numbers:
+            if n >= sizes[name]:
+                said = f"{name!r} has {sizes[name]}, from 0 to {sizes[name] - 1}: there is no {n}"
+                raise ConfigurationError(f"the probe states: {said}", option)
