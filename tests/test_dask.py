@@ -163,20 +163,20 @@ def test_a_worker_is_lost(cluster: Cluster, tmp_path: Path, number: str, collect
     check(folder, rows, watcher)
 
 
-def test_a_disk_is_full(cluster: Cluster, tmp_path: Path) -> None:
-    """The error says which run, where and why; the same command with ``retry`` makes it good."""
+@pytest.mark.parametrize("collect", [False, True])
+def test_a_disk_is_full(cluster: Cluster, tmp_path: Path, collect: bool) -> None:
+    """Each run says why it stopped, and the same command makes it good."""
     cluster.scheduler()
     full = cluster.worker(disk=300_000)  # a checkpoint is larger
     wait(cluster.file)
-    folder = tmp_path / "runs"
-    rows = run(folder, Dask(str(cluster.file)), Watcher(), seeds=2)
-    for row in rows:
-        assert row.status == "failed"
-        assert re.search(r"File too large.*\(on the worker tcp://127", row.summary["error"])
+    folder, executor, watcher = tmp_path / "runs", Dask(str(cluster.file), collect), Watcher()
+    for row in run(folder, executor, watcher, seeds=2):
+        assert row.status == "interrupted"
+        assert re.search(r"File too large.*last\.safetensors", row.summary["error"])
     full.kill()
     cluster.worker()
-    rows = run(folder, Dask(str(cluster.file)), Watcher(), seeds=2, retry=True)
-    assert [row.status for row in rows] == ["finished"] * 2
+    watcher = Watcher()
+    check(folder, run(folder, executor, watcher, seeds=2), watcher)
 
 
 def test_the_scheduler_is_restarted(cluster: Cluster, tmp_path: Path) -> None:
