@@ -106,6 +106,13 @@ def test_yaml_examples(
     Scenario.load(ROOT / "scenarios/random_order.yaml", sections)
 
 
+def test_examples_that_need_a_cluster_can_be_parsed() -> None:
+    for page, text in blocks("py"):
+        compile(text, str(page), "exec", dont_inherit=True)
+    for _, text in blocks("bash"):
+        subprocess.run(["bash", "-n"], input=text.encode(), check=True)
+
+
 COMMANDS = [
     (page, line.removeprefix("$ ").split("#")[0].strip())
     for page, text in blocks("console")
