@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,20 @@ def test_in_a_run(tmp_path: Path) -> None:
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "Dyads: mean s̄" in page
     assert "Dyads: s⁺" not in page
+
+
+def test_a_potential_is_that_of_the_last_wake() -> None:
+    """Of a pooled population too: what arrives between two wakes is not in it."""
+    layers = [{"name": "c", "conv": 3, "pool": "max"}, {"name": "d", "conv": 2, "pool": "max"}]
+    network = ns.Network.from_dict({"input": [1, 8, 8], "layers": [*layers, {"dense": 3}]})
+    probes = [ns.Probe("states", dyads={"d": tuple(range(8))}, what=("potential",)), "wakes"]
+    schedule = ns.schedules.Poisson(rate=0.3, duration=20.0)
+    sim = ns.Simulation(ns.Model(network, seed=1), schedule=schedule, probes=probes, seed=3)
+    trace = sim.infer(
+        torch.rand(1, 1, 8, 8, generator=torch.manual_seed(0)), torch.eye(3)[:1]
+    ).trace
+    woke = {(r["tick"], n) for r in trace["wakes"] if r["population"] == "d" for n in r["indices"]}
+    for before, after in pairwise(trace["states"]):
+        for n in range(8):
+            if (after["tick"], n) not in woke:
+                assert after["potential"][f"d[{n}]"] == before["potential"][f"d[{n}]"]

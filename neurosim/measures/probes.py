@@ -54,7 +54,8 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
 
     ``Probe("residual", every=2)`` and ``Probe.of("residual", every=2)`` make a member by its name.
     ``per``: what ``every`` counts; training itself records what is not per tick. ``tracks``:
-    messages must remember when they were sent. ``at_end``: it also records at the end, due or not.
+    messages must remember when they were sent. ``observes``: it asks for potentials as dyads last
+    computed them. ``at_end``: it also records at the end, due or not.
     ``of_wakes``: it has nothing to record in a tick without a wake.
     """
 
@@ -67,6 +68,10 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
     every: Annotated[Count, Field(description="a record every so many ticks")] = field(
         default=1, kw_only=True
     )
+
+    @property
+    def observes(self) -> bool:
+        return False
 
     @abstractmethod
     def measure(self, seen: Observation) -> Record | None:

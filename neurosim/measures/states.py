@@ -42,7 +42,7 @@ _READ: Mapping[What, Callable[[Node, Rule], Tensor]] = {
 class StatesProbe(Probe):
     """Records what chosen dyads have in one sample of the batch, and chosen weights.
 
-    A dyad is called ``h1[5]``: the fifth from 0 of its population, in the order of memory. Of
+    A dyad is called ``h1[5]``: the fifth from 0 of its population, row by row. Of
     complex numbers the real parts are recorded, and of outlets with several thresholds the first.
     """
 
@@ -58,6 +58,10 @@ class StatesProbe(Probe):
         _Chosen, Field(description="the numbers of weights, from 0, by their parameter")
     ] = field(default_factory=dict)
     sample: Annotated[Whole, Field(description="of the batch, from 0")] = 0
+
+    @property
+    def observes(self) -> bool:
+        return "potential" in self.what
 
     def check(self, network: Network, rule: Rule) -> None:
         sizes = {cell.name: cell.size for cell in network.dyadic}

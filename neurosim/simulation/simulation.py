@@ -115,7 +115,8 @@ class Simulation:
             paired=self.rule.paired,
             by_position=self.layout.unit.has_positions,
         )
-        for cell in self.state.cells if self.plasticity.observes else ():
+        observed = self.plasticity.observes or any(probe.observes for probe in self.probes)
+        for cell in self.state.cells if observed else ():
             cell.observed = True
         self.units = UnitMap(self.layout, self.state)
         self.seed, self.random = seed, stream(seed, "schedule")
