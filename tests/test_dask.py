@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -13,12 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from distributed.protocol.pickle import dumps
 
-from neurosim.base import ConfigurationError
+from neurosim.base import NeurosimError
+from neurosim.cli.main import main
+from neurosim.families import plugins
 from neurosim.records import Row
-from neurosim.runs import Dask, Local, sweep
+from neurosim.runs import Dask, sweep
+from neurosim.runs.executors import dask
+from tests.plugged import SCHEDULE, Write, write
+
+__all__ = ["write"]  # the fixture
 
 ROOT = Path(__file__).parents[1]
+TTL = "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL"  # after which one not heard of is lost
 SHORT = ["training.max_steps=2", "data.limit=100"]
 pytestmark = [
     pytest.mark.slow,
@@ -34,13 +45,17 @@ class Cluster:
         self.file, self.folder = folder / "scheduler.json", folder
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
+    def start(self, what: str, *options: str, disk: int = -1) -> subprocess.Popen[bytes]:
+        import resource
+
         command = [sys.executable, "-m", "distributed.cli.dask_" + what, *options]
         with (self.folder / "log").open("ab") as log:
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            environment = os.environ | {"OMP_NUM_THREADS": "1", TTL: "5s"}
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.folder, env=environment
             )
+        if disk > 0:
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (disk, disk))
         self.processes.append(process)
         return process
 
@@ -48,9 +63,9 @@ class Cluster:
         where = ["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
         return self.start("scheduler", *where, "--scheduler-file", str(self.file))
 
-    def worker(self) -> subprocess.Popen[bytes]:
+    def worker(self, disk: int = -1) -> subprocess.Popen[bytes]:
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        return self.start("worker", "--scheduler-file", str(self.file), *options)
+        return self.start("worker", "--scheduler-file", str(self.file), *options, disk=disk)
 
 
 @pytest.fixture
@@ -81,9 +96,11 @@ class Watcher:
         self.over.append(row.folder)
 
 
-def run(folder: Path, executor: Any, watcher: Watcher, *more: str, seeds: int = 4) -> list[Row]:
+def run(
+    folder: Path, executor: Any, watcher: Watcher, *more: str, seeds: int = 4, **how: Any
+) -> list[Row]:
     planned = sweep.plan(ROOT / "scenarios/parallel.yaml", [*SHORT, *more], seeds)
-    return sweep.run(planned, folder, watcher, executor=executor).rows
+    return sweep.run(planned, folder, watcher, executor=executor, **how).rows
 
 
 def check(folder: Path, rows: list[Row], watcher: Watcher) -> None:
@@ -94,7 +111,18 @@ def check(folder: Path, rows: list[Row], watcher: Watcher) -> None:
     assert sorted(map(str, runs)) == sorted(str(folder / row.folder) for row in rows)
     for path in runs:
         events = [json.loads(line)["event"] for line in (path / "metrics.jsonl").open()]
-        assert events.count("step") == 2
+        assert events.count("epoch") == 1
+        assert json.loads((path / "summary.json").read_text())["steps"] == 2
+
+
+def test_a_scheduler_imports_nothing_of_ours() -> None:
+    """It unpacks what a task is, and would not answer for as long as torch is imported."""
+    code = "import pickle, sys; pickle.load(sys.stdin.buffer); print('neurosim' in sys.modules)"
+    sent = dumps(dask._sent())
+    found = subprocess.run(
+        [sys.executable, "-c", code], input=sent, capture_output=True, check=True
+    )
+    assert found.stdout == b"False\n"
 
 
 @pytest.mark.parametrize("collect", [False, True])
@@ -118,14 +146,37 @@ def test_the_runs_of_a_cluster_are_those_of_here(
     assert again.begun == again.over == []
 
 
-def test_a_worker_is_killed(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "collect"), [("KILL", False), ("STOP", False), ("STOP", True)])
+def test_a_worker_is_lost(cluster: Cluster, tmp_path: Path, number: str, collect: bool) -> None:
+    """It is killed, or not heard of (a stopped process is a network cut), and later heard again."""
     cluster.scheduler()
     first = cluster.worker()
     wait(cluster.file)
+
+    def lose() -> None:
+        first.send_signal(signal.Signals[f"SIG{number}"])
+        threading.Timer(15, first.send_signal, [signal.SIGCONT]).start()
+        cluster.worker()
+
+    watcher, folder = Watcher(lose), tmp_path / "runs"
+    rows = run(folder, Dask(str(cluster.file), collect), watcher, seeds=3)
+    check(folder, rows, watcher)
+
+
+@pytest.mark.parametrize("collect", [False, True])
+def test_a_disk_is_full(cluster: Cluster, tmp_path: Path, collect: bool) -> None:
+    """Each run says why it stopped, and the same command makes it good."""
+    cluster.scheduler()
+    full = cluster.worker(disk=300_000)  # a checkpoint is larger
+    wait(cluster.file)
+    folder, executor, watcher = tmp_path / "runs", Dask(str(cluster.file), collect), Watcher()
+    for row in run(folder, executor, watcher, seeds=2):
+        assert row.status == "interrupted"
+        assert re.search(r"File too large.*last\.safetensors", row.summary["error"])
+    full.kill()
     cluster.worker()
-    watcher = Watcher(first.kill, 2)
-    rows = run(tmp_path / "runs", Dask(str(cluster.file)), watcher, seeds=6)
-    check(tmp_path / "runs", rows, watcher)
+    watcher = Watcher()
+    check(folder, run(folder, executor, watcher, seeds=2), watcher)
 
 
 def test_the_scheduler_is_restarted(cluster: Cluster, tmp_path: Path) -> None:
@@ -145,11 +196,27 @@ def test_the_scheduler_is_restarted(cluster: Cluster, tmp_path: Path) -> None:
     check(tmp_path / "runs", rows, watcher)
 
 
-def test_a_worker_without_the_folder_says_so(cluster: Cluster, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"local:N starts N workers"):
-        run(tmp_path / "a", Dask("local:none"), Watcher())
-    with pytest.raises(ConfigurationError, match="devices are cpu or cuda:N"):
-        Local(1, ("gpu",))
+def test_a_worker_does_not_see_the_folder(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.scheduler()
+    cluster.worker()
+    wait(cluster.file)
+    task = (str(tmp_path / "elsewhere/a/b"), "")
+    with pytest.raises(NeurosimError, match=r"does not see .*elsewhere; give a folder .*--collect"):
+        list(Dask(str(cluster.file)).run(sweep.carry_out, [task], lambda: False))
+
+
+def test_workers_that_are_started_here_know_the_plugins(write: Write, tmp_path: Path) -> None:
+    plugins.load(write(SCHEDULE))
+    watcher, folder = Watcher(), tmp_path / "runs"
+    rows = run(folder, Dask("local:2", True), watcher, "schedule={kind: every}", seeds=2)
+    check(folder, rows, watcher)
+
+
+def test_each_process_sees_a_device(tmp_path: Path) -> None:
+    scenario = str(ROOT / "scenarios/parallel.yaml")
+    command = ["sweep", scenario, *SHORT, "--seeds", "2", "--devices", "cpu,cpu", "--quiet"]
+    found = CliRunner().invoke(main, [*command, "--out", str(tmp_path), "--name", "a"])
+    assert "2: 2 finished, 0 failed" in found.output
 
 
 def wait(path: Path) -> None:
@@ -159,13 +226,16 @@ def wait(path: Path) -> None:
         time.sleep(0.05)
 
 
-def test_stopping_leaves_what_the_same_command_continues(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("collect", [False, True])
+def test_stopping_leaves_what_the_same_command_continues(
+    cluster: Cluster, tmp_path: Path, collect: bool
+) -> None:
     cluster.scheduler()
     cluster.worker()
     wait(cluster.file)
-    planned = sweep.plan(ROOT / "scenarios/parallel.yaml", ["data.limit=100"], 2)
-    watcher, folder = Watcher(), tmp_path / "runs"
-    how = {"executor": Dask(str(cluster.file)), "stop": lambda: bool(watcher.begun)}
-    sweep.run(planned, folder, watcher, **how)  # type: ignore[arg-type]
+    watcher, folder, executor = Watcher(), tmp_path / "runs", Dask(str(cluster.file), collect)
+    run(folder, executor, watcher, seeds=2, stop=lambda: bool(watcher.begun))
     assert len(watcher.begun) == len(watcher.over) == 1
     assert cluster.processes[1].poll() is None
+    watcher = Watcher()
+    check(folder, run(folder, executor, watcher, seeds=2), watcher)

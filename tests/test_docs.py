@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from report_pages import learning, run_folder
 from shipped import narrow_description
 from sizes import TINY
 from small_cifar import small_cifar10, write_cifar10
@@ -105,6 +106,13 @@ def test_yaml_examples(
     Scenario.load(ROOT / "scenarios/random_order.yaml", sections)
 
 
+def test_examples_that_need_a_cluster_can_be_parsed() -> None:
+    for page, text in blocks("py"):
+        compile(text, str(page), "exec", dont_inherit=True)
+    for _, text in blocks("bash"):
+        subprocess.run(["bash", "-n"], input=text.encode(), check=True)
+
+
 COMMANDS = [
     (page, line.removeprefix("$ ").split("#")[0].strip())
     for page, text in blocks("console")
@@ -152,6 +160,10 @@ def test_commands(
             monkeypatch.setattr(bench, name, TINY)
         if "--only" not in arguments:  # what each measures is another test's business
             monkeypatch.setattr(bench, "BENCHMARKS", bench.BENCHMARKS[::8])
+    if arguments[0] == "compare":
+        for folder in map(Path, arguments[1:3]):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            run_folder(folder, learning(1))
     if arguments[0] == "download":
         request.getfixturevalue("mirror")  # in full, but small files from this machine
     elif any("mnist" in argument for argument in arguments):

@@ -24,6 +24,7 @@ from neurosim.runs.executors.processes import Task
 
 ROOT = Path(__file__).parents[1]
 PARALLEL = ROOT / "scenarios/parallel.yaml"
+DASK = ["--executor", "dask"]
 SHORT = ["training.max_steps=2", "data.limit=100", "probes=[accuracy, gradient_angle]"]
 DIVERGES = "plasticity.optimizer={kind: sgd},{kind: sgd, lr: 1.0e+20}"
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
@@ -345,6 +346,16 @@ def test_a_sweep_that_stops_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ([str(PARALLEL), "rule.beta=1,"], "a value is missing"),
         ([str(PARALLEL), "--seeds", "0"], "Invalid value for '--seeds'"),
         ([str(PARALLEL), "--jobs", "-1"], "Invalid value for '--jobs'"),
+        (
+            [str(PARALLEL), "--dry-run", "--scheduler", "x"],
+            "--scheduler does not go with --executor",
+        ),
+        ([str(PARALLEL), *DASK], "say where the cluster is"),
+        (
+            [str(PARALLEL), *DASK, "--scheduler", "local:no"],
+            "local:N starts N workers",
+        ),
+        ([str(PARALLEL), "--devices", "gpu"], "devices are cpu or cuda:N"),
         ([str(PARALLEL), "--name", "../x"], "must be a plain folder name"),
         (["nowhere.yaml"], "no such file"),
     ],

@@ -73,10 +73,10 @@ def sweep(
     from neurosim.runs import door
 
     axes = options.given(file, assignments, device)
+    how["executor"] = options.executor(how)
     if dry_run:
         _show_plan(file, axes, **how)
         return
-    how["executor"] = options.executor(how)
     found = door.sweep(file, axes, **options.own_process(how))
     click.echo(_ended(found.results))
     click.echo(f"results        {found.folder / 'results.csv'}")
@@ -178,9 +178,16 @@ def table(
 
 
 def _show_plan(
-    file: Path, axes: Sequence[str], seeds: int, out: Path, name: str | None, **how: Any
+    file: Path,
+    axes: Sequence[str],
+    seeds: int,
+    out: Path,
+    name: str | None,
+    executor: Any,
+    **how: Any,
 ) -> None:
-    """Prints every run of a sweep with its values, and whether it is there already."""
+    """Prints every run of a sweep with its values, whether it is there already, and where it would
+    be made."""
     from neurosim.runs import sweep
 
     del how
@@ -195,6 +202,8 @@ def _show_plan(
         click.echo(f"{row.status:<12} {values + ' ' if values else ''}seed={row.seed}")
     total = len(results.rows)
     click.echo(f"{total} runs, {total - there} to be made, in {folder}")
+    if executor is not None:
+        click.echo(f"executor       {executor}")
 
 
 def _ended(results: Results) -> str:

@@ -1,9 +1,10 @@
 """Runs as tasks of a Dask cluster: Dask schedules and transports, and a run is as ever."""
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -26,14 +27,17 @@ from neurosim.runs.folder import set_aside
 
 Files = dict[str, bytes]
 _POLL = 0.2  # seconds until a request to stop is seen
+_PATIENCE = 5.0  # seconds that workers may take to hear a request to stop
 _WORKERS = 60.0  # seconds until a cluster without workers is an error
 
 
 class _Done(NamedTuple):
-    """What a worker sends back: what the work returned, and the folder with ``collect``."""
+    """What a worker sends back: what the work returned, and with ``collect`` the folder, which is
+    ``anew`` where what was there could not be continued."""
 
     message: str | None
-    files: Files | None
+    files: Files | None = None
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class Dask:
 
     scheduler: str = "local:1"
     collect: bool = False
+
+    def __post_init__(self) -> None:
+        kind, _, number = self.scheduler.partition(":")
+        if kind == "local" and not (number.isdecimal() and int(number)):
+            said = f"scheduler {self.scheduler!r}: local:N starts N workers, at least 1"
+            raise ConfigurationError(said)
 
     def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
         """Does the work for all tasks, and says what becomes of each."""
@@ -68,12 +78,12 @@ class Dask:
             raise ConfigurationError(said) from None
         kind, _, number = self.scheduler.partition(":")
         if kind == "local":
-            if not number.isdecimal() or not int(number):
-                said = f"scheduler {self.scheduler!r}: local:N starts N workers, at least 1"
-                raise ConfigurationError(said)
             with undisturbed():  # Ctrl-C of the terminal does not reach the workers
                 cluster = distributed.LocalCluster(
-                    n_workers=int(number), threads_per_worker=1, dashboard_address=None
+                    n_workers=int(number),
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    memory_limit=None,  # at which Dask would pause and kill: runs have the machine
                 )
             with cluster, distributed.Client(cluster, set_as_default=False) as client:
                 yield client
@@ -94,6 +104,7 @@ class _Sweep:
 
     def __init__(self, client: Any, collect: bool, work: Work, tasks: Sequence[Task]) -> None:
         self.client, self.collect, self.work, self.tasks = client, collect, work, tasks
+        self.pickle: Any = import_module("distributed.protocol.pickle")
         self.token = uuid.uuid4().hex
         self.heard: SimpleQueue[Any] = SimpleQueue()  # futures that are over, and who began
         self.pending: dict[Any, int] = {}
@@ -108,7 +119,7 @@ class _Sweep:
         while self.pending:
             if stop() and not told:
                 told = True
-                self.client.run(_ask, self.token, wait=False, on_error="ignore")
+                self._ask()
             try:
                 one = self.heard.get(timeout=_POLL)
             except Empty:
@@ -145,13 +156,10 @@ class _Sweep:
         folder, *rest = self.tasks[number]
         place = Path(folder).absolute()
         task, files = (str(place), *rest), _files(place) if self.collect else None
+        packed = self.pickle.dumps((self.work, task, files, self.token, number))
         future = self.client.submit(
-            _serve,
-            self.work,
-            task,
-            files,
-            self.token,
-            number,
+            _sent(),
+            packed,
             key=f"{place.parent.name}/{place.name}-{self.token}-{uuid.uuid4().hex[:8]}",
             pure=False,
         )
@@ -169,44 +177,76 @@ class _Sweep:
             error = future.exception()
             if isinstance(error, NeurosimError):
                 raise error
-            yield TaskNews(number, "died", f"its workers died: {error}")
+            yield TaskNews(number, "died", str(error))  # one whose workers died names them
             return
         done = future.result()
         if done.files is not None:
-            _put(Path(self.tasks[number][0]), done.files)
+            _put(Path(self.tasks[number][0]), done.files, done.anew)
         yield TaskNews(number, "ended", done.message)
 
     def close(self) -> None:
         if self.pending and self.client.status == "running":
-            self.client.run(_ask, self.token, wait=False, on_error="ignore")
+            self._ask()
             self.client.cancel(list(self.pending))
 
+    def _ask(self) -> None:
+        """Asks all workers to end, and does not wait for one that does not hear."""
 
-def _serve(work: Work, task: Task, files: Files | None, token: str, number: int) -> _Done:
+        def ask() -> None:
+            with suppress(Exception):  # workers and schedulers that are gone need not be asked
+                self.client.run(_ask, self.token, on_error="ignore")
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(_PATIENCE)
+
+
+def _sent() -> Callable[[bytes], object]:
+    """Returns what a task is for the scheduler, which unpacks it: a function that travels by value,
+    as no module has it, and imports nothing before it is on a worker."""
+
+    def serve(packed: bytes) -> object:
+        found: object = import_module("neurosim.runs.executors.dask").serve(packed)
+        return found
+
+    return serve
+
+
+def serve(packed: bytes) -> _Done:
     """Does a task on a worker."""
-    from distributed import get_worker
-
-    worker = get_worker()
+    work, task, files, token, number = import_module("distributed.protocol.pickle").loads(packed)
+    worker: Any = import_module("distributed").get_worker()
     asked = worker.__dict__.setdefault("neurosim_asked", {}).setdefault(token, Interrupted())
     if asked():
-        return _Done(None, None)
+        return _Done(None)
     worker.log_event(token, {"task": number})
-    folder = Path(task[0])
     with interrupted_by(asked):
-        if files is None:
-            if not (folder.parents[1] / "sweep.json").is_file():
-                raise NeurosimError(
-                    f"the worker {worker.address} does not see {folder.parents[1]}; give a folder "
-                    "that all workers see (--out), or let them send the runs back (--collect)"
-                )
-            return _Done(work(task), None)
-        with TemporaryDirectory(dir=worker.local_directory) as name:
-            mine = Path(name) / folder.parent.name / folder.name
-            for path, content in files.items():
-                (mine / path).parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(mine / path, content)
-            message = work((str(mine), *task[1:]))
-            return _Done(message, _files(mine))
+        try:
+            done = _done(work, task, files, worker)
+        except OSError as error:  # a full disk, say
+            done = _Done(str(error))
+    if done.message is None:
+        return done
+    return done._replace(message=f"{done.message} (on the worker {worker.address})")
+
+
+def _done(work: Work, task: Task, files: Files | None, worker: Any) -> _Done:
+    """Does a task in its folder, or in one of the worker's that is sent back."""
+    folder = Path(task[0])
+    if files is None:
+        if not (folder.parents[1] / "sweep.json").is_file():
+            raise NeurosimError(
+                f"the worker {worker.address} does not see {folder.parents[1]}; give a folder "
+                "that all workers see (--out), or let them send the runs back (--collect)"
+            )
+        return _Done(work(task))
+    with TemporaryDirectory(dir=worker.local_directory) as name:
+        mine = Path(name) / folder.parent.name / folder.name
+        for path, content in files.items():
+            (mine / path).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(mine / path, content)
+        message = work((str(mine), *task[1:]))
+        return _Done(message, _files(mine), len(list(mine.parent.iterdir())) > 1)
 
 
 def _ask(token: str, dask_worker: Any) -> None:
@@ -221,8 +261,11 @@ def _files(folder: Path) -> Files:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-def _put(folder: Path, files: Files) -> None:
-    """Puts a run folder that a worker sent in its place. Raises DataError where it is damaged."""
+def _put(folder: Path, files: Files, anew: bool) -> None:
+    """Puts a run folder that a worker sent in its place. Raises DataError where it is damaged.
+
+    What lay there, which the worker had, is what it continued, unless it made the run ``anew``.
+    """
     if not files:
         return
     if any(".." in Path(name).parts or Path(name).is_absolute() for name in files):
@@ -236,5 +279,8 @@ def _put(folder: Path, files: Files) -> None:
         found = RunFiles(come)
         for path in found.digests:
             found.read(path)
-        set_aside(folder)
+        if anew:
+            set_aside(folder)
+        elif folder.exists():
+            folder.rename(Path(name) / "before")
         come.rename(folder)
