@@ -15,7 +15,7 @@ test: $(STAMP)
 slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
-# Kills, damages and fuzzes; docs/reliability.md shows its table.
+# Kills, damages and fuzzes: docs/reliability.md.
 SEED ?= 0
 BUDGET ?= 10
 chaos: $(STAMP)

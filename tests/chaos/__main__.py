@@ -2,6 +2,7 @@
 
 Each case runs in a process forked from this one, which has imported everything."""
 
+import copy
 import json
 import os
 import random
@@ -143,7 +144,13 @@ class Damage(Attack):
     """A file of a run folder is damaged; then a command."""
 
     name, weight = "damaged files of a run folder; then resume or report", 10
-    files = ("scenario.yaml", "environment.json", "metrics.jsonl", "summary.json", "manifest.json")
+    files: tuple[str, ...] = (
+        "scenario.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "summary.json",
+        "manifest.json",
+    )
     files += ("checkpoints/last.safetensors", "checkpoints/model.safetensors")
 
     def attempt(self) -> tuple[str, str]:
@@ -175,7 +182,19 @@ class Fuzz(Attack):
     """A shipped scenario with hostile values, through `validate`."""
 
     name, weight = "fuzzed scenarios; validate", 20
-    values = (0, -1, 1e-30, 1e-15, 10**6, 10**12, 2**63, 1e30, 1e300, float("nan"), float("inf"))
+    values: tuple[Any, ...] = (
+        0,
+        -1,
+        1e-30,
+        1e-15,
+        10**6,
+        10**12,
+        2**63,
+        1e30,
+        1e300,
+        float("nan"),
+        float("inf"),
+    )
     values += (None, True, "", "x" * 10_000, "\x1b[2J", [], {}, [1, 8, 8], [None] * 1000)
 
     def places(self, node: Any) -> Iterator[tuple[Any, Any]]:
@@ -191,7 +210,7 @@ class Fuzz(Attack):
         tree, changes = yaml.safe_load(source.read_text()), []
         for _ in range(self.rng.choice([1, 1, 2, 3])):
             parent, key = self.rng.choice(list(self.places(tree)))
-            parent[key] = self.rng.choice(self.values)
+            parent[key] = copy.deepcopy(self.rng.choice(self.values))
             changes.append(f"{key}={str(parent[key])[:20]!r}")
         path = self.work / "scenarios/fuzzed.yaml"
         path.write_text(yaml.safe_dump(tree))
