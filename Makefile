@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test slow lint docs format clean
+.PHONY: run test slow chaos lint docs format clean
 
 run: $(STAMP)
 	$(BIN)/neurosim run scenarios/random_order.yaml
@@ -14,6 +14,12 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# Kills, damages and fuzzes; docs/reliability.md shows its table.
+SEED ?= 0
+BUDGET ?= 10
+chaos: $(STAMP)
+	$(BIN)/python tests/chaos $(SEED) $(BUDGET)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -99,6 +99,7 @@ from neurosim.runs import Dask as Dask, Inline as Inline, Local as Local
 from neurosim.runs.door import (
     Run as Run,
     SweepResults as SweepResults,
+    compare as compare,
     load_run as load_run,
     load_sweep as load_sweep,
     resume as resume,

@@ -103,6 +103,7 @@ PUBLIC = [
     "Unit",
     "WeightsAndBiases",
     "__version__",
+    "compare",
     "fixed_point",
     "load_run",
     "load_sweep",

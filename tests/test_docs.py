@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from report_pages import learning, run_folder
 from shipped import narrow_description
 from sizes import TINY
 from small_cifar import small_cifar10, write_cifar10
@@ -159,6 +160,10 @@ def test_commands(
             monkeypatch.setattr(bench, name, TINY)
         if "--only" not in arguments:  # what each measures is another test's business
             monkeypatch.setattr(bench, "BENCHMARKS", bench.BENCHMARKS[::8])
+    if arguments[0] == "compare":
+        for folder in map(Path, arguments[1:3]):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            run_folder(folder, learning(1))
     if arguments[0] == "download":
         request.getfixturevalue("mirror")  # in full, but small files from this machine
     elif any("mnist" in argument for argument in arguments):

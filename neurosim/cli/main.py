@@ -22,6 +22,7 @@ from neurosim.cli.options import (
     DEVICE,
     DRY_RUN,
     FILE,
+    LIVE,
     NETWORK,
     OUT,
     OVERRIDES,
@@ -105,7 +106,7 @@ def main() -> None:
     """
 
 
-@options.command(FILE, OVERRIDES, OUT, RUN_ID, DEVICE, DRY_RUN, PLUGIN, QUIET)
+@options.command(FILE, OVERRIDES, OUT, RUN_ID, DEVICE, DRY_RUN, LIVE, PLUGIN, QUIET)
 def run(
     file: Path, overrides: Sequence[str], device: str | None, dry_run: bool, **where: Any
 ) -> None:
@@ -166,7 +167,7 @@ def converge(
     _finish(door.run(scenario, **options.own_process(where)))
 
 
-@options.command(RUN, OVERRIDES, PLUGIN, QUIET)
+@options.command(RUN, OVERRIDES, LIVE, PLUGIN, QUIET)
 def resume(folder: Path, overrides: Sequence[str], **how: Any) -> None:
     """Continue the interrupted run in FOLDER.
 
@@ -282,6 +283,26 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 
 
 @options.command(
+    click.argument("runs", nargs=-1, required=True, type=PATH, metavar="RUN RUN..."),
+    option(
+        "--to",
+        type=PATH,
+        default="comparison.html",
+        help="Write the page here.",
+        example="--to both.html",
+    ),
+)
+def compare(runs: Sequence[Path], to: Path) -> None:
+    """Compare runs, given by their folders, on one page.
+
+    Their curves lie over each other; tables say what differs in their scenarios, and their numbers.
+    """
+    from neurosim.runs import door
+
+    click.echo(f"comparison: {door.compare(*runs, to=to)}")
+
+
+@options.command(
     RUN,
     PLUGIN,
     option(
@@ -370,7 +391,7 @@ def _finish(run: Run) -> None:
         sys.exit(options.INTERRUPTED)
 
 
-for _one in (bench, check, completion, converge, doctor, download, examples, networks):
+for _one in (bench, check, compare, completion, converge, doctor, download, examples, networks):
     main.add_command(_one)
 for _one in (report, resume, run, schema, sweep, table, validate):
     main.add_command(_one)

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -139,6 +140,13 @@ QUIET = option(
     help="Print only the result.",
     example="--quiet",
 )
+LIVE = option(
+    "--live",
+    type=click.IntRange(0, 65535),
+    metavar="[PORT]",
+    help="Draw the numbers as they come on a page of this machine (default: a free port).",
+    example="--live 8765",
+)
 PLUGIN = option(
     "--plugin",
     multiple=True,
@@ -196,13 +204,22 @@ def lasting_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+class _Command(click.Command):
+    """Lets --live stand without a port, whatever follows it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        pairs = pairwise([*args, ""])
+        bare = (one == "--live" and not other.isdigit() for one, other in pairs)
+        return super().parse_args(ctx, [a + "=0" * b for a, b in zip(args, bare, strict=True)])
+
+
 def command(*parts: Any) -> Callable[[Callable[..., None]], click.Command]:
     """Makes a command of a function, its arguments and options, in the order of its help."""
 
     def make(function: Callable[..., None]) -> click.Command:
         for part in reversed(parts):
             function = part(function)
-        return click.command()(function)
+        return click.command(cls=_Command)(function)
 
     return make
 

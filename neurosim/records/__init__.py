@@ -5,6 +5,7 @@ from neurosim.records.folder import (
     RunFiles,
     check_lines,
     file_digest,
+    read_lines,
     read_object,
     record_line,
     write_manifest,

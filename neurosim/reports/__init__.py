@@ -1,6 +1,7 @@
 """Makes pages and figures of records."""
 
 from neurosim.reports import plots
+from neurosim.reports.comparison import comparison_of
 from neurosim.reports.drawing import described, draw_network
 from neurosim.reports.page import Figure, pictures_of, render
 from neurosim.reports.report import report_of, write_report

@@ -110,7 +110,7 @@ def _figure(spec: Spec, run: Run, network: Network | None) -> Figure:
         return Figure(title, chart, why if traces else none_of(spec.probe))
     if spec.probe:  # as it was at the end of each inference
         entries = [{**found[-1], "epoch": epoch} for (epoch, _), found in sorted(traces.items())]
-    curves = _drawn(entries, series, spec.x, spec.factor)
+    curves = points_of(entries, series, spec.x, spec.factor)
     more = AXES[spec.x], label, spec.note, spec.scale, spec.x == "epoch"
     return Figure(title, line_chart(spec.key, curves, *more), why)
 
@@ -118,7 +118,7 @@ def _figure(spec: Spec, run: Run, network: Network | None) -> Figure:
 # ---- which curves ------------------------------------------------------------------------------
 
 
-def _drawn(entries: Sequence[Entry], series: Series, x: str, factor: float = 1.0) -> list[Curve]:
+def points_of(entries: Sequence[Entry], series: Series, x: str, factor: float = 1.0) -> list[Curve]:
     """Returns curves with the points of entries that have x and y, thinned to what can be seen."""
     found = []
     for curve, path in series:
@@ -189,7 +189,9 @@ def _trace_chart(
     # Many series: the first inference is enough.
     stride = max(1, ceil(len(earlier) / (3 if len(series) <= 6 else 1)))
     for moment in (*earlier[::stride], last):
-        curves = [curve for curve in _drawn(traces.get(moment, ()), series, "time") if len(curve.x)]
+        curves = [
+            curve for curve in points_of(traces.get(moment, ()), series, "time") if len(curve.x)
+        ]
         if curves:
             found[moment] = curves
     if not found:
@@ -218,7 +220,7 @@ def loss_figure(run: Run) -> Figure:
             ends.append((step, epoch))
     x = "epoch" if len(ends) > 1 else "step"
     single = Curve("training, single steps", colour=colours(1)[0], width=0.7)
-    (curve,) = _drawn(list(run.steps.values()), [(single, ("loss",))], "step")
+    (curve,) = points_of(list(run.steps.values()), [(single, ("loss",))], "step")
     curves = [curve]
     if x == "epoch":
         at = np.array(ends)
@@ -227,7 +229,7 @@ def loss_figure(run: Run) -> Figure:
         after = np.maximum(0.0, curve.x - at[-1, 0]) * pace
         means = labelled({"train_loss": "training, mean of the epoch", "test_loss": "test"})
         curves = [curve._replace(x=np.interp(curve.x, *at.T) + after)]
-        curves += _drawn(epochs, means, "epoch")
+        curves += points_of(epochs, means, "epoch")
     values = np.concatenate([curve.y for curve in curves])
     wide = bool(values.size and values.min() > 0 and values.max() / 100 > values.min())
     scale: Literal["log", "linear"] = "log" if wide else "linear"

@@ -144,12 +144,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"show": _show, "numeric": _numeric}
-    # The page's policy allows this one script, by its hash.
-    script = files("neurosim.reports").joinpath("templates/page.js").read_text(encoding="utf-8")
-    digest = b64encode(sha256(script.encode()).digest()).decode()
-    environment.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}
+    environment.globals["script_of"] = _script
     environment.globals |= {"light": Markup(palette_css(False)), "dark": Markup(palette_css(True))}
     return environment
+
+
+def _script(name: str) -> tuple[Markup, str]:
+    """Returns a script, and its hash, by which the page's policy allows this one alone."""
+    script = files("neurosim.reports").joinpath(f"templates/{name}").read_text(encoding="utf-8")
+    return Markup(script), f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}"
 
 
 def _show(value: object) -> str:

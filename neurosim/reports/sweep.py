@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from neurosim.base import plus_minus
 from neurosim.records import Quantity, Results, Row, Seeds, quantities, shown_in
+from neurosim.reports.comparison import flat
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, listed
 from neurosim.reports.plots import Choice, heat_map, limits_of, pareto_chart, seed_chart
 
@@ -85,13 +86,7 @@ def _flat(text: str) -> dict[str, str] | None:
         found = yaml.safe_load(text)
     except yaml.YAMLError:
         return None
-    rows, parts = {}, [("", found)]
-    for path, value in parts:  # it grows
-        if isinstance(value, dict):
-            parts += [(f"{path}.{key}".lstrip("."), inner) for key, inner in value.items()]
-        else:
-            rows[path] = str(value)
-    return rows
+    return flat(found)
 
 
 def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:

@@ -20,6 +20,7 @@ from neurosim.base import (
     html_table,
     interruptible,
     unknown,
+    write_atomic,
 )
 from neurosim.data import DataSource
 from neurosim.families import described
@@ -27,11 +28,13 @@ from neurosim.learning import Trainer, load_weights
 from neurosim.network import Model
 from neurosim.records import Results, told
 from neurosim.records import Run as Left
+from neurosim.reports import comparison_of
 from neurosim.runs import run as runner
 from neurosim.runs import sweep as sweeps
 from neurosim.runs.executors.executor import Executor, Inline, Local
 from neurosim.runs.folder import SCENARIO
 from neurosim.runs.listeners.display import SweepDisplay
+from neurosim.runs.listeners.live import live_view
 from neurosim.scenario import Scenario
 
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -158,16 +161,20 @@ def run(
     name: str | None = None,
     listeners: Sequence[object] = (),
     progress: Progress = False,
+    live: int | None = None,
 ) -> Run:
     """Runs a scenario, an example by its name, or a `Trainer`, and leaves a folder
     ``out/<name>/<id>`` with metrics, checkpoints, summary and report, as ``neurosim run`` does.
 
     ``overrides`` are those of the command line, or a mapping whose values may be objects:
     ``{"training.epochs": 3, "rule": ns.BackPropagation()}``. ``name`` is that of a trainer's runs
-    ("training"). ``progress`` shows how far it is. Ctrl-C ends it so that `resume` can go on.
+    ("training"). ``progress`` shows how far it is. ``live`` is a port of this machine (0: a free
+    one) where a page draws the numbers as they come; it says where. Ctrl-C ends it so that `resume`
+    can go on.
 
     Raises:
         DocumentError: for what is wrong in the scenario, with lines.
+        ConfigurationError: for a port that is taken, or without the extra ``live``.
         DataError: where the folder exists.
         DivergenceError: where a state is no longer finite; the folder is valid all the same.
     """
@@ -176,18 +183,19 @@ def run(
         raise ConfigurationError("overrides are for a scenario; give the Trainer its options")
     if name is not None and not trained:
         raise ConfigurationError(f"a scenario has its name itself: overrides {{'name': {name!r}}}")
-    where = (Path(out), _console(progress), run_id, listeners)
-    if isinstance(what, Trainer):
-        return Run(runner.train(name or "training", what, *where))
-    if isinstance(what, Scenario):
-        if overrides:
-            raise ConfigurationError("give overrides to Scenario.load(path, overrides)")
-        return Run(runner.run(what, *where))
-    if not isinstance(what, str | Path):
+    if isinstance(what, Scenario) and overrides:
+        raise ConfigurationError("give overrides to Scenario.load(path, overrides)")
+    if isinstance(what, str | Path):
+        file = find_file(str(what))
+        what = Scenario.load(file, given(file, assignments(overrides)))
+    if not isinstance(what, Scenario | Trainer):
         said = f"what is run is a scenario file, a Scenario or a Trainer, not {what!r}"
         raise ConfigurationError(said)
-    file = find_file(str(what))
-    return Run(runner.run(Scenario.load(file, given(file, assignments(overrides))), *where))
+    with live_view(live) as view:
+        where = (Path(out), _console(progress), run_id, listeners, view)
+        if isinstance(what, Trainer):
+            return Run(runner.train(name or "training", what, *where))
+        return Run(runner.run(what, *where))
 
 
 def resume(
@@ -198,13 +206,15 @@ def resume(
     data: DataSource | None = None,
     listeners: Sequence[object] = (),
     progress: Progress = False,
+    live: int | None = None,
 ) -> Run:
     """Continues an interrupted run, bit for bit; that of a `Trainer` with one that is built as it
     was, that of `TorchData` with these ``data``. ``overrides`` may say where the data are now, or
-    prolong it. Raises DataError where there
-    is nothing to continue."""
+    prolong it, and ``live`` is that of `run`. Raises DataError where there is nothing to
+    continue."""
     own: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
-    return Run(runner.resume(Path(folder), _console(progress), listeners, **own))
+    with live_view(live) as view:
+        return Run(runner.resume(Path(folder), _console(progress), listeners, **own, live=view))
 
 
 def sweep(
@@ -274,6 +284,23 @@ def load_run(folder: str | Path) -> Run:
 def load_sweep(folder: str | Path) -> SweepResults:
     """Reads the folder of a sweep. Raises DataError for another folder."""
     return SweepResults(folder)
+
+
+def compare(*runs: str | Path | Run, to: str | Path = "comparison.html") -> Path:
+    """Writes one page of several runs, given by their folders: their curves over each other, what
+    differs in their scenarios, and their numbers.
+
+    Returns:
+        The path of the page, ``to``.
+
+    Raises:
+        ConfigurationError: for fewer than two runs.
+        DataError: for a folder that holds no run.
+    """
+    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    page = comparison_of(folders)
+    write_atomic(Path(to), page.html())
+    return Path(to)
 
 
 # ---- what is given and shown ---------------------------------------------------------------------

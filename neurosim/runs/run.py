@@ -7,7 +7,14 @@ from typing import Any
 from rich.console import Console
 
 from neurosim import documents
-from neurosim.base import DataError, DivergenceError, Interrupted, NeurosimError, owned
+from neurosim.base import (
+    ConfigurationError,
+    DataError,
+    DivergenceError,
+    Interrupted,
+    NeurosimError,
+    owned,
+)
 from neurosim.data import DataSource, digest_of
 from neurosim.families import plugins
 from neurosim.learning import Listeners, Trainer, check_memory, save_weights
@@ -34,6 +41,7 @@ from neurosim.runs.listeners.files import (
     RunSummary,
     last_checkpoint,
 )
+from neurosim.runs.listeners.live import LiveView
 from neurosim.runs.study import prepare, run_study
 from neurosim.runs.written import check_trainer, job_of
 from neurosim.scenario import Scenario, located
@@ -55,10 +63,12 @@ def run(
     console: Console,
     run_id: str | None = None,
     listeners: Sequence[object] = (),
+    live: LiveView | None = None,
 ) -> Path:
     """Runs a scenario, or makes its study, in the folder ``out/<name>/<id>``, which it returns.
 
-    ``listeners`` are told of a training besides those that the scenario names.
+    ``listeners`` are told of a training besides those that the scenario names, and a ``live``
+    view is.
 
     Raises:
         DocumentError: for data that does not fit.
@@ -68,6 +78,8 @@ def run(
     with repeatable(scenario.file.threads):
         data, job = scenario.data(), Job.of(scenario)
         if scenario.file.study is not None:
+            if live is not None:
+                raise ConfigurationError("a study has no live view, but a report", "live")
             study = prepare(scenario, data)
             folder = begin(job, study.simulation.device, out, run_id)
             with owned(folder):
@@ -82,7 +94,7 @@ def run(
         folder = begin(job, trainer.model.device, out, run_id)
         with owned(folder):
             told = [*_named(scenario, folder), *listeners]
-            return _train(job, trainer, folder, console, told, data.digest())
+            return _train(job, trainer, folder, console, told, data.digest(), live=live)
 
 
 def train(
@@ -92,13 +104,14 @@ def train(
     console: Console,
     run_id: str | None = None,
     listeners: Sequence[object] = (),
+    live: LiveView | None = None,
 ) -> Path:
     """Trains what was put together in Python, in such a folder. Raises what `run` raises."""
     with repeatable():
         job, data = job_of(name, trainer), digest_of(trainer.train, trainer.test)
         folder = begin(job, trainer.model.device, out, run_id)
         with owned(folder):
-            return _train(job, trainer, folder, console, listeners, data)
+            return _train(job, trainer, folder, console, listeners, data, live=live)
 
 
 def resume(
@@ -109,6 +122,7 @@ def resume(
     patience: float = 0.0,
     trainer: Trainer | None = None,
     given: DataSource | None = None,
+    live: LiveView | None = None,
 ) -> Path:
     """Continues an interrupted run from its last good checkpoint, bit for bit; of one that is over
     it makes the files of its results, if they are not there.
@@ -131,7 +145,7 @@ def resume(
             with repeatable():
                 saved, data = _saved(folder), digest_of(trainer.train, trainer.test)
                 job = job_of(name, trainer)
-                return _train(job, trainer, folder, console, listeners, data, saved)
+                return _train(job, trainer, folder, console, listeners, data, saved, live)
         scenario = scenario_of(folder, overrides, given)
         if scenario.file.study is not None:
             raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
@@ -141,7 +155,7 @@ def resume(
             read, told = scenario.data(), [*_named(scenario, folder), *listeners]
             trainer = scenario.trainer(read, resumed=True)
             data, job = read.digest(), Job.of(scenario)
-            return _train(job, trainer, folder, console, told, data, saved)
+            return _train(job, trainer, folder, console, told, data, saved, live)
 
 
 def scenario_of(
@@ -216,6 +230,7 @@ def _train(
     listeners: Sequence[object],
     data: str,
     saved: Mapping[str, Any] | None = None,
+    live: LiveView | None = None,
 ) -> Path:
     """Trains to the end or an interruption, puts back the best weights and looks at them."""
     (folder / LAST).parent.mkdir(exist_ok=True)
@@ -228,13 +243,16 @@ def _train(
             said = "this run is finished; there is nothing to resume, but for longer"
             raise DataError(f"{folder}: {said}: neurosim resume {folder} training.epochs=…")
         reopen(folder, job)
+    if live is not None:
+        live.follow(job.name, folder / METRICS)
+    watching = [display] if live is None else [display, live]
     model, evaluator = trainer.model, trainer.evaluator
 
     def finish(interrupted: Interrupted) -> Found:
         reset_peak_memory(model.device)
         best, problem, found = None, None, dict[str, Any]()
         try:
-            trainer.fit([*told, display, checkpoints], interrupted)
+            trainer.fit([*told, *watching, checkpoints], interrupted)
             done = trainer.done
             status = "finished" if done else "interrupted"
             if done:

@@ -1,0 +1,104 @@
+"""Makes the page that compares runs: their curves over each other, what differs, their numbers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from os.path import commonpath
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neurosim.base import ConfigurationError
+from neurosim.records import Entry, Run, quantities
+from neurosim.reports.figures import AXES, SPECS, Series, Spec, points_of
+from neurosim.reports.page import Block, Figure, Listing, Report, Section
+from neurosim.reports.plots.canvas import Curve, colours, line_chart
+
+
+def comparison_of(folders: Iterable[Path]) -> Report:
+    """Returns one page of several runs or studies.
+
+    Raises:
+        ConfigurationError: for fewer than two.
+        DataError: where a folder holds no run.
+    """
+    paths = list(dict.fromkeys(folder.resolve() for folder in folders))
+    if len(paths) < 2:
+        raise ConfigurationError(f"compare takes two runs or more; {len(paths)} given")
+    above = commonpath(paths)
+    runs = {path.relative_to(above).as_posix(): Run.read(path) for path in paths}
+    figures = [found for spec in SPECS["comparison"] if (found := _overlaid(spec, runs)).content]
+    curves: Block = ("figures", figures) if figures else ("absent", ("Figures", "nothing to draw"))
+    scenarios = [flat(_scenario(run)) for run in runs.values()]
+    places = [flat(run.environment) for run in runs.values()]
+    of = len({run.name for run in runs.values()}) == 1 and next(iter(runs.values())).name
+    told = [f"{name}: {note}" for name, run in runs.items() for note in run.notes]
+    sections = [
+        Section("Curves", [curves]),
+        Section("Scenarios", [_differing("key", "the scenarios say", runs, scenarios)]),
+        Section("Numbers", [("table", _numbers(runs))]),
+        Section("Environments", [_differing("what", "the environments are", runs, places)]),
+    ]
+    ended = all(run.summary.get("status") == "finished" for run in runs.values())
+    head = of or "Runs", f"comparison of {len(runs)} runs"
+    state = ("finished", "finished") if ended else ("not all finished", "interrupted")
+    return Report(*head, *state, sections, notes=told)
+
+
+def flat(found: Any) -> dict[str, str]:
+    """Returns the keys of a document, ``rule.beta``, with their values as text."""
+    rows, parts = {}, [("", found)]
+    for path, value in parts:  # it grows
+        if isinstance(value, dict):
+            parts += [(f"{path}.{key}".lstrip("."), inner) for key, inner in value.items()]
+        else:
+            rows[path] = str(value)
+    return rows
+
+
+def _scenario(run: Run) -> Any:
+    try:
+        found = yaml.safe_load(run.scenario)
+    except yaml.YAMLError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _overlaid(spec: Spec, runs: Mapping[str, Run]) -> Figure:
+    """Draws one curve for each of the runs that have any."""
+    curves = list[Curve]()
+    for (name, run), hue in zip(runs.items(), colours(len(runs)), strict=True):
+        series: Series = [(Curve(name, colour=hue), tuple(spec.labels or ()))]
+        curves += points_of(_entries(spec, run), series, spec.x, spec.factor)
+    whole = spec.x == "epoch"
+    chart = line_chart(
+        spec.key, curves, AXES[spec.x], spec.label, spec.note, spec.scale, whole=whole
+    )
+    return Figure(spec.title, chart)
+
+
+def _entries(spec: Spec, run: Run) -> Sequence[Entry]:
+    if spec.probe:
+        return run.last(spec.probe)
+    if spec.x == "step":
+        return list(run.steps.values())
+    return run.convergence or list(run.epochs.values())
+
+
+def _differing(
+    head: str, what: str, runs: Mapping[str, Run], said: Sequence[Mapping[str, str]]
+) -> Block:
+    keys = dict.fromkeys(key for one in said for key in one)
+    rows = [(key, *(one.get(key) for one in said)) for key in keys]
+    apart = [row for row in rows if len(set(row[1:])) > 1]
+    if not apart:
+        return "absent", ("Differences", f"{what} the same")
+    return "table", Listing("What differs", (head, *runs), apart)
+
+
+def _numbers(runs: Mapping[str, Run]) -> Listing:
+    rows = []
+    for one in quantities().values():
+        values = [one.of(run.summary) for run in runs.values()]
+        if any(value is not None for value in values):
+            rows.append((one.heading, *(None if v is None else one.text(v) for v in values)))
+    return Listing("At the end", ("number", *runs), rows)

@@ -1,0 +1,54 @@
+"""Runs on one page: their curves over each other, what differs, their numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from report_pages import Page, graph, learning, run_folder, series, traces
+
+import neurosim as ns
+from neurosim.cli.main import main
+
+pytestmark = pytest.mark.drawn
+
+
+@pytest.fixture(name="folders", scope="module")
+def _folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root, network = (
+        tmp_path_factory.mktemp("runs"),
+        graph({"input": 2, "output": 3}, ["input output"]),
+    )
+    found = []
+    for name, epochs, beta in (("a", 2, 0.5), ("b", 3, 1.0)):
+        lines = [*learning(epochs), *traces(network, epochs)]
+        folder = run_folder(root / name, lines, status="finished", test_accuracy=beta / 2)
+        scenario = f"name: x\nrule: {{kind: dual_propagation, beta: {beta}}}\nseed: 0\n"
+        (folder / "scenario.yaml").write_text(scenario)
+        found.append(folder)
+    return found
+
+
+def test_the_page(folders: list[Path], tmp_path: Path) -> None:
+    to = tmp_path / "both.html"
+    result = CliRunner().invoke(main, ["compare", *map(str, folders), "--to", str(to)])
+    assert result.exit_code == 0, result.output
+    page = Page(to)
+    assert {"Test accuracy", "Test loss", "Residual of the mean, last inference"} <= page.figures
+    assert "Prequential accuracy, faded" not in page.figures  # no stream is among them
+    drawn = series(page.svg("Test accuracy"))
+    assert set(drawn) == {"a", "b"}
+    text = " ".join(re.sub("<[^>]+>", " ", page.text).split())
+    assert "rule.beta 0.5 1.0" in text
+    assert "seed 0" not in text  # it is the same
+    assert "Test accuracy 25.00 % 50.00 %" in text
+
+
+def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ns.ConfigurationError, match="two runs or more; 1 given"):
+        ns.compare(folders[0], folders[0])
+    with pytest.raises(ns.DataError, match="is not a run folder"):
+        ns.compare(folders[0], tmp_path)
+    assert not Path("comparison.html").exists()
