@@ -30,7 +30,9 @@ _READ: Mapping[What, Callable[[Node, Rule], Tensor]] = {
     "plus": lambda cell, rule: cell.plus.value,
     "minus": lambda cell, rule: cell.minus.value,
     "mean": current_mean,
-    "difference": lambda cell, rule: cell.plus.value - cell.minus.value,
+    "difference": lambda cell, rule: (
+        cell.plus.value - cell.minus.value if rule.paired else _sent(cell, "difference")
+    ),
     "potential": lambda cell, rule: cell.potential(),
     "sent_mean": lambda cell, rule: _sent(cell, "mean"),
     "sent_difference": lambda cell, rule: _sent(cell, "difference"),

@@ -31,7 +31,8 @@ SECONDS, BYTES, WALL = 10, 1 << 30, 120  # processor time, memory, and time befo
 TIMES = {"seconds", "cpu_seconds", "epoch_seconds", "epoch_cpu_seconds", "peak_memory_bytes"}
 SHORT = ["data.limit=100", "schedule.ticks=4", "training.epochs=3", "probes=[accuracy, reach]"]
 SHORT += ["network.layers[0].dense=8", "network.layers[1].dense=8", "threads=1"]
-FAILURES = ("lost", "silent", "traceback", "hang", "memory")
+FAILURES = ("lost", "silent", "traceback", "died", "hang", "memory")
+CUT_OFF = 77  # the exit code of a case that a signal met outside of the program
 
 
 class Case:
@@ -42,9 +43,13 @@ class Case:
         self.answer.unlink(missing_ok=True)
         self.began = time.monotonic()
         self.code, self.output, self.failure = -1, "", ""
+        self.sent = set[int]()
         self.pid = os.fork()
         if self.pid == 0:
-            self._attacked([str(argument) for argument in arguments])
+            try:
+                self._attacked([str(argument) for argument in arguments])
+            finally:
+                os._exit(CUT_OFF)
 
     def _attacked(self, arguments: list[str]) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -60,6 +65,7 @@ class Case:
 
     def send(self, number: int) -> None:
         """Sends a signal, also to one that has ended and was not waited for."""
+        self.sent.add(number)
         os.kill(self.pid, number)
 
     def wait(self) -> "Case":
@@ -71,10 +77,13 @@ class Case:
                 self.failure = "hang"
                 return self
             time.sleep(0.005)
-        if self.answer.is_file() and os.waitstatus_to_exitcode(ended[1]) == 0:
+        code = os.waitstatus_to_exitcode(ended[1])
+        if self.answer.is_file() and code == 0:
             self.code, self.output, self.failure = json.loads(self.answer.read_text())
-        elif os.waitstatus_to_exitcode(ended[1]) == -signal.SIGXCPU:
+        elif code == -signal.SIGXCPU:
             self.failure = "hang"
+        elif -code not in self.sent and not (code == CUT_OFF and self.sent):
+            self.failure = "died"
         return self
 
 
