@@ -192,6 +192,26 @@ def test_a_damaged_file_of_a_sweep(tmp_path: Path) -> None:
         Results.load(tmp_path / "s")
 
 
+@pytest.mark.slow
+def test_a_worker_of_a_sweep_says_what_it_mends(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", PARALLEL, *SHORT, "--out", tmp_path, "--name", "s", "--jobs", "1"]
+    invoke(*command)
+    (path,) = (tmp_path / "s").glob("parallel/*/summary.json")
+    before, checkpoint = outcome(path.parent), path.parent / "checkpoints/last.safetensors"
+    for said in ("going on from last-1.safetensors, which is older", "and the run made anew"):
+        path.unlink()
+        data = bytearray(checkpoint.read_bytes())
+        data[-9] ^= 4
+        checkpoint.write_bytes(data)
+        invoke(*command)
+        assert f"warning: {checkpoint}: " in (told := capfd.readouterr().err)
+        assert said in told
+        assert outcome(path.parent) == before
+        (path.parent / "checkpoints/last-1.safetensors").unlink()
+
+
 # ---- checkpoints ---------------------------------------------------------------------------------
 
 

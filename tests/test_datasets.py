@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import struct
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from neurosim.base.errors import ConfigurationError, DataError
+from neurosim.base.errors import ConfigurationError, DataError, NeurosimWarning
 from neurosim.data import source as datasets
 from neurosim.data.dataset import Dataset, Split, one_hot
 from neurosim.data.formats import read_idx
 from neurosim.data.mnist import MNIST
-from neurosim.data.source import digits
+from neurosim.data.source import Remote, digits
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -262,10 +263,37 @@ def test_mnist_names(tmp_path: Path, packed: bool, dot: bool) -> None:
     assert again.test.labels.equal(plain.test.labels)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_that_is_not_the_official_one(
+    tmp_path: Path, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as long as that: bits have changed, or it is of another data set in the same form."""
+    write_mnist(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte"
+    known = {path.stat().st_size: hashlib.sha256(path.read_bytes()).hexdigest()}
+    if packed:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+        path = path.rename(f"{path}.gz")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        remote = Remote("https://x/train", found, path.stat().st_size)
+        monkeypatch.setattr(MNIST, "remotes", (remote,))
+    monkeypatch.setattr(MNIST, "unpacked", known)
+    mnist(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[4 if packed else -1] ^= 1  # a time, or a pixel
+    path.write_bytes(data)
+    with pytest.warns(NeurosimWarning, match="ubyte.*: is not the official file of mnist"):
+        mnist(tmp_path)
+
+
 @pytest.mark.skipif(
     not (SHARED / "train-images-idx3-ubyte.gz").is_file(), reason="MNIST is not at ../shared/data"
 )
 def test_real_mnist() -> None:
+    for path in SHARED.glob("*-ubyte.gz"):
+        with gzip.open(path) as file:
+            content = file.read()
+        assert MNIST.unpacked[len(content)] == hashlib.sha256(content).hexdigest()
     data = mnist(SHARED)
     assert (len(data.train), len(data.test), data.shape) == (60_000, 10_000, (1, 28, 28))
     assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from neurosim import documents
 from neurosim.base.errors import DocumentError, Problem
-from neurosim.documents import COMMAND_LINE, Document, apply_overrides, load, loads
+from neurosim.documents import COMMAND_LINE, Document, apply_overrides, load, loads, validation
+from neurosim.network import Network
 
 
 def problem_of(path: Path | str) -> Problem:
@@ -202,6 +203,16 @@ def test_overrides_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neurosim.documents.document.MAX_NODES", 20)
     with pytest.raises(DocumentError, match="more than 20 values"):
         apply_overrides(loads(TEXT, "f"), ["a=[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"])
+
+
+def test_a_file_of_something_else_is_not_explained_key_by_key() -> None:
+    """60,000 unknown keys took a minute, and filled the terminal."""
+    more = "".join(f"k{n}: {n}\n" for n in range(300))
+    with pytest.raises(DocumentError) as caught:
+        Network.from_document(loads("input: [4]\nlayers: [{dense: 2}]\n" + more, "f"))
+    *shown, last = caught.value.problems
+    assert len(shown) == validation.MAX_PROBLEMS
+    assert last.message == "and 200 more problems, which are not shown"
 
 
 parts = st.lists(

@@ -12,6 +12,7 @@ from neurosim.base.errors import (
     NeurosimWarning,
     PluginError,
     Problem,
+    RepairWarning,
     StateError,
     inside,
 )

@@ -13,6 +13,10 @@ class NeurosimWarning(UserWarning):
     """What is possible, and may be meant, but hardly is what the user expects."""
 
 
+class RepairWarning(NeurosimWarning):
+    """What was damaged, and was mended or made again: whoever does it says so, workers too."""
+
+
 class _OptionError(NeurosimError, ValueError):
     """``option`` is the argument at fault, as far as that is known, or the path to an item of it: a
     document then points to its line."""

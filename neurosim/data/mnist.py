@@ -1,5 +1,7 @@
 """MNIST, and data sets of the same form."""
 
+import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from neurosim.base import DataError
+from neurosim.base import DataError, NeurosimWarning
 from neurosim.data.dataset import Dataset, Split, check_labels
 from neurosim.data.formats import read_idx
 from neurosim.data.source import Remote, StoredImages, byte_split
@@ -48,6 +50,12 @@ class MNIST(StoredImages):
         ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
         ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
     )
+    unpacked: ClassVar[dict[int, str]] = {  # their SHA-256, by the size
+        47_040_016: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        60_008: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        7_840_016: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        10_008: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    }
     needs = "MNIST's four IDX files"
 
     pad: Annotated[
@@ -77,6 +85,8 @@ class MNIST(StoredImages):
                 f"{image_file} holds {len(pixels)} images but {label_file} {len(labels)} labels; "
                 "take both from the same source"
             )
+        for file in (image_file, label_file):
+            self._warn_of_others(file)
         # Here and not only in Dataset, because here the file can be named.
         check_labels(torch.tensor(labels), 10, str(label_file))
         around = (self.pad, self.pad)
@@ -89,6 +99,16 @@ class MNIST(StoredImages):
                 return root / self.inner / name
         raise self._absent(root, f"none of {', '.join(names)}", root / self.inner)
 
+    def _warn_of_others(self, path: Path) -> None:
+        """Says so where a file is as long as an official one, and not that."""
+        known = self.unpacked | {remote.size: remote.sha256 for remote in self.remotes}
+        official = known.get(path.stat().st_size)
+        with path.open("rb") as file:
+            if official and hashlib.file_digest(file, "sha256").hexdigest() != official:
+                said = f"is not the official file of {self.kind} (SHA-256 {official})"
+                said = f"{path}: {said}: it is damaged, or of another data set in the same form"
+                warnings.warn(NeurosimWarning(said), stacklevel=2)
+
 
 @register("fashion_mnist")
 @dataclass(frozen=True)
@@ -99,6 +119,7 @@ class FashionMNIST(MNIST):
     """
 
     inner = "fashion-mnist/"
+    unpacked: ClassVar[dict[int, str]] = {}  # not published: only the packed files are known
     remotes = _idx(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         inner,
@@ -116,6 +137,7 @@ class KMNIST(MNIST):
     """Reads the IDX files of Kuzushiji-MNIST (Clanuwat et al. 2018) in the folder kmnist there."""
 
     inner = "kmnist/"
+    unpacked: ClassVar[dict[int, str]] = {}
     remotes = _idx(
         "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
         inner,

@@ -39,6 +39,7 @@ from neurosim.families import TYPES, demand
 M = TypeVar("M", bound=BaseModel)
 
 _TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+MAX_PROBLEMS = 100  # that are explained: a file of something else has tens of thousands
 _NOT_FINITE = {"inf": ".inf", "infinity": ".inf", "-inf": "-.inf", "nan": ".nan"}
 
 
@@ -60,12 +61,15 @@ def parse(model: type[M], document: Document) -> M:
             return model.model_validate(document.value)
         return model.model_validate_json(text)
     except ValidationError as error:
-        schemas, errors = Schemas(model), error.errors()
+        schemas, errors = Schemas(model), error.errors()[:MAX_PROBLEMS]
         if outdated := [pair for e in errors if (pair := _outdated(schemas, document, e))]:
             return parse(model, _without(document, outdated))
         findings = [_finding(schemas, document, details) for details in errors]
-    problems = {finding.problem(document) for finding in _merge(findings)}
-    raise DocumentError(sorted(problems, key=lambda p: (p.file != document.file, *astuple(p))))
+        left = error.error_count() - len(errors)
+    found = {finding.problem(document) for finding in _merge(findings)}
+    problems = sorted(found, key=lambda p: (p.file != document.file, *astuple(p)))
+    more = f"and {left:,} more problems, which are not shown"
+    raise DocumentError(problems + [replace(problems[-1], path="", message=more)] * (left > 0))
 
 
 # ---- the errors --------------------------------------------------------------------------------

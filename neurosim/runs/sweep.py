@@ -6,6 +6,7 @@ import os
 import re
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from neurosim.base import (
     NeurosimError,
     PluginError,
     Problem,
+    RepairWarning,
     StateError,
     owned,
     write_atomic,
@@ -309,7 +311,9 @@ def _continued(folder: Path, text: str, console: Console) -> bool:
         runner.resume(folder, console, patience=PATIENCE)
     except FolderInUseError:
         raise
-    except (DataError, StateError, DocumentError, PluginError):
+    except (DataError, StateError, DocumentError, PluginError) as error:
+        said = f"{error}. The folder is set aside, and the run made anew"
+        warnings.warn(RepairWarning(said), stacklevel=2)
         return False
     return True
 

@@ -17,7 +17,15 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Literal, NamedTuple
 
-from neurosim.base import SIGNALS, ConfigurationError, NeurosimError, NeurosimWarning, interruptible
+from neurosim.base import (
+    SIGNALS,
+    ConfigurationError,
+    NeurosimError,
+    NeurosimWarning,
+    RepairWarning,
+    harmless,
+    interruptible,
+)
 from neurosim.tensors import keep_memory
 
 Task = tuple[str, ...]
@@ -173,6 +181,10 @@ def _serve(connection: Connection, work: Work, device: str | None) -> None:
     if device is not None:  # before anything has asked for a device
         os.environ["CUDA_VISIBLE_DEVICES"] = visible(device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     warnings.simplefilter("ignore", NeurosimWarning)  # who gave the work has checked it, and warned
+    warnings.simplefilter("always", RepairWarning)  # but has not seen what was left of a run
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"warning: {harmless(str(message))}", file=sys.stderr, flush=True
+    )
     with interruptible(), suppress(KeyboardInterrupt, EOFError, OSError):
         if sys.platform != "win32":
             os.setpgrp()  # Ctrl-C reaches the parent, which passes it on, once

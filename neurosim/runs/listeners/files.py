@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from neurosim.base import DataError, NeurosimWarning, StateError, naming
+from neurosim.base import DataError, RepairWarning, StateError, naming
 from neurosim.learning import Listener, Listeners, Trainer, events, load_state, save_state
 from neurosim.records import check_lines, record_line, recorded
 from neurosim.runs.folder import LAST, METRICS, SCENARIO, Job
@@ -221,6 +221,6 @@ def last_checkpoint(folder: Path) -> dict[str, Any]:
             continue
         if problems:
             text = f"{problems[0]}; going on from {path.name}, which is older"
-            warnings.warn(NeurosimWarning(text), stacklevel=2)
+            warnings.warn(RepairWarning(text), stacklevel=2)
         return saved
     raise problems[0]
