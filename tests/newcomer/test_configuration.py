@@ -132,7 +132,10 @@ def test_another_kind_leaves_out_what_only_the_former_has() -> None:
         ("lr=0.1", "unknown key 'lr'; did you mean plasticity.optimizer.lr?"),
         ("optimizer.lr=0.1", "unknown key 'optimizer'; did you mean plasticity.optimizer?"),
         ("epoch=3", "unknown key 'epoch'; did you mean training.epochs?"),
-        ("delay=1", "did you mean channels.mean.delay or channels.difference.delay?"),
+        (
+            "delay=1",
+            "did you mean channels.mean.delay or channels.difference.delay or stream.target.delay?",
+        ),
         ("name=12e7", "got 120000000.0 (a number); put it into quotes, twice: key='\"…\"'"),
     ],
 )
