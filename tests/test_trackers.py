@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import neurosim as ns
+from neurosim.learning import trackers
 
 SHORT = {"training.epochs": 2, "data.limit": 100, "probes": [{"kind": "loss", "every": 1}]}
 
@@ -112,3 +113,14 @@ def test_what_is_missing_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ns.DocumentError, match=rf"pip install 'neurosim\[{kind}\]'"):
         ns.run("parallel", SHORT | {"listeners": [kind]}, out=tmp_path)
+
+
+def test_a_tracker_that_cannot_begin_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no room for events")
+
+    monkeypatch.setattr(trackers._TensorBoard, "open", fails)
+    with pytest.raises(OSError, match="no room for events"):
+        ns.run("parallel", SHORT | {"listeners": ["tensorboard"]}, out=tmp_path)

@@ -1,7 +1,7 @@
 """Listeners that tell a tracker of experiments what happens; each tracker is an extra."""
 
 import importlib
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ _SCENARIO = "scenario.yaml"
 _STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
-class Tracker(events.Listener):
+class Tracker(events.Listener, ABC):
     """Hands on what a training records: its logged steps, probes and epochs, each with the step.
 
     Raises:
@@ -27,6 +27,7 @@ class Tracker(events.Listener):
 
     module: ClassVar[str]
     extra: ClassVar[str]
+    opened = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,6 +53,7 @@ class Tracker(events.Listener):
     def on_start(self, event: events.StartEvent) -> None:
         file = self.folder / _SCENARIO
         self.open(file.read_text(encoding="utf-8") if file.is_file() else "", event.step)
+        self.opened = True
 
     def _told(self, event: events.TrainingEvent) -> None:
         record = event.record()
@@ -64,7 +66,8 @@ class Tracker(events.Listener):
     on_step = on_trace = on_epoch = _told
 
     def on_end(self, event: events.EndEvent) -> None:
-        self.close(event.status)
+        if self.opened:  # and not where that failed, of which the error tells
+            self.close(event.status)
 
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
