@@ -112,7 +112,6 @@ class Trainer:
         self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "updates": 0, "ticks": 0, "time": 0.0}
-        optimizer.register_step_post_hook(self._count_updates)
         self._sums = dict.fromkeys(("train_loss", "train_accuracy"), 0.0)  # of this epoch's steps
         self._labels: Tensor | None = None  # of the inference under way
         self._ending: int | None = None  # the epoch that is over but for its evaluation
@@ -121,12 +120,6 @@ class Trainer:
         self.rates = Rates(
             optimizer, self.plan, scheduler, scheduler_every, self.per_epoch, self.steps
         )
-
-    def _count_updates(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Counts the weights and biases that a step of the optimizer has updated."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        self.totals["updates"] += self.simulation.plasticity.updates(gradients)
 
     @property
     def per_epoch(self) -> int:
@@ -245,6 +238,7 @@ class Trainer:
             self._sums[key] += found * share
         for key, value in asdict(self.simulation.counts).items():  # learning included
             self.totals[key] += value
+        self.totals["updates"] += self.simulation.inference.synapses.updates
         self.totals["ticks"] += outcome.ticks
         self.totals["time"] += outcome.ticks * self.simulation.schedule.tick
         self.step += 1

@@ -68,7 +68,6 @@ class Inference(Arrays):
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
         self.counts, self.trace = Counts(), Trace()
         self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
-        self._remembers = self.endless or common.plasticity.event_driven
         self.woken: tuple[int, Woke] = tick, ()  # the last tick with a wake, and who woke in it
         parts = (state, rule, self.nudge)
         how = common.compute, clock.listens, self.counts
@@ -78,8 +77,7 @@ class Inference(Arrays):
 
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases, "measures": self._measures}
-        parts |= {"counts": self.counts} | ({"synapses": self.synapses} if self._remembers else {})
-        return super().arrays() | parts
+        return super().arrays() | parts | {"counts": self.counts, "synapses": self.synapses}
 
     @property
     def acts_at(self) -> int:
