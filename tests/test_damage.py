@@ -90,10 +90,7 @@ def zeros(data: bytes) -> bytes:
     return data[:40] + bytes(8) + data[48:]
 
 
-DAMAGE = [line_changed, line_twice, line_dropped, zeros]
-
-
-@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("how", [line_changed, line_twice, line_dropped, zeros])
 def test_damaged_records_are_named_by_their_line(
     stopped: Path, whole: Path, how: Callable[[bytes], bytes]
 ) -> None:
@@ -193,9 +190,7 @@ def test_a_damaged_file_of_a_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_of_a_sweep_says_what_it_mends(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_worker_says_what_it_mends(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = ["sweep", PARALLEL, *SHORT, "--out", tmp_path, "--name", "s", "--jobs", "1"]
     invoke(*command)
     (path,) = (tmp_path / "s").glob("parallel/*/summary.json")

@@ -27,6 +27,7 @@ from neurosim.base.words import (
     compact,
     cut,
     duration,
+    flat,
     gigabytes,
     harmless,
     number,

@@ -1,8 +1,9 @@
 """Numbers and texts as people read them."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import floor, isfinite, log10, sqrt
+from typing import Any
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode
 
@@ -38,6 +39,15 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 and isfinite(value) else None
+
+
+def flat(found: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Returns the values of a tree of mappings by their paths: ``rule.beta``, ``mean.h1``."""
+    values: dict[str, Any] = {}
+    for key, value in found.items():
+        path = f"{above}{key}"
+        values |= flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return values
 
 
 def harmless(text: str, length: int = 2000) -> str:

@@ -2,7 +2,7 @@
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from neurosim import documents
-from neurosim.base import ConfigurationError, number
+from neurosim.base import ConfigurationError, flat, number
 from neurosim.families import register
 from neurosim.learning import events
 
@@ -60,22 +60,15 @@ class Tracker(events.Listener, ABC):
         if record is not None:
             kind = record.get("probe", record["event"])
             known = ("event", "probe", "epoch", "step", "tick")
-            named = {f"{kind}/{key}": record[key] for key in record if key not in known}
-            self.write(dict(_numbers(named)), event.step)
+            named = flat({key: record[key] for key in record if key not in known}, f"{kind}/")
+            numbers = {key: n for key, value in named.items() if (n := number(value)) is not None}
+            self.write(numbers, event.step)
 
     on_step = on_trace = on_epoch = _told
 
     def on_end(self, event: events.EndEvent) -> None:
         if self.opened:  # and not where that failed, of which the error tells
             self.close(event.status)
-
-
-def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _numbers({f"{key}.{inner}": part for inner, part in value.items()})
-        elif not isinstance(value, bool) and (found := number(value)) is not None:
-            yield key, found
 
 
 class _TensorBoard(Tracker):

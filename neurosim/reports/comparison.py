@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from neurosim.base import ConfigurationError
+from neurosim.base import ConfigurationError, flat
 from neurosim.records import Entry, Run, quantities
 from neurosim.reports.figures import AXES, SPECS, Series, Spec, points_of
 from neurosim.reports.page import Block, Figure, Listing, Report, Section
@@ -44,18 +44,7 @@ def comparison_of(folders: Iterable[Path]) -> Report:
     return Report(*head, *state, sections, notes=told)
 
 
-def flat(found: Any) -> dict[str, str]:
-    """Returns the keys of a document, ``rule.beta``, with their values as text."""
-    rows, parts = {}, [("", found)]
-    for path, value in parts:  # it grows
-        if isinstance(value, dict):
-            parts += [(f"{path}.{key}".lstrip("."), inner) for key, inner in value.items()]
-        else:
-            rows[path] = str(value)
-    return rows
-
-
-def _scenario(run: Run) -> Any:
+def _scenario(run: Run) -> dict[str, Any]:
     try:
         found = yaml.safe_load(run.scenario)
     except yaml.YAMLError:
@@ -85,10 +74,11 @@ def _entries(spec: Spec, run: Run) -> Sequence[Entry]:
 
 
 def _differing(
-    head: str, what: str, runs: Mapping[str, Run], said: Sequence[Mapping[str, str]]
+    head: str, what: str, runs: Mapping[str, Run], said: Sequence[Mapping[str, Any]]
 ) -> Block:
     keys = dict.fromkeys(key for one in said for key in one)
-    rows = [(key, *(one.get(key) for one in said)) for key in keys]
+    texts = [{key: str(value) for key, value in one.items()} for one in said]
+    rows = [(key, *(one.get(key) for one in texts)) for key in keys]
     apart = [row for row in rows if len(set(row[1:])) > 1]
     if not apart:
         return "absent", ("Differences", f"{what} the same")

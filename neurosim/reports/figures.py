@@ -51,6 +51,7 @@ class Spec:
     phases: bool = False  # marks where they begin
     owners: bool = False  # the legend names the owners of parameters, not every parameter
     optional: bool = False  # no word of it where the probe was not there
+    silent: bool = False  # or where nothing of it was recorded
     note: str = ""
     why: str = "every recorded value is zero or not finite"  # it may be left out
 
@@ -62,9 +63,8 @@ SPECS = {name: [Spec(**one) for one in found] for name, found in yaml.safe_load(
 def figures_of(section: str, run: Run, network: Network | None = None) -> list[Figure]:
     """Draws the charts of a section; the network gives the order of populations and the like."""
     specs = [spec for spec in SPECS[section] if run.of(spec.probe) or not spec.optional]
-    found = [_figure(spec, run, network) for spec in specs]
-    asked = [spec.names != "chosen" or one.content for spec, one in zip(specs, found, strict=True)]
-    return [one for one, there in zip(found, asked, strict=True) if there]
+    found = ((spec, _figure(spec, run, network)) for spec in specs)
+    return [figure for spec, figure in found if figure.content or not spec.silent]
 
 
 def none_of(probe: str) -> str:

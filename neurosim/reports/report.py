@@ -127,7 +127,7 @@ def _training(run: Run) -> list[Section]:
     epochs = list(run.epochs.values())
     figures = [loss_figure(run), *figures_of("learning", run)]
     table = _epochs(epochs)
-    streamed = [figure for figure in figures_of("stream", run) if figure.content is not None]
+    streamed = figures_of("stream", run)
     return [
         Section("Result", [("tiles", tiles) if tiles else ("absent", none), _numbers(run)]),
         *([Section("Stream", [("figures", streamed)])] if streamed else []),

@@ -9,9 +9,8 @@ from urllib.parse import quote
 import yaml
 from markupsafe import Markup
 
-from neurosim.base import plus_minus
+from neurosim.base import flat, plus_minus
 from neurosim.records import Quantity, Results, Row, Seeds, quantities, shown_in
-from neurosim.reports.comparison import flat
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, listed
 from neurosim.reports.plots import Choice, heat_map, limits_of, pareto_chart, seed_chart
 
@@ -68,17 +67,17 @@ def report_of_sweep(results: Results) -> Report:
 
 def labels_of(texts: Sequence[str]) -> list[str]:
     """Returns what tells the values of an axis apart: of sections, the keys that differ."""
-    flat = [_flat(text) for text in texts]
-    keys = {key: None for one in flat for key in one or ()}
-    apart = [key for key in keys if len({str((one or {}).get(key)) for one in flat if one}) > 1]
+    sections = [_section(text) for text in texts]
+    keys = {key: None for one in sections for key in one or ()}
+    apart = [k for k in keys if len({str((one or {}).get(k)) for one in sections if one}) > 1]
     found = []
-    for text, one in zip(texts, flat, strict=True):
+    for text, one in zip(texts, sections, strict=True):
         said = ((key, one[key]) for key in apart if key in one) if one else ()
         found.append(", ".join(v if k == "kind" else f"{k}: {v}" for k, v in said) or text)
     return found if len(set(found)) == len(set(texts)) else list(texts)
 
 
-def _flat(text: str) -> dict[str, str] | None:
+def _section(text: str) -> dict[str, str] | None:
     """Returns the keys of a section with their values as text; None for anything else."""
     if not text.startswith("{"):
         return None
@@ -86,7 +85,7 @@ def _flat(text: str) -> dict[str, str] | None:
         found = yaml.safe_load(text)
     except yaml.YAMLError:
         return None
-    return flat(found)
+    return {key: str(value) for key, value in flat(found).items()}
 
 
 def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:

@@ -16,6 +16,7 @@ from neurosim.base import (
     DataError,
     NeurosimWarning,
     find_file,
+    flat,
     given,
     html_table,
     interruptible,
@@ -80,7 +81,7 @@ class Run:
         found = {"epoch": list(left.epochs.values()), "step": list(left.steps.values())}
         found |= {probe: left.all(probe) for probe in left.traces}
         found["convergence"] = left.convergence
-        return Records({name: [_flat(e) for e in entries] for name, entries in found.items()})
+        return Records({name: [_record(e) for e in entries] for name, entries in found.items()})
 
     def model(self, model: Model | None = None) -> Model:
         """Returns the model of the run's scenario, or the ``model`` given, with its last weights.
@@ -335,11 +336,6 @@ def _console(progress: Progress) -> Console:
     return Console(quiet=not progress, highlight=False)
 
 
-def _flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in entry.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        elif prefix or key not in ("event", "probe"):
-            found[f"{prefix}{key}"] = value
-    return found
+def _record(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what the name of its table says."""
+    return flat({key: value for key, value in entry.items() if key not in ("event", "probe")})

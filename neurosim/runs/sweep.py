@@ -266,7 +266,7 @@ def run(
                 if message is not None and not asked and _status(folder / row.folder) != GOES_ON:
                     _note_failure(folder / row.folder, tasks[task][1], message)
                 watcher.ended(row.read(folder))
-                if isinstance(executor, Inline) and row.status == GOES_ON:
+                if executor.here and row.status == GOES_ON:
                     break  # Ctrl-C went to the run
                 if time.monotonic() - written > TABLE_SECONDS:
                     results.write_csv(folder)

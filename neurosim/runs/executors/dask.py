@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from neurosim.base import (
     ConfigurationError,
@@ -48,6 +48,8 @@ class Dask:
     workers that are started here. Workers write to the folder of the sweep, which all must see;
     with ``collect`` they send run folders back, which their manifest verifies.
     """
+
+    here: ClassVar[bool] = False
 
     scheduler: str = "local:1"
     collect: bool = False

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from neurosim.base import ConfigurationError
 from neurosim.runs.executors.processes import Task, TaskNews, Work, run_all
@@ -15,8 +15,11 @@ class Executor(Protocol):
     """Does ``work(task)`` for all tasks, and says what becomes of each as it happens.
 
     ``work`` is a function at the top of a module; a task is a tuple of text, its folder first. Once
-    ``stop()``, no task begins, and those under way are asked to end.
+    ``stop()``, no task begins, and those under way are asked to end. ``here``: in this process, so
+    that Ctrl-C goes to a task.
     """
+
+    here: ClassVar[bool]
 
     def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News: ...
 
@@ -24,6 +27,8 @@ class Executor(Protocol):
 @dataclass(frozen=True)
 class Inline:
     """Runs one after the other, in this process."""
+
+    here: ClassVar[bool] = True
 
     def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
         """Does the work for all tasks, and says what becomes of each."""
@@ -41,6 +46,8 @@ class Local:
     With ``devices`` ("cuda:0", "cuda:1", "cpu") it is ``per_device`` for each of them: a process
     sees one device only, which a scenario calls ``auto`` or ``cuda``.
     """
+
+    here: ClassVar[bool] = False
 
     jobs: int = 1
     devices: tuple[str, ...] = ()

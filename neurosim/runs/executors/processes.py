@@ -17,6 +17,8 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Literal, NamedTuple
 
+from rich.console import Console
+
 from neurosim.base import (
     SIGNALS,
     ConfigurationError,
@@ -182,8 +184,8 @@ def _serve(connection: Connection, work: Work, device: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible(device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     warnings.simplefilter("ignore", NeurosimWarning)  # who gave the work has checked it, and warned
     warnings.simplefilter("always", RepairWarning)  # but has not seen what was left of a run
-    warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {harmless(str(message))}", file=sys.stderr, flush=True
+    warnings.showwarning = lambda message, *_, **__: Console(stderr=True, soft_wrap=True).out(
+        f"warning: {harmless(str(message))}", highlight=False
     )
     with interruptible(), suppress(KeyboardInterrupt, EOFError, OSError):
         if sys.platform != "win32":
