@@ -301,7 +301,8 @@ def test_a_run_from_before_there_were_listeners(tmp_path: Path) -> None:
     with pytest.raises(ns.StateError, match="a checkpoint of another version of neurosim"):
         runner.resume(folder, Console(quiet=True))
     text = (folder / "scenario.yaml").read_text()
-    assert sweep.carry_out((str(folder), text)) is None
+    with pytest.warns(ns.RepairWarning, match="another version of neurosim.* set aside"):
+        assert sweep.carry_out((str(folder), text)) is None
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
     old = json.loads((tmp_path / "tiny/stopped.1/summary.json").read_text())
     assert old["status"] == "interrupted"
