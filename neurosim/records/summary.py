@@ -140,6 +140,17 @@ QUANTITIES = (
         better="higher",
     ),
     Quantity("test_loss", "test loss", "per sample", "run mean"),
+    Quantity("test_mse", "test MSE", "", "line run mean"),
+    Quantity("test_r2", "test R²", "", "line run mean", show="{:.4f}".format, better="higher"),
+    Quantity(
+        "test_top_5",
+        "test accuracy of the best five",
+        "%",
+        "line run mean",
+        factor=100.0,
+        show=_HUNDREDTHS,
+        better="higher",
+    ),
     Quantity(
         "attack_accuracy",
         "accuracy under attack",
@@ -305,6 +316,11 @@ def shown_in(place: Place) -> list[Quantity]:
 
 
 def told(summary: Summary, place: Place) -> list[tuple[str, str]]:
-    """Returns titles and texts of what a place shows of a summary, as far as it is there."""
-    found = [(one, one.of(summary)) for one in shown_in(place)]
+    """Returns titles and texts of what a place shows of a summary, as far as it is there.
+
+    On the command line the loss stands for an accuracy that there is none of.
+    """
+    loss = place == "line" and summary.get("test_accuracy") is None
+    shown = [quantities()["test_loss"], *shown_in(place)] if loss else shown_in(place)
+    found = [(one, one.of(summary)) for one in shown]
     return [(one.title, one.text(value)) for one, value in found if value is not None]

@@ -213,8 +213,8 @@ class Scenario:
             message = f"there are {len(data.train)} training images"
             if held:
                 message += f", {held} of them held out for validation"
-            message += f": no batch of {batch} is left"
             where = ("data", "batch_size") if file.stream is None else ("stream", "streams")
+            message += f": no batch of {batch} is left; choose a smaller {where[-1]}"
             raise DocumentError([document.problem(where, message)])
         return data
 
