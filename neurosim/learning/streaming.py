@@ -18,7 +18,7 @@ from neurosim.learning.plan import TrainingPlan
 from neurosim.learning.trainer import Trainer
 from neurosim.maths import OptimizerChoice
 from neurosim.measures import Prequential, metrics
-from neurosim.simulation import Simulation, Stream
+from neurosim.simulation import Episodes, Simulation, Stream
 from neurosim.tensors import complete
 
 FOREVER = 10**12  # samples: no stream gets there
@@ -51,6 +51,31 @@ class StreamPlan(Described):
     leak: Annotated[
         bool, Field(description="compare with a twin that has no target, which costs as much again")
     ] = False
+    episodes: Annotated[
+        bool,
+        Field(description="a baseline: each sample takes an inference, and what comes is missed"),
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.episodes and self.leak:
+            raise ConfigurationError("episodes leave no leak to measure: leave it out", "leak")
+
+    def check(self, simulation: Simulation) -> None:
+        """Raises ConfigurationError for a simulation that cannot do it."""
+        if not (simulation.learns_within or self.episodes):
+            raise ConfigurationError(
+                "a stream has no inferences after which weights could learn: say after how many "
+                "ticks they do, as every: 16 of the plasticity",
+                "learn_every",
+            )
+        self.stream(simulation, None, None)
+
+    def stream(self, simulation: Simulation, source: Any, optimizer: Any, **options: Any) -> Stream:
+        """Returns the stream of a source, see `Stream`, or the `Episodes`."""
+        made = Episodes if self.episodes else Stream
+        options = {"target": self.target, **options}
+        return made(simulation, source, optimizer, hold=self.source.hold, **options)
 
 
 class StreamTrainer(Trainer):
@@ -79,12 +104,7 @@ class StreamTrainer(Trainer):
         if plan.augment is not None or plan.label_smoothing:
             said = "a stream shows samples as they are: leave augment and label_smoothing out"
             raise ConfigurationError(said, "augment")
-        if not simulation.learns_within:
-            raise ConfigurationError(
-                "a stream has no inferences after which weights could learn: say after how many "
-                "ticks they do, as every: 16 of the plasticity",
-                "learn_every",
-            )
+        streaming.check(simulation)
         streams, source = streaming.streams, streaming.source
         if not train.labels.is_floating_point():
             self._classes = simulation.model.network.output.size
@@ -104,6 +124,8 @@ class StreamTrainer(Trainer):
         )
         self.stream, self._twin = self._stream(simulation, self.optimizer), self._made_twin()
         self.prequential = Prequential(streaming.fading, source.hold)
+        network, tick = simulation.model.network, simulation.schedule.tick
+        self._trip = simulation.channels.round_trip(network, tick)
         self._found: Any = None  # loss and accuracy of this hold, once it has been read
 
     def _ends(self, length: float, tick: float) -> int:
@@ -120,7 +142,7 @@ class StreamTrainer(Trainer):
     def _stream(self, simulation: Simulation, optimizer: torch.optim.Optimizer | None) -> Stream:
         plan = self.streaming
         target = plan.target if optimizer is not None else replace(plan.target, present=0.0)
-        return Stream(simulation, self._shown, optimizer, hold=plan.source.hold, target=target)
+        return plan.stream(simulation, self._shown, optimizer, target=target)
 
     def _made_twin(self) -> Stream | None:
         """The same stream without a target, of the same weights, wakes and noise."""
@@ -206,6 +228,8 @@ class StreamTrainer(Trainer):
                 found = self.prequential.scores(
                     self.stream.counts, self.stream.updates, leaks=leaks
                 )
+                if self._trip is not None:
+                    found["trips_per_hold"] = self.stream.timing.hold / self._trip
                 if event.test_accuracy is not None and (changed := self._changed_test()):
                     found["drifted_test_accuracy"] = self.evaluate(changed)[0]
                 event = replace(event, metrics={**event.metrics, **found})
