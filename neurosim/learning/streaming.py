@@ -12,7 +12,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.base import stream as generator
 from neurosim.data import Drift, Sample, Source, Split, Target, drifting
-from neurosim.families import BelowOne, Count, Described, Positive
+from neurosim.families import BelowOne, Count, Described, Positive, Whole
 from neurosim.learning.events import EpochEvent, StepEvent, TrainingEvent
 from neurosim.learning.plan import TrainingPlan
 from neurosim.learning.trainer import Trainer
@@ -51,6 +51,10 @@ class StreamPlan(Described):
     leak: Annotated[
         bool, Field(description="compare with a twin that has no target, which costs as much again")
     ] = False
+    foretell: Annotated[
+        Whole,
+        Field(description="of series: so many values of the test are foretold by its own answers"),
+    ] = 0
     episodes: Annotated[
         bool,
         Field(description="a baseline: each sample takes an inference, and what comes is missed"),
@@ -125,8 +129,35 @@ class StreamTrainer(Trainer):
         self.stream, self._twin = self._stream(simulation, self.optimizer), self._made_twin()
         self.prequential = Prequential(streaming.fading, source.hold)
         network, tick = simulation.model.network, simulation.schedule.tick
+        self._check_foretelling()
         self._trip = simulation.channels.round_trip(network, tick)
         self._found: Any = None  # loss and accuracy of this hold, once it has been read
+
+    def _check_foretelling(self) -> None:
+        test, count = self.test, self.streaming.foretell
+        if not count:
+            return
+        x, y = test.take(slice(2)).flatten(1), test.labels.flatten(1)
+        if not y.is_floating_point() or len(test) < max(count, 2):
+            said = f"foretells {count} values, and the test has {len(test)} samples"
+            if not y.is_floating_point():
+                said = "foretells values, and the targets are classes"
+            raise ConfigurationError(said, ("stream", "foretell"))
+        if not torch.equal(x[1], torch.cat([x[0], y[0]])[-x.shape[1] :]):
+            said = "needs samples that go on with their targets, as those of a series with ahead: 1"
+            raise ConfigurationError(f"foretell {said}", ("stream", "foretell"))
+
+    @torch.no_grad()
+    def _foretold(self) -> float:
+        """Returns the sMAPE of the first values of the test: the first sample is seen, and from
+        there on the network, of frozen weights, sees what it has answered itself."""
+        model, values = self.simulation.model, list[Tensor]()
+        x = self.test.take(slice(1)).to(model.device, model.dtype)
+        for _ in range(self.streaming.foretell):
+            values.append(self.simulation.predict(x).flatten(1))
+            x = torch.cat([x.flatten(1), values[-1]], 1)[:, -x.numel() :].view_as(x)
+        known = self.test.labels[: len(values)].flatten(1)
+        return float(metrics.smape(torch.cat(values).cpu(), known).mean())
 
     def _ends(self, length: float, tick: float) -> int:
         """Returns the samples of the whole stream."""
@@ -228,6 +259,8 @@ class StreamTrainer(Trainer):
                 found = self.prequential.scores(
                     self.stream.counts, self.stream.updates, leaks=leaks
                 )
+                if self.streaming.foretell and event.test_loss is not None:
+                    found["foretold_smape"] = self._foretold()
                 if self._trip is not None:
                     found["trips_per_hold"] = self.stream.timing.hold / self._trip
                 if event.test_accuracy is not None and (changed := self._changed_test()):

@@ -162,6 +162,13 @@ QUANTITIES = (
     ),
     Quantity("smape", "sMAPE", "%", "line run map"),
     Quantity(
+        "foretold_smape",
+        "sMAPE, foretold",
+        "%",
+        "line run map",
+        "of values of the test that the network foretells by its own answers",
+    ),
+    Quantity(
         "trips_per_hold",
         "hold / (1 + hops × delay)",
         meaning="how often, while a sample is shown, it could go up and its error come down",

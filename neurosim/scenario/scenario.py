@@ -141,6 +141,8 @@ class Scenario:
         with located(self.document, ("stream",)):
             file.stream.check(simulation)
         with located(self.document, ("schedule",)):
+            if file.stream.episodes:
+                simulation.check_schedule()
             run_length(simulation)  # there is none, but is there anybody who never wakes?
 
     def _check_prediction(self) -> None:

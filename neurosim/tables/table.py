@@ -101,7 +101,7 @@ def _row(values: tuple[str, ...], parts: Sequence[_Part]) -> TableRow:
     return TableRow(values, scenario, full, quick, there)
 
 
-TABLES = {name: _read(name) for name in ("mnist", "alpha", "systems")}
+TABLES = {name: _read(name) for name in ("mnist", "alpha", "systems", "streams")}
 
 
 def table_named(name: str) -> Table:
