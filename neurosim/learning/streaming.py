@@ -134,18 +134,20 @@ class StreamTrainer(Trainer):
         self._found: Any = None  # loss and accuracy of this hold, once it has been read
 
     def _check_foretelling(self) -> None:
-        test, count = self.test, self.streaming.foretell
+        test, count, said = self.test, self.streaming.foretell, ""
         if not count:
             return
-        x, y = test.take(slice(2)).flatten(1), test.labels.flatten(1)
-        if not y.is_floating_point() or len(test) < max(count, 2):
-            said = f"foretells {count} values, and the test has {len(test)} samples"
-            if not y.is_floating_point():
-                said = "foretells values, and the targets are classes"
+        if not test.labels.is_floating_point():
+            said = "foretell is of values, and the targets are classes"
+        elif len(test) < max(count, 2):
+            said = f"foretell is {count}, and the test has {len(test)} samples"
+        else:
+            x, y = test.take(slice(2)).flatten(1), test.labels[:1].flatten()
+            if not torch.equal(x[1], torch.cat([x[0], y])[-x.shape[1] :]):
+                said = "foretell needs samples that go on with their targets, as those of a series "
+                said += "with ahead: 1"
+        if said:
             raise ConfigurationError(said, ("stream", "foretell"))
-        if not torch.equal(x[1], torch.cat([x[0], y[0]])[-x.shape[1] :]):
-            said = "needs samples that go on with their targets, as those of a series with ahead: 1"
-            raise ConfigurationError(f"foretell {said}", ("stream", "foretell"))
 
     @torch.no_grad()
     def _foretold(self) -> float:
