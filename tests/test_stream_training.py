@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +205,25 @@ def test_a_scenario_runs_and_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     assert all(torch.equal(final[k], v) for k, v in second.model.state_dict().items())
     assert "stream" in runner.scenario_of(whole.folder).resolved()
     assert "<h3>Prequential accuracy" in whole.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_stream_that_is_killed_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    overrides = ["stream.horizon=4800", "stream.window=20", "stream.streams=2"]
+    whole = ns.run(SCENARIO, overrides, out=tmp_path, run_id="whole")
+    command = [sys.executable, "-m", "neurosim", "run", str(SCENARIO), *overrides]
+    command += ["--out", str(tmp_path), "--id", "killed"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        folder = whole.folder.parent / "killed"
+        while not list(folder.glob("checkpoints/last.*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    assert not (folder / "summary.json").exists()
+    again = ns.resume(folder)
+    assert again.records["epoch"] == whole.records["epoch"]
+    final = whole.model().state_dict()
+    assert all(torch.equal(final[k], v) for k, v in again.model().state_dict().items())
 
 
 REFUSED = {
