@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from neurosim._version import __version__
-from neurosim.base import DivergenceError, DocumentError, NeurosimError, NeurosimWarning, harmless
+from neurosim.base import (
+    DivergenceError,
+    DocumentError,
+    NeurosimError,
+    NeurosimWarning,
+    harmless,
+)
 from neurosim.cli import options
 from neurosim.cli.check import check
 from neurosim.cli.installation import completion, doctor, examples
@@ -58,7 +64,7 @@ def _warnings_in_words() -> Iterator[None]:
     ) -> None:
         if not issubclass(category, NeurosimWarning):
             shown(message, category, filename, lineno, file, line)
-        elif str(message) not in said:
+        elif str(message) not in said and leads():
             said.add(str(message))
             click.echo(f"warning: {harmless(str(message))}", err=True)
 
@@ -81,14 +87,14 @@ class _Group(click.Group):
             with _warnings_in_words():
                 return super().invoke(context)
         except NeurosimError as error:
-            click.echo(f"error: {harmless(str(error))}", err=True)
+            options.complain(str(error))
             sys.exit(1 if isinstance(error, DivergenceError) else 2)
         except KeyboardInterrupt:
             click.echo("stopped at once", err=True)
             sys.exit(options.INTERRUPTED)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {harmless(f'{where}{error.strerror or error}')}", err=True)
+            options.complain(f"{where}{error.strerror or error}")
             sys.exit(2)
 
 
@@ -380,13 +386,14 @@ def _finish(run: Run) -> None:
     """Prints the summary of a run and where its report is; the exit status says if it ended."""
     from neurosim.runs import summary_lines
 
-    for line in summary_lines(run.summary):
+    for line in summary_lines(run.summary) if leads() else ():
         click.echo(line)
-    click.echo(f"report         {run.report}")
+    if leads():
+        click.echo(f"report         {run.report}")
     if run.status == "interrupted":
         if run.summary.get("kind") == "convergence":
             click.echo("A study is not resumed; run it anew.")
-        else:
+        elif leads():
             click.echo(f"resume with    neurosim resume {run.folder}")
         sys.exit(options.INTERRUPTED)
 

@@ -49,6 +49,17 @@ def terminal() -> "Console":
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
 
 
+def complain(text: str) -> None:
+    """Prints why the program ends: once, where torchrun has started several of it."""
+    if (launch := base.Launch.read()).size > 1:
+        from neurosim.learning import says
+
+        if not says(launch):
+            return
+        text += f" (process {launch.rank} of {launch.size})"
+    click.echo(f"error: {base.harmless(text)}", err=True)
+
+
 def _load_plugins(context: click.Context, option: click.Parameter, files: Sequence[Path]) -> None:
     """Loads what is installed, and the files that are named, before the command reads anything."""
     from neurosim.families import plugins
@@ -62,7 +73,7 @@ def _console(context: click.Context, option: click.Parameter, quiet: bool) -> An
     """Makes where a command tells what it does, unless it is to be quiet."""
     from rich.console import Console
 
-    return Console(quiet=quiet, highlight=False)
+    return Console(quiet=quiet or not base.leads(), highlight=False)
 
 
 def option(*names: str, help: str, example: str, **how: Any) -> Callable[[F], F]:
