@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -47,6 +48,31 @@ def terminal() -> "Console":
 
     console = Console(highlight=False)
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
+
+
+@contextmanager
+def warnings_in_words() -> Iterator[None]:
+    """Shows the program's own warnings as it shows its errors, each once."""
+    shown, said = warnings.showwarning, set[str]()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, base.NeurosimWarning):
+            shown(message, category, filename, lineno, file, line)
+        elif str(message) not in said and base.leads():
+            said.add(str(message))
+            click.echo(f"warning: {base.harmless(str(message))}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", base.NeurosimWarning)
+        warnings.showwarning = show
+        yield
 
 
 def complain(text: str) -> None:
