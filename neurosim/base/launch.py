@@ -11,7 +11,8 @@ from neurosim.base.errors import ConfigurationError
 class Launch(NamedTuple):
     """This process is ``rank`` of ``size``, and ``local`` of ``here`` on this machine.
 
-    ``job`` is the same in all ``restarts`` of one torchrun; empty without torchrun.
+    ``job`` is the same in all ``restarts`` of one torchrun; empty without torchrun. Processes wait
+    so many ``seconds`` for each other, which the variable NEUROSIM_TIMEOUT says.
     """
 
     rank: int = 0
@@ -19,6 +20,7 @@ class Launch(NamedTuple):
     local: int = 0
     here: int = 1
     restarts: int = 0
+    seconds: int = 600
     job: str = ""
 
     @classmethod
@@ -27,13 +29,13 @@ class Launch(NamedTuple):
         if "RANK" not in os.environ:
             return cls()
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        defaults = ("0", "1", "0", "1", "0")
-        said = [*names, "TORCHELASTIC_RESTART_COUNT"]
+        defaults = ("0", "1", "0", "1", "0", "600")
+        said = [*names, "TORCHELASTIC_RESTART_COUNT", "NEUROSIM_TIMEOUT"]
         try:
             numbers = [int(os.environ.get(n, d)) for n, d in zip(said, defaults, strict=True)]
         except ValueError:
             found = ", ".join(f"{name}={os.environ.get(name)}" for name in said)
-            raise ConfigurationError(f"torchrun sets these to whole numbers: {found}") from None
+            raise ConfigurationError(f"torchrun needs these to be whole numbers: {found}") from None
         job = os.environ.get("TORCHELASTIC_RUN_ID", "")
         if job == "none":  # nobody has named it; its processes have one parent
             job = sha256(f"{socket.gethostname()} {os.getppid()}".encode()).hexdigest()[:12]

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, DivergenceError, Launch, PeerError
 
-SECONDS = 600.0  # that a process waits for the others; NEUROSIM_TIMEOUT says it otherwise
 _LONGEST = 4096  # bytes of a text that one process tells the others
 
 Seam = Callable[[dict[str, Tensor]], bool | None]
@@ -62,9 +61,9 @@ class Ranks:
 
     def __init__(self, device: torch.device) -> None:
         self.launch = Launch.read()
-        self.rank, self.size, self._model = self.launch.rank, self.launch.size, device
-        nccl = device.type == "cuda" and self.launch.here <= torch.cuda.device_count()
-        self._backend = "nccl" if nccl else "gloo"  # GPUs that are shared go by the host
+        self.rank, self.size = self.launch.rank, self.launch.size
+        nccl = device.type == "cuda" and device.index == self.launch.local
+        self._backend = "nccl" if nccl else "gloo"  # processes on one GPU go by the host
         self._device = device if nccl else torch.device("cpu")
 
     @property
@@ -78,7 +77,9 @@ class Ranks:
         if self.size == 1 or dist.is_initialized():
             yield
             return
-        wait = timedelta(seconds=float(os.environ.get("NEUROSIM_TIMEOUT", SECONDS)))
+        wait = timedelta(seconds=self.launch.seconds)
+        if self._backend == "nccl":
+            torch.cuda.set_device(self._device)
         with _others():
             dist.init_process_group(self._backend, timeout=wait)
         try:
@@ -157,7 +158,7 @@ class Ranks:
             if end - at > 1:
                 return None
             vector, numbers = of(at)
-            rows[at, 1:] = torch.tensor(numbers, dtype=torch.float64)
+            rows[at, 1:] += torch.tensor(numbers, dtype=torch.float64)  # and -0.0 becomes 0.0
             return vector
 
         try:

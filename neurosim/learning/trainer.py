@@ -156,7 +156,7 @@ class Trainer:
             ConfigurationError: for an object that cannot be a listener.
             DivergenceError: where a state, a gradient, a weight or a prediction is not finite.
         """
-        told = Listeners(listeners)
+        told = Listeners(listeners if self.ranks.leads else ())
         before = self.simulation.before_step
         error: BaseException | None = None
         epochs = []

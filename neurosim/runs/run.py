@@ -102,7 +102,8 @@ def run(
                     job, folder, console, lambda stop: run_study(study, folder, console, stop)
                 )
         trainer = scenario.trainer(data)
-        available, batch = device_bytes(trainer.model.device), trainer.plan.batch_size
+        available, plan = device_bytes(trainer.model.device), trainer.plan
+        batch = -(-plan.batch_size // plan.shards)  # of the largest shard
         with located(scenario.document, ("data",)):
             chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
             check_memory(trainer.simulation, batch, available, chosen, averaged)
