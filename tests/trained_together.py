@@ -53,7 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
         "training.ema": 0.9,
     },
     "phases": {
-        "rule": {"kind": "equilibrium_propagation", "sign": "random"},
+        "rule": {"kind": "equilibrium_propagation", "variant": "random_sign", "free": 3},
         "schedule": {"kind": "sweep", "order": "forward", "passes": 4},
         "init": "zero",
         "training.evaluation": "settled",

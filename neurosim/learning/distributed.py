@@ -4,10 +4,12 @@ Whatever a shard computes depends on its number and not on its process, and sums
 binary tree: so results are the same bits for any number of processes.
 """
 
+import atexit
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
 
@@ -57,36 +59,32 @@ class Ranks:
     """The processes that train together, of which this one is ``rank``: alone, the only one.
 
     All of them call the same methods in the same order. Raises PeerError where one has ended.
+    ``seconds`` counts how long this one has told the others something, or waited for them.
     """
+
+    seconds = 0.0
 
     def __init__(self, device: torch.device) -> None:
         self.launch = Launch.read()
         self.rank, self.size = self.launch.rank, self.launch.size
-        nccl = device.type == "cuda" and device.index == self.launch.local
-        self._backend = "nccl" if nccl else "gloo"  # processes on one GPU go by the host
-        self._device = device if nccl else torch.device("cpu")
+        own = device.type == "cuda" and device.index == self.launch.local
+        # NCCL is for processes with a GPU each; what others tell takes the way over the host.
+        self._device = device if own else torch.device("cpu")
 
     @property
     def leads(self) -> bool:
         """Whether it is the process that writes, and tells the user."""
         return self.rank == 0
 
-    @contextmanager
-    def joined(self) -> Iterator[None]:
-        """Connects the processes, which wait for each other, for as long as the block runs."""
+    def join(self) -> None:
+        """Connects the processes, which wait for each other. They stay so to their end."""
         if self.size == 1 or dist.is_initialized():
-            yield
             return
-        wait = timedelta(seconds=self.launch.seconds)
-        if self._backend == "nccl":
+        if self._device.type == "cuda":
             torch.cuda.set_device(self._device)
-        with _others():
-            dist.init_process_group(self._backend, timeout=wait)
-        try:
-            yield
-        finally:
-            with suppress(RuntimeError):
-                dist.destroy_process_group()
+        with self._telling():
+            dist.init_process_group(timeout=timedelta(seconds=self.launch.seconds))
+        atexit.register(dist.destroy_process_group)
 
     # ---- what they tell each other -------------------------------------------------------------
 
@@ -99,7 +97,7 @@ class Ranks:
         if self.size == 1:
             return numbers
         found = numbers.to(self._device)
-        with _others():
+        with self._telling():
             dist.all_reduce(found)
         return found.to(numbers.device)
 
@@ -117,7 +115,7 @@ class Ranks:
         said = text.encode()[:_LONGEST] if self.rank == by else b""
         letters[: len(said)] = torch.tensor(list(said), dtype=torch.uint8)
         letters = letters.to(self._device)
-        with _others():
+        with self._telling():
             dist.broadcast(letters, by)
         return bytes(letters.tolist()).rstrip(b"\0").decode(errors="ignore")
 
@@ -129,7 +127,7 @@ class Ranks:
             rows[self.rank] = digest
             found = self.total(rows)
             if other := [r for r in range(self.size) if found[r] != found[0]]:
-                said = f"process {other[0]} of the training has another {name} than process 0"
+                said = f"{name}: process {other[0]} of the training has another than process 0"
                 raise ConfigurationError(f"{said}; all of them need the same")
 
     def shards(self, count: int, rank: int | None = None) -> Node:
@@ -175,7 +173,7 @@ class Ranks:
             (by,) = (r for (first, end), r in owners.items() if first <= at < end)
             found = json.loads(self.told(told, by))
             found["neuron"] = tuple(found["neuron"])
-            raise DivergenceError(f"in shard {at + 1} of {count} {found.pop('message')}", **found)
+            raise DivergenceError(f"shard {at + 1} of {count}: {found.pop('message')}", **found)
         return self._exchanged(whole, owners, mine), rows[:, 1:]
 
     def _exchanged(self, whole: Node, owners: dict[Node, int], mine: dict[Node, Tensor]) -> Tensor:
@@ -188,7 +186,7 @@ class Ranks:
             else torch.empty_like(like, device=self._device)
             for node in owners
         }
-        with _others():
+        with self._telling():
             for work in [dist.broadcast(found[n], by, async_op=True) for n, by in owners.items()]:
                 work.wait()
         return added(whole, found.get).to(like.device)
@@ -199,7 +197,7 @@ class Ranks:
             return
         for tensor in tensors:
             copy = tensor.detach().to(self._device).contiguous()
-            with _others():
+            with self._telling():
                 dist.broadcast(copy, 0)
             tensor.copy_(copy)
 
@@ -216,18 +214,19 @@ class Ranks:
 
         return decided
 
-
-@contextmanager
-def _others() -> Iterator[None]:
-    """Says in words that another process has ended, or does not answer."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise PeerError(
-            "another process of this training has ended, or does not answer; the training goes on "
-            "from its last checkpoint: torchrun … neurosim resume FOLDER, or by itself with "
-            "torchrun --max-restarts"
-        ) from error
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Says in words that another process has ended, or does not answer."""
+        began = time.perf_counter()
+        try:
+            yield
+        except RuntimeError as error:
+            raise PeerError(
+                "another process of this training has ended, or does not answer; the training goes "
+                "on from its last checkpoint: torchrun … -m neurosim resume FOLDER, or by itself "
+                "with torchrun --max-restarts"
+            ) from error
+        self.seconds += time.perf_counter() - began
 
 
 def says(launch: Launch) -> bool:

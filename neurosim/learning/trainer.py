@@ -14,7 +14,7 @@ from neurosim.base import ConfigurationError, StateError, stream, unknown
 from neurosim.data import Batches, Split, split_of, targets
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
-from neurosim.learning.checkpoint import load_optimizer
+from neurosim.learning.checkpoint import digest_of_weights, load_optimizer
 from neurosim.learning.distributed import Ranks
 from neurosim.learning.evaluation import Evaluator, SoFar
 from neurosim.learning.events import (
@@ -161,13 +161,13 @@ class Trainer:
         error: BaseException | None = None
         epochs = []
         try:
-            with self.ranks.joined():
-                self.simulation.before_step = self.ranks.led(told.gradients, told.change_gradients)
-                told.tell(StartEvent(*self._now(), self.steps, self.simulation))
-                for event in self.events(interrupted):
-                    told.tell(event)
-                    if isinstance(event, EpochEvent):
-                        epochs.append(event.record())
+            self.ranks.join()
+            self.simulation.before_step = self.ranks.led(told.gradients, told.change_gradients)
+            told.tell(StartEvent(*self._now(), self.steps, self.simulation))
+            for event in self.events(interrupted):
+                told.tell(event)
+                if isinstance(event, EpochEvent):
+                    epochs.append(event.record())
         except BaseException as raised:
             error = raised
             raise
@@ -183,6 +183,7 @@ class Trainer:
         It stops at a tick, or between batches of an evaluation, once ``interrupted()``. Whoever
         gets an event may save the state.
         """
+        self.ranks.join()
         interrupted = self.ranks.agreed(interrupted)
         self.ranks.share(list(self.model.state_dict().values()))
         while not self.done:
@@ -283,6 +284,9 @@ class Trainer:
                 validated = [*validated, -score if stopping.monitor == "loss" else score]
                 due |= stopping.is_over(validated)
         self._validated = validated
+        if self.ranks.size > 1:  # machines of different kinds may round differently
+            same = {"weights": digest_of_weights(self.model), "scores": repr(scores)}
+            self.ranks.check_same(same)
         accuracy = scores.get("validation_accuracy")
         if accuracy is not None:
             score = -scores["validation_loss"] if isnan(accuracy) else accuracy

@@ -271,14 +271,14 @@ def _together(
 ) -> Path:
     """Trains in all processes that torchrun has started, of which the first one writes."""
     ranks = trainer.ranks
-    with ranks.joined():
-        same = {"scenario": job.text, "content of its data": data}
-        ranks.check_same({**same, "version of torch": torch.__version__})
-        if not ranks.leads:
-            return _follow(trainer)
-        with placed() as (folder, saved):
-            told = listeners(folder)
-            return _train(job, trainer, folder, console, told, data, saved, live)
+    ranks.join()
+    same = {"scenario": job.text, "content of its data": data}
+    ranks.check_same({**same, "version of torch": torch.__version__})
+    if not ranks.leads:
+        return _follow(trainer)
+    with placed() as (folder, saved):
+        told = listeners(folder)
+        return _train(job, trainer, folder, console, told, data, saved, live)
 
 
 def _follow(trainer: Trainer) -> Path:
