@@ -19,6 +19,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, DivergenceError, Launch, PeerError
 
+_POLL = 0.05  # seconds
 _LONGEST = 4096  # bytes of a text that one process tells the others
 
 Seam = Callable[[dict[str, Tensor]], bool | None]
@@ -82,9 +83,30 @@ class Ranks:
             return
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)
+        wait = timedelta(seconds=self.launch.seconds)
         with self._telling():
-            dist.init_process_group(timeout=timedelta(seconds=self.launch.seconds))
+            store, rank, size = next(iter(dist.rendezvous("env://", timeout=wait)))
+            own = dist.PrefixStore(self._met(store), store)
+            dist.init_process_group(store=own, rank=rank, world_size=size, timeout=wait)
         atexit.register(dist.destroy_process_group)
+
+    def _met(self, store: dist.Store) -> str:
+        """Agrees on a name that no processes before these have used: the store of torchrun holds
+        what was said before a restart. Nobody answers whom is not there any more."""
+        mine, until = os.urandom(8).hex(), time.monotonic() + self.launch.seconds
+        if self.leads:
+            store.set("neurosim", mine)
+            for other in range(1, self.size):
+                heard = store.get(f"{mine} {other}").decode()
+                store.set(f"{mine} {other} {heard}", "")
+            return mine
+        while time.monotonic() < until:
+            name = store.get("neurosim").decode()
+            store.set(f"{name} {self.rank}", mine)
+            if store.check([f"{name} {self.rank} {mine}"]):
+                return name
+            time.sleep(_POLL)
+        raise RuntimeError("the first process is not there")
 
     # ---- what they tell each other -------------------------------------------------------------
 
