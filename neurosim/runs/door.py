@@ -20,6 +20,7 @@ from neurosim.base import (
     given,
     html_table,
     interruptible,
+    leads,
     unknown,
     write_atomic,
 )
@@ -192,7 +193,7 @@ def run(
     if not isinstance(what, Scenario | Trainer):
         said = f"what is run is a scenario file, a Scenario or a Trainer, not {what!r}"
         raise ConfigurationError(said)
-    with live_view(live) as view:
+    with live_view(live if leads() else None) as view:
         where = (Path(out), _console(progress), run_id, listeners, view)
         if isinstance(what, Trainer):
             return Run(runner.train(name or "training", what, *where))
@@ -214,7 +215,7 @@ def resume(
     prolong it, and ``live`` is that of `run`. Raises DataError where there is nothing to
     continue."""
     own: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
-    with live_view(live) as view:
+    with live_view(live if leads() else None) as view:
         return Run(runner.resume(Path(folder), _console(progress), listeners, **own, live=view))
 
 

@@ -18,7 +18,7 @@ from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Layout, Schedule, Unit
 from neurosim.simulation import compatibility, saving
-from neurosim.simulation.common import BeforeStep, new_clock, run_length
+from neurosim.simulation.common import BeforeStep, Learned, new_clock, run_length
 from neurosim.simulation.compatibility import Init, accept_batch
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
@@ -346,8 +346,8 @@ class Simulation:
         self._known()
         return metrics.contrastive_objective(self.state, self.rule)
 
-    def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the local gradients to the optimizer and takes one step.
+    def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
+        """Hands the local gradients, or those given, to the optimizer and takes one step.
 
         What is frozen (``requires_grad_(False)``) stays. ``before_step``, if set, is given the
         gradients first: it may change them, and return False to veto the step, which leaves every
@@ -358,7 +358,7 @@ class Simulation:
             DivergenceError: for a gradient that is not finite; no weight has changed.
         """
         compatibility.check_optimizer(optimizer, self.model)
-        self.inference.learn(optimizer)
+        self.inference.learn(optimizer, gradients)
 
     def weights_changed(self) -> None:
         """Tells the simulation that weights were written in a way that torch does not count: in
