@@ -304,11 +304,11 @@ class Trainer:
         images = len(self.batches.split)
         return min(steps, images / self.plan.batch_size)
 
-    def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
-        """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`, of the averaged
-        weights where there are any."""
+    def evaluate(self, split: Data, eps: float = 0.0) -> tuple[float, float]:
+        """Measures accuracy and mean loss on a split or a pair of arrays, see `Evaluator.evaluate`,
+        of the averaged weights where there are any."""
         with self._averaged():
-            return self.evaluator.evaluate(split, eps)
+            return self.evaluator.evaluate(_split(split, self.model), eps)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self._average is None else self._average.in_force()
