@@ -4,8 +4,10 @@ Nothing is downloaded and nothing is ever unpickled.
 """
 
 import gzip
+import hashlib
 import io
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ import numpy.typing as npt
 from neurosim.base import DataError
 
 Bytes = npt.NDArray[np.uint8]
+SUMS = "SHA256SUMS"  # as sha256sum writes it: the checksums of files beside it
+_SUM = re.compile(r"([0-9a-f]{64}) [ *]([^/\n]+)\n?")
 PIXELS = 3 * 32 * 32  # of a colour image
 _AGAIN = "download or copy it again"
 # A header may promise anything. MNIST's largest file unpacks to 47 MB.
@@ -37,6 +41,22 @@ def _opened(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read: {reason}; check name and permissions") from error
+
+
+def check_sums(path: Path) -> None:
+    """Raises DataError where a list of checksums names a file that has another one."""
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            if not (found := _SUM.fullmatch(line)):
+                raise DataError(f"{path}:{number}: is not a SHA-256 and the name of a file")
+            if (file := path.with_name(found[2])).is_file():
+                with file.open("rb") as content:
+                    if hashlib.file_digest(content, "sha256").hexdigest() != found[1]:
+                        said = f"its SHA-256 is not the one in {path.name}"
+                        raise DataError(f"{file}: is damaged: {said}; {_AGAIN}")
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def read_idx(path: Path, ndim: int) -> Bytes:
