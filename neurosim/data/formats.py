@@ -8,17 +8,16 @@ import hashlib
 import io
 import math
 import re
-import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.base import DataError
+from neurosim.data.lazy import is_bomb
 
 Bytes = npt.NDArray[np.uint8]
 SUMS = "SHA256SUMS"  # as sha256sum writes it: the checksums of files beside it
@@ -81,6 +80,8 @@ def read_idx(path: Path, ndim: int) -> Bytes:
         size = math.prod(shape)
         if not 1 <= size <= _IDX_LIMIT:
             raise DataError(f"{path}: announces {shape}, not 1 to {_IDX_LIMIT} bytes; {_AGAIN}")
+        if is_bomb(path, size):
+            raise DataError(f"{path}: announces {shape}, far more than it can hold; {_AGAIN}")
         # The byte too many also makes gzip check its own checksum at the end.
         content = file.read(size + 1)
     if len(content) != size:
@@ -104,18 +105,3 @@ def read_rows(path: Path, size: int, labels: int) -> tuple[Bytes, Bytes]:
         )
     rows = np.frombuffer(content, np.uint8).reshape(count, -1)
     return rows[:, :labels], rows[:, labels:]
-
-
-def read_member(path: Path, name: str) -> npt.NDArray[Any]:
-    """Reads an array of a NumPy archive. Raises DataError for all else, pickled objects too."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-            file.read(1)  # at the end its checksum is compared
-        return array
-    except KeyError:
-        raise DataError(f"{path}: has no array {name!r}; download it again") from None
-    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path}: not an intact NumPy archive ({error}); download it again"
-        ) from error

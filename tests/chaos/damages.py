@@ -232,7 +232,7 @@ def _events(folder: Path, rng: Any) -> None:
     (folder / "d.csv").write_text("".join(f"{t},{i},{v}\n" for t, i, v in [("t", "i", "v"), *rows]))
 
 
-ROOTED: dict[str, Any] = {"root": "."}
+ROOTED: dict[str, Any] = {"root": "files"}
 # The reader, the shape of what it reads, what a scenario says of it, and what makes its files.
 READERS: dict[str, tuple[str, list[int], dict[str, Any], Callable[[Path, Any], None]]] = {
     "digits": ("digits", [1, 8, 8], {}, lambda f, r: None),
@@ -241,16 +241,31 @@ READERS: dict[str, tuple[str, list[int], dict[str, Any], Callable[[Path, Any], N
     "cifar10": ("cifar10", [3, 32, 32], ROOTED, lambda f, r: _cifar(f, r, CIFAR10)),
     "cifar100": ("cifar100", [3, 32, 32], ROOTED, lambda f, r: _cifar(f, r, CIFAR100)),
     "imagenet32": ("imagenet32", [3, 32, 32], ROOTED, _imagenet),
-    "npz": ("npz", [1, 8, 8], {"file": "d.npz"}, lambda f, r: _arrays(f, r, "npz")),
-    "npz packed": ("npz", [1, 8, 8], {"file": "d.npz"}, lambda f, r: _arrays(f, r, "packed")),
-    "npy": ("npy", [1, 8, 8], {"x": "x.npy", "y": "y.npy"}, lambda f, r: _arrays(f, r, "npy")),
-    "idx": ("idx", [1, 8, 8], {"x": "x", "y": "y"}, lambda f, r: _arrays(f, r, "idx")),
-    "idx.gz": ("idx", [1, 8, 8], {"x": "x", "y": "y"}, lambda f, r: _arrays(f, r, "gz")),
-    "csv": ("csv", [3], {"file": "d.csv", "label": "y"}, lambda f, r: _table(f, r, "csv")),
-    "parquet": ("parquet", [3], {"file": "d.parquet", "label": "y"}, lambda f, r: _table(f, r, "")),
+    "npz": ("npz", [1, 8, 8], {"file": "files/d.npz"}, lambda f, r: _arrays(f, r, "npz")),
+    "npz packed": ("npz", [1, 8, 8], {"file": "files/d.npz"}, lambda f, r: _arrays(f, r, "packed")),
+    "npy": (
+        "npy",
+        [1, 8, 8],
+        {"x": "files/x.npy", "y": "files/y.npy"},
+        lambda f, r: _arrays(f, r, "npy"),
+    ),
+    "idx": ("idx", [1, 8, 8], {"x": "files/x", "y": "files/y"}, lambda f, r: _arrays(f, r, "idx")),
+    "idx.gz": (
+        "idx",
+        [1, 8, 8],
+        {"x": "files/x", "y": "files/y"},
+        lambda f, r: _arrays(f, r, "gz"),
+    ),
+    "csv": ("csv", [3], {"file": "files/d.csv", "label": "y"}, lambda f, r: _table(f, r, "csv")),
+    "parquet": (
+        "parquet",
+        [3],
+        {"file": "files/d.parquet", "label": "y"},
+        lambda f, r: _table(f, r, ""),
+    ),
     "png": ("images", [3, 8, 8], ROOTED, lambda f, r: _images(f, r, "png")),
     "jpg": ("images", [3, 8, 8], ROOTED, lambda f, r: _images(f, r, "jpg")),
-    "events": ("events", [4], {"file": "d.csv", "inputs": 4, "classes": 3}, _events),
+    "events": ("events", [4], {"file": "files/d.csv", "inputs": 4, "classes": 3}, _events),
 }
 OFFICIAL = ("mnist", "cifar10", "cifar100", "imagenet32")
 
@@ -268,8 +283,9 @@ class DataDamage(Attack):
         colour.IMAGENET_IMAGES = {"train": 80, "val": 8}
         self.right = dict[str, Any]()
         for name, (kind, shape, keys, make) in READERS.items():
-            (folder := work / "data" / name).mkdir(parents=True)
-            make(folder, np.random.default_rng(0))
+            folder = work / "data" / name
+            (folder / "files").mkdir(parents=True)
+            make(folder / "files", np.random.default_rng(0))
             classes = {"imagenet32": 1000, "cifar100": 100}.get(kind, 3)
             classes = 10 if kind in ("mnist", "cifar10", "digits") else classes
             scenario = {
@@ -280,7 +296,7 @@ class DataDamage(Attack):
                 **{"training": {"epochs": 2}, "probes": [], "threads": 1},
             }
             if kind == "digits":
-                shutil.copy(source._DIGITS_FILE, folder)
+                shutil.copy(source._DIGITS_FILE, folder / "files")
                 scenario["data"]["limit"] = 60
             (folder / "d.yaml").write_text(yaml.safe_dump(scenario))
             arguments = ["run", folder / "d.yaml", "--out", folder / "runs", "--id", "x"]
@@ -307,12 +323,11 @@ class DataDamage(Attack):
         name = rng.choice(list(READERS))
         copy, arguments = self.copied(name)
         if name == "digits":
-            source._DIGITS_FILE = copy / "digits.npz"
-        data = [p for p in copy.rglob("*") if p.is_file() and "runs" not in p.parts]
-        data = sorted(path for path in data if path.suffix != ".yaml")
+            source._DIGITS_FILE = copy / "files/digits.npz"
+        data = sorted(path for path in (copy / "files").rglob("*") if path.is_file())
         if listed := name.partition(".")[0] in OFFICIAL and rng.random() < 0.5:
             sums = (f"{sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in data)
-            (copy / "SHA256SUMS").write_text("".join(sums))
+            (copy / "files/SHA256SUMS").write_text("".join(sums))
             arguments = ["validate", copy / "d.yaml"]
         detail = damage(rng.choice(data), rng)
         code, output, failure = command(*arguments)
