@@ -297,10 +297,12 @@ def compare(*runs: str | Path | Run, to: str | Path = "comparison.html") -> Path
 
     Raises:
         ConfigurationError: for fewer than two runs.
-        DataError: for a folder that holds no run.
+        DataError: for a folder that holds no run. What is damaged is left out, with a warning.
     """
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
     page = comparison_of(folders)
+    for note in page.notes:
+        warnings.warn(NeurosimWarning(note), stacklevel=2)
     write_atomic(Path(to), page.html())
     return Path(to)
 
