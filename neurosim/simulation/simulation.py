@@ -12,7 +12,7 @@ from neurosim.base import InputError, StateError, stream
 from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Seed, Whole, check
-from neurosim.maths import Loss, Precision, check_precision
+from neurosim.maths import Loss, Precision, check_precision, finite_norm
 from neurosim.measures import Probe, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
@@ -335,10 +335,12 @@ class Simulation:
         """Returns the local gradient of every parameter, batch mean, by the keys of
         ``model.state_dict()``.
 
-        ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. A rule with
-        phases adds what their ends contribute; raises StateError before the last one.
+        ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. Phases add
+        what their ends give: StateError before the last. DivergenceError if one is not finite.
         """
-        return self.inference.gradients()
+        found = self.inference.gradients()
+        finite_norm(found, f"at tick {self.tick} the gradient of", self.rule.remedy)
+        return found
 
     def objective(self) -> float:
         """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is
