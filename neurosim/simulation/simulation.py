@@ -1,6 +1,6 @@
 """A simulation: model, rule, schedule, channels and probes put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Seed, Whole, check
 from neurosim.maths import Loss, Precision, check_precision
 from neurosim.measures import Probe, Trace, metrics
-from neurosim.network import Faults, Model
+from neurosim.network import Faults, Model, placed
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Layout, Schedule, Unit
 from neurosim.simulation import compatibility, saving
@@ -26,7 +26,6 @@ from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.parts import html_of, parts_of, text_of
 from neurosim.simulation.repeats import Repeats
 from neurosim.simulation.stream import Stream
-from neurosim.tensors import resolve_device
 
 TWINS = 2**62  # what inferences of twins are numbered from
 
@@ -40,6 +39,7 @@ class Simulation:
     which ``learn_every`` sets too, or where the schedule says so; else it is left to `learn`.
     ``compute``: "dense" forces dense operations. ``precision``: "bf16-mixed" computes the products
     of projections in bfloat16, all else stays float32; None is the model's own dtype.
+    ``devices`` places populations, with the synapses into them: by name, ``a..b``, or ``rest``.
     ``processes``: one SimPy process per "population", or per unit ("neuron"); traces are identical.
 
     Raises ConfigurationError for parts that do not go together.
@@ -63,6 +63,7 @@ class Simulation:
         probes: Sequence[Probe | str] = (),
         stop: Stop | None = None,
         device: str | torch.device = "cpu",
+        devices: Mapping[str, str | torch.device] | None = None,
         compute: Compute = "auto",
         precision: Precision | None = None,
         processes: Processes = "population",
@@ -87,8 +88,9 @@ class Simulation:
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
         compatibility.check_output(self.loss, network)
-        self.device = resolve_device(device)
-        self.model = model.to(self.device)
+        self.devices = dict(devices or {})
+        self.device, places = placed(network, device, self.devices)
+        self.model = model.place(places)
         self.schedule, self.init, self.stop = schedule, init, stop
         self.processes, self.precision, self.warned = processes, precision, False
         self.plasticity = Plasticity.of(plasticity)
@@ -109,8 +111,9 @@ class Simulation:
         self.state = State(
             model,
             resolved,
-            Wiring(seed, schedule.tick, tracked, model.dtype, self.device),
+            Wiring(seed, schedule.tick, tracked, model.dtype, self.device, self.device),
             self.faults.damage(network, seed),
+            devices=places,
             precision=precision,
             paired=self.rule.paired,
             by_position=self.layout.unit.has_positions,
