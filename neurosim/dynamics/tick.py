@@ -163,8 +163,7 @@ class Ticker:
 
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
         """Adds the outputs that a softmax ties to those that wake now."""
-        output = self.state.output
-        stale = output.stale.mask
+        stale = (output := self.state.output).stale.mask
         if isinstance(stale, np.ndarray) and any(index == output.index for index, _ in woken):
             reached.add(output, torch.from_numpy(stale))
 

@@ -104,12 +104,11 @@ class Model(nn.Module):
         device."""
         if len(set(devices.values())) == 1:
             return self.to(devices[self.network.input.name])
-        there = {f"{name}.bias": device for name, device in devices.items()}
-        for p in self.network.projections:
-            there |= {f"{p.name}.{kind}": devices[p.post] for kind in ("weight", "feedback")}
-        named = [*self.named_parameters(), *self.named_buffers()]
-        where = {id(tensor): there[name] for name, tensor in named}
-        where |= {id(tensor.grad): there[name] for name, tensor in named if tensor.grad is not None}
+        where = dict[int, torch.device]()
+        for name, tensor in [*self.named_parameters(), *self.named_buffers()]:
+            owner, kind = name.rsplit(".", 1)
+            post = owner if kind == "bias" else self.network.projection(owner).post
+            where |= {id(one): devices[post] for one in (tensor, tensor.grad) if one is not None}
         self._apply(lambda tensor: tensor.to(where[id(tensor)]))  # type: ignore[no-untyped-call]
         return self
 

@@ -87,10 +87,10 @@ def run(
                     job, folder, console, lambda stop: run_study(study, folder, console, stop)
                 )
         trainer = scenario.trainer(data)
-        available, batch = device_bytes(trainer.model.device), trainer.plan.batch_size
+        batch = trainer.plan.batch_size
         with located(scenario.document, ("data",)):
             chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
-            check_memory(trainer.simulation, batch, available, chosen, averaged)
+            check_memory(trainer.simulation, batch, device_bytes, chosen, averaged)
         folder = begin(job, trainer.model.device, out, run_id)
         with owned(folder):
             told = [*_named(scenario, folder), *listeners]

@@ -304,8 +304,7 @@ class Simulation:
         if x is None:
             self._known("is no input yet: call infer or start")
             x = self.state.input.plus.some(None).real
-        else:
-            x = compatibility.as_tensor("input", x)
+        x = compatibility.as_tensor("input", x)
         if self.rule.settles or self.model.network.cycle is not None:
             return self.twin().infer(x).prediction
         return self.model.predict(x, self.state.damage)
