@@ -62,10 +62,10 @@ def _learn(
     speed = link.feedback_speed.tensor
     for _ in range(steps):
         epsilon = _noise(link.pre, x, std, draw)
-        moved, noisy = products.basal(x + epsilon, weight, link.bias, None)
-        moved = f(f(moved + rest))
+        answer, noisy = products.basal(x + epsilon, weight, link.bias, None)
+        answer = f(f(answer + rest))
         # Without winners u is one signal, else the difference of two.
-        heard = [(moved - known, None)] if noisy is None else [(moved, noisy), (-known, winners)]
+        heard = [(answer - known, None)] if noisy is None else [(answer, noisy), (-known, winners)]
         own_noise = _alive(link.post, f(y + _noise(link.post, y, std, draw)) - known)
         back = products.apical(own_noise, link.feedback_weight, winners, None)
         gradient = products.weight_gradient(own_noise, back, winners)
