@@ -192,6 +192,7 @@ def test_refused(devices: dict[str, str], message: str) -> None:
 
 
 SCENARIO = """
+name: placed
 network: {input: 64, layers: [{name: h1, dense: 6}, {name: out, dense: 10}]}
 data: {name: digits, limit: 40, batch_size: 20}
 schedule: {kind: parallel, ticks: 4}
@@ -206,7 +207,7 @@ def test_in_a_scenario(tmp_path: Path) -> None:
     file.write_text(SCENARIO % "{h1..out: cpu, h2: cpu}")
     found = CliRunner().invoke(main, ["validate", str(file)])
     assert "unknown population 'h2'" in found.output
-    assert f"{file}:8" in found.output, found.output
+    assert f"{file}:8:" in found.output, found.output
     file.write_text(SCENARIO % "{h1: cuda:0, rest: cuda:1}")  # which need not be here
     found = CliRunner().invoke(main, ["networks", str(file), "--batch", "20"])
     assert "20 samples, at most, on cuda:1" in found.output, found.output
