@@ -59,12 +59,12 @@ def measure(runs: int, longer: int) -> dict[str, float]:
                 for name, how, count in (("tiny", TINY, runs), ("longer", LONGER, longer)):
                     if name == "longer" and not number:
                         continue
-                    where = f"{name} {number}"
-                    _sweep(folder, f"warm {where}", how, max(1, number), executor)
+                    where = f"{name}-{number}"
+                    _sweep(folder, f"warm-{where}", how, max(1, number), executor)
                     wall, spent = _timed(lambda: _sweep(folder, where, how, count, executor))  # noqa: B023
                     found |= {f"{where}, wall": wall, f"{where}, processor here": spent}
-    found["more per run"] = (found["tiny 1, wall"] - found["tiny 0, wall"]) / runs
-    found["two over one"] = found["longer 1, wall"] / found["longer 2, wall"]
+    found["more per run"] = (found["tiny-1, wall"] - found["tiny-0, wall"]) / runs
+    found["two over one"] = found["longer-1, wall"] / found["longer-2, wall"]
     return found
 
 

@@ -83,6 +83,9 @@ class Training:
     metrics: Annotated[
         tuple[Metric, ...], says("what an evaluation measures besides accuracy and loss")
     ] = ()
+    shards: Annotated[
+        Count, says("parts of every batch, each an inference of its own, which processes share out")
+    ] = 1
     checkpoints: Annotated[
         CheckpointPlan, says("how often to save, and how many of them to keep")
     ] = CheckpointPlan()
@@ -253,7 +256,7 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("optimizer",): ("plasticity", "optimizer"),
     ("learning_rate", "options"): ("plasticity", "learning_rate", "options"),
     ("device",): ("device",),
-    ("devices",): ("devices",),
+    ("shards",): ("training", "shards"),
     ("precision",): ("precision",),
     ("source",): ("stream", "source"),
     ("target",): ("stream", "target"),

@@ -21,6 +21,7 @@ from neurosim.learning import (
     StreamTrainer,
     Trainer,
     TrainingPlan,
+    check_shards,
     estimate,
     load_weights,
 )
@@ -99,6 +100,9 @@ class Scenario:
         if file.stream is not None:
             self._check_stream(simulation)
             return
+        if file.study is None:
+            with located(document, ()):
+                check_shards(simulation, file.training.shards, file.batch)
         with located(document, ("schedule",)):
             try:
                 simulation.check_schedule()
@@ -126,6 +130,7 @@ class Scenario:
             ("data", "shuffle"): (not file.data.shuffle, "the source of a stream has its order"),
             ("data", "augment"): (file.data.augment is not None, "a stream does not augment"),
             ("data", "remainder"): (file.data.remainder == "keep", "a stream has no batches"),
+            ("training", "shards"): (file.training.shards > 1, "a stream has no batches to cut"),
             ("training", "label_smoothing"): (
                 bool(file.training.label_smoothing),
                 "a stream does not smooth labels",
@@ -256,7 +261,7 @@ class Scenario:
 
     def simulation(self, model: Model) -> Simulation:
         """The simulation of a model, on the scenario's device. Raises DocumentError."""
-        with located(self.document, ("device",)):
+        with located(self.document, ()):
             return self._simulation(model, self.file.device)
 
     def trainer(self, data: Dataset, resumed: bool = False) -> Trainer:
@@ -280,6 +285,7 @@ class Scenario:
             ema=file.training.ema,
             early_stopping=file.training.early_stopping,
             metrics=file.training.metrics,
+            shards=file.training.shards,
         )
         held = file.training.held_out(len(data.train))
         train, validation = data.validation(held) if held else (data.train, None)
