@@ -13,6 +13,8 @@ from torch import Tensor
 import neurosim as ns
 from neurosim.schedules import Parallel, Replay, Sweep
 from neurosim.simulation.engine import Engine
+from neurosim.tensors import Tape
+from neurosim.tensors.changes import any_nonzero, count, finite_product, tally, unequal
 
 DOUBLE: dict[str, Any] = {"dtype": torch.float64}
 CONV = ns.Network.from_dict(
@@ -109,6 +111,32 @@ def replayed(simulation: ns.Simulation, monkeypatch: pytest.MonkeyPatch) -> Call
 
     monkeypatch.setattr(Engine, "run", noted)
     return lambda: simulation.inferences - len(ran)
+
+
+def test_what_is_asked_late_is_of_then() -> None:
+    """Of arrays that are written in between, in place, an answer is about what was there."""
+
+    def work(x: Tensor) -> list[Any]:
+        new, old = x * 2, x * 3
+        mask, other, fan_out = unequal(new, old), unequal(new, None), torch.arange(6).view(2, 3)
+        old.zero_()
+        other[0] = False
+        asked = [count(mask), *tally(other, fan_out), any_nonzero(old), any_nonzero(new)]
+        asked += [finite_product(new, old), *tally(unequal(new, x), fan_out)]
+        new.fill_(torch.inf)
+        return [*asked, new, old]
+
+    def example(rest: float) -> Tensor:
+        return torch.tensor([[[1.0, 0, rest], [0, 0, 2]], [[rest, 0, 3], [0, 0, rest]]])
+
+    tape = Tape([x := example(1.0)])
+    with tape:
+        left = work(x)
+    tape.close(left)
+    for rest in (2.0, 5.0, -1.0):
+        assert bits(tape.replay([example(rest)])) == bits(work(example(rest)))
+    assert tape.replay([example(torch.nan)]) is None
+    assert tape.replay([torch.zeros(2, 2, 3)]) is None
 
 
 @pytest.mark.parametrize("name", named("damped", "faults", "free and nudged"))

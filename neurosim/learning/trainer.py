@@ -209,8 +209,9 @@ class Trainer:
             traced = last and self.epoch % plan.trace_epochs == 0
             within = self.optimizer if simulation.learns_within else None
             target = self._smoothed(self._target(self._labels))
-            simulation.start(x, target, optimizer=within, record=traced)
-        simulation.advance(interrupted=interrupted)
+            simulation.start(x, target, optimizer=within, record=traced, ahead=True)
+        if not simulation.done:
+            simulation.advance(interrupted=interrupted)
         if not simulation.done:
             return
         outcome = simulation.finish()

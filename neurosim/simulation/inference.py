@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from time import monotonic
 from typing import Any, Self
 
 import torch
@@ -39,14 +40,15 @@ class Inference(Arrays):
 
     ``number`` counts the inferences of the simulation: every one has noise of its own. ``began`` is
     the tick before its first, ``tick`` the last completed one. It is ``running`` until it is
-    finished, and ``failed`` if a tick was not completed: then nothing can be carried on.
-    ``prediction`` is the output that knows no target; None while the present output is that.
+    finished, which took ``seconds``, and ``failed`` if a tick was not completed: then nothing can
+    be carried on. ``prediction`` knows no target; None while the present output is that.
     """
 
     plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
     running = stopped = failed = endless = False
     learned: Callable[[Inference], tuple[dict[str, Tensor], int]] | None = None
     prediction: Tensor | None = None
+    seconds: float = NEVER
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class Inference(Arrays):
         self.nudge = Nudge(common.loss, target)
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
-        self.counts, self.trace = Counts(), Trace()
+        self.counts, self.trace, self._since = Counts(), Trace(), monotonic()
         self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
         self.woken: tuple[int, Woke] = tick, ()  # the last tick with a wake, and who woke in it
         parts = (state, rule, self.nudge)
@@ -202,7 +204,7 @@ class Inference(Arrays):
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
         self._warn_if_nothing_was_learned()
-        self.running = False
+        self.running, self.seconds = False, monotonic() - self._since
         state = self._common.state
         potential = output_potential(state.output)
         return Outcome(

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neurosim.base import InputError, StateError, stream
+from neurosim.base import NEVER, InputError, StateError, stream
 from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Seed, Whole, check
@@ -29,6 +30,7 @@ from neurosim.simulation.stream import Stream
 from neurosim.tensors import resolve_device
 
 TWINS = 2**62  # what inferences of twins are numbered from
+BRIEF = 1.0  # seconds in which an inference need not be interrupted
 
 
 class Simulation:
@@ -155,7 +157,7 @@ class Simulation:
             ConfigurationError: for an optimizer that the model cannot learn with.
             DivergenceError: where a state is not finite.
         """
-        if not self._start(x, target, optimizer, record, whole=True):
+        if not self._start(x, target, optimizer, record, inf):
             self.advance()
         return self.finish()
 
@@ -166,21 +168,22 @@ class Simulation:
         *,
         optimizer: torch.optim.Optimizer | None = None,
         record: bool = True,
+        ahead: bool = False,
     ) -> None:
         """Begins an inference on inputs x (B, *input) with targets (B, *output), if any.
 
-        ``optimizer`` is for ``learn_every``; ``record`` switches the probes. Raises InputError for
-        wrong shapes, values that are not finite, or another batch size than the carried one, and
-        ConfigurationError for an optimizer that the model cannot learn with, or without anything
-        that says when it takes its steps.
+        ``optimizer`` is for ``learn_every``; ``record`` switches the probes. ``ahead`` lets it be
+        over at once where `infer` would replay it and the last took less than a second. Raises as
+        `infer` does, and ConfigurationError for an optimizer that nothing tells when to step.
         """
-        self._start(x, target, optimizer, record)
+        self._start(x, target, optimizer, record, BRIEF * ahead)
 
     @torch.no_grad()
     def _start(
-        self, x: Tensor, target: Tensor | None, optimizer: Any, record: bool, whole: bool = False
+        self, x: Tensor, target: Tensor | None, optimizer: Any, record: bool, longest: float
     ) -> bool:
-        """Does that. Of a ``whole`` inference it returns whether it has been run, too."""
+        """Does that. Where the last took ``longest`` seconds at most it may be run at once, too:
+        returns if it was."""
         compatibility.check_within(optimizer, self.learns_within)
         x, target = accept_batch(x, target, self.model)
         compatibility.check_optimizer(optimizer, self.model)
@@ -197,7 +200,8 @@ class Simulation:
         how: Any = {"number": self.inferences, "tick": tick, "optimizer": optimizer}
         self.take_up(inference := Inference(self, clock, target, **how, record=record))
         x = x.to(self.rule.state_dtype(x.dtype))
-        ran = whole and self._repeats.run(inference, x)
+        brief = (NEVER if last is None else last.seconds) <= longest
+        ran = brief and self._repeats.run(inference, x)
         if not ran:
             inference.begin(x, carried=previous is not None)
         return ran

@@ -19,9 +19,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
 from neurosim.tensors.arrays import mapped
+from neurosim.tensors.late import Questions, answering
 
 # Questions: of the first it only matters whether the answer is zero, or that is counted; see `Sum`.
 _COUNT = {"__bool__", "is_nonzero", "count", "tally", "any_nonzero", "finite_product"}
+_LATE = {"count", "tally", "any_nonzero", "finite_product"}
 _EXACT = {"item", "__int__", "__index__", "__float__", "__complex__", "equal", "allclose"}
 # What depends on shapes, and is the same of any tensor in the place of this one.
 _SHAPE = {"__get__", "__len__", "__hash__", "size", "dim", "ndimension", "numel", "nelement"}
@@ -103,6 +105,7 @@ class Tape(TorchFunctionMode):
         self._asked: list[tuple[int, bool]] = []  # places of answers, or of several in a tuple
         self._answers: list[tuple[Any, bool]] = []  # and if they must be the same
         self._reads: list[tuple[Tensor, list[int]]] = []  # what is read; places of the answers
+        self._questions = Questions()
         self._inputs = len([self._place(tensor) for tensor in inputs])
 
     # ---- recording -----------------------------------------------------------------------------
@@ -138,6 +141,8 @@ class Tape(TorchFunctionMode):
             self.problem = f"{name} writes into what was there before"
         elif writes or any(id(tensor) not in self._made for tensor in made):
             self._note(function, args, kwargs, result, pure=not writes)
+            if name == "unequal":
+                self._questions.compare(result, *args)
         return result
 
     def _note(self, function: Any, args: Any, kwargs: Any, result: Any, *, pure: bool) -> None:
@@ -156,6 +161,9 @@ class Tape(TorchFunctionMode):
 
     def _ask(self, function: Any, args: Any, kwargs: Any, result: Any, exact: bool) -> Any:
         place, several = self._new(), isinstance(result, tuple)
+        name = function.__name__
+        if name in _LATE and not kwargs and (result or name != "finite_product"):
+            self._questions.ask(name, len(self._steps), place, *args)
         self._steps.append(_Step(*self._call(function, args, kwargs), place, True))
         self._asked.append((place, several))
         if several:
@@ -217,9 +225,16 @@ class Tape(TorchFunctionMode):
         self._read_from = [self._at(tensor) for tensor, _ in self._reads]
         self._read_to = [place for _, places in self._reads for place in places]
         needed = {place for place, _ in self._asked}.union(_places(self._left), self._read_from)
+        self._late, late = [], set[int]()
+        for alike in self._questions.kinds():
+            new = [self._at(question.values) for question in alike]
+            old = [self._at(q.others) for q in alike if q.others is not None]
+            self._late.append(answering(alike, _fetch((*new,)), _fetch((*old,))))
+            needed.update(new, old)
+            late.update(question.step for question in alike)
         steps = []
-        for step in reversed(self._steps):
-            if step.to in needed or not step.pure:
+        for number, step in reversed([*enumerate(self._steps)]):
+            if number not in late and (step.to in needed or not step.pure):
                 if step.pure:
                     needed.discard(step.to)
                 needed.update(step.places)
@@ -229,6 +244,7 @@ class Tape(TorchFunctionMode):
         self._truths = [bool(value) for value in self._recorded]
         self._exact = [number for number, (_, exact) in enumerate(self._answers) if exact]
         self._made, self._reads, self._steps, self.closed = {}, [], [], True
+        self._questions = Questions()
 
     # ---- replaying -----------------------------------------------------------------------------
 
@@ -240,6 +256,8 @@ class Tape(TorchFunctionMode):
         values[: len(inputs)] = inputs
         for call, fetch, to in self._program:
             values[to] = call(*fetch(values))
+        for answer in self._late:
+            answer(values)
         if self._read_from:
             found = read(torch.cat([values[place] for place in self._read_from]))
             for place, number in zip(self._read_to, found, strict=True):
