@@ -196,7 +196,7 @@ class Simulation:
             )
         self.inferences += 1
         tick, before = (0, None) if previous is None else (previous.tick, previous.clock)
-        clock = new_clock(self, tick, self.random, before, nudged=target is not None)
+        clock = self._repeats.clock(tick, before, nudged=target is not None)
         how: Any = {"number": self.inferences, "tick": tick, "optimizer": optimizer}
         self.take_up(inference := Inference(self, clock, target, **how, record=record))
         x = x.to(self.rule.state_dtype(x.dtype))

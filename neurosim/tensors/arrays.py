@@ -89,6 +89,9 @@ class _Plain(Array):
         return mapped(getattr(self._owner, self._name), copied)
 
     def load(self, saved: Any, copied: Copied) -> None:
+        if saved is None or type(saved) in _NUMBERS:
+            setattr(self._owner, self._name, saved)
+            return
         counted = isinstance(getattr(self._owner, self._name), np.ndarray)
         counted &= isinstance(saved, Tensor)
         value = as_array(saved) if counted else mapped(saved, copied)

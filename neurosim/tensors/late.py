@@ -1,4 +1,4 @@
-"""Questions of a tape that can wait until its end, where all of a kind are answered in one pass.
+"""Questions of a tape that can wait until its end, where all are answered in a few passes.
 
 Of small arrays, most of what an answer takes is the call. What is asked is `unequal` with `count`,
 `tally`, `any_nonzero` or `finite_product`, see `tensors.changes`.
@@ -6,6 +6,7 @@ Of small arrays, most of what an answer takes is the call. What is asked is `une
 
 from cmath import isfinite
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ SMALL = 10_000  # values of an array that can wait
 _KEPT = 2**20  # values that wait at a time
 
 Values = list[Any]
-Fetch = Callable[[Values], Sequence[Tensor]]
+Flat = np.ndarray[Any, Any]
+Answers = Callable[[Flat, Flat, Values], None]  # writes them to their places
 
 
 class Question(NamedTuple):
@@ -31,11 +33,6 @@ class Question(NamedTuple):
     weights: Tensor | None
     values: Tensor
     others: Tensor | None = None
-
-    @property
-    def alike(self) -> Any:
-        """What those that are answered together have in common."""
-        return self.kind, [None if t is None else t.dtype for t in self[-3:]]
 
 
 class Questions:
@@ -67,46 +64,70 @@ class Questions:
         self._kept += sum(t.numel() for t in tensors if t is not None)
         return self._kept <= _KEPT
 
-    def kinds(self) -> list[list[Question]]:
-        """Returns those that can be answered at the end, where their tensors have the same values
-        still: lists of those that are answered together."""
-        found: dict[str, list[Question]] = {}
-        for question in self._asked:
-            if question.versions == _versions(*question[-2:]):
-                found.setdefault(repr(question.alike), []).append(question)
+    def kept(self) -> list["Kind"]:
+        """Returns those that can be answered at the end, as their tensors still have the same
+        values; in lists, by what they have in common."""
+        found: dict[Any, Kind] = {}
+        for asked in self._asked:
+            if asked.versions == _versions(*asked[-2:]):
+                dtypes = (None if t is None else t.dtype for t in asked[-3:])
+                found.setdefault((asked.kind, *dtypes), Kind()).append(asked)
         return [*found.values()]
+
+
+class Kind(list[Question]):
+    """Questions that are answered together, of tensors of one dtype."""
+
+    def answers(self) -> Answers:
+        """Returns what answers them, from all their values and all others, flat."""
+        places, sizes = [q.place for q in self], [q.values.numel() for q in self]
+        starts, alone = np.cumsum([0, *sizes])[:-1], self[0].others is None
+        spread = [q.weights.expand(q.values.shape) for q in self if q.weights is not None]
+        factors = _flat(spread) if spread else None
+
+        def finite(new: Flat, old: Flat, values: Values) -> None:
+            known = isfinite(np.vdot(new, old))
+            for place in places:
+                values[place] = known
+
+        def counted(new: Flat, old: Flat, values: Values) -> None:
+            differ = new != (0 if alone else old)
+            answers: Any = np.add.reduceat(differ, starts, dtype=np.int64).tolist()
+            if factors is not None:
+                weighted = np.add.reduceat(differ * factors, starts).tolist()
+                answers = zip(answers, weighted, strict=True)
+            for place, answer in zip(places, answers, strict=True):
+                values[place] = answer
+
+        return finite if self[0].kind == "finite_product" else counted
+
+
+class Answering:
+    """Answers the kinds of questions that are of tensors of one dtype: what they ask of is laid
+    out in one array. ``at`` says where a replay has a tensor."""
+
+    def __init__(self, kinds: Sequence[Kind], at: Callable[[Tensor], int]) -> None:
+        of: list[Tensor] = []
+        cuts = [0]
+        for kind in kinds:
+            for tensors in ([q.values for q in kind], [q.others for q in kind]):
+                of += [t for t in tensors if t is not None]
+                cuts.append(sum(t.numel() for t in of))
+        self.places = tuple(map(at, of))
+        ends = [slice(*ends) for ends in pairwise(cuts)]
+        answers = [kind.answers() for kind in kinds]
+        self._kinds = [*zip(answers, ends[::2], ends[1::2], strict=True)]
+
+    def __call__(self, tensors: Sequence[Tensor], values: Values) -> None:
+        flat = _flat(tensors)
+        for answer, new, old in self._kinds:
+            answer(flat[new], flat[old], values)
 
 
 def _versions(*tensors: Any) -> list[int]:
     return [t._version for t in tensors if t is not None]
 
 
-def answering(questions: list[Question], new: Fetch, old: Fetch) -> Callable[[Values], None]:
-    """Returns what writes the answers to questions of a kind to their places; ``new`` and ``old``
-    fetch what they ask of."""
-    places, first = [q.place for q in questions], questions[0]
-
-    def finite(values: Values) -> None:
-        known = isfinite(np.vdot(_flat(new(values)), _flat(old(values))))
-        for place in places:
-            values[place] = known
-
-    starts = np.cumsum([0, *(q.values.numel() for q in questions)])[:-1]
-    of_all = [q.weights.expand(q.values.shape) for q in questions if q.weights is not None]
-    factors = _flat(of_all) if of_all else None
-
-    def counted(values: Values) -> None:
-        differ = _flat(new(values)) != (0 if first.others is None else _flat(old(values)))
-        answers: Any = np.add.reduceat(differ, starts, dtype=np.int64).tolist()
-        if factors is not None:
-            weighted = np.add.reduceat(differ * factors, starts).tolist()
-            answers = zip(answers, weighted, strict=True)
-        for place, answer in zip(places, answers, strict=True):
-            values[place] = answer
-
-    return finite if first.kind == "finite_product" else counted
-
-
-def _flat(tensors: Sequence[Tensor]) -> np.ndarray[Any, Any]:
+def _flat(tensors: Sequence[Tensor]) -> Flat:
     flat: Tensor = _flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
     return flat.numpy()

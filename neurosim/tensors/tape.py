@@ -10,6 +10,7 @@ means nothing.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from operator import getitem, itemgetter
 from typing import Any, NamedTuple
 from weakref import ref
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
 from neurosim.tensors.arrays import mapped
-from neurosim.tensors.late import Questions, answering
+from neurosim.tensors.late import Answering, Kind, Questions
 
 # Questions: of the first it only matters whether the answer is zero, or that is counted; see `Sum`.
 _COUNT = {"__bool__", "is_nonzero", "count", "tally", "any_nonzero", "finite_product"}
@@ -225,13 +226,12 @@ class Tape(TorchFunctionMode):
         self._read_from = [self._at(tensor) for tensor, _ in self._reads]
         self._read_to = [place for _, places in self._reads for place in places]
         needed = {place for place, _ in self._asked}.union(_places(self._left), self._read_from)
-        self._late, late = [], set[int]()
-        for alike in self._questions.kinds():
-            new = [self._at(question.values) for question in alike]
-            old = [self._at(q.others) for q in alike if q.others is not None]
-            self._late.append(answering(alike, _fetch((*new,)), _fetch((*old,))))
-            needed.update(new, old)
-            late.update(question.step for question in alike)
+        kinds = self._questions.kept()
+        late = {question.step for kind in kinds for question in kind}
+        by_dtype = groupby(sorted(kinds, key=_dtype), _dtype)
+        made = [Answering([*alike], self._at) for _, alike in by_dtype]
+        self._late = [(answer, _fetch(answer.places)) for answer in made]
+        needed.update(place for answer in made for place in answer.places)
         steps = []
         for number, step in reversed([*enumerate(self._steps)]):
             if number not in late and (step.to in needed or not step.pure):
@@ -256,8 +256,8 @@ class Tape(TorchFunctionMode):
         values[: len(inputs)] = inputs
         for call, fetch, to in self._program:
             values[to] = call(*fetch(values))
-        for answer in self._late:
-            answer(values)
+        for answer, fetch in self._late:
+            answer(fetch(values), values)
         if self._read_from:
             found = read(torch.cat([values[place] for place in self._read_from]))
             for place, number in zip(self._read_to, found, strict=True):
@@ -295,6 +295,10 @@ class Tape(TorchFunctionMode):
         if kind is Sum:
             return int(node) + sum(f * (answers[n] - self._recorded[n]) for n, f in node.terms)
         return node
+
+
+def _dtype(kind: Kind) -> str:
+    return str(kind[0].values.dtype)
 
 
 def plain(node: Any) -> Any:
