@@ -8,9 +8,11 @@ import pytest
 import torch
 from away import AWAY, Away, Elsewhere
 from small_simulations import NETWORK, build, random
+from small_trainings import make
 from torch import Tensor
 
 import neurosim as ns
+from neurosim.learning.plan import TrainingPlan
 from neurosim.schedules import Parallel, Replay, Sweep
 from neurosim.simulation.engine import Engine
 from neurosim.tensors import Tape
@@ -160,6 +162,24 @@ def test_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert told(one, found) == told(other, expected), "after the step"
     # Norms of weights are asked for, and what is rounded may stop to move a tick earlier or later.
     assert count() >= (0 if name in ("damped", "rounded") else 3)
+
+
+def test_a_training_replays_what_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same bits, also where it is interrupted and goes on elsewhere."""
+    plan, probes = TrainingPlan(epochs=2, batch_size=20), ("messages",)
+    one, other, third = (make(plan, probes=probes) for _ in range(3))
+    count = replayed(one.simulation, monkeypatch)
+    one.fit(interrupted=lambda: one.step == 5)
+    with monkeypatch.context() as patched:
+        patched.setattr("neurosim.simulation.simulation.BRIEF", 0.0)
+        other.fit()
+        third.load_state_dict(one.state_dict())
+        third.fit()
+    one.fit()
+    # The first, that on tape, and the last of an epoch, which is recorded, are run.
+    assert count() == 1
+    left = [bits(trainer.state_dict()) for trainer in (one, other, third)]
+    assert left[0] == left[1] == left[2]
 
 
 def test_earlier_outcomes_stay() -> None:

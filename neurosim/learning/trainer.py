@@ -46,7 +46,7 @@ class Trainer:
     torch, or an `OptimizerChoice` or its name. Its rate follows the plan, or a ``scheduler`` of
     torch, which takes its step after each epoch, or after each step with ``scheduler_every``. Other
     options are those of the plan (``epochs=3``). A training can be interrupted in the middle of an
-    inference, saved by `state_dict`, and continued bit for bit.
+    inference that takes a second or more, saved by `state_dict`, and continued bit for bit.
 
     Raises ConfigurationError for options that do not go together.
     """

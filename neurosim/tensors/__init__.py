@@ -6,6 +6,7 @@ from neurosim.tensors.arrays import (
     Copied,
     Copier,
     Dimensions,
+    Plain,
     as_array,
     as_tensors,
     complete,

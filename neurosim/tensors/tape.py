@@ -280,7 +280,7 @@ class Tape(TorchFunctionMode):
         if kind is Place:
             return values[node.number]
         if kind is dict:
-            return {key: self._resolved(part, values, answers) for key, part in node.items()}
+            return dict(zip(node, self._resolved([*node.values()], values, answers), strict=True))
         if kind is list or kind is tuple:
             return kind(
                 [
