@@ -182,8 +182,7 @@ class Simulation:
     def _start(
         self, x: Tensor, target: Tensor | None, optimizer: Any, record: bool, longest: float
     ) -> bool:
-        """Does that. Where the last took ``longest`` seconds at most it may be run at once, too:
-        returns if it was."""
+        """Does that, or runs it if the last took ``longest`` seconds at most: says if so."""
         compatibility.check_within(optimizer, self.learns_within)
         x, target = accept_batch(x, target, self.model)
         compatibility.check_optimizer(optimizer, self.model)
@@ -199,12 +198,11 @@ class Simulation:
         clock = self._repeats.clock(tick, before, nudged=target is not None)
         how: Any = {"number": self.inferences, "tick": tick, "optimizer": optimizer}
         self.take_up(inference := Inference(self, clock, target, **how, record=record))
-        x = x.to(self.rule.state_dtype(x.dtype))
-        brief = (NEVER if last is None else last.seconds) <= longest
-        ran = brief and self._repeats.run(inference, x)
-        if not ran:
-            inference.begin(x, carried=previous is not None)
-        return ran
+        x, took = x.to(self.rule.state_dtype(x.dtype)), NEVER if last is None else last.seconds
+        if took <= longest and self._repeats.run(inference, x):
+            return True
+        inference.begin(x, carried=previous is not None)
+        return False
 
     def stream(self, *arguments: Any, **options: Any) -> Stream:
         """Returns an inference without end, while input and target change: see `Stream`."""
