@@ -32,7 +32,7 @@ from neurosim.tensors import (
     unequal,
 )
 
-Compute = Literal["auto", "dense"]
+Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
 _Above = Callable[[], Selection | None]  # who is above some senders; None for all
 _Part = Selection | Literal[False] | None  # of a population: False for none of it, None for all

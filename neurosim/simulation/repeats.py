@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from neurosim.base import ConfigurationError
 from neurosim.schedules import Clock
 from neurosim.simulation.common import Common, new_clock
 from neurosim.simulation.inference import Inference
-from neurosim.tensors import Array, Arrays, Plain, Slot, Stale, Tape, plain, same
+from neurosim.tensors import GRAPHS, Array, Arrays, Plain, Slot, Stale, Tape, plain, same
 
 _KINDS = 4  # that are kept: of whole batches and of what remains, with and without a target
 _MISSES = 3  # in succession, after which a tape is given up
@@ -33,7 +34,8 @@ class Recording:
         self.misses = 0
         self._sources = [*common.model.parameters(), *common.model.buffers()]
         self._sources += [part for part in self._parts if isinstance(part, Tensor)]
-        self._tape, self._learning = Tape(given, self._sources), Tape(())
+        graphs = common.compute != "dense"
+        self._tape, self._learning = Tape(given, self._sources, graphs=graphs), Tape(())
         with self._tape:
             inference.begin(given[0], carried=False)
             inference.advance(None, lambda: False)
@@ -76,7 +78,8 @@ class Recording:
         given = list({id(v): v for v in self._left.tensors if v is not None}.values())
         found: Learned | None = tape.replay(given) if tape.closed else None
         if found is None:
-            tape = self._learning = Tape(given, self._sources)
+            graphs = self._common.compute != "dense"
+            tape = self._learning = Tape(given, self._sources, graphs=graphs)
             with tape:
                 found = inference.phases.gradients()
             tape.close(found)
@@ -139,6 +142,7 @@ class Repeats:
     """The inferences of a simulation that are repeated, by what those of a kind have in common."""
 
     def __init__(self, common: Common) -> None:
+        check_capture(common)
         self._common = common
         self._kinds: dict[Any, Recording | None] = {}  # None where there has been one so far
         self._clock: tuple[list[Any], Clock] | None = None  # the last, as it was made of these
@@ -182,6 +186,26 @@ class Repeats:
         may = common.schedule.repeats and common.init != "carry"
         may = may and common.plasticity.trace_time is None  # it goes by every tick
         return may and not (looks or waits or inference.optimizer)
+
+
+def check_capture(common: Common) -> None:
+    """Raises ConfigurationError for a simulation that has to capture inferences, and cannot."""
+    if common.compute != "graph":
+        return
+    device, lines = common.state.device.type, common.state.lines
+    within = common.learns_within or common.plasticity.trace_time is not None
+    problems = (
+        (device not in GRAPHS, f"the device {device} has no graphs, as those of cuda have"),
+        (not common.schedule.repeats, f"{common.schedule.kind} wakes other units every time"),
+        (common.init == "carry", "with init 'carry' no inference starts as the last did"),
+        (within, "weights or traces change within an inference"),
+        (common.stop is not None, "stop may end an inference at any tick"),
+        (lines, f"the channel of {lines[0][0].name if lines else ''} is not ideal"),
+    )
+    for applies, why in problems:
+        if applies:
+            said = f"compute is 'graph', but {why}; use 'auto', which captures what can be"
+            raise ConfigurationError(said, "compute")
 
 
 def _parts(common: Common) -> list[Any]:

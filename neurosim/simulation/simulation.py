@@ -40,9 +40,10 @@ class Simulation:
     states, messages and time over (L-DP). ``nudge_after``: the tick from which the target acts.
     ``plasticity`` says what weights learn: with an optimizer, after ``every`` so many of its ticks,
     which ``learn_every`` sets too, or where the schedule says so; else it is left to `learn`.
-    ``compute``: "dense" forces dense operations. ``precision``: "bf16-mixed" computes the products
-    of projections in bfloat16, all else stays float32; None is the model's own dtype.
-    ``processes``: one SimPy process per "population", or per unit ("neuron"); traces are identical.
+    ``compute``: "dense" forces dense operations, "graph" inferences that CUDA captures.
+    ``precision``: "bf16-mixed" computes the products of projections in bfloat16, all else stays
+    float32; None is the model's own dtype. ``processes``: one SimPy process per "population", or
+    per unit ("neuron"); traces are identical.
 
     Raises ConfigurationError for parts that do not go together.
     """
@@ -121,9 +122,8 @@ class Simulation:
         for cell in self.state.cells if observed else ():
             cell.observed = True
         self.units = UnitMap(self.layout, self.state)
-        self.seed, self.random = seed, stream(seed, "schedule")
+        self.seed, self.compute, self.random = seed, compute, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
-        self.compute: Compute = compute
         self.before_step: BeforeStep | None = None  # is told of gradients; False is a veto
         self.caching = True  # whether what has not changed is left out: never changes a result
         self._inference: Inference | None = None  # the present one, or the last

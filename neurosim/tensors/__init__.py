@@ -35,6 +35,7 @@ from neurosim.tensors.devices import (
     resolve_device,
     upload,
 )
+from neurosim.tensors.graph import GRAPHS
 from neurosim.tensors.machine import (
     describe_machine,
     device_bytes,

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
 from neurosim.tensors.arrays import mapped
+from neurosim.tensors.graph import Captured, capturable
 from neurosim.tensors.late import Answering, Kind, Questions
 
 # Questions: of the first it only matters whether the answer is zero, or that is counted; see `Sum`.
@@ -90,11 +91,16 @@ class Tape(TorchFunctionMode):
     The ``sources`` are the same tensors in every replay, with the values that they have then. What
     depends on neither of both is a constant, and computed once. What is made has a place, which is
     given to something else once it is gone, so that a replay holds no more at a time than the
-    recording did. ``problem`` tells what was done that a replay cannot do.
+    recording did. ``problem`` tells what was done that a replay cannot do. ``graphs``: after the
+    first replay the calls are captured where a device can do that, and launched at once.
     """
 
-    def __init__(self, inputs: Iterable[Tensor], sources: Iterable[Tensor] = ()) -> None:
+    def __init__(
+        self, inputs: Iterable[Tensor], sources: Iterable[Tensor] = (), *, graphs: bool = False
+    ) -> None:
         super().__init__()
+        self._graphs = graphs
+        self.graph: Captured | None = None
         self._sources = {id(tensor): tensor for tensor in sources}
         self.problem: str | None = None
         self.closed = False
@@ -254,13 +260,11 @@ class Tape(TorchFunctionMode):
             return None
         values = self._values.copy()
         values[: len(inputs)] = inputs
-        for call, fetch, to in self._program:
-            values[to] = call(*fetch(values))
+        numbers = self._computed(values, inputs)
         for answer, fetch in self._late:
             answer(fetch(values), values)
-        if self._read_from:
-            found = read(torch.cat([values[place] for place in self._read_from]))
-            for place, number in zip(self._read_to, found, strict=True):
+        if numbers is not None:
+            for place, number in zip(self._read_to, read(numbers), strict=True):
                 values[place] = number
         answers: list[Any] = []
         for place, several in self._asked:
@@ -273,6 +277,29 @@ class Tape(TorchFunctionMode):
         if any(answers[number] != self._recorded[number] for number in self._exact):
             return None
         return self._resolved(self._left, values, answers)
+
+    def _compute(self, values: list[Any]) -> Tensor | None:
+        """Makes the calls. Returns what is to be read."""
+        for call, fetch, to in self._program:
+            values[to] = call(*fetch(values))
+        wanted = [values[place] for place in self._read_from]
+        return torch.cat(wanted) if wanted else None
+
+    def _computed(self, values: list[Any], inputs: Sequence[Tensor]) -> Tensor | None:
+        """Does that, by a graph if there is one, or is to be one after this time."""
+        if self.graph is not None:
+            try:
+                return self.graph.run(self._compute, values, len(inputs))
+            except RuntimeError:  # something that no graph may do
+                self.graph = None
+                values[: len(inputs)] = inputs
+        numbers = self._compute(values)
+        if self._graphs:
+            self._graphs = False
+            made, kept = {to for *_, to in self._program}, _places(self._left)
+            if capturable(inputs, [values[place] for place in made]):
+                self.graph = Captured([*self._sources.values()], made & kept)
+        return numbers
 
     def _resolved(self, node: Any, values: list[Any], answers: list[int]) -> Any:
         """Returns what is left, with tensors at their places and sums of these answers."""
