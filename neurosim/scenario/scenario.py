@@ -27,7 +27,7 @@ from neurosim.learning import (
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
-from neurosim.simulation import Simulation, Stream, run_length, why_none
+from neurosim.simulation import Simulation, run_length, why_none
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,10 @@ class Scenario:
         if problems:
             raise DocumentError(problems)
         with located(self.document, ("stream",)):
-            stream = file.stream
-            if not simulation.learns_within:
-                said = "a stream has no inferences after which weights could learn: say after how "
-                said += "many ticks they do, plasticity.every: 16"
-                raise ConfigurationError(said, "learn_every")
-            Stream(simulation, hold=stream.source.hold, target=stream.target)
+            file.stream.check(simulation)
         with located(self.document, ("schedule",)):
+            if file.stream.episodes:
+                simulation.check_schedule()
             run_length(simulation)  # there is none, but is there anybody who never wakes?
 
     def _check_prediction(self) -> None:
@@ -213,8 +210,8 @@ class Scenario:
             message = f"there are {len(data.train)} training images"
             if held:
                 message += f", {held} of them held out for validation"
-            message += f": no batch of {batch} is left"
             where = ("data", "batch_size") if file.stream is None else ("stream", "streams")
+            message += f": no batch of {batch} is left; choose a smaller {where[-1]}"
             raise DocumentError([document.problem(where, message)])
         return data
 
