@@ -160,3 +160,29 @@ def test_a_run(tmp_path: Path) -> None:
     folder = runner.run(scenario, tmp_path, Console(quiet=True), "it")
     assert (folder / "summary.json").is_file()
     assert torch.cuda.get_device_name() in (folder / "environment.json").read_text()
+
+
+@pytest.mark.parametrize("compute", ["auto", "graph"])
+def test_a_graph_computes_the_same_bits(compute: Any) -> None:
+    """As an inference that is run tick by tick, for batches and weights that change."""
+    network = ns.Network.from_dict({"input": 12, "layers": [{"dense": 16}, {"dense": 4}]})
+    options: dict[str, Any] = {"schedule": "parallel", **CUDA}
+    one = ns.Simulation(ns.Model(network), compute=compute, **options)
+    other = ns.Simulation(ns.Model(network), **options)
+    random = torch.Generator().manual_seed(0)
+    for _ in range(8):
+        x, target = torch.rand(5, 12, generator=random), torch.rand(5, 4, generator=random)
+        found = one.infer(x, target)
+        other.start(x, target)
+        other.advance()
+        expected = other.finish()
+        pairs = [(found.plus[key], values) for key, values in expected.plus.items()]
+        gradients = one.gradients(), other.gradients()
+        pairs += [(gradients[0][key], values) for key, values in gradients[1].items()]
+        assert all(torch.equal(a, b) for a, b in pairs)
+        for simulation, found_there in zip((one, other), gradients, strict=True):
+            with torch.no_grad():
+                for key, parameter in simulation.model.named_parameters():
+                    parameter -= 0.1 * found_there[key]
+    graphs = [known._tape.graph for known in one._repeats._kinds.values() if known is not None]
+    assert any(graphs)

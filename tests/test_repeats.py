@@ -2,17 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from away import AWAY, Away, Elsewhere
+from captures import FakeGraph
 from small_simulations import NETWORK, build, random
+from small_trainings import make
 from torch import Tensor
 
 import neurosim as ns
+from neurosim.learning.plan import TrainingPlan
 from neurosim.schedules import Parallel, Replay, Sweep
 from neurosim.simulation.engine import Engine
+from neurosim.tensors import GRAPHS, Tape
+from neurosim.tensors.changes import any_nonzero, count, finite_product, tally, unequal
 
 DOUBLE: dict[str, Any] = {"dtype": torch.float64}
 CONV = ns.Network.from_dict(
@@ -111,6 +117,32 @@ def replayed(simulation: ns.Simulation, monkeypatch: pytest.MonkeyPatch) -> Call
     return lambda: simulation.inferences - len(ran)
 
 
+def test_what_is_asked_late_is_of_then() -> None:
+    """Of arrays that are written in between, in place, an answer is about what was there."""
+
+    def work(x: Tensor) -> list[Any]:
+        new, old = x * 2, x * 3
+        mask, other, fan_out = unequal(new, old), unequal(new, None), torch.arange(6).view(2, 3)
+        old.zero_()
+        other[0] = False
+        asked = [count(mask), *tally(other, fan_out), any_nonzero(old), any_nonzero(new)]
+        asked += [finite_product(new, old), *tally(unequal(new, x), fan_out)]
+        new.fill_(torch.inf)
+        return [*asked, new, old]
+
+    def example(rest: float) -> Tensor:
+        return torch.tensor([[[1.0, 0, rest], [0, 0, 2]], [[rest, 0, 3], [0, 0, rest]]])
+
+    tape = Tape([x := example(1.0)])
+    with tape:
+        left = work(x)
+    tape.close(left)
+    for rest in (2.0, 5.0, -1.0):
+        assert bits(tape.replay([example(rest)])) == bits(work(example(rest)))
+    assert tape.replay([example(torch.nan)]) is None
+    assert tape.replay([torch.zeros(2, 2, 3)]) is None
+
+
 @pytest.mark.parametrize("name", named("damped", "faults", "free and nudged"))
 def test_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With weights that change in between, in place or all at once."""
@@ -132,6 +164,24 @@ def test_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert told(one, found) == told(other, expected), "after the step"
     # Norms of weights are asked for, and what is rounded may stop to move a tick earlier or later.
     assert count() >= (0 if name in ("damped", "rounded") else 3)
+
+
+def test_a_training_replays_what_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same bits, also where it is interrupted and goes on elsewhere."""
+    plan, probes = TrainingPlan(epochs=2, batch_size=20), ("messages",)
+    one, other, third = (make(plan, probes=probes) for _ in range(3))
+    count = replayed(one.simulation, monkeypatch)
+    one.fit(interrupted=lambda: one.step == 5)
+    with monkeypatch.context() as patched:
+        patched.setattr("neurosim.simulation.simulation.BRIEF", 0.0)
+        other.fit()
+        third.load_state_dict(one.state_dict())
+        third.fit()
+    one.fit()
+    # The first, that on tape, and the last of an epoch, which is recorded, are run.
+    assert count() == 1
+    left = [bits(trainer.state_dict()) for trainer in (one, other, third)]
+    assert left[0] == left[1] == left[2]
 
 
 def test_earlier_outcomes_stay() -> None:
@@ -238,3 +288,82 @@ def test_one_wait(name: str) -> None:
             assert asdict(outcomes[0].counts) == asdict(expected.counts)
     # Before it begins, input and target are asked if they are finite.
     assert waits == ["_local_scalar_dense", "_local_scalar_dense", "_to_copy to the host"]
+
+
+@pytest.mark.parametrize("name", ["sweep", pytest.param("parallel", marks=pytest.mark.slow)])
+def test_a_captured_inference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the fourth on it is launched as a graph, with the same bits and one wait."""
+    other = made(name)
+    with Elsewhere() as mode:
+        monkeypatch.setitem(GRAPHS, AWAY.type, partial(FakeGraph, mode))
+        FakeGraph.made.clear()
+        one = made(name, device=AWAY, compute="graph")
+        outcomes: list[ns.Outcome] = []
+        for number in range(8):
+            batch = data(other.model, number)
+            moved = [tensor.to(AWAY) for tensor in batch]
+            waits = mode.during(lambda: outcomes.append(one.infer(*moved)))  # noqa: B023
+            found, expected = outcomes[-1], run(other, *batch)
+            pairs = [(found.plus[key], values) for key, values in expected.plus.items()]
+            pairs += [(found.prediction, expected.prediction)]
+            gradients = other.gradients()
+            pairs += [(values, gradients[key]) for key, values in one.gradients().items()]
+            for away, here in pairs:
+                assert isinstance(away, Away)
+                assert bits(away.held) == bits(here), number
+            assert asdict(one.counts) == asdict(other.counts)
+            assert number < 3 or waits[2:] == ["_to_copy to the host"]
+    kept = [outcome.prediction for outcome in outcomes]
+    assert len({id(prediction) for prediction in kept}) == 8
+    assert [graph.replays for graph in FakeGraph.made] == [5, 5]
+
+
+def test_where_a_graph_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If weights lie elsewhere. Where a capture fails the calls are made one by one."""
+
+    class Again:
+        made, fails = 0, False
+
+        def capture(self, work: Callable[[], Any]) -> Any:
+            if Again.fails:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            Again.made += 1
+            self.replay: Callable[[], Any] = work
+            return work()
+
+    monkeypatch.setitem(GRAPHS, "cpu", Again)
+    weight, x = torch.arange(3.0), torch.ones(2, 3)
+    tape = Tape([x], [weight], graphs=True)
+    with tape:
+        left = [x, x * weight]
+    tape.close(left)
+    for number, made_so_far in enumerate((0, 1, 1, 2, 2, 2)):
+        if number == 3:
+            weight.data = weight + 1
+        if number == 5:
+            Again.fails, weight.data = True, weight * 2
+        x, weight.data[0] = torch.full((2, 3), float(number)), number
+        found = tape.replay([x])
+        assert found[0] is x
+        assert torch.equal(found[1], x * weight)
+        assert Again.made == made_so_far
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"schedule": ns.schedules.RandomOrder(groups=2, passes=2)}, "random_order wakes other units"),
+    ({"init": "carry"}, "no inference starts as the last did"),
+    ({"learn_every": 2}, "change within an inference"),
+    ({"stop": ns.Stop(0.1)}, "stop may end an inference"),
+    ({"channels": ns.Channels(ns.Channel(delay=3.0), ns.Channel())}, "is not ideal"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), REFUSED)
+def test_what_cannot_be_captured(
+    options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ns.ConfigurationError, match="the device cpu has no graphs"):
+        made("sweep", compute="graph")
+    monkeypatch.setitem(GRAPHS, "cpu", FakeGraph)
+    with pytest.raises(ns.ConfigurationError, match=f"compute is 'graph', but .*{said}"):
+        made("sweep", compute="graph", **options)

@@ -23,17 +23,9 @@ from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.node import Counts, Node, Offer, Reached, marks_of
 from neurosim.dynamics.state import State
 from neurosim.rules import Nudge, Rule, Wake, Woken
-from neurosim.tensors import (
-    Flags,
-    Selection,
-    Stale,
-    finite_product,
-    moved,
-    summed,
-    unequal,
-)
+from neurosim.tensors import Flags, Selection, Stale, finite_product, moved, summed, unequal
 
-Compute = Literal["auto", "dense"]
+Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
 _Above = Callable[[], Selection | None]  # who is above some senders; None for all
 _Part = Selection | Literal[False] | None  # of a population: False for none of it, None for all
@@ -158,8 +150,10 @@ class Ticker:
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the sum of the cached basal potentials of the selected dyads."""
-        first, *others = (link.basal.some(selection) for link in cell.incoming)
-        return sum(others, first)
+        total = cell.incoming[0].basal.some(selection)
+        for link in cell.incoming[1:]:
+            total = total + link.basal.some(selection)
+        return total
 
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
         """Adds the outputs that a softmax ties to those that wake now."""

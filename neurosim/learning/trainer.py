@@ -48,7 +48,7 @@ class Trainer:
     torch, or an `OptimizerChoice` or its name. Its rate follows the plan, or a ``scheduler`` of
     torch, which takes its step after each epoch, or after each step with ``scheduler_every``. Other
     options are those of the plan (``epochs=3``). A training can be interrupted in the middle of an
-    inference, saved by `state_dict`, and continued bit for bit.
+    inference that takes a second or more, saved by `state_dict`, and continued bit for bit.
 
     Raises ConfigurationError for options that do not go together.
     """
@@ -212,8 +212,9 @@ class Trainer:
                 yield from self._after_step(taken, len(labels), last)
                 return
             self._labels, within = labels, self.optimizer if simulation.learns_within else None
-            simulation.start(x, target, optimizer=within, record=traced)
-        simulation.advance(interrupted=interrupted)
+            simulation.start(x, target, optimizer=within, record=traced, ahead=True)
+        if not simulation.done:
+            simulation.advance(interrupted=interrupted)
         if not simulation.done:
             return
         outcome = simulation.finish()

@@ -198,7 +198,9 @@ class ScenarioFile:
     precision: Annotated[
         Precision | None, says("bf16-mixed: products in bfloat16; default: as dtype")
     ] = None
-    compute: Annotated[Compute, says("dense: never compute a part of a population")] = "auto"
+    compute: Annotated[
+        Compute, says("dense: never a part of a population; graph: captured by CUDA")
+    ] = "auto"
     processes: Annotated[
         Processes, says("one process a population, or one a unit; the results are the same")
     ] = "population"

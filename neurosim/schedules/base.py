@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +80,14 @@ class Clock(ABC):
     def listens(self) -> bool:
         """Whether `news` is worth computing."""
         return False
+
+    def again(self) -> Self:
+        """Returns a clock with arrays of its own that stands where this one does."""
+        made = copy(self)
+        for name in self.saved:
+            value = getattr(self, name)
+            setattr(made, name, value.copy() if isinstance(value, np.ndarray) else value)
+        return made
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what is ``saved``: arrays as tensors (copies), numbers as they are."""

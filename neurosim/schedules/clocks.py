@@ -33,7 +33,7 @@ class PoissonClock(Clock):
         # Wakes in ((n−1)·tick, n·tick] commit at tick n, several of them once. A Poisson process
         # has no memory, so waiting anew from n·tick has the same law as going on from the last.
         waits = np.ceil(self.random.standard_exponential(len(scale)) * scale)
-        return np.clip(waits, 1.0, LAST_TICK).astype(np.int64)
+        return np.minimum(np.maximum(waits, 1.0), LAST_TICK).astype(np.int64)
 
     def reschedule(self, tick: int, due: Ints) -> Ints:
         return tick + self._waits(self.scale[due])

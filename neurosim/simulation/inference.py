@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from time import monotonic
 from typing import Any, Self
 
 import torch
@@ -37,16 +38,17 @@ from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 class Inference(Arrays):
     """An inference of a simulation, from `begin` to `finish`; its states are carried by the next.
 
-    ``number`` counts the inferences of the simulation: every one has noise of its own. ``began`` is
-    the tick before its first, ``tick`` the last completed one. It is ``running`` until it is
-    finished, and ``failed`` if a tick was not completed: then nothing can be carried on.
-    ``prediction`` is the output that knows no target; None while the present output is that.
+    ``number`` counts the inferences, each of which has noise of its own; ``began`` is the tick
+    before its first, ``tick`` the last completed one. It is ``running`` until it is finished, after
+    ``seconds``, and ``failed`` if a tick was not completed: then nothing can be carried on.
+    ``prediction`` knows no target; None while the present output is that.
     """
 
     plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
     running = stopped = failed = endless = False
     learned: Callable[[Inference], tuple[dict[str, Tensor], int]] | None = None
     prediction: Tensor | None = None
+    seconds: float = NEVER
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class Inference(Arrays):
         self.nudge = Nudge(common.loss, state.told(target))
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
-        self.counts, self.trace = Counts(), Trace()
+        self.counts, self.trace, self._since = Counts(), Trace(), monotonic()
         self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
         self.woken: tuple[int, Woke] = tick, ()  # the last tick with a wake, and who woke in it
         parts = (state, rule, self.nudge)
@@ -149,12 +151,12 @@ class Inference(Arrays):
         def stop() -> bool:
             return self._run_is_over() or interrupted()
 
-        goal, engine = min(self.clock.end, goal), self._common.engine
-        self.tick = engine.run(self.clock, self.tick, goal, self._due_after, self._on_tick, stop)
+        run, goal = self._common.engine.run, min(self.clock.end, goal)
+        self.tick = run(self.clock, self.tick, goal, self._due_after, self._on_tick, stop)
 
     @property
     def learns(self) -> bool:
-        """Whether weights are still to be updated within it."""
+        """Whether weights are still to be updated in it."""
         return self.running and self.optimizer is not None
 
     def _check_running(self) -> None:
@@ -202,7 +204,7 @@ class Inference(Arrays):
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
         self._warn_if_nothing_was_learned()
-        self.running = False
+        self.running, self.seconds = False, monotonic() - self._since
         state = self._common.state
         potential = output_potential(state.output)
         return Outcome(
@@ -241,8 +243,7 @@ class Inference(Arrays):
         return min(due, default=NEVER)
 
     def _on_tick(self, tick: int, units: Ints) -> None:
-        common = self._common
-        self.tick = tick
+        common, self.tick = self._common, tick
         self._learn_if_due(tick)
         if not self.nudge.active:
             self._decide_nudge()
@@ -268,8 +269,7 @@ class Inference(Arrays):
             measure.note(woken, nudge)
 
     def _decide_nudge(self) -> None:
-        """Decides if the target acts at the present tick: a rule's phase says so, or the time that
-        has passed."""
+        """Decides if the target acts now: a rule's phase says so, or the time that has passed."""
         nudge, phase = self.nudge, self.phases.present
         if phase is None:
             acts = self.tick >= self.acts_at

@@ -5,14 +5,17 @@ ideal, and nobody looks at states in between. Results are the same bits, states 
 An inference that turns out to decide otherwise is run as any other, from its start.
 """
 
+from operator import is_
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from neurosim.simulation.common import Common
+from neurosim.base import ConfigurationError
+from neurosim.schedules import Clock
+from neurosim.simulation.common import Common, new_clock
 from neurosim.simulation.inference import Inference
-from neurosim.tensors import Array, Slot, Tape, load_arrays, plain, same, save_arrays
+from neurosim.tensors import GRAPHS, Array, Arrays, Plain, Slot, Stale, Tape, plain, same
 
 _KINDS = 4  # that are kept: of whole batches and of what remains, with and without a target
 _MISSES = 3  # in succession, after which a tape is given up
@@ -31,13 +34,14 @@ class Recording:
         self.misses = 0
         self._sources = [*common.model.parameters(), *common.model.buffers()]
         self._sources += [part for part in self._parts if isinstance(part, Tensor)]
-        self._tape, self._learning = Tape(given, self._sources), Tape(())
+        graphs = common.compute != "dense"
+        self._tape, self._learning = Tape(given, self._sources, graphs=graphs), Tape(())
         with self._tape:
             inference.begin(given[0], carried=False)
             inference.advance(None, lambda: False)
         self._clock = inference.clock  # that of its last run
-        arrays = [array.save(same) for array in common.state.passing]
-        left = arrays, save_arrays(_passing(inference), same)
+        self._left = Left(common.state.passing, inference)
+        left = self._left.saved(inference)
         self._tape.close(left)
         self._leave(inference, plain(left))
 
@@ -49,7 +53,7 @@ class Recording:
     @property
     def fits(self) -> bool:
         """Whether it is of the present parts of the simulation."""
-        return all(a is b for a, b in zip(self._parts, _parts(self._common), strict=True))
+        return all(map(is_, self._parts, _parts(self._common)))
 
     def replay(self, inference: Inference, given: list[Tensor]) -> bool:
         """Runs an inference from its start to its end; returns if that is what it comes to."""
@@ -63,35 +67,97 @@ class Recording:
 
     def _leave(self, inference: Inference, left: Any) -> None:
         """Has states and inference as they are at its end."""
-        self._left = left[0]
-        for array, value in zip(self._common.state.passing, self._left, strict=True):
-            array.load(value, same)
-        load_arrays(_passing(inference), left[1], same)
+        self._left.write(inference, left)
         inference.learned = self.learned
 
     def learned(self, inference: Inference) -> Learned:
         """Returns what `Phases.gradients` does; on tape, where states are as they were left."""
-        arrays, tape = self._common.state.passing, self._learning
-        if inference.phases.all or not all(map(_holds, arrays, self._left)) or tape.problem:
+        tape = self._learning
+        if inference.phases.all or not self._left.holds or tape.problem:
             return inference.phases.gradients()
-        given = list({id(v): v for v in self._left if isinstance(v, Tensor)}.values())
+        given = list({id(v): v for v in self._left.tensors if v is not None}.values())
         found: Learned | None = tape.replay(given) if tape.closed else None
         if found is None:
-            tape = self._learning = Tape(given, self._sources)
+            graphs = self._common.compute != "dense"
+            tape = self._learning = Tape(given, self._sources, graphs=graphs)
             with tape:
                 found = inference.phases.gradients()
             tape.close(found)
         return found
 
 
+class Left:
+    """What an inference leaves in the ``arrays`` of a state, and in itself, to be written there
+    again. Most of it is the same numbers every time, which are written at once."""
+
+    def __init__(self, arrays: list[Array], inference: Inference) -> None:
+        self._slots = [array for array in arrays if type(array) is Slot]
+        self._marks = [array for array in arrays if type(array) is Stale]
+        self._masks = [np.copy(a.mask) if np.ndim(a.mask) else a.mask for a in self._marks]
+        self.tensors: list[Tensor | None] = []
+        others = [array for array in arrays if type(array) not in (Slot, Stale)]
+        self._others = [a for a in others if not isinstance(a, Plain) or not a.is_number]
+        numbers: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        for array in others:
+            if isinstance(array, Plain) and array.is_number:
+                own = vars(array.owner)
+                numbers.setdefault(id(own), (own, {}))[1][array.name] = array.save(same)
+        self._numbers = list(numbers.values())
+
+    def saved(self, inference: Inference) -> Any:
+        """Returns it, as tensors and numbers."""
+        own = [{name: getattr(part, name) for name in names} for part, names in _own(inference)]
+        slots = [slot.take(None) for slot in self._slots]
+        return slots, [array.save(same) for array in self._others], own
+
+    def write(self, inference: Inference, left: Any) -> None:
+        """Writes what `saved` has returned."""
+        self.tensors, others, own = left
+        for slot, tensor in zip(self._slots, self.tensors, strict=True):
+            slot.set(tensor)
+        for marks, mask in zip(self._marks, self._masks, strict=True):
+            marks.mask = mask if isinstance(mask, bool) else mask.copy()
+        for attributes, numbers in self._numbers:
+            attributes.update(numbers)
+        for array, value in zip(self._others, others, strict=True):
+            array.load(value, same)
+        for (part, _), values in zip(_own(inference), own, strict=True):
+            vars(part).update(values)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the arrays of the state are still as it was written."""
+        slots = all(s.tensor is t for s, t in zip(self._slots, self.tensors, strict=True))
+        return slots and all(map(np.array_equal, (m.mask for m in self._marks), self._masks))
+
+
+def _own(inference: Inference) -> list[tuple[Arrays, tuple[str, ...]]]:
+    """Returns what of an inference changes as it runs."""
+    parts = inference.phases, inference.counts, inference.nudge
+    names = "tick", "running", "stopped", "prediction"
+    return [(inference, names), *((part, part.plain) for part in parts)]
+
+
 class Repeats:
     """The inferences of a simulation that are repeated, by what those of a kind have in common."""
 
     def __init__(self, common: Common) -> None:
+        check_capture(common)
         self._common = common
         self._kinds: dict[Any, Recording | None] = {}  # None where there has been one so far
+        self._clock: tuple[list[Any], Clock] | None = None  # the last, as it was made of these
 
-    @torch.no_grad()
+    def clock(self, tick: int, previous: Clock | None, *, nudged: bool) -> Clock:
+        """Returns `new_clock`, which is a copy of the last where it would be the same."""
+        common, known = self._common, self._clock
+        made_of = [common.schedule, common.plasticity, common.init, common.nudge_after, nudged]
+        if known and all(map(is_, known[0], made_of)):
+            return known[1].again()
+        clock = new_clock(common, tick, common.random, previous, nudged=nudged)
+        same_again = common.schedule.repeats and common.init != "carry"
+        self._clock = (made_of, clock.again()) if same_again else None
+        return clock
+
     def run(self, inference: Inference, x: Tensor) -> bool:
         """Runs an inference of input x from its start to its end. Returns False where that is not
         possible in this way, and nothing has happened."""
@@ -127,11 +193,25 @@ class Repeats:
         return may and not (looks or waits or inference.optimizer)
 
 
-def _passing(inference: Inference) -> dict[str, Any]:
-    """Returns what of an inference changes as it runs."""
-    own = inference.arrays()
-    names = ("tick", "running", "stopped", "prediction", "phases", "counts")
-    return {name: own[name] for name in names} | {"nudge": inference.nudge}
+def check_capture(common: Common) -> None:
+    """Raises ConfigurationError for a simulation that has to capture inferences, and cannot."""
+    if common.compute != "graph":
+        return
+    device, lines = getattr(common.state.device, "type", ""), common.state.lines
+    within = common.learns_within or common.plasticity.trace_time is not None
+    problems = (
+        (not device, "populations are on several devices"),
+        (device not in GRAPHS, f"the device {device} has no graphs, as those of cuda have"),
+        (not common.schedule.repeats, f"{common.schedule.kind} wakes other units every time"),
+        (common.init == "carry", "with init 'carry' no inference starts as the last did"),
+        (within, "weights or traces change within an inference"),
+        (common.stop is not None, "stop may end an inference at any tick"),
+        (lines, f"the channel of {lines[0][0].name if lines else ''} is not ideal"),
+    )
+    for applies, why in problems:
+        if applies:
+            said = f"compute is 'graph', but {why}; use 'auto', which captures what can be"
+            raise ConfigurationError(said, "compute")
 
 
 def _parts(common: Common) -> list[Any]:
@@ -139,13 +219,3 @@ def _parts(common: Common) -> list[Any]:
     weights = [w for link in common.state.links for w in (link.weight, link.feedback, link.bias)]
     parts = common.rule, common.loss, common.schedule, common.plasticity, common.compute
     return [*weights, *parts, common.nudge_after, common.state]
-
-
-def _holds(array: Array, value: Any) -> bool:
-    """Whether an array has this value; tensors must be the same ones."""
-    if type(array) is Slot:
-        return array.tensor is value
-    found = array.save(same)
-    if isinstance(found, Tensor) and isinstance(value, Tensor):
-        return torch.equal(found, value)
-    return type(found) is type(value) and bool(found == value)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurosim.base import InputError, StateError, stream
+from neurosim.base import NEVER, InputError, StateError, stream
 from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Seed, Whole, check
@@ -28,19 +28,20 @@ from neurosim.simulation.repeats import Repeats
 from neurosim.simulation.stream import Stream
 
 TWINS = 2**62  # what inferences of twins are numbered from
+BRIEF = 1.0  # seconds in which an inference need not be interrupted
 
 
 class Simulation:
-    """An asynchronous network of dyads, one batch at a time.
+    """Puts together an asynchronous network of dyads, for one batch at a time.
 
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
     states, messages and time over (L-DP). ``nudge_after``: the tick from which the target acts.
     ``plasticity`` says what weights learn: with an optimizer, after ``every`` so many of its ticks,
     which ``learn_every`` sets too, or where the schedule says so; else it is left to `learn`.
-    ``compute``: "dense" forces dense operations. ``precision``: "bf16-mixed" computes the products
-    of projections in bfloat16, all else stays float32; None is the model's own dtype.
-    ``processes``: one SimPy process per "population", or per unit ("neuron"); traces are identical.
-    ``devices`` places populations, with the synapses into them: by name, ``a..b``, or ``rest``.
+    ``compute``: "dense" forces dense operations, "graph" that CUDA captures them. ``processes``:
+    one of SimPy per "population", or "neuron". ``devices`` places populations, by name, ``a..b`` or
+    ``rest``. ``precision``: "bf16-mixed" has products of projections in bfloat16.
+
     Raises ConfigurationError for parts that do not go together.
     """
 
@@ -120,9 +121,8 @@ class Simulation:
         for cell in self.state.cells if observed else ():
             cell.observed = True
         self.units = UnitMap(self.layout, self.state)
-        self.seed, self.random = seed, stream(seed, "schedule")
+        self.seed, self.compute, self.random = seed, compute, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
-        self.compute: Compute = compute
         self.before_step: BeforeStep | None = None  # is told of gradients; False is a veto
         self.caching = True  # whether what has not changed is left out: never changes a result
         self._inference: Inference | None = None  # the present one, or the last
@@ -156,7 +156,7 @@ class Simulation:
             ConfigurationError: for an optimizer that the model cannot learn with.
             DivergenceError: where a state is not finite.
         """
-        if not self._start(x, target, optimizer, record, whole=True):
+        if not self._start(x, target, optimizer, record, NEVER):
             self.advance()
         return self.finish()
 
@@ -167,21 +167,21 @@ class Simulation:
         *,
         optimizer: torch.optim.Optimizer | None = None,
         record: bool = True,
+        ahead: bool = False,
     ) -> None:
         """Begins an inference on inputs x (B, *input) with targets (B, *output), if any.
 
-        ``optimizer`` is for ``learn_every``; ``record`` switches the probes. Raises InputError for
-        wrong shapes, values that are not finite, or another batch size than the carried one, and
-        ConfigurationError for an optimizer that the model cannot learn with, or without anything
-        that says when it takes its steps.
+        ``optimizer`` is for ``learn_every``; ``record`` switches the probes. ``ahead`` lets it be
+        over at once where `infer` would replay it and the last took less than a second. Raises as
+        `infer` does, and ConfigurationError for an optimizer that nothing tells when to step.
         """
-        self._start(x, target, optimizer, record)
+        self._start(x, target, optimizer, record, BRIEF * ahead)
 
     @torch.no_grad()
     def _start(
-        self, x: Tensor, target: Tensor | None, optimizer: Any, record: bool, whole: bool = False
+        self, x: Tensor, target: Tensor | None, optimizer: Any, record: bool, longest: float
     ) -> bool:
-        """Does that. Of a ``whole`` inference it returns whether it has been run, too."""
+        """Does that, or runs it if the last took ``longest`` seconds at most: says if so."""
         compatibility.check_within(optimizer, self.learns_within)
         x, target = accept_batch(x, target, self.model)
         compatibility.check_optimizer(optimizer, self.model)
@@ -194,14 +194,14 @@ class Simulation:
             )
         self.inferences += 1
         tick, before = (0, None) if previous is None else (previous.tick, previous.clock)
-        clock = new_clock(self, tick, self.random, before, nudged=target is not None)
+        clock = self._repeats.clock(tick, before, nudged=target is not None)
         how: Any = {"number": self.inferences, "tick": tick, "optimizer": optimizer}
         self.take_up(inference := Inference(self, clock, target, **how, record=record))
-        x = x.to(self.rule.state_dtype(x.dtype))
-        ran = whole and self._repeats.run(inference, x)
-        if not ran:
-            inference.begin(x, carried=previous is not None)
-        return ran
+        x, took = x.to(self.rule.state_dtype(x.dtype)), NEVER if last is None else last.seconds
+        if took <= longest and self._repeats.run(inference, x):
+            return True
+        inference.begin(x, carried=previous is not None)
+        return False
 
     def stream(self, *arguments: Any, **options: Any) -> Stream:
         """Returns an inference without end, while input and target change: see `Stream`."""

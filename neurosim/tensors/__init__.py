@@ -6,6 +6,7 @@ from neurosim.tensors.arrays import (
     Copied,
     Copier,
     Dimensions,
+    Plain,
     as_array,
     as_tensors,
     complete,
@@ -36,6 +37,7 @@ from neurosim.tensors.devices import (
     resolve_device,
     upload,
 )
+from neurosim.tensors.graph import GRAPHS
 from neurosim.tensors.machine import (
     describe_machine,
     device_bytes,

@@ -68,7 +68,7 @@ class Arrays:
     def arrays(self) -> dict[str, Any]:
         """Returns its arrays by name, and whatever holds others: `Arrays`, or lists or dicts of
         them."""
-        own = {name.strip("_"): _Plain(self, name) for name in self.plain}
+        own = {name.strip("_"): Plain(self, name) for name in self.plain}
         found = {name.strip("_"): a for name, a in vars(self).items() if isinstance(a, Array)}
         return own | found
 
@@ -78,30 +78,39 @@ class Arrays:
         return 0
 
 
-class _Plain(Array):
+class Plain(Array):
     """A plain attribute of an object."""
 
     lifetime = "inference"
 
     def __init__(self, owner: object, name: str) -> None:
-        self._owner, self._name = owner, name
+        self.owner, self.name = owner, name
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number now, or nothing."""
+        value = getattr(self.owner, self.name)
+        return value is None or type(value) in _NUMBERS
 
     def save(self, copied: Copied) -> Any:
-        return mapped(getattr(self._owner, self._name), copied)
+        return mapped(getattr(self.owner, self.name), copied)
 
     def load(self, saved: Any, copied: Copied) -> None:
-        counted = isinstance(getattr(self._owner, self._name), np.ndarray)
+        if saved is None or type(saved) in _NUMBERS:
+            setattr(self.owner, self.name, saved)
+            return
+        counted = isinstance(getattr(self.owner, self.name), np.ndarray)
         counted &= isinstance(saved, Tensor)
         value = as_array(saved) if counted else mapped(saved, copied)
-        setattr(self._owner, self._name, value)
+        setattr(self.owner, self.name, value)
 
     def reset(self) -> None:
-        own = vars(self._owner)
-        value = own.get(self._name)
+        own = vars(self.owner)
+        value = own.get(self.name)
         if isinstance(value, np.ndarray):
             value.fill(0)
         else:
-            own.pop(self._name, None)  # what is left is the attribute of the class
+            own.pop(self.name, None)  # what is left is the attribute of the class
 
 
 class Copier:

@@ -116,7 +116,9 @@ def finite_product(one: Tensor, other: Tensor) -> Tensor | bool:
     if has_torch_function_variadic(one, other):
         return handle_torch_function(finite_product, (one, other), one, other)
     if one.is_cpu and one.numel() <= _NUMPY:
-        return isfinite(np.vdot(as_stored(one).numpy(), as_stored(other).numpy()))
+        if one.dim() > 2:
+            one, other = as_stored(one), as_stored(other)
+        return isfinite(np.vdot(one.numpy(), other.numpy()))
     product = as_stored(one).flatten().dot(as_stored(other).flatten())
     # On the CPU python looks at one number faster than torch does.
     return isfinite(product.item()) if product.is_cpu else product.isfinite()

@@ -159,6 +159,7 @@ class Stale(Array):
                 return None
             return Selection(self.shape, stale, device) if len(stale) else False
         some = self.mask[selection.dyads]
-        if some.all():
+        found = np.count_nonzero(some)
+        if found == len(some):
             return selection
-        return selection.narrow(some) if some.any() else False
+        return selection.narrow(some) if found else False

@@ -10,6 +10,7 @@ means nothing.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from operator import getitem, itemgetter
 from typing import Any, NamedTuple
 from weakref import ref
@@ -19,9 +20,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
 from neurosim.tensors.arrays import mapped
+from neurosim.tensors.graph import Captured, capturable
+from neurosim.tensors.late import Answering, Kind, Questions
 
 # Questions: of the first it only matters whether the answer is zero, or that is counted; see `Sum`.
 _COUNT = {"__bool__", "is_nonzero", "count", "tally", "any_nonzero", "finite_product"}
+_LATE = {"count", "tally", "any_nonzero", "finite_product"}
 _EXACT = {"item", "__int__", "__index__", "__float__", "__complex__", "equal", "allclose"}
 # What depends on shapes, and is the same of any tensor in the place of this one.
 _SHAPE = {"__get__", "__len__", "__hash__", "size", "dim", "ndimension", "numel", "nelement"}
@@ -87,11 +91,16 @@ class Tape(TorchFunctionMode):
     The ``sources`` are the same tensors in every replay, with the values that they have then. What
     depends on neither of both is a constant, and computed once. What is made has a place, which is
     given to something else once it is gone, so that a replay holds no more at a time than the
-    recording did. ``problem`` tells what was done that a replay cannot do.
+    recording did. ``problem`` tells what was done that a replay cannot do. ``graphs``: after the
+    first replay the calls are captured where a device can do that, and launched at once.
     """
 
-    def __init__(self, inputs: Iterable[Tensor], sources: Iterable[Tensor] = ()) -> None:
+    def __init__(
+        self, inputs: Iterable[Tensor], sources: Iterable[Tensor] = (), *, graphs: bool = False
+    ) -> None:
         super().__init__()
+        self._graphs = graphs
+        self.graph: Captured | None = None
         self._sources = {id(tensor): tensor for tensor in sources}
         self.problem: str | None = None
         self.closed = False
@@ -103,6 +112,7 @@ class Tape(TorchFunctionMode):
         self._asked: list[tuple[int, bool]] = []  # places of answers, or of several in a tuple
         self._answers: list[tuple[Any, bool]] = []  # and if they must be the same
         self._reads: list[tuple[Tensor, list[int]]] = []  # what is read; places of the answers
+        self._questions = Questions()
         self._inputs = len([self._place(tensor) for tensor in inputs])
 
     # ---- recording -----------------------------------------------------------------------------
@@ -138,6 +148,8 @@ class Tape(TorchFunctionMode):
             self.problem = f"{name} writes into what was there before"
         elif writes or any(id(tensor) not in self._made for tensor in made):
             self._note(function, args, kwargs, result, pure=not writes)
+            if name == "unequal":
+                self._questions.compare(result, *args)
         return result
 
     def _note(self, function: Any, args: Any, kwargs: Any, result: Any, *, pure: bool) -> None:
@@ -156,6 +168,9 @@ class Tape(TorchFunctionMode):
 
     def _ask(self, function: Any, args: Any, kwargs: Any, result: Any, exact: bool) -> Any:
         place, several = self._new(), isinstance(result, tuple)
+        name = function.__name__
+        if name in _LATE and not kwargs and (result or name != "finite_product"):
+            self._questions.ask(name, len(self._steps), place, *args)
         self._steps.append(_Step(*self._call(function, args, kwargs), place, True))
         self._asked.append((place, several))
         if several:
@@ -217,9 +232,15 @@ class Tape(TorchFunctionMode):
         self._read_from = [self._at(tensor) for tensor, _ in self._reads]
         self._read_to = [place for _, places in self._reads for place in places]
         needed = {place for place, _ in self._asked}.union(_places(self._left), self._read_from)
+        kinds = self._questions.kept()
+        late = {question.step for kind in kinds for question in kind}
+        by_dtype = groupby(sorted(kinds, key=_dtype), _dtype)
+        made = [Answering([*alike], self._at) for _, alike in by_dtype]
+        self._late = [(answer, _fetch(answer.places)) for answer in made]
+        needed.update(place for answer in made for place in answer.places)
         steps = []
-        for step in reversed(self._steps):
-            if step.to in needed or not step.pure:
+        for number, step in reversed([*enumerate(self._steps)]):
+            if number not in late and (step.to in needed or not step.pure):
                 if step.pure:
                     needed.discard(step.to)
                 needed.update(step.places)
@@ -229,6 +250,7 @@ class Tape(TorchFunctionMode):
         self._truths = [bool(value) for value in self._recorded]
         self._exact = [number for number, (_, exact) in enumerate(self._answers) if exact]
         self._made, self._reads, self._steps, self.closed = {}, [], [], True
+        self._questions = Questions()
 
     # ---- replaying -----------------------------------------------------------------------------
 
@@ -238,11 +260,11 @@ class Tape(TorchFunctionMode):
             return None
         values = self._values.copy()
         values[: len(inputs)] = inputs
-        for call, fetch, to in self._program:
-            values[to] = call(*fetch(values))
-        if self._read_from:
-            found = read(torch.cat([values[place] for place in self._read_from]))
-            for place, number in zip(self._read_to, found, strict=True):
+        numbers = self._computed(values, inputs)
+        for answer, fetch in self._late:
+            answer(fetch(values), values)
+        if numbers is not None:
+            for place, number in zip(self._read_to, read(numbers), strict=True):
                 values[place] = number
         answers: list[Any] = []
         for place, several in self._asked:
@@ -256,13 +278,36 @@ class Tape(TorchFunctionMode):
             return None
         return self._resolved(self._left, values, answers)
 
+    def _compute(self, values: list[Any]) -> Tensor | None:
+        """Makes the calls. Returns what is to be read."""
+        for call, fetch, to in self._program:
+            values[to] = call(*fetch(values))
+        wanted = [values[place] for place in self._read_from]
+        return torch.cat(wanted) if wanted else None
+
+    def _computed(self, values: list[Any], inputs: Sequence[Tensor]) -> Tensor | None:
+        """Does that, by a graph if there is one, or is to be one after this time."""
+        if self.graph is not None:
+            try:
+                return self.graph.run(self._compute, values, len(inputs))
+            except RuntimeError:  # something that no graph may do
+                self.graph = None
+                values[: len(inputs)] = inputs
+        numbers = self._compute(values)
+        if self._graphs:
+            self._graphs = False
+            made, kept = {to for *_, to in self._program}, _places(self._left)
+            if capturable(inputs, [values[place] for place in made]):
+                self.graph = Captured([*self._sources.values()], made & kept)
+        return numbers
+
     def _resolved(self, node: Any, values: list[Any], answers: list[int]) -> Any:
         """Returns what is left, with tensors at their places and sums of these answers."""
         kind = type(node)
         if kind is Place:
             return values[node.number]
         if kind is dict:
-            return {key: self._resolved(part, values, answers) for key, part in node.items()}
+            return dict(zip(node, self._resolved([*node.values()], values, answers), strict=True))
         if kind is list or kind is tuple:
             return kind(
                 [
@@ -277,6 +322,10 @@ class Tape(TorchFunctionMode):
         if kind is Sum:
             return int(node) + sum(f * (answers[n] - self._recorded[n]) for n, f in node.terms)
         return node
+
+
+def _dtype(kind: Kind) -> str:
+    return str(kind[0].values.dtype)
 
 
 def plain(node: Any) -> Any:

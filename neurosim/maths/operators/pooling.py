@@ -30,6 +30,7 @@ from neurosim.tensors import Ints, Shape, blank, for_library, upload
 # From so many channels on torch's max-pooling on the CPU is faster with the channels last, although
 # what is pooled has to be reordered before and after; gradients would stay reordered.
 WIDE = 8
+MANY = 6_000  # values; of fewer the reordering takes longer
 
 PoolKind = Literal["max", "avg", "softmax"]
 Winners = Literal["mean", "plus"]
@@ -108,7 +109,8 @@ class Pool(Sliding, Described):
         sizes = self.kernel, self.stride, self.padding
         if self.kind == "avg":
             return F.avg_pool2d(array, *sizes), None
-        if array.is_cpu and array.shape[1] >= WIDE and not array.requires_grad:
+        wide = array.shape[1] >= WIDE and array.numel() >= MANY
+        if array.is_cpu and wide and not array.requires_grad:
             array = array.contiguous(memory_format=torch.channels_last)
         pooled, winners = F.max_pool2d(array, *sizes, return_indices=True)
         return pooled.contiguous(), winners.contiguous()

@@ -1,0 +1,147 @@
+"""Questions of a tape that can wait until its end, where all are answered in a few passes.
+
+Of small arrays, most of what an answer takes is the call. What is asked is `unequal` with `count`,
+`tally`, `any_nonzero` or `finite_product`, see `tensors.changes`.
+"""
+
+from cmath import isfinite
+from collections.abc import Callable, Sequence
+from itertools import groupby, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SMALL = 10_000  # values of an array that can wait
+_KEPT = 2**20  # values that wait at a time
+
+Values = list[Any]
+Flat = np.ndarray[Any, Any]
+Answers = Callable[[Flat, Flat, Values], None]  # writes them to their places
+
+
+class Question(NamedTuple):
+    """Asks for how many ``values`` differ from ``others`` (None: from zeros) and the sum of their
+    ``weights``, or whether their products with the others are finite. ``step`` is where it was
+    asked, ``place`` that of the answer, ``versions`` those that the tensors had."""
+
+    kind: str  # the name of the function
+    step: int
+    place: int
+    versions: list[int]
+    weights: Tensor | None
+    values: Tensor
+    others: Tensor | None = None
+
+
+class Questions:
+    """Collects the questions that may wait, and keeps what they ask of."""
+
+    def __init__(self) -> None:
+        self._masks: dict[int, tuple[Tensor, list[Tensor | None], list[int]]] = {}
+        self._asked: list[Question] = []
+        self._kept = 0
+
+    def compare(self, mask: Tensor, new: Tensor, old: Tensor | None = None) -> None:
+        """Remembers what a mask was made of."""
+        if self._takes(new, old):
+            self._masks[id(mask)] = mask, [new, old], _versions(mask, new, old)
+
+    def ask(self, kind: str, step: int, place: int, values: Tensor, *more: Tensor) -> None:
+        """Takes a question if it may wait."""
+        of: list[Tensor | None] = [values, *more[: kind == "finite_product"]]
+        weights, versions = more[0] if kind == "tally" else None, _versions(*of)
+        made = self._masks.get(id(values))
+        if made and made[2][0] == values._version:
+            of, versions = made[1], made[2][1:]
+        if self._takes(*of):
+            self._asked.append(Question(kind, step, place, versions, weights, *of))  # type: ignore[arg-type]
+
+    def _takes(self, *tensors: Tensor | None) -> bool:
+        if not all(t is None or (t.is_cpu and 0 < t.numel() <= SMALL) for t in tensors):
+            return False
+        self._kept += sum(t.numel() for t in tensors if t is not None)
+        return self._kept <= _KEPT
+
+    def kept(self) -> list["Kind"]:
+        """Returns those that can be answered at the end, as their tensors still have the same
+        values; in lists, by what they have in common."""
+        found: dict[Any, Kind] = {}
+        for asked in self._asked:
+            if asked.versions == _versions(*asked[-2:]):
+                dtypes = (None if t is None else t.dtype for t in asked[-3:])
+                found.setdefault((asked.kind, *dtypes), Kind()).append(asked)
+        for kind in found.values():
+            kind.sort(key=lambda asked: asked.values.shape)  # see `runs`
+        return [*found.values()]
+
+
+class Kind(list[Question]):
+    """Questions that are answered together, of tensors of one dtype."""
+
+    def answers(self) -> Answers:
+        """Returns what answers them, from all their values and all others, flat."""
+        places, sizes = [q.place for q in self], [q.values.numel() for q in self]
+        starts, alone = np.cumsum([0, *sizes])[:-1], self[0].others is None
+        spread = [q.weights.expand(q.values.shape) for q in self if q.weights is not None]
+        factors = _flat(spread, runs(spread)) if spread else None
+
+        def finite(new: Flat, old: Flat, values: Values) -> None:
+            known = isfinite(np.vdot(new, old))
+            for place in places:
+                values[place] = known
+
+        def counted(new: Flat, old: Flat, values: Values) -> None:
+            differ = new != (0 if alone else old)
+            answers: Any = np.add.reduceat(differ, starts, dtype=np.int64).tolist()
+            if factors is not None:
+                weighted = np.add.reduceat(differ * factors, starts).tolist()
+                answers = zip(answers, weighted, strict=True)
+            for place, answer in zip(places, answers, strict=True):
+                values[place] = answer
+
+        return finite if self[0].kind == "finite_product" else counted
+
+
+class Answering:
+    """Answers the kinds of questions that are of tensors of one dtype: what they ask of is laid
+    out in one array. ``at`` says where a replay has a tensor."""
+
+    def __init__(self, kinds: Sequence[Kind], at: Callable[[Tensor], int]) -> None:
+        of: list[Tensor] = []
+        cuts = [0]
+        for kind in kinds:
+            for tensors in ([q.values for q in kind], [q.others for q in kind]):
+                of += [t for t in tensors if t is not None]
+                cuts.append(sum(t.numel() for t in of))
+        self.places, self._runs = tuple(map(at, of)), runs(of)
+        ends = [slice(*ends) for ends in pairwise(cuts)]
+        answers = [kind.answers() for kind in kinds]
+        self._kinds = [*zip(answers, ends[::2], ends[1::2], strict=True)]
+
+    def __call__(self, tensors: Sequence[Tensor], values: Values) -> None:
+        flat = _flat(tensors, self._runs)
+        for answer, new, old in self._kinds:
+            answer(flat[new], flat[old], values)
+
+
+def _versions(*tensors: Any) -> list[int]:
+    return [t._version for t in tensors if t is not None]
+
+
+def runs(tensors: Sequence[Tensor]) -> list[slice]:
+    """Returns where tensors stand one after the other that torch can join as they are: to make each
+    of them flat takes three times as long."""
+
+    def alike(tensor: Tensor) -> Any:
+        return tensor.shape[1:] if tensor.dim() else id(tensor)
+
+    lengths = [len([*run]) for _, run in groupby(tensors, alike)]
+    return [slice(*run) for run in pairwise(np.cumsum([0, *lengths]).tolist())]
+
+
+def _flat(tensors: Sequence[Tensor], of: list[slice]) -> Flat:
+    joined = [torch.cat(r) if (r := [*tensors[run]])[0].dim() else r[0] for run in of]
+    flat: Flat = (joined[0] if len(of) == 1 else torch.cat([t.reshape(-1) for t in joined])).numpy()
+    return flat.reshape(-1)
