@@ -52,6 +52,7 @@ from neurosim.learning import (
     Metric as Metric,
     MLflow as MLflow,
     StartEvent as StartEvent,
+    StatesFile as StatesFile,
     StepEvent as StepEvent,
     StreamPlan as StreamPlan,
     StreamTrainer as StreamTrainer,

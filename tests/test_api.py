@@ -85,6 +85,7 @@ PUBLIC = [
     "Standardization",
     "StartEvent",
     "StateError",
+    "StatesFile",
     "StepEvent",
     "Stop",
     "Stream",

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 from rich.console import Console
 
 from neurosim import documents
@@ -25,9 +26,9 @@ from neurosim.base import (
 )
 from neurosim.data import DataSource
 from neurosim.families import described
-from neurosim.learning import Trainer, load_weights
+from neurosim.learning import Trainer, load_weights, read_states
 from neurosim.network import Model
-from neurosim.records import Results, told
+from neurosim.records import Results, RunFiles, file_digest, told
 from neurosim.records import Run as Left
 from neurosim.reports import comparison_of
 from neurosim.runs import run as runner
@@ -82,6 +83,18 @@ class Run:
         found |= {probe: left.all(probe) for probe in left.traces}
         found["convergence"] = left.convergence
         return Records({name: [_record(e) for e in entries] for name, entries in found.items()})
+
+    @cached_property
+    def states(self) -> npt.NDArray[Any]:
+        """What ``record`` wrote into states.npy, a row for each tick, by field: ``inference``,
+        ``tick``, ``plus.h1[5]``. It stays on the disk: ``pandas.DataFrame(run.states)`` reads it.
+
+        Raises DataError where nothing was recorded, or the file is not what was written.
+        """
+        path = self.folder / runner.STATES
+        found = read_states(path)
+        RunFiles(self.folder).check(path.name, file_digest(path))
+        return found
 
     def model(self, model: Model | None = None) -> Model:
         """Returns the model of the run's scenario, or the ``model`` given, with its last weights.

@@ -17,7 +17,7 @@ from neurosim.base import (
 )
 from neurosim.data import DataSource, digest_of
 from neurosim.families import plugins
-from neurosim.learning import Listeners, Trainer, check_memory, save_weights
+from neurosim.learning import Listeners, StatesFile, Trainer, check_memory, save_weights
 from neurosim.records import RunFiles
 from neurosim.runs.folder import (
     ENVIRONMENT,
@@ -26,6 +26,7 @@ from neurosim.runs.folder import (
     MODEL,
     REPORT,
     SCENARIO,
+    STATES,
     SUMMARY,
     Found,
     Job,
@@ -45,6 +46,7 @@ from neurosim.runs.listeners.live import LiveView
 from neurosim.runs.study import prepare, run_study
 from neurosim.runs.written import check_trainer, job_of
 from neurosim.scenario import Scenario, located
+from neurosim.simulation import Simulation
 from neurosim.tensors import (
     device_bytes,
     out_of_memory,
@@ -93,7 +95,7 @@ def run(
             check_memory(trainer.simulation, batch, available, chosen, averaged)
         folder = begin(job, trainer.model.device, out, run_id)
         with owned(folder):
-            told = [*_named(scenario, folder), *listeners]
+            told = [*_named(scenario, folder, trainer.simulation), *listeners]
             return _train(job, trainer, folder, console, told, data.digest(), live=live)
 
 
@@ -152,8 +154,9 @@ def resume(
         saved = _saved(folder)
         with repeatable(scenario.file.threads):
             _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
-            read, told = scenario.data(), [*_named(scenario, folder), *listeners]
+            read = scenario.data()
             trainer = scenario.trainer(read, resumed=True)
+            told = [*_named(scenario, folder, trainer.simulation), *listeners]
             data, job = read.digest(), Job.of(scenario)
             return _train(job, trainer, folder, console, told, data, saved, live)
 
@@ -212,9 +215,11 @@ def _over(folder: Path) -> bool:
     return whole and status in ("finished", "failed")
 
 
-def _named(scenario: Scenario, folder: Path) -> list[object]:
+def _named(scenario: Scenario, folder: Path, simulation: Simulation) -> list[object]:
     """Makes the listeners that the scenario names. Raises DocumentError where one cannot be."""
     made: list[object] = []
+    if (plan := scenario.file.record) is not None:
+        made.append(StatesFile(folder / STATES, simulation, plan.probe))
     for number, choice in enumerate(scenario.file.listeners):
         with located(scenario.document, ("listeners", number)):
             made.append(choice.make(folder))

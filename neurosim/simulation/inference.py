@@ -72,7 +72,8 @@ class Inference(Arrays):
         parts = (state, rule, self.nudge)
         how = common.compute, clock.listens, self.counts
         self._ticker = Ticker(*parts, *how, caching=common.caching)
-        self._recorder = Recorder(*parts, self.phases, common.probes, common.schedule.tick)
+        watched = common.probes, common.schedule.tick, common.sink
+        self._recorder = Recorder(*parts, self.phases, *watched)
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
 
     def arrays(self) -> dict[str, Any]:
@@ -229,7 +230,7 @@ class Inference(Arrays):
         due = [line.next_arrival(tick + 2) - 1 for _, line in common.state.lines]
         probes = common.probes if self.recording else ()
         periods = [probe.every for probe in probes if not probe.of_wakes]
-        periods += [] if common.stop is None else [common.stop.every]
+        periods += [one.every for one in (common.stop, common.sink) if one is not None]
         due += [self.began + (passed // every + 1) * every for every in periods]
         every = common.plasticity.every
         if self.optimizer and every:
@@ -258,8 +259,8 @@ class Inference(Arrays):
         common.units.hear(self.clock, tick + 1, reached)
         self._announce(tick + 1)
         passed = tick - self.began
-        if self.recording:
-            self._recorder.record(self.trace, self.counts, tick, passed, woken)
+        trace = self.trace if self.recording else None
+        self._recorder.record(trace, self.counts, tick, passed, woken)
         if common.stop is not None and passed % common.stop.every == 0:
             self.stopped = self._recorder.settled(common.stop.residual)
 

@@ -115,7 +115,8 @@ class Repeats:
     def _may(self, inference: Inference) -> bool:
         """Whether all but values follows from the schedule, and nobody looks at states."""
         common = self._common
-        looks = common.stop is not None or (inference.recording and bool(common.probes))
+        looks = common.stop is not None or common.sink is not None
+        looks = looks or (inference.recording and bool(common.probes))
         waits = bool(common.state.lines) or inference.clock.listens or bool(inference.clock.wants)
         may = common.schedule.repeats and common.init != "carry"
         may = may and common.plasticity.trace_time is None  # it goes by every tick
