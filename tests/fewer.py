@@ -32,11 +32,14 @@ def randomly(
     return test_of
 
 
-def covering(cases: Iterable[Any], values: Callable[[Any], Iterable[Any]] = tuple) -> list[Any]:
+def covering(
+    cases: Iterable[Any], values: Callable[[Any], Iterable[Any]] = tuple, of: int = 2
+) -> list[Any]:
     """Returns cases as parameters of a test: a few with which each pair of their values occurs that
-    occurs in all of them (chosen greedily, always the same ones). The others are slow."""
+    occurs in all of them (chosen greedily, always the same ones), or each combination ``of`` so
+    many. The others are slow."""
     found, bits = list(cases), dict[Any, int]()
-    pairs = [combinations(enumerate(values(case)), 2) for case in found]
+    pairs = [combinations(enumerate(values(case)), of) for case in found]
     masks = [sum(bits.setdefault(pair, 1 << len(bits)) for pair in own) for own in pairs]
     left, kept = (1 << len(bits)) - 1, set[int]()
     while left:

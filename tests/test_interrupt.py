@@ -189,6 +189,7 @@ def stopped(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_resume_in_a_process_of_its_own(root: Path, stopped: Path, tmp_path: Path) -> None:
     folder = copied(stopped, tmp_path)
     with (folder / "metrics.jsonl").open("a") as file:

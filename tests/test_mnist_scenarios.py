@@ -97,7 +97,14 @@ def test_what_the_schedules_do() -> None:
     assert set(random) == set(down)
 
 
-@pytest.mark.parametrize("path", MNIST, ids=lambda path: path.stem)
+# Their steps take half of the time of all of them.
+HEAVY = ("mnist_dpt", "mnist_r_dp_100")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=pytest.mark.slow if p.stem in HEAVY else (), id=p.stem) for p in MNIST],
+)
 def test_a_few_steps(path: Path, shared_data: Path, tmp_path: Path) -> None:
     values = [f"data.root={json.dumps(str(shared_data))}", *FEW, "threads=1", "device=cpu"]
     arguments = ["run", str(path), *values, "--out", str(tmp_path), "--id", "it"]

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from fewer import randomly
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from random_operators import convolutions, pool_projections, random, weight_of
@@ -258,7 +259,7 @@ def networks(draw: st.DrawFn) -> ns.Network:
     return ns.Network.from_dict({"input": list(conv.pre), "activation": "tanh", "layers": layers})
 
 
-@given(network=networks(), unit=UNITS, route=ROUTES, seed=SEEDS)
+@randomly(30, 150, networks(), UNITS, ROUTES, SEEDS)
 def test_a_whole_simulation(network: ns.Network, unit: ns.Unit, route: Any, seed: int) -> None:
     model = ns.Model(network, seed=seed, dtype=torch.float64)
 

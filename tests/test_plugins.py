@@ -151,6 +151,7 @@ def members_there(task: tuple[str, ...]) -> str | None:
     return f"{task[0]}: {', '.join(member.kind for member in plugins.members_of())}"
 
 
+@pytest.mark.slow
 def test_other_processes_have_them_too(write: Write) -> None:
     """And say so where they cannot, as the file has changed meanwhile."""
     path = write(SCHEDULE)

@@ -5,7 +5,7 @@ it, because no simulation lives longer than one.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cases import (
     differing,
     phased_cases,
 )
+from fewer import covering
 
 import neurosim as ns
 from neurosim.conformance.simulations import every_tick, handed_over
@@ -52,16 +53,11 @@ def feedback_cases() -> list[Case]:
     ]
 
 
-FAST = feedback_cases()[: len(SCHEDULES)]
-SLOW = feedback_cases()[len(SCHEDULES) :]
-SLOW += [replace(case, effects=True) for case in phased_cases(1, 3)]
+ALL = [*make_cases(), *feedback_cases()]
+ALL += [replace(case, effects=True) for case in phased_cases(1, 3)]
 
 
-@pytest.mark.parametrize(
-    "case",
-    [*make_cases(), *FAST, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)],
-    ids=str,
-)
+@pytest.mark.parametrize("case", covering(ALL, astuple, of=1), ids=str)
 def test_every_tick(case: Case) -> None:
     traces = every_tick(case.build, 2 if case.init == "carry" else 1)
     assert sum(record["total"] > 0 for trace in traces for record in trace["in_flight"]) >= 4
