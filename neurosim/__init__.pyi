@@ -101,6 +101,7 @@ from neurosim.runs.door import (
     Run as Run,
     SweepResults as SweepResults,
     compare as compare,
+    figures as figures,
     load_run as load_run,
     load_sweep as load_sweep,
     resume as resume,

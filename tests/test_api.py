@@ -105,6 +105,7 @@ PUBLIC = [
     "WeightsAndBiases",
     "__version__",
     "compare",
+    "figures",
     "fixed_point",
     "load_run",
     "load_sweep",

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy.typing as npt
 from rich.console import Console
@@ -30,7 +30,7 @@ from neurosim.learning import Trainer, load_weights, read_states
 from neurosim.network import Model
 from neurosim.records import Results, RunFiles, file_digest, told
 from neurosim.records import Run as Left
-from neurosim.reports import comparison_of
+from neurosim.reports import Format, comparison_of, inches, named, on_paper, report_of
 from neurosim.runs import run as runner
 from neurosim.runs import sweep as sweeps
 from neurosim.runs.executors.executor import Executor, Inline, Local
@@ -41,6 +41,7 @@ from neurosim.scenario import Scenario
 
 Overrides = Mapping[str, Any] | Sequence[str]
 Progress = bool | Console
+READABLE = 5.0  # points of a letter
 _PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z][A-Za-z_/.-]*", re.IGNORECASE)
 
 
@@ -311,10 +312,48 @@ def compare(*runs: str | Path | Run, to: str | Path = "comparison.html") -> Path
         ConfigurationError: for fewer than two runs.
         DataError: for a folder that holds no run.
     """
-    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    folders = [_folder(run) for run in runs]
     page = comparison_of(folders)
     write_atomic(Path(to), page.html())
     return Path(to)
+
+
+def _folder(run: str | Path | Run | SweepResults) -> Path:
+    return run.folder if isinstance(run, Run | SweepResults) else Path(run)
+
+
+def figures(
+    *runs: str | Path | Run | SweepResults,
+    to: str | Path = "figures",
+    format: Format = "pdf",
+    width: str = "85mm",
+) -> list[Path]:
+    """Writes every chart of a run, a study or a sweep (its report's), or of several runs over each
+    other (those of `compare`), as a file for a paper: ``pdf``, ``png`` of 300 dots an inch, or
+    ``svg``; so wide, in colours for white paper, with letters of 8 points.
+
+    Returns:
+        The paths of the files, in the folder ``to``.
+
+    Raises:
+        ConfigurationError: for another format or width.
+        DataError: for a folder that holds none of these.
+    """
+    if format not in get_args(Format):
+        raise ConfigurationError(unknown("format", str(format), get_args(Format)), "format")
+    folders, size = [_folder(run) for run in runs], inches(width)
+    page = report_of(folders[0]) if len(folders) == 1 else comparison_of(folders)
+    Path(to).mkdir(parents=True, exist_ok=True)
+    written, small = list[Path](), list[str]()
+    for name, _, chart in named(page.figures):
+        content, letters = on_paper(chart, size, format)
+        written.append(Path(to) / f"{name}.{format}")
+        write_atomic(written[-1], content)
+        small += [name] if letters < READABLE else []
+    if small:
+        said = f"letters of less than {READABLE:g} points in {', '.join(small)}: give more width"
+        warnings.warn(said, NeurosimWarning, stacklevel=2)
+    return written
 
 
 # ---- what is given and shown ---------------------------------------------------------------------
