@@ -33,7 +33,7 @@ def test_a_chart_is_as_wide_as_was_asked_for() -> None:
 
 @pytest.mark.parametrize(("columns", "readable"), [(2, True), (14, False)])
 def test_a_map_is_too(columns: int, readable: bool) -> None:
-    cells = {(i, 0): Seeds(2, (50.0 + i, 51.0), ()) for i in range(columns)}
+    cells = {(i, 0): Seeds((50.0 + i, 51.0)) for i in range(columns)}
     axis = "a", [str(i) for i in range(columns)]
     chart = heat_map("k", quantities()["test_accuracy"], axis, ("b", ["1"]), cells)
     assert chart is not None
