@@ -14,12 +14,14 @@ from typing import Any, Literal, get_args, get_origin
 import neurosim as ns
 from neurosim.families import Kind, Section, model_of
 from neurosim.families.kinds import FAMILIES
-from neurosim.scenario import ScenarioFile
+from neurosim.network import file_models
+from neurosim.scenario import ScenarioFile, exemplified
 
 HEAD = """# Every kind and its keys
 
 What a scenario or a network file can name. [scenarios.md](scenarios.md) explains the common ones,
-[plugins.md](plugins.md) how to add your own. A key with a value may be left out: it is the default.
+[plugins.md](plugins.md) how to add your own. A key with a value may be left out: it is the default;
+an example stands where there is none.
 Times are in units of simulated time, where nothing else is said. `neurosim schema` tells an editor.
 This page is made of the code: `python -m tests.kinds > docs/kinds.md`.
 """
@@ -50,12 +52,15 @@ def bounds(schema: Any) -> str:
 
 def key_of(name: str, field: Any, schema: Any) -> str:
     """A key with its default, what else may stand there, its range, and what it says."""
-    default = "" if field.is_required() else f": {json.dumps(field.default, ensure_ascii=False)}"
-    found = f"`{name}{default}`"
-    words = [w for w in dict.fromkeys(choices(field.annotation)) if w != field.default]
+    value = schema.get("const", None if field.is_required() else field.default)
+    needed = field.is_required() and "const" not in schema
+    found = f"`{name}`" if needed else f"`{name}: {json.dumps(value, ensure_ascii=False)}`"
+    words = [w for w in dict.fromkeys(choices(field.annotation)) if w != value]
     said = [f"or {', '.join(words)}"] if words and "kind" not in str(field.default) else []
     said += [field.description] if field.description else []
     said += [bounds(schema)] if bounds(schema) else []
+    if not words and (needed or value in (None, [], {})):
+        said += [f"e.g. `{json.dumps(each, ensure_ascii=False)}`" for each in schema["examples"]]
     return f"{found} ({'; '.join(said)})" if said else found
 
 
@@ -64,8 +69,8 @@ def cell(text: str) -> str:
 
 
 def row_of(name: str, member: type[Any], model: type[Section], without: str = "") -> str:
-    schema = model.model_json_schema(by_alias=False)["properties"]
-    fields = ((k, field) for k, field in model.model_fields.items() if k != without)
+    schema = exemplified(model.model_json_schema())["properties"]
+    fields = ((field.alias or k, field) for k, field in model.model_fields.items() if k != without)
     keys = ", ".join(key_of(key, field, schema[key]) for key, field in fields)
     meaning = (inspect.getdoc(member) or "").split("\n\n")[0].replace("\n", " ")
     return f"| `{name}` | {cell(keys)} | {cell(meaning)} |"
@@ -81,7 +86,7 @@ def sections(model: type[Section], path: tuple[str, ...]) -> Iterator[tuple[str,
 
 def models(annotation: Any) -> Iterator[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        if not issubclass(annotation.makes, Kind):
+        if not issubclass(getattr(annotation, "makes", annotation), Kind):
             yield annotation
         return
     for part in get_args(annotation):
@@ -101,9 +106,13 @@ def page() -> str:
     head = ["## Sections", "", "Mappings that are no kinds: what stands at a key.", ""]
     head += ["| at | keys | what it is |", "|---|---|---|"]
     found: dict[type[Section], list[str]] = {}
-    for place, model in sections(model_of(ScenarioFile), ()):
-        found.setdefault(model, []).append(place)
-    rows = [row_of("`, `".join(places), m.makes, m) for m, places in found.items()]
+    whole = zip(("", "a chain", "a graph"), (model_of(ScenarioFile), *file_models()), strict=True)
+    for title, root in whole:
+        for place, model in sections(root, (title,) if title else ()):
+            found.setdefault(model, []).append(place)
+    rows = [
+        row_of("`, `".join(dict.fromkeys(p)), getattr(m, "makes", m), m) for m, p in found.items()
+    ]
     parts.append("\n".join([*head, *rows, ""]))
     return "\n".join(parts)
 

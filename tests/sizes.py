@@ -15,6 +15,7 @@ TINY = bench.Sizes(
     images=1,
     thinner=16,
     digits=2,
+    samples=100,
     span=(1, 2),
     repeats=1,
 )

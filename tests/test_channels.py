@@ -184,3 +184,14 @@ def test_rings_have_an_end() -> None:
     with pytest.raises(ns.ConfigurationError, match="takes up to 1001, which is more than 1,000"):
         ns.Channels(mean=channel).resolve(network(), 1.0)
     ns.Channels(mean=channel).resolve(network(), 2.0)
+
+
+def test_the_round_trip_counts_the_hops_of_the_longest_way() -> None:
+    layers = [{"name": "a", "dense": 3}, {"name": "b", "dense": 3}, {"name": "out", "dense": 2}]
+    chain = ns.Network.from_dict({"input": 3, "layers": layers})
+    for delay in (0.0, 1.0, 4.0):
+        one = ns.Channel(delay=delay)
+        found = ns.Channels(mean=one, difference=one).round_trip(chain, 1.0)
+        assert found == 1 + 5 * max(1, delay)
+    slow = {"b": {"mean": ns.Channel(delay=9.0)}, "out": {"difference": ns.Channel(delay=3.0)}}
+    assert ns.Channels(overrides=slow).round_trip(chain, 0.5) == 1 + (1 + 18 + 1) + (6 + 1)

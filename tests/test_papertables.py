@@ -124,6 +124,13 @@ def test_rows_by_name() -> None:
     assert len(chosen(table_named("alpha"), ["aro"])) == 15
 
 
+def test_streams_that_go_on_and_those_that_wait() -> None:
+    planned = plan_table(table_named("streams"), FOLDER, quick("costs=loihi"))
+    waits = {row.values: "stream.episodes=true" in row.quick for row in planned.rows}
+    assert len(waits) == 15
+    assert all(("one by one" in system) == wait for (system, _), wait in waits.items())
+
+
 @pytest.mark.parametrize(
     ("choice", "said"),
     [

@@ -70,6 +70,12 @@ def test_what_cannot_be_recorded(tmp_path: Path) -> None:
         ns.StatesFile(tmp_path / "s", sim, probe)
 
 
+@pytest.mark.parametrize("other", ["study={kind: convergence}", "training.shards=2"])
+def test_what_records_by_itself_refuses_it(other: str) -> None:
+    with pytest.raises(ns.DocumentError, match="leave record out"):
+        ns.run("parallel", ["record={states: {h1: [0]}}", other])
+
+
 @pytest.mark.parametrize(
     ("record", "said"),
     [
@@ -78,6 +84,8 @@ def test_what_cannot_be_recorded(tmp_path: Path) -> None:
         ("{states: {h1: [0]}, evry: 2}", "every"),
         ("{weights: {h1.weight: [99999999]}}", "there is no 99999999"),
         ("{states: {h1: [0]}, sample: 50}", "no sample 50"),
+        ("{states: {h1: [0]}, sample: -1}", "sample"),
+        ("{states: {h1: [0]}, every: 0}", "every"),
     ],
 )
 def test_a_scenario_says_where_it_is_wrong(record: str, said: str) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from pydantic import BaseModel
 
 from neurosim.cli.main import main
 from neurosim.documents import load
-from neurosim.scenario.scenario import Scenario
+from neurosim.families import model_of
+from neurosim.network import file_models
+from neurosim.scenario import Scenario, ScenarioFile, exemplified
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.yaml"))
@@ -28,7 +31,7 @@ TYPES: dict[str, Any] = {
     "integer": int,
     "number": (int, float),
 }
-ANNOTATIONS = {"$schema", "$defs", "title", "description", "default", "discriminator"}
+ANNOTATIONS = {"$schema", "$defs", "title", "description", "default", "discriminator", "examples"}
 
 
 def admits(schema: Any, value: Any, root: dict[str, Any]) -> bool:
@@ -173,3 +176,33 @@ def test_the_schema_admits_a_file_on_top_of_others(schemas: dict[str, Any]) -> N
 )
 def test_the_schema_explains(schemas: dict[str, Any], name: str, said: str) -> None:
     assert said in json.dumps(schemas[name])
+
+
+def _models() -> list[Any]:
+    """The models of all mappings that a scenario or a network file can hold."""
+    found: dict[Any, None] = {}
+
+    def visit(annotation: Any) -> None:
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            for part in get_args(annotation):
+                visit(part)
+        elif annotation not in found:
+            found[annotation] = None
+            for field in annotation.model_fields.values():
+                visit(field.annotation)
+
+    for model in (model_of(ScenarioFile), *file_models()):
+        visit(model)
+    return list(found)
+
+
+@pytest.mark.parametrize("model", _models(), ids=lambda model: model.__name__)
+def test_every_key_has_an_example_that_fits(model: Any) -> None:
+    """Beside the least that its mapping has to say."""
+    schema = exemplified(model.model_json_schema())
+    examples = {key: said["examples"] for key, said in schema["properties"].items()}
+    least = {key: examples[key][0] for key in schema.get("required", ())}
+    for key, values in examples.items():
+        whole = least | ({"conv": 32} if model.__name__ == "layer" and key != "dense" else {})
+        for value in values:
+            model.model_validate(whole | {key: value})

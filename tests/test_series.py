@@ -37,6 +37,14 @@ def test_mackey_and_glass_by_another_integrator() -> None:
     np.testing.assert_allclose(found, expected, atol=2e-4)
     later = MackeyGlass(length=40, washout=21)._values(Path())[:, 0]
     np.testing.assert_array_equal(later, found[21:])
+    rare = MackeyGlass(length=25, washout=5, step=2.0)._values(Path())[:, 0]
+    np.testing.assert_array_equal(rare, found[10::2][:25])
+    between = MackeyGlass(length=20, washout=0, step=2.55)._values(Path())[:, 0]
+    np.testing.assert_allclose(
+        between, np.interp(np.arange(20) * 2.55, np.arange(61), found), atol=2e-3
+    )
+    low = MackeyGlass(length=2, washout=0, start=0.5)._values(Path())[:, 0]
+    assert abs(low[1] - low[0] - (0.2 * 0.5 / (1 + 0.5**10) - 0.05)) < 3e-3  # its first slope
 
 
 def test_the_hyperplane_drifts() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +207,25 @@ def test_a_scenario_runs_and_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     assert "<h3>Prequential accuracy" in whole.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+def test_a_stream_that_is_killed_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    overrides = ["stream.horizon=4800", "stream.window=20", "stream.streams=2"]
+    whole = ns.run(SCENARIO, overrides, out=tmp_path, run_id="whole")
+    command = [sys.executable, "-m", "neurosim", "run", str(SCENARIO), *overrides]
+    command += ["--out", str(tmp_path), "--id", "killed"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        folder = whole.folder.parent / "killed"
+        while not list(folder.glob("checkpoints/last.*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    assert not (folder / "summary.json").exists()
+    again = ns.resume(folder)
+    assert again.records["epoch"] == whole.records["epoch"]
+    final = whole.model().state_dict()
+    assert all(torch.equal(final[k], v) for k, v in again.model().state_dict().items())
+
+
 REFUSED = {
     "training.epochs=3": "a stream is as long as its horizon says",
     "data.batch_size=5": r"say stream\.streams",
@@ -217,6 +239,8 @@ REFUSED = {
     "schedule={kind: sweep, order: [h1, h2]}": "never wakes the population 'output'",
     "init=feedforward": "",
     "plasticity.every=24": "",
+    "stream={episodes: true, leak: true}": "leave no leak to measure",
+    "stream={episodes: true, target: {delay: 16}}": "leave the delay out",
 }
 
 
@@ -240,3 +264,54 @@ def test_a_series_is_foretold(tmp_path: Path) -> None:
     assert found[-1]["smape"] < found[0]["smape"] < 20
     assert found[-1]["lag"] <= 4
     assert "cumulative_accuracy" not in found[-1]
+
+
+# ---- a series foretold, and episodes -------------------------------------------------------------
+
+
+def foretelling(values: Tensor, foretell: int, ahead: int = 1) -> StreamTrainer:
+    """Of a linear network of two taps, which say the last value and half of its step."""
+    network = ns.Network.from_dict({"input": 2, "layers": [{"name": "out", "dense": 1}]})
+    model = ns.Model(network, **DOUBLE)
+    with torch.no_grad():
+        model.state_dict()["out.weight"].copy_(torch.tensor([[-0.5, 1.5]]))
+    end = len(values) - ahead - 1
+    data = Split(torch.stack([values[:end], values[1 : end + 1]], 1), values[ahead + 1 :, None])
+    plan = StreamPlan(Source.of("samples", hold=4.0, order="given"), window=4, foretell=foretell)
+    simulation = build(Parallel(4), model, learn_every=4)
+    return StreamTrainer(plan, simulation, torch.optim.SGD(model.parameters(), 0.0), data, data)
+
+
+def test_a_series_is_foretold_by_its_own_answers() -> None:
+    values = torch.arange(1.0, 12.0, dtype=torch.float64).square()
+    found = foretelling(values, 5).fit()[-1]
+    one, other, errors = 1.0, 4.0, []
+    for y in values[2:7].tolist():
+        one, other = other, other + (other - one) / 2
+        errors.append(200 * abs(other - y) / (abs(other) + y))
+    assert found["foretold_smape"] == pytest.approx(sum(errors) / 5, rel=1e-12)
+    for wrong, said in ((99, "the test has 9 samples"), (5, "go on with their targets")):
+        with pytest.raises(ns.ConfigurationError, match=said):
+            foretelling(values, wrong, ahead=1 if wrong == 99 else 2)
+    with pytest.raises(ns.ConfigurationError, match="the targets are classes"):
+        trainer(foretell=3)
+
+
+EP = "rule={kind: equilibrium_propagation, variant: centered, beta: 0.25, free: 2}"
+EPISODES = [*SHORT, EP, "stream.episodes=true", "plasticity.every=null", "schedule.ticks=5"]
+EPISODES += ["training.evaluation=settled", "network.initialization=weak_uniform"]
+
+
+def test_episodes_of_a_scenario_go_on_with_the_same_bits() -> None:
+    """Equilibrium propagation takes 20 ticks, and holds of 16 bring six samples in 96."""
+    scenario = Scenario.load(SCENARIO, EPISODES)
+    data = scenario.data()
+    whole, first, second = (scenario.trainer(data) for _ in range(3))
+    expected = whole.fit()
+    assert whole.simulation.inferences == 5  # at 0, 20, 40, 60 and 80
+    assert whole.totals["ticks"] == whole.stream.tick == 96
+    before = first.fit(interrupted=lambda: first.stream.tick >= 47)
+    second.load_state_dict(first.state_dict())
+    assert [*before, *second.fit()] == expected
+    final = whole.model.state_dict()
+    assert all(torch.equal(final[k], v) for k, v in second.model.state_dict().items())

@@ -148,6 +148,7 @@ def test_what_is_printed(tmp_path: Path) -> None:
     assert not any(line.startswith("time to tolerance") for line in output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [path.stem for path in DIGITS])
 def test_every_scenario_can_be_measured(name: str, tmp_path: Path) -> None:
     path = ROOT / f"scenarios/{name}.yaml"

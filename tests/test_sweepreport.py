@@ -382,3 +382,18 @@ def test_units_of_axes(key: str, label: str) -> None:
 def test_spread() -> None:
     assert spread([3.0]) == (3.0, None)
     assert spread([1.0, 2.0, 3.0]) == (2.0, 1.0)
+
+
+def test_a_stream_is_drawn_against_how_often_an_error_gets_through(tmp_path: Path) -> None:
+    """A curve for each schedule: its mean, its least and its greatest seed."""
+
+    def summary(values: tuple[Any, ...], seed: int) -> Summary:
+        found = (0.5 if values[0] == "sweep" else 0.8) + 0.01 * (seed - values[1])
+        numbers = {"cumulative_accuracy": found, "trips_per_hold": 20 / (1 + 3 * values[1])}
+        return finished(energy=1e-6, test_accuracy=0.25, **numbers)
+
+    axes = [("schedule", ["sweep", "parallel"]), (DELAY, [1, 3])]
+    found = page(tmp_path, axes, 2, summary)
+    svg = found.svg("Prequential accuracy against hold / (1 + hops × delay)")
+    assert sum(text == "sweep" for text in tooltips(svg)) == 3
+    assert "prequential accuracy (%)" in texts(found.svg("Accuracy against energy"))

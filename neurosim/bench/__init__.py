@@ -13,7 +13,7 @@ from rich.table import Table
 
 from neurosim._version import __version__
 from neurosim.base import ConfigurationError, unknown
-from neurosim.bench import host, laws, layers, scheduling, steps, ticks
+from neurosim.bench import host, laws, layers, processes, reading, scheduling, steps, ticks
 from neurosim.bench.timing import FULL, QUICK, Benchmark, Measurement, Sizes
 from neurosim.tensors import describe_machine
 
@@ -31,6 +31,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *steps.OVER_BP,
     *laws.LAWS,
     *host.ALL,
+    *reading.READING,
+    processes.data_parallel_speedup,
 )
 
 

@@ -32,8 +32,8 @@ class Measurement:
 class Sizes:
     """How much is measured. ``dyads`` of None stands for VGG16; ``planes`` is the batch of conv
     layers, ``images`` that of networks of images, whose widths are divided by ``thinner``, and of
-    the learning systems. ``span`` are the multiples of the smallest size at which a law is
-    measured. What takes seconds is repeated less often."""
+    the learning systems, ``samples`` the size of a data set. ``span`` are the multiples of the
+    smallest size at which a law is measured. What takes seconds is repeated less often."""
 
     dyads: int | None = None
     neuron_ticks: int = 5
@@ -45,6 +45,7 @@ class Sizes:
     images: int = 32
     thinner: int = 1
     digits: int = 100
+    samples: int = 60_000
     span: tuple[int, ...] = (1, 3, 10, 30)
     repeats: int = 11
 
@@ -60,6 +61,7 @@ QUICK = Sizes(
     images=8,
     thinner=4,
     digits=20,
+    samples=2000,
     span=(1, 4, 16),
     repeats=5,
 )

@@ -278,3 +278,19 @@ class Channels(Described):
                     channel.check(projection, kind, tick)
                 resolved[projection.name, kind] = channel
         return resolved
+
+    def round_trip(self, network: Network, tick: float) -> int | None:
+        """Returns 1 + hops × delay, in ticks: on the longest way, by the least delays, from a new
+        input to the output and down again to the first dyads. None where there is a cycle."""
+        if network.cycle is not None:
+            return None
+        ticks = {key: one.least_ticks(tick) for key, one in self.resolve(network, tick).items()}
+        names = sorted(network.levels, key=network.levels.__getitem__)
+        up, down = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+        for name in names:
+            ways = (up[p.pre] + ticks[p.name, "mean"] for p in network.incoming(name))
+            up[name] = max(ways, default=0)
+        for name in reversed(names[1:]):
+            ways = (down[p.post] + ticks[p.name, "difference"] for p in network.outgoing(name))
+            down[name] = max(ways, default=0)
+        return 1 + up[network.output.name] + max(down.values())

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from neurosim._version import __version__
-from neurosim.base import DivergenceError, NeurosimError, NeurosimWarning, harmless
+from neurosim.base import DivergenceError, NeurosimError, leads
 from neurosim.cli import options
 from neurosim.cli.check import check
 from neurosim.cli.installation import completion, doctor, examples
@@ -44,31 +42,6 @@ if TYPE_CHECKING:
     from neurosim.scenario import Scenario
 
 
-@contextmanager
-def _warnings_in_words() -> Iterator[None]:
-    """Shows the program's own warnings as it shows its errors, each once."""
-    shown, said = warnings.showwarning, set[str]()
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if not issubclass(category, NeurosimWarning):
-            shown(message, category, filename, lineno, file, line)
-        elif str(message) not in said:
-            said.add(str(message))
-            click.echo(f"warning: {harmless(str(message))}", err=True)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", NeurosimWarning)
-        warnings.showwarning = show
-        yield
-
-
 class _Group(click.Group):
     """Turns the program's own errors into one message, without a traceback."""
 
@@ -79,17 +52,17 @@ class _Group(click.Group):
 
     def _in_words(self, context: click.Context) -> Any:
         try:
-            with _warnings_in_words():
+            with options.warnings_in_words():
                 return super().invoke(context)
         except NeurosimError as error:
-            click.echo(f"error: {harmless(str(error))}", err=True)
+            options.complain(str(error))
             sys.exit(1 if isinstance(error, DivergenceError) else 2)
         except KeyboardInterrupt:
             click.echo("stopped at once", err=True)
             sys.exit(options.INTERRUPTED)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {harmless(f'{where}{error.strerror or error}')}", err=True)
+            options.complain(f"{where}{error.strerror or error}")
             sys.exit(2)
 
 
@@ -330,14 +303,16 @@ def _finish(run: Run) -> None:
     """Prints the summary of a run and where its report is; the exit status says if it ended."""
     from neurosim.runs import summary_lines
 
-    for line in summary_lines(run.summary):
-        click.echo(line)
-    click.echo(f"report         {run.report}")
-    if run.status == "interrupted":
-        if run.summary.get("kind") == "convergence":
+    interrupted = run.status == "interrupted"
+    if leads():
+        for line in summary_lines(run.summary):
+            click.echo(line)
+        click.echo(f"report         {run.report}")
+        if interrupted and run.summary.get("kind") == "convergence":
             click.echo("A study is not resumed; run it anew.")
-        else:
+        elif interrupted:
             click.echo(f"resume with    neurosim resume {run.folder}")
+    if interrupted:
         sys.exit(options.INTERRUPTED)
 
 

@@ -85,7 +85,7 @@ def sweep(
 
 
 @options.command(
-    click.argument("name", metavar="mnist|alpha|systems"),
+    click.argument("name", metavar="mnist|alpha|systems|streams"),
     OVERRIDES,
     option(
         "--quick",

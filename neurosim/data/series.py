@@ -4,6 +4,7 @@ and events. Their last part is for the test."""
 import csv
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -99,21 +100,23 @@ class FileSeries(Series):
 @dataclass(frozen=True)
 class MackeyGlass(Series):
     """The series of Mackey and Glass (1977): dx/dt = β x(t−τ) / (1 + x(t−τ)ⁿ) − γ x(t), β = 0.2,
-    γ = 0.1, n = 10; a value after each unit of time.
+    γ = 0.1, n = 10; a value after each ``step`` of time.
 
-    It is integrated by Runge and Kutta's fourth order in steps of a tenth, what was before
-    interpolated, and starts from 1.2.
+    It is integrated by Runge and Kutta's fourth order in steps of a tenth, with what was before,
+    and what lies between, interpolated; at first x is ``start``.
     """
 
     length: Annotated[Count, Field(description="values of the series")] = 10_000
     tau: Annotated[Positive, Field(description="the delay; chaotic from about 17 on")] = 17.0
     washout: Annotated[Whole, Field(description="first values that are left out")] = 500
+    step: Annotated[Positive, Field(description="time from one value to the next")] = 1.0
+    start: Annotated[Positive, Field(description="the value of all times before the first")] = 1.2
 
     def _values(self, folder: Path) -> Values:
         del folder
         per, lag = 10, round(10 * self.tau)  # steps of a unit of time, and of the delay
-        step, total = 1.0 / per, per * (self.length + self.washout)
-        known = np.full(lag + 1 + total, 1.2)  # at k − lag steps
+        step, total = 1.0 / per, ceil(per * self.step * (self.length + self.washout))
+        known = np.full(lag + 1 + total, self.start)  # at k − lag steps
 
         def slope(x: float, late: float) -> float:
             return 0.2 * late / (1.0 + late**10) - 0.1 * x
@@ -126,7 +129,9 @@ class MackeyGlass(Series):
             three = slope(x + step / 2 * two, middle)
             four = slope(x + step * three, later)
             known[k + 1] = x + step / 6 * (one + 2 * two + 2 * three + four)
-        return known[lag::per][self.washout : self.washout + self.length, None]
+        at = per * self.step * np.arange(self.washout, self.washout + self.length)
+        values: Values = np.interp(at, np.arange(total + 1), known[lag:])
+        return values[:, None]
 
 
 # ---- a drifting concept --------------------------------------------------------------------------

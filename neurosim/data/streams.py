@@ -97,9 +97,15 @@ class Timing:
         """Returns the number of the sample whose label acts from ``tick`` on, if any does."""
         number, passed = divmod(tick - self.read - self._delay, self.hold)
         acts = number >= 0 and passed < self._length
-        return number if acts and self._is_present(number) else None
+        return number if acts and self.labelled(number) else None
 
-    def _is_present(self, number: int) -> bool:
+    @property
+    def delayed(self) -> bool:
+        """Whether labels are late."""
+        return self._delay > 0
+
+    def labelled(self, number: int) -> bool:
+        """Says if a sample has a label."""
         share = self._target.present
         return share == 1.0 or generator(self._seed, "present", str(number)).random() < share
 

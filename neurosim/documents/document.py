@@ -10,7 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neurosim.base import DocumentError, NeurosimError, Problem, did_you_mean, shorten
+from neurosim.base import (
+    DocumentError,
+    NeurosimError,
+    Problem,
+    did_you_mean,
+    shipped_files,
+    shorten,
+)
 from neurosim.documents.merging import merged
 from neurosim.documents.yaml import (
     COMMAND_LINE,
@@ -66,7 +73,8 @@ def _read_file(file: str) -> Document:
 
 
 def load_part(document: Document, path: NodePath) -> Document:
-    """Reads the document in the file that the string at ``path`` names, seen from `folder`.
+    """Reads the document in the file that the string at ``path`` names, seen from `folder`, or in
+    the shipped one of that name.
 
     Where there is no such file, the problem is at the string.
     """
@@ -76,6 +84,9 @@ def load_part(document: Document, path: NodePath) -> Document:
 def _named(document: Document, path: NodePath, read: Callable[[str], Document]) -> Document:
     name = document.part(path).value
     file = folder(document, path) / Path(name).expanduser()
+    if not file.exists():
+        shipped = shipped_files("networks") | shipped_files("scenarios")
+        file = shipped.get(name, file)
     try:
         return read(os.fspath(file))
     except DocumentError as error:

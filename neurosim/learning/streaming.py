@@ -12,13 +12,13 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.base import stream as generator
 from neurosim.data import Drift, Sample, Source, Split, Target, drifting
-from neurosim.families import BelowOne, Count, Described, Positive
+from neurosim.families import BelowOne, Count, Described, Positive, Whole
 from neurosim.learning.events import EpochEvent, StepEvent, TrainingEvent
 from neurosim.learning.plan import TrainingPlan
 from neurosim.learning.trainer import Trainer
 from neurosim.maths import OptimizerChoice
 from neurosim.measures import Prequential, metrics
-from neurosim.simulation import Simulation, Stream
+from neurosim.simulation import Episodes, Simulation, Stream
 from neurosim.tensors import complete
 
 FOREVER = 10**12  # samples: no stream gets there
@@ -51,6 +51,35 @@ class StreamPlan(Described):
     leak: Annotated[
         bool, Field(description="compare with a twin that has no target, which costs as much again")
     ] = False
+    foretell: Annotated[
+        Whole,
+        Field(description="of series: so many values of the test are foretold by its own answers"),
+    ] = 0
+    episodes: Annotated[
+        bool,
+        Field(description="a baseline: each sample takes an inference, and what comes is missed"),
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.episodes and self.leak:
+            raise ConfigurationError("episodes leave no leak to measure: leave it out", "leak")
+
+    def check(self, simulation: Simulation) -> None:
+        """Raises ConfigurationError for a simulation that cannot do it."""
+        if not (simulation.learns_within or self.episodes):
+            raise ConfigurationError(
+                "a stream has no inferences after which weights could learn: say after how many "
+                "ticks they do, as every: 16 of the plasticity",
+                "learn_every",
+            )
+        self.stream(simulation, None, None)
+
+    def stream(self, simulation: Simulation, source: Any, optimizer: Any, **options: Any) -> Stream:
+        """Returns the stream of a source, see `Stream`, or the `Episodes`."""
+        made = Episodes if self.episodes else Stream
+        options = {"target": self.target, **options}
+        return made(simulation, source, optimizer, hold=self.source.hold, **options)
 
 
 class StreamTrainer(Trainer):
@@ -79,12 +108,7 @@ class StreamTrainer(Trainer):
         if plan.augment is not None or plan.label_smoothing:
             said = "a stream shows samples as they are: leave augment and label_smoothing out"
             raise ConfigurationError(said, "augment")
-        if not simulation.learns_within:
-            raise ConfigurationError(
-                "a stream has no inferences after which weights could learn: say after how many "
-                "ticks they do, as every: 16 of the plasticity",
-                "learn_every",
-            )
+        streaming.check(simulation)
         streams, source = streaming.streams, streaming.source
         if not train.labels.is_floating_point():
             self._classes = simulation.model.network.output.size
@@ -104,7 +128,38 @@ class StreamTrainer(Trainer):
         )
         self.stream, self._twin = self._stream(simulation, self.optimizer), self._made_twin()
         self.prequential = Prequential(streaming.fading, source.hold)
+        network, tick = simulation.model.network, simulation.schedule.tick
+        self._check_foretelling()
+        self._trip = simulation.channels.round_trip(network, tick)
         self._found: Any = None  # loss and accuracy of this hold, once it has been read
+
+    def _check_foretelling(self) -> None:
+        test, count, said = self.test, self.streaming.foretell, ""
+        if not count:
+            return
+        if not test.labels.is_floating_point():
+            said = "foretell is of values, and the targets are classes"
+        elif len(test) < max(count, 2):
+            said = f"foretell is {count}, and the test has {len(test)} samples"
+        else:
+            x, y = test.take(slice(2)).flatten(1), test.labels[:1].flatten()
+            if not torch.equal(x[1], torch.cat([x[0], y])[-x.shape[1] :]):
+                said = "foretell needs samples that go on with their targets, as those of a series "
+                said += "with ahead: 1"
+        if said:
+            raise ConfigurationError(said, ("stream", "foretell"))
+
+    @torch.no_grad()
+    def _foretold(self) -> float:
+        """Returns the sMAPE of the first values of the test: the first sample is seen, and from
+        there on the network, of frozen weights, sees what it has answered itself."""
+        model, values = self.simulation.model, list[Tensor]()
+        x = self.test.take(slice(1)).to(model.device, model.dtype)
+        for _ in range(self.streaming.foretell):
+            values.append(self.simulation.predict(x).flatten(1))
+            x = torch.cat([x.flatten(1), values[-1]], 1)[:, -x.numel() :].view_as(x)
+        known = self.test.labels[: len(values)].flatten(1)
+        return float(metrics.smape(torch.cat(values).cpu(), known).mean())
 
     def _ends(self, length: float, tick: float) -> int:
         """Returns the samples of the whole stream."""
@@ -120,7 +175,7 @@ class StreamTrainer(Trainer):
     def _stream(self, simulation: Simulation, optimizer: torch.optim.Optimizer | None) -> Stream:
         plan = self.streaming
         target = plan.target if optimizer is not None else replace(plan.target, present=0.0)
-        return Stream(simulation, self._shown, optimizer, hold=plan.source.hold, target=target)
+        return plan.stream(simulation, self._shown, optimizer, target=target)
 
     def _made_twin(self) -> Stream | None:
         """The same stream without a target, of the same weights, wakes and noise."""
@@ -206,6 +261,10 @@ class StreamTrainer(Trainer):
                 found = self.prequential.scores(
                     self.stream.counts, self.stream.updates, leaks=leaks
                 )
+                if self.streaming.foretell and event.test_loss is not None:
+                    found["foretold_smape"] = self._foretold()
+                if self._trip is not None:
+                    found["trips_per_hold"] = self.stream.timing.hold / self._trip
                 if event.test_accuracy is not None and (changed := self._changed_test()):
                     found["drifted_test_accuracy"] = self.evaluate(changed)[0]
                 event = replace(event, metrics={**event.metrics, **found})

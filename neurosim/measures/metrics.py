@@ -58,6 +58,13 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
     return result
 
 
+def smape(prediction: Tensor, y: Tensor) -> Tensor:
+    """Returns 200 |ŷ − y| / (|ŷ| + |y|) in percent, mean over the values of a sample: (B,)."""
+    one, other = prediction.double(), y.double()
+    parts = 2 * (one - other).abs() / (one.abs() + other.abs()).clamp(min=1e-12)
+    return 100 * parts.mean(1)
+
+
 def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:
     """Returns how far the present states are from a fixed point. 0/0 counts as 0."""
     woken = parallel_wake(state, rule, nudge)

@@ -89,8 +89,7 @@ class Prequential:
         window["leak"] += leak * streams
         if y.is_floating_point():
             one, other = (array.flatten(1).double() for array in (prediction, y))
-            parts = 2 * (one - other).abs() / (one.abs() + other.abs()).clamp(min=1e-12)
-            window["smape"] += float(100 * parts.mean(1).sum())
+            window["smape"] += float(metrics.smape(one, other).sum())
             self._series.append((float(other[0, 0]), float(one[0, 0])))
             return
         right = metrics.accuracy(prediction, y) * streams

@@ -131,6 +131,10 @@ class Trace:
     def __contains__(self, kind: object) -> bool:
         return kind in self._records
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{kind}: {len(items)}" for kind, items in self._records.items())
+        return f"Trace({counts or 'nothing was probed'})"
+
     def kinds(self) -> tuple[str, ...]:
         """Returns the kinds that have records, in the order of their first."""
         return tuple(self._records)

@@ -118,12 +118,15 @@ class RecordPlan:
         chosen = self.states or {}
         return StatesProbe(chosen, self.what, self.weights, self.sample, every=self.every)
 
-    def check(self, network: Network, rule: Rule, batch: int, *, study: bool) -> None:
+    def check(self, network: Network, batch: int, *, study: bool, shards: bool) -> None:
         """Raises ConfigurationError for what is not there, or where nothing would be recorded."""
         if not (self.states or self.weights):
             raise ConfigurationError("record: name dyads (states) or weights to record")
         if study:
             raise ConfigurationError("a study has records of its own: leave record out")
+        if shards:
+            said = "shards are inferences of their own, in several processes: leave record out"
+            raise ConfigurationError(said)
         if self.sample >= batch:
             said = f"record: there is no sample {self.sample} in a batch of {batch}"
             raise ConfigurationError(said, "sample")

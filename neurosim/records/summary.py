@@ -140,6 +140,51 @@ QUANTITIES = (
         better="higher",
     ),
     Quantity("test_loss", "test loss", "per sample", "run mean"),
+    Quantity("test_mse", "test MSE", "", "line run mean"),
+    Quantity("test_r2", "test R²", "", "line run mean", show="{:.4f}".format, better="higher"),
+    Quantity(
+        "test_top_5",
+        "test accuracy of the best five",
+        "%",
+        "line run mean",
+        factor=100.0,
+        show=_HUNDREDTHS,
+        better="higher",
+    ),
+    Quantity(
+        "cumulative_accuracy",
+        "prequential accuracy",
+        "%",
+        "line run map",
+        "of the answers of a stream, each read before its label could act, since its beginning",
+        axis="focus",
+        factor=100.0,
+        show=_HUNDREDTHS,
+        better="higher",
+    ),
+    Quantity(
+        "last_label_accuracy",
+        "last label",
+        "%",
+        meaning="of always answering with the label before",
+        factor=100.0,
+        show=_HUNDREDTHS,
+        better="higher",
+    ),
+    Quantity("smape", "sMAPE", "%", "line run map"),
+    Quantity(
+        "foretold_smape",
+        "sMAPE, foretold",
+        "%",
+        "line run map",
+        "of values of the test that the network foretells by its own answers",
+    ),
+    Quantity(
+        "trips_per_hold",
+        "hold / (1 + hops × delay)",
+        meaning="how often, while a sample is shown, it could go up and its error come down",
+        better="",
+    ),
     Quantity(
         "attack_accuracy",
         "accuracy under attack",
@@ -305,6 +350,11 @@ def shown_in(place: Place) -> list[Quantity]:
 
 
 def told(summary: Summary, place: Place) -> list[tuple[str, str]]:
-    """Returns titles and texts of what a place shows of a summary, as far as it is there."""
-    found = [(one, one.of(summary)) for one in shown_in(place)]
+    """Returns titles and texts of what a place shows of a summary, as far as it is there.
+
+    On the command line the loss stands for an accuracy that there is none of.
+    """
+    loss = place == "line" and summary.get("test_accuracy") is None
+    shown = [quantities()["test_loss"], *shown_in(place)] if loss else shown_in(place)
+    found = [(one, one.of(summary)) for one in shown]
     return [(one.title, one.text(value)) for one, value in found if value is not None]

@@ -4,17 +4,29 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from urllib.parse import quote
 
+import numpy as np
 import yaml
 from markupsafe import Markup
 
 from neurosim.base import flat, plus_minus
 from neurosim.records import Quantity, Results, Row, Seeds, quantities, shown_in
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, listed
-from neurosim.reports.plots import Choice, heat_map, limits_of, pareto_chart, seed_chart
+from neurosim.reports.plots import (
+    Choice,
+    Curve,
+    colours,
+    heat_map,
+    limits_of,
+    line_chart,
+    pareto_chart,
+    seed_chart,
+)
 
-ENERGY = "energy"
+ENERGY, TRIPS = "energy", "trips_per_hold"
+_TAUGHT = ("cumulative_accuracy", "test_accuracy")  # what depends on how late messages are
 MAX_MAPS = 12  # per quantity, where more than two axes are swept
 MAX_ROWS = 2_000  # of a table; results.csv has them all
 MAX_CELLS = 2_500  # of all maps of a quantity
@@ -113,19 +125,52 @@ def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:
             for values, rows in results.groups().items()
         }
         found.append(trade_off(named))
+    if TRIPS in results.keys:
+        found += [_by_trips(results, names, one) for one in quantities if one.key in _TAUGHT]
     return found
 
 
 def trade_off(rows: Mapping[str, Sequence[Row]]) -> Figure:
-    """Draws accuracy against energy for the runs of each label."""
+    """Draws accuracy against energy for the runs of each label: of streams the prequential one."""
     known = quantities()
     energy, accuracy = known[ENERGY], known["test_accuracy"]
+    if all("cumulative_accuracy" in run.summary for runs in rows.values() for run in runs):
+        accuracy = known["cumulative_accuracy"]
     choices = [
         Choice(label, Seeds.of(runs, energy), Seeds.of(runs, accuracy))
         for label, runs in rows.items()
     ]
     chart = pareto_chart(energy, accuracy, choices)
     return Figure("Accuracy against energy", chart, "no run has both")
+
+
+def _by_trips(results: Results, names: Sequence[Mapping[str, str]], one: Quantity) -> Figure:
+    """Draws a quantity of streams against hold / (1 + hops × delay), a curve for each combination
+    of those axes that do not change that."""
+    trips, groups = quantities()[TRIPS], results.groups()
+    at = {values: Seeds.of(rows, trips).mean for values, rows in groups.items()}
+    curves: dict[str, dict[float, Seeds]] = {}
+    places = range(len(results.axes))
+    moving = {
+        n
+        for n in places
+        for a, b in product(at, at)
+        if a[:n] == b[:n] and a[n + 1 :] == b[n + 1 :] and at[a] != at[b]
+    }
+    for values, x in at.items():
+        label = ", ".join(names[n][values[n]] for n in places if n not in moving)
+        if x is not None:
+            curves.setdefault(label, {})[x] = Seeds.of(groups[values], one)
+    drawn = []
+    for hue, (label, found) in zip(colours(len(curves)), curves.items(), strict=True):
+        known = sorted((x, seeds.values) for x, seeds in found.items() if seeds.values)
+        at_x = np.array([x for x, _ in known])
+        for of, faint in ((min, True), (max, True), (fmean, False)):
+            y = np.array([of(some) for _, some in known])
+            drawn.append(Curve(label, at_x, y, hue, faint=faint, marked=not faint))
+    note = "Faint: the least and the greatest seed."
+    chart = line_chart(f"{one.key}-{TRIPS}", drawn, trips.label, one.label, note)
+    return Figure(f"{one.heading} against {trips.title}", chart, "no run has both")
 
 
 def _why_not(quantity: Quantity) -> str:

@@ -21,6 +21,7 @@ from neurosim.base import (
     given,
     html_table,
     interruptible,
+    leads,
     unknown,
     write_atomic,
 )
@@ -206,7 +207,7 @@ def run(
     if not isinstance(what, Scenario | Trainer):
         said = f"what is run is a scenario file, a Scenario or a Trainer, not {what!r}"
         raise ConfigurationError(said)
-    with live_view(live) as view:
+    with live_view(live if leads() else None) as view:
         where = (Path(out), _console(progress), run_id, listeners, view)
         if isinstance(what, Trainer):
             return Run(runner.train(name or "training", what, *where))
@@ -228,7 +229,7 @@ def resume(
     prolong it, and ``live`` is that of `run`. Raises DataError where there is nothing to
     continue."""
     own: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
-    with live_view(live) as view:
+    with live_view(live if leads() else None) as view:
         return Run(runner.resume(Path(folder), _console(progress), listeners, **own, live=view))
 
 
@@ -310,10 +311,12 @@ def compare(*runs: str | Path | Run, to: str | Path = "comparison.html") -> Path
 
     Raises:
         ConfigurationError: for fewer than two runs.
-        DataError: for a folder that holds no run.
+        DataError: for a folder that holds no run. What is damaged is left out, with a warning.
     """
     folders = [_folder(run) for run in runs]
     page = comparison_of(folders)
+    for note in page.notes:
+        warnings.warn(NeurosimWarning(note), stacklevel=2)
     write_atomic(Path(to), page.html())
     return Path(to)
 

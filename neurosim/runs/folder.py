@@ -21,6 +21,7 @@ from neurosim._version import __version__
 from neurosim.base import (
     DataError,
     Interrupted,
+    Launch,
     NeurosimError,
     finite,
     interruptible,
@@ -105,6 +106,18 @@ def begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path
     write_manifest(folder, {SCENARIO: text.encode(), ENVIRONMENT: found.encode()})
     (folder / METRICS).touch()
     return folder
+
+
+def former(job: Job, out: Path, run_id: str | None) -> Path | None:
+    """Finds the folder that the same torchrun began for a run, before it was started again."""
+    launched, found = Launch.read().job, []
+    for folder in (out / job.name).glob(run_id or "*") if launched else ():
+        with suppress(DataError, OSError):
+            files = RunFiles(folder)
+            same = (files.object(ENVIRONMENT) or {}).get("torchrun") == launched
+            if same and (folder / SCENARIO).read_text(encoding="utf-8") == job.text:
+                found.append(((folder / SCENARIO).stat().st_mtime_ns, folder))
+    return max(found)[1] if found else None
 
 
 def reopen(folder: Path, job: Job) -> None:
@@ -192,6 +205,8 @@ def _environment(device: torch.device) -> dict[str, Any]:
         **describe_machine(),
         "device": name,
     }
+    if (launch := Launch.read()).job:
+        found |= {"torchrun": launch.job, "processes": launch.size}
     if loaded := [asdict(plugin) for plugin in plugins.in_force()]:
         found["plugins"] = loaded
     return found

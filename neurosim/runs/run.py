@@ -1,9 +1,11 @@
 """From a scenario to a run folder: scenario, environment, metrics, checkpoints, summary, report."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from neurosim import documents
@@ -12,7 +14,11 @@ from neurosim.base import (
     DataError,
     DivergenceError,
     Interrupted,
+    Launch,
     NeurosimError,
+    PeerError,
+    interruptible,
+    leads,
     owned,
 )
 from neurosim.data import DataSource, digest_of
@@ -33,7 +39,9 @@ from neurosim.runs.folder import (
     begin,
     carry_on,
     facts,
+    former,
     reopen,
+    set_aside,
 )
 from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.runs.listeners.files import (
@@ -57,6 +65,10 @@ from neurosim.tensors import (
 
 # What may be other when a run goes on, besides where its data are: if asked for, for how long.
 PROLONGED = {("training", "epochs"), ("training", "max_steps"), ("stream", "horizon")}
+
+Place = tuple[Path, dict[str, Any] | None]  # the folder of a run, and the checkpoint to go on from
+_PATIENCE = 30.0  # seconds that the process before has for its end
+_NEW, _ON, _OVER = "new ", "on  ", "over"  # what becomes of a folder, as the others are told
 
 
 def run(
@@ -82,6 +94,9 @@ def run(
         if scenario.file.study is not None:
             if live is not None:
                 raise ConfigurationError("a study has no live view, but a report", "live")
+            if Launch.read().size > 1:
+                said = "a study is one inference, of one process: start it without torchrun"
+                raise ConfigurationError(said, "study")
             study = prepare(scenario, data)
             folder = begin(job, study.simulation.device, out, run_id)
             with owned(folder):
@@ -89,14 +104,17 @@ def run(
                     job, folder, console, lambda stop: run_study(study, folder, console, stop)
                 )
         trainer = scenario.trainer(data)
-        available, batch = device_bytes(trainer.model.device), trainer.plan.batch_size
+        available, plan = device_bytes(trainer.model.device), trainer.plan
+        batch = -(-plan.batch_size // plan.shards)  # of the largest shard
         with located(scenario.document, ("data",)):
             chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
             check_memory(trainer.simulation, batch, available, chosen, averaged)
-        folder = begin(job, trainer.model.device, out, run_id)
-        with owned(folder):
-            told = [*_named(scenario, folder, trainer.simulation), *listeners]
-            return _train(job, trainer, folder, console, told, data.digest(), live=live)
+        what = job, trainer, data.digest(), console, live
+        return _together(
+            lambda: _placed(job, trainer, out, run_id),
+            lambda folder: [*_named(scenario, folder, trainer.simulation), *listeners],
+            *what,
+        )
 
 
 def train(
@@ -111,9 +129,8 @@ def train(
     """Trains what was put together in Python, in such a folder. Raises what `run` raises."""
     with repeatable():
         job, data = job_of(name, trainer), digest_of(trainer.train, trainer.test)
-        folder = begin(job, trainer.model.device, out, run_id)
-        with owned(folder):
-            return _train(job, trainer, folder, console, listeners, data, live=live)
+        what = job, trainer, data, console, live
+        return _together(lambda: _placed(job, trainer, out, run_id), lambda _: listeners, *what)
 
 
 def resume(
@@ -142,12 +159,12 @@ def resume(
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no {SCENARIO})")
     name = check_trainer(folder / SCENARIO, trainer)
-    with owned(folder, patience):
+    with owned(folder, patience) if leads() else nullcontext():
         if trainer is not None:
             with repeatable():
                 saved, data = _saved(folder), digest_of(trainer.train, trainer.test)
-                job = job_of(name, trainer)
-                return _train(job, trainer, folder, console, listeners, data, saved, live)
+                what = job_of(name, trainer), trainer, data, console, live
+                return _together(lambda: nullcontext((folder, saved)), lambda _: listeners, *what)
         scenario = scenario_of(folder, overrides, given)
         if scenario.file.study is not None:
             raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
@@ -156,9 +173,12 @@ def resume(
             _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
             read = scenario.data()
             trainer = scenario.trainer(read, resumed=True)
-            told = [*_named(scenario, folder, trainer.simulation), *listeners]
-            data, job = read.digest(), Job.of(scenario)
-            return _train(job, trainer, folder, console, told, data, saved, live)
+            what = Job.of(scenario), trainer, read.digest(), console, live
+            return _together(
+                lambda: nullcontext((folder, saved)),
+                lambda _: [*_named(scenario, folder, trainer.simulation), *listeners],
+                *what,
+            )
 
 
 def scenario_of(
@@ -227,6 +247,60 @@ def _named(scenario: Scenario, folder: Path, simulation: Simulation) -> list[obj
     return made
 
 
+@contextmanager
+def _placed(job: Job, trainer: Trainer, out: Path, run_id: str | None) -> Iterator[Place]:
+    """Makes the folder of a run and owns it. One that the same torchrun began goes on."""
+    restarted, folder = Launch.read().restarts, former(job, out, run_id)
+    if folder is not None and _over(folder) and not restarted:
+        folder = None  # that is another run of the job
+    with owned(folder, _PATIENCE) if folder is not None else nullcontext():
+        if folder is not None and (folder / LAST).is_file():
+            yield folder, _saved(folder)
+            return
+        if folder is not None:
+            set_aside(folder)
+    folder = begin(job, trainer.model.device, out, run_id)
+    with owned(folder):
+        yield folder, None
+
+
+def _together(
+    placed: Callable[[], AbstractContextManager[Place]],
+    listeners: Callable[[Path], Sequence[object]],
+    job: Job,
+    trainer: Trainer,
+    data: str,
+    console: Console,
+    live: LiveView | None,
+) -> Path:
+    """Trains in all processes that torchrun has started, of which the first one writes."""
+    ranks = trainer.ranks
+    ranks.join()
+    same = {"scenario": job.text, "content of its data": data}
+    ranks.check_same({**same, "version of torch": torch.__version__})
+    if not ranks.leads:
+        return _follow(trainer)
+    with placed() as (folder, saved):
+        told = listeners(folder)
+        return _train(job, trainer, folder, console, told, data, saved, live)
+
+
+def _follow(trainer: Trainer) -> Path:
+    """Does what the other processes of a training do: all but write."""
+    ranks = trainer.ranks
+    with interruptible() as interrupted:
+        how, folder = (said := ranks.told())[:4], Path(said[4:])
+        if how == _ON:
+            if not (folder / LAST).is_file():
+                raise DataError(f"{folder}: not here; every process has to see the folder of a run")
+            trainer.load_state_dict(_saved(folder)["trainer"])
+        if how != _OVER:
+            ranks.check_same({"checkpoint": str(trainer.step)})
+            trainer.fit((), interrupted)
+            ranks.wait()
+    return folder
+
+
 def _train(
     job: Job,
     trainer: Trainer,
@@ -238,6 +312,7 @@ def _train(
     live: LiveView | None = None,
 ) -> Path:
     """Trains to the end or an interruption, puts back the best weights and looks at them."""
+    ranks = trainer.ranks
     (folder / LAST).parent.mkdir(exist_ok=True)
     display, numbers = TrainingDisplay(console), RunSummary()
     told = [MetricsFile(folder), numbers, *listeners]
@@ -245,9 +320,14 @@ def _train(
     if saved is not None:
         checkpoints.load(saved)
         if trainer.done and _over(folder):
+            if Launch.read().restarts:
+                ranks.told(f"{_OVER}{folder}")
+                return folder
             said = "this run is finished; there is nothing to resume, but for longer"
             raise DataError(f"{folder}: {said}: neurosim resume {folder} training.epochs=…")
         reopen(folder, job)
+    ranks.told(f"{_NEW if saved is None else _ON}{folder}")
+    ranks.check_same({"checkpoint": str(trainer.step)})
     if live is not None:
         live.follow(job.name, folder / METRICS)
     watching = [display] if live is None else [display, live]
@@ -255,7 +335,8 @@ def _train(
 
     def finish(interrupted: Interrupted) -> Found:
         reset_peak_memory(model.device)
-        best, problem, found = None, None, dict[str, Any]()
+        best, found = None, dict[str, Any]()
+        problem: NeurosimError | None = None
         try:
             trainer.fit([*told, *watching, checkpoints], interrupted)
             done = trainer.done
@@ -270,6 +351,8 @@ def _train(
             if done and job.robustness is not None:
                 with display.evaluating("attacking the test images") as watch:
                     found |= evaluator.robustness(trainer.test, job.robustness.eps, watch)
+        except PeerError as error:
+            status, problem = "interrupted", error
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
         except (MemoryError, RuntimeError) as error:
@@ -298,4 +381,7 @@ def _train(
             summary["diverged"] = isinstance(problem, DivergenceError)
         return summary, problem
 
-    return carry_on(job, folder, console, finish)
+    with interruptible():
+        carry_on(job, folder, console, finish)
+        ranks.wait()
+    return folder

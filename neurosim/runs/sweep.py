@@ -24,6 +24,7 @@ from neurosim.base import (
     DivergenceError,
     DocumentError,
     FolderInUseError,
+    Launch,
     NeurosimError,
     PluginError,
     Problem,
@@ -237,6 +238,9 @@ def run(
 
     Raises FolderInUseError where another sweep is at work in the folder.
     """
+    if Launch.read().size > 1:
+        said = "processes of torchrun train one network together; start a sweep without torchrun, "
+        raise ConfigurationError(f"{said}and say --jobs or --executor")
     results = sweep.results
     results.name = folder.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ And where in it an error of the program's own belongs.
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.data import DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.dynamics import Compute, Plasticity
-from neurosim.families import BelowOne, Count, Portion, Positive
+from neurosim.families import BelowOne, Count, Portion, Positive, described
 from neurosim.learning import EarlyStopping, ListenerChoice, Metric, StreamPlan
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe, RecordPlan
@@ -83,6 +83,9 @@ class Training:
     metrics: Annotated[
         tuple[Metric, ...], says("what an evaluation measures besides accuracy and loss")
     ] = ()
+    shards: Annotated[
+        Count, says("parts of every batch, each an inference of its own, which processes share out")
+    ] = 1
     checkpoints: Annotated[
         CheckpointPlan, says("how often to save, and how many of them to keep")
     ] = CheckpointPlan()
@@ -207,11 +210,27 @@ class ScenarioFile:
 
 
 def overridden(document: Document, assignments: Sequence[str]) -> Document:
-    """Applies overrides to a scenario; ``network.activation=tanh`` changes the network it names."""
+    """Applies overrides to a scenario; ``network.activation=tanh`` changes the network it names.
+
+    Where it says nothing, a key belongs to the kind that is the default: ``rule.beta=0.5``.
+    """
     said = [re.sub(r"^\s*data\.kind\b", "data.name", assignment) for assignment in assignments]
-    return by_name(
-        documents.apply_overrides(by_name(document), said, files=[("network",), ("costs",)])
-    )
+    before = by_name(document)
+    found = documents.apply_overrides(before, said, files=[("network",), ("costs",)])
+    defaults = {f.name: described(f.default) for f in fields(ScenarioFile)}
+    return by_name(replace(found, value=_with_kinds(found.value, defaults, before.value)))
+
+
+def _with_kinds(said: Any, default: Any, before: Any) -> Any:
+    """Names the kind of the default in mappings that were not there before."""
+    if not (isinstance(said, dict) and isinstance(default, dict)):
+        return said
+    kind = {"kind": default["kind"]} if "kind" in default else {}
+    said = said if before is not None else kind | said
+    if said.get("kind", default.get("kind")) != default.get("kind"):
+        return said
+    old = before if isinstance(before, dict) else {}
+    return {k: _with_kinds(value, default.get(k), old.get(k)) for k, value in said.items()}
 
 
 def by_name(document: Document) -> Document:
@@ -236,9 +255,12 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("optimizer",): ("plasticity", "optimizer"),
     ("learning_rate", "options"): ("plasticity", "learning_rate", "options"),
     ("device",): ("device",),
+    ("shards",): ("training", "shards"),
     ("precision",): ("precision",),
     ("source",): ("stream", "source"),
     ("target",): ("stream", "target"),
+    ("metrics", "k"): ("training", "metrics"),
+    **{(key,): ("training", key) for key in ("metrics", "early_stopping", "label_smoothing")},
 }
 
 

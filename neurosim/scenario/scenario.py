@@ -21,13 +21,14 @@ from neurosim.learning import (
     StreamTrainer,
     Trainer,
     TrainingPlan,
+    check_shards,
     estimate,
     load_weights,
 )
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
 from neurosim.network import Model, Network
 from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
-from neurosim.simulation import Simulation, Stream, run_length, why_none
+from neurosim.simulation import Simulation, run_length, why_none
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,12 @@ class Scenario:
         rule = file.rule
         if file.record is not None:
             with located(document, ("record",)):
-                file.record.check(self.network, rule, file.batch, study=file.study is not None)
+                file.record.check(
+                    self.network,
+                    file.batch,
+                    study=file.study is not None,
+                    shards=file.training.shards > 1,
+                )
         self._check_prediction()
         with located(document, ()):
             rule.check_loss(file.loss)
@@ -102,6 +108,9 @@ class Scenario:
         if file.stream is not None:
             self._check_stream(simulation)
             return
+        if file.study is None:
+            with located(document, ()):
+                check_shards(simulation, file.training.shards, file.batch)
         with located(document, ("schedule",)):
             try:
                 simulation.check_schedule()
@@ -129,6 +138,7 @@ class Scenario:
             ("data", "shuffle"): (not file.data.shuffle, "the source of a stream has its order"),
             ("data", "augment"): (file.data.augment is not None, "a stream does not augment"),
             ("data", "remainder"): (file.data.remainder == "keep", "a stream has no batches"),
+            ("training", "shards"): (file.training.shards > 1, "a stream has no batches to cut"),
             ("training", "label_smoothing"): (
                 bool(file.training.label_smoothing),
                 "a stream does not smooth labels",
@@ -142,13 +152,10 @@ class Scenario:
         if problems:
             raise DocumentError(problems)
         with located(self.document, ("stream",)):
-            stream = file.stream
-            if not simulation.learns_within:
-                said = "a stream has no inferences after which weights could learn: say after how "
-                said += "many ticks they do, plasticity.every: 16"
-                raise ConfigurationError(said, "learn_every")
-            Stream(simulation, hold=stream.source.hold, target=stream.target)
+            file.stream.check(simulation)
         with located(self.document, ("schedule",)):
+            if file.stream.episodes:
+                simulation.check_schedule()
             run_length(simulation)  # there is none, but is there anybody who never wakes?
 
     def _check_prediction(self) -> None:
@@ -216,8 +223,8 @@ class Scenario:
             message = f"there are {len(data.train)} training images"
             if held:
                 message += f", {held} of them held out for validation"
-            message += f": no batch of {batch} is left"
             where = ("data", "batch_size") if file.stream is None else ("stream", "streams")
+            message += f": no batch of {batch} is left; choose a smaller {where[-1]}"
             raise DocumentError([document.problem(where, message)])
         return data
 
@@ -279,6 +286,7 @@ class Scenario:
             ema=file.training.ema,
             early_stopping=file.training.early_stopping,
             metrics=file.training.metrics,
+            shards=file.training.shards,
         )
         held = file.training.held_out(len(data.train))
         train, validation = data.validation(held) if held else (data.train, None)

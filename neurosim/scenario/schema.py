@@ -1,13 +1,18 @@
 """The JSON Schema of scenario and network files."""
 
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, TypeAdapter, create_model
 
 from neurosim.documents import DEFAULTS
 from neurosim.families import model_of
 from neurosim.network import file_models
 from neurosim.scenario.file import ScenarioFile
+
+_TEXT = Path(__file__).with_name("examples.yaml").read_text(encoding="utf-8")
+_EXAMPLES: dict[str, Any] = yaml.safe_load(_TEXT)
 
 
 def json_schema(network: bool = False) -> dict[str, Any]:
@@ -32,4 +37,43 @@ def json_schema(network: bool = False) -> dict[str, Any]:
         }
         needed = part.pop("required")
         part["anyOf"] = [{"required": [DEFAULTS]}, {"required": needed}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **exemplified(found)}
+
+
+def exemplified(schema: dict[str, Any]) -> dict[str, Any]:
+    """Gives each key an example: its own, that of examples.yaml, its default, or what its type
+    tells. A text of a plugin that has none of them stays without."""
+    parts = schema.get("$defs", {})
+    for part in (schema, *parts.values()):
+        for key, said in part.get("properties", {}).items():
+            title = part["title"]
+            own = [_EXAMPLES[name] for name in (f"{title}.{key}", key) if name in _EXAMPLES]
+            own = own if said.get("default") in (None, [], {}) and "const" not in said else []
+            found = said.get("examples", own[:1] or _examples(said, parts))
+            said |= {"examples": found} if found else {}
+    return schema
+
+
+def _examples(schema: dict[str, Any], parts: dict[str, Any]) -> list[Any]:
+    """One value that a schema admits, if its default, its words or its bounds tell one."""
+    if "examples" in schema:
+        return list(schema["examples"])
+    if schema.get("default") is not None:
+        return [schema["default"]]
+    if "$ref" in schema:
+        return _examples(parts[schema["$ref"].removeprefix("#/$defs/")], parts)
+    match schema:
+        case {"const": word} | {"enum": [word, *_]}:
+            return [word]
+        case {"type": "boolean"}:
+            return [True]
+        case {"type": "integer" | "number" as kind}:
+            low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
+            high = schema.get("maximum", schema.get("exclusiveMaximum", low + 2))
+            return [low + (1 if kind == "integer" else min(1, (high - low) / 2))]
+        case {"type": "object"}:
+            needed = {key: schema["properties"][key] for key in schema.get("required", ())}
+            known = {key: _examples(part, parts) for key, part in needed.items()}
+            return [{key: each[0] for key, each in known.items()}] if all(known.values()) else []
+    members = schema.get("anyOf", schema.get("oneOf", ()))
+    return next((found for part in members if (found := _examples(part, parts))), [])

@@ -2,8 +2,9 @@
 
 from neurosim.families import gather
 from neurosim.simulation.common import run_length
-from neurosim.simulation.compatibility import Init, check_optimizer
+from neurosim.simulation.compatibility import Init, check_optimizer, trained
 from neurosim.simulation.engine import Engine, Processes
+from neurosim.simulation.episodes import Episodes
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.prediction import Prediction, why_none
 from neurosim.simulation.simulation import Simulation

@@ -1,6 +1,6 @@
 """What all inferences of one simulation share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from neurosim.simulation.compatibility import Init, check_length, warn_of_reach
 from neurosim.simulation.engine import Engine, UnitMap
 from neurosim.simulation.outcome import Stop
 
+Learned = Mapping[str, Tensor] | None  # gradients; None for those of the inference itself
 BeforeStep = Callable[[dict[str, Tensor]], bool | None]
 
 

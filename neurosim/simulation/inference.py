@@ -28,7 +28,7 @@ from neurosim.maths import finite_norm
 from neurosim.measures import MEASURES, Recorder, Trace
 from neurosim.rules import Nudge
 from neurosim.schedules import Clock, Start
-from neurosim.simulation.common import Common, run_length
+from neurosim.simulation.common import Common, Learned, run_length
 from neurosim.simulation.compatibility import trained, warn_of_updates
 from neurosim.simulation.outcome import Outcome
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
@@ -228,8 +228,7 @@ class Inference(Arrays):
             return tick + 1  # the clock decides anew for every tick
         # What arrives at a tick is shown at the end of the one before.
         due = [line.next_arrival(tick + 2) - 1 for _, line in common.state.lines]
-        probes = common.probes if self.recording else ()
-        periods = [probe.every for probe in probes if not probe.of_wakes]
+        periods = [one.every for one in common.probes if self.recording and not one.of_wakes]
         periods += [one.every for one in (common.stop, common.sink) if one is not None]
         due += [self.began + (passed // every + 1) * every for every in periods]
         every = common.plasticity.every
@@ -321,15 +320,17 @@ class Inference(Arrays):
         return gradients
 
     @torch.no_grad()
-    def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the optimizer the local gradients of what it is to move and takes one step, without
-        a veto. Raises DivergenceError, before anything changes, for one that is not finite."""
+    def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
+        """Hands the optimizer the local gradients, or those given, of what it is to move and takes
+        one step, without a veto. Raises DivergenceError, before anything changes, for one that is
+        not finite."""
         common, nudge = self._common, self.nudge
         taught = self.endless or nudge.target is not None or common.rule.exchange is not None
         if common.plasticity.needs_target and not taught:  # feedback weights may learn by noise
             said = "there is nothing to learn from an inference without a target: give it one"
             raise StateError(said)
-        found, moved = self.gradients(), trained(common.model, optimizer)
+        moved = trained(common.model, optimizer)
+        found = self.gradients() if gradients is None else gradients
         gradients = {name: found[name] for name in moved}
         if common.before_step is not None and common.before_step(gradients) is False:
             return

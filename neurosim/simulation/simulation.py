@@ -12,13 +12,13 @@ from neurosim.base import InputError, StateError, stream
 from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Seed, Whole, check
-from neurosim.maths import Loss, Precision, check_precision
+from neurosim.maths import Loss, Precision, check_precision, finite_norm
 from neurosim.measures import Probe, Sink, Trace, metrics
 from neurosim.network import Faults, Model
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Layout, Schedule, Unit
 from neurosim.simulation import compatibility, saving
-from neurosim.simulation.common import BeforeStep, new_clock, run_length
+from neurosim.simulation.common import BeforeStep, Learned, new_clock, run_length
 from neurosim.simulation.compatibility import Init, accept_batch
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
@@ -119,9 +119,8 @@ class Simulation:
         for cell in self.state.cells if observed else ():
             cell.observed = True
         self.units = UnitMap(self.layout, self.state)
-        self.seed, self.random = seed, stream(seed, "schedule")
+        self.seed, self.compute, self.random = seed, compute, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
-        self.compute: Compute = compute
         self.before_step: BeforeStep | None = None  # is told of gradients; False is a veto
         self.sink: Sink | None = None  # what looks at ticks, besides the probes
         self.caching = True  # whether what has not changed is left out: never changes a result
@@ -336,10 +335,12 @@ class Simulation:
         """Returns the local gradient of every parameter, batch mean, by the keys of
         ``model.state_dict()``.
 
-        ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. A rule with
-        phases adds what their ends contribute; raises StateError before the last one.
+        ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. Phases add
+        what their ends give: StateError before the last. DivergenceError if one is not finite.
         """
-        return self.inference.gradients()
+        found = self.inference.gradients()
+        finite_norm(found, f"at tick {self.tick} the gradient of", self.rule.remedy)
+        return found
 
     def objective(self) -> float:
         """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is
@@ -347,8 +348,8 @@ class Simulation:
         self._known()
         return metrics.contrastive_objective(self.state, self.rule)
 
-    def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the local gradients to the optimizer and takes one step.
+    def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
+        """Hands the local gradients, or those given, to the optimizer and takes one step.
 
         What is frozen (``requires_grad_(False)``) stays. ``before_step``, if set, is given the
         gradients first: it may change them, and return False to veto the step, which leaves every
@@ -359,7 +360,7 @@ class Simulation:
             DivergenceError: for a gradient that is not finite; no weight has changed.
         """
         compatibility.check_optimizer(optimizer, self.model)
-        self.inference.learn(optimizer)
+        self.inference.learn(optimizer, gradients)
 
     def weights_changed(self) -> None:
         """Tells the simulation that weights were written in a way that torch does not count: in

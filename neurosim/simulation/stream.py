@@ -76,8 +76,6 @@ class Stream:
         target: Target | None = None,
         length: float = inf,
     ) -> None:
-        check_endless(simulation)
-        compatibility.check_within(optimizer, simulation.learns_within)
         compatibility.check_optimizer(optimizer, simulation.model)
         self.simulation, self._optimizer = simulation, optimizer
         self._inference: Endless | None = None
@@ -85,9 +83,15 @@ class Stream:
         teaching = Target() if target is None else target
         self.timing = Timing(hold, teaching, simulation.schedule.tick, simulation.seed)
         self.last_tick, self._sourced = length * self.timing.hold, source is not None
+        self._accept(simulation)
         # What has come since the last tick: an input, and a target (None: it has gone).
         self._input: Tensor | None = None
         self._target: tuple[Tensor | None] | None = None
+
+    def _accept(self, simulation: Common) -> None:
+        """Raises ConfigurationError where the simulation cannot do it."""
+        check_endless(simulation)
+        compatibility.check_within(self._optimizer, simulation.learns_within)
 
     def push(self, x: Tensor) -> None:
         """Shows the inputs x (B, *input) from now on. Raises InputError for wrong shapes, values

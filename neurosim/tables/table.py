@@ -101,7 +101,7 @@ def _row(values: tuple[str, ...], parts: Sequence[_Part]) -> TableRow:
     return TableRow(values, scenario, full, quick, there)
 
 
-TABLES = {name: _read(name) for name in ("mnist", "alpha", "systems")}
+TABLES = {name: _read(name) for name in ("mnist", "alpha", "systems", "streams")}
 
 
 def table_named(name: str) -> Table:
@@ -222,9 +222,14 @@ def plan_table(table: Table, scenarios: Path, choice: Choice) -> PlannedTable:
         raise DocumentError([_reported(problem, labels) for problem, labels in wrong.items()])
     results = _results(table, choice, rows, parts)
     texts = [text for part in parts for text in part.scenarios]
-    batches = [documents.loads(part.scenarios[0], "").value["data"]["batch_size"] for part in parts]
+    batches = [_batch(documents.loads(part.scenarios[0], "").value) for part in parts]
     sweep = SweepPlan(results, texts, max(part.threads for part in parts))
     return PlannedTable(table, choice, rows, tuple(batches), sweep)
+
+
+def _batch(scenario: Mapping[str, Any]) -> int:
+    stream = scenario.get("stream")
+    return int(stream["streams"] if stream else scenario["data"]["batch_size"])
 
 
 def chosen(table: Table, names: Sequence[str]) -> tuple[TableRow, ...]:

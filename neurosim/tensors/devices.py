@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError
+from neurosim.base import ConfigurationError, Launch
 from neurosim.tensors.tape import read
 
 PATTERN = r"^(auto|cpu|cuda(:[0-9]{1,2})?)$"
@@ -47,6 +47,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device(name)
     if check_device(name) == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and (launch := Launch.read()).size > 1:  # each process has one of its own
+        name = f"cuda:{launch.local % max(1, torch.cuda.device_count())}"
     resolved = torch.device(name)
     if resolved.type != "cuda":
         return resolved

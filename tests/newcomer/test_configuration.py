@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +78,14 @@ def test_files_on_files_are_seen_from_where_they_are() -> None:
     assert "defaults" not in scenario.resolved()
 
 
+def test_shipped_networks_and_defaults_go_by_name() -> None:
+    Path("a.yaml").write_text("defaults: parallel\nname: a\nnetwork: digits_skip\n")
+    scenario = ns.Scenario.load(Path("a.yaml"), ["network.initialization=he_normal"])
+    assert ("h1", "output") in [(one.pre, one.post) for one in scenario.network.projections]
+    Path("digits_skip").write_text("input: [64]\nlayers: [{dense: 10}]\n")  # a file goes first
+    assert ns.Scenario.load(Path("a.yaml")).network.dyads == 10
+
+
 @pytest.mark.parametrize(
     ("base", "mine", "said"),
     [
@@ -124,6 +133,22 @@ def test_another_kind_leaves_out_what_only_the_former_has() -> None:
     done = neurosim("validate", "base.yaml", "schedule.kind=poisson", "schedule.ticks=3", code=2)
     assert "schedule: unknown key 'ticks'" in done.stderr
     assert "'ticks' belongs to parallel" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "plasticity: {every: 2}\n"])
+def test_a_key_belongs_to_the_kind_that_is_the_default(text: str) -> None:
+    Path("base.yaml").write_text(BASE + text)
+    said = ["rule.beta=0.25", "plasticity.optimizer.lr=0.1", "plasticity.optimizer.eps=1e-6"]
+    file = ns.Scenario.load(Path("base.yaml"), said).file
+    assert file.rule == ns.DualPropagation(beta=0.25)
+    chosen: Any = file.plasticity.optimizer
+    assert (chosen.kind, chosen.lr, chosen.eps) == ("adam", 0.1, 1e-6)
+    done = neurosim("validate", "base.yaml", "plasticity.optimizer.momentum=0.9", code=2)
+    assert "'momentum' belongs to sgd" in done.stderr
+    # What the file says another kind of has no keys of the default.
+    Path("base.yaml").write_text(BASE + "rule: {kind: backprop}\n")
+    assert "unknown key 'beta'" in neurosim("validate", "base.yaml", said[0], code=2).stderr
+    assert "needs a 'kind'" in neurosim("validate", "base.yaml", "rule={beta: 1}", code=2).stderr
 
 
 @pytest.mark.parametrize(

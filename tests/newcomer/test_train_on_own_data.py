@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,21 @@ def test_from_python() -> None:
         trainer = ns.Trainer(simulation, optimizer, data.train, data.test, plan)
         trainer.fit()
         assert trainer.evaluate(data.test)[0] > 0.8
+
+
+@pytest.mark.parametrize("metrics", ["[]", "[mse, r2]"])
+def test_numbers_to_learn_are_told_of(
+    metrics: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "points.npz", x=POINTS, y=POINTS.sum(1))
+    data = "{kind: npz, file: points.npz, batch_size: 10, labels: values}"
+    text = SCENARIO.format(input="[4]", data=data).replace("2}]", "1}]")
+    (tmp_path / "mine.yaml").write_text(text.replace("0.25}", f"0.25, metrics: {metrics}}}"))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["run", "mine.yaml"])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^test loss +[\d.]+ per sample$", result.stdout, re.M)
+    found = re.findall(r"^test (\S+) +-?[\d.]+$", result.stdout, re.M)
+    assert found == ["MSE", "R²"] * (metrics != "[]")
+    bad = CliRunner().invoke(main, ["run", "mine.yaml", "training.metrics=[top_k]"])
+    assert "training.metrics: the metric top_k is of classes" in " ".join(bad.output.split())
