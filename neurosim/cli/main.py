@@ -249,8 +249,9 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     network = Network.from_document(document) if scenario is None else scenario.network
     terminal().print(network_table(network))
     if batch is not None:
-        memory = memory_of(network, batch) if scenario is None else scenario.memory(batch)
-        terminal().print(memory_table(memory, batch))
+        found = {"": memory_of(network, batch)} if scenario is None else scenario.memory(batch)
+        for device, memory in found.items():
+            terminal().print(memory_table(memory, batch, device if len(found) > 1 else ""))
     if drawing is not None:
         write_atomic(drawing, draw_network(network))
         click.echo(f"drawing: {drawing}")

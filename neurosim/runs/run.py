@@ -104,11 +104,11 @@ def run(
                     job, folder, console, lambda stop: run_study(study, folder, console, stop)
                 )
         trainer = scenario.trainer(data)
-        available, plan = device_bytes(trainer.model.device), trainer.plan
+        plan = trainer.plan
         batch = -(-plan.batch_size // plan.shards)  # of the largest shard
         with located(scenario.document, ("data",)):
             chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
-            check_memory(trainer.simulation, batch, available, chosen, averaged)
+            check_memory(trainer.simulation, batch, device_bytes, chosen, averaged)
         what = job, trainer, data.digest(), console, live
         return _together(
             lambda: _placed(job, trainer, out, run_id),
@@ -147,8 +147,9 @@ def resume(
     it makes the files of its results, if they are not there.
 
     ``listeners`` are those that the run was started with besides those of its scenario.
-    ``overrides`` may say where the data are now, and prolong the training. A run of `train` needs a
-    ``trainer`` that is built as its own was, and one of data of Python those, ``given``.
+    ``overrides`` may say where the data are now, prolong the training, and place populations. A run
+    of `train` needs a ``trainer`` that is built as its own was, and one of data of Python those,
+    ``given``.
 
     Raises:
         DataError: where there is no checkpoint, a file is damaged, or the run is finished.
@@ -206,12 +207,13 @@ def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[s
     )
     changed = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
     corrected = {("data", name) for name in now.file.data.paths}
-    if wrong := changed - corrected - (PROLONGED & asked):
+    placed = {key for key in changed if key[0] == "devices" and ("devices",) in asked}
+    if wrong := changed - corrected - placed - (PROLONGED & asked):
         keys = ", ".join(sorted(".".join(map(str, key)) for key in wrong))
         raise DataError(
             f"{path}: changed since the run began ({keys}); put it back, or run it anew. A run "
-            "goes on with data elsewhere or for longer: neurosim resume FOLDER data.root=… "
-            "training.epochs=…"
+            "goes on with data elsewhere, for longer or on other devices: neurosim resume FOLDER "
+            "data.root=… training.epochs=… 'devices={…}'"
         )
 
 

@@ -67,7 +67,7 @@ class SweepPlan:
 class Watcher(Protocol):
     """Is told what happens: the display."""
 
-    def began(self, row: Row) -> None: ...
+    def began(self, row: Row, worker: str | None) -> None: ...
 
     def ended(self, row: Row) -> None: ...
 
@@ -264,7 +264,7 @@ def run(
             for task, kind, message in news:
                 row = results.rows[left[task]]
                 if kind == "began":
-                    watcher.began(row)
+                    watcher.began(row, message)
                     continue
                 asked = kind == "died" and stop()
                 if message is not None and not asked and _status(folder / row.folder) != GOES_ON:

@@ -4,9 +4,9 @@ And where in it an error of the program's own belongs.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -193,6 +193,10 @@ class ScenarioFile:
     ] = None
     seed: Annotated[int, Field(ge=0, lt=2**63), says("every random draw follows from it")] = 0
     device: Annotated[Device, says("cpu, cuda or cuda:N; auto: cuda where there is one")] = "auto"
+    devices: Annotated[
+        Mapping[str, Device],
+        says("populations on other devices, by name, a..b, or rest; messages go between them"),
+    ] = field(default_factory=dict)
     dtype: Annotated[Literal["float32", "float64"], says("of weights and states")] = "float32"
     precision: Annotated[
         Precision | None, says("bf16-mixed: products in bfloat16; default: as dtype")

@@ -26,7 +26,7 @@ from neurosim.learning import (
     load_weights,
 )
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
-from neurosim.network import Model, Network
+from neurosim.network import Model, Network, groups_of
 from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
 from neurosim.simulation import Simulation, run_length, why_none
 
@@ -180,12 +180,18 @@ class Scenario:
         """The simulation on "meta", where tensors have shapes but no memory: enough to check."""
         return self._simulation(Model(self.network, dtype=self.dtype, device="meta"), "meta")
 
-    def memory(self, batch: int) -> Memory:
-        """The bytes that training with batches of that size needs, or the scenario's study."""
-        file, hollow = self.file, self._hollow()
-        if file.study is not None:
-            return estimate(hollow, batch)
-        return estimate(hollow, batch, file.plasticity.optimizer, file.training.ema is not None)
+    def memory(self, batch: int) -> dict[str, Memory]:
+        """The bytes that training with batches of that size needs, or the scenario's study, by
+        device."""
+        file, hollow, found = self.file, self._hollow(), dict[str, list[str]]()
+        groups = groups_of(self.network, file.devices)
+        for population in self.network.populations:
+            device = file.devices.get(groups.get(population.name, ""), file.device)
+            found.setdefault(device, []).append(population.name)
+        learns = file.study is None
+        optimizer, averaged = file.plasticity.optimizer, learns and file.training.ema is not None
+        how = hollow, batch, optimizer if learns else None, averaged
+        return {device: estimate(*how, some) for device, some in found.items()}
 
     # ---- what it makes -------------------------------------------------------------------------
 
@@ -254,6 +260,7 @@ class Scenario:
             probes=[probe for probe in in_order(file.probes) if probe.per == "tick"],
             stop=file.stop,
             device=device,
+            devices=file.devices,
             compute=file.compute,
             precision=file.precision,
             processes=file.processes,
@@ -262,7 +269,7 @@ class Scenario:
 
     def simulation(self, model: Model) -> Simulation:
         """The simulation of a model, on the scenario's device. Raises DocumentError."""
-        with located(self.document, ("device",)):
+        with located(self.document, ()):
             return self._simulation(model, self.file.device)
 
     def trainer(self, data: Dataset, resumed: bool = False) -> Trainer:

@@ -63,7 +63,7 @@ class Inference(Arrays):
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self._updates = frozenset(common.schedule.update_ticks)
-        self.nudge = Nudge(common.loss, target)
+        self.nudge = Nudge(common.loss, state.told(target))
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
         self.counts, self.trace = Counts(), Trace()

@@ -117,7 +117,12 @@ class Repeats:
         common = self._common
         looks = common.stop is not None or common.sink is not None
         looks = looks or (inference.recording and bool(common.probes))
-        waits = bool(common.state.lines) or inference.clock.listens or bool(inference.clock.wants)
+        waits = (
+            common.state.crosses
+            or bool(common.state.lines)
+            or inference.clock.listens
+            or bool(inference.clock.wants)
+        )
         may = common.schedule.repeats and common.init != "carry"
         may = may and common.plasticity.trace_time is None  # it goes by every tick
         return may and not (looks or waits or inference.optimizer)

@@ -1,6 +1,6 @@
 """A simulation: model, rule, schedule, channels and probes put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Seed, Whole, check
 from neurosim.maths import Loss, Precision, check_precision, finite_norm
 from neurosim.measures import Probe, Sink, Trace, metrics
-from neurosim.network import Faults, Model
+from neurosim.network import Faults, Model, placed
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Layout, Schedule, Unit
 from neurosim.simulation import compatibility, saving
@@ -26,7 +26,6 @@ from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.parts import html_of, parts_of, text_of
 from neurosim.simulation.repeats import Repeats
 from neurosim.simulation.stream import Stream
-from neurosim.tensors import resolve_device
 
 TWINS = 2**62  # what inferences of twins are numbered from
 
@@ -41,7 +40,7 @@ class Simulation:
     ``compute``: "dense" forces dense operations. ``precision``: "bf16-mixed" computes the products
     of projections in bfloat16, all else stays float32; None is the model's own dtype.
     ``processes``: one SimPy process per "population", or per unit ("neuron"); traces are identical.
-
+    ``devices`` places populations, with the synapses into them: by name, ``a..b``, or ``rest``.
     Raises ConfigurationError for parts that do not go together.
     """
 
@@ -63,6 +62,7 @@ class Simulation:
         probes: Sequence[Probe | str] = (),
         stop: Stop | None = None,
         device: str | torch.device = "cpu",
+        devices: Mapping[str, str | torch.device] | None = None,
         compute: Compute = "auto",
         precision: Precision | None = None,
         processes: Processes = "population",
@@ -87,8 +87,8 @@ class Simulation:
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
         compatibility.check_output(self.loss, network)
-        self.device = resolve_device(device)
-        self.model = model.to(self.device)
+        self.device, places = placed(network, device, devices or {})
+        self.model, self.devices = model.place(places), dict(devices or {})
         self.schedule, self.init, self.stop = schedule, init, stop
         self.processes, self.precision, self.warned = processes, precision, False
         self.plasticity = Plasticity.of(plasticity)
@@ -109,8 +109,9 @@ class Simulation:
         self.state = State(
             model,
             resolved,
-            Wiring(seed, schedule.tick, tracked, model.dtype, self.device),
+            Wiring(seed, schedule.tick, tracked, model.dtype, self.device, self.device),
             self.faults.damage(network, seed),
+            devices=places,
             precision=precision,
             paired=self.rule.paired,
             by_position=self.layout.unit.has_positions,
@@ -301,8 +302,7 @@ class Simulation:
         if x is None:
             self._known("is no input yet: call infer or start")
             x = self.state.input.plus.some(None).real
-        else:
-            x = compatibility.as_tensor("input", x)
+        x = compatibility.as_tensor("input", x)
         if self.rule.settles or self.model.network.cycle is not None:
             return self.twin().infer(x).prediction
         return self.model.predict(x, self.state.damage)
