@@ -161,8 +161,8 @@ def test_commands(
             monkeypatch.setattr(bench, name, TINY)
         if "--only" not in arguments:  # what each measures is another test's business
             monkeypatch.setattr(bench, "BENCHMARKS", bench.BENCHMARKS[::8])
-    if arguments[0] == "compare":
-        for folder in map(Path, arguments[1:3]):
+    if arguments[0] in ("compare", "figures"):
+        for folder in (Path(part) for part in arguments if part.startswith("runs/")):
             folder.parent.mkdir(parents=True, exist_ok=True)
             run_folder(folder, learning(1))
     if arguments[0] == "download":

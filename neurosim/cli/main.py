@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neurosim._version import __version__
-from neurosim.base import DivergenceError, DocumentError, NeurosimError, harmless, leads
+from neurosim.base import DivergenceError, NeurosimError, leads
 from neurosim.cli import options
 from neurosim.cli.check import check
 from neurosim.cli.installation import completion, doctor, examples
@@ -32,6 +32,7 @@ from neurosim.cli.options import (
     option,
     terminal,
 )
+from neurosim.cli.pages import compare, figures, report
 from neurosim.cli.sweeps import sweep, table
 
 if TYPE_CHECKING:
@@ -257,57 +258,6 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
 
 
 @options.command(
-    click.argument("runs", nargs=-1, required=True, type=PATH, metavar="RUN RUN..."),
-    option(
-        "--to",
-        type=PATH,
-        default="comparison.html",
-        help="Write the page here.",
-        example="--to both.html",
-    ),
-)
-def compare(runs: Sequence[Path], to: Path) -> None:
-    """Compare runs, given by their folders, on one page.
-
-    Their curves lie over each other; tables say what differs in their scenarios, and their numbers.
-    """
-    from neurosim.runs import door
-
-    click.echo(f"comparison: {door.compare(*runs, to=to)}")
-
-
-@options.command(
-    RUN,
-    PLUGIN,
-    option(
-        "--figures",
-        type=options.FOLDER,
-        help="Write every picture of it to this folder (SVG).",
-        example="--figures pictures",
-    ),
-)
-def report(folder: Path, figures: Path | None) -> None:
-    """Write the report of the run, or of the sweep, in FOLDER anew."""
-    from neurosim.base import write_atomic
-    from neurosim.reports import report_of
-    from neurosim.scenario import Scenario
-
-    try:
-        network = Scenario.load(folder / "scenario.yaml").network
-    except DocumentError:
-        network = None  # the report does without, and says what it lacks
-    found = report_of(folder, network)
-    for note in found.notes:
-        click.echo(f"warning: {harmless(note)}", err=True)
-    click.echo(f"report: {found.write(folder)}")
-    if figures is not None:
-        figures.mkdir(parents=True, exist_ok=True)
-        for picture in found.pictures():
-            write_atomic(figures / f"{picture.name}.svg", picture.svg)
-            click.echo(f"figure: {figures / picture.name}.svg")
-
-
-@options.command(
     option("--json", "json_file", type=PATH, help="Also write JSON.", example="--json bench.json"),
     option(
         "--only",
@@ -367,7 +317,7 @@ def _finish(run: Run) -> None:
         sys.exit(options.INTERRUPTED)
 
 
-for _one in (bench, check, compare, completion, converge, doctor, download, examples, networks):
+for _one in (bench, check, compare, completion, converge, doctor, download, examples, figures):
     main.add_command(_one)
-for _one in (report, resume, run, schema, sweep, table, validate):
+for _one in (networks, report, resume, run, schema, sweep, table, validate):
     main.add_command(_one)

@@ -24,6 +24,7 @@ from neurosim.learning.events import (
 from neurosim.learning.memory import Memory, check_memory, estimate
 from neurosim.learning.metrics import Metric
 from neurosim.learning.plan import EarlyStopping, TrainingPlan
+from neurosim.learning.recording import StatesFile, read_states
 from neurosim.learning.shards import check_shards
 from neurosim.learning.streaming import StreamPlan, StreamTrainer
 from neurosim.learning.trackers import MLflow, TensorBoard, WeightsAndBiases

@@ -39,7 +39,7 @@ from neurosim.tensors import describe_machine
 
 SCENARIO, ENVIRONMENT = "scenario.yaml", "environment.json"
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
-MODEL, REPORT = "checkpoints/model.safetensors", "report.html"
+MODEL, REPORT, STATES = "checkpoints/model.safetensors", "report.html", "states.npy"
 LAST = "checkpoints/last.safetensors"
 Found = tuple[
     dict[str, Any], NeurosimError | OSError | None
@@ -138,7 +138,8 @@ def reopen(folder: Path, job: Job) -> None:
 def conclude(folder: Path, summary: dict[str, Any]) -> None:
     """Writes the summary of a run, and which files belong to it."""
     files: dict[str, bytes | str] = {**RunFiles(folder).digests}
-    files |= {n: file_digest(folder / n) for n in (METRICS, MODEL) if (folder / n).is_file()}
+    left = (name for name in (METRICS, MODEL, STATES) if (folder / name).is_file())
+    files |= {name: file_digest(folder / name) for name in left}
     text = json.dumps(finite(summary), indent=2, allow_nan=False) + "\n"
     write_manifest(folder, files | {SUMMARY: text.encode()})
     write_atomic(folder / SUMMARY, text)

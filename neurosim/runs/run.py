@@ -23,7 +23,7 @@ from neurosim.base import (
 )
 from neurosim.data import DataSource, digest_of
 from neurosim.families import plugins
-from neurosim.learning import Listeners, Trainer, check_memory, save_weights
+from neurosim.learning import Listeners, StatesFile, Trainer, check_memory, save_weights
 from neurosim.records import RunFiles
 from neurosim.runs.folder import (
     ENVIRONMENT,
@@ -32,6 +32,7 @@ from neurosim.runs.folder import (
     MODEL,
     REPORT,
     SCENARIO,
+    STATES,
     SUMMARY,
     Found,
     Job,
@@ -53,6 +54,7 @@ from neurosim.runs.listeners.live import LiveView
 from neurosim.runs.study import prepare, run_study
 from neurosim.runs.written import check_trainer, job_of
 from neurosim.scenario import Scenario, located
+from neurosim.simulation import Simulation
 from neurosim.tensors import (
     device_bytes,
     out_of_memory,
@@ -110,7 +112,7 @@ def run(
         what = job, trainer, data.digest(), console, live
         return _together(
             lambda: _placed(job, trainer, out, run_id),
-            lambda folder: [*_named(scenario, folder), *listeners],
+            lambda folder: [*_named(scenario, folder, trainer.simulation), *listeners],
             *what,
         )
 
@@ -175,7 +177,7 @@ def resume(
             what = Job.of(scenario), trainer, read.digest(), console, live
             return _together(
                 lambda: nullcontext((folder, saved)),
-                lambda _: [*_named(scenario, folder), *listeners],
+                lambda _: [*_named(scenario, folder, trainer.simulation), *listeners],
                 *what,
             )
 
@@ -235,9 +237,11 @@ def _over(folder: Path) -> bool:
     return whole and status in ("finished", "failed")
 
 
-def _named(scenario: Scenario, folder: Path) -> list[object]:
+def _named(scenario: Scenario, folder: Path, simulation: Simulation) -> list[object]:
     """Makes the listeners that the scenario names. Raises DocumentError where one cannot be."""
     made: list[object] = []
+    if (plan := scenario.file.record) is not None:
+        made.append(StatesFile(folder / STATES, simulation, plan.probe))
     for number, choice in enumerate(scenario.file.listeners):
         with located(scenario.document, ("listeners", number)):
             made.append(choice.make(folder))

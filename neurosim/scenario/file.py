@@ -21,7 +21,7 @@ from neurosim.dynamics import Compute, Plasticity
 from neurosim.families import BelowOne, Count, Portion, Positive, described
 from neurosim.learning import EarlyStopping, ListenerChoice, Metric, StreamPlan
 from neurosim.maths import Loss, Precision
-from neurosim.measures import Probe
+from neurosim.measures import Probe, RecordPlan
 from neurosim.network import Faults, Feedback
 from neurosim.rules import DualPropagation, Rule
 from neurosim.schedules import Schedule
@@ -167,6 +167,9 @@ class ScenarioFile:
     probes: Annotated[tuple[Probe, ...], says("what is recorded, and how often")] = (
         Probe.of("accuracy"),
     )
+    record: Annotated[
+        RecordPlan | None, says("dyads that a file of the run follows through every inference")
+    ] = None
     listeners: Annotated[
         tuple[ListenerChoice, ...], says("kinds of a plugin that are told what happens")
     ] = ()

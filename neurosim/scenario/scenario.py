@@ -75,6 +75,14 @@ class Scenario:
         with located(document, ("probes",)):
             in_order(file.probes)
         rule = file.rule
+        if file.record is not None:
+            with located(document, ("record",)):
+                file.record.check(
+                    self.network,
+                    file.batch,
+                    study=file.study is not None,
+                    shards=file.training.shards > 1,
+                )
         self._check_prediction()
         with located(document, ()):
             rule.check_loss(file.loss)

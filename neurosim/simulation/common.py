@@ -10,7 +10,7 @@ from neurosim.base import stream
 from neurosim.channels import Channels
 from neurosim.dynamics import Compute, Plasticity, State
 from neurosim.maths import Loss
-from neurosim.measures import Probe
+from neurosim.measures import Probe, Sink
 from neurosim.network import Model
 from neurosim.rules import Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start
@@ -42,6 +42,7 @@ class Common(Protocol):
     caching: bool
     warned: bool  # of inferences from which nothing is learned
     before_step: BeforeStep | None
+    sink: Sink | None
     seed: int
     random: np.random.Generator
     inferences: int

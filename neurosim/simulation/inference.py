@@ -74,7 +74,8 @@ class Inference(Arrays):
         parts = (state, rule, self.nudge)
         how = common.compute, clock.listens, self.counts
         self._ticker = Ticker(*parts, *how, caching=common.caching)
-        self._recorder = Recorder(*parts, self.phases, common.probes, common.schedule.tick)
+        watched = common.probes, common.schedule.tick, common.sink
+        self._recorder = Recorder(*parts, self.phases, *watched)
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
 
     def arrays(self) -> dict[str, Any]:
@@ -229,9 +230,8 @@ class Inference(Arrays):
             return tick + 1  # the clock decides anew for every tick
         # What arrives at a tick is shown at the end of the one before.
         due = [line.next_arrival(tick + 2) - 1 for _, line in common.state.lines]
-        probes = common.probes if self.recording else ()
-        periods = [probe.every for probe in probes if not probe.of_wakes]
-        periods += [] if common.stop is None else [common.stop.every]
+        periods = [one.every for one in common.probes if self.recording and not one.of_wakes]
+        periods += [one.every for one in (common.stop, common.sink) if one is not None]
         due += [self.began + (passed // every + 1) * every for every in periods]
         every = common.plasticity.every
         if self.optimizer and every:
@@ -259,8 +259,8 @@ class Inference(Arrays):
         common.units.hear(self.clock, tick + 1, reached)
         self._announce(tick + 1)
         passed = tick - self.began
-        if self.recording:
-            self._recorder.record(self.trace, self.counts, tick, passed, woken)
+        trace = self.trace if self.recording else None
+        self._recorder.record(trace, self.counts, tick, passed, woken)
         if common.stop is not None and passed % common.stop.every == 0:
             self.stopped = self._recorder.settled(common.stop.residual)
 

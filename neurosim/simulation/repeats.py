@@ -181,7 +181,8 @@ class Repeats:
     def _may(self, inference: Inference) -> bool:
         """Whether all but values follows from the schedule, and nobody looks at states."""
         common = self._common
-        looks = common.stop is not None or (inference.recording and bool(common.probes))
+        looks = common.stop is not None or common.sink is not None
+        looks = looks or (inference.recording and bool(common.probes))
         waits = (
             common.state.crosses
             or bool(common.state.lines)

@@ -13,7 +13,7 @@ from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Seed, Whole, check
 from neurosim.maths import Loss, Precision, check_precision, finite_norm
-from neurosim.measures import Probe, Trace, metrics
+from neurosim.measures import Probe, Sink, Trace, metrics
 from neurosim.network import Faults, Model, placed
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Layout, Schedule, Unit
@@ -124,6 +124,7 @@ class Simulation:
         self.seed, self.compute, self.random = seed, compute, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
         self.before_step: BeforeStep | None = None  # is told of gradients; False is a veto
+        self.sink: Sink | None = None  # what looks at ticks, besides the probes
         self.caching = True  # whether what has not changed is left out: never changes a result
         self._inference: Inference | None = None  # the present one, or the last
         self._repeats = Repeats(self)
