@@ -28,7 +28,6 @@ from neurosim.simulation.repeats import Repeats
 from neurosim.simulation.stream import Stream
 
 TWINS = 2**62  # what inferences of twins are numbered from
-BRIEF = 1.0  # seconds in which an inference need not be interrupted
 
 
 class Simulation:
@@ -176,7 +175,7 @@ class Simulation:
         over at once where `infer` would replay it and the last took less than a second. Raises as
         `infer` does, and ConfigurationError for an optimizer that nothing tells when to step.
         """
-        self._start(x, target, optimizer, record, BRIEF * ahead)
+        self._start(x, target, optimizer, record, 1.0 if ahead else 0.0)
 
     @torch.no_grad()
     def _start(
