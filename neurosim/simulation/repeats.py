@@ -19,6 +19,7 @@ from neurosim.tensors import GRAPHS, Array, Arrays, Plain, Slot, Stale, Tape, pl
 
 _KINDS = 4  # that are kept: of whole batches and of what remains, with and without a target
 _MISSES = 3  # in succession, after which a tape is given up
+BRIEF = 1.0  # seconds in which an inference need not be interrupted
 
 Learned = tuple[dict[str, Tensor], int]
 

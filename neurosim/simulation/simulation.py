@@ -24,7 +24,7 @@ from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.parts import html_of, parts_of, text_of
-from neurosim.simulation.repeats import Repeats
+from neurosim.simulation.repeats import BRIEF, Repeats
 from neurosim.simulation.stream import Stream
 
 TWINS = 2**62  # what inferences of twins are numbered from
@@ -175,7 +175,7 @@ class Simulation:
         over at once where `infer` would replay it and the last took less than a second. Raises as
         `infer` does, and ConfigurationError for an optimizer that nothing tells when to step.
         """
-        self._start(x, target, optimizer, record, 1.0 if ahead else 0.0)
+        self._start(x, target, optimizer, record, BRIEF * ahead)
 
     @torch.no_grad()
     def _start(
