@@ -69,7 +69,8 @@ def pareto_chart(cost: Quantity, gain: Quantity, choices: Sequence[Choice]) -> C
 def _name(axes: Axes, names: dict[tuple[float, float], str]) -> None:
     """Writes names beside their points, the last first, where they cover neither each other nor a
     point; those without such a place are left out."""
-    axes.figure.draw_without_rendering()  # so that limits and places are final
+    if whole := axes.get_figure(root=True):
+        whole.draw_without_rendering()  # so that limits and places are final
     taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axes.transData.transform([*names])]
     for point, name in reversed(names.items()):
         for x, y in PLACES:
