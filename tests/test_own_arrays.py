@@ -130,6 +130,7 @@ GOOD = npy(some("f4"))
 BAD = {
     "cut": (GOOD[:-1], "there are 215"),
     "longer": (GOOD + b"x", "there are 217"),
+    "header": (GOOD.replace(b"}", b" ", 1), "not an intact file of arrays"),
     "empty": (b"", "not an intact file of arrays"),
     "text": (b"1,2,3\n" * 40, "not an intact file of arrays"),
     "pickled": (npy(np.array([{}]), allow_pickle=True), "nothing is unpickled"),

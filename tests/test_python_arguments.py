@@ -7,6 +7,8 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import neurosim as ns
 
 MODEL = ns.Model(NETWORK, **DOUBLE)
 SWEEP = SCHEDULES["sweep"]
+autocast = partial(torch.autocast, "cpu", torch.bfloat16)
 
 
 def simulation(**options: Any) -> ns.Simulation:
@@ -92,6 +95,20 @@ def test_what_is_taken_as_it_is_meant() -> None:
         assert torch.equal(predict(X.numpy()), predict(X))  # type: ignore[arg-type]
         assert predict(X.float()).dtype == torch.float64
     assert ns.Model(NETWORK)(X).dtype == torch.float32
+
+
+@pytest.mark.parametrize("around", [nullcontext, torch.inference_mode, autocast])
+def test_what_is_around_does_not_reach_in(around: Callable[[], Any]) -> None:
+    """Of the third inference, which is a repetition, too."""
+    one = simulation(model=ns.Model(NETWORK))
+    other = simulation(model=ns.Model(NETWORK))
+    for _ in range(3):
+        wanted = one.infer(X, Y), one.gradients(), one.predict(X)
+        with around():
+            found = other.infer(X, Y), other.gradients(), other.predict(X)
+        assert same(found[0], wanted[0])
+        assert all(torch.equal(found[1][key], value) for key, value in wanted[1].items())
+        assert torch.equal(found[2], wanted[2])
 
 
 # ---- copies --------------------------------------------------------------------------------------

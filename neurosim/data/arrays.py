@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from neurosim.data.lazy import IN_MEMORY, Lazy, Samples, is_bomb
 
 _DAMAGED = (
     *(EOFError, ValueError, RuntimeError, MemoryError, OverflowError, SyntaxError),
-    *(zlib.error, zipfile.BadZipFile),
+    *(zlib.error, zipfile.BadZipFile, TokenError),  # of a header that numpy parses
 )
 _STEP = 2**24  # bytes at a time
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}

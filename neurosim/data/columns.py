@@ -152,7 +152,8 @@ class Parquet(_Columns):
         except ImportError:
             raise DataError(f"{path}: to read Parquet takes pyarrow: {_INSTALL}") from None
         try:
-            with path.open("rb") as stream, parquet.ParquetFile(stream) as file:
+            quiet = np.errstate(all="ignore")  # what is not finite is an error later
+            with quiet, path.open("rb") as stream, parquet.ParquetFile(stream) as file:
                 seen, learned = self._chosen(path, file.schema_arrow.names)
                 rows = file.metadata.num_rows
                 if rows * len(seen) * 4 > IN_MEMORY:

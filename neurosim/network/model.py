@@ -16,7 +16,7 @@ from neurosim.network.importers import nir
 from neurosim.network.importers.to_torch import module_of
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
-from neurosim.tensors import Shape, moved
+from neurosim.tensors import Shape, full_precision, moved
 
 
 class Model(nn.Module):
@@ -175,6 +175,7 @@ class Model(nn.Module):
         """
         return self.predict(x, Damage())
 
+    @full_precision()
     def predict(self, x: Tensor, damage: Damage) -> Tensor:
         """Returns the prediction of a network with faults."""
         network = self.network

@@ -2,7 +2,8 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -25,9 +26,22 @@ from neurosim.measures import Probe
 from neurosim.network import Model, Network, check_shape
 from neurosim.rules import Rule
 from neurosim.schedules import Schedule
-from neurosim.tensors import Shape, finite_product
+from neurosim.tensors import Shape, finite_product, full_precision
 
 Init = Literal["zero", "feedforward", "carry"]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Records no gradients. No `torch.autocast` around changes a dtype, and tensors that outlive
+    the call know their versions, in `torch.inference_mode` too."""
+    infers = torch.is_inference_mode_enabled()
+    with (
+        torch.inference_mode(False) if infers else nullcontext(),
+        torch.no_grad(),
+        full_precision(),
+    ):
+        yield
 
 
 def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:

@@ -30,7 +30,7 @@ from neurosim.measures import MEASURES, Recorder, Trace
 from neurosim.rules import Nudge
 from neurosim.schedules import Clock, Start
 from neurosim.simulation.common import Common, Learned, run_length
-from neurosim.simulation.compatibility import trained, warn_of_updates
+from neurosim.simulation.compatibility import trained, undisturbed, warn_of_updates
 from neurosim.simulation.outcome import Outcome
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
@@ -137,7 +137,7 @@ class Inference(Arrays):
         before = self.tick
         goal = NEVER if ticks is None else before + ticks
         try:
-            with torch.no_grad():
+            with undisturbed():
                 self._run_to(goal, interrupted)
                 while self.tick < goal and self._run_is_over() and not self.done:
                     self._next_run()
@@ -197,7 +197,7 @@ class Inference(Arrays):
         ahead = self.phases.runs_ahead()
         return self.clock.end + (ahead and ahead * run_length(self._common))
 
-    @torch.no_grad()
+    @undisturbed()
     def finish(self) -> Outcome:
         """Ends the inference, with learning if it is due; see `Simulation.finish`."""
         self._check_running()
@@ -319,7 +319,7 @@ class Inference(Arrays):
         self.counts.weight_gradient += operations
         return gradients
 
-    @torch.no_grad()
+    @undisturbed()
     def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
         """Hands the optimizer the local gradients, or those given, of what it is to move and takes
         one step, without a veto. Raises DivergenceError, before anything changes, for one that is

@@ -177,7 +177,7 @@ class Simulation:
         """
         self._start(x, target, optimizer, record, BRIEF * ahead)
 
-    @torch.no_grad()
+    @compatibility.undisturbed()
     def _start(
         self, x: Tensor, target: Tensor | None, optimizer: Any, record: bool, longest: float
     ) -> bool:
@@ -330,7 +330,7 @@ class Simulation:
 
     # ---- learning ------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @compatibility.undisturbed()
     def gradients(self) -> dict[str, Tensor]:
         """Returns the local gradient of every parameter, batch mean, by the keys of
         ``model.state_dict()``.

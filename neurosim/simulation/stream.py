@@ -113,7 +113,7 @@ class Stream:
         if known is not None and len(known) != len(array):
             raise InputError(f"there are {len(known)} streams, but {len(array)} {what}")
 
-    @torch.no_grad()
+    @compatibility.undisturbed()
     def advance(self, ticks: int = 1, interrupted: Callable[[], bool] = lambda: False) -> int:
         """Lets so many ticks pass, or fewer once ``interrupted()``. Returns how many.
 

@@ -31,6 +31,7 @@ from neurosim.tensors.devices import (
     PATTERN,
     Flags,
     check_device,
+    full_precision,
     gathered,
     moved,
     repeatable,

@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,16 @@ from neurosim.base import ConfigurationError, Launch
 from neurosim.tensors.tape import read
 
 PATTERN = r"^(auto|cpu|cuda(:[0-9]{1,2})?)$"
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Lets operations have the dtypes of their tensors, whatever `torch.autocast` is around."""
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def check_device(name: str) -> str:
