@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 # The only other device that every build of torch has; it has no values, but `Away` does.
-AWAY = torch.device("meta")
+AWAY, FARTHER = torch.device("meta"), torch.device("meta", 1)
 # The shape of what these return depends on values, or a number itself is asked for.
 READS = (
     "_local_scalar_dense",
@@ -38,14 +38,14 @@ class Away(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> Away:
+    def __new__(cls, held: Tensor, device: torch.device = AWAY) -> Away:
         made: Away = torch.Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
             storage_offset=held.storage_offset(),
             dtype=held.dtype,
-            device=AWAY,
+            device=device,
         )
         made.held = held
         return made
@@ -65,12 +65,13 @@ class Away(Tensor):
 
 class Elsewhere(TorchDispatchMode):
     """While it is on there is a device `AWAY`. ``waits`` are the operations that made the host wait
-    for it, ``uploads`` counts the copies to it that did not."""
+    for it, ``uploads`` counts the copies to it that did not, ``crossed`` the bytes between any two
+    devices; `FARTHER` is a third one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[str] = []
-        self.uploads = 0
+        self.uploads = self.crossed = 0
 
     def __torch_dispatch__(
         self,
@@ -86,16 +87,21 @@ class Elsewhere(TorchDispatchMode):
         asked = options.get("device")
         if asked is not None:
             options["device"] = torch.device("cpu")
-        there = AWAY.type == torch.device(asked).type if asked is not None else bool(away)
+        place = torch.device(asked) if asked is not None else away[0].device if away else None
+        there = place is not None and place.type == AWAY.type
         if name in ("_to_copy", "copy_"):
             self._copy(name, arguments, there, options)
+            source = arguments[name == "copy_"]
+            to = arguments[0].device if name == "copy_" else place or source.device
+            self.crossed += source.nbytes * (to != source.device)
         elif away:
+            assert len({tensor.device for tensor in away}) == 1, f"{name} on two devices"
             self._check(name, given, arguments)
         held = {id(tensor.held): tensor for tensor in away}
         result = operation(*tree_map(_held, arguments), **tree_map(_held, options))
         if name == "_local_scalar_dense" or not there:
             return result
-        return tree_map(lambda leaf: _wrapped(leaf, held), result)
+        return tree_map(lambda leaf: _wrapped(leaf, held, place), result)
 
     def _copy(self, name: str, arguments: Any, there: bool, options: Any) -> None:
         if name == "copy_":
@@ -128,13 +134,18 @@ class Elsewhere(TorchDispatchMode):
         return self.waits[before:]
 
 
+def here(tensor: Tensor) -> Tensor:
+    """Its values, uncounted."""
+    return tensor.held if isinstance(tensor, Away) else tensor
+
+
 def _held(leaf: Any) -> Any:
     return leaf.held if isinstance(leaf, Away) else leaf
 
 
-def _wrapped(leaf: Any, known: dict[int, Away]) -> Any:
+def _wrapped(leaf: Any, known: dict[int, Away], device: Any) -> Any:
     """What is written in place is the tensor that was there."""
     if not isinstance(leaf, Tensor):
         return leaf
     same = known.get(id(leaf))
-    return Away(leaf) if same is None else same
+    return Away(leaf, device) if same is None else same

@@ -78,7 +78,7 @@ def undraw(patch: pytest.MonkeyPatch) -> None:
 
     def chart(self: Canvas, legend: Sequence[Curve] = (), note: str = "", **options: Any) -> Chart:
         svg = Markup('<svg role="img" aria-label="{}"/>').format(self.label)
-        return Chart(svg, (1.0, 1.0), legend, note)
+        return Chart(svg, (1.0, 1.0), legend, note, canvas=self)
 
     patch.setattr(Canvas, "chart", chart)
 

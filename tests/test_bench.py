@@ -31,7 +31,14 @@ RESULTS = [
 ]
 
 
-@pytest.mark.parametrize("benchmark", bench.BENCHMARKS, ids=lambda b: b.name)
+SLOW = {"data_parallel_speedup"}  # starts processes
+
+
+@pytest.mark.parametrize(
+    "benchmark",
+    [pytest.param(b, marks=[pytest.mark.slow] * (b.name in SLOW)) for b in bench.BENCHMARKS],
+    ids=lambda b: b.name,
+)
 def test_every_benchmark_measures_something(benchmark: bench.Benchmark) -> None:
     measurement = benchmark.measure(TINY)
     assert measurement.name == benchmark.name

@@ -10,9 +10,9 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="it forks")
+@pytest.mark.skipif(sys.platform != "linux", reason="it forks, and reads /proc")
 def test_a_small_budget_finds_nothing() -> None:
     command = [sys.executable, str(Path(__file__).parent / "chaos"), "1", "1"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
-    assert found.stdout.count("| 0 | 0 | 0 | 0 | 0 | 0 |") == 4
+    assert found.stdout.count(7 * " | 0" + " |") == 7

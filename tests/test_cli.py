@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 NETWORKS = sorted((ROOT / "networks").glob("*.yaml"))
 COMMANDS = (
     *("run", "converge", "resume", "sweep", "table", "validate", "download", "schema", "networks"),
-    *("report", "compare", "bench", "check", "examples", "doctor", "completion"),
+    *("report", "compare", "figures", "bench", "check", "examples", "doctor", "completion"),
 )
 SHORT = ["training.max_steps=2", "data.limit=100", "probes=[accuracy, loss]"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_the_page(folders: list[Path], tmp_path: Path) -> None:
     assert "rule.beta 0.5 1.0" in text
     assert "seed 0" not in text  # it is the same
     assert "Test accuracy 25.00 % 50.00 %" in text
+
+
+def test_a_damaged_run_is_named(folders: list[Path], tmp_path: Path) -> None:
+    torn = Path(shutil.copytree(folders[1], tmp_path / "torn"))
+    with (torn / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "st')
+    to = tmp_path / "both.html"
+    result = CliRunner().invoke(main, ["compare", *map(str, (folders[0], torn)), "--to", str(to)])
+    assert "torn: metrics.jsonl: its last line is torn" in result.stderr
 
 
 def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path) -> None:

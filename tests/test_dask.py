@@ -87,7 +87,7 @@ class Watcher:
         self.over: list[str] = []
         self.act, self.at = act, at
 
-    def began(self, row: Row) -> None:
+    def began(self, row: Row, worker: str | None) -> None:
         self.begun.append(row.folder)
         if len(self.begun) == self.at:
             self.act()

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from neurosim.base.errors import ConfigurationError, DataError, NeurosimWarning
 from neurosim.data import source as datasets
-from neurosim.data.dataset import Dataset, Split, one_hot
+from neurosim.data.dataset import Dataset, Split, digest_of, one_hot
 from neurosim.data.formats import read_idx
 from neurosim.data.mnist import MNIST
 from neurosim.data.source import Remote, digits
@@ -369,6 +369,12 @@ def test_values_that_are_not_finite(value: float) -> None:
 def test_ill_fitting_split(images: torch.Tensor, labels: torch.Tensor) -> None:
     with pytest.raises(DataError, match="a split needs"):
         Split(images, labels)
+
+
+def test_the_digest_of_a_single_label_of_any_stride() -> None:
+    images, label = torch.rand(1, 4), torch.arange(2)[::2]
+    assert digest_of(Split(images, label)) == digest_of(Split(images, torch.zeros_like(label)))
+    assert label.stride() == (2,)
 
 
 def test_ill_fitting_dataset(data: Dataset) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from away import AWAY, Away, Elsewhere
+from away import AWAY, Away, Elsewhere, here
 from click.testing import CliRunner
 from torch import Tensor
 
@@ -102,11 +102,6 @@ def elsewhere() -> Iterator[Elsewhere]:
     """On."""
     with Elsewhere() as found:
         yield found
-
-
-def here(tensor: Tensor) -> Tensor:
-    """Its values, uncounted."""
-    return tensor.held if isinstance(tensor, Away) else tensor
 
 
 def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -161,8 +161,8 @@ def test_commands(
             monkeypatch.setattr(bench, name, TINY)
         if "--only" not in arguments:  # what each measures is another test's business
             monkeypatch.setattr(bench, "BENCHMARKS", bench.BENCHMARKS[::8])
-    if arguments[0] == "compare":
-        for folder in map(Path, arguments[1:3]):
+    if arguments[0] in ("compare", "figures"):
+        for folder in (Path(part) for part in arguments if part.startswith("runs/")):
             folder.parent.mkdir(parents=True, exist_ok=True)
             run_folder(folder, learning(1))
     if arguments[0] == "download":
@@ -171,7 +171,8 @@ def test_commands(
         (tmp_path / "mnist").symlink_to(request.getfixturevalue("shared_data"))
     if arguments[0] == "table":  # few rows, of the data that are here
         first = table_named(arguments[1]).rows[0].label
-        arguments += ["--quick", "--row", first, "--seeds", "1", "--epochs", "1", "--jobs", "0"]
+        arguments += ["--quick", "--row", first, "--seeds", "1", "--jobs", "0"]
+        arguments += [] if arguments[1] == "streams" else ["--epochs", "1"]
         arguments = [a for a in arguments if not a.startswith("data.root=")] + SMALL
     if arguments[0] == "sweep":
         arguments = [few(argument) for argument in arguments]
@@ -179,6 +180,8 @@ def test_commands(
         arguments += ["--seeds", "1"] if "--seeds" in arguments else []
         given = any(argument.startswith("data.limit=") for argument in arguments)
         arguments += [] if given else SMALL[1:]
+    if "scenarios/stream_mackey_glass.yaml" in arguments:
+        arguments += ["stream.foretell=20"]  # of the values that are left
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
 

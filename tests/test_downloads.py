@@ -26,12 +26,13 @@ from neurosim.runs.listeners.display import DownloadDisplay
 MNIST = [f"{p}-{k}-ubyte.gz" for p in ("t10k", "train") for k in ("images-idx3", "labels-idx1")]
 CIFAR10 = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
 SVHN = ["test_32x32.mat", "train_32x32.mat"]
+SUMS = "/SHA256SUMS"
 LAYOUT = {
     "mnist": MNIST,
     "fashion_mnist": ["fashion-mnist", *(f"fashion-mnist/{name}" for name in MNIST)],
     "kmnist": ["kmnist", *(f"kmnist/{name}" for name in MNIST)],
-    "cifar10": [f"cifar-10-batches-bin{name}" for name in ("", *(f"/{n}" for n in CIFAR10))],
-    "cifar100": [f"cifar-100-binary{name}" for name in ("", "/test.bin", "/train.bin")],
+    "cifar10": [f"cifar-10-batches-bin{name}" for name in ("", SUMS, *(f"/{n}" for n in CIFAR10))],
+    "cifar100": [f"cifar-100-binary{name}" for name in ("", SUMS, "/test.bin", "/train.bin")],
     "svhn": SVHN,
 }
 ASKED = {
@@ -152,6 +153,18 @@ def test_the_files_are_those_of_the_server(mirror: Mirror, tmp_path: Path) -> No
         path = tmp_path / member.name
         assert path.is_dir() or not path.exists() or path.read_bytes() == content
     assert below(tmp_path) == sorted(name for names in LAYOUT.values() for name in names)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_a_file_of_an_archive_that_is_damaged_later(
+    mirror: Mirror, tmp_path: Path, name: str
+) -> None:
+    download(name, "--root", tmp_path)
+    path = next(path for path in tmp_path.rglob("*.bin"))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")  # a pixel
+    for root in (tmp_path, path.parent):
+        with pytest.raises(DataError, match=f"{path}: is damaged: its SHA-256 is not the one in"):
+            find(name)(root=str(root)).read(Path())  # type: ignore[call-arg]
 
 
 def test_the_folder_data_is_the_default(

@@ -151,6 +151,8 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
         ns.DivergenceError, match=r"gradient of 'out.weight' .*first at \[0, 0\]"
     ) as caught:
         sim.learn(optimizer)
+    with pytest.raises(ns.DivergenceError, match=r"gradient of 'out.weight' is not"):
+        sim.gradients()
     assert caught.value.parameter == "out.weight"
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
     assert not optimizer.state

@@ -18,6 +18,7 @@ import torch
 from neurosim.base.errors import DataError
 from neurosim.data import arrays
 from neurosim.data.arrays import open_idx, open_npy, open_npz
+from neurosim.data.formats import read_idx
 from neurosim.data.lazy import Lazy
 
 Array = npt.NDArray[Any]
@@ -196,3 +197,18 @@ def test_no_file(tmp_path: Path) -> None:
     for opened in (open_idx, open_npy, lambda path: open_npz(path, "x")):
         with pytest.raises(DataError, match="none: cannot be read: No such file"):
             opened(tmp_path / "none")  # type: ignore[operator]
+
+
+def test_a_small_file_that_would_fill_the_memory(tmp_path: Path) -> None:
+    """70 MB of zeros in 70 kB: what a file unpacks to is compared with its size beforehand."""
+    zeros = np.zeros((70, 1000, 1000), np.uint8)
+    packed = gzip.compress(idx(zeros), 1)
+    (tmp_path / "a.gz").write_bytes(packed)
+    np.savez_compressed(tmp_path / "a.npz", x=zeros)
+    for read in (
+        lambda: open_idx(tmp_path / "a.gz").samples(),
+        lambda: open_npz(tmp_path / "a.npz", "x").samples(),
+        lambda: read_idx(tmp_path / "a.gz", 3),
+    ):
+        with pytest.raises(DataError, match=r"a\.(gz|npz).*(far fewer|far more)"):
+            read()

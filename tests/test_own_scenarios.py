@@ -210,7 +210,8 @@ def test_a_run_goes_on_with_its_data_and_no_others(own: Path) -> None:
     np.savez(own / "other.npz", x=changed, y=Y)
     result = CliRunner().invoke(main, [*map(str, more), f"data.file={own / 'other.npz'}"])
     assert result.exit_code == 2
-    assert "the data are not those that the run began with" in " ".join(result.output.split())
+    said = f"{folder}: the data are not those that the run began with; put back what data in its"
+    assert said in " ".join(result.output.split())
     command(*more, f"data.file={moved}")
     assert json.loads((folder / "summary.json").read_text())["epochs"] == 2
 

@@ -146,6 +146,7 @@ def test_what_is_shown() -> None:
     assert repr(outcome).startswith(
         "Outcome(prediction=[4, 2], states={'a': [4, 6], 'b': [4, 5], 'out': [4, 2]}, ticks="
     )
+    assert repr(outcome.trace).startswith("Trace(residual: ")
     for thing in (NETWORK, MODEL, one, outcome):
         html = thing._repr_html_()
         assert html.startswith("<table>")

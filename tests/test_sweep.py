@@ -36,7 +36,7 @@ class Nobody:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
 
-    def began(self, row: Row) -> None:
+    def began(self, row: Row, worker: str | None) -> None:
         self.told.append(("began", row.folder))
 
     def ended(self, row: Row) -> None:

@@ -77,6 +77,10 @@ class DivergenceError(NeurosimError, ArithmeticError):
         self.parameter = parameter
 
 
+class PeerError(NeurosimError):
+    """Another process of the same training has ended, or does not answer."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong in a document, and where. Lines and columns count from 1."""

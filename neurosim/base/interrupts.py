@@ -1,5 +1,6 @@
 """How Ctrl-C and a request to terminate end a long operation."""
 
+import os
 import signal
 import threading
 import time
@@ -31,7 +32,8 @@ class Interrupted:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if number == signal.SIGINT and time.monotonic() - self.since > _APART:
+        alone = "TORCHELASTIC_RUN_ID" not in os.environ  # torchrun sends it once more by itself
+        if number == signal.SIGINT and alone and time.monotonic() - self.since > _APART:
             raise KeyboardInterrupt
         self.since = min(self.since, time.monotonic())
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from neurosim._version import __version__
 from neurosim.base import ConfigurationError, unknown
-from neurosim.bench import host, laws, layers, reading, scheduling, steps, ticks
+from neurosim.bench import host, laws, layers, processes, reading, scheduling, steps, ticks
 from neurosim.bench.timing import FULL, QUICK, Benchmark, Measurement, Sizes
 from neurosim.tensors import describe_machine
 
@@ -32,6 +32,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     *laws.LAWS,
     *host.ALL,
     *reading.READING,
+    processes.data_parallel_speedup,
 )
 
 

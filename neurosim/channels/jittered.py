@@ -142,7 +142,7 @@ class Jittered(DelayLine):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        times, channel, (_, tick, *_, device) = self._times, self._channel, self._wiring
+        times, channel, (_, tick, *_, device, _) = self._times, self._channel, self._wiring
         if not self._by_synapse:
             self.views: list[Ring] = [Ring(self._view(), times, channel, tick)]
             return

@@ -24,13 +24,15 @@ NOTHING = -1  # in place of the tick in which the last message was sent, where t
 
 class Wiring(NamedTuple):
     """What all lines of a simulation share. ``tick`` is the simulated time of one, ``tracked`` says
-    that it is remembered when each message was sent."""
+    that it is remembered when each message was sent. What is on its way is on the ``device`` of its
+    sender, the marks of ``synapses`` are where these are."""
 
     seed: int
     tick: float
     tracked: bool
     dtype: torch.dtype
     device: torch.device
+    synapses: torch.device
 
 
 class View(Arrays):
@@ -80,6 +82,7 @@ class DelayLine(Arrays, ABC):
     ) -> None:
         self.kind: MessageKind = kind
         self._wiring, self._channel, self.sent = wiring, channel, sent
+        self.device = wiring.device
         self._draws = Draws(wiring.seed, "channels", projection.name, kind)
         self._effects = channel.acting
         operator = projection.operator
@@ -101,7 +104,7 @@ class DelayLine(Arrays, ABC):
 
     def _view(self, mask: Tensor | None = None) -> View:
         """Returns a view of the senders by the synapses in ``mask``, or by all."""
-        mask = None if mask is None else mask.to(self._wiring.device)
+        mask = None if mask is None else mask.to(self._wiring.synapses)
         return View(Slot(self._shape, lifetime="inference"), mask, self._stamps())
 
     def _last(self, times: Tensor) -> Tensor:
@@ -189,7 +192,7 @@ class DelayLine(Arrays, ABC):
             late = (sent - view.stamps.value).double()
             if view.mask is None:
                 return float(late.mean())
-            share = view.mask.sum(0 if self.kind == "mean" else 1).double()
+            share = view.mask.sum(0 if self.kind == "mean" else 1).double().to(late.device)
             total += float((late.flatten(1) * share).sum())
             weights += float(share.sum()) * len(late)
         return total / weights

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from neurosim._version import __version__
-from neurosim.base import DivergenceError, DocumentError, NeurosimError, NeurosimWarning, harmless
+from neurosim.base import DivergenceError, NeurosimError, leads
 from neurosim.cli import options
 from neurosim.cli.check import check
 from neurosim.cli.installation import completion, doctor, examples
@@ -34,6 +32,7 @@ from neurosim.cli.options import (
     option,
     terminal,
 )
+from neurosim.cli.pages import compare, figures, report
 from neurosim.cli.sweeps import sweep, table
 
 if TYPE_CHECKING:
@@ -41,31 +40,6 @@ if TYPE_CHECKING:
 
     from neurosim.runs import Run
     from neurosim.scenario import Scenario
-
-
-@contextmanager
-def _warnings_in_words() -> Iterator[None]:
-    """Shows the program's own warnings as it shows its errors, each once."""
-    shown, said = warnings.showwarning, set[str]()
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if not issubclass(category, NeurosimWarning):
-            shown(message, category, filename, lineno, file, line)
-        elif str(message) not in said:
-            said.add(str(message))
-            click.echo(f"warning: {harmless(str(message))}", err=True)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", NeurosimWarning)
-        warnings.showwarning = show
-        yield
 
 
 class _Group(click.Group):
@@ -78,17 +52,17 @@ class _Group(click.Group):
 
     def _in_words(self, context: click.Context) -> Any:
         try:
-            with _warnings_in_words():
+            with options.warnings_in_words():
                 return super().invoke(context)
         except NeurosimError as error:
-            click.echo(f"error: {harmless(str(error))}", err=True)
+            options.complain(str(error))
             sys.exit(1 if isinstance(error, DivergenceError) else 2)
         except KeyboardInterrupt:
             click.echo("stopped at once", err=True)
             sys.exit(options.INTERRUPTED)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {harmless(f'{where}{error.strerror or error}')}", err=True)
+            options.complain(f"{where}{error.strerror or error}")
             sys.exit(2)
 
 
@@ -275,62 +249,12 @@ def networks(file: Path, drawing: Path | None, batch: int | None) -> None:
     network = Network.from_document(document) if scenario is None else scenario.network
     terminal().print(network_table(network))
     if batch is not None:
-        memory = memory_of(network, batch) if scenario is None else scenario.memory(batch)
-        terminal().print(memory_table(memory, batch))
+        found = {"": memory_of(network, batch)} if scenario is None else scenario.memory(batch)
+        for device, memory in found.items():
+            terminal().print(memory_table(memory, batch, device if len(found) > 1 else ""))
     if drawing is not None:
         write_atomic(drawing, draw_network(network))
         click.echo(f"drawing: {drawing}")
-
-
-@options.command(
-    click.argument("runs", nargs=-1, required=True, type=PATH, metavar="RUN RUN..."),
-    option(
-        "--to",
-        type=PATH,
-        default="comparison.html",
-        help="Write the page here.",
-        example="--to both.html",
-    ),
-)
-def compare(runs: Sequence[Path], to: Path) -> None:
-    """Compare runs, given by their folders, on one page.
-
-    Their curves lie over each other; tables say what differs in their scenarios, and their numbers.
-    """
-    from neurosim.runs import door
-
-    click.echo(f"comparison: {door.compare(*runs, to=to)}")
-
-
-@options.command(
-    RUN,
-    PLUGIN,
-    option(
-        "--figures",
-        type=options.FOLDER,
-        help="Write every picture of it to this folder (SVG).",
-        example="--figures pictures",
-    ),
-)
-def report(folder: Path, figures: Path | None) -> None:
-    """Write the report of the run, or of the sweep, in FOLDER anew."""
-    from neurosim.base import write_atomic
-    from neurosim.reports import report_of
-    from neurosim.scenario import Scenario
-
-    try:
-        network = Scenario.load(folder / "scenario.yaml").network
-    except DocumentError:
-        network = None  # the report does without, and says what it lacks
-    found = report_of(folder, network)
-    for note in found.notes:
-        click.echo(f"warning: {harmless(note)}", err=True)
-    click.echo(f"report: {found.write(folder)}")
-    if figures is not None:
-        figures.mkdir(parents=True, exist_ok=True)
-        for picture in found.pictures():
-            write_atomic(figures / f"{picture.name}.svg", picture.svg)
-            click.echo(f"figure: {figures / picture.name}.svg")
 
 
 @options.command(
@@ -380,18 +304,20 @@ def _finish(run: Run) -> None:
     """Prints the summary of a run and where its report is; the exit status says if it ended."""
     from neurosim.runs import summary_lines
 
-    for line in summary_lines(run.summary):
-        click.echo(line)
-    click.echo(f"report         {run.report}")
-    if run.status == "interrupted":
-        if run.summary.get("kind") == "convergence":
+    interrupted = run.status == "interrupted"
+    if leads():
+        for line in summary_lines(run.summary):
+            click.echo(line)
+        click.echo(f"report         {run.report}")
+        if interrupted and run.summary.get("kind") == "convergence":
             click.echo("A study is not resumed; run it anew.")
-        else:
+        elif interrupted:
             click.echo(f"resume with    neurosim resume {run.folder}")
+    if interrupted:
         sys.exit(options.INTERRUPTED)
 
 
-for _one in (bench, check, compare, completion, converge, doctor, download, examples, networks):
+for _one in (bench, check, compare, completion, converge, doctor, download, examples, figures):
     main.add_command(_one)
-for _one in (report, resume, run, schema, sweep, table, validate):
+for _one in (networks, report, resume, run, schema, sweep, table, validate):
     main.add_command(_one)

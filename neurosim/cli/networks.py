@@ -57,10 +57,12 @@ def memory_of(network: Network, batch: int) -> Memory:
     return estimate(plain, batch, "adam")
 
 
-def memory_table(memory: Memory, batch: int) -> Table:
-    """Makes a table of what a run needs, by what it is for."""
+def memory_table(memory: Memory, batch: int, device: str = "") -> Table:
+    """Makes a table of what a run needs (on a ``device`` of several), by what it is for."""
     samples = "1 sample" if batch == 1 else f"{batch} samples"
-    table = Table(title=f"{gigabytes(memory.total)} for {samples}, at most")
+    table = Table(
+        title=f"{gigabytes(memory.total)} for {samples}, at most{device and f', on {device}'}"
+    )
     table.add_column("what")
     table.add_column("bytes", justify="right")
     table.add_column("for")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -49,6 +50,42 @@ def terminal() -> "Console":
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDE)
 
 
+@contextmanager
+def warnings_in_words() -> Iterator[None]:
+    """Shows the program's own warnings as it shows its errors, each once."""
+    shown, said = warnings.showwarning, set[str]()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, base.NeurosimWarning):
+            shown(message, category, filename, lineno, file, line)
+        elif str(message) not in said and base.leads():
+            said.add(str(message))
+            click.echo(f"warning: {base.harmless(str(message))}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", base.NeurosimWarning)
+        warnings.showwarning = show
+        yield
+
+
+def complain(text: str) -> None:
+    """Prints why the program ends: once, where torchrun has started several of it."""
+    if (launch := base.Launch.read()).size > 1:
+        from neurosim.learning import says
+
+        if not says(launch):
+            return
+        text += f" (process {launch.rank} of {launch.size})"
+    click.echo(f"error: {base.harmless(text)}", err=True)
+
+
 def _load_plugins(context: click.Context, option: click.Parameter, files: Sequence[Path]) -> None:
     """Loads what is installed, and the files that are named, before the command reads anything."""
     from neurosim.families import plugins
@@ -62,7 +99,7 @@ def _console(context: click.Context, option: click.Parameter, quiet: bool) -> An
     """Makes where a command tells what it does, unless it is to be quiet."""
     from rich.console import Console
 
-    return Console(quiet=quiet, highlight=False)
+    return Console(quiet=quiet or not base.leads(), highlight=False)
 
 
 def option(*names: str, help: str, example: str, **how: Any) -> Callable[[F], F]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import DataError, gigabytes, unknown
-from neurosim.data.lazy import IN_MEMORY, Lazy, Samples
+from neurosim.data.lazy import IN_MEMORY, Lazy, Samples, is_bomb
 
 _DAMAGED = (
     *(EOFError, ValueError, RuntimeError, MemoryError, OverflowError, SyntaxError),
@@ -55,6 +55,8 @@ class Stored:
         """Reads all of it. Raises DataError where the file does not have exactly its values."""
         if self.size > IN_MEMORY:
             raise self._too_large()
+        if is_bomb(self.path, self.size):
+            raise self._other_size("far fewer")
         self._check_size()
         values = np.empty(math.prod(self.shape), self.dtype)
         with _stream(self.path, self.member) as file:

@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 
 from neurosim.base import DataError
+from neurosim.data.arrays import open_npz
 from neurosim.data.dataset import Split, check_labels
-from neurosim.data.formats import PIXELS, Bytes, read_member, read_rows
+from neurosim.data.formats import PIXELS, Bytes, read_rows
 from neurosim.data.source import Remote, StoredImages, byte_split
 from neurosim.data.standardization import PerChannel, Standardization
 from neurosim.families import register
@@ -140,19 +141,20 @@ class ImageNet32(StoredImages):
             raise DataError(f"{folder}: {found}; download them again")
         pixels = np.empty((count, PIXELS), np.uint8)
         for path, rows in zip(paths, np.split(pixels, ends[:-1]), strict=True):
-            data = read_member(path, "data")
+            data = open_npz(path, "data")
             if data.dtype != np.uint8 or data.shape != rows.shape:
                 raise DataError(
                     f"{path}: 'data' is {data.dtype} {data.shape}, not uint8 {rows.shape}"
                 )
-            rows[:] = data
+            rows[:] = data.array()
         return _colour(pixels, np.concatenate(labels).astype(np.int64) - 1)
 
     def _labels(self, path: Path) -> npt.NDArray[Any]:
-        labels = read_member(path, "labels")
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            said = f"{labels.dtype} {labels.shape}, not whole numbers (n,)"
+        found, most = open_npz(path, "labels"), max(IMAGENET_IMAGES.values())
+        if len(found.shape) != 1 or found.dtype.kind not in "iu" or found.shape[0] > most:
+            said = f"{found.dtype} {found.shape}, not whole numbers (n,), n ≤ {most}"
             raise DataError(f"{path}: 'labels' is {said}")
+        labels = found.array()
         if len(labels) and not 1 <= labels.min() <= labels.max() <= 1000:
             raise DataError(f"{path}: has labels {labels.min()} … {labels.max()}, not in 1 … 1000")
         return labels

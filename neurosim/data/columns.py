@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from neurosim.base import DataError, gigabytes, unknown
-from neurosim.data.lazy import IN_MEMORY
+from neurosim.data.lazy import IN_MEMORY, is_bomb
 from neurosim.data.own import Found, OwnData, TestFile, Values, says
 from neurosim.families import register
 
@@ -157,6 +157,8 @@ class Parquet(_Columns):
                 rows = file.metadata.num_rows
                 if rows * len(seen) * 4 > IN_MEMORY:
                     raise _too_large(path)
+                if is_bomb(path, rows * len([*seen, *learned])):
+                    raise DataError(f"{path}: has {rows:,} rows, far more than it can hold")
                 numbers, words, done = np.empty((rows, len(seen)), np.float32), [], 0
                 for batch in file.iter_batches(columns=[*seen, *learned]):
                     some = slice(done, done := done + len(batch))

@@ -19,6 +19,7 @@ from typing import Any
 
 from neurosim.base import ConfigurationError, DataError, write_atomic
 from neurosim.data.dataset import Dataset
+from neurosim.data.formats import SUMS
 from neurosim.data.source import DataSource, Remote
 
 # Told of a file on its way and how many of its bytes have arrived; 0 before the first.
@@ -172,14 +173,20 @@ def _reason(error: BaseException) -> str:
 
 
 def _install(remote: Remote, root: Path, file: str, *_: object) -> None:
-    """Puts the files that come of a download in their places. A processor of pooch."""
+    """Puts the files that come of a download in their places, and beside those of an archive their
+    checksums, which `check_sums` reads. A processor of pooch."""
+    sums = dict[Path, str]()
     for name, content in _contents(remote, Path(file)):
         path = root / name
+        sums[path] = hashlib.sha256(content).hexdigest()
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, content)
         elif not path.is_file() or path.read_bytes() != content:
             raise _in_the_way(path)
+    if remote.members and not (beside := path.with_name(SUMS)).exists():
+        lines = (f"{found}  {path.name}\n" for path, found in sums.items())
+        write_atomic(beside, "".join(lines).encode())
 
 
 def _contents(remote: Remote, file: Path) -> Iterator[tuple[str, bytes]]:

@@ -4,21 +4,24 @@ Nothing is downloaded and nothing is ever unpickled.
 """
 
 import gzip
+import hashlib
 import io
 import math
-import zipfile
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurosim.base import DataError
+from neurosim.data.lazy import is_bomb
 
 Bytes = npt.NDArray[np.uint8]
+SUMS = "SHA256SUMS"  # as sha256sum writes it: the checksums of files beside it
+_SUM = re.compile(r"([0-9a-f]{64}) [ *]([^/\n]+)\n?")
 PIXELS = 3 * 32 * 32  # of a colour image
 _AGAIN = "download or copy it again"
 # A header may promise anything. MNIST's largest file unpacks to 47 MB.
@@ -37,6 +40,22 @@ def _opened(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read: {reason}; check name and permissions") from error
+
+
+def check_sums(path: Path) -> None:
+    """Raises DataError where a list of checksums names a file that has another one."""
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            if not (found := _SUM.fullmatch(line)):
+                raise DataError(f"{path}:{number}: is not a SHA-256 and the name of a file")
+            if (file := path.with_name(found[2])).is_file():
+                with file.open("rb") as content:
+                    if hashlib.file_digest(content, "sha256").hexdigest() != found[1]:
+                        said = f"its SHA-256 is not the one in {path.name}"
+                        raise DataError(f"{file}: is damaged: {said}; {_AGAIN}")
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def read_idx(path: Path, ndim: int) -> Bytes:
@@ -61,6 +80,8 @@ def read_idx(path: Path, ndim: int) -> Bytes:
         size = math.prod(shape)
         if not 1 <= size <= _IDX_LIMIT:
             raise DataError(f"{path}: announces {shape}, not 1 to {_IDX_LIMIT} bytes; {_AGAIN}")
+        if is_bomb(path, size):
+            raise DataError(f"{path}: announces {shape}, far more than it can hold; {_AGAIN}")
         # The byte too many also makes gzip check its own checksum at the end.
         content = file.read(size + 1)
     if len(content) != size:
@@ -84,18 +105,3 @@ def read_rows(path: Path, size: int, labels: int) -> tuple[Bytes, Bytes]:
         )
     rows = np.frombuffer(content, np.uint8).reshape(count, -1)
     return rows[:, :labels], rows[:, labels:]
-
-
-def read_member(path: Path, name: str) -> npt.NDArray[Any]:
-    """Reads an array of a NumPy archive. Raises DataError for all else, pickled objects too."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-            file.read(1)  # at the end its checksum is compared
-        return array
-    except KeyError:
-        raise DataError(f"{path}: has no array {name!r}; download it again") from None
-    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path}: not an intact NumPy archive ({error}); download it again"
-        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from neurosim.base import DataError
 
 IN_MEMORY = 2**30  # bytes of an array that is read at once; of a larger one what is asked for
+_UNPACKED, _PACKED = 2**26, 100  # bytes of which any file may be the packed form, and how tight
 CHUNK, CHUNK_BYTES = 1000, 2**24  # samples, and bytes, at a time in a pass through all of them
 
 
@@ -77,3 +79,8 @@ def finite(samples: Tensor) -> Tensor:
     if not samples.is_floating_point():
         return torch.ones(len(samples), dtype=torch.bool, device=samples.device)
     return torch.isfinite(samples).flatten(1).all(dim=1)
+
+
+def is_bomb(path: Path, size: int) -> bool:
+    """Says if a file unpacks to far more bytes than samples do, as one made to fill memory."""
+    return size > max(_UNPACKED, _PACKED * path.stat().st_size)

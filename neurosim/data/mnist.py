@@ -41,10 +41,9 @@ class MNIST(StoredImages):
     are called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, with ``.gz`` or not.
     """
 
-    inner: ClassVar[str] = ""  # the folder in the root in which they are
     remotes = _idx(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        inner,
+        "",
         ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
         ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
         ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),

@@ -21,7 +21,7 @@ from neurosim.base import ConfigurationError, DataError
 from neurosim.data.augmentation import Augmentation
 from neurosim.data.batches import Remainder
 from neurosim.data.dataset import Dataset, Split
-from neurosim.data.formats import Bytes
+from neurosim.data.formats import SUMS, Bytes, check_sums
 from neurosim.data.standardization import NoStandardization, Standard, Standardization
 from neurosim.families import Count, Kind, register
 
@@ -187,6 +187,7 @@ def _digits() -> Dataset:
 class StoredImages(Images):
     """A data set that lies in a folder."""
 
+    inner: ClassVar[str] = ""  # the folder in the root in which they are
     needs: ClassVar[str]  # what the folder has to have
     how: ClassVar[str] = "or fetch them: neurosim download {name} --root {root}"
     classes: ClassVar[int] = 10
@@ -194,7 +195,10 @@ class StoredImages(Images):
     root: Annotated[str, Field(description="the folder of its files, seen from the scenario's")]
 
     def _bytes(self, folder: Path) -> Dataset:
-        train, test = self._splits(folder / Path(self.root).expanduser())
+        root = folder / Path(self.root).expanduser()
+        for place in {root, root / self.inner}:
+            check_sums(place / SUMS)
+        train, test = self._splits(root)
         return Dataset(self.kind, train, test, self.classes)
 
     @abstractmethod

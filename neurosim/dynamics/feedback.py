@@ -18,6 +18,7 @@ from neurosim.dynamics.node import Counts
 from neurosim.dynamics.state import State
 from neurosim.network import LocalJacobian
 from neurosim.rules import Rule
+from neurosim.tensors import moved
 
 Draw = Callable[[tuple[int, ...]], npt.NDArray[np.float64]]
 
@@ -53,7 +54,7 @@ def _learn(
     weight, feedback, products = link.forward_weight, link.feedback, link.products
     assert feedback is not None
     f = link.post.population.activation
-    x = link.pre.plus.value
+    x = moved(link.pre.plus.value, link.device)
     own, winners = products.basal(x, weight, link.bias, None)
     rest = _from_others(others, own)
     y = f(own + rest)
@@ -61,10 +62,10 @@ def _learn(
     speed = link.feedback_speed.tensor
     for _ in range(steps):
         epsilon = _noise(link.pre, x, std, draw)
-        moved, noisy = products.basal(x + epsilon, weight, link.bias, None)
-        moved = f(f(moved + rest))
+        answer, noisy = products.basal(x + epsilon, weight, link.bias, None)
+        answer = f(f(answer + rest))
         # Without winners u is one signal, else the difference of two.
-        heard = [(moved - known, None)] if noisy is None else [(moved, noisy), (-known, winners)]
+        heard = [(answer - known, None)] if noisy is None else [(answer, noisy), (-known, winners)]
         own_noise = _alive(link.post, f(y + _noise(link.post, y, std, draw)) - known)
         back = products.apical(own_noise, link.feedback_weight, winners, None)
         gradient = products.weight_gradient(own_noise, back, winners)
@@ -85,7 +86,7 @@ def _from_others(others: list[Link], like: Tensor) -> Tensor:
     """Returns what the other projections add to the potential."""
     rest = torch.zeros_like(like)
     for other in others:
-        mean = other.pre.plus.value
+        mean = moved(other.pre.plus.value, like.device)
         rest = rest + other.products.basal(mean, other.forward_weight, other.bias, None)[0]
     return rest
 

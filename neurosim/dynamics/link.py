@@ -20,6 +20,7 @@ from neurosim.tensors import (
     Stale,
     Written,
     by_position,
+    moved,
     shaped,
     summed,
 )
@@ -30,9 +31,9 @@ Way = Literal["up", "down"]
 class Dyads(Arrays):
     """The states of one population's dyads, (B, *shape).
 
-    ``held`` are those that never wake. ``by_position``: the order in which values are stored, see
-    `tensors.order`. ``paired``: dyads have two states, or one that both names stand for. ``index``
-    is the number of the population, −1 for the input.
+    All of it is on one ``device``. ``held`` are those that never wake. ``by_position``: the order
+    in which values are stored, see `tensors.order`. ``paired``: dyads have two states, or one that
+    both names stand for. ``index`` is the number of the population, −1 for the input.
 
     ``difference`` is the last difference that was sent without a threshold. It is not written when
     the dyads wake but when they send: it *is* the slot ``sent`` of an `Outlet`, which over an ideal
@@ -55,7 +56,9 @@ class Dyads(Arrays):
         *,
         by_position: bool = False,
         paired: bool = True,
+        device: torch.device,
     ) -> None:
+        self.device: torch.device = device
         self.held, self.by_position, self.paired = held, by_position, paired
         self.population, self.name, self.index = population, population.name, index
         # The arrays of the input are those that it sends, and counted there.
@@ -108,6 +111,9 @@ class Link(Arrays):
     ``apical`` (B, *pre) are the cached potentials. ``winners`` (B, *post) are those of its max-pool
     to which differences go back: among the means as they are seen, or among the states s⁺ below. A
     softmax-pool has its slopes there, (B·taps, *post).
+
+    Synapses are on the ``device`` of the population above. Where the one below is on another, what
+    it sends is copied there once, and what the link makes of differences is copied back.
     """
 
     plain = ("heard",)
@@ -126,6 +132,9 @@ class Link(Arrays):
         self._damage, self._model = damage, model
         self.projection, self.pre, self.post = projection, pre, post
         self.name = projection.name
+        self.device: torch.device = post.device
+        self.crosses = pre.device != post.device
+        self._brought: dict[View, tuple[Tensor, Tensor]] = {}  # what is seen, and its copy
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
         self.feedback = model.feedback(projection.name)
@@ -142,7 +151,7 @@ class Link(Arrays):
         self.differences: Sequence[View] = ()
         below, above = pre.population.shape, post.population.shape
         self.basal = Slot(above)
-        self.apical = Slot(None if pre.index < 0 else below)
+        self.apical = Slot(None if pre.index < 0 else below, device=pre.device)
         self.basal_stale, self.apical_stale = Stale(above), Stale(below)
         pool = getattr(self.operator, "pool", None)
         itemsize = 8 if pool is None else pool.kept(model.dtype.itemsize)
@@ -161,12 +170,13 @@ class Link(Arrays):
         total: Tensor | None = None
         winners: Tensor | None = None
         for view in self.heard_means:
-            seen, through = self.pre.stored(view.value.value), _through(view, weight)
+            seen, through = self.pre.stored(self.brought(view)), _through(view, weight)
             part, winners = self.products.basal(seen, through, bias, selection)
             total, bias = part if total is None else total + part, None
         if total is None:
             like, shape = self.pre.plus.value, self.post.population.shape
-            total = like.new_zeros(len(like), *(shape if selection is None else [selection.count]))
+            size = shape if selection is None else [selection.count]
+            total = like.new_zeros(len(like), *size, device=self.device)
             total = total if selection is None else shaped(total, selection)
             total = add_bias(total, bias, selection)
         return self.post.stored(total), winners
@@ -178,6 +188,7 @@ class Link(Arrays):
 
     def adjoint(self, selection: Selection | None) -> Tensor | None:
         """Returns Wᵀ δ of the differences as they are seen; None where all of them are zero."""
+        selection = None if selection is None else selection.on(self.device)
         weight = self._multiplied("down", by_tap=selection is not None)
         total = summed(
             self.products.apical(
@@ -198,12 +209,24 @@ class Link(Arrays):
     def _gradients(self, difference: Tensor, states: Tensor | None) -> Iterable[Tensor]:
         winners = self.present_winners()
         if states is not None:
-            yield self.products.weight_gradient(difference, self.pre.stored(states), winners)
+            states = self.pre.stored(moved(states, self.device))
+            yield self.products.weight_gradient(difference, states, winners)
             return
         for view in self.heard_means:
-            seen = self.pre.stored(view.value.value)
+            seen = self.pre.stored(self.brought(view))
             part = self.products.weight_gradient(difference, seen, winners)
             yield part if view.mask is None else part * view.mask
+
+    def brought(self, view: View) -> Tensor:
+        """Returns the means of a view where the synapses are: if that is not where they were sent
+        from, a copy that is kept until others are."""
+        values = view.value.value
+        if not self.crosses:
+            return values
+        known = self._brought.get(view)
+        if known is None or known[0] is not values:
+            known = self._brought[view] = values, moved(values, self.device)
+        return known[1]
 
     # ---- max-pooling -----------------------------------------------------------------------------
 
@@ -217,6 +240,7 @@ class Link(Arrays):
     def winners_among(self, states: Tensor, selection: Selection | None = None) -> Tensor:
         """Returns the winners among these states (B, *pre), of the selected dyads above."""
         weight = self._multiplied("up", by_tap=selection is not None)
+        states = moved(states, self.device)
         winners = self.products.basal(states, weight, self.bias, selection)[1]
         assert winners is not None
         return winners
@@ -241,8 +265,7 @@ class Link(Arrays):
         """Returns the marked dyads of the population above; None for all of them."""
         if marks.all():
             return None
-        shape, device = self.post.population.shape, self.pre.plus.value.device
-        return Selection(shape, np.flatnonzero(marks), device)
+        return Selection(self.post.population.shape, np.flatnonzero(marks), self.device)
 
     # ---- weights -------------------------------------------------------------------------------
 
@@ -324,6 +347,7 @@ class Link(Arrays):
         on means, too, where these have winners."""
         if kind == "mean":
             self.basal_stale.touch()
+            self._brought.clear()
         if kind == "difference" or self.operator.has_winners:
             self.apical_stale.touch()
 
@@ -335,7 +359,7 @@ class Link(Arrays):
         if kind == "mean":
             if mask is None:
                 return self.post, self.operator.forward_reach(senders)
-            return self.post, (mask & senders.flatten()).any(1)
+            return self.post, (mask & senders.flatten().to(mask.device)).any(1)
         if mask is None:
             return self.pre, self.operator.backward_reach(senders)
         return self.pre, (mask & senders.flatten()[:, None]).any(0)

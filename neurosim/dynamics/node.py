@@ -22,6 +22,8 @@ from neurosim.tensors import (
     Slot,
     any_nonzero,
     count,
+    gathered,
+    moved,
     summed,
     tally,
     unequal,
@@ -74,7 +76,7 @@ class Reached:
     def add(self, cell: Dyads, reached: Tensor) -> None:
         """Adds the marked dyads, (*shape), of a population; the input never wakes."""
         if cell.index >= 0:
-            known, marks = self._marks.get(cell.index), reached.reshape(-1)
+            known, marks = self._marks.get(cell.index), moved(reached.reshape(-1), cell.device)
             self._marks[cell.index] = marks if known is None else known | marks
 
     def announce(
@@ -93,7 +95,7 @@ class Reached:
         if all(marks.is_cpu for marks in self._marks.values()):
             return {index: marks.numpy() for index, marks in self._marks.items()}
         ends = np.cumsum([len(marks) for marks in self._marks.values()])
-        read = torch.cat(list(self._marks.values())).cpu().numpy()
+        read = gathered(list(self._marks.values())).cpu().numpy()
         return dict(zip(self._marks, np.split(read, ends[:-1]), strict=True))
 
 
@@ -287,7 +289,9 @@ def output_potential(output: Node) -> Tensor:
 def basal_potential(cell: Node, means: dict[str, Tensor]) -> Tensor:
     """Returns a = Σ W s̄ + b of these means by population name; nothing is cached."""
     basal = summed(
-        link.products.basal(means[link.pre.name], link.forward_weight, link.bias, None)[0]
+        link.products.basal(
+            moved(means[link.pre.name], link.device), link.forward_weight, link.bias, None
+        )[0]
         for link in cell.incoming
     )
     assert basal is not None

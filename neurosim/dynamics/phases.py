@@ -141,4 +141,8 @@ class Phases(Arrays):
 
     def _added(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         known = self._gradients
-        return {name: known[name] + value for name, value in found.items()} if known else found
+        return (
+            {name: known[name].to(value.device) + value for name, value in found.items()}
+            if known
+            else found
+        )

@@ -7,7 +7,7 @@ from neurosim.dynamics.node import Reached
 from neurosim.dynamics.state import State
 from neurosim.dynamics.tick import Ticker, check_finite, is_finite
 from neurosim.rules import Woken
-from neurosim.tensors import Flags
+from neurosim.tensors import Flags, moved
 
 
 def reset(state: State, x: Tensor, moment: Moment, *, empty: bool) -> None:
@@ -19,7 +19,7 @@ def reset(state: State, x: Tensor, moment: Moment, *, empty: bool) -> None:
     for cell in state.cells:
         if empty and (cell.held is None or cell.paired):
             continue
-        zeros = x.new_zeros(state.batch, *cell.population.shape)
+        zeros = x.new_zeros(state.batch, *cell.population.shape, device=cell.device)
         zeros = cell.stored(zeros if cell.held is None else cell.held.hold(zeros))
         cell.plus.set(zeros)
         cell.minus.set(zeros)
@@ -40,7 +40,7 @@ def reset(state: State, x: Tensor, moment: Moment, *, empty: bool) -> None:
 
 
 def _set_input(state: State, x: Tensor) -> Tensor:
-    x = state.input.stored(x)
+    x = state.input.stored(moved(x, state.input.device))
     state.input.plus.set(x)
     state.input.minus.set(x)
     return x

@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from neurosim.base import StateError
 from neurosim.channels import Channel, DelayLine, Jittered, MessageKind, Steady, View, Wiring
 from neurosim.dynamics.link import Link
@@ -12,7 +15,7 @@ from neurosim.dynamics.node import Node, Outlet
 from neurosim.maths import Precision
 from neurosim.network import Damage, Model
 from neurosim.rules import Rule
-from neurosim.tensors import Array, Arrays, passing_arrays
+from neurosim.tensors import Array, Arrays, moved, passing_arrays
 
 
 class State(Arrays):
@@ -32,17 +35,23 @@ class State(Arrays):
         wiring: Wiring,
         damage: Damage,
         *,
+        devices: Mapping[str, torch.device],
         precision: Precision | None,
         paired: bool,
         by_position: bool,
     ) -> None:
-        """``by_position``: the order of conv populations in memory, see `tensors.order`."""
+        """``devices`` are those of the populations, by name. ``by_position``: the order of conv
+        populations in memory, see `tensors.order`."""
         network = model.network
-        self.model, self.device, self._wiring = model, wiring.device, wiring
-        self.input = Node(network.input, -1, by_position=by_position)
-        self.damage = damage = damage.to(self.device, model.dtype)
+        self.model, self.devices, self._wiring = model, devices, wiring
+        self.device = devices[network.output.name]  # of what no population or projection has
+        first = devices[network.input.name]
+        self.input = Node(network.input, -1, by_position=by_position, device=first)
+        synapses = {p.name: devices[p.post] for p in network.projections}
+        self.damage = damage = damage.to(devices, synapses, model.dtype)
+        alike: Any = {"by_position": by_position, "paired": paired}
         self.cells = [
-            Node(p, i, damage.held.get(p.name), by_position=by_position, paired=paired)
+            Node(p, i, damage.held.get(p.name), device=devices[p.name], **alike)
             for i, p in enumerate(network.dyadic)
         ]
         self.by_name = {cell.name: cell for cell in [self.input, *self.cells]}
@@ -75,7 +84,8 @@ class State(Arrays):
             outlet.direct.append(link)
         else:
             made = Jittered if channel.jittery else Steady
-            line = made(link.projection, kind, channel, outlet.sent, self._wiring)
+            wiring = self._wiring._replace(device=sender.device, synapses=link.device)
+            line = made(link.projection, kind, channel, outlet.sent, wiring)
             outlet.lines.append(line)
             self.lines.append((link, line))
             views = line.views
@@ -83,7 +93,7 @@ class State(Arrays):
             link.means, fan_out = views, link.operator.forward_fan_out()
         else:
             link.differences, fan_out = views, link.operator.backward_fan_out()
-        there = fan_out if isinstance(fan_out, int) else fan_out.to(self.device)
+        there = fan_out if isinstance(fan_out, int) else fan_out.to(sender.device)
         outlet.fan_out = outlet.fan_out + there
 
     @property
@@ -92,6 +102,15 @@ class State(Arrays):
         for cell in self.by_name.values():
             for made in cell.outlets.values():
                 yield from made
+
+    def told(self, target: Tensor | None) -> Tensor | None:
+        """Returns a target (B, *output) where the output is."""
+        return None if target is None else moved(target, self.output.device)
+
+    @property
+    def crosses(self) -> bool:
+        """Whether any message goes to another device."""
+        return any(link.crosses for link in self.links)
 
     # ---- as data -------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class Synapses(Arrays):
                 like = self.traces[link.name] if seen is None else seen
                 before = self.traces.get(link.name, torch.zeros_like(like))
                 now = torch.zeros_like(like) if seen is None else seen
-                self.traces[link.name] = before.lerp(now, share)
+                self.traces[link.name] = before.to(now.device).lerp(now, share)
             link.trace = self.traces.get(link.name)
 
     def take_step(

@@ -19,18 +19,11 @@ from torch import Tensor
 
 from neurosim.base import DivergenceError
 from neurosim.channels import NOTHING, Moment, Parcel
-from neurosim.dynamics.link import Link
+from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.node import Counts, Node, Offer, Reached, marks_of
 from neurosim.dynamics.state import State
 from neurosim.rules import Nudge, Rule, Wake, Woken
-from neurosim.tensors import (
-    Flags,
-    Selection,
-    Stale,
-    finite_product,
-    summed,
-    unequal,
-)
+from neurosim.tensors import Flags, Selection, Stale, finite_product, moved, summed, unequal
 
 Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
@@ -120,13 +113,13 @@ class Ticker:
             fresh |= outlet.count_wakes(selection)
         for link in cell.incoming:
             fresh |= self.update_basal(link, selection)
-            fresh |= link.unread.part(selection, self.state.device) is not False
+            fresh |= link.unread.part(selection, cell.device) is not False
             link.unread.clear(selection)
         if fresh and is_output and self._lateral:
             cell.stale.touch()  # outputs that do not wake now will feel it when they do
         for link in cell.outgoing:
             fresh |= self._update_apical(link, selection)
-        fresh |= cell.stale.part(selection, self.state.device) is not False
+        fresh |= cell.stale.part(selection, cell.device) is not False
         cell.stale.clear(selection)
         damped, f = bool(cell.damping), cell.population.activation
         if not fresh and not damped:
@@ -162,15 +155,14 @@ class Ticker:
 
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
         """Adds the outputs that a softmax ties to those that wake now."""
-        output = self.state.output
-        stale = output.stale.mask
+        stale = (output := self.state.output).stale.mask
         if isinstance(stale, np.ndarray) and any(index == output.index for index, _ in woken):
             reached.add(output, torch.from_numpy(stale))
 
     # ---- potentials ----------------------------------------------------------------------------
 
-    def _due(self, stale: Stale, selection: Selection | None) -> _Part:
-        return stale.part(selection, self.state.device) if self.caching else selection
+    def _due(self, stale: Stale, of: Dyads, selection: Selection | None) -> _Part:
+        return stale.part(selection, of.device) if self.caching else selection
 
     def _alone(
         self, selects: Callable[[Selection, int], bool], part: Selection | None
@@ -183,7 +175,7 @@ class Ticker:
     def update_basal(self, link: Link, selection: Selection | None) -> bool:
         """Recomputes the basal contribution and the max-pool winners where they are out of date.
         Returns whether they were out of date anywhere."""
-        part = self._due(link.basal_stale, selection)
+        part = self._due(link.basal_stale, link.post, selection)
         if part is False:
             return False
         some = self._alone(link.operator.forward_selects, part)
@@ -212,7 +204,7 @@ class Ticker:
                 winners = selection.take(winners)
             link.winners.put(selection, winners)
             return
-        part = self._due(link.basal_stale, selection)
+        part = self._due(link.basal_stale, link.post, selection)
         if part is False:
             return
         if not link.post.observed:
@@ -226,7 +218,7 @@ class Ticker:
 
     def _update_apical(self, link: Link, selection: Selection | None) -> bool:
         """Does the same for the apical contribution. A difference of zero costs nothing."""
-        part = self._due(link.apical_stale, selection)
+        part = self._due(link.apical_stale, link.pre, selection)
         if part is False:
             return False
         link.apical_stale.clear(part)
@@ -249,8 +241,8 @@ class Ticker:
                 return True
             value = torch.zeros_like(part.take(known))
         elif part is not None and some is None:
-            value = part.take(value)
-        link.apical.put(part, value, taken_next=True)
+            value = part.on(value.device).take(value)
+        link.apical.put(part, moved(value, link.pre.device), taken_next=True)
         return True
 
     def _above(self, link: Link, senders: Tensor, flags: Flags) -> _Above:

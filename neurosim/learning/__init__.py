@@ -8,6 +8,7 @@ from neurosim.learning.checkpoint import (
     save_state,
     save_weights,
 )
+from neurosim.learning.distributed import Ranks, says
 from neurosim.learning.events import (
     EndEvent,
     EpochEvent,
@@ -23,6 +24,8 @@ from neurosim.learning.events import (
 from neurosim.learning.memory import Memory, check_memory, estimate
 from neurosim.learning.metrics import Metric
 from neurosim.learning.plan import EarlyStopping, TrainingPlan
+from neurosim.learning.recording import StatesFile, read_states
+from neurosim.learning.shards import check_shards
 from neurosim.learning.streaming import StreamPlan, StreamTrainer
 from neurosim.learning.trackers import MLflow, TensorBoard, WeightsAndBiases
 from neurosim.learning.trainer import Trainer

@@ -95,8 +95,17 @@ def load_state(path: Path) -> Any:
 
 def save_weights(model: Model, path: Path) -> None:
     """Writes a model's weights as a plain safetensors file, with their checksum."""
-    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    weights = _plain(model)
     _write(path, weights, {_WEIGHTS: f"sha256:{_digest('', weights)}"})
+
+
+def digest_of_weights(model: Model) -> str:
+    """Returns a SHA-256 over the weights, by name."""
+    return _digest("", _plain(model))
+
+
+def _plain(model: Model) -> dict[str, Tensor]:
+    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
 
 
 def load_weights(model: Model, path: Path) -> None:
@@ -173,7 +182,9 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+        # A single value is contiguous whatever its stride, and bytes need one of 1.
+        flat = tensor.as_strided((tensor.numel(),), (1,))
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -201,6 +201,11 @@ class Listeners:
         for listener in self._all:
             getattr(listener, event.hook, _nothing)(event)
 
+    @property
+    def change_gradients(self) -> bool:
+        """Whether any of them is told of gradients."""
+        return any(hasattr(listener, "on_gradients") for listener in self._all)
+
     def gradients(self, gradients: dict[str, Tensor]) -> bool:
         """Returns False at the first veto, of which those after it are not told."""
         hooks = (getattr(listener, "on_gradients", _nothing) for listener in self._all)

@@ -1,9 +1,12 @@
 """How much memory a run will need, before it starts."""
 
 from bisect import bisect
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
+
+import torch
 
 from neurosim.base import ConfigurationError, gigabytes
 from neurosim.learning.evaluation import EVALUATION_BATCH
@@ -36,10 +39,15 @@ class Memory:
 
 
 def estimate(
-    simulation: Simulation, batch: int, optimizer: Learning = None, averaged: bool = False
+    simulation: Simulation,
+    batch: int,
+    optimizer: Learning = None,
+    averaged: bool = False,
+    populations: Collection[str] | None = None,
 ) -> Memory:
     """Estimates what inferences of ``batch`` samples need, and learning with an ``optimizer``
-    that moves weights which are also ``averaged``.
+    that moves weights which are also ``averaged``; of these ``populations`` and the synapses into
+    them, if not of all.
 
     Read off the simulation's own arrays as they are when everything is in use; an upper bound, as
     arrays that are equal are shared. The simulation may be on the device "meta".
@@ -47,26 +55,36 @@ def estimate(
     model, state, rule = simulation.model, simulation.state, simulation.rule
     moments = 0 if optimizer is None else OptimizerChoice.of(optimizer).moments
     element = model.dtype.itemsize
-    parameters = sum(p.numel() for p in model.parameters()) * element
-    constants = sum(b.numel() for b in model.buffers()) * element
+    some = set(state.by_name) if populations is None else set(populations)
+    cells = {name: cell for name, cell in state.by_name.items() if name in some}
+    links = [link for link in state.links if link.post.name in some]
+    own = {f"{link.name}.{kind}" for link in links for kind in ("weight", "feedback")}
+    own |= {f"{name}.bias" for name in some}
+    parameters = sum(p.numel() for name, p in model.named_parameters() if name in own) * element
+    constants = sum(b.numel() for name, b in model.named_buffers() if name in own) * element
     parts = 2 if rule.holomorphic else 1  # of a number
 
     def array(size: int) -> int:
         return batch * size * element
 
     sizes, counted = Dimensions(batch, element, simulation.ticks), set[int]()
-    states = count_bytes(state.by_name, sizes, counted)
-    caches = count_bytes(state.links, sizes, counted)
+    states = count_bytes(cells, sizes, counted)
+    # The copies of means that come from elsewhere take what links keep there for them.
+    down = [link.apical for link in state.links if link not in links and link.pre.name in some]
+    caches = count_bytes(links, sizes, counted) + count_bytes(down, sizes, counted)
     # The input sends nothing on its way: what is seen of it is there from the start.
     at_once = sizes._replace(ticks=0)
     rings = 0
     for link, line in state.lines:
+        if (link.pre if line.kind == "mean" else link.post).name not in some:
+            continue
         early = line.kind == "mean" and link.pre is state.input
         rings += count_bytes(line, at_once if early else sizes, counted)
     # All commit before any is written.
-    wakes = sum(array(cell.population.size) * (4 if cell.paired else 1) for cell in state.cells)
+    awake = [cell for cell in state.cells if cell.name in some]
+    wakes = sum(array(cell.population.size) * (4 if cell.paired else 1) for cell in awake)
     copies = momentum = largest = 0  # the last is what an operation needs for itself
-    for link in state.links:
+    for link in links:
         pre, post = link.pre.population.size, link.post.population.size
         inner, middle = link.operator.unpooled, post
         if isinstance(inner, Conv2d):
@@ -83,7 +101,7 @@ def estimate(
     kept = 0  # what a phase begins with, what others left to learn
     if rule.phases:
         kept = states + caches + (parameters if any(p.share for p in rule.phases[:-1]) else 0)
-    evaluated = sum(p.size for p in model.network.populations)
+    evaluated = sum(cell.population.size for cell in cells.values())
     evaluation = EVALUATION_BATCH * evaluated * element if optimizer is not None else 0
     return Memory(
         weights=parameters * (2 if averaged else 1) + constants + copies,
@@ -96,13 +114,11 @@ def estimate(
     )
 
 
-def largest_batch(
-    simulation: Simulation, available: int, optimizer: Learning, averaged: bool = False
-) -> int:
+def largest_batch(simulation: Simulation, available: int, *how: Any) -> int:
     """Finds the largest batch that fits into so many bytes; 0 if not even one sample does."""
 
     def needed(batch: int) -> int:
-        return estimate(simulation, batch, optimizer, averaged).total
+        return estimate(simulation, batch, *how).total
 
     return bisect(range(1, 2**40), available, key=needed)
 
@@ -110,18 +126,26 @@ def largest_batch(
 def check_memory(
     simulation: Simulation,
     batch: int,
-    available: int,
+    available: int | Callable[[torch.device], int],
     optimizer: Learning = None,
     averaged: bool = False,
 ) -> None:
-    """Raises ConfigurationError where a run needs more than the ``available`` bytes.
+    """Raises ConfigurationError where a run needs more than the ``available`` bytes of a device.
 
     0 bytes stand for an unknown amount.
     """
-    needed = estimate(simulation, batch, optimizer, averaged)
+    places = simulation.state.devices
+    for device in dict.fromkeys(places.values()):
+        some = tuple(name for name, there in places.items() if there == device)
+        there = available if isinstance(available, int) else available(device)
+        _check(simulation, batch, there, optimizer, averaged, some)
+
+
+def _check(simulation: Simulation, batch: int, available: int, *how: Any) -> None:
+    needed = estimate(simulation, batch, *how)
     if not available or needed.total <= available:
         return
-    most = largest_batch(simulation, available, optimizer, averaged)
+    most = largest_batch(simulation, available, *how)
     parts = sorted(asdict(needed).items(), key=lambda part: -part[1])[:3]
     listed = ", ".join(f"{name} {gigabytes(size)}" for name, size in parts)
     hint = f"the largest batch that fits is {most}" if most else "not even one sample fits"

@@ -54,7 +54,9 @@ class TrainingPlan(Described):
     done at random to the images that are trained on. ``shuffle``, ``remainder``: see `Batches`.
     ``label_smoothing`` ε: the target is (1 − ε) y + ε / classes, in training alone. ``ema``: the
     decay of an exponential moving average of the weights, see `Average`. ``metrics``: what an
-    evaluation measures besides accuracy and loss. Members of families may be given by their names.
+    evaluation measures besides accuracy and loss. ``shards``: parts of every batch, each of which
+    is an inference of its own, in the processes of torchrun. Members of families may be given by
+    their names.
     """
 
     epochs: Count = 10
@@ -72,6 +74,7 @@ class TrainingPlan(Described):
     ema: Portion | None = None
     early_stopping: EarlyStopping | None = None
     metrics: tuple[Metric, ...] = ()
+    shards: Count = 1
 
     def __post_init__(self) -> None:
         named = {"evaluation": Prediction, "learning_rate": LearningRate, "augment": Augmentation}
@@ -80,3 +83,22 @@ class TrainingPlan(Described):
                 object.__setattr__(self, name, family.of(given))
         object.__setattr__(self, "metrics", tuple(map(Metric.of, self.metrics)))
         super().__post_init__()
+
+    def check(self, validation: object | None, *, classes: bool) -> None:
+        """Raises ConfigurationError for what goes by validation, where there is none, or by
+        ``classes``, where targets are values."""
+        stopping = self.early_stopping
+        if stopping is not None:
+            stopping.check(validation)
+        if classes:
+            return
+        if stopping is not None and stopping.monitor == "accuracy":
+            said = "the targets are values, which have no accuracy; monitor the loss"
+            raise ConfigurationError(said, "early_stopping")
+        if self.label_smoothing:
+            said = "label_smoothing is for classes, and the targets are values; leave it out"
+            raise ConfigurationError(said, "label_smoothing")
+        for metric in self.metrics:
+            if metric.of_classes:
+                said = f"the metric {metric.kind} is of classes, and the targets are values"
+                raise ConfigurationError(f"{said}; use mse or r2", "metrics")

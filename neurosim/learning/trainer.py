@@ -14,7 +14,8 @@ from neurosim.base import ConfigurationError, StateError, stream, unknown
 from neurosim.data import Batches, Split, split_of, targets
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
-from neurosim.learning.checkpoint import load_optimizer
+from neurosim.learning.checkpoint import digest_of_weights, load_optimizer
+from neurosim.learning.distributed import Ranks
 from neurosim.learning.evaluation import Evaluator, SoFar
 from neurosim.learning.events import (
     EndEvent,
@@ -29,6 +30,7 @@ from neurosim.learning.events import (
 )
 from neurosim.learning.plan import TrainingPlan
 from neurosim.learning.rates import Every, Rates
+from neurosim.learning.shards import Shards, Taken, check_shards
 from neurosim.maths import OptimizerChoice, finite_norm
 from neurosim.measures import metrics
 from neurosim.network import Model
@@ -81,20 +83,7 @@ class Trainer:
         self.optimizer = optimizer
         train, test = (_split(data, self.model) for data in (train, test))
         validation = None if validation is None else _split(validation, self.model)
-        stopping = self.plan.early_stopping
-        if stopping is not None:
-            stopping.check(validation)
-        if train.labels.is_floating_point():  # values, and no classes
-            if stopping is not None and stopping.monitor == "accuracy":
-                said = "the targets are values, which have no accuracy; monitor the loss"
-                raise ConfigurationError(said, "early_stopping")
-            if self.plan.label_smoothing:
-                said = "label_smoothing is for classes, and the targets are values; leave it out"
-                raise ConfigurationError(said, "label_smoothing")
-            for metric in self.plan.metrics:
-                if metric.of_classes:
-                    said = f"the metric {metric.kind} is of classes, and the targets are values"
-                    raise ConfigurationError(f"{said}; use mse or r2", "metrics")
+        self.plan.check(validation, classes=not train.labels.is_floating_point())
         self._average: Average | None = None
         if self.plan.ema is not None:
             self._average = average = Average(self.model, self.plan.ema)
@@ -109,6 +98,10 @@ class Trainer:
         if simulation.init == "carry" and len(train) // batch < len(self.batches):
             said = "init is carry, which needs batches of one size, and the remainder is kept"
             raise ConfigurationError(f"{said}; drop it, or start inferences otherwise", "init")
+        self.ranks = Ranks(simulation.device)
+        kept = len(train) % batch if self.plan.remainder == "keep" else 0
+        check_shards(simulation, self.plan.shards, kept or batch)
+        self._shards = Shards(simulation, self.plan.shards, self.ranks)
         self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "updates": 0, "ticks": 0, "time": 0.0}
@@ -163,11 +156,13 @@ class Trainer:
             ConfigurationError: for an object that cannot be a listener.
             DivergenceError: where a state, a gradient, a weight or a prediction is not finite.
         """
-        told = Listeners(listeners)
-        before, self.simulation.before_step = self.simulation.before_step, told.gradients
+        told = Listeners(listeners if self.ranks.leads else ())
+        before = self.simulation.before_step
         error: BaseException | None = None
         epochs = []
         try:
+            self.ranks.join()
+            self.simulation.before_step = self.ranks.led(told.gradients, told.change_gradients)
             told.tell(StartEvent(*self._now(), self.steps, self.simulation))
             for event in self.events(interrupted):
                 told.tell(event)
@@ -188,6 +183,9 @@ class Trainer:
         It stops at a tick, or between batches of an evaluation, once ``interrupted()``. Whoever
         gets an event may save the state.
         """
+        self.ranks.join()
+        interrupted = self.ranks.agreed(interrupted)
+        self.ranks.share(list(self.model.state_dict().values()))
         while not self.done:
             if self._ending is None:
                 yield from self._one_step(interrupted)
@@ -201,14 +199,19 @@ class Trainer:
                 return
 
     def _one_step(self, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
-        simulation, plan = self.simulation, self.plan
+        simulation, shards = self.simulation, self._shards
         last = (self.step + 1) % self.per_epoch == 0 or self.step + 1 == self.steps
         if self._labels is None:
             self.rates.begin(self.step)
-            x, self._labels = self.batches.next()
-            traced = last and self.epoch % plan.trace_epochs == 0
-            within = self.optimizer if simulation.learns_within else None
-            target = self._smoothed(self._target(self._labels))
+            x, labels = self.batches.next()
+            traced = last and self.epoch % self.plan.trace_epochs == 0
+            target = self._smoothed(self._target(labels))
+            if shards.count > 1:  # interrupted between steps only
+                batch = x, target, labels
+                taken = shards.take(self.step, self.optimizer, batch, self._scores, traced)
+                yield from self._after_step(taken, len(labels), last)
+                return
+            self._labels, within = labels, self.optimizer if simulation.learns_within else None
             simulation.start(x, target, optimizer=within, record=traced, ahead=True)
         if not simulation.done:
             simulation.advance(interrupted=interrupted)
@@ -219,7 +222,11 @@ class Trainer:
             simulation.learn(self.optimizer)
         # The step is over before its events go out: whoever gets one may save the state.
         labels, self._labels = self._labels, None
-        yield from self._after_step(outcome, labels, last)
+        counts = asdict(simulation.counts)  # learning included
+        counts["updates"] = simulation.inference.synapses.updates
+        began, ticks = simulation.tick - outcome.ticks, outcome.ticks
+        taken = Taken(*self._scores(outcome, labels), counts, ticks, outcome.trace, began)
+        yield from self._after_step(taken, len(labels), last)
 
     def _target(self, labels: Tensor) -> Tensor:
         return targets(labels, self.model.network.output.shape, self.model.dtype)
@@ -228,32 +235,34 @@ class Trainer:
         smoothing = self.plan.label_smoothing
         return target if not smoothing else target.lerp(target.mean(1, keepdim=True), smoothing)
 
-    def _after_step(self, outcome: Outcome, labels: Tensor, last: bool) -> Iterator[TrainingEvent]:
-        plan, epoch = self.plan, self.epoch
-        prediction = outcome.prediction  # of before the step, without the target
+    def _scores(self, outcome: Outcome, labels: Tensor) -> tuple[float, float]:
+        """Returns loss and accuracy of a prediction of before the step, without the target."""
+        prediction = outcome.prediction
         target = self._smoothed(self._target(labels)).to(prediction.device)
         loss = float(self.simulation.loss.mean(prediction, target))
-        accuracy = metrics.accuracy(prediction, labels.to(prediction.device))
-        share = len(labels) / plan.batch_size  # 1, but of a remainder that is kept
-        for key, found in zip(self._sums, (loss, accuracy), strict=True):
+        return loss, metrics.accuracy(prediction, labels.to(prediction.device))
+
+    def _after_step(self, taken: Taken, samples: int, last: bool) -> Iterator[TrainingEvent]:
+        plan, epoch, unit = self.plan, self.epoch, self.simulation.schedule.tick
+        share = samples / plan.batch_size  # 1, but of a remainder that is kept
+        scores = taken.loss, taken.accuracy
+        for key, found in zip(self._sums, scores, strict=True):
             self._sums[key] += found * share
-        for key, value in asdict(self.simulation.counts).items():  # learning included
+        for key, value in taken.counts.items():
             self.totals[key] += value
-        self.totals["updates"] += self.simulation.inference.synapses.updates
-        self.totals["ticks"] += outcome.ticks
-        self.totals["time"] += outcome.ticks * self.simulation.schedule.tick
+        self.totals["ticks"] += taken.ticks
+        self.totals["time"] += taken.ticks * unit
         self.step += 1
         rate = self.rates.end_step()
         self._ending = epoch if last else None
-        began, unit = self.simulation.tick - outcome.ticks, self.simulation.schedule.tick
-        for kind in outcome.trace.kinds():
-            for record in outcome.trace[kind]:
+        for kind in taken.trace.kinds():
+            for record in taken.trace[kind]:
                 # From the beginning of this inference: a carried one goes on where others ended.
-                tick = record["tick"] - began
+                tick = record["tick"] - taken.began
                 values = record | {"tick": tick, "time": tick * unit}
                 yield TraceEvent(epoch + 1, self.step, kind, values)
         logged = self.step % plan.loss_every == 0 or last
-        yield StepEvent(epoch + 1, self.step, loss, accuracy, rate, outcome.ticks, logged)
+        yield StepEvent(epoch + 1, self.step, *scores, rate, taken.ticks, logged)
 
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
         steps = self._shares((self.step - 1) % self.per_epoch + 1)
@@ -276,6 +285,9 @@ class Trainer:
                 validated = [*validated, -score if stopping.monitor == "loss" else score]
                 due |= stopping.is_over(validated)
         self._validated = validated
+        if self.ranks.size > 1:  # machines of different kinds may round differently
+            same = {"weights": digest_of_weights(self.model), "scores": repr(scores)}
+            self.ranks.check_same(same)
         accuracy = scores.get("validation_accuracy")
         if accuracy is not None:
             score = -scores["validation_loss"] if isnan(accuracy) else accuracy
@@ -293,11 +305,11 @@ class Trainer:
         images = len(self.batches.split)
         return min(steps, images / self.plan.batch_size)
 
-    def evaluate(self, split: Split, eps: float = 0.0) -> tuple[float, float]:
-        """Measures accuracy and mean loss on a split, see `Evaluator.evaluate`, of the averaged
-        weights where there are any."""
+    def evaluate(self, split: Data, eps: float = 0.0) -> tuple[float, float]:
+        """Measures accuracy and mean loss on a split or a pair of arrays, see `Evaluator.evaluate`,
+        of the averaged weights where there are any."""
         with self._averaged():
-            return self.evaluator.evaluate(split, eps)
+            return self.evaluator.evaluate(_split(split, self.model), eps)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self._average is None else self._average.in_force()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from math import isfinite
 from typing import Annotated, Any
 
 import torch
@@ -280,7 +281,7 @@ def finite_norm(arrays: Mapping[str, Tensor], title: str, remedy: str) -> Tensor
         DivergenceError: for the first array that is not finite, by its name.
     """
     norm = get_total_norm(list(arrays.values()))
-    if norm.isfinite():
+    if isfinite(norm):
         return norm
     for name, array in arrays.items():
         bad = (~array.isfinite()).nonzero()

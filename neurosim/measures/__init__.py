@@ -25,7 +25,8 @@ from neurosim.measures.metrics import (
     staleness,
 )
 from neurosim.measures.prequential import Prequential, cross_correlation_lag
-from neurosim.measures.probes import Observation, Probe, Recorder, Trace, in_order
+from neurosim.measures.probes import Observation, Probe, Recorder, Sink, Trace, in_order
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
+from neurosim.measures.states import RecordPlan, StatesProbe
 
 gather(__name__)

@@ -119,7 +119,7 @@ def free_wake(
     for link in state.links:
         name, weight = link.post.name, weight_of(link.name, damage.forward_weight)
         bias = None if link.bias is None else parameters[f"{name}.bias"]
-        part, won = link.operator.basal(values[link.pre.name], weight, bias, None)
+        part, won = link.operator.basal(values[link.pre.name].to(link.device), weight, bias, None)
         basal[name], winners[link.name] = summed((basal.get(name), part)), won
     result: dict[str, Tensor] = {}
     for cell in state.cells:
@@ -129,7 +129,7 @@ def free_wake(
                 weight_of(link.name, damage.feedback_weight),
                 winners[link.name],
                 None,
-            )
+            ).to(cell.device)
             for link in cell.outgoing
             if link.post is not state.output or not rule.silent_output
         )

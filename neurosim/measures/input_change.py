@@ -12,7 +12,7 @@ from neurosim.dynamics import State
 from neurosim.measures.gradients import less
 from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Layout
-from neurosim.tensors import Arrays, Selection, Slot, summed
+from neurosim.tensors import Arrays, Selection, Slot, moved, summed
 
 
 class InputChange(Arrays):
@@ -26,9 +26,11 @@ class InputChange(Arrays):
 
     def __init__(self, state: State, rule: Rule) -> None:
         self._state, self._rule = state, rule
-        shapes = [cell.population.shape for cell in state.cells]
         # What was seen: basal and apical potentials of each population, (B, *shape).
-        self._seen = [[Slot(shape, lifetime="inference") for _ in range(2)] for shape in shapes]
+        self._seen = [
+            [Slot(c.population.shape, lifetime="inference", device=c.device) for _ in range(2)]
+            for c in state.cells
+        ]
 
     def arrays(self) -> dict[str, Any]:
         return super().arrays() | {"seen": self._seen}
@@ -74,7 +76,8 @@ class InputChange(Arrays):
         cell = self._state.cells[index]
         basal = summed(link.forward(None)[0] for link in cell.incoming)
         assert basal is not None
-        apical = summed(link.adjoint(None) for link in cell.outgoing)
+        down = [link.adjoint(None) for link in cell.outgoing]
+        apical = summed(None if a is None else moved(a, cell.device) for a in down)
         if not nudge.active or cell is not self._state.output:
             return basal, apical
         force = self._rule.force(nudge, cell.population.activation(basal))

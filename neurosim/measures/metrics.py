@@ -11,7 +11,7 @@ from neurosim.channels import View
 from neurosim.dynamics import State, basal_potential, current_mean
 from neurosim.measures.gradients import less, norm, ratio
 from neurosim.rules import DualPropagation, Nudge, Rule, Wake, Woken
-from neurosim.tensors import summed
+from neurosim.tensors import moved, summed
 
 
 class Residual(NamedTuple):
@@ -40,8 +40,11 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
     for cell in state.cells:
         basal = basal_potential(cell, means)
         apical = summed(
-            link.products.apical(
-                difference, link.feedback_weight, link.way_back(means[cell.name]), None
+            moved(
+                link.products.apical(
+                    difference, link.feedback_weight, link.way_back(means[cell.name]), None
+                ),
+                cell.device,
             )
             for link in cell.outgoing
             if (difference := link.post.difference.tensor) is not None
@@ -69,16 +72,16 @@ def residual(state: State, rule: Rule, nudge: Nudge) -> Residual:
     """Returns how far the present states are from a fixed point. 0/0 counts as 0."""
     woken = parallel_wake(state, rule, nudge)
     result = Residual({}, {})
-    moved: tuple[list[tuple[float, float]], ...] = ([], [])
+    shifts: tuple[list[tuple[float, float]], ...] = ([], [])
     for cell in state.cells:
         mean, wake = current_mean(cell, rule), woken[cell.name]
         pairs = (mean, wake.mean), (cell.difference.tensor, wake.difference)
         zeros = torch.zeros_like(mean)  # the order in memory of a difference decides its last bit
-        for found, known, (old, new) in zip(result, moved, pairs, strict=True):
+        for found, known, (old, new) in zip(result, shifts, pairs, strict=True):
             old, new = zeros if old is None else old, zeros if new is None else new
             known.append((norm(old - new), norm(old)))
             found[cell.name] = ratio(*known[-1])
-    for found, known in zip(result, moved, strict=True):
+    for found, known in zip(result, shifts, strict=True):
         found[""] = ratio(*(sqrt(sum(pair[i] * pair[i] for pair in known)) for i in (0, 1)))
     return result
 
@@ -137,7 +140,8 @@ def _square(values: Tensor | None, view: View, kind: str) -> float:
         return 0.0
     squares = values.flatten(1).abs().double().square()
     if view.mask is not None:
-        squares = squares * view.mask.double().mean(0 if kind == "mean" else 1)
+        share = view.mask.double().mean(0 if kind == "mean" else 1)
+        squares = squares * moved(share, squares.device)
     return float(squares.sum())
 
 

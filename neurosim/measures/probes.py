@@ -3,7 +3,7 @@
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
@@ -131,6 +131,10 @@ class Trace:
     def __contains__(self, kind: object) -> bool:
         return kind in self._records
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{kind}: {len(items)}" for kind, items in self._records.items())
+        return f"Trace({counts or 'nothing was probed'})"
+
     def kinds(self) -> tuple[str, ...]:
         """Returns the kinds that have records, in the order of their first."""
         return tuple(self._records)
@@ -145,9 +149,18 @@ class Trace:
         return {kind: list(items) for kind, items in self._records.items()}
 
 
+class Sink(Protocol):
+    """Looks at every ``every``-th tick of all inferences of a simulation."""
+
+    every: int
+
+    def look(self, passed: int, seen: Observation) -> None: ...
+
+
 @dataclass(frozen=True)
 class Recorder:
-    """Asks the ``probes`` of a simulation, and tells if it has come to rest."""
+    """Asks the ``probes`` of a simulation, lets its ``sink`` look, and tells if it has come to
+    rest."""
 
     state: State
     rule: Rule
@@ -155,11 +168,17 @@ class Recorder:
     phases: Phases
     probes: Sequence[Probe]
     unit: float
+    sink: Sink | None = None
 
-    def record(self, trace: Trace, counts: Counts, tick: int, passed: int, woken: Woken) -> None:
-        """Adds what is due at ``tick``, ``passed`` ticks into the inference."""
-        due = [probe for probe in self.probes if passed % probe.every == 0]
-        self._add(trace, due, counts, tick, woken)
+    def record(
+        self, trace: Trace | None, counts: Counts, tick: int, passed: int, woken: Woken
+    ) -> None:
+        """Adds what is due at ``tick``, ``passed`` ticks into an inference, if there is a trace."""
+        if trace is not None:
+            due = [probe for probe in self.probes if passed % probe.every == 0]
+            self._add(trace, due, counts, tick, woken)
+        if self.sink is not None and passed % self.sink.every == 0:
+            self.sink.look(passed, self._seen(counts, tick, woken))
 
     def close(self, trace: Trace, counts: Counts, tick: int) -> None:
         """Adds, at the end of an inference, its phases, and what was not due at its last tick."""
@@ -175,11 +194,14 @@ class Recorder:
     ) -> None:
         if not probes:
             return
-        about = self.state, self.rule, self.nudge, self.phases
-        seen = Observation(*about, self.unit, counts, tick, woken)
+        seen = self._seen(counts, tick, woken)
         for probe in probes:
             for record in probe.records(seen):
                 trace.add(probe.kind, self._when(tick) | record)
+
+    def _seen(self, counts: Counts, tick: int, woken: Woken) -> Observation:
+        about = self.state, self.rule, self.nudge, self.phases
+        return Observation(*about, self.unit, counts, tick, woken)
 
     def _when(self, tick: int) -> Record:
         return {"tick": tick, "time": tick * self.unit}

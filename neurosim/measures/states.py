@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, unknown
 from neurosim.dynamics import Node, current_mean
-from neurosim.families import Whole, register
+from neurosim.families import Count, Whole, register
 from neurosim.measures.probes import Observation, Probe, Record
 from neurosim.network import Network
 from neurosim.rules import Rule
@@ -39,6 +39,16 @@ _READ: Mapping[What, Callable[[Node, Rule], Tensor]] = {
 }
 
 
+_Whats = Annotated[
+    tuple[What, ...],
+    Field(min_length=1, description="states, potential, or the messages that were last sent"),
+]
+_Weights = Annotated[
+    _Chosen, Field(description="the numbers of weights, from 0, by their parameter")
+]
+_Sample = Annotated[Whole, Field(description="of the batch, from 0")]
+
+
 @register("states")
 @dataclass(frozen=True)
 class StatesProbe(Probe):
@@ -52,24 +62,17 @@ class StatesProbe(Probe):
         _Chosen | None,
         Field(description="their numbers, from 0, by population; default: the first of each"),
     ] = None
-    what: Annotated[
-        tuple[What, ...],
-        Field(min_length=1, description="states, potential, or the messages that were last sent"),
-    ] = ("plus", "minus")
-    weights: Annotated[
-        _Chosen, Field(description="the numbers of weights, from 0, by their parameter")
-    ] = field(default_factory=dict)
-    sample: Annotated[Whole, Field(description="of the batch, from 0")] = 0
+    what: _Whats = ("plus", "minus")
+    weights: _Weights = field(default_factory=dict)
+    sample: _Sample = 0
 
     @property
     def observes(self) -> bool:
         return "potential" in self.what
 
     def check(self, network: Network, rule: Rule) -> None:
-        sizes = {cell.name: cell.size for cell in network.dyadic}
-        _check(self.dyads or {}, sizes, "population", "dyads")
-        shapes = {key: prod(shape) for key, shape in network.parameter_shapes().items()}
-        _check(self.weights, shapes, "parameter", "weights")
+        _check(self.dyads or {}, _sizes(network), "population", "dyads")
+        _check(self.weights, _parameters(network), "parameter", "weights")
 
     def measure(self, seen: Observation) -> Record:
         record: Record = {}
@@ -96,16 +99,65 @@ class StatesProbe(Probe):
         return record
 
 
+@dataclass(frozen=True)
+class RecordPlan:
+    """What is recorded into the file ``states.npy`` of the run, at ticks of every inference."""
+
+    states: Annotated[
+        _Chosen | None,
+        Field(description="the numbers of dyads, from 0, by population; default: none"),
+    ] = None
+    what: _Whats = ("plus", "minus")
+    weights: _Weights = field(default_factory=dict)
+    sample: _Sample = 0
+    every: Annotated[Count, Field(description="a row every so many ticks")] = 1
+
+    @property
+    def probe(self) -> StatesProbe:
+        """What measures it."""
+        chosen = self.states or {}
+        return StatesProbe(chosen, self.what, self.weights, self.sample, every=self.every)
+
+    def check(self, network: Network, batch: int, *, study: bool, shards: bool) -> None:
+        """Raises ConfigurationError for what is not there, or where nothing would be recorded."""
+        if not (self.states or self.weights):
+            raise ConfigurationError("record: name dyads (states) or weights to record")
+        if study:
+            raise ConfigurationError("a study has records of its own: leave record out")
+        if shards:
+            said = "shards are inferences of their own, in several processes: leave record out"
+            raise ConfigurationError(said)
+        if self.sample >= batch:
+            said = f"record: there is no sample {self.sample} in a batch of {batch}"
+            raise ConfigurationError(said, "sample")
+        _check(self.states or {}, _sizes(network), "population", "states", "record")
+        _check(self.weights, _parameters(network), "parameter", "weights", "record")
+
+
 def _named(name: str, values: Tensor, chosen: tuple[int, ...]) -> dict[str, float]:
     found = values.detach().real.reshape(-1)[list(chosen)].tolist()
     return {f"{name}[{n}]": value for n, value in zip(chosen, found, strict=True)}
 
 
-def _check(chosen: _Chosen, sizes: Mapping[str, int], what: str, option: str) -> None:
+def _sizes(network: Network) -> dict[str, int]:
+    return {cell.name: cell.size for cell in network.dyadic}
+
+
+def _parameters(network: Network) -> dict[str, int]:
+    return {key: prod(shape) for key, shape in network.parameter_shapes().items()}
+
+
+def _check(
+    chosen: _Chosen,
+    sizes: Mapping[str, int],
+    what: str,
+    option: str,
+    owner: str = "the probe states",
+) -> None:
     for name, numbers in chosen.items():
         if name not in sizes:
-            raise ConfigurationError(f"the probe states: {unknown(what, name, sizes)}", option)
+            raise ConfigurationError(f"{owner}: {unknown(what, name, sizes)}", option)
         for n in numbers:
             if n >= sizes[name]:
                 said = f"{name!r} has {sizes[name]}, from 0 to {sizes[name] - 1}: there is no {n}"
-                raise ConfigurationError(f"the probe states: {said}", option)
+                raise ConfigurationError(f"{owner}: {said}", option)

@@ -8,5 +8,6 @@ from neurosim.network.initialization import Initialization
 from neurosim.network.model import Model, check_shape
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
+from neurosim.network.placement import groups_of, placed
 
 gather(__name__)

@@ -134,12 +134,15 @@ class Damage:
     forward_factors: Mapping[str, Tensor] = field(default_factory=dict)
     feedback_factors: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Damage:
-        """The same with its arrays there, so that no product has to bring them."""
-        held = {name: held.to(device, dtype) for name, held in self.held.items()}
+    def to(
+        self, devices: Mapping[str, torch.device], synapses: Mapping[str, torch.device], *how: Any
+    ) -> Damage:
+        """The same with its arrays on the ``devices`` of populations, and of the ``synapses`` of
+        projections, and of that dtype: so that no product has to bring them."""
+        held = {name: held.to(devices[name], *how) for name, held in self.held.items()}
 
         def moved(factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: factor.to(device, dtype) for name, factor in factors.items()}
+            return {name: factor.to(synapses[name], *how) for name, factor in factors.items()}
 
         forward, shared = moved(self.forward_factors), self.feedback_factors is self.forward_factors
         return Damage(held, forward, forward if shared else moved(self.feedback_factors))

@@ -2,8 +2,9 @@
 
 import importlib.util
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from neurosim.network.importers import nir
 from neurosim.network.importers.to_torch import module_of
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
-from neurosim.tensors import Shape
+from neurosim.tensors import Shape, moved
 
 
 class Model(nn.Module):
@@ -98,19 +99,33 @@ class Model(nn.Module):
         incoming = self.network.incoming(population.name)
         return next((p for p in incoming if p.operator.weight_shape is not None), incoming[0])
 
+    def place(self, devices: Mapping[str, torch.device]) -> Self:
+        """Moves the parameters of each population, those of the synapses into it too, to its
+        device."""
+        if len(set(devices.values())) == 1:
+            return self.to(devices[self.network.input.name])
+        where = dict[int, torch.device]()
+        for name, tensor in [*self.named_parameters(), *self.named_buffers()]:
+            owner, kind = name.rsplit(".", 1)
+            post = owner if kind == "bias" else self.network.projection(owner).post
+            where |= {id(one): devices[post] for one in (tensor, tensor.grad) if one is not None}
+        self._apply(lambda tensor: tensor.to(where[id(tensor)]))  # type: ignore[no-untyped-call]
+        return self
+
     @property
     def dtype(self) -> torch.dtype:
         return self._first.dtype
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters are: the first of them, if on several."""
         return self._first.device
 
     @property
     def _first(self) -> nn.Parameter:
         """The first parameter; torch's walk over all modules takes ten times as long."""
         modules = (module for module in self._modules.values() if module is not None)
-        return next(p for m in modules for p in m._parameters.values() if p is not None)
+        return next(p for m in modules for p in m.parameters(recurse=False))
 
     def to_torch(self) -> nn.Module:
         """Returns a torch module with copies of the parameters that computes the same: a Sequential
@@ -173,12 +188,16 @@ class Model(nn.Module):
         values = {network.input.name: x}
         for population in network.dyadic:
             carrier, parts = self.bias_carrier(population), []
-            for projection in network.incoming(population.name):
-                weight = self.parameter(projection.name, "weight")
+            incoming = network.incoming(population.name)
+            bias_of_all = self.parameter(population.name, "bias")
+            weights = [self.parameter(projection.name, "weight") for projection in incoming]
+            known = [*weights, bias_of_all, values[incoming[0].pre]]
+            there = next(tensor.device for tensor in known if tensor is not None)
+            for projection, weight in zip(incoming, weights, strict=True):
                 used = None if weight is None else damage.forward_weight(projection.name, weight)
-                bias = self.parameter(population.name, "bias") if projection is carrier else None
-                made, _ = projection.operator.basal(values[projection.pre], used, bias, None)
-                parts.append(made)
+                bias = bias_of_all if projection is carrier else None
+                seen = moved(values[projection.pre], there)
+                parts.append(projection.operator.basal(seen, used, bias, None)[0])
             total = sum(parts[1:], parts[0])
             values[population.name] = damage.hold(population.name, population.activation(total))
         return values[network.output.name]

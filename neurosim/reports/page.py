@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -102,16 +102,23 @@ def listed(caption: str, values: Mapping[str, object]) -> Listing:
 
 def pictures_of(figures: Iterable[Figure]) -> list[Picture]:
     """Returns charts as pictures of their own: on white, with title, legend and all colours."""
-    found: list[Picture] = []
+    return [
+        Picture(name, render("picture.svg", title=title, chart=chart, **_legend(chart)))
+        for name, title, chart in named(figures)
+    ]
+
+
+def named(figures: Iterable[Figure]) -> Iterator[tuple[str, str, Chart]]:
+    """Yields a name of its own for the file of each chart, its title, and the chart."""
+    names: list[str] = []
     for title, chart, _, where in figures:
         if not isinstance(chart, Chart):
             continue
         whole = f"{title}, {where}" if where else title
         base = re.sub(r"[^a-z0-9.]+", "-", whole.lower()).strip("-.") or "figure"
-        taken = sum(re.fullmatch(rf"{base}(-\d+)?", picture.name) is not None for picture in found)
-        svg = render("picture.svg", title=whole, chart=chart, **_legend(chart))
-        found.append(Picture(f"{base}-{taken + 1}" if taken else base, svg))
-    return found
+        taken = sum(re.fullmatch(rf"{base}(-\d+)?", name) is not None for name in names)
+        names.append(f"{base}-{taken + 1}" if taken else base)
+        yield names[-1], whole, chart
 
 
 def _legend(chart: Chart) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy.typing as npt
 from rich.console import Console
 
 from neurosim import documents
@@ -20,16 +21,17 @@ from neurosim.base import (
     given,
     html_table,
     interruptible,
+    leads,
     unknown,
     write_atomic,
 )
 from neurosim.data import DataSource
 from neurosim.families import described
-from neurosim.learning import Trainer, load_weights
+from neurosim.learning import Trainer, load_weights, read_states
 from neurosim.network import Model
-from neurosim.records import Results, told
+from neurosim.records import Results, RunFiles, file_digest, told
 from neurosim.records import Run as Left
-from neurosim.reports import comparison_of
+from neurosim.reports import Format, comparison_of, inches, named, on_paper, report_of
 from neurosim.runs import run as runner
 from neurosim.runs import sweep as sweeps
 from neurosim.runs.executors.executor import Executor, Inline, Local
@@ -40,6 +42,7 @@ from neurosim.scenario import Scenario
 
 Overrides = Mapping[str, Any] | Sequence[str]
 Progress = bool | Console
+READABLE = 5.0  # points of a letter
 _PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z][A-Za-z_/.-]*", re.IGNORECASE)
 
 
@@ -82,6 +85,18 @@ class Run:
         found |= {probe: left.all(probe) for probe in left.traces}
         found["convergence"] = left.convergence
         return Records({name: [_record(e) for e in entries] for name, entries in found.items()})
+
+    @cached_property
+    def states(self) -> npt.NDArray[Any]:
+        """What ``record`` wrote into states.npy, a row for each tick, by field: ``inference``,
+        ``tick``, ``plus.h1[5]``. It stays on the disk: ``pandas.DataFrame(run.states)`` reads it.
+
+        Raises DataError where nothing was recorded, or the file is not what was written.
+        """
+        path = self.folder / runner.STATES
+        found = read_states(path)
+        RunFiles(self.folder).check(path.name, file_digest(path))
+        return found
 
     def model(self, model: Model | None = None) -> Model:
         """Returns the model of the run's scenario, or the ``model`` given, with its last weights.
@@ -192,7 +207,7 @@ def run(
     if not isinstance(what, Scenario | Trainer):
         said = f"what is run is a scenario file, a Scenario or a Trainer, not {what!r}"
         raise ConfigurationError(said)
-    with live_view(live) as view:
+    with live_view(live if leads() else None) as view:
         where = (Path(out), _console(progress), run_id, listeners, view)
         if isinstance(what, Trainer):
             return Run(runner.train(name or "training", what, *where))
@@ -214,7 +229,7 @@ def resume(
     prolong it, and ``live`` is that of `run`. Raises DataError where there is nothing to
     continue."""
     own: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
-    with live_view(live) as view:
+    with live_view(live if leads() else None) as view:
         return Run(runner.resume(Path(folder), _console(progress), listeners, **own, live=view))
 
 
@@ -296,12 +311,52 @@ def compare(*runs: str | Path | Run, to: str | Path = "comparison.html") -> Path
 
     Raises:
         ConfigurationError: for fewer than two runs.
-        DataError: for a folder that holds no run.
+        DataError: for a folder that holds no run. What is damaged is left out, with a warning.
     """
-    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    folders = [_folder(run) for run in runs]
     page = comparison_of(folders)
+    for note in page.notes:
+        warnings.warn(NeurosimWarning(note), stacklevel=2)
     write_atomic(Path(to), page.html())
     return Path(to)
+
+
+def _folder(run: str | Path | Run | SweepResults) -> Path:
+    return run.folder if isinstance(run, Run | SweepResults) else Path(run)
+
+
+def figures(
+    *runs: str | Path | Run | SweepResults,
+    to: str | Path = "figures",
+    format: Format = "pdf",
+    width: str = "85mm",
+) -> list[Path]:
+    """Writes every chart of a run, a study or a sweep (its report's), or of several runs over each
+    other (those of `compare`), as a file for a paper: ``pdf``, ``png`` of 300 dots an inch, or
+    ``svg``; so wide, in colours for white paper, with letters of 8 points.
+
+    Returns:
+        The paths of the files, in the folder ``to``.
+
+    Raises:
+        ConfigurationError: for another format or width.
+        DataError: for a folder that holds none of these.
+    """
+    if format not in get_args(Format):
+        raise ConfigurationError(unknown("format", str(format), get_args(Format)), "format")
+    folders, size = [_folder(run) for run in runs], inches(width)
+    page = report_of(folders[0]) if len(folders) == 1 else comparison_of(folders)
+    Path(to).mkdir(parents=True, exist_ok=True)
+    written, small = list[Path](), list[str]()
+    for name, _, chart in named(page.figures):
+        content, letters = on_paper(chart, size, format)
+        written.append(Path(to) / f"{name}.{format}")
+        write_atomic(written[-1], content)
+        small += [name] if letters < READABLE else []
+    if small:
+        said = f"letters of less than {READABLE:g} points in {', '.join(small)}: give more width"
+        warnings.warn(said, NeurosimWarning, stacklevel=2)
+    return written
 
 
 # ---- what is given and shown ---------------------------------------------------------------------

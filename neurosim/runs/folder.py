@@ -21,6 +21,7 @@ from neurosim._version import __version__
 from neurosim.base import (
     DataError,
     Interrupted,
+    Launch,
     NeurosimError,
     finite,
     interruptible,
@@ -38,7 +39,7 @@ from neurosim.tensors import describe_machine
 
 SCENARIO, ENVIRONMENT = "scenario.yaml", "environment.json"
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
-MODEL, REPORT = "checkpoints/model.safetensors", "report.html"
+MODEL, REPORT, STATES = "checkpoints/model.safetensors", "report.html", "states.npy"
 LAST = "checkpoints/last.safetensors"
 Found = tuple[
     dict[str, Any], NeurosimError | OSError | None
@@ -107,6 +108,18 @@ def begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path
     return folder
 
 
+def former(job: Job, out: Path, run_id: str | None) -> Path | None:
+    """Finds the folder that the same torchrun began for a run, before it was started again."""
+    launched, found = Launch.read().job, []
+    for folder in (out / job.name).glob(run_id or "*") if launched else ():
+        with suppress(DataError, OSError):
+            files = RunFiles(folder)
+            same = (files.object(ENVIRONMENT) or {}).get("torchrun") == launched
+            if same and (folder / SCENARIO).read_text(encoding="utf-8") == job.text:
+                found.append(((folder / SCENARIO).stat().st_mtime_ns, folder))
+    return max(found)[1] if found else None
+
+
 def reopen(folder: Path, job: Job) -> None:
     """Makes a folder that of a run under way again, with what may have changed of its scenario."""
     for name in (SUMMARY, MODEL, LAST, REPORT):
@@ -125,7 +138,8 @@ def reopen(folder: Path, job: Job) -> None:
 def conclude(folder: Path, summary: dict[str, Any]) -> None:
     """Writes the summary of a run, and which files belong to it."""
     files: dict[str, bytes | str] = {**RunFiles(folder).digests}
-    files |= {n: file_digest(folder / n) for n in (METRICS, MODEL) if (folder / n).is_file()}
+    left = (name for name in (METRICS, MODEL, STATES) if (folder / name).is_file())
+    files |= {name: file_digest(folder / name) for name in left}
     text = json.dumps(finite(summary), indent=2, allow_nan=False) + "\n"
     write_manifest(folder, files | {SUMMARY: text.encode()})
     write_atomic(folder / SUMMARY, text)
@@ -191,6 +205,8 @@ def _environment(device: torch.device) -> dict[str, Any]:
         **describe_machine(),
         "device": name,
     }
+    if (launch := Launch.read()).job:
+        found |= {"torchrun": launch.job, "processes": launch.size}
     if loaded := [asdict(plugin) for plugin in plugins.in_force()]:
         found["plugins"] = loaded
     return found

@@ -1,9 +1,11 @@
 """From a scenario to a run folder: scenario, environment, metrics, checkpoints, summary, report."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from neurosim import documents
@@ -12,12 +14,16 @@ from neurosim.base import (
     DataError,
     DivergenceError,
     Interrupted,
+    Launch,
     NeurosimError,
+    PeerError,
+    interruptible,
+    leads,
     owned,
 )
 from neurosim.data import DataSource, digest_of
 from neurosim.families import plugins
-from neurosim.learning import Listeners, Trainer, check_memory, save_weights
+from neurosim.learning import Listeners, StatesFile, Trainer, check_memory, save_weights
 from neurosim.records import RunFiles
 from neurosim.runs.folder import (
     ENVIRONMENT,
@@ -26,13 +32,16 @@ from neurosim.runs.folder import (
     MODEL,
     REPORT,
     SCENARIO,
+    STATES,
     SUMMARY,
     Found,
     Job,
     begin,
     carry_on,
     facts,
+    former,
     reopen,
+    set_aside,
 )
 from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.runs.listeners.files import (
@@ -45,6 +54,7 @@ from neurosim.runs.listeners.live import LiveView
 from neurosim.runs.study import prepare, run_study
 from neurosim.runs.written import check_trainer, job_of
 from neurosim.scenario import Scenario, located
+from neurosim.simulation import Simulation
 from neurosim.tensors import (
     device_bytes,
     out_of_memory,
@@ -55,6 +65,10 @@ from neurosim.tensors import (
 
 # What may be other when a run goes on, besides where its data are: if asked for, for how long.
 PROLONGED = {("training", "epochs"), ("training", "max_steps"), ("stream", "horizon")}
+
+Place = tuple[Path, dict[str, Any] | None]  # the folder of a run, and the checkpoint to go on from
+_PATIENCE = 30.0  # seconds that the process before has for its end
+_NEW, _ON, _OVER = "new ", "on  ", "over"  # what becomes of a folder, as the others are told
 
 
 def run(
@@ -80,6 +94,9 @@ def run(
         if scenario.file.study is not None:
             if live is not None:
                 raise ConfigurationError("a study has no live view, but a report", "live")
+            if Launch.read().size > 1:
+                said = "a study is one inference, of one process: start it without torchrun"
+                raise ConfigurationError(said, "study")
             study = prepare(scenario, data)
             folder = begin(job, study.simulation.device, out, run_id)
             with owned(folder):
@@ -87,14 +104,17 @@ def run(
                     job, folder, console, lambda stop: run_study(study, folder, console, stop)
                 )
         trainer = scenario.trainer(data)
-        available, batch = device_bytes(trainer.model.device), trainer.plan.batch_size
+        plan = trainer.plan
+        batch = -(-plan.batch_size // plan.shards)  # of the largest shard
         with located(scenario.document, ("data",)):
             chosen, averaged = scenario.file.plasticity.optimizer, trainer.plan.ema is not None
-            check_memory(trainer.simulation, batch, available, chosen, averaged)
-        folder = begin(job, trainer.model.device, out, run_id)
-        with owned(folder):
-            told = [*_named(scenario, folder), *listeners]
-            return _train(job, trainer, folder, console, told, data.digest(), live=live)
+            check_memory(trainer.simulation, batch, device_bytes, chosen, averaged)
+        what = job, trainer, data.digest(), console, live
+        return _together(
+            lambda: _placed(job, trainer, out, run_id),
+            lambda folder: [*_named(scenario, folder, trainer.simulation), *listeners],
+            *what,
+        )
 
 
 def train(
@@ -109,9 +129,8 @@ def train(
     """Trains what was put together in Python, in such a folder. Raises what `run` raises."""
     with repeatable():
         job, data = job_of(name, trainer), digest_of(trainer.train, trainer.test)
-        folder = begin(job, trainer.model.device, out, run_id)
-        with owned(folder):
-            return _train(job, trainer, folder, console, listeners, data, live=live)
+        what = job, trainer, data, console, live
+        return _together(lambda: _placed(job, trainer, out, run_id), lambda _: listeners, *what)
 
 
 def resume(
@@ -128,8 +147,9 @@ def resume(
     it makes the files of its results, if they are not there.
 
     ``listeners`` are those that the run was started with besides those of its scenario.
-    ``overrides`` may say where the data are now, and prolong the training. A run of `train` needs a
-    ``trainer`` that is built as its own was, and one of data of Python those, ``given``.
+    ``overrides`` may say where the data are now, prolong the training, and place populations. A run
+    of `train` needs a ``trainer`` that is built as its own was, and one of data of Python those,
+    ``given``.
 
     Raises:
         DataError: where there is no checkpoint, a file is damaged, or the run is finished.
@@ -140,22 +160,26 @@ def resume(
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: not the folder of a run (it has no {SCENARIO})")
     name = check_trainer(folder / SCENARIO, trainer)
-    with owned(folder, patience):
+    with owned(folder, patience) if leads() else nullcontext():
         if trainer is not None:
             with repeatable():
                 saved, data = _saved(folder), digest_of(trainer.train, trainer.test)
-                job = job_of(name, trainer)
-                return _train(job, trainer, folder, console, listeners, data, saved, live)
+                what = job_of(name, trainer), trainer, data, console, live
+                return _together(lambda: nullcontext((folder, saved)), lambda _: listeners, *what)
         scenario = scenario_of(folder, overrides, given)
         if scenario.file.study is not None:
             raise DataError(f"{folder}: a study is not resumed; run its {SCENARIO} anew")
         saved = _saved(folder)
         with repeatable(scenario.file.threads):
             _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
-            read, told = scenario.data(), [*_named(scenario, folder), *listeners]
+            read = scenario.data()
             trainer = scenario.trainer(read, resumed=True)
-            data, job = read.digest(), Job.of(scenario)
-            return _train(job, trainer, folder, console, told, data, saved, live)
+            what = Job.of(scenario), trainer, read.digest(), console, live
+            return _together(
+                lambda: nullcontext((folder, saved)),
+                lambda _: [*_named(scenario, folder, trainer.simulation), *listeners],
+                *what,
+            )
 
 
 def scenario_of(
@@ -183,12 +207,13 @@ def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[s
     )
     changed = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
     corrected = {("data", name) for name in now.file.data.paths}
-    if wrong := changed - corrected - (PROLONGED & asked):
+    placed = {key for key in changed if key[0] == "devices" and ("devices",) in asked}
+    if wrong := changed - corrected - placed - (PROLONGED & asked):
         keys = ", ".join(sorted(".".join(map(str, key)) for key in wrong))
         raise DataError(
             f"{path}: changed since the run began ({keys}); put it back, or run it anew. A run "
-            "goes on with data elsewhere or for longer: neurosim resume FOLDER data.root=… "
-            "training.epochs=…"
+            "goes on with data elsewhere, for longer or on other devices: neurosim resume FOLDER "
+            "data.root=… training.epochs=… 'devices={…}'"
         )
 
 
@@ -212,14 +237,70 @@ def _over(folder: Path) -> bool:
     return whole and status in ("finished", "failed")
 
 
-def _named(scenario: Scenario, folder: Path) -> list[object]:
+def _named(scenario: Scenario, folder: Path, simulation: Simulation) -> list[object]:
     """Makes the listeners that the scenario names. Raises DocumentError where one cannot be."""
     made: list[object] = []
+    if (plan := scenario.file.record) is not None:
+        made.append(StatesFile(folder / STATES, simulation, plan.probe))
     for number, choice in enumerate(scenario.file.listeners):
         with located(scenario.document, ("listeners", number)):
             made.append(choice.make(folder))
             Listeners(made[-1:])
     return made
+
+
+@contextmanager
+def _placed(job: Job, trainer: Trainer, out: Path, run_id: str | None) -> Iterator[Place]:
+    """Makes the folder of a run and owns it. One that the same torchrun began goes on."""
+    restarted, folder = Launch.read().restarts, former(job, out, run_id)
+    if folder is not None and _over(folder) and not restarted:
+        folder = None  # that is another run of the job
+    with owned(folder, _PATIENCE) if folder is not None else nullcontext():
+        if folder is not None and (folder / LAST).is_file():
+            yield folder, _saved(folder)
+            return
+        if folder is not None:
+            set_aside(folder)
+    folder = begin(job, trainer.model.device, out, run_id)
+    with owned(folder):
+        yield folder, None
+
+
+def _together(
+    placed: Callable[[], AbstractContextManager[Place]],
+    listeners: Callable[[Path], Sequence[object]],
+    job: Job,
+    trainer: Trainer,
+    data: str,
+    console: Console,
+    live: LiveView | None,
+) -> Path:
+    """Trains in all processes that torchrun has started, of which the first one writes."""
+    ranks = trainer.ranks
+    ranks.join()
+    same = {"scenario": job.text, "content of its data": data}
+    ranks.check_same({**same, "version of torch": torch.__version__})
+    if not ranks.leads:
+        return _follow(trainer)
+    with placed() as (folder, saved):
+        told = listeners(folder)
+        return _train(job, trainer, folder, console, told, data, saved, live)
+
+
+def _follow(trainer: Trainer) -> Path:
+    """Does what the other processes of a training do: all but write."""
+    ranks = trainer.ranks
+    with interruptible() as interrupted:
+        how, folder = (said := ranks.told())[:4], Path(said[4:])
+        if how == _ON:
+            if not (folder / LAST).is_file():
+                raise DataError(f"{folder}: not here; every process has to see the folder of a run")
+            trainer.load_state_dict(_saved(folder)["trainer"])
+        if how != _OVER:
+            ranks.check_same({"checkpoint": str(trainer.step)})
+            trainer.fit((), interrupted)
+            ranks.wait()
+    return folder
 
 
 def _train(
@@ -233,6 +314,7 @@ def _train(
     live: LiveView | None = None,
 ) -> Path:
     """Trains to the end or an interruption, puts back the best weights and looks at them."""
+    ranks = trainer.ranks
     (folder / LAST).parent.mkdir(exist_ok=True)
     display, numbers = TrainingDisplay(console), RunSummary()
     told = [MetricsFile(folder), numbers, *listeners]
@@ -240,9 +322,14 @@ def _train(
     if saved is not None:
         checkpoints.load(saved)
         if trainer.done and _over(folder):
+            if Launch.read().restarts:
+                ranks.told(f"{_OVER}{folder}")
+                return folder
             said = "this run is finished; there is nothing to resume, but for longer"
             raise DataError(f"{folder}: {said}: neurosim resume {folder} training.epochs=…")
         reopen(folder, job)
+    ranks.told(f"{_NEW if saved is None else _ON}{folder}")
+    ranks.check_same({"checkpoint": str(trainer.step)})
     if live is not None:
         live.follow(job.name, folder / METRICS)
     watching = [display] if live is None else [display, live]
@@ -250,7 +337,8 @@ def _train(
 
     def finish(interrupted: Interrupted) -> Found:
         reset_peak_memory(model.device)
-        best, problem, found = None, None, dict[str, Any]()
+        best, found = None, dict[str, Any]()
+        problem: NeurosimError | None = None
         try:
             trainer.fit([*told, *watching, checkpoints], interrupted)
             done = trainer.done
@@ -265,6 +353,8 @@ def _train(
             if done and job.robustness is not None:
                 with display.evaluating("attacking the test images") as watch:
                     found |= evaluator.robustness(trainer.test, job.robustness.eps, watch)
+        except PeerError as error:
+            status, problem = "interrupted", error
         except NeurosimError as error:  # it diverged, or asks for more memory than there is
             status, problem = "failed", error
         except (MemoryError, RuntimeError) as error:
@@ -293,4 +383,7 @@ def _train(
             summary["diverged"] = isinstance(problem, DivergenceError)
         return summary, problem
 
-    return carry_on(job, folder, console, finish)
+    with interruptible():
+        carry_on(job, folder, console, finish)
+        ranks.wait()
+    return folder

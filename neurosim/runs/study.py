@@ -49,7 +49,7 @@ def prepare(scenario: Scenario, data: Dataset) -> Study:
     simulation = scenario.simulation(model)
     with located(document, ("study",)):
         try:
-            check_memory(simulation, section.samples, device_bytes(model.device))
+            check_memory(simulation, section.samples, device_bytes)
         except ConfigurationError as error:
             error.option = ("samples",)
             raise

@@ -24,6 +24,7 @@ from neurosim.base import (
     DivergenceError,
     DocumentError,
     FolderInUseError,
+    Launch,
     NeurosimError,
     PluginError,
     Problem,
@@ -66,7 +67,7 @@ class SweepPlan:
 class Watcher(Protocol):
     """Is told what happens: the display."""
 
-    def began(self, row: Row) -> None: ...
+    def began(self, row: Row, worker: str | None) -> None: ...
 
     def ended(self, row: Row) -> None: ...
 
@@ -237,6 +238,9 @@ def run(
 
     Raises FolderInUseError where another sweep is at work in the folder.
     """
+    if Launch.read().size > 1:
+        said = "processes of torchrun train one network together; start a sweep without torchrun, "
+        raise ConfigurationError(f"{said}and say --jobs or --executor")
     results = sweep.results
     results.name = folder.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -260,7 +264,7 @@ def run(
             for task, kind, message in news:
                 row = results.rows[left[task]]
                 if kind == "began":
-                    watcher.began(row)
+                    watcher.began(row, message)
                     continue
                 asked = kind == "died" and stop()
                 if message is not None and not asked and _status(folder / row.folder) != GOES_ON:

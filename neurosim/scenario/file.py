@@ -4,9 +4,9 @@ And where in it an error of the program's own belongs.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -21,7 +21,7 @@ from neurosim.dynamics import Compute, Plasticity
 from neurosim.families import BelowOne, Count, Portion, Positive, described
 from neurosim.learning import EarlyStopping, ListenerChoice, Metric, StreamPlan
 from neurosim.maths import Loss, Precision
-from neurosim.measures import Probe
+from neurosim.measures import Probe, RecordPlan
 from neurosim.network import Faults, Feedback
 from neurosim.rules import DualPropagation, Rule
 from neurosim.schedules import Schedule
@@ -83,6 +83,9 @@ class Training:
     metrics: Annotated[
         tuple[Metric, ...], says("what an evaluation measures besides accuracy and loss")
     ] = ()
+    shards: Annotated[
+        Count, says("parts of every batch, each an inference of its own, which processes share out")
+    ] = 1
     checkpoints: Annotated[
         CheckpointPlan, says("how often to save, and how many of them to keep")
     ] = CheckpointPlan()
@@ -164,6 +167,9 @@ class ScenarioFile:
     probes: Annotated[tuple[Probe, ...], says("what is recorded, and how often")] = (
         Probe.of("accuracy"),
     )
+    record: Annotated[
+        RecordPlan | None, says("dyads that a file of the run follows through every inference")
+    ] = None
     listeners: Annotated[
         tuple[ListenerChoice, ...], says("kinds of a plugin that are told what happens")
     ] = ()
@@ -187,6 +193,10 @@ class ScenarioFile:
     ] = None
     seed: Annotated[int, Field(ge=0, lt=2**63), says("every random draw follows from it")] = 0
     device: Annotated[Device, says("cpu, cuda or cuda:N; auto: cuda where there is one")] = "auto"
+    devices: Annotated[
+        Mapping[str, Device],
+        says("populations on other devices, by name, a..b, or rest; messages go between them"),
+    ] = field(default_factory=dict)
     dtype: Annotated[Literal["float32", "float64"], says("of weights and states")] = "float32"
     precision: Annotated[
         Precision | None, says("bf16-mixed: products in bfloat16; default: as dtype")
@@ -251,6 +261,7 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("optimizer",): ("plasticity", "optimizer"),
     ("learning_rate", "options"): ("plasticity", "learning_rate", "options"),
     ("device",): ("device",),
+    ("shards",): ("training", "shards"),
     ("precision",): ("precision",),
     ("source",): ("stream", "source"),
     ("target",): ("stream", "target"),

@@ -21,11 +21,12 @@ from neurosim.learning import (
     StreamTrainer,
     Trainer,
     TrainingPlan,
+    check_shards,
     estimate,
     load_weights,
 )
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
-from neurosim.network import Model, Network
+from neurosim.network import Model, Network, groups_of
 from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
 from neurosim.simulation import Simulation, run_length, why_none
 
@@ -74,6 +75,14 @@ class Scenario:
         with located(document, ("probes",)):
             in_order(file.probes)
         rule = file.rule
+        if file.record is not None:
+            with located(document, ("record",)):
+                file.record.check(
+                    self.network,
+                    file.batch,
+                    study=file.study is not None,
+                    shards=file.training.shards > 1,
+                )
         self._check_prediction()
         with located(document, ()):
             rule.check_loss(file.loss)
@@ -99,6 +108,9 @@ class Scenario:
         if file.stream is not None:
             self._check_stream(simulation)
             return
+        if file.study is None:
+            with located(document, ()):
+                check_shards(simulation, file.training.shards, file.batch)
         with located(document, ("schedule",)):
             try:
                 simulation.check_schedule()
@@ -126,6 +138,7 @@ class Scenario:
             ("data", "shuffle"): (not file.data.shuffle, "the source of a stream has its order"),
             ("data", "augment"): (file.data.augment is not None, "a stream does not augment"),
             ("data", "remainder"): (file.data.remainder == "keep", "a stream has no batches"),
+            ("training", "shards"): (file.training.shards > 1, "a stream has no batches to cut"),
             ("training", "label_smoothing"): (
                 bool(file.training.label_smoothing),
                 "a stream does not smooth labels",
@@ -167,12 +180,18 @@ class Scenario:
         """The simulation on "meta", where tensors have shapes but no memory: enough to check."""
         return self._simulation(Model(self.network, dtype=self.dtype, device="meta"), "meta")
 
-    def memory(self, batch: int) -> Memory:
-        """The bytes that training with batches of that size needs, or the scenario's study."""
-        file, hollow = self.file, self._hollow()
-        if file.study is not None:
-            return estimate(hollow, batch)
-        return estimate(hollow, batch, file.plasticity.optimizer, file.training.ema is not None)
+    def memory(self, batch: int) -> dict[str, Memory]:
+        """The bytes that training with batches of that size needs, or the scenario's study, by
+        device."""
+        file, hollow, found = self.file, self._hollow(), dict[str, list[str]]()
+        groups = groups_of(self.network, file.devices)
+        for population in self.network.populations:
+            device = file.devices.get(groups.get(population.name, ""), file.device)
+            found.setdefault(device, []).append(population.name)
+        learns = file.study is None
+        optimizer, averaged = file.plasticity.optimizer, learns and file.training.ema is not None
+        how = hollow, batch, optimizer if learns else None, averaged
+        return {device: estimate(*how, some) for device, some in found.items()}
 
     # ---- what it makes -------------------------------------------------------------------------
 
@@ -241,6 +260,7 @@ class Scenario:
             probes=[probe for probe in in_order(file.probes) if probe.per == "tick"],
             stop=file.stop,
             device=device,
+            devices=file.devices,
             compute=file.compute,
             precision=file.precision,
             processes=file.processes,
@@ -249,7 +269,7 @@ class Scenario:
 
     def simulation(self, model: Model) -> Simulation:
         """The simulation of a model, on the scenario's device. Raises DocumentError."""
-        with located(self.document, ("device",)):
+        with located(self.document, ()):
             return self._simulation(model, self.file.device)
 
     def trainer(self, data: Dataset, resumed: bool = False) -> Trainer:
@@ -273,6 +293,7 @@ class Scenario:
             ema=file.training.ema,
             early_stopping=file.training.early_stopping,
             metrics=file.training.metrics,
+            shards=file.training.shards,
         )
         held = file.training.held_out(len(data.train))
         train, validation = data.validation(held) if held else (data.train, None)

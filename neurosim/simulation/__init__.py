@@ -2,7 +2,7 @@
 
 from neurosim.families import gather
 from neurosim.simulation.common import run_length
-from neurosim.simulation.compatibility import Init, check_optimizer
+from neurosim.simulation.compatibility import Init, check_optimizer, trained
 from neurosim.simulation.engine import Engine, Processes
 from neurosim.simulation.episodes import Episodes
 from neurosim.simulation.outcome import Outcome, Stop

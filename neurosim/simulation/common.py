@@ -1,6 +1,6 @@
 """What all inferences of one simulation share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from neurosim.base import stream
 from neurosim.channels import Channels
 from neurosim.dynamics import Compute, Plasticity, State
 from neurosim.maths import Loss
-from neurosim.measures import Probe
+from neurosim.measures import Probe, Sink
 from neurosim.network import Model
 from neurosim.rules import Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start
@@ -18,6 +18,7 @@ from neurosim.simulation.compatibility import Init, check_length, warn_of_reach
 from neurosim.simulation.engine import Engine, UnitMap
 from neurosim.simulation.outcome import Stop
 
+Learned = Mapping[str, Tensor] | None  # gradients; None for those of the inference itself
 BeforeStep = Callable[[dict[str, Tensor]], bool | None]
 
 
@@ -41,6 +42,7 @@ class Common(Protocol):
     caching: bool
     warned: bool  # of inferences from which nothing is learned
     before_step: BeforeStep | None
+    sink: Sink | None
     seed: int
     random: np.random.Generator
     inferences: int

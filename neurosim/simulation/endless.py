@@ -71,8 +71,8 @@ class Endless(Inference):
         on the output from the next tick on."""
         self._check_running()
         self._learn_if_due(self.tick + 1)
-        self.nudge.target, self.nudge.active = target, target is not None
         state = self._common.state
+        self.nudge.target, self.nudge.active = state.told(target), target is not None
         state.forget_target()
         state.output.stale.touch()
         self._common.units.all_hear(self.clock, self.tick + 1, output=True)

@@ -136,10 +136,10 @@ class UnitMap:
         units, layout = self._some(units), self._layout
         if len(units) == layout.total and self._alive is None:
             return len(units), [(index, None) for index in range(len(layout.populations))]
-        device, woken = self._state.device, []
+        woken = []
         for population, own in layout.split(units):
-            alive = self._state.cells[population].alive
-            woken.append((population, layout.selection(population, own, alive, device)))
+            cell = self._state.cells[population]
+            woken.append((population, layout.selection(population, own, cell.alive, cell.device)))
         return len(units), woken
 
     def hear(self, clock: Clock, tick: int, reached: Reached) -> None:

@@ -29,7 +29,7 @@ from neurosim.maths import finite_norm
 from neurosim.measures import MEASURES, Recorder, Trace
 from neurosim.rules import Nudge
 from neurosim.schedules import Clock, Start
-from neurosim.simulation.common import Common, run_length
+from neurosim.simulation.common import Common, Learned, run_length
 from neurosim.simulation.compatibility import trained, warn_of_updates
 from neurosim.simulation.outcome import Outcome
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
@@ -38,10 +38,10 @@ from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 class Inference(Arrays):
     """An inference of a simulation, from `begin` to `finish`; its states are carried by the next.
 
-    ``number`` counts the inferences of the simulation: every one has noise of its own. ``began`` is
-    the tick before its first, ``tick`` the last completed one. It is ``running`` until it is
-    finished, which took ``seconds``, and ``failed`` if a tick was not completed: then nothing can
-    be carried on. ``prediction`` knows no target; None while the present output is that.
+    ``number`` counts the inferences, each of which has noise of its own; ``began`` is the tick
+    before its first, ``tick`` the last completed one. It is ``running`` until it is finished, after
+    ``seconds``, and ``failed`` if a tick was not completed: then nothing can be carried on.
+    ``prediction`` knows no target; None while the present output is that.
     """
 
     plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
@@ -65,7 +65,7 @@ class Inference(Arrays):
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self._updates = frozenset(common.schedule.update_ticks)
-        self.nudge = Nudge(common.loss, target)
+        self.nudge = Nudge(common.loss, state.told(target))
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
         self.counts, self.trace, self._since = Counts(), Trace(), monotonic()
@@ -74,7 +74,8 @@ class Inference(Arrays):
         parts = (state, rule, self.nudge)
         how = common.compute, clock.listens, self.counts
         self._ticker = Ticker(*parts, *how, caching=common.caching)
-        self._recorder = Recorder(*parts, self.phases, common.probes, common.schedule.tick)
+        watched = common.probes, common.schedule.tick, common.sink
+        self._recorder = Recorder(*parts, self.phases, *watched)
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
 
     def arrays(self) -> dict[str, Any]:
@@ -151,12 +152,12 @@ class Inference(Arrays):
         def stop() -> bool:
             return self._run_is_over() or interrupted()
 
-        goal, engine = min(self.clock.end, goal), self._common.engine
-        self.tick = engine.run(self.clock, self.tick, goal, self._due_after, self._on_tick, stop)
+        run, goal = self._common.engine.run, min(self.clock.end, goal)
+        self.tick = run(self.clock, self.tick, goal, self._due_after, self._on_tick, stop)
 
     @property
     def learns(self) -> bool:
-        """Whether weights are still to be updated within it."""
+        """Whether weights are still to be updated in it."""
         return self.running and self.optimizer is not None
 
     def _check_running(self) -> None:
@@ -229,9 +230,8 @@ class Inference(Arrays):
             return tick + 1  # the clock decides anew for every tick
         # What arrives at a tick is shown at the end of the one before.
         due = [line.next_arrival(tick + 2) - 1 for _, line in common.state.lines]
-        probes = common.probes if self.recording else ()
-        periods = [probe.every for probe in probes if not probe.of_wakes]
-        periods += [] if common.stop is None else [common.stop.every]
+        periods = [one.every for one in common.probes if self.recording and not one.of_wakes]
+        periods += [one.every for one in (common.stop, common.sink) if one is not None]
         due += [self.began + (passed // every + 1) * every for every in periods]
         every = common.plasticity.every
         if self.optimizer and every:
@@ -243,8 +243,7 @@ class Inference(Arrays):
         return min(due, default=NEVER)
 
     def _on_tick(self, tick: int, units: Ints) -> None:
-        common = self._common
-        self.tick = tick
+        common, self.tick = self._common, tick
         self._learn_if_due(tick)
         if not self.nudge.active:
             self._decide_nudge()
@@ -260,8 +259,8 @@ class Inference(Arrays):
         common.units.hear(self.clock, tick + 1, reached)
         self._announce(tick + 1)
         passed = tick - self.began
-        if self.recording:
-            self._recorder.record(self.trace, self.counts, tick, passed, woken)
+        trace = self.trace if self.recording else None
+        self._recorder.record(trace, self.counts, tick, passed, woken)
         if common.stop is not None and passed % common.stop.every == 0:
             self.stopped = self._recorder.settled(common.stop.residual)
 
@@ -270,8 +269,7 @@ class Inference(Arrays):
             measure.note(woken, nudge)
 
     def _decide_nudge(self) -> None:
-        """Decides if the target acts at the present tick: a rule's phase says so, or the time that
-        has passed."""
+        """Decides if the target acts now: a rule's phase says so, or the time that has passed."""
         nudge, phase = self.nudge, self.phases.present
         if phase is None:
             acts = self.tick >= self.acts_at
@@ -322,15 +320,17 @@ class Inference(Arrays):
         return gradients
 
     @torch.no_grad()
-    def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the optimizer the local gradients of what it is to move and takes one step, without
-        a veto. Raises DivergenceError, before anything changes, for one that is not finite."""
+    def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
+        """Hands the optimizer the local gradients, or those given, of what it is to move and takes
+        one step, without a veto. Raises DivergenceError, before anything changes, for one that is
+        not finite."""
         common, nudge = self._common, self.nudge
         taught = self.endless or nudge.target is not None or common.rule.exchange is not None
         if common.plasticity.needs_target and not taught:  # feedback weights may learn by noise
             said = "there is nothing to learn from an inference without a target: give it one"
             raise StateError(said)
-        found, moved = self.gradients(), trained(common.model, optimizer)
+        moved = trained(common.model, optimizer)
+        found = self.gradients() if gradients is None else gradients
         gradients = {name: found[name] for name in moved}
         if common.before_step is not None and common.before_step(gradients) is False:
             return

@@ -19,6 +19,7 @@ _USUAL: dict[str, Any] = {
     "plasticity": Plasticity.of("contrastive_hebbian"),
     "probes": (),
     "device": torch.device("cpu"),
+    "devices": {},
     "compute": "auto",
     "precision": None,
     "processes": "population",

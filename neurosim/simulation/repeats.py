@@ -19,6 +19,7 @@ from neurosim.tensors import GRAPHS, Array, Arrays, Plain, Slot, Stale, Tape, pl
 
 _KINDS = 4  # that are kept: of whole batches and of what remains, with and without a target
 _MISSES = 3  # in succession, after which a tape is given up
+BRIEF = 1.0  # seconds in which an inference need not be interrupted
 
 Learned = tuple[dict[str, Tensor], int]
 
@@ -181,8 +182,14 @@ class Repeats:
     def _may(self, inference: Inference) -> bool:
         """Whether all but values follows from the schedule, and nobody looks at states."""
         common = self._common
-        looks = common.stop is not None or (inference.recording and bool(common.probes))
-        waits = bool(common.state.lines) or inference.clock.listens or bool(inference.clock.wants)
+        looks = common.stop is not None or common.sink is not None
+        looks = looks or (inference.recording and bool(common.probes))
+        waits = (
+            common.state.crosses
+            or bool(common.state.lines)
+            or inference.clock.listens
+            or bool(inference.clock.wants)
+        )
         may = common.schedule.repeats and common.init != "carry"
         may = may and common.plasticity.trace_time is None  # it goes by every tick
         return may and not (looks or waits or inference.optimizer)
@@ -192,9 +199,10 @@ def check_capture(common: Common) -> None:
     """Raises ConfigurationError for a simulation that has to capture inferences, and cannot."""
     if common.compute != "graph":
         return
-    device, lines = common.state.device.type, common.state.lines
+    device, lines = getattr(common.state.device, "type", ""), common.state.lines
     within = common.learns_within or common.plasticity.trace_time is not None
     problems = (
+        (not device, "populations are on several devices"),
         (device not in GRAPHS, f"the device {device} has no graphs, as those of cuda have"),
         (not common.schedule.repeats, f"{common.schedule.kind} wakes other units every time"),
         (common.init == "carry", "with init 'carry' no inference starts as the last did"),

@@ -1,9 +1,8 @@
 """A simulation: model, rule, schedule, channels and probes put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import inf
 from typing import Any
 
 import torch
@@ -13,37 +12,34 @@ from neurosim.base import NEVER, InputError, StateError, stream
 from neurosim.channels import Channels, Wiring
 from neurosim.dynamics import Compute, Counts, Plasticity, State
 from neurosim.families import Count, Seed, Whole, check
-from neurosim.maths import Loss, Precision, check_precision
-from neurosim.measures import Probe, Trace, metrics
-from neurosim.network import Faults, Model
+from neurosim.maths import Loss, Precision, check_precision, finite_norm
+from neurosim.measures import Probe, Sink, Trace, metrics
+from neurosim.network import Faults, Model, placed
 from neurosim.rules import DualPropagation, Nudge, Rule
 from neurosim.schedules import Layout, Schedule, Unit
 from neurosim.simulation import compatibility, saving
-from neurosim.simulation.common import BeforeStep, new_clock, run_length
+from neurosim.simulation.common import BeforeStep, Learned, new_clock, run_length
 from neurosim.simulation.compatibility import Init, accept_batch
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
 from neurosim.simulation.parts import html_of, parts_of, text_of
-from neurosim.simulation.repeats import Repeats
+from neurosim.simulation.repeats import BRIEF, Repeats
 from neurosim.simulation.stream import Stream
-from neurosim.tensors import resolve_device
 
 TWINS = 2**62  # what inferences of twins are numbered from
-BRIEF = 1.0  # seconds in which an inference need not be interrupted
 
 
 class Simulation:
-    """An asynchronous network of dyads, one batch at a time.
+    """Puts together an asynchronous network of dyads, for one batch at a time.
 
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
     states, messages and time over (L-DP). ``nudge_after``: the tick from which the target acts.
     ``plasticity`` says what weights learn: with an optimizer, after ``every`` so many of its ticks,
     which ``learn_every`` sets too, or where the schedule says so; else it is left to `learn`.
-    ``compute``: "dense" forces dense operations, "graph" inferences that CUDA captures.
-    ``precision``: "bf16-mixed" computes the products of projections in bfloat16, all else stays
-    float32; None is the model's own dtype. ``processes``: one SimPy process per "population", or
-    per unit ("neuron"); traces are identical.
+    ``compute``: "dense" forces dense operations, "graph" that CUDA captures them. ``processes``:
+    one of SimPy per "population", or "neuron". ``devices`` places populations, by name, ``a..b`` or
+    ``rest``. ``precision``: "bf16-mixed" has products of projections in bfloat16.
 
     Raises ConfigurationError for parts that do not go together.
     """
@@ -66,6 +62,7 @@ class Simulation:
         probes: Sequence[Probe | str] = (),
         stop: Stop | None = None,
         device: str | torch.device = "cpu",
+        devices: Mapping[str, str | torch.device] | None = None,
         compute: Compute = "auto",
         precision: Precision | None = None,
         processes: Processes = "population",
@@ -90,8 +87,8 @@ class Simulation:
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
         compatibility.check_output(self.loss, network)
-        self.device = resolve_device(device)
-        self.model = model.to(self.device)
+        self.device, places = placed(network, device, devices or {})
+        self.model, self.devices = model.place(places), dict(devices or {})
         self.schedule, self.init, self.stop = schedule, init, stop
         self.processes, self.precision, self.warned = processes, precision, False
         self.plasticity = Plasticity.of(plasticity)
@@ -112,8 +109,9 @@ class Simulation:
         self.state = State(
             model,
             resolved,
-            Wiring(seed, schedule.tick, tracked, model.dtype, self.device),
+            Wiring(seed, schedule.tick, tracked, model.dtype, self.device, self.device),
             self.faults.damage(network, seed),
+            devices=places,
             precision=precision,
             paired=self.rule.paired,
             by_position=self.layout.unit.has_positions,
@@ -125,6 +123,7 @@ class Simulation:
         self.seed, self.compute, self.random = seed, compute, stream(seed, "schedule")
         self.inferences = 0  # begun so far: every one has noise of its own
         self.before_step: BeforeStep | None = None  # is told of gradients; False is a veto
+        self.sink: Sink | None = None  # what looks at ticks, besides the probes
         self.caching = True  # whether what has not changed is left out: never changes a result
         self._inference: Inference | None = None  # the present one, or the last
         self._repeats = Repeats(self)
@@ -157,7 +156,7 @@ class Simulation:
             ConfigurationError: for an optimizer that the model cannot learn with.
             DivergenceError: where a state is not finite.
         """
-        if not self._start(x, target, optimizer, record, inf):
+        if not self._start(x, target, optimizer, record, NEVER):
             self.advance()
         return self.finish()
 
@@ -303,8 +302,7 @@ class Simulation:
         if x is None:
             self._known("is no input yet: call infer or start")
             x = self.state.input.plus.some(None).real
-        else:
-            x = compatibility.as_tensor("input", x)
+        x = compatibility.as_tensor("input", x)
         if self.rule.settles or self.model.network.cycle is not None:
             return self.twin().infer(x).prediction
         return self.model.predict(x, self.state.damage)
@@ -337,10 +335,12 @@ class Simulation:
         """Returns the local gradient of every parameter, batch mean, by the keys of
         ``model.state_dict()``.
 
-        ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. A rule with
-        phases adds what their ends contribute; raises StateError before the last one.
+        ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. Phases add
+        what their ends give: StateError before the last. DivergenceError if one is not finite.
         """
-        return self.inference.gradients()
+        found = self.inference.gradients()
+        finite_norm(found, f"at tick {self.tick} the gradient of", self.rule.remedy)
+        return found
 
     def objective(self) -> float:
         """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is
@@ -348,8 +348,8 @@ class Simulation:
         self._known()
         return metrics.contrastive_objective(self.state, self.rule)
 
-    def learn(self, optimizer: torch.optim.Optimizer) -> None:
-        """Hands the local gradients to the optimizer and takes one step.
+    def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
+        """Hands the local gradients, or those given, to the optimizer and takes one step.
 
         What is frozen (``requires_grad_(False)``) stays. ``before_step``, if set, is given the
         gradients first: it may change them, and return False to veto the step, which leaves every
@@ -360,7 +360,7 @@ class Simulation:
             DivergenceError: for a gradient that is not finite; no weight has changed.
         """
         compatibility.check_optimizer(optimizer, self.model)
-        self.inference.learn(optimizer)
+        self.inference.learn(optimizer, gradients)
 
     def weights_changed(self) -> None:
         """Tells the simulation that weights were written in a way that torch does not count: in

@@ -31,6 +31,8 @@ from neurosim.tensors.devices import (
     PATTERN,
     Flags,
     check_device,
+    gathered,
+    moved,
     repeatable,
     resolve_device,
     upload,

@@ -9,7 +9,7 @@ number, a tensor, or a list or dict of them. Everything below finds it there.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -63,6 +63,7 @@ class Arrays:
     """
 
     plain: ClassVar[tuple[str, ...]] = ()
+    device: torch.device | None = None  # where its arrays are, if it knows
 
     def arrays(self) -> dict[str, Any]:
         """Returns its arrays by name, and whatever holds others: `Arrays`, or lists or dicts of
@@ -120,6 +121,7 @@ class Copier:
 
     def __init__(self, device: torch.device | None = None) -> None:
         self._device = device
+        self._others: dict[torch.device, Self] = {}
         self._copies: dict[int, tuple[Tensor, Tensor]] = {}  # the first keeps its id taken
 
     def __call__(self, tensor: Tensor | None) -> Tensor | None:
@@ -131,6 +133,12 @@ class Copier:
             copy = copy if self._device is None else copy.to(self._device)
             self._copies[id(tensor)] = tensor, copy
         return self._copies[id(tensor)][1]
+
+    def on(self, device: torch.device) -> Self:
+        """Returns the copier, the same every time, to another device."""
+        if device == self._device:
+            return self
+        return self._others.setdefault(device, type(self)(device))
 
 
 def same(tensor: Tensor | None) -> Tensor | None:
@@ -211,11 +219,19 @@ def load_arrays(
         for part, value in zip(node, saved, strict=True):
             load_arrays(part, value, copied, lifetimes)
     else:
+        if isinstance(node, Arrays) and node.device is not None:
+            copied = _to(node.device, copied)
         for name, part in _living(node, lifetimes):
             try:
                 load_arrays(part, saved[name], copied, lifetimes)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+
+
+def _to(device: torch.device, copied: Copied) -> Copied:
+    if isinstance(copied, Copier):
+        return copied.on(device)
+    return lambda tensor: None if (found := copied(tensor)) is None else found.to(device)
 
 
 def reset_arrays(node: Any) -> None:

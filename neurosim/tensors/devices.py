@@ -8,7 +8,7 @@ for.
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError
+from neurosim.base import ConfigurationError, Launch
 from neurosim.tensors.tape import read
 
 PATTERN = r"^(auto|cpu|cuda(:[0-9]{1,2})?)$"
@@ -43,10 +43,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
     for another name, and for a device that is not here.
     """
     name = str(device)
-    if name == "meta":
+    if name.partition(":")[0] == "meta":
         return torch.device(name)
     if check_device(name) == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and (launch := Launch.read()).size > 1:  # each process has one of its own
+        name = f"cuda:{launch.local % max(1, torch.cuda.device_count())}"
     resolved = torch.device(name)
     if resolved.type != "cuda":
         return resolved
@@ -95,6 +97,18 @@ def upload(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     return tensor if device.type == "cpu" else tensor.to(device, non_blocking=True)
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns a tensor on a device, which the host waits for only where it is the host's own."""
+    return tensor.to(device, non_blocking=device.type != "cpu")
+
+
+def gathered(parts: Sequence[Tensor]) -> Tensor:
+    """Returns these arrays (n,) as one, on one of their devices: not the CPU, if there is another,
+    so that whoever reads it waits once."""
+    there = next((part.device for part in parts if not part.is_cpu), parts[0].device)
+    return torch.cat([moved(part, there) for part in parts])
+
+
 class Flags:
     """Numbers and marks that are needed on the host: those on a device are collected, and read at
     once."""
@@ -124,11 +138,11 @@ class Flags:
         away = [self._values[place] for place in self._away]
         away += [marks.reshape(-1).long() for marks in self._marks]
         if away and not self._marks:
-            for place, answer in zip(self._away, read(torch.cat(away)), strict=True):
+            for place, answer in zip(self._away, read(gathered(away)), strict=True):
                 self._values[place] = answer
         elif away:
             ends = np.cumsum([part.numel() for part in away])
-            found = np.split(torch.cat(away).cpu().numpy(), ends[:-1])
+            found = np.split(gathered(away).cpu().numpy(), ends[:-1])
             for place, number in zip(self._away, found, strict=False):
                 self._values[place] = number[0]
             self._read = [marks.astype(bool) for marks in found[len(self._away) :]]

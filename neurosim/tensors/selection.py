@@ -31,6 +31,15 @@ class Selection:
         self.flat = upload(dyads, device)
         self.count = len(dyads)
         self._of_batch: Tensor | None = None
+        self._elsewhere: dict[torch.device, Self] = {}
+
+    def on(self, device: torch.device) -> Self:
+        """Returns the same selection of an array on another device."""
+        if device == self.device:
+            return self
+        if device not in self._elsewhere:
+            self._elsewhere[device] = type(self)(self.shape, self.dyads, device, self.whole)
+        return self._elsewhere[device]
 
     def narrow(self, mask: npt.NDArray[np.bool_]) -> Self:
         """Returns the part where ``mask`` (over ``dyads``) is set; whole channels, or positions, if

@@ -19,9 +19,10 @@ class Slot(Array):
     Whole replacement keeps a reference, so two slots may hold one tensor; a slot makes its own copy
     before it writes in place. An empty slot stands for all zeros. ``itemsize`` is the bytes of a
     value that is no state. A slot without a shape takes any array, which is counted elsewhere.
+    ``device`` is where it is, if not where its owner's other arrays are.
     """
 
-    __slots__ = ("_fresh", "_own", "itemsize", "lifetime", "shape", "tensor")
+    __slots__ = ("_fresh", "_own", "device", "itemsize", "lifetime", "shape", "tensor")
     lifetime: Lifetime
 
     def __init__(
@@ -30,7 +31,9 @@ class Slot(Array):
         *,
         lifetime: Lifetime = "phase",
         itemsize: int | None = None,
+        device: torch.device | None = None,
     ) -> None:
+        self.device = device
         self.shape, self.itemsize, self.lifetime = shape, itemsize, lifetime
         self.tensor: Tensor | None = None
         self._own = False
@@ -43,7 +46,8 @@ class Slot(Array):
         if saved is not None and self.shape is not None and saved.shape[1:] != self.shape:
             found, wanted = list(saved.shape[1:]), list(self.shape)
             raise ValueError(f"shape {found} per sample, where the network has {wanted}")
-        self.set(copied(saved))
+        value = copied(saved)
+        self.set(value if value is None or self.device is None else value.to(self.device))
 
     def reset(self) -> None:
         self.set(None)

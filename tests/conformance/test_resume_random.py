@@ -17,7 +17,7 @@ import neurosim as ns
 from neurosim.conformance.simulations import loss_for
 from neurosim.learning import load_state, save_state
 
-UNITS = ("population", "channel", "column", "tile", "neuron")
+UNITS = ("population", "channel", "column", "tile", "block", "neuron")
 PAIRS = len(UNITS) * len(SCHEDULES)
 RULE = RULES | {name: phased.rule for name, phased in PHASED.items()}
 CASES = 1_000
@@ -33,7 +33,7 @@ def network_of(rng: np.random.Generator, smooth: bool, feedback: str) -> ns.Netw
             kernel, layer = int(rng.integers(1, 4)), {"conv": int(rng.choice([1, 2, 3, 5, 8, 9]))}
             layers.append(layer | {"kernel": kernel, "padding": kernel // 2})
             if rng.random() < 0.6:
-                kind = "avg" if smooth or rng.random() < 0.5 else "max"
+                kind = str(rng.choice(["avg", "softmax"] if smooth else ["avg", "softmax", "max"]))
                 stride, padding = rng.integers(1, 3, 2).tolist(), rng.integers(0, 2, 2).tolist()
                 pool = {"kind": kind, "kernel": 2, "stride": stride, "padding": padding}
                 layers[-1]["pool"] = pool
@@ -56,7 +56,7 @@ class Drawn:
         rng = np.random.default_rng(number)
         name = list(SCHEDULES)[number // len(UNITS) % len(SCHEDULES)]
         kind = UNITS[number % len(UNITS)]
-        unit = ns.Unit(kind, int(rng.integers(2, 4)) if kind == "tile" else None)
+        unit = ns.Unit(kind, int(rng.integers(2, 4)) if kind in ("tile", "block") else None)
         smooth = rng.random() < 0.2
         feedback = str(rng.choice([*["symmetric"] * 6, "kolen_pollack", "local_jacobian"]))
         self.network = network = network_of(rng, smooth, feedback)

@@ -47,6 +47,7 @@ def test_training_in_ten_lines() -> None:
 
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert history[-1]["test_accuracy"] > 0.7
+    assert trainer.evaluate((x[40:], y[40:]))[0] == history[-1]["test_accuracy"]
     assert sum(map(sum, history[-1]["test_confusion_matrix"])) == 20
 
 

@@ -60,6 +60,7 @@ class Chart(NamedTuple):
     legend: Sequence[Curve] = ()
     note: str = ""
     scrolls: bool = False  # on a narrow page
+    canvas: Any = None  # what it was drawn on, for `paper`
 
 
 class Ticks(Formatter):
@@ -127,7 +128,7 @@ class Canvas:
         self.axes.spines[["top", "right"]].set_visible(False)
         self.scales: tuple[str, str] | None = None  # of x and y, as the page's script reads values
         self._names: dict[str, str] = {}
-        self._inks = {"currentColor": INK}
+        self.inks = {"currentColor": INK}
 
     def plot(self, name: str, colour: str, x: Any, y: Any, **options: Any) -> None:
         """Draws a line. The name is its tooltip, the colour CSS."""
@@ -142,7 +143,7 @@ class Canvas:
 
     def ink(self, css: str) -> str:
         """Returns a colour for matplotlib that nothing else has, which becomes the CSS."""
-        return self._inks.setdefault(css, f"#fe{len(self._inks):04x}")
+        return self.inks.setdefault(css, f"#fe{len(self.inks):04x}")
 
     def mark(self, begins: Sequence[float]) -> None:
         """Draws dotted lines where something begins."""
@@ -181,7 +182,7 @@ class Canvas:
             for name, value in element.attributes.items():
                 element.setAttribute(name, self._value(name, value))
         svg = re.sub(r">\s+<", ">\n<", clean(root.toxml()))
-        return Chart(Markup(svg), (width, height), legend, note)
+        return Chart(Markup(svg), (width, height), legend, note, canvas=self)
 
     def _value(self, name: str, value: str) -> str:
         match name:
@@ -193,7 +194,7 @@ class Canvas:
                 short = re.sub(r"\d+\.\d+", lambda found: f"{round(float(found[0]), 2):g}", value)
                 return " ".join(short.split())
             case "style" | "clip-path":
-                css = {ink: css for css, ink in self._inks.items()}
+                css = {ink: css for css, ink in self.inks.items()}
                 value = re.sub("#[0-9a-f]{6}", lambda found: css.get(found[0], found[0]), value)
                 return value.replace("url(#", f"url(#{self.key}-")
         return value

@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
+
 from neurosim.base import cut
 from neurosim.records import Quantity, Seeds
 from neurosim.reports.plots.canvas import Canvas, Chart, Curve, colours, plain, style
 from neurosim.reports.plots.seeds import spread_out
 
-MAX_NAMES = 12  # that are written beside their points
+MAX_NAMES = 16  # that are written beside their points
+# Where a name may stand beside its point, in points: near it first.
+PLACES = [(x, y) for y in (8, -9, 19, -20, 30, -31, 41, -42) for x in (6, -6)]
 
 
 class Choice(NamedTuple):
@@ -54,9 +59,26 @@ def pareto_chart(cost: Quantity, gain: Quantity, choices: Sequence[Choice]) -> C
             canvas.plot(told, hue, [at], [height], marker="o", markersize=4.5)
         if spread_out(canvas.axes.xaxis, [at for at, _ in means]):
             notes.append("The horizontal axis is logarithmic.")
-        for n in chosen[:MAX_NAMES]:
-            place: Any = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 8}
-            canvas.axes.annotate(plain(cut(shown[n].label, 24)), means[n], **place)
         canvas.axes.margins(x=0.12, y=0.1)
+        first = [*chosen, *(n for n in range(len(shown)) if n not in chosen)][:MAX_NAMES]
+        _name(canvas.axes, {means[n]: plain(cut(shown[n].label, 24)) for n in reversed(first)})
         names = [Curve("not beaten in both", colour=best), Curve("others", colour=others)]
         return canvas.chart(names, " ".join(notes))
+
+
+def _name(axes: Axes, names: dict[tuple[float, float], str]) -> None:
+    """Writes names beside their points, the last first, where they cover neither each other nor a
+    point; those without such a place are left out."""
+    if whole := axes.get_figure(root=True):
+        whole.draw_without_rendering()  # so that limits and places are final
+    taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axes.transData.transform([*names])]
+    for point, name in reversed(names.items()):
+        for x, y in PLACES:
+            how: Any = {"ha": "left" if x >= 0 else "right", "va": "center", "fontsize": 8}
+            text = axes.annotate(name, point, (x, y), textcoords="offset points", **how)
+            box = text.get_window_extent()
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if inside and not any(map(box.overlaps, taken)):
+                taken.append(box)
+                break
+            text.remove()

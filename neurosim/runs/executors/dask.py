@@ -133,13 +133,17 @@ class _Sweep:
                 continue
             if not isinstance(one, dict) and one not in self.pending:
                 continue
-            number: int = one["task"] if isinstance(one, dict) else self.pending[one]
-            if number not in self.begun and (isinstance(one, dict) or one.status != "cancelled"):
+            if isinstance(one, dict):
+                number: int = one["task"]
+                if number in self.pending.values():  # the two ways of news overtake each other
+                    self.begun.add(number)
+                    yield TaskNews(number, "began", one["worker"])
+                continue
+            number = self.pending.pop(one)
+            if number not in self.begun and one.status != "cancelled":
                 self.begun.add(number)
                 yield TaskNews(number, "began")
-            if not isinstance(one, dict):
-                del self.pending[one]
-                yield from self._over(one, number, stop)
+            yield from self._over(one, number, stop)
 
     def _check_workers(self, stop: Callable[[], bool]) -> None:
         until = time.monotonic() + _WORKERS
@@ -221,7 +225,7 @@ def serve(packed: bytes) -> _Done:
     asked = worker.__dict__.setdefault("neurosim_asked", {}).setdefault(token, Interrupted())
     if asked():
         return _Done(None)
-    worker.log_event(token, {"task": number})
+    worker.log_event(token, {"task": number, "worker": str(worker.name)})
     with interrupted_by(asked):
         try:
             done = _done(work, task, files, worker)

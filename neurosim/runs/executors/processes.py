@@ -37,7 +37,8 @@ _PATIENCE = 10.0  # seconds that a process may take to end
 
 
 class TaskNews(NamedTuple):
-    """What became of a task: it began, or ended, or its process did before it (``message``)."""
+    """What became of a task: it began (``message``: with which worker, where they have names), or
+    ended, or its process did before it (``message``: why)."""
 
     task: int
     kind: Literal["began", "ended", "died"]

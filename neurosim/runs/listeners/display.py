@@ -144,20 +144,21 @@ class SweepDisplay(Display):
     def __init__(self, console: Console, results: Results) -> None:
         super().__init__(console)
         self._results = results
-        self._under_way: dict[str, None] = {}
+        self._under_way: dict[str, str | None] = {}  # by which worker, where that is known
         self.begin("runs", 0, len(results.rows))
 
-    def began(self, row: Row) -> None:
-        """Takes note of a run that begins."""
-        self._under_way[row.folder] = None
+    def began(self, row: Row, worker: str | None = None) -> None:
+        """Takes note of a run that begins, or goes on with another ``worker``."""
+        self._under_way[row.folder] = worker
         self._move("")
 
     def ended(self, row: Row) -> None:
         """Takes note of a run that has ended, as its summary says."""
-        self._under_way.pop(row.folder, None)
+        worker = self._under_way.pop(row.folder, None)
         error = row.summary.get("error")
         why = f": {error}" if error or row.status == "failed" else ""
-        line = f"{row.status}  {row.folder}{why}"
+        by = f"  on worker {worker}" if worker else ""
+        line = f"{row.status}  {row.folder}{by}{why}"
         self._move(line)
         if why and not self._progress.disable:
             self.say(line)
@@ -165,8 +166,11 @@ class SweepDisplay(Display):
     def _move(self, line: str) -> None:
         failed, total = self._results.count("failed"), len(self._results.rows)
         ended = self._results.count("finished") + failed
-        ids = (folder.rpartition("/")[2] for folder in self._under_way)
-        names = ", ".join(name.rpartition("_")[0] for name in ids)  # without the digest
+        names = ", ".join(
+            folder.rpartition("/")[2].rpartition("_")[0]
+            + (f" on worker {worker}" if worker else "")
+            for folder, worker in self._under_way.items()  # without the digest
+        )
         shown = "" if self._progress.disable else f"{failed} failed  {names}" if failed else names
         self.show("runs", ended, total, line and f"{ended}/{total}  {line}", shown, due=True)
 

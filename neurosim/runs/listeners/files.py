@@ -183,7 +183,8 @@ class Checkpoints(Listener):
         with complete("checkpoint"):
             data, training, listeners = (saved[key] for key in ("data", "trainer", "listeners"))
         if data != self._about["data"]:
-            raise DataError("the data are not those that the run began with; put them back")
+            folder, how = self._files[0].parents[1], f"put back what data in its {SCENARIO} names"
+            raise DataError(f"{folder}: the data are not those that the run began with; {how}")
         self._trainer.load_state_dict(training)
         with complete("checkpoint"):
             self._listeners.load_state_dict(listeners)

@@ -1,0 +1,111 @@
+"""A training step whose batch is cut into shards, each of which is an inference of its own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosim.base import ConfigurationError, Launch, stream
+from neurosim.dynamics import Counts
+from neurosim.learning.distributed import Ranks, added, cuts
+from neurosim.measures import Trace
+from neurosim.simulation import Outcome, Simulation, trained
+
+Scores = Callable[[Outcome, Tensor], tuple[float, float]]  # loss and accuracy, by the labels
+
+
+class Taken(NamedTuple):
+    """What a step came to. ``began`` is the tick before the first of its inference."""
+
+    loss: float
+    accuracy: float
+    counts: Mapping[str, float]
+    ticks: int
+    trace: Trace
+    began: int = 0
+
+
+def check_shards(simulation: Simulation, count: int, smallest: int) -> None:
+    """Raises ConfigurationError where batches cannot be cut into so many shards, or these be shared
+    out; ``smallest`` is the samples of the smallest batch."""
+    size, problem = Launch.read().size, ""
+    if count == 1 and size > 1:
+        problem = f"{size} processes train together, which each take some shards of every batch: "
+        problem += f"say how many there are, training.shards={size} or a multiple"
+    elif size > count:
+        problem = f"there are {size} processes for {count} shards; start fewer, or cut batches "
+        problem += "into more"
+    elif smallest < count:
+        problem = f"{count} shards need as many samples, and there is a batch of {smallest}"
+    elif count > 1 and simulation.init == "carry":
+        problem = "init is carry, and what is carried belongs to one process; start inferences "
+        problem += "otherwise, or leave shards out"
+    elif count > 1 and simulation.learns_within:
+        problem = "weights are updated within inferences, and those of shards are separate; learn "
+        problem += "after them, or leave shards out"
+    elif count > 1 and simulation.rule.exchange is not None:
+        problem = f"feedback weights of {simulation.rule.kind} learn by noise from the states of a "
+        problem += "whole batch; leave shards out"
+    if problem:
+        raise ConfigurationError(problem, "shards")
+
+
+class Shards:
+    """Takes steps with batches in ``count`` shards, of which each of the ``ranks`` computes some.
+
+    Shard k of step t is an inference of its own: its number, of which noise and the like follow,
+    is t · count + k + 1, and its clocks draw from the stream "schedule", "shard k", "t". Gradients
+    are the means over the batch, counts those of all shards, ticks those of the longest.
+    """
+
+    def __init__(self, simulation: Simulation, count: int, ranks: Ranks) -> None:
+        self._simulation, self.count, self.ranks = simulation, count, ranks
+
+    @torch.no_grad()
+    def take(
+        self,
+        step: int,
+        optimizer: torch.optim.Optimizer,
+        batch: tuple[Tensor, Tensor, Tensor],
+        scores: Scores,
+        record: bool,
+    ) -> Taken:
+        """Takes a step, counted from 0, with x (B, *input), target (B, *output) and labels (B,).
+
+        The probes ``record`` the first shard. Raises what `Simulation.infer` and `learn` raise.
+        """
+        simulation, count, samples = self._simulation, self.count, len(batch[0])
+        moved, traces = trained(simulation.model, optimizer), [Trace()]
+        parts, own = cuts(samples, count), simulation.random
+
+        def of(shard: int) -> tuple[Tensor, list[float]]:
+            simulation.inferences = step * count + shard
+            simulation.random = stream(simulation.seed, "schedule", f"shard {shard}", str(step))
+            x, target, labels = (part[parts[shard]] for part in batch)
+            outcome = simulation.infer(x, target, record=record and shard == 0)
+            if shard == 0:
+                traces[0] = outcome.trace
+            share, found = len(x) / samples, simulation.gradients()
+            vector = torch.cat([found[name].reshape(-1) for name in moved]).mul_(share)
+            weighted = [share * score for score in scores(outcome, labels)]
+            counts = asdict(simulation.counts).values()  # learning included
+            return vector, [*weighted, outcome.ticks, *counts]
+
+        names = tuple(asdict(Counts()))
+        try:
+            vector, rows = self.ranks.summed(count, 3 + len(names), of)
+        finally:
+            simulation.random = own
+        sizes = [parameter.numel() for parameter in moved.values()]
+        named = zip(moved.items(), torch.split(vector, sizes), strict=True)
+        simulation.learn(optimizer, {name: g.view(p.shape) for (name, p), g in named})
+        total = added((0, count), lambda n: rows[n[0]].clone() if n[1] - n[0] == 1 else None)
+        loss, accuracy, _, *counts = total.tolist()
+        whole = dict(zip(names, map(int, counts), strict=True))
+        whole["updates"] = simulation.inference.synapses.updates
+        # Whoever ran which shard: in between there is no inference, and none is saved.
+        simulation.inferences = (step + 1) * count
+        simulation.take_up(None)
+        return Taken(loss, accuracy, whole, int(rows[:, 2].max()), traces[0])

@@ -1,0 +1,62 @@
+"""Charts for a paper: their size, their letters, and what is refused."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import neurosim as ns
+from neurosim.records import Seeds, quantities
+from neurosim.reports.plots import Curve, colours, heat_map, line_chart
+from neurosim.reports.plots.paper import inches, on_paper
+
+pytestmark = pytest.mark.drawn
+
+
+def test_a_chart_is_as_wide_as_was_asked_for() -> None:
+    x = np.arange(5.0)
+    curves = [Curve(name, x, x**2, hue) for name, hue in zip("ab", colours(2), strict=True)]
+    label = "a name of the vertical axis that is longer than the chart is high"
+    chart = line_chart("k", curves, "time", label)
+    assert chart is not None
+    content, letters = on_paper(chart, inches("85mm"), "png")
+    assert struct.unpack(">I", content[16:20])[0] == pytest.approx(85 / 25.4 * 300, abs=2)
+    assert letters == pytest.approx(7.2)
+    assert "\n" in chart.canvas.axes.get_ylabel()
+    inks = {line.get_color() for line in chart.canvas.axes.lines}
+    assert len(inks) == 2
+    assert not any(str(ink).startswith("#fe") for ink in inks)  # those that CSS takes the place of
+
+
+@pytest.mark.parametrize(("columns", "readable"), [(2, True), (14, False)])
+def test_a_map_is_too(columns: int, readable: bool) -> None:
+    cells = {(i, 0): Seeds((50.0 + i, 51.0)) for i in range(columns)}
+    axis = "a", [str(i) for i in range(columns)]
+    chart = heat_map("k", quantities()["test_accuracy"], axis, ("b", ["1"]), cells)
+    assert chart is not None
+    content, letters = on_paper(chart, 3.0, "png")
+    assert struct.unpack(">I", content[16:20])[0] == pytest.approx(900, abs=2)
+    assert (letters >= 5) == readable
+
+
+@pytest.mark.parametrize("width", ["85", "-3mm", "0mm", "3 miles", "1e9mm"])
+def test_a_width_says_its_unit(width: str, tmp_path: Path) -> None:
+    with pytest.raises(ns.ConfigurationError, match="such as 85mm"):
+        ns.figures(tmp_path, width=width)
+
+
+def test_what_is_no_format(tmp_path: Path) -> None:
+    with pytest.raises(ns.ConfigurationError, match="did you mean 'pdf'"):
+        ns.figures(tmp_path, format="pfd")  # type: ignore[arg-type]
+
+
+def test_every_chart_of_a_run_is_a_file(tmp_path: Path) -> None:
+    run = ns.run("parallel", {"training.epochs": 1, "data.limit": 50}, out=tmp_path)
+    one = ns.figures(run, to=tmp_path / "a")
+    two = ns.figures(run.folder, to=tmp_path / "b")
+    assert {path.name for path in one} >= {"loss.pdf", "accuracy.pdf"}
+    assert all(path.read_bytes().startswith(b"%PDF") for path in one)
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]

@@ -1,0 +1,151 @@
+"""States in a file that grows: against the probe that keeps them in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import neurosim as ns
+from neurosim.records import file_digest
+
+RECORD: dict[str, Any] = {"states": {"h1": [0, 5]}, "what": ["mean", "potential"], "every": 5}
+SHORT = {
+    "training.epochs": 2,
+    "data.limit": 100,
+    "data.batch_size": 50,
+    "probes": ["accuracy"],
+    "record": RECORD,
+}
+
+
+def simulation(**options: Any) -> ns.Simulation:
+    network = ns.Network.from_dict(
+        {"input": 4, "layers": [{"name": "h1", "dense": 8}, {"dense": 2}]}
+    )
+    schedule = ns.schedules.Poisson(rate=0.5, duration=9.0)
+    return ns.Simulation(ns.Model(network, seed=1), schedule=schedule, seed=2, **options)
+
+
+def batches() -> list[torch.Tensor]:
+    return list(torch.rand(3, 2, 4, generator=torch.manual_seed(0)))
+
+
+def test_rows_are_what_the_probe_records(tmp_path: Path) -> None:
+    probe = ns.Probe(
+        "states", dyads={"h1": (0, 5)}, what=("mean", "potential"), weights={"h1.weight": (3,)}
+    )
+    kept, filed = simulation(probes=[probe]), simulation()
+    target = torch.eye(2)
+    records = [dict(r) for x in batches() for r in kept.infer(x, target).trace["states"]]
+    with ns.StatesFile(tmp_path / "s.npy", filed, probe):
+        for x in batches():
+            assert filed.infer(x, target).trace.kinds() == ()
+    filed.infer(batches()[0], target)  # of which nothing is recorded any more
+    rows = np.load(tmp_path / "s.npy")
+    assert rows["inference"].tolist() == [n for n in (1, 2, 3) for _ in range(9)]
+    assert rows["tick"].tolist() == [record["tick"] for record in records]
+    for what, name in (("mean", "h1[5]"), ("potential", "h1[0]"), ("weight", "h1.weight[3]")):
+        assert rows[f"{what}.{name}"].tolist() == [record[what][name] for record in records]
+    pandas = pytest.importorskip("pandas")
+    assert pandas.DataFrame(rows)["mean.h1[5]"][4] == records[4]["mean"]["h1[5]"]
+
+
+def test_what_cannot_be_recorded(tmp_path: Path) -> None:
+    sim, probe = simulation(), ns.Probe("states", dyads={"h1": (0,)})
+    with pytest.raises(ns.ConfigurationError, match="it takes 'states'"):
+        ns.StatesFile(tmp_path / "s", sim, ns.Probe("residual"))
+    with pytest.raises(ns.ConfigurationError, match="there is no 8"):
+        ns.StatesFile(tmp_path / "s", sim, ns.Probe("states", dyads={"h1": (8,)}))
+    ns.StatesFile(tmp_path / "s", sim, probe)
+    with pytest.raises(ns.ConfigurationError, match="a recorder already"):
+        ns.StatesFile(tmp_path / "s", sim, probe)
+
+
+@pytest.mark.parametrize("other", ["study={kind: convergence}", "training.shards=2"])
+def test_what_records_by_itself_refuses_it(other: str) -> None:
+    with pytest.raises(ns.DocumentError, match="leave record out"):
+        ns.run("parallel", ["record={states: {h1: [0]}}", other])
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ("{}", "name dyads"),
+        ("{states: {h9: [0]}}", "unknown population 'h9'"),
+        ("{states: {h1: [0]}, evry: 2}", "every"),
+        ("{weights: {h1.weight: [99999999]}}", "there is no 99999999"),
+        ("{states: {h1: [0]}, sample: 50}", "no sample 50"),
+        ("{states: {h1: [0]}, sample: -1}", "sample"),
+        ("{states: {h1: [0]}, every: 0}", "every"),
+    ],
+)
+def test_a_scenario_says_where_it_is_wrong(record: str, said: str) -> None:
+    with pytest.raises(ns.DocumentError, match=said) as raised:
+        ns.run("parallel", [f"record={record}"])
+    assert "record" in str(raised.value)
+
+
+class Killed:
+    """Dies at a step: at once, or with a chance to save."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_step(self, event: Any) -> None:
+        if event.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def test_a_run_that_goes_on_has_the_rows_of_one_that_never_stopped(tmp_path: Path) -> None:
+    whole = ns.run("parallel", SHORT, out=tmp_path, run_id="whole")
+    assert whole.states["inference"].max() == 4
+    listed = json.loads((whole.folder / "manifest.json").read_text())["files"]
+    assert listed["states.npy"] == file_digest(whole.folder / "states.npy")
+    stopped = ns.run(
+        "parallel", SHORT, out=tmp_path, run_id="a", listeners=[Killed(1, signal.SIGINT)]
+    )
+    assert stopped.status == "interrupted"
+    rows = len(stopped.states)
+    with (stopped.folder / "states.npy").open("ab") as file:
+        file.write(bytes(100))  # what was written after the checkpoint
+    again = ns.resume(stopped.folder, listeners=[Killed(-1, 0)])
+    assert 0 < rows < len(again.states)
+    assert np.array_equal(again.states, whole.states)
+    assert again.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    plain = ns.run("parallel", {**SHORT, "record": None}, out=tmp_path, run_id="plain")
+    assert plain.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    with pytest.raises(ns.DataError, match=r"states\.npy"):
+        plain.states  # noqa: B018
+    path = whole.folder / "states.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ns.DataError, match="does not hold what was written"):
+        ns.load_run(whole.folder).states  # noqa: B018
+
+
+@pytest.mark.slow
+def test_after_a_kill_no_row_is_missing_or_double(tmp_path: Path) -> None:
+    script = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import neurosim as ns
+from test_recording import SHORT, Killed
+ns.run("parallel", SHORT, out={str(tmp_path)!r}, run_id="a", listeners=[Killed(4, 9)])
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    again = ns.resume(tmp_path / "parallel/a", listeners=[Killed(-1, 0)])
+    whole = ns.run("parallel", SHORT, out=tmp_path, run_id="whole")
+    assert np.array_equal(again.states, whole.states)
+    with (again.folder / "states.npy").open("r+b") as file:  # and where rows have gone
+        file.truncate(300)
+    with pytest.raises(ns.DataError, match=r"states\.npy: lacks rows"):
+        ns.resume(again.folder, overrides={"training.epochs": 3}, listeners=[Killed(-1, 0)])
