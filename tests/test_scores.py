@@ -123,7 +123,7 @@ def test_a_scheduler_of_torch_has_its_way(name: str, tmp_path: Path) -> None:
     assert found == expected
     assert len(set(found)) > 1
 
-    first, second, ticks = scheduled(name), scheduled(name), iter([False] * 40 + [True])
+    first, second, ticks = scheduled(name), scheduled(name), iter([False] * 15 + [True])
     ended = first.fit(interrupted=lambda: next(ticks))
     assert not first.done
     save_state(tmp_path / "state", first.state_dict())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from shipped import CIFAR10, DIGITS, MNIST, SCENARIOS, narrow_description
+from shipped import CIFAR10, DIGITS, MNIST, SCENARIOS, STREAMS, narrow_description
 from small_cifar import cifar10, small_cifar10, write_cifar10
 
 from neurosim.cli.main import main
@@ -37,7 +37,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_they_are_the_ones() -> None:
     assert [path.stem for path in OTHERS] == list(NETWORKS)
-    assert sorted([*DIGITS, *MNIST, *CIFAR10]) == SCENARIOS
+    assert sorted([*DIGITS, *MNIST, *CIFAR10, *STREAMS]) == SCENARIOS
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)

@@ -150,10 +150,8 @@ class Ticker:
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the sum of the cached basal potentials of the selected dyads."""
-        total = cell.incoming[0].basal.some(selection)
-        for link in cell.incoming[1:]:
-            total = total + link.basal.some(selection)
-        return total
+        first, *others = (link.basal.some(selection) for link in cell.incoming)
+        return sum(others, first)
 
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
         """Adds the outputs that a softmax ties to those that wake now."""

@@ -6,11 +6,10 @@ Of small arrays, most of what an answer takes is the call. What is asked is `une
 
 from cmath import isfinite
 from collections.abc import Callable, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 SMALL = 10_000  # values of an array that can wait
@@ -72,8 +71,6 @@ class Questions:
             if asked.versions == _versions(*asked[-2:]):
                 dtypes = (None if t is None else t.dtype for t in asked[-3:])
                 found.setdefault((asked.kind, *dtypes), Kind()).append(asked)
-        for kind in found.values():
-            kind.sort(key=lambda asked: asked.values.shape)  # see `runs`
         return [*found.values()]
 
 
@@ -85,7 +82,7 @@ class Kind(list[Question]):
         places, sizes = [q.place for q in self], [q.values.numel() for q in self]
         starts, alone = np.cumsum([0, *sizes])[:-1], self[0].others is None
         spread = [q.weights.expand(q.values.shape) for q in self if q.weights is not None]
-        factors = _flat(spread, runs(spread)) if spread else None
+        factors = _flat(spread) if spread else None
 
         def finite(new: Flat, old: Flat, values: Values) -> None:
             known = isfinite(np.vdot(new, old))
@@ -115,13 +112,13 @@ class Answering:
             for tensors in ([q.values for q in kind], [q.others for q in kind]):
                 of += [t for t in tensors if t is not None]
                 cuts.append(sum(t.numel() for t in of))
-        self.places, self._runs = tuple(map(at, of)), runs(of)
+        self.places = tuple(map(at, of))
         ends = [slice(*ends) for ends in pairwise(cuts)]
         answers = [kind.answers() for kind in kinds]
         self._kinds = [*zip(answers, ends[::2], ends[1::2], strict=True)]
 
     def __call__(self, tensors: Sequence[Tensor], values: Values) -> None:
-        flat = _flat(tensors, self._runs)
+        flat = _flat(tensors)
         for answer, new, old in self._kinds:
             answer(flat[new], flat[old], values)
 
@@ -130,18 +127,6 @@ def _versions(*tensors: Any) -> list[int]:
     return [t._version for t in tensors if t is not None]
 
 
-def runs(tensors: Sequence[Tensor]) -> list[slice]:
-    """Returns where tensors stand one after the other that torch can join as they are: to make each
-    of them flat takes three times as long."""
-
-    def alike(tensor: Tensor) -> Any:
-        return tensor.shape[1:] if tensor.dim() else id(tensor)
-
-    lengths = [len([*run]) for _, run in groupby(tensors, alike)]
-    return [slice(*run) for run in pairwise(np.cumsum([0, *lengths]).tolist())]
-
-
-def _flat(tensors: Sequence[Tensor], of: list[slice]) -> Flat:
-    joined = [torch.cat(r) if (r := [*tensors[run]])[0].dim() else r[0] for run in of]
-    flat: Flat = (joined[0] if len(of) == 1 else torch.cat([t.reshape(-1) for t in joined])).numpy()
-    return flat.reshape(-1)
+def _flat(tensors: Sequence[Tensor]) -> Flat:
+    """Joins all values: torch.cat would have to be given views, which takes longer."""
+    return np.concatenate([tensor.numpy() for tensor in tensors], axis=None)
