@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,14 @@ def test_a_test_of_its_own(tmp_path: Path) -> None:
 def test_labels_that_do_not_fit(labels: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         TorchData((X, labels), **{"split": "ordered"} | options).read()
+
+
+def test_an_error_about_the_content_names_the_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.full((60, 3), np.nan), y=Y)
+    np.savez(tmp_path / "b.npz", x=X, y=Y + 0.5)
+    for file, said in (("a.npz", "not finite"), ("b.npz", "are no classes")):
+        with pytest.raises(DataError, match=f"{re.escape(str(tmp_path / file))}: .*{said}"):
+            Npz(file).read(tmp_path)
 
 
 def test_values_have_no_strata() -> None:

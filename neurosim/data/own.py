@@ -1,6 +1,8 @@
 """Data of one's own: arrays in files or in Python, in which order, and which are for the test."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -70,27 +72,40 @@ class OwnData(DataSource):
     def read(self, folder: Path = Path()) -> Dataset:
         found, held = self._found(folder, False), self._found(folder, True)
         assert found is not None
-        names = self._names(found[1])
-        train = self._split(found, names)
-        if held is not None:
-            test = self._split(held, names)
-        else:
-            portion = float(getattr(self, "test"))  # noqa: B009
-            kept = len(train) - max(1, round(portion * len(train)))
-            if kept < 1:
-                said = f"a part of {portion} for the test leaves nothing of {len(train)} samples"
-                raise DataError(f"{self.kind}: {said}; give more, or a smaller part")
-            train, test = train.part(slice(kept)), train.part(slice(kept, None))
-        classes = (len(names) or None) if self.classes is None else self.classes
-        data = Dataset(self.kind, train, test, None if self.labels == "values" else classes)
-        return data.standardized(self.standardize)
+        with self._naming(folder):
+            names = self._names(found[1])
+            train = self._split(found, names)
+            if held is not None:
+                test = self._split(held, names)
+            else:
+                portion = float(getattr(self, "test"))  # noqa: B009
+                kept = len(train) - max(1, round(portion * len(train)))
+                if kept < 1:
+                    said = f"a part of {portion} for the test leaves nothing of {len(train)}"
+                    raise DataError(f"{said} samples; give more, or a smaller part")
+                train, test = train.part(slice(kept)), train.part(slice(kept, None))
+            classes = (len(names) or None) if self.classes is None else self.classes
+            data = Dataset(self.kind, train, test, None if self.labels == "values" else classes)
+            return data.standardized(self.standardize)
+
+    @contextmanager
+    def _naming(self, folder: Path) -> Iterator[None]:
+        """Names what was read in an error about its content that does not."""
+        files = [value for name in self.paths if isinstance(value := getattr(self, name, 0), str)]
+        where = [str(folder / file) for file in files]
+        try:
+            yield
+        except DataError as error:
+            if any(path in str(error) for path in where):
+                raise
+            raise DataError(f"{', '.join(where) or self.kind}: {error}") from None
 
     def _split(self, found: Found, names: Values) -> Split:
         """Puts samples and labels together, in order."""
         samples, labels = found
         if len(samples) != len(labels):
             said = f"{len(samples)} samples but {len(labels)} labels; take both of the same source"
-            raise DataError(f"{self.kind}: {said}")
+            raise DataError(f"{said}")
         images, view = as_images(samples, getattr(self, "channels", "first"))
         split = Split(images, self._encoded(labels, names), _standard(samples), view)
         return split if self.split == "ordered" else split.part(self._order(split.labels))
@@ -117,14 +132,14 @@ class OwnData(DataSource):
         if labels.ndim != 1 or (labels.dtype.kind == "f" and (labels != np.round(labels)).any()):
             what = f"{labels.dtype} {labels.shape}"
             said = f"{what} are no classes, one word or whole number for each sample"
-            raise DataError(f"{self.kind}: labels {said}; say labels: values if they are targets")
+            raise DataError(f"labels {said}; say labels: values if they are targets")
         return np.unique(labels) if self.classes is None else np.arange(self.classes)
 
     def _encoded(self, labels: Values, names: Values) -> Tensor:
         """Returns classes as int64 (N,), by their places in ``names``, or values as they are."""
         if self.labels == "values":
             if labels.dtype.kind not in "buif":
-                raise DataError(f"{self.kind}: values are {labels.dtype}, not numbers")
+                raise DataError(f"values are {labels.dtype}, not numbers")
             return _floats(labels)
         known = np.isin(labels, names)
         if not known.all():
@@ -132,7 +147,7 @@ class OwnData(DataSource):
             said = f"label {labels[bad]} of sample {bad} (counting from 0)"
             what = "is none of those to train on" if self.classes is None else "is none of "
             what += "" if self.classes is None else f"0 … {self.classes - 1}"
-            raise DataError(f"{self.kind}: {said} {what}")
+            raise DataError(f"{said} {what}")
         return torch.from_numpy(np.searchsorted(names, labels).astype(np.int64))
 
 

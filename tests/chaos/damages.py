@@ -335,6 +335,6 @@ class DataDamage(Attack):
             other = listed or outcome(copy / "runs/d/x") != self.right[name]
             failure = failure or "silent" * other
         else:
-            failure = failure or "unnamed" * (str(copy) not in output and "data." not in output)
+            failure = failure or "unnamed" * (str(copy) not in output)
         more = f": {output[-600:]}" if failure else ""
         return failure, f"{arguments[0]}, {name}: {detail}, exit {code}{more}"

@@ -142,8 +142,6 @@ class Signals(Ordeal):
         case.wait()
         named = case.code in (0, -1, 130) or "nothing to resume" in case.output
         whole = base == "sweep" or (folder / "report.html").is_file() or how == "INT twice"
-        record = folder / "metrics.jsonl"  # before its first line nothing is lost
-        whole |= not record.exists() or not record.stat().st_size
         lost = not named or (case.code in (0, 130) and not whole)
         return case.failure or "lost" * lost, f"{detail}, exit {case.code}"
 
