@@ -132,6 +132,7 @@ class Trainer:
 
     @property
     def done(self) -> bool:
+        """Says if the training is over, its last evaluation too."""
         return (self.step >= self.steps or self.stopped) and self._ending is None
 
     @property
@@ -222,8 +223,7 @@ class Trainer:
             simulation.learn(self.optimizer)
         # The step is over before its events go out: whoever gets one may save the state.
         labels, self._labels = self._labels, None
-        counts = asdict(simulation.counts)  # learning included
-        counts["updates"] = simulation.inference.synapses.updates
+        counts = asdict(simulation.counts) | {"updates": simulation.inference.synapses.updates}
         began, ticks = simulation.tick - outcome.ticks, outcome.ticks
         taken = Taken(*self._scores(outcome, labels), counts, ticks, outcome.trace, began)
         yield from self._after_step(taken, len(labels), last)

@@ -71,6 +71,7 @@ class Probe(Kind, metaclass=_ByName, family="probe", bare=True):
 
     @property
     def observes(self) -> bool:
+        """Says if it asks for potentials as dyads last computed them."""
         return False
 
     @abstractmethod

@@ -114,6 +114,7 @@ class Model(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Tells the dtype of the parameters."""
         return self._first.dtype
 
     @property

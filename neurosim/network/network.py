@@ -199,9 +199,11 @@ class Network:
         return None if self.cycle is not None else self.levels[self.output.name]
 
     def incoming(self, name: str) -> tuple[Projection, ...]:
+        """Returns the projections into a population."""
         return tuple(p for p in self.projections if p.post == name)
 
     def outgoing(self, name: str) -> tuple[Projection, ...]:
+        """Returns the projections that begin at a population."""
         return tuple(p for p in self.projections if p.pre == name)
 
     @property

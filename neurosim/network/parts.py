@@ -100,6 +100,7 @@ class Population:
 
     @property
     def bias_shape(self) -> Shape:
+        """Tells the shape of a bias: one number for each conv channel, or each dyad."""
         return (self.shape[0],) if len(self.shape) == 3 else (self.size,)
 
 

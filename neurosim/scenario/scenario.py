@@ -197,6 +197,7 @@ class Scenario:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Tells the dtype of weights and states."""
         return DTYPES[self.file.dtype]
 
     def data(self) -> Dataset:

@@ -75,12 +75,15 @@ class Outcome:
 
     @property
     def wakes(self) -> int:
+        """Counts wakes of dyads."""
         return self.counts.wakes
 
     @property
     def unit_wakes(self) -> int:
+        """Counts wakes of units."""
         return self.counts.unit_wakes
 
     @property
     def messages(self) -> int:
+        """Counts messages, means and differences, of all samples."""
         return self.counts.messages
