@@ -79,6 +79,7 @@ class Shards:
         simulation, count, samples = self._simulation, self.count, len(batch[0])
         moved, traces = trained(simulation.model, optimizer), [Trace()]
         parts, own = cuts(samples, count), simulation.random
+        sizes, first = [p.numel() for p in moved.values()], next(iter(moved.values()))
 
         def of(shard: int) -> tuple[Tensor, list[float]]:
             simulation.inferences = step * count + shard
@@ -88,7 +89,9 @@ class Shards:
             if shard == 0:
                 traces[0] = outcome.trace
             share, found = len(x) / samples, simulation.gradients()
-            vector = torch.cat([found[name].reshape(-1) for name in moved]).mul_(share)
+            vector = first.new_empty(sum(sizes))
+            for name, part in zip(moved, torch.split(vector, sizes), strict=True):
+                torch.mul(found[name].reshape(-1).to(part.device), share, out=part)
             weighted = [share * score for score in scores(outcome, labels)]
             counts = asdict(simulation.counts).values()  # learning included
             return vector, [*weighted, outcome.ticks, *counts]
@@ -98,9 +101,9 @@ class Shards:
             vector, rows = self.ranks.summed(count, 3 + len(names), of)
         finally:
             simulation.random = own
-        sizes = [parameter.numel() for parameter in moved.values()]
         named = zip(moved.items(), torch.split(vector, sizes), strict=True)
-        simulation.learn(optimizer, {name: g.view(p.shape) for (name, p), g in named})
+        learned = {name: g.view(p.shape).to(p.device) for (name, p), g in named}
+        simulation.learn(optimizer, learned)
         total = added((0, count), lambda n: rows[n[0]].clone() if n[1] - n[0] == 1 else None)
         loss, accuracy, _, *counts = total.tolist()
         whole = dict(zip(names, map(int, counts), strict=True))

@@ -5,6 +5,7 @@ ideal, and nobody looks at states in between. Results are the same bits, states 
 An inference that turns out to decide otherwise is run as any other, from its start.
 """
 
+import time
 from operator import is_
 from typing import Any
 
@@ -18,7 +19,10 @@ from neurosim.simulation.inference import Inference
 from neurosim.tensors import GRAPHS, Array, Arrays, Plain, Slot, Stale, Tape, plain, same
 
 _KINDS = 4  # that are kept: of whole batches and of what remains, with and without a target
-_MISSES = 3  # in succession, after which a tape is given up
+_LOST = 9  # in replays, after which a tape is given up: one that is for nothing loses as much as
+_MISS = 3  # so many others gain
+_SAVED = 1e-5  # seconds that a call takes less in a replay, about
+_LEAST = 0.02  # of an inference that is to be saved, or it is not worth what may be lost
 BRIEF = 1.0  # seconds in which an inference need not be interrupted
 
 Learned = tuple[dict[str, Tensor], int]
@@ -32,24 +36,28 @@ class Recording:
 
     def __init__(self, common: Common, inference: Inference, given: list[Tensor]) -> None:
         self._common, self._parts = common, _parts(common)
-        self.misses = 0
+        self.lost = 0
         self._sources = [*common.model.parameters(), *common.model.buffers()]
         self._sources += [part for part in self._parts if isinstance(part, Tensor)]
         graphs = common.compute != "dense"
         self._tape, self._learning = Tape(given, self._sources, graphs=graphs), Tape(())
+        began = time.thread_time()  # what else the machine does must not count
         with self._tape:
             inference.begin(given[0], carried=False)
             inference.advance(None, lambda: False)
+        took = time.thread_time() - began
         self._clock = inference.clock  # that of its last run
         self._left = Left(common.state.passing, inference)
         left = self._left.saved(inference)
         self._tape.close(left)
+        if common.compute != "graph" and self._tape.calls * _SAVED < _LEAST * took:
+            self._tape.problem = "arithmetic takes nearly all of the time"
         self._leave(inference, plain(left))
 
     @property
     def holds(self) -> bool:
         """Whether it can be replayed."""
-        return not self._tape.problem and self.misses < _MISSES
+        return not self._tape.problem and self.lost < _LOST
 
     @property
     def fits(self) -> bool:
@@ -60,9 +68,9 @@ class Recording:
         """Runs an inference from its start to its end; returns if that is what it comes to."""
         left = self._tape.replay(given)
         if left is None:
-            self.misses += 1
+            self.lost += _MISS
             return False
-        self.misses, inference.clock = 0, self._clock
+        self.lost, inference.clock = max(0, self.lost - 1), self._clock
         self._leave(inference, left)
         return True
 

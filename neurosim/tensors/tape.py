@@ -252,6 +252,11 @@ class Tape(TorchFunctionMode):
         self._made, self._reads, self._steps, self.closed = {}, [], [], True
         self._questions = Questions()
 
+    @property
+    def calls(self) -> int:
+        """How many calls a replay makes."""
+        return len(self._program)
+
     # ---- replaying -----------------------------------------------------------------------------
 
     def replay(self, inputs: Sequence[Tensor]) -> Any:
