@@ -99,6 +99,8 @@ class Elsewhere(TorchDispatchMode):
             self._check(name, given, arguments)
         held = {id(tensor.held): tensor for tensor in away}
         result = operation(*tree_map(_held, arguments), **tree_map(_held, options))
+        if name == "_conj":  # a tensor that is away cannot say that it is to be conjugated
+            result = result.resolve_conj()
         if name == "_local_scalar_dense" or not there:
             return result
         return tree_map(lambda leaf: _wrapped(leaf, held, place), result)

@@ -11,10 +11,12 @@ import pytest
 import torch
 from away import AWAY, FARTHER, Elsewhere, here
 from click.testing import CliRunner
+from small_trainings import make
 
 import neurosim as ns
 from neurosim.cli.main import main
 from neurosim.conformance.simulations import Setup
+from neurosim.learning.trainer import TrainingPlan
 from neurosim.network import groups_of
 from neurosim.scenario import Scenario
 from tests.conformance.cases import Case, network_named
@@ -29,6 +31,7 @@ PLACES: dict[str, list[dict[str, Any]]] = {
     "feedback": [{"c1..c2": CPU, "rest": AWAY}, {"c2": AWAY, "h": FARTHER, "rest": CPU}],
 }
 PLACES["jacobian"] = PLACES["feedback"]
+PLACES["smooth"] = [{"input..p2": CPU, "rest": AWAY}, {"p2": AWAY, "h2": FARTHER, "rest": CPU}]
 
 
 @pytest.fixture
@@ -74,6 +77,8 @@ CASES = [
     Case("plus", "lazy", "channel", rule="damped"),
     Case("feedback", "random_order", "column", "feedforward", None, 3),
     Case("jacobian", "backward", "neuron", "feedforward", "dtp", 3),
+    Case("smooth", "parallel", "population", rule="holomorphic"),
+    Case("smooth", "random_order", "neuron", rule="holomorphic", effects=True),
 ]
 
 
@@ -139,6 +144,20 @@ def test_what_asks_the_whole_network(elsewhere: Elsewhere) -> None:
             found, expected = (getattr(m, "prediction", m) for m in made)
             assert torch.equal(here(found), expected)
         assert one.simulation.objective() == other.simulation.objective()
+
+
+@pytest.mark.slow
+def test_a_training_in_shards(elsewhere: Elsewhere) -> None:
+    """Their gradients are added up on one device, and go back to those of the weights."""
+    plan = TrainingPlan(epochs=2, batch_size=20, shards=3)
+    found = []
+    for devices in ({"h": AWAY, "rest": CPU}, {"input..h": CPU, "rest": AWAY}, None):
+        trainer = make(plan, devices=devices)
+        trainer.fit()
+        weights = trainer.simulation.model.state_dict().values()
+        found.append([here(weight.detach()) for weight in weights])
+    for placed in found[:2]:
+        assert all(map(torch.equal, placed, found[2]))
 
 
 # ---- what it costs -------------------------------------------------------------------------------

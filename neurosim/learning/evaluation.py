@@ -84,7 +84,7 @@ class Evaluator:
         for number, start in enumerate(range(0, len(split), EVALUATION_BATCH)):
             which = slice(start, start + EVALUATION_BATCH)
             images = split.take(which).to(model.device, model.dtype)
-            labels = split.labels[which].to(model.device)
+            labels = split.labels[which].to(self.simulation.state.device)  # the output's
             target = targets(labels, model.network.output.shape, model.dtype)
             if eps:
                 predict = partial(model.predict, damage=self.simulation.state.damage)

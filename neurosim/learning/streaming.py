@@ -156,7 +156,7 @@ class StreamTrainer(Trainer):
         model, values = self.simulation.model, list[Tensor]()
         x = self.test.take(slice(1)).to(model.device, model.dtype)
         for _ in range(self.streaming.foretell):
-            values.append(self.simulation.predict(x).flatten(1))
+            values.append(self.simulation.predict(x).flatten(1).to(x.device))
             x = torch.cat([x.flatten(1), values[-1]], 1)[:, -x.numel() :].view_as(x)
         known = self.test.labels[: len(values)].flatten(1)
         return float(metrics.smape(torch.cat(values).cpu(), known).mean())
