@@ -13,6 +13,7 @@ from small_simulations import NETWORK, X, Y, build, random, same
 import neurosim as ns
 from neurosim.base.errors import PluginError
 from neurosim.channels.distributions import Exponential, Uniform
+from neurosim.dynamics import Reached
 from neurosim.schedules import Clock, Lazy, Periodic, Poisson, Replay, Schedule
 from neurosim.simulation.inference import Inference
 
@@ -148,6 +149,29 @@ def test_a_million_ticks_take_no_more_memory(processes: Any) -> None:
         tracemalloc.stop()
     assert simulation.tick == 10**6
     assert max(sizes[10:]) < max(sizes[2:10]) + 20_000
+
+
+def test_the_input_is_a_process_that_speaks_when_it_has_something_new() -> None:
+    simulation = build(Lazy(duration=8.0), init="carry")
+    simulation.infer(X, Y)  # the first is the start, and no message
+    engine, heard = simulation.engine, []
+    speak = engine.speak
+
+    def listened(*what: Any, **how: Any) -> Any:
+        heard.append(what)
+        return speak(*what, **how)
+
+    engine.speak = listened  # type: ignore[method-assign]
+    for _ in range(2):
+        simulation.infer(X + 1, Y)
+    assert len(heard) == 2
+
+    def fails() -> Any:
+        raise ValueError("no input")
+
+    with pytest.raises(ValueError, match="no input"):
+        speak(fails)
+    assert speak(Reached) is not None  # and it goes on
 
 
 def test_after_a_failure_all_begin_anew() -> None:

@@ -63,7 +63,7 @@ class Endless(Inference):
         self.synapses.advance(self.tick)
         x = x.to(self._common.rule.state_dtype(x.dtype))
         moment = Moment(self.number, self.tick)
-        reached = new_input(self._ticker, x, moment, at_once=False)
+        reached = self._common.engine.speak(new_input, self._ticker, x, moment, at_once=False)
         self._common.units.hear(self.clock, self.tick + 1, reached)
 
     def aim(self, target: Tensor | None) -> None:

@@ -1,4 +1,5 @@
-"""The simulated processes: every unit of dyads sleeps until its clock strikes (SimPy).
+"""The simulated processes: every unit of dyads sleeps until its clock strikes, and the input until
+it has something new (SimPy).
 
 Time is counted in whole ticks, and jumps to the next one in which anything is due. There the units
 whose time has come wake, in the order of their numbers, and once all of them have the tick is run.
@@ -9,6 +10,7 @@ processes hold nothing that would have to be saved, and live from one inference 
 
 import gc
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -36,16 +38,42 @@ class Engine:
         count = offsets[-1] if self._per_unit else len(offsets) - 1
         self._sleeping = [env.event() for _ in range(count)]
         self._woken: list[int] = []  # the processes that have woken in this tick
+        self._reached = Reached()  # by what the input has said last
         with _NoCollections():
             for number, sleep in enumerate(self._sleeping):
                 env.process(self._process(number, sleep))
-            env.run()  # until all of them sleep
+            self._silence = self._put_to_sleep()
 
     def _process(self, number: int, sleep: simpy.Event) -> Generator[simpy.Event, Any, None]:
         """The process of a unit, or of a population."""
         while True:
             yield sleep
             self._woken.append(number)
+
+    def _put_to_sleep(self) -> simpy.Event:
+        """Starts the process of the input. Returns what it sleeps on, once all sleep."""
+        silence = self._env.event()
+        self._env.process(self._input(silence))
+        self._env.run()
+        return silence
+
+    def _input(self, silence: simpy.Event) -> Generator[simpy.Event, Any, None]:
+        """The process of the input: whenever it is woken it speaks."""
+        while True:
+            speech = yield silence
+            silence = self._silence = self._env.event()
+            self._reached = speech()
+
+    def speak(self, say: Callable[..., Reached], *what: Any, **how: Any) -> Reached:
+        """Wakes the process of the input in the present tick: it calls ``say`` with that. Returns
+        whom it has reached; what that raises ends nothing but the call."""
+        self._silence.succeed(partial(say, *what, **how))
+        try:
+            self._env.run()
+        except BaseException:
+            self._silence = self._put_to_sleep()
+            raise
+        return self._reached
 
     def run(
         self,

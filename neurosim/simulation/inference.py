@@ -99,7 +99,7 @@ class Inference(Arrays):
         state.forget_target()
         if carried:
             self.check_weights()
-            reached = new_input(self._ticker, x, moment)
+            reached = common.engine.speak(new_input, self._ticker, x, moment)
         else:
             passes = common.init == "feedforward"
             reset(state, x, moment, empty=passes)
