@@ -26,6 +26,7 @@ from neurosim.maths.operators.sliding import NOWHERE, Windows, needed, packed
 from neurosim.schedules.units import Layout, UnitKind
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection
+from tests.conformance.cases import Case
 
 CPU = torch.device("cpu")
 ALWAYS, NEVER = -1, 10**9  # costs with which gathering always or never pays
@@ -279,3 +280,68 @@ def test_a_whole_simulation(network: ns.Network, unit: ns.Unit, route: Any, seed
     gradients = partial.gradients()
     for name, value in dense.gradients().items():
         assert (gradients[name] - value).abs().max() <= 1e-12 * value.abs().max().clamp(min=1.0)
+
+
+# ---- winners where few means have changed --------------------------------------------------------
+
+
+@pytest.fixture
+def small_arrays_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks for what has changed in arrays of any size, however much it is."""
+    monkeypatch.setattr(planes._Planar, "large", 0)
+    monkeypatch.setattr(planes, "PATCH_GATHER_COST", ALWAYS)
+
+
+@pytest.mark.usefixtures("small_arrays_too")
+@given(operator=convolutions(pooled=True), share=st.floats(0, 0.5), seed=SEEDS, order=ORDERS)
+def test_winners_of_the_means_that_changed(
+    operator: Conv2d, share: float, seed: int, order: Any
+) -> None:
+    weight, mean = weight_of(operator, seed), random(seed, 3, *operator.pre)
+    bias = random(seed + 1, operator.post[0])
+    before = operator.basal(mean, weight, bias, None)[1]
+    changed = torch.from_numpy(np.random.default_rng(seed).random(mean.shape) < share)
+    after = torch.where(changed, random(seed + 2, *mean.shape), mean)
+    expected = operator.basal(after, weight, bias, None)[1]
+    if before is None or expected is None or operator.is_soft:
+        assert operator.winners_after(mean, after, weight, bias, changed) is None
+        return
+    kept = before.clone()
+    found = operator.winners_after(before, order(after), weight, bias, changed)
+    assert found is not None
+    assert torch.equal(found, expected)
+    assert torch.equal(before, kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["backward", "parallel", "random_order", "poisson"])
+@pytest.mark.parametrize("init", ["feedforward", "carry"])
+def test_gradients_through_winners_of_the_means_that_changed(
+    schedule: str, init: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case("conv", schedule, "population", init, "prediction" if init != "carry" else None)
+    used = []
+    found = planes._Planar.winners_after
+
+    def noted(*arguments: Any) -> Tensor | None:
+        used.append(winners := found(*arguments))
+        return winners
+
+    gradients: list[list[Tensor]] = [[], []]
+    for few, kept in zip((True, False), gradients, strict=True):
+        with monkeypatch.context() as patch:
+            if few:
+                patch.setattr(planes._Planar, "large", 0)
+                patch.setattr(planes, "PATCH_GATHER_COST", ALWAYS)
+                patch.setattr(planes._Planar, "winners_after", noted)
+            setup = case.build()
+            for number in range(4):
+                setup.start(number % 2)
+                setup.simulation.advance()
+                setup.simulation.finish()
+                kept += setup.simulation.gradients().values()
+                for parameter in setup.simulation.model.parameters():  # as a step does
+                    parameter.detach().mul_(1.01)
+    # By a clock there is always somebody who has yet to look.
+    assert schedule == "poisson" or any(winners is not None for winners in used)
+    assert all(map(torch.equal, *gradients))

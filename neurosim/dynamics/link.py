@@ -156,6 +156,8 @@ class Link(Arrays):
         pool = getattr(self.operator, "pool", None)
         itemsize = 8 if pool is None else pool.kept(model.dtype.itemsize)
         self.winners = Slot(above if self.operator.has_winners else None, itemsize=itemsize)
+        # The winners before the last means, and which of these were others than the ones before.
+        self._news: tuple[Tensor | None, Tensor | None] = None, None
         self.unread = Stale(above)  # dyads that have yet to look at their new basal potential
         # Whether anything but the weight itself is multiplied by.
         self._changed = self.rounded or self.has_taps or damage.touches(projection.name)
@@ -235,7 +237,20 @@ class Link(Arrays):
         known = self.basal_stale.mask is False and not self.operator.winners_at_plus
         if not self.operator.has_winners or known:
             return self.winners.tensor
-        return self.forward(None)[1]
+        few = self._few_winners()
+        return self.forward(None)[1] if few is None else few
+
+    def _few_winners(self) -> Tensor | None:
+        """Returns the same where few means are others than those of the last winners, and only what
+        sees these has to be looked at; None elsewhere."""
+        (winners, changed), views = self._news, self.heard_means
+        if winners is None or changed is None or winners is not self.winners.tensor:
+            return None
+        alike = self.basal_stale.mask is True and [view.mask for view in views] == [None]
+        if not alike or self.rounded or self.operator.winners_at_plus:
+            return None
+        weight, seen = self._multiplied("up"), self.pre.stored(self.brought(views[0]))
+        return self.operator.winners_after(winners, seen, weight, self.bias, changed)
 
     def winners_among(self, states: Tensor, selection: Selection | None = None) -> Tensor:
         """Returns the winners among these states (B, *pre), of the selected dyads above."""
@@ -342,10 +357,13 @@ class Link(Arrays):
         (view,) = self.differences
         return view.value
 
-    def touch(self, kind: MessageKind) -> None:
+    def touch(self, kind: MessageKind, changed: Tensor | None = None) -> None:
         """Marks as out of date what is made of messages of this kind. What differences make depends
-        on means, too, where these have winners."""
+        on means, too, where these have winners. ``changed`` (B, *pre) says, where that is known,
+        which means are others than before."""
         if kind == "mean":
+            fresh = self.basal_stale.mask is False and self.operator.has_winners
+            self._news = (self.winners.tensor, changed) if fresh else (None, None)
             self.basal_stale.touch()
             self._brought.clear()
         if kind == "difference" or self.operator.has_winners:

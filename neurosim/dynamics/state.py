@@ -163,8 +163,8 @@ class State(Arrays):
         changed = False
         for link in self.links:
             if link.see_weights() or written:
-                link.basal_stale.touch()
-                link.apical_stale.touch()
+                link.touch("mean")
+                link.touch("difference")
                 link.copies.clear()
                 changed = True
         return changed

@@ -308,7 +308,7 @@ class Ticker:
             if self.listens:
                 reached.announce(links, outlet.kind, selection, changed)
             for link in links:
-                link.touch(outlet.kind)
+                link.touch(outlet.kind, changed if selection is None else None)
                 if outlet.kind == "mean" and link in above:
                     self._rewire(link, above[link], reached)
             if outlet.kind == "difference" and outlet.sender.reached_at is not None:

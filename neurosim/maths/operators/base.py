@@ -150,6 +150,16 @@ class Operator(Kind, ABC, family="operator", key="op"):
         """Says if `basal` returns max-pool winners, or slopes: what goes back depends on means."""
         return False
 
+    def winners_after(
+        self, winners: Tensor, mean: Tensor, weight: Maybe, bias: Maybe, changed: Tensor
+    ) -> Tensor | None:
+        """Returns the winners among the means (B, *pre), where those before had these ``winners``
+        (B, *post) and differ from them only where they have ``changed`` (B, *pre).
+
+        None, as by default, says that `basal` finds them as fast.
+        """
+        return None
+
     @property
     def holomorphic(self) -> bool:
         """Says if it takes complex values; a linear map does."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from pydantic import Field
@@ -26,6 +27,7 @@ from neurosim.maths.operators.base import (
 )
 from neurosim.maths.operators.pooling import Pool, PoolChoice
 from neurosim.maths.operators.sliding import (
+    NOWHERE,
     KernelSizes,
     MarginPerAxis,
     Margins,
@@ -38,7 +40,16 @@ from neurosim.maths.operators.sliding import (
     few_pay,
     needed,
 )
-from neurosim.tensors import Ints, Pair, Shape, by_position, for_library, lies_by_position, rows
+from neurosim.tensors import (
+    Ints,
+    Pair,
+    Shape,
+    by_position,
+    for_library,
+    lies_by_position,
+    rows,
+    upload,
+)
 
 _SAME: Any = "same"
 
@@ -51,6 +62,7 @@ class _Planar(Sliding, SelectiveOperator):
     """
 
     pool: Pool | None
+    large: ClassVar[int] = 2**16  # values of which it pays to look for those that have changed
 
     @cached_property
     def middle(self) -> Shape:
@@ -139,6 +151,37 @@ class _Planar(Sliding, SelectiveOperator):
         """Says if it pays to gather patches at so many positions, for so many channels each."""
         cost = POSITION_GATHER_COST if lies_by_position(array) else PATCH_GATHER_COST
         return gather_pays(positions, prod(self.middle[1:]), channels, cost)
+
+    def winners_after(
+        self, winners: Tensor, mean: Tensor, weight: Maybe, bias: Maybe, changed: Tensor
+    ) -> Tensor | None:
+        pool = self.pool
+        few = weight is not None and mean.is_cpu and mean.numel() >= self.large
+        if weight is None or not few or pool is None or pool.kind != "max":
+            return None
+        planes = self.gather(changed.any(1).float())
+        samples, places = pool.gather(planes).flatten(1).nonzero().numpy().T
+        if not len(places):  # no window sees them
+            return winners
+        taps, size = pool.windows(self.middle).covered(places), prod(self.middle[1:])
+        # What is under these windows, each once, by its number among those of all samples.
+        under, where = needed(np.where(taps == NOWHERE, NOWHERE, taps + size * samples[:, None]))
+        if not gather_pays(len(under), len(mean) * size, len(weight), PATCH_GATHER_COST):
+            return None
+        sample, position = np.divmod(under, size)
+        index = self._seen.covered(position)  # (m, t)
+        rows = upload(np.repeat(sample, index.shape[1]), mean.device)
+        columns = upload(index.reshape(-1).clip(min=0), mean.device)
+        patches = mean.flatten(2)[rows, :, columns]  # (m·t, C)
+        patches[upload(np.flatnonzero(index == NOWHERE), mean.device)] = 0
+        by_tap = weight.flatten(2).permute(2, 1, 0).flatten(0, 1)  # (t·C, C')
+        values = add_bias((patches.view(len(under), -1) @ by_tap).T[None], bias, None)
+        won = pool.some_forward(values, where, taps)[1]
+        assert won is not None
+        found = winners.clone(memory_format=torch.contiguous_format)
+        at = upload(samples, mean.device), upload(places, mean.device)
+        found.flatten(2)[at[0], :, at[1]] = won[0].T
+        return found
 
     # ---- downward --------------------------------------------------------------------------------
 
