@@ -134,6 +134,16 @@ def test_an_error_has_no_traceback_and_nothing_on_stdout() -> None:
 # ---- networks ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", ["Cannot allocate memory (os error 12)", ""])
+def test_no_memory_is_an_error_in_words(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any) -> None:
+        raise MemoryError(text)
+
+    monkeypatch.setattr(Scenario, "load", load)
+    result = invoke("validate", DIGITS, code=2)
+    assert "error: there is not enough memory for this command" in result.output
+
+
 @pytest.mark.parametrize("path", NETWORKS + SCENARIOS, ids=name_of)
 def test_networks_shows_a_network(path: Path, tmp_path: Path) -> None:
     drawing = tmp_path / "drawing.svg"

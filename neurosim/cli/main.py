@@ -64,6 +64,13 @@ class _Group(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             options.complain(f"{where}{error.strerror or error}")
             sys.exit(2)
+        except (MemoryError, RuntimeError) as error:
+            from neurosim.tensors import out_of_memory
+
+            if not out_of_memory(error):
+                raise
+            options.complain("there is not enough memory for this command")
+            sys.exit(2)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
