@@ -67,29 +67,42 @@ class Schemas:
             return list(dict.fromkeys(found))
         return [field.get("validation_alias", name) for name, field in self._fields(schema).items()]
 
-    def owners(self, name: str, union: Schema) -> list[str]:
-        """Returns the tags of a tagged union whose members have a key of that name."""
-        tags = self.tags(union)[1] if "discriminator" in union else []
-        return [tag for tag in tags if name in self.keys(self.tagged(union, tag) or LEAF)]
+    def owners(self, name: str, schema: Schema) -> list[str]:
+        """Returns the tags of the kinds that may stand here and have a key of that name."""
+        if "discriminator" not in schema:
+            inside = self._members(schema) if "choices" in schema else []
+            return [tag for member in inside for tag in self.owners(name, member)]
+        tags = self.tags(schema)[1]
+        return [tag for tag in tags if name in self.keys(self.tagged(schema, tag) or LEAF)]
 
-    def places(self, name: str, value: Any, here: Sequence[str]) -> list[NodePath]:
-        """Returns the shortest paths to keys of that name, through the kinds that the value names.
-        Where there are none, to those that it may be a slip for, unless a key ``here`` may be."""
-        found: dict[str, list[NodePath]] = {}
+    def places(self, name: str, value: Any, here: Sequence[str]) -> dict[NodePath, list[str]]:
+        """Returns the shortest paths to keys of that name, through the kinds that the value names
+        or that are the default, and the kinds that have it where these have not.
+
+        Where there are none, it returns paths to those that it may be a slip for, unless a key
+        ``here`` may be.
+        """
+        found: dict[str, dict[NodePath, list[str]]] = {}
         level: list[tuple[NodePath, Schema, Any]] = [((), self.root, value)]
         for _ in range(4):
             below: list[tuple[NodePath, Schema, Any]] = []
             for path, schema, said in level:
                 inside = said if isinstance(said, dict) else {}
+                keys = dict[str, list[str]]()
                 for model in self._models(schema, said):
                     for key in self.keys(model):
-                        at = found.setdefault(key, [])
-                        if not at or len(at[0]) == len(path) + 1:
-                            at.append((*path, key))
-                        below.append(((*path, key), self.child(model, key), inside.get(key)))
+                        keys[key] = []
+                        whole = inside.get(key, self._default(model, key))
+                        below.append(((*path, key), self.child(model, key), whole))
+                if name not in keys and (kinds := self.owners(name, schema)):
+                    keys[name] = kinds
+                for key, kinds in keys.items():
+                    at = found.setdefault(key, {})
+                    if all(len(known) == len(path) + 1 for known in at):
+                        at[*path, key] = kinds
             level = below
         close = name if name in found else None if nearest(name, here) else nearest(name, found)
-        return list(dict.fromkeys(found[close])) if close else []
+        return found[close] if close else {}
 
     def _models(self, schema: Schema, value: Any) -> list[Schema]:
         """The models that may stand here: that of the kind which the value names, or all."""
@@ -99,6 +112,13 @@ class Schemas:
         named = self.tagged(schema, str(value.get(key))) if isinstance(value, dict) else None
         members = [named] if named else self._members(schema)
         return [model for member in members for model in self._models(member, value)]
+
+    def _default(self, model: Schema, key: str) -> Any:
+        """What a field is where nothing is said."""
+        for name, field in self._fields(model).items():
+            if key in (name, field.get("validation_alias")):
+                return field["schema"].get("default")
+        return None
 
     def tags(self, schema: Schema) -> tuple[str, list[str]]:
         """Returns the key and the tags of a tagged union, or of the one that may be meant."""

@@ -172,12 +172,16 @@ def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
     if kind == "extra_forbidden":
         elsewhere = getattr(schema.get("cls"), "elsewhere", {})
         known = schemas.keys(schema)
-        places = [] if path else schemas.places(last, document.value, known)
+        places = {} if path else schemas.places(last, document.value, known)
         message = _unknown_key(last, known, elsewhere)
         if look_alikes(last):
             message = f"unknown key {shorten(last)}{look_alikes(last)}"
         elif last not in elsewhere and 0 < len(places) <= 3:  # of "kind" there are many
-            shown = [show_path((*document.prefix, *place)) for place in places]
+            shown = [
+                show_path((*document.prefix, *place))
+                + f" of kind {' or '.join(kinds)}" * bool(kinds)
+                for place, kinds in places.items()
+            ]
             message = f"unknown key {shorten(last)}; did you mean {' or '.join(shown)}?"
         elif owners := schemas.owners(last, _follow(schemas, document.value, at[:-1])[1]):
             message += f"; {last!r} belongs to {', '.join(owners)}"

@@ -155,6 +155,8 @@ def test_a_key_belongs_to_the_kind_that_is_the_default(text: str) -> None:
     ("override", "said"),
     [
         ("lr=0.1", "unknown key 'lr'; did you mean plasticity.optimizer.lr?"),
+        ("momentum=0.9", "did you mean plasticity.optimizer.momentum of kind sgd?"),
+        ("rate=3", "did you mean schedule.rate of kind poisson?"),
         ("optimizer.lr=0.1", "unknown key 'optimizer'; did you mean plasticity.optimizer?"),
         ("epoch=3", "unknown key 'epoch'; did you mean training.epochs?"),
         (
