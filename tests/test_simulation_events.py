@@ -189,6 +189,56 @@ def test_a_warning_of_what_never_arrives(channels: dict[str, Any], warning: str 
         assert still == re.findall(r"'(\w)'", warning)
 
 
+HIGH = ns.Channel(threshold=1e3)
+SILENT: list[tuple[dict[str, Any], str]] = [
+    ({"difference": HIGH}, "differences of 'out' .* channels.difference.threshold is 1000"),
+    ({"mean": HIGH}, "means of 'a' .* channels.mean.threshold is 1000"),
+    (
+        {"overrides": {"b": {"difference": HIGH}}},
+        "differences of 'b' .* channels.overrides.b.difference.threshold is 1000",
+    ),
+]
+
+
+@pytest.mark.parametrize("rule", ["dual_propagation", "backprop", "equilibrium_propagation"])
+@pytest.mark.parametrize(("channels", "warning"), SILENT)
+def test_a_warning_of_what_is_never_sent(channels: Any, warning: str, rule: str) -> None:
+    options: Any = {"channels": ns.Channels(**channels), "rule": rule, "nudge_after": None}
+    sim = build(Parallel(9), **options)
+    with pytest.warns(ns.NeurosimWarning, match=f"nothing was sent of .*{warning}"):
+        sim.infer(X, Y)
+    sim.infer(X, Y)  # once
+
+
+def test_a_stream_warns_at_its_end_of_what_was_never_sent() -> None:
+    sim = build(Lazy(9.0), channels=ns.Channels(difference=HIGH))
+    stream = sim.stream([(X, Y)] * 3, hold=9.0, length=3)
+    windows = stream.run(ticks=18)
+    next(windows)
+    with pytest.warns(ns.NeurosimWarning, match="in 27 ticks nothing .* of the differences"):
+        next(windows)
+
+
+@EVERY
+def test_thresholds_that_only_save_messages_are_no_reason_to_warn(name: str) -> None:
+    """Warnings are errors here. Nothing is sent where there is nothing: without a target, where
+    the answer is right, where the feed-forward pass has shown all, and below what sends nothing."""
+    channels = ns.Channels(mean=ns.Channel(threshold=1e-3), difference=ns.Channel(threshold=1e-3))
+    for init in ("zero", "feedforward"):
+        sim = build(SCHEDULES[name], channels=channels, init=init)
+        sim.infer(X)
+        sim.infer(X, Y)
+    quiet = ns.Channels(difference=HIGH)
+    build(SCHEDULES[name], channels=quiet).infer(X)
+    sim = build(SCHEDULES[name], channels=quiet, init="feedforward", loss="squared_error")
+    sim.infer(X, sim.predict(X))
+    shown = build(SCHEDULES[name], channels=ns.Channels(mean=HIGH), init="feedforward")
+    shown.infer(X, Y)
+    untaught = ns.Target(present=0.0)
+    stream = build(SCHEDULES[name], channels=quiet).stream([(X, Y)], target=untaught, length=1)
+    assert len(list(stream.run(ticks=16))) == 1
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -4,6 +4,7 @@ from neurosim.dynamics.feedback import learn_feedback
 from neurosim.dynamics.node import (
     Counts,
     Node,
+    Outlet,
     Reached,
     basal_potential,
     current_mean,

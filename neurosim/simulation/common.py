@@ -14,9 +14,10 @@ from neurosim.measures import Probe, Sink
 from neurosim.network import Model
 from neurosim.rules import Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start
-from neurosim.simulation.compatibility import Init, check_length, warn_of_reach
+from neurosim.simulation.compatibility import Init, check_length
 from neurosim.simulation.engine import Engine, UnitMap
 from neurosim.simulation.outcome import Stop
+from neurosim.simulation.silence import warn_of_reach
 
 Learned = Mapping[str, Tensor] | None  # gradients; None for those of the inference itself
 BeforeStep = Callable[[dict[str, Tensor]], bool | None]
@@ -40,7 +41,7 @@ class Common(Protocol):
     probes: tuple[Probe, ...]
     compute: Compute
     caching: bool
-    warned: bool  # of inferences from which nothing is learned
+    warned: set[str]  # what it has warned of already
     before_step: BeforeStep | None
     sink: Sink | None
     seed: int

@@ -1,10 +1,9 @@
 """What comes from outside into a simulation, checked: tensors, and what goes together."""
 
 import inspect
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,14 +11,12 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from neurosim.base import (
-    NEVER,
     ConfigurationError,
     DataError,
     InputError,
     NetworkError,
-    NeurosimWarning,
 )
-from neurosim.channels import Channel, Channels, MessageKind
+from neurosim.channels import Channel, MessageKind
 from neurosim.data import one_hot
 from neurosim.maths import Loss
 from neurosim.measures import Probe
@@ -278,99 +275,4 @@ def check_within(optimizer: torch.optim.Optimizer | None, learns_within: bool) -
             "the optimizer of an inference takes its steps within it, and nothing says when: make "
             "the Simulation with learn_every, or call learn(optimizer) after the inference",
             "optimizer",
-        )
-
-
-def warn_of_updates(first: int, passed: int, learns: bool) -> bool:
-    """Warns of an inference with a target that ends after ``passed`` ticks without an update of
-    the weights within it, the ``first`` of which was due; returns whether there was reason to."""
-    if learns and passed >= first:
-        return False
-    if learns:
-        said = (
-            f"an inference came to rest after {passed} ticks, but the first update of the weights "
-            f"is due after {first}: nothing is learned from it; update them earlier, or leave stop "
-            "out"
-        )
-    else:
-        said = (
-            f"weights are to be updated after every {first} ticks, but the inference was given no "
-            "optimizer: they stay as they are; give it one, or leave learn_every out and call "
-            "learn(optimizer) after it"
-        )
-    warnings.warn(said, NeurosimWarning, stacklevel=5)
-    return True
-
-
-class Sent(Protocol):
-    """What decides on how far messages get in an inference: a `Simulation` has it."""
-
-    model: Model
-    rule: Rule
-    schedule: Schedule
-    channels: Channels
-    init: Init
-
-
-def warn_of_reach(sent: Sent, run: int, first: int | None) -> None:
-    """Warns of populations that an input or a target does not reach in an inference because of
-    what channels do.
-
-    ``run`` is the ticks of one run of the schedule, ``first`` the tick at which the target acts,
-    None for never. Carried messages go on in the next inference.
-    """
-    if sent.init == "carry":
-        return
-    network, tick = sent.model.network, sent.schedule.tick
-    channels = sent.channels.resolve(network, tick)
-    hops = {key: channel.least_ticks(tick) for key, channel in channels.items()}
-    phases = sent.rule.phases
-    free, nudged = (
-        run * max((p.runs for p in phases if bool(p.strength) == acts), default=1)
-        for acts in (False, True)
-    )
-    up = [
-        (q.pre, q.post, 1 if q.pre == network.input.name else hops[q.name, "mean"])
-        for q in network.projections
-    ]
-    down = [
-        (q.post, q.pre, hops[q.name, "difference"])
-        for q in network.projections
-        if q.pre != network.input.name
-    ]
-    if sent.init == "zero":  # a feed-forward pass shows it to all
-        late = _late(network, network.input.name, 0, up, free)
-        _warn(late, "the input", free, "their states do not depend on it")
-    if first is not None:
-        late = _late(network, network.output.name, max(1, first), down, nudged)
-        _warn(late, "the target", nudged, "the weights into them never learn")
-
-
-def _late(
-    network: Network, source: str, first: int, ways: Sequence[tuple[str, str, int]], ticks: int
-) -> list[str]:
-    """Returns the populations that messages from the source, which it sends at tick ``first``,
-    would reach along ``ways`` within so many ticks if channels were ideal, and do not."""
-
-    def arrivals(ideal: bool) -> dict[str, int]:
-        reached = {source: first}
-        for _ in ways:  # as many rounds as the longest of the shortest paths can have steps
-            for sender, receiver, hop in ways:
-                if sender in reached:
-                    arrives = min(NEVER, reached[sender] + (1 if ideal else hop))
-                    reached[receiver] = min(reached.get(receiver, NEVER), arrives)
-        return reached
-
-    soon, late = arrivals(ideal=True), arrivals(ideal=False)
-    return [p.name for p in network.dyadic if soon.get(p.name, NEVER) <= ticks < late[p.name]]
-
-
-def _warn(late: Sequence[str], what: str, ticks: int, so: str) -> None:
-    if late:
-        named = ", ".join(map(repr, late[:4])) + (", …" if len(late) > 4 else "")
-        warnings.warn(
-            f"{what} never reaches {named} in an inference of {ticks} ticks, as messages take too "
-            f"long or are all lost: {so}; shorten the delays, or let inferences last longer",
-            NeurosimWarning,
-            stacklevel=5,
         )

@@ -30,8 +30,9 @@ from neurosim.measures import MEASURES, Recorder, Trace
 from neurosim.rules import Nudge
 from neurosim.schedules import Clock, Start
 from neurosim.simulation.common import Common, Learned, run_length
-from neurosim.simulation.compatibility import trained, undisturbed, warn_of_updates
+from neurosim.simulation.compatibility import trained, undisturbed
 from neurosim.simulation.outcome import Outcome
+from neurosim.simulation.silence import warn_of_silence
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
 
 
@@ -204,7 +205,8 @@ class Inference(Arrays):
         if self.recording:
             self._recorder.close(self.trace, self.counts, self.tick)
         self._learn_if_due(self.tick + 1)
-        self._warn_if_nothing_was_learned()
+        learns, nudged = self.optimizer is not None, self.nudge.target is not None
+        warn_of_silence(self._common, self._updates, self.tick - self.began, learns, nudged)
         self.running, self.seconds = False, monotonic() - self._since
         state = self._common.state
         potential = output_potential(state.output)
@@ -347,13 +349,6 @@ class Inference(Arrays):
         due = due or tick - 1 - self.phases.began in self._updates
         if self.optimizer and due and plasticity.learns(self.nudge):
             self.learn(self.optimizer)
-
-    def _warn_if_nothing_was_learned(self) -> None:
-        common, learns = self._common, self.optimizer is not None
-        every = common.plasticity.every
-        first = min(self._updates, default=0) if learns and every is None else every
-        if first and self.nudge.target is not None and not common.warned:
-            common.warned = warn_of_updates(first, self.tick - self.began, learns)
 
     def check_weights(self, *, written: bool = False) -> None:
         """Takes note of weights that have changed, or all been ``written``: in caches, in damping,

@@ -90,7 +90,7 @@ class Simulation:
         self.device, places = placed(network, device, devices or {})
         self.model, self.devices = model.place(places), dict(devices or {})
         self.schedule, self.init, self.stop = schedule, init, stop
-        self.processes, self.precision, self.warned = processes, precision, False
+        self.processes, self.precision, self.warned = processes, precision, set[str]()
         self.plasticity = Plasticity.of(plasticity)
         if learn_every is not None:
             self.plasticity = replace(self.plasticity, every=learn_every)
@@ -315,7 +315,7 @@ class Simulation:
         """
         twin = Simulation(self.model, **parts_of(self) | {"probes": ()})
         twin.caching, twin.random = self.caching, stream(self.seed, "evaluation")
-        twin.inferences = TWINS + number
+        twin.inferences, twin.warned = TWINS + number, self.warned
         return twin
 
     @property

@@ -16,6 +16,7 @@ from neurosim.schedules import Start
 from neurosim.simulation import compatibility, saving
 from neurosim.simulation.common import Common
 from neurosim.simulation.endless import Endless, check_endless
+from neurosim.simulation.silence import warn_of_thresholds
 from neurosim.tensors import Copier, complete
 
 
@@ -148,6 +149,8 @@ class Stream:
                 return
             if (number := timing.reads(until)) is not None:
                 yield Answer(number, self.read(), self._samples(number)[1])
+        if self.tick == self.last_tick:
+            warn_of_thresholds(self.simulation, self.tick, nudged=True)
 
     def _show(self, tick: int) -> None:
         """Takes from the source what is new at ``tick``."""
