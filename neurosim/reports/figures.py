@@ -14,6 +14,7 @@ import yaml
 from neurosim.base import number
 from neurosim.records import Entry, Run, Traces, moment_text, names_in, value_at
 from neurosim.reports.page import Figure
+from neurosim.reports.plots import confusion
 from neurosim.reports.plots.canvas import TIME, Chart, Curve, Values, colours, line_chart
 
 if TYPE_CHECKING:  # a report needs no torch
@@ -235,3 +236,21 @@ def loss_figure(run: Run) -> Figure:
     scale: Literal["log", "linear"] = "log" if wide else "linear"
     chart = line_chart("loss", curves, AXES[x], "loss (mean per sample)", scale=scale, whole=True)
     return Figure("Loss", chart, "no step and no epoch was recorded")
+
+
+def confusion_figures(run: Run) -> list[Figure]:
+    """Draws which classes of the test split were taken for which, where a run has measured it."""
+    key = "test_confusion_matrix"
+    epochs = (entry.get(key) for entry in reversed(run.epochs.values()))
+    found = next(filter(None, (run.summary.get(key), *epochs)), None)
+    if found is None:
+        return []
+    try:
+        counts = np.array(found, dtype=np.float64)
+    except (TypeError, ValueError):  # what is damaged
+        counts = np.empty(0)
+    chart, why = None, f"the record is no matrix of at most {confusion.MOST} classes"
+    if counts.ndim == 2 and 0 < len(counts) == counts.shape[1] <= confusion.MOST:
+        counts = np.where(np.isfinite(counts), counts, 0.0).clip(0.0)
+        chart = confusion.confusion_chart("confusion", counts)
+    return [Figure("Confusion matrix of the test split", chart, why)]

@@ -13,7 +13,14 @@ from neurosim.base import number
 from neurosim.records import Entry, Results, Run, group, moment_text, names_in, shown_in, told
 from neurosim.reports.animation import animate
 from neurosim.reports.drawing import draw_network, weights_of
-from neurosim.reports.figures import begins_of, figures_of, loss_figure, none_of, truth_of
+from neurosim.reports.figures import (
+    begins_of,
+    confusion_figures,
+    figures_of,
+    loss_figure,
+    none_of,
+    truth_of,
+)
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, folded, listed
 from neurosim.reports.plots import wake_chart
 from neurosim.reports.sweep import report_of_sweep
@@ -125,7 +132,7 @@ def _training(run: Run) -> list[Section]:
     tiles = told(run.summary, "run")
     none = ("Numbers", "there is no summary that holds any")
     epochs = list(run.epochs.values())
-    figures = [loss_figure(run), *figures_of("learning", run)]
+    figures = [loss_figure(run), *figures_of("learning", run), *confusion_figures(run)]
     table = _epochs(epochs)
     streamed = figures_of("stream", run)
     return [

@@ -5,6 +5,7 @@ figure reads well on a light and on a dark page. Legends are left to the page: t
 """
 
 from neurosim.reports.plots.canvas import Chart, Curve, colours, line_chart, palette_css
+from neurosim.reports.plots.confusion import confusion_chart
 from neurosim.reports.plots.heat import heat_map, limits_of
 from neurosim.reports.plots.pareto import Choice, pareto_chart
 from neurosim.reports.plots.seeds import row_chart, seed_chart
