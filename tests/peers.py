@@ -4,6 +4,7 @@ A difference is relative to the largest value of its array.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,12 +31,24 @@ ORDERS = {
 }
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+class Noted(dict[str, Any]):
+    """Arrays, of which those that nobody has taken are ``left``."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__(arrays)
+        self.left = set(arrays)
+
+    def __getitem__(self, key: str) -> Any:
+        self.left.discard(key)
+        return super().__getitem__(key)
+
+
+def read(path: Path) -> tuple[Noted, dict[str, Any]]:
     """Returns the arrays of a file, and its ``meta`` with the name of the file."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}
     meta = json.loads(bytes(arrays.pop("meta"))) if "meta" in arrays else {}
-    return arrays, {"file": path.stem} | meta
+    return Noted(arrays), {"file": path.stem} | meta
 
 
 def tensor(array: Any) -> Tensor:
@@ -74,9 +87,9 @@ def chain(arrays: Arrays, activation: str = "relu", **pool: Any) -> ns.Model:
         layer = {"name": f"p{k}", ("conv" if weight.ndim == 4 else "dense"): len(weight)}
         layers.append(layer | ({"pool": pool[f"p{k}"]} if f"p{k}" in pool else {}))
         values |= {f"p{k}.weight": tensor(weight), f"p{k}.bias": tensor(arrays[f"bias_{k}"])}
-        if f"feedback_before_{k}" in arrays:
-            layers[-1]["feedback"] = "local_jacobian"
-            values[f"p{k}.feedback"] = tensor(arrays[f"feedback_before_{k}"])
+        if k > 1 and (key := feedback_key(arrays, k)):
+            layers[-1]["feedback"] = "local_jacobian" if "before" in key else "kolen_pollack"
+            values[f"p{k}.feedback"] = tensor(arrays[key])
         if f"pool{k}" in pool:
             layers.append({"name": f"pool{k}", "pool": pool[f"pool{k}"]})
     x = arrays["x" if "x" in arrays else "plus_0"]
@@ -84,6 +97,12 @@ def chain(arrays: Arrays, activation: str = "relu", **pool: Any) -> ns.Model:
     model = ns.Model(ns.Network.from_dict(described), dtype=torch.float64)
     model.load_state_dict(values)
     return model
+
+
+def feedback_key(arrays: Arrays, k: int) -> str | None:
+    """Returns the name of the feedback weight of a layer, as it is before the update."""
+    named = re.compile(rf"(?!grad_|.*after)\w*(feedback|back)\w*_{k}")
+    return next((key for key in arrays if named.fullmatch(key)), None)
 
 
 def pooled(arrays: Arrays) -> dict[str, str]:
@@ -130,6 +149,9 @@ def dp24(
     layers = range(1, depth + 1)
     yield "s⁺", states(outcome.plus, arrays, "plus", layers)
     yield "s⁻", states(outcome.minus, arrays, "minus", layers)
+    if meta["variant"] == "damped":
+        damping = [cell.damping for cell in simulation.state.cells[:-1]]
+        yield "damping", difference(tensor(damping), arrays["L"][1:])
     gradients = {name: factor * value for name, value in simulation.gradients().items()}
     yield "gradients", worst(gradients, arrays, depth)
     if "objective" in arrays and factor == 1.0:
@@ -152,8 +174,16 @@ def dp23(arrays: Arrays, meta: dict[str, Any]) -> Found:
         init="feedforward",
         plasticity=ns.Plasticity.of("contrastive_hebbian", presynaptic="activation"),
     )
-    simulation.infer(tensor(arrays["x"]), one_hot(labels, 7))
-    yield "gradients", worst(simulation.gradients(), arrays, 5)
+    x, y = tensor(arrays["x"]), one_hot(labels, 7)
+    simulation.infer(x, y)
+    gradients = simulation.gradients()
+    yield "gradients", worst(gradients, arrays, 5)
+    learned = [k for k in range(2, 6) if f"grad_{feedback_key(arrays, k)}" in arrays]
+    for k in learned:
+        wanted = arrays[f"grad_{feedback_key(arrays, k)}"]
+        yield f"gradient of feedback {k}", difference(gradients[f"p{k}.feedback"], wanted)
+    loss = simulation.loss.mean(simulation.predict(x), y)
+    yield "loss", difference(loss, arrays["loss"])
 
 
 # ---- energy-based learning -----------------------------------------------------------------------
@@ -168,8 +198,8 @@ def ebl(arrays: Arrays, meta: dict[str, Any]) -> Found:
     x, y = tensor(arrays["x"]), one_hot(arrays["labels"], 7)
     free_runs, synchronous = free // nudged, "synchronous" in meta["file"]
 
-    def contrast(rule: ns.Rule, target: Tensor = y) -> dict[str, Tensor]:
-        simulation = ns.Simulation(
+    def simulation(rule: ns.Rule) -> ns.Simulation:
+        return ns.Simulation(
             model,
             rule=rule,
             loss="squared_error",
@@ -178,8 +208,11 @@ def ebl(arrays: Arrays, meta: dict[str, Any]) -> Found:
             else ns.schedules.Sweep("odd_even", nudged),
             init="zero",
         )
-        simulation.infer(x, target)
-        return simulation.gradients()
+
+    def contrast(rule: ns.Rule, target: Tensor = y) -> dict[str, Tensor]:
+        made = simulation(rule)
+        made.infer(x, target)
+        return made.gradients()
 
     def mixed(*parts: tuple[float, dict[str, Tensor]]) -> dict[str, Tensor]:
         return {name: sum(share * part[name] for share, part in parts) for name in parts[0][1]}
@@ -209,6 +242,8 @@ def ebl(arrays: Arrays, meta: dict[str, Any]) -> Found:
                 )
             )
     yield "gradients", worst(found, arrays, depth)
+    settled = simulation(ns.EquilibriumPropagation(free=free_runs)).infer(x)
+    yield "free states", states(settled.plus, arrays, "free", range(1, depth + 1))
 
 
 def hep(arrays: Arrays, meta: dict[str, Any]) -> Found:
@@ -223,6 +258,14 @@ def hep(arrays: Arrays, meta: dict[str, Any]) -> Found:
     settled = simulation(ns.EquilibriumPropagation(readout="static")).infer(x)
     yield "free states", states(settled.plus, arrays, "free", range(1, depth))
     yield "logits", difference(settled.prediction, arrays["logits"])
+    begun = ns.Simulation(
+        model,
+        rule=ns.EquilibriumPropagation(readout="static", free=1),
+        loss="cross_entropy",
+        schedule=ns.schedules.Parallel(ticks=7),
+        init="zero",
+    ).infer(x)
+    yield "states after 7 steps", states(begun.plus, arrays, "free7", range(1, depth))
     marks = {key.split("_weight")[0] for key in arrays if key[0] == "N" and "_weight" in key}
     for key in sorted(marks):
         points, beta = int(key.split("_")[0][1:]), float(key.split("_b")[1])
@@ -308,7 +351,7 @@ def training(arrays: Arrays, meta: dict[str, Any]) -> Found:
     network = ns.Network.from_dict({"input": list(x.shape[2:]), "layers": layers})
     model = ns.Model(network, dtype=torch.float64)
     model.load_state_dict(
-        {key.removeprefix("init_"): tensor(v) for key, v in arrays.items() if key[:5] == "init_"}
+        {key.removeprefix("init_"): tensor(arrays[key]) for key in arrays if key[:5] == "init_"}
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.025, momentum=0.9, weight_decay=5e-4)
     rate = ns.LearningRate.family["cosine"](1, 1e-3, 2e-6)
