@@ -257,6 +257,7 @@ class StreamTrainer(Trainer):
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
         for event in super()._end_of_epoch(epoch, interrupted):
             if isinstance(event, EpochEvent):
+                self.stream.warn_of_silence()
                 leaks = self.streaming.leak
                 found = self.prequential.scores(
                     self.stream.counts, self.stream.updates, leaks=leaks

@@ -149,8 +149,6 @@ class Stream:
                 return
             if (number := timing.reads(until)) is not None:
                 yield Answer(number, self.read(), self._samples(number)[1])
-        if self.tick == self.last_tick:
-            warn_of_thresholds(self.simulation, self.tick, nudged=True)
 
     def _show(self, tick: int) -> None:
         """Takes from the source what is new at ``tick``."""
@@ -173,7 +171,15 @@ class Stream:
             until = int(min(self.tick // ticks * ticks + ticks, self.last_tick))
             answers = tuple(self.follow(until, interrupted))
             done = {key: value - before[key] for key, value in asdict(self.counts).items()}
+            self.warn_of_silence()
             yield Window(self.tick, answers, Counts(**done), self.updates - updates)
+
+    def warn_of_silence(self) -> None:
+        """Warns once of populations that have something to send, and have sent nothing so far, as
+        the thresholds of their channels are too high."""
+        if (inference := self._inference) is not None:
+            nudged = inference.nudge.active
+            warn_of_thresholds(self.simulation, inference.tick, nudged)
 
     def _begun(self) -> Endless:
         simulation = self.simulation
