@@ -281,6 +281,9 @@ def test_errors() -> None:
     with pytest.raises(ns.InputError, match="there are 4 streams, but 3 targets"):
         stream.target(Y[:3])
     stream.advance(3)
+    with pytest.raises(ns.InputError, match="there are 4 streams, but 3 inputs"):
+        stream.push(X[:3])
+    assert stream.advance() == 1  # what was refused has left nothing behind
     with pytest.raises(ns.StateError, match=r"use stream\.state"):
         simulation.state_dict()
     with pytest.raises(ns.StateError, match=r"Stream\.from_state goes on"):
