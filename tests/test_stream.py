@@ -271,16 +271,18 @@ def test_what_cannot_stream_is_refused(options: dict[str, Any], said: str) -> No
 
 
 def test_errors() -> None:
-    simulation = build(Sweep())
-    stream = simulation.stream()
+    stream = (simulation := build(Sweep())).stream()
     with pytest.raises(ns.StateError, match="push one first"):
         stream.advance()
     with pytest.raises(ns.StateError, match="push an input, and advance"):
         stream.read()
     stream.push(X)
-    with pytest.raises(ns.InputError, match="there are 4 streams, but 3 targets"):
+    with pytest.raises(ns.InputError, match="are 4 streams, but 3 targets"):
         stream.target(Y[:3])
     stream.advance(3)
+    with pytest.raises(ns.InputError, match="there are 4 streams, but 3 inputs"):
+        stream.push(X[:3])  # and leaves nothing behind
+    assert stream.advance()
     with pytest.raises(ns.StateError, match=r"use stream\.state"):
         simulation.state_dict()
     with pytest.raises(ns.StateError, match=r"Stream\.from_state goes on"):
@@ -295,7 +297,6 @@ def test_errors() -> None:
 
 
 SOAKED = [(name, "jittered", 1000) for name in SCHEDULES]
-
 
 # ---- a source ------------------------------------------------------------------------------------
 

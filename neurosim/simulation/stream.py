@@ -98,19 +98,20 @@ class Stream:
         """Shows the inputs x (B, *input) from now on. Raises InputError for wrong shapes, values
         that are not finite, or another number of streams B than before."""
         model = self.simulation.model
-        self._input = compatibility.accept("input", x, model.network.input.shape, model)
-        self._check_batch(self._input, "inputs")
+        x = compatibility.accept("input", x, model.network.input.shape, model)
+        self._check_batch(x, "inputs", None if self._target is None else self._target[0])
+        self._input = x
 
     def target(self, y: Tensor | None) -> None:
         """Nudges the output towards y from now on, (B, *output) or classes (B,); None takes the
         target away. Raises InputError as `push` does."""
         if y is not None:
             y = compatibility.accept_target(y, self.simulation.model)
-            self._check_batch(y, "targets")
+            self._check_batch(y, "targets", self._input)
         self._target = (y,)
 
-    def _check_batch(self, array: Tensor, what: str) -> None:
-        known = self._input if self._inference is None else self.simulation.state.input.plus.tensor
+    def _check_batch(self, array: Tensor, what: str, other: Tensor | None) -> None:
+        known = other if self._inference is None else self.simulation.state.input.plus.tensor
         if known is not None and len(known) != len(array):
             raise InputError(f"there are {len(known)} streams, but {len(array)} {what}")
 
