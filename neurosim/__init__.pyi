@@ -50,6 +50,7 @@ from neurosim.learning import (
     Listener as Listener,
     ListenerChoice as ListenerChoice,
     Metric as Metric,
+    Aim as Aim,
     MLflow as MLflow,
     StartEvent as StartEvent,
     StatesFile as StatesFile,

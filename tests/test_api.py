@@ -18,6 +18,7 @@ from neurosim.families.kinds import FAMILIES
 PACKAGE = Path(neurosim.__file__).parent
 PUBLIC = [
     "Activation",
+    "Aim",
     "Augmentation",
     "BackPropagation",
     "Channel",

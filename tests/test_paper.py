@@ -10,8 +10,11 @@ import pytest
 
 import neurosim as ns
 from neurosim.records import Seeds, quantities
+from neurosim.reports.drawing import Frame, scene_of
 from neurosim.reports.plots import Curve, colours, heat_map, line_chart
 from neurosim.reports.plots.paper import inches, on_paper
+from neurosim.reports.plots.scene import scene_on_paper
+from neurosim.reports.printed import _drawn
 
 pytestmark = pytest.mark.drawn
 
@@ -60,3 +63,42 @@ def test_every_chart_of_a_run_is_a_file(tmp_path: Path) -> None:
     assert {path.name for path in one} >= {"loss.pdf", "accuracy.pdf"}
     assert all(path.read_bytes().startswith(b"%PDF") for path in one)
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+    assert "network.pdf" in {path.name for path in one}
+
+
+def test_rows_are_so_short_that_letters_can_be_read() -> None:
+    layers = [*({"dense": 100} for _ in range(6)), {"dense": 2}]
+    network = ns.Network.from_dict({"input": 4, "layers": layers})
+    shapes = []
+    for width in ("85mm", "300mm"):
+        content, letters = _drawn(network, None, inches(width), "png")
+        wide, tall = struct.unpack(">II", content[16:24])
+        shapes.append(tall / wide)
+        assert letters >= 5
+    assert shapes[0] > 2 * shapes[1]
+
+
+def test_a_drawing_has_the_width_and_all_words() -> None:
+    layers = [{"name": "h1", "dense": 8}, {"name": "h2", "dense": 8}, {"dense": 2}]
+    network = ns.Network.from_dict({"input": 4, "layers": layers})
+    frame = Frame({p.name: (0.5, "half", "") for p in network.populations}, _silent(network))
+    for moment, words in ((None, "8 dyads"), (frame, "half")):
+        scene = scene_of(network, moment)
+        content, letters = scene_on_paper(scene, inches("85mm"), "png")
+        assert struct.unpack(">I", content[16:20])[0] == pytest.approx(85 / 25.4 * 300, abs=2)
+        assert 3 < letters < scene_on_paper(scene, inches("170mm"), "png")[1] <= 11
+        svg = scene_on_paper(scene, inches("85mm"), "svg")[0].decode()
+        assert svg.count(f"<!-- {words} -->") >= 2
+        assert svg == scene_on_paper(scene, inches("85mm"), "svg")[0].decode()
+
+
+def _silent(network: ns.Network) -> dict[str, tuple[float, str]]:
+    return {q.name: (0.6, "") for q in network.projections}
+
+
+def test_a_study_gives_moments_of_its_inference(tmp_path: Path) -> None:
+    said = ["study={kind: convergence, samples: 4}", "data.limit=60", "schedule.ticks=6"]
+    run = ns.run("parallel", said, out=tmp_path)
+    names = [path.name for path in ns.figures(run, to=tmp_path / "a", format="svg", width="170mm")]
+    assert names[-5] == "network.svg"
+    assert all(name.startswith("inference-tick-") for name in names[-4:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,9 +104,52 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert b"epoch/test_accuracy" in kept
 
 
+class Told(dict[str, Any]):
+    """Stands for ``aim.Run`` of Aim 3.29, whose package is too heavy for the tests."""
+
+    made: list[Told] = []  # noqa: RUF012
+
+    def __init__(self, run_hash: str | None = None, **how: Any) -> None:
+        self.hash, self.how, self.open = run_hash or "aa01", how, True
+        self.numbers: dict[str, dict[int, float]] = {}
+        self.made.append(self)
+
+    def track(self, value: float, name: str, step: int) -> None:
+        assert self.open
+        self.numbers.setdefault(name, {})[step] = value
+
+    def close(self) -> None:
+        self.open = False
+
+
+def test_aim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is resumed goes on under its hash: no number is missing, none is other."""
+    monkeypatch.setitem(sys.modules, "aim", SimpleNamespace(Run=Told))
+    monkeypatch.setattr(Told, "made", [])
+    said = SHORT | {"listeners": [{"kind": "aim", "experiment": "mine"}]}
+    with pytest.raises(KeyboardInterrupt):
+        ns.run("parallel", said, out=tmp_path, run_id="a", listeners=[Stop(3)])
+    run = ns.resume(tmp_path / "parallel/a", listeners=[Stop(-1)])
+    first, second = Told.made
+    assert (first.how["experiment"], first.how["repo"]) == ("mine", str(run.folder))
+    assert first["scenario"]["name"] == "parallel"
+    assert (first["status"], second["status"]) == ("failed", "finished")
+    assert not first.open
+    assert not second.open
+    assert second.hash == first.hash
+    for name, values in expected(run).items():
+        told = first.numbers.get(name, {}) | second.numbers.get(name, {})
+        assert told == pytest.approx(values), name
+
+
 @pytest.mark.parametrize(
     ("kind", "module"),
-    [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb"), ("mlflow", "mlflow")],
+    [
+        ("tensorboard", "torch.utils.tensorboard"),
+        ("wandb", "wandb"),
+        ("mlflow", "mlflow"),
+        ("aim", "aim"),
+    ],
 )
 def test_what_is_missing_is_named(
     kind: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

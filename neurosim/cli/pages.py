@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neurosim.base import DocumentError, harmless
+from neurosim.base import harmless
 from neurosim.cli import options
 from neurosim.cli.options import PATH, PLUGIN, RUN, option
 
@@ -61,9 +61,10 @@ def compare(runs: Sequence[Path], to: Path) -> None:
     ),
 )
 def figures(runs: Sequence[Path], format: Format, width: str, to: Path) -> None:
-    """Write the charts of a run, study or sweep, or of several RUNs over each other, for a paper.
+    """Write the pictures of a run, study or sweep, or of several RUNs over each other, for a paper.
 
-    Letters have 8 points at the width given, and colours are for white paper.
+    They are the charts, the drawing of the network, and of a study that at moments of its
+    inference. Letters of charts have 8 points at the width given, and colours are for white paper.
     """
     from neurosim.runs import door
 
@@ -85,13 +86,9 @@ def report(folder: Path, figures: Path | None) -> None:
     """Write the report of the run, or of the sweep, in FOLDER anew."""
     from neurosim.base import write_atomic
     from neurosim.reports import report_of
-    from neurosim.scenario import Scenario
+    from neurosim.runs import network_in
 
-    try:
-        network = Scenario.load(folder / "scenario.yaml").network
-    except DocumentError:
-        network = None  # the report does without, and says what it lacks
-    found = report_of(folder, network)
+    found = report_of(folder, network_in(folder))
     for note in found.notes:
         click.echo(f"warning: {harmless(note)}", err=True)
     click.echo(f"report: {found.write(folder)}")

@@ -142,6 +142,39 @@ class _MLflow(Tracker):
         self._id = state["id"]
 
 
+class _Aim(Tracker):
+    module = extra = "aim"
+
+    def __init__(self, folder: Path, repo: str | None, experiment: str) -> None:
+        super().__init__(folder)
+        self._repo, self._experiment, self._id = repo, experiment, ""
+
+    def open(self, scenario: str, step: int) -> None:
+        # Aim's own watching of the machine and of what is printed is not asked for.
+        alone = {"system_tracking_interval": None, "capture_terminal_logs": False}
+        about = {"repo": self._repo or str(self.folder), "experiment": self._experiment, **alone}
+        self._run = self.library.Run(self._id or None, **about)
+        if not self._id:
+            self._run.name = self.folder.name
+            self._run["scenario"] = documents.loads(scenario, _SCENARIO).value if scenario else {}
+        self._id = self._run.hash
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        for name, value in numbers.items():
+            self._run.track(value, name=name, step=step)
+
+    def close(self, status: events.Status) -> None:
+        self._run["status"] = status
+        self._run.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the hash that the tracker gave the run."""
+        return {"id": self._id}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._id = state["id"]
+
+
 @register("tensorboard")
 @dataclass(frozen=True)
 class TensorBoard(events.ListenerChoice):
@@ -180,3 +213,19 @@ class MLflow(events.ListenerChoice):
 
     def make(self, folder: Path) -> Tracker:
         return _MLflow(folder, self.uri, self.experiment)
+
+
+@register("aim")
+@dataclass(frozen=True)
+class Aim(events.ListenerChoice):
+    """Tells Aim, by default in files of the run's folder (``aim up --repo FOLDER``)."""
+
+    repo: Annotated[
+        str | None, Field(description="folder or server of Aim; default: the run's folder")
+    ] = None
+    experiment: Annotated[str, Field(min_length=1, description="where the run belongs")] = (
+        "neurosim"
+    )
+
+    def make(self, folder: Path) -> Tracker:
+        return _Aim(folder, self.repo, self.experiment)

@@ -30,23 +30,43 @@ _NOTE = Markup(
 def animate(network: Network, records: Sequence[Entry]) -> Markup:
     """Draws what a study recorded: a few moments, which the script of the page makes one drawing
     with a slider. Of many records some are left out; empty where records have no activity."""
-    size = -(-len(records) // MAX_FRAMES)
-    chosen = [*records[:-1:size], records[-1]] if records else []
-    paths = [("populations", p.name, "activity") for p in network.dyadic]
-    if not chosen or any(value_at(r, path) is None for r in chosen for path in paths):
+    chosen, frames = _moments(network, records)
+    if not frames:
         return Markup("")
-    frames = _frames(network, chosen, records)
-    times = [f"time {record['time']:g}, tick {record['tick']:,}" for record in chosen]
+    times = [_time(record) for record in chosen]
     found = {
         "times": times,
         "boxes": {p.name: [frame.boxes[p.name] for frame in frames] for p in network.populations},
         "arrows": {q.name: [frame.arrows[q.name] for frame in frames] for q in network.projections},
     }
-    stills = sorted({round(i * (len(frames) - 1) / (STILLS - 1)) for i in range(STILLS)})
     parts = [_FIGURE.format(json.dumps(found, separators=(",", ":")))]
-    for still in stills:
+    for still in _stills(len(frames)):
         parts.append(_STILL.format(times[still], draw_network(network, frames[still])))
     return Markup("").join([*parts, _NOTE])
+
+
+def stills_of(network: Network, records: Sequence[Entry]) -> dict[str, Frame]:
+    """Returns the few moments that `animate` draws, by names such as inference-tick-8; none
+    without activity."""
+    chosen, frames = _moments(network, records)
+    return {f"inference-tick-{chosen[at]['tick']}": frames[at] for at in _stills(len(frames))}
+
+
+def _moments(network: Network, records: Sequence[Entry]) -> tuple[list[Entry], list[Frame]]:
+    size = -(-len(records) // MAX_FRAMES)
+    chosen = [*records[:-1:size], records[-1]] if records else []
+    paths = [("populations", p.name, "activity") for p in network.dyadic]
+    if not chosen or any(value_at(r, path) is None for r in chosen for path in paths):
+        return [], []
+    return chosen, _frames(network, chosen, records)
+
+
+def _stills(frames: int) -> list[int]:
+    return sorted({round(i * (frames - 1) / (STILLS - 1)) for i in range(STILLS)} if frames else ())
+
+
+def _time(record: Entry) -> str:
+    return f"time {record['time']:g}, tick {record['tick']:,}"
 
 
 def _frames(network: Network, chosen: Sequence[Entry], records: Sequence[Entry]) -> list[Frame]:

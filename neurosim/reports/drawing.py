@@ -46,7 +46,13 @@ def draw_network(network: Network, frame: Frame | None = None) -> Markup:
     its receiver, in a lane of its own, and arrives from the left: it crosses no box. At arrows are
     operators and numbers of weights; tooltips tell the rest. A ``frame`` is shown in their place.
     """
-    return _Drawing(network, frame).svg()
+    return render("network.svg", **scene_of(network, frame))
+
+
+def scene_of(network: Network, frame: Frame | None = None, levels: int = LEVELS) -> dict[str, Any]:
+    """Returns what `draw_network` draws, with so many ``levels`` in a row at most: where everything
+    is, in pixels, and what it says."""
+    return _Drawing(network, frame, levels).scene()
 
 
 def described(projection: Projection) -> str:
@@ -69,10 +75,10 @@ def weights_of(projection: Projection) -> tuple[str | None, int | None]:
 
 
 class _Drawing:
-    def __init__(self, network: Network, frame: Frame | None) -> None:
+    def __init__(self, network: Network, frame: Frame | None, levels: int) -> None:
         self.network, self.levels, self.frame = network, network.levels, frame
         depth = max(self.levels.values()) + 1
-        self.columns = ceil(depth / ceil(depth / LEVELS))
+        self.columns = ceil(depth / ceil(depth / levels))
         self.cell = {name: divmod(level, self.columns) for name, level in self.levels.items()}
         self.routed = []
         for q in network.projections:
@@ -190,26 +196,25 @@ class _Drawing:
         down = self.cell[q.post][0] > self.cell[q.pre][0]
         return (2, -self.out[q.name]) if down else (0, self.out[q.name])
 
-    # ---- SVG -----------------------------------------------------------------------------------
+    # ---- what is drawn -------------------------------------------------------------------------
 
-    def svg(self) -> Markup:
+    def scene(self) -> dict[str, Any]:
         arrows = [self._arrow(q) for q in self.network.projections]
         colours = {arrow["colour"] for arrow in arrows}
         hues = {SKIP: "blue: skips levels", BACK: "orange, dashed: goes back"}
         said = "at arrows: number of weights, and the operator"
         notes = [] if self.frame else [said]
         notes = [*notes, *(hues[hue] for hue in hues if hue in colours)]
-        return render(
-            "network.svg",
-            width=self.width,
-            height=self.height + 16 * len(notes),
-            below=self.height + 6,
-            arrows=arrows,
-            boxes=[(p, self.box[p.name], self.labels[p.name]) for p in self.network.populations],
-            levels={} if self.frame is None else {n: b[0] for n, b in self.frame.boxes.items()},
-            fills={"input": 0.0, "hidden": 0.06, "output": 0.16},
-            notes=notes,
-        )
+        return {
+            "width": self.width,
+            "height": self.height + 16 * len(notes),
+            "below": self.height + 6,
+            "arrows": arrows,
+            "boxes": [(p, self.box[p.name], self.labels[p.name]) for p in self.network.populations],
+            "levels": {} if self.frame is None else {n: b[0] for n, b in self.frame.boxes.items()},
+            "fills": {"input": 0.0, "hidden": 0.06, "output": 0.16},
+            "notes": notes,
+        }
 
     def _arrow(self, q: Projection) -> dict[str, Any]:
         pre, post, weights = self.box[q.pre], self.box[q.post], weights_of(q)[1]

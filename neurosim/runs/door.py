@@ -31,18 +31,17 @@ from neurosim.learning import Trainer, load_weights, read_states
 from neurosim.network import Model
 from neurosim.records import Results, RunFiles, file_digest, told
 from neurosim.records import Run as Left
-from neurosim.reports import Format, comparison_of, inches, named, on_paper, report_of
+from neurosim.reports import READABLE, Format, comparison_of, inches, printed
 from neurosim.runs import run as runner
 from neurosim.runs import sweep as sweeps
 from neurosim.runs.executors.executor import Executor, Inline, Local
-from neurosim.runs.folder import SCENARIO
+from neurosim.runs.folder import SCENARIO, network_in
 from neurosim.runs.listeners.display import SweepDisplay
 from neurosim.runs.listeners.live import live_view
 from neurosim.scenario import Scenario
 
 Overrides = Mapping[str, Any] | Sequence[str]
 Progress = bool | Console
-READABLE = 5.0  # points of a letter
 _PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z][A-Za-z_/.-]*", re.IGNORECASE)
 
 
@@ -331,9 +330,10 @@ def figures(
     format: Format = "pdf",
     width: str = "85mm",
 ) -> list[Path]:
-    """Writes every chart of a run, a study or a sweep (its report's), or of several runs over each
-    other (those of `compare`), as a file for a paper: ``pdf``, ``png`` of 300 dots an inch, or
-    ``svg``; so wide, in colours for white paper, with letters of 8 points.
+    """Writes every picture of a run, a study or a sweep (the charts of its report, the drawing of
+    its network, and of a study that at moments of its inference), or the charts of several runs
+    over each other (those of `compare`), as files for a paper: ``pdf``, ``png`` of 300 dots an
+    inch, or ``svg``; so wide, in colours for white paper, with letters of 8 points.
 
     Returns:
         The paths of the files, in the folder ``to``.
@@ -345,11 +345,11 @@ def figures(
     if format not in get_args(Format):
         raise ConfigurationError(unknown("format", str(format), get_args(Format)), "format")
     folders, size = [_folder(run) for run in runs], inches(width)
-    page = report_of(folders[0]) if len(folders) == 1 else comparison_of(folders)
+    pictures = printed(folders, network_in(folders[0]) if len(folders) == 1 else None)
     Path(to).mkdir(parents=True, exist_ok=True)
     written, small = list[Path](), list[str]()
-    for name, _, chart in named(page.figures):
-        content, letters = on_paper(chart, size, format)
+    for name, draw in pictures.items():
+        content, letters = draw(size, format)
         written.append(Path(to) / f"{name}.{format}")
         write_atomic(written[-1], content)
         small += [name] if letters < READABLE else []

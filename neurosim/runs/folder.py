@@ -20,6 +20,7 @@ from neurosim import documents
 from neurosim._version import __version__
 from neurosim.base import (
     DataError,
+    DocumentError,
     Interrupted,
     Launch,
     NeurosimError,
@@ -233,3 +234,11 @@ def _faults(simulation: Simulation) -> dict[str, Any]:
     found["clock_spread"] = schedule.spread if isinstance(schedule, Periodic) else 0.0
     faults = {name: value for name, value in found.items() if value}
     return {"faults": faults} if faults else {}
+
+
+def network_in(folder: Path) -> Network | None:
+    """Returns the network of a run; a sweep has none of its own, and what is damaged no more."""
+    try:
+        return Scenario.load(folder / SCENARIO).network
+    except DocumentError:
+        return None

@@ -16,6 +16,9 @@ from neurosim.base import ConfigurationError
 from neurosim.reports.plots.canvas import Chart, palette_css, style
 
 Format = Literal["pdf", "png", "svg"]
+# A file says nothing of when it was made: equal runs give equal files.
+UNDATED: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+READABLE = 5.0  # points of a letter, at least
 POINTS = 8.0  # of the letters; of ticks less
 _BAD = {"bad": "#b3261e"}
 _SIZE = 10.0  # points of the letters on a page
@@ -68,8 +71,7 @@ def on_paper(chart: Chart, width: float, form: Format) -> tuple[bytes, float]:
             whole = Bbox.from_extents(middle - half, box.y0 - 0.03, middle + half, box.y1 + 0.03)
             options["bbox_inches"] = whole
         buffer = io.BytesIO()
-        undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
-        figure.savefig(buffer, format=form, dpi=300, metadata=undated[form], **options)
+        figure.savefig(buffer, format=form, dpi=300, metadata=UNDATED[form], **options)
     shown = [t.get_fontsize() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
     return buffer.getvalue(), min(shown, default=POINTS)
 
