@@ -28,6 +28,12 @@ def simulation(**options: Any) -> ns.Simulation:
     return ns.Simulation(**{"model": MODEL, "schedule": SWEEP} | options)
 
 
+def started() -> ns.Simulation:
+    within = simulation()
+    within.start(X, Y)
+    return within
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -55,9 +61,13 @@ def test_refuses_what_a_simulation_is_not_made_of(options: dict[str, Any], messa
     [
         (lambda: ns.Model(NETWORK, seed=-1), "seed is -1"),
         (lambda: ns.Model(NETWORK, dtype="float64"), "dtype must be torch.float32"),
+        (lambda: ns.Model(NETWORK, device="nonsense"), "device is 'nonsense'; it must be"),
         (lambda: ns.Model(torch.nn.Linear(2, 3)), "not of a Linear; see Network.from_torch"),
         (lambda: simulation().infer(X, Y, optimizer="adam"), "nothing says when"),
         (lambda: simulation(learn_every=2).infer(X, Y, optimizer="adam"), "one of torch.optim"),
+        (lambda: simulation().learn(None), "one of torch.optim, .* not None"),  # type: ignore[arg-type]
+        (lambda: started().advance(-1), "ticks is -1; it must be at least 0"),
+        (lambda: started().advance("all"), "ticks is 'all'; it must be a whole number"),  # type: ignore[arg-type]
         (lambda: simulation().infer(X).trace["residaul"], "unknown probe 'residaul'; did you mean"),
     ],
 )
@@ -70,6 +80,7 @@ def test_refuses(make: Callable[[], object], message: str) -> None:
     ("x", "y", "message"),
     [
         ("x", None, "a torch tensor or an array of numbers, not str"),
+        (X.to("meta"), None, "on the device meta, and has no values"),
         (X.to_sparse(), None, r"is sparse .*to_dense"),
         (X, torch.tensor([0, 1, 2, 0]), "label 2 at index 2 .*not in 0 … 1"),
         (X, torch.tensor([0, 1]), "4 inputs but 2 targets"),
@@ -109,6 +120,27 @@ def test_what_is_around_does_not_reach_in(around: Callable[[], Any]) -> None:
         assert same(found[0], wanted[0])
         assert all(torch.equal(found[1][key], value) for key, value in wanted[1].items())
         assert torch.equal(found[2], wanted[2])
+
+
+def test_a_model_that_is_made_in_inference_mode_learns() -> None:
+    with torch.inference_mode():
+        inside = simulation(model=ns.Model(NETWORK))
+        inside.infer(X * 1, Y * 1)
+    inside.learn(torch.optim.SGD(inside.model.parameters(), lr=0.1))
+    assert not torch.equal(inside.model(X), ns.Model(NETWORK)(X))
+
+
+def test_a_network_of_numbers_of_numpy() -> None:
+    def described(number: Callable[[int], Any], array: Callable[[list[int]], Any]) -> ns.Network:
+        layers = [{"name": "output", "dense": number(3)}]
+        return ns.Network.from_dict({"input": array([6]), "layers": layers})
+
+    assert str(described(np.int64, np.array)) == str(described(int, list))
+
+
+def test_refuses_a_state_that_is_none() -> None:
+    with pytest.raises(ns.StateError, match="what state_dict returned, not NoneType"):
+        simulation().load_state_dict(None)  # type: ignore[arg-type]
 
 
 # ---- copies --------------------------------------------------------------------------------------

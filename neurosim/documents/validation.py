@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from neurosim.base import (
@@ -56,7 +57,7 @@ def parse(model: type[M], document: Document) -> M:
     """
     try:
         try:
-            text = json.dumps(document.value)
+            text = json.dumps(document.value, default=_plain_number)
         except (TypeError, ValueError):  # made in Python, with things that YAML cannot hold
             return model.model_validate(document.value)
         return model.model_validate_json(text)
@@ -70,6 +71,13 @@ def parse(model: type[M], document: Document) -> M:
     problems = sorted(found, key=lambda p: (p.file != document.file, *astuple(p)))
     more = f"and {left:,} more problems, which are not shown"
     raise DocumentError(problems + [replace(problems[-1], path="", message=more)] * (left > 0))
+
+
+def _plain_number(value: object) -> Any:
+    """Makes a number or an array of numpy one of Python. Raises TypeError for anything else."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError
 
 
 # ---- the errors --------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from neurosim.network.importers import nir
 from neurosim.network.importers.to_torch import module_of
 from neurosim.network.network import Network
 from neurosim.network.parts import Population, Projection
-from neurosim.tensors import Shape, full_precision, moved
+from neurosim.tensors import Shape, full_precision, moved, resolve_device
 
 
 class Model(nn.Module):
@@ -30,6 +30,7 @@ class Model(nn.Module):
     parameters have shapes but no values.
     """
 
+    @torch.inference_mode(False)  # parameters that are made within it could never learn
     def __init__(
         self,
         network: Network,
@@ -46,14 +47,14 @@ class Model(nn.Module):
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             said = f"dtype must be torch.float32 or torch.float64, not {dtype!r}"
             raise ConfigurationError(said, "dtype")
-        seed = check(Seed, seed=seed)
+        seed, place = check(Seed, seed=seed), resolve_device(device)
         self.network = network
         drawn_by = {p.name: p for p in network.projections}
         constants = network.constants
         for key, shape in network.parameter_shapes().items():
             owner, kind = key.rsplit(".", 1)
-            if device == "meta":
-                value = torch.empty(shape, dtype=dtype, device=device)
+            if place.type == "meta":
+                value = torch.empty(shape, dtype=dtype, device=place)
             elif key in network.parameters:
                 value = network.parameters[key].detach().clone().to(dtype)
             else:
@@ -68,9 +69,9 @@ class Model(nn.Module):
             module = self._modules.setdefault(owner, nn.Module())
             assert module is not None
             if key in constants:
-                module.register_buffer(kind, value.to(device))
+                module.register_buffer(kind, value.to(place))
             else:
-                module.register_parameter(kind, nn.Parameter(value.to(device)))
+                module.register_parameter(kind, nn.Parameter(value.to(place)))
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")

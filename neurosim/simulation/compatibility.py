@@ -70,6 +70,8 @@ def as_tensor(what: str, array: Any) -> Tensor:
         ) from None
     if found.layout is not torch.strided:
         raise InputError(f"the {what} is sparse ({found.layout}); use {what}.to_dense()")
+    if found.is_meta:
+        raise InputError(f"the {what} is on the device meta, and has no values there")
     return found
 
 
@@ -104,9 +106,12 @@ def trained(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Paramet
     return {name: p for name, p in named if p.requires_grad and id(p) in held}
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer | None, model: Model) -> None:
-    """Raises ConfigurationError for an optimizer that the model cannot learn with."""
-    if optimizer is None:
+def check_optimizer(
+    optimizer: torch.optim.Optimizer | None, model: Model, *, needed: bool = False
+) -> None:
+    """Raises ConfigurationError for an optimizer that the model cannot learn with, and for none
+    where one is ``needed``."""
+    if optimizer is None and not needed:
         return
     if not isinstance(optimizer, torch.optim.Optimizer):
         said = f"the optimizer must be one of torch.optim, as torch.optim.SGD, not {optimizer!r}"

@@ -25,6 +25,7 @@ from neurosim.dynamics import (
     output_potential,
     reset,
 )
+from neurosim.families import Whole, check
 from neurosim.maths import finite_norm
 from neurosim.measures import MEASURES, Recorder, Trace
 from neurosim.rules import Nudge
@@ -134,9 +135,13 @@ class Inference(Arrays):
     def advance(self, ticks: int | None, interrupted: Callable[[], bool]) -> int:
         """Runs so many ticks, or to the end; see `Simulation.advance`."""
         self._check_running()
+        if ticks is None:
+            ticks = NEVER
+        elif type(ticks) is not int or ticks < 0:  # asked first: `check` takes as long as a tick
+            ticks = check(Whole, ticks=ticks)
         self.check_weights()
         before = self.tick
-        goal = NEVER if ticks is None else before + ticks
+        goal = min(NEVER, before + ticks)
         try:
             with undisturbed():
                 self._run_to(goal, interrupted)

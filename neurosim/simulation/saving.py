@@ -1,5 +1,6 @@
 """Simulations as data: saved, continued in another of the same kind, and copied whole."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -48,6 +49,8 @@ def check(
     ConfigurationError for an optimizer that the simulation cannot go on with."""
     compatibility.check_optimizer(optimizer, simulation.model)
     compatibility.check_within(optimizer, simulation.learns_within)
+    if not isinstance(state, Mapping):
+        raise StateError(f"the saved state is what state_dict returned, not {type(state).__name__}")
     with complete("state"):
         problem, version = "", state["version"]
         own = _identity(simulation)

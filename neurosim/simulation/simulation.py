@@ -359,7 +359,7 @@ class Simulation:
             ConfigurationError: for an optimizer that the model cannot learn with.
             DivergenceError: for a gradient that is not finite; no weight has changed.
         """
-        compatibility.check_optimizer(optimizer, self.model)
+        compatibility.check_optimizer(optimizer, self.model, needed=True)
         self.inference.learn(optimizer, gradients)
 
     def weights_changed(self) -> None:
