@@ -1,9 +1,11 @@
 """neurosim: asynchronous, event-driven simulation of networks of dyadic neurons."""
 
 import ast
+import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from neurosim._version import __version__ as __version__
@@ -29,7 +31,20 @@ def __getattr__(name: str) -> Any:
     module, inner = _doors()[name]
     if module == "neurosim":
         return import_module(f"{module}.{inner}")
-    return getattr(import_module(module), inner)
+    return getattr(_imported(module), inner)
+
+
+def _imported(name: str) -> ModuleType:
+    """Imports a module. Libraries draw from `random` when they are imported: where the user has
+    that, it goes on as if they had not."""
+    if name in sys.modules:
+        return sys.modules[name]
+    generator = sys.modules.get("random")
+    state = generator.getstate() if generator else None
+    module = import_module(name)
+    if generator:
+        generator.setstate(state)
+    return module
 
 
 def __dir__() -> list[str]:

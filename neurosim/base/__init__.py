@@ -19,7 +19,13 @@ from neurosim.base.errors import (
 )
 from neurosim.base.files import finite, naming, owned, write_atomic, write_json
 from neurosim.base.html import html_table
-from neurosim.base.interrupts import SIGNALS, Interrupted, interrupted_by, interruptible
+from neurosim.base.interrupts import (
+    SIGNALS,
+    Interrupted,
+    ignore_at_exit,
+    interrupted_by,
+    interruptible,
+)
 from neurosim.base.launch import Launch, leads
 from neurosim.base.random import seed_sequence, stream
 from neurosim.base.shipped import about, find_file, given, shipped_files, shipped_folder

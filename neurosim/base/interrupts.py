@@ -1,5 +1,6 @@
 """How Ctrl-C and a request to terminate end a long operation."""
 
+import atexit
 import os
 import signal
 import threading
@@ -73,3 +74,10 @@ def interruptible() -> Iterator[Interrupted]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ignore_at_exit() -> None:
+    """Has the process ignore requests to terminate once it ends by itself, as it was asked to:
+    schedulers send several, and its status tells that there is something to resume."""
+    for number in SIGNALS[1:]:
+        atexit.register(signal.signal, number, signal.SIG_IGN)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neurosim._version import __version__
-from neurosim.base import DivergenceError, NeurosimError, leads
+from neurosim.base import DivergenceError, NeurosimError, ignore_at_exit, leads
 from neurosim.cli import options
 from neurosim.cli.check import check
 from neurosim.cli.installation import completion, doctor, examples
@@ -311,7 +311,8 @@ def _finish(run: Run) -> None:
     """Prints the summary of a run and where its report is; the exit status says if it ended."""
     from neurosim.runs import summary_lines
 
-    interrupted = run.status == "interrupted"
+    if interrupted := run.status == "interrupted":
+        ignore_at_exit()
     if leads():
         for line in summary_lines(run.summary):
             click.echo(line)

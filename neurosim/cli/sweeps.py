@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from neurosim.base import shipped_folder
+from neurosim.base import ignore_at_exit, shipped_folder
 from neurosim.cli import options
 from neurosim.cli.options import (
     COLLECT,
@@ -217,6 +217,7 @@ def _ended(results: Results) -> str:
 def _exit_as(results: Results, failed: int) -> None:
     """Ends with the status that a shell expects where not all runs have finished."""
     if results.count("finished") + results.count("failed") < len(results.rows):
+        ignore_at_exit()
         click.echo("continue with  the same command")
         sys.exit(options.INTERRUPTED)
     if failed:
