@@ -22,6 +22,7 @@ from neurosim.data.lazy import is_bomb
 Bytes = npt.NDArray[np.uint8]
 SUMS = "SHA256SUMS"  # as sha256sum writes it: the checksums of files beside it
 _SUM = re.compile(r"([0-9a-f]{64}) [ *]([^/\n]+)\n?")
+_GZIP = b"\x1f\x8b"  # no IDX file and no label of CIFAR begins so
 PIXELS = 3 * 32 * 32  # of a colour image
 _AGAIN = "download or copy it again"
 # A header may promise anything. MNIST's largest file unpacks to 47 MB.
@@ -30,13 +31,15 @@ _IDX_LIMIT = 2**30
 
 @contextmanager
 def _opened(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
-    """Opens a file, unpacked if it is called ``.gz``. Raises DataError, also within the block."""
+    """Opens a file, unpacked if it begins as gzip does, whatever its name. Raises DataError, also
+    within the block."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as file:
+            packed = file.read(2) == _GZIP
+        with gzip.open(path) if packed else path.open("rb") as file:
             yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        hint = f"{_AGAIN}, or remove .gz from its name if it is already unpacked"
-        raise DataError(f"{path}: not an intact gzip file ({error}); {hint}") from error
+        raise DataError(f"{path}: not an intact gzip file ({error}); {_AGAIN}") from error
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read: {reason}; check name and permissions") from error
@@ -59,7 +62,7 @@ def check_sums(path: Path) -> None:
 
 
 def read_idx(path: Path, ndim: int) -> Bytes:
-    """Reads the unsigned bytes of an IDX file with ``ndim`` dimensions; ``.gz`` is unpacked.
+    """Reads the unsigned bytes of an IDX file with ``ndim`` dimensions, packed by gzip or not.
 
     IDX: two zero bytes, the type (8 for unsigned bytes), the number of dimensions, each
     dimension as a big-endian 32-bit number, then the values, the last dimension fastest. Reads

@@ -38,7 +38,8 @@ class MNIST(StoredImages):
     """Reads MNIST's IDX files, packed or not.
 
     Images are (N, 1, 28, 28) in [0, 1]: pixels are divided by 255, the papers' setting. The files
-    are called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, with ``.gz`` or not.
+    are called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, with ``.gz`` or not, and
+    are in the folder ``root``, or in MNIST/raw there, where torchvision has them.
     """
 
     remotes = _idx(
@@ -56,6 +57,7 @@ class MNIST(StoredImages):
         10_008: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     }
     needs = "MNIST's four IDX files"
+    elsewhere = "MNIST/raw"
 
     pad: Annotated[
         Whole, Field(description="pixels that are added on each side; 2: 32×32 pixels")
@@ -93,9 +95,10 @@ class MNIST(StoredImages):
 
     def _find(self, root: Path, stem: str, ndim: int) -> Path:
         names = [f"{stem}{dot}idx{ndim}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
-        for name in names:
-            if (root / self.inner / name).is_file():
-                return root / self.inner / name
+        for place in self._places(root):
+            for name in names:
+                if (place / name).is_file():
+                    return place / name
         raise self._absent(root, f"none of {', '.join(names)}", root / self.inner)
 
     def _warn_of_others(self, path: Path) -> None:
@@ -112,7 +115,8 @@ class MNIST(StoredImages):
 @register("fashion_mnist")
 @dataclass(frozen=True)
 class FashionMNIST(MNIST):
-    """Reads the IDX files of Fashion-MNIST (Xiao et al. 2017) in the folder fashion-mnist there.
+    """Reads the IDX files of Fashion-MNIST (Xiao et al. 2017) in the folder fashion-mnist there, or
+    in torchvision's FashionMNIST/raw.
 
     They are called as MNIST's, which is why they have a folder of their own.
     """
@@ -128,12 +132,14 @@ class FashionMNIST(MNIST):
         ("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148),
     )
     needs = "Fashion-MNIST's four IDX files"
+    elsewhere = "FashionMNIST/raw"
 
 
 @register("kmnist")
 @dataclass(frozen=True)
 class KMNIST(MNIST):
-    """Reads the IDX files of Kuzushiji-MNIST (Clanuwat et al. 2018) in the folder kmnist there."""
+    """Reads the IDX files of Kuzushiji-MNIST (Clanuwat et al. 2018) in the folder kmnist there, or
+    in torchvision's KMNIST/raw."""
 
     inner = "kmnist/"
     unpacked: ClassVar[dict[int, str]] = {}
@@ -146,3 +152,4 @@ class KMNIST(MNIST):
         ("20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c", 5_120),
     )
     needs = "Kuzushiji-MNIST's four IDX files"
+    elsewhere = "KMNIST/raw"

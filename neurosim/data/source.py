@@ -188,6 +188,7 @@ class StoredImages(Images):
     """A data set that lies in a folder."""
 
     inner: ClassVar[str] = ""  # the folder in the root in which they are
+    elsewhere: ClassVar[str] = ""  # and the one where torchvision puts them
     needs: ClassVar[str]  # what the folder has to have
     how: ClassVar[str] = "or fetch them: neurosim download {name} --root {root}"
     classes: ClassVar[int] = 10
@@ -196,10 +197,16 @@ class StoredImages(Images):
 
     def _bytes(self, folder: Path) -> Dataset:
         root = folder / Path(self.root).expanduser()
-        for place in {root, root / self.inner}:
+        for place in {root, *self._places(root)}:
             check_sums(place / SUMS)
         train, test = self._splits(root)
         return Dataset(self.kind, train, test, self.classes)
+
+    def _places(self, root: Path) -> list[Path]:
+        """The folders in which the files may be: the root is torchvision's, too."""
+        outer, _, last = self.elsewhere.partition("/")
+        within = [root / last] if root.name == outer else []
+        return [root / self.inner, *([root / self.elsewhere, *within] if last else [])]
 
     @abstractmethod
     def _splits(self, root: Path) -> Sequence[Split]:

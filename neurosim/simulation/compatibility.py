@@ -70,7 +70,7 @@ def as_tensor(what: str, array: Any) -> Tensor:
         ) from None
     if found.layout is not torch.strided:
         raise InputError(f"the {what} is sparse ({found.layout}); use {what}.to_dense()")
-    if found.is_meta:
+    if type(found) is Tensor and found.is_meta:  # tensors of other classes may have values
         raise InputError(f"the {what} is on the device meta, and has no values there")
     return found
 

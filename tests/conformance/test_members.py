@@ -44,6 +44,7 @@ EXAMPLES: dict[str, list[Any]] = {
     ],
     # Their files do not ship with the package; see test_datasets.py and test_cifar.py.
     **{name: [] for name in DataSource.family if name != "digits"},
+    "aim": [],  # its package need not be installed; see test_trackers.py
     "crop": [Crop(2, padding) for padding in ("black", "zero", "edge", "reflect")],
     "channel": [PerChannel(), PerChannel((0.5, 0.2), 0.3)],
 }
