@@ -17,7 +17,7 @@ import neurosim as ns
 from neurosim.measures.metrics import residual
 
 TICKS = 400
-GAIN = 0.5
+GAIN = 0.4  # at which the reference settles on all of the networks
 SOFT = 100
 
 
@@ -96,7 +96,7 @@ def names(projection: ns.Projection) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("schedule", ["parallel", "odd_even"])
 @pytest.mark.parametrize(
     "seed",
-    [pytest.param(n, marks=pytest.mark.slow if 1 < n < SOFT else ()) for n in (*range(25), SOFT)],
+    [pytest.param(n, marks=pytest.mark.slow if 1 < n < SOFT else ()) for n in (*range(50), SOFT)],
 )
 def test_pooling_settles(seed: int, schedule: str, rule: str) -> None:
     network = network_of(seed)
@@ -129,9 +129,17 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ns.EquilibriumPropagation(free=1),
+        pytest.param(ns.ContrastiveHebbian(1.0, 1), marks=pytest.mark.slow),
+    ],
+    ids=["ep", "chl"],
+)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("seed", [*range(4), SOFT])
-def test_any_order_settles(seed: int, schedule: str) -> None:
+def test_any_order_settles(seed: int, schedule: str, rule: ns.Rule) -> None:
     """At a state that the plain iteration does not move. Without a threshold lazy units would go on
     telling each other of last bits."""
     model = model_of(network_of(seed), seed)
@@ -139,7 +147,8 @@ def test_any_order_settles(seed: int, schedule: str) -> None:
     heard = ns.Channel(1e-13 if schedule == "lazy" else 0.0)
     simulation = ns.Simulation(
         model,
-        rule=ns.EquilibriumPropagation(free=1),
+        rule=rule,
+        loss="squared_error",
         schedule=SCHEDULES[schedule],
         channels=ns.Channels(heard, heard),
         init="zero",
@@ -205,11 +214,11 @@ def test_holomorphic_gradients_through_softmax_pooling() -> None:
 
 
 def test_a_synchronous_order_that_oscillates() -> None:
-    """With weights four times as large all layers at once come back every second tick."""
+    """With weights five times as large all layers at once come back every second tick."""
     model, y = model_of(network_of(1), 1), torch.eye(3, dtype=torch.float64)[:2]
     with torch.no_grad():
         for name, value in model.named_parameters():
-            value.mul_(4.0 if name.endswith("weight") else 1.0)
+            value.mul_(5.0 if name.endswith("weight") else 1.0)
     x = torch.rand(2, 2, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def simulation(ticks: int) -> ns.Simulation:
