@@ -337,17 +337,6 @@ def test_importing_does_not_import_torch(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_public_names_leave_the_users_random_numbers_alone() -> None:
-    """Though libraries draw some when they are imported."""
-    code = (
-        "import random; random.seed(3); before = random.getstate()\n"
-        "import neurosim as ns\n"
-        "[getattr(ns, name) for name in dir(ns)]\n"
-        "assert random.getstate() == before"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_the_command_line_answers_at_once(arguments: list[str]) -> None:
     code = (

@@ -345,3 +345,24 @@ def test_gradients_through_winners_of_the_means_that_changed(
     # By a clock there is always somebody who has yet to look.
     assert schedule == "poisson" or any(winners is not None for winners in used)
     assert all(map(torch.equal, *gradients))
+
+
+@pytest.mark.usefixtures("small_arrays_too")
+@pytest.mark.usefixtures("small_arrays_too")
+def test_a_weight_that_is_written_after_an_inference_counts() -> None:
+    """Also where no mean at all has changed since the last winners were found."""
+    setup = Case("conv", "backward", "population", "feedforward", "prediction").build()
+    setup.infer(0)
+    link = next(one for one in setup.simulation.state.links if one.operator.has_winners)
+    link.winners.set(link.forward(None)[1])
+    link.basal_stale.clear(None)
+    link.touch("mean", torch.zeros_like(link.pre.plus.value, dtype=torch.bool))
+    before = link.present_winners()
+    assert before is link.winners.tensor
+    assert link.weight is not None
+    link.weight.detach().neg_()
+    after, expected = link.present_winners(), link.forward(None)[1]
+    assert after is not None
+    assert expected is not None
+    assert torch.equal(after, expected)
+    assert not torch.equal(after, before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -83,3 +85,14 @@ def test_a_saved_state_does_not_move_on() -> None:
 def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(ValueError, match="non-negative"):
         stream(-1, "schedule")
+
+
+def test_public_names_leave_the_users_random_numbers_alone() -> None:
+    """Though libraries draw some when they are imported."""
+    code = (
+        "import random; random.seed(3); before = random.getstate()\n"
+        "import neurosim as ns\n"
+        "[getattr(ns, name) for name in dir(ns)]\n"
+        "assert random.getstate() == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -367,3 +367,18 @@ def test_what_cannot_be_captured(
     monkeypatch.setitem(GRAPHS, "cpu", FakeGraph)
     with pytest.raises(ns.ConfigurationError, match=f"compute is 'graph', but .*{said}"):
         made("sweep", compute="graph", **options)
+
+
+def test_a_tape_that_is_given_up_keeps_no_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neurosim.simulation.repeats._LEAST", float("inf"))
+    simulation = made("sweep")
+    x, y = data(simulation.model, 0)
+    count = replayed(simulation, monkeypatch)
+    outcomes = [simulation.infer(x, y) for _ in range(2)]
+    (recording,) = simulation._repeats._kinds.values()
+    assert recording is not None
+    assert not recording.holds
+    assert not recording._left.tensors
+    outcomes.append(simulation.infer(x, y))
+    assert count() == 0
+    assert bits([o.plus for o in outcomes[:1]]) == bits([o.plus for o in outcomes[2:]])

@@ -247,6 +247,7 @@ class Link(Arrays):
         if winners is None or changed is None or winners is not self.winners.tensor:
             return None
         alike = self.basal_stale.mask is True and [view.mask for view in views] == [None]
+        alike = alike and self._written() == self._seen  # nor has a weight been written since
         if not alike or self.rounded or self.operator.winners_at_plus:
             return None
         weight, seen = self._multiplied("up"), self.pre.stored(self.brought(views[0]))
@@ -345,9 +346,14 @@ class Link(Arrays):
         self.weight, self.feedback = model.parameter(self.name, "weight"), model.feedback(self.name)
         if self.bias is not None:
             self.bias = model.parameter(self.post.name, "bias")
-        tensors = (self.weight, self.feedback, self.bias)
-        before, self._seen = self._seen, [Written(t) for t in tensors if t is not None]
+        before, self._seen = self._seen, self._written()
+        if self._seen != before:
+            self._news = None, None
         return self._seen != before
+
+    def _written(self) -> list[Written]:
+        """Returns how the weights stand now."""
+        return [Written(t) for t in (self.weight, self.feedback, self.bias) if t is not None]
 
     # ---- messages ------------------------------------------------------------------------------
 

@@ -53,6 +53,12 @@ class Recording:
         if common.compute != "graph" and self._tape.calls * _SAVED < _LEAST * took:
             self._tape.problem = "arithmetic takes nearly all of the time"
         self._leave(inference, plain(left))
+        self._forget_if_lost()
+
+    def _forget_if_lost(self) -> None:
+        """Lets go of the states that it has left, where nobody will need them again."""
+        if not self.holds:
+            self._left.forget()
 
     @property
     def holds(self) -> bool:
@@ -69,6 +75,7 @@ class Recording:
         left = self._tape.replay(given)
         if left is None:
             self.lost += _MISS
+            self._forget_if_lost()
             return False
         self.lost, inference.clock = max(0, self.lost - 1), self._clock
         self._leave(inference, left)
@@ -133,9 +140,15 @@ class Left:
         for (part, _), values in zip(_own(inference), own, strict=True):
             vars(part).update(values)
 
+    def forget(self) -> None:
+        """Lets go of what was written: it does not hold any more."""
+        self.tensors = []
+
     @property
     def holds(self) -> bool:
         """Whether the arrays of the state are still as it was written."""
+        if not self.tensors:
+            return False
         slots = all(s.tensor is t for s, t in zip(self._slots, self.tensors, strict=True))
         return slots and all(map(np.array_equal, (m.mask for m in self._marks), self._masks))
 

@@ -155,9 +155,8 @@ class _Planar(Sliding, SelectiveOperator):
     def winners_after(
         self, winners: Tensor, mean: Tensor, weight: Maybe, bias: Maybe, changed: Tensor
     ) -> Tensor | None:
-        pool = self.pool
-        few = weight is not None and mean.is_cpu and mean.numel() >= self.large
-        if weight is None or not few or pool is None or pool.kind != "max":
+        pool, large = self.pool, mean.is_cpu and mean.numel() >= self.large
+        if weight is None or pool is None or pool.kind != "max" or not large:
             return None
         planes = self.gather(changed.any(1).float())
         samples, places = pool.gather(planes).flatten(1).nonzero().numpy().T
