@@ -15,7 +15,6 @@ from neurosim.channels import Moment
 from neurosim.dynamics import (
     Counts,
     Phases,
-    Reached,
     Synapses,
     Ticker,
     Woke,
@@ -32,6 +31,7 @@ from neurosim.rules import Nudge
 from neurosim.schedules import Clock, Start
 from neurosim.simulation.common import Common, Learned, run_length
 from neurosim.simulation.compatibility import trained, undisturbed
+from neurosim.simulation.news import News
 from neurosim.simulation.outcome import Outcome
 from neurosim.simulation.silence import warn_of_silence
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
@@ -71,18 +71,21 @@ class Inference(Arrays):
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
         self.counts, self.trace, self._since = Counts(), Trace(), monotonic()
+        self.news = News(common.units, state, tick)
         self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
         self.woken: tuple[int, Woke] = tick, ()  # the last tick with a wake, and who woke in it
         parts = (state, rule, self.nudge)
         how = common.compute, clock.listens, self.counts
         self._ticker = Ticker(*parts, *how, caching=common.caching)
-        watched = common.probes, common.schedule.tick, common.sink
-        self._recorder = Recorder(*parts, self.phases, *watched)
+        self._recorder = Recorder(
+            *parts, self.phases, common.probes, common.schedule.tick, common.sink
+        )
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
 
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases, "measures": self._measures}
-        return super().arrays() | parts | {"counts": self.counts, "synapses": self.synapses}
+        parts |= {"news": self.news, "counts": self.counts, "synapses": self.synapses}
+        return super().arrays() | parts
 
     @property
     def acts_at(self) -> int:
@@ -95,13 +98,13 @@ class Inference(Arrays):
         """Shows the input x (B, *input) to states that are ``carried`` or start anew. Raises
         DivergenceError where the feed-forward pass is not finite."""
         common, clock, moment = self._common, self.clock, Moment(self.number, self.tick)
-        state, rule, units, nudge = common.state, common.rule, common.units, self.nudge
+        state, rule, news, nudge = common.state, common.rule, self.news, self.nudge
         self._decide_nudge()
-        first, reached = self.tick + 1, Reached()
+        first = self.tick + 1
         state.forget_target()
         if carried:
             self.check_weights()
-            reached = common.engine.speak(new_input, self._ticker, x, moment)
+            news.tell(clock, first, common.engine.speak(new_input, self._ticker, x, moment))
         else:
             passes = common.init == "feedforward"
             reset(state, x, moment, empty=passes)
@@ -115,9 +118,8 @@ class Inference(Arrays):
         if nudge.target is not None:
             self.prediction = self._predict(x, carried=carried)
         state.output.stale.touch()
-        units.hear(clock, first, reached)
         if carried or not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
-            units.all_hear(clock, first, output=carried)
+            news.to_all(clock, first, output=carried)
         self._announce(first)
         self.running = True
 
@@ -263,7 +265,7 @@ class Inference(Arrays):
         reached = self._ticker.tick(Moment(self.number, tick), woken)
         self._keep_prediction()
         self.counts.unit_wakes += count
-        common.units.hear(self.clock, tick + 1, reached)
+        self.news.after(self.clock, tick, reached)
         self._announce(tick + 1)
         passed = tick - self.began
         trace = self.trace if self.recording else None
@@ -296,7 +298,7 @@ class Inference(Arrays):
         common, nudge = self._common, self.nudge
         begins = tick == max(self.began + 1, self.acts_at)
         if begins and self.phases.present is None and nudge.target is not None:
-            common.units.all_hear(self.clock, tick, output=True)
+            self.news.to_all(self.clock, tick, output=True)
         if self._measures:
             found = {name: m.by_unit(common.layout, nudge) for name, m in self._measures.items()}
             self.clock.decide(tick, found)
@@ -313,7 +315,7 @@ class Inference(Arrays):
         start = Start(common.layout, tick, begun is not None, common.random, self.clock)
         self.clock = common.schedule.start(start)
         if begun is not None:
-            common.units.all_hear(self.clock, tick + 1, output=not begun.restored)
+            self.news.to_all(self.clock, tick + 1, output=not begun.restored)
         self._announce(tick + 1)
 
     # ---- learning ------------------------------------------------------------------------------
@@ -358,11 +360,9 @@ class Inference(Arrays):
     def check_weights(self, *, written: bool = False) -> None:
         """Takes note of weights that have changed, or all been ``written``: in caches, in damping,
         and as news to every unit."""
-        state = self._common.state
-        if state.check_weights(written=written):
-            state.update_damping(self._common.rule)
-            if self.clock.listens:
-                self._common.units.all_hear(self.clock, self.tick + 1)
+        if self._common.state.check_weights(written=written):
+            self._common.state.update_damping(self._common.rule)
+            self.news.to_all(self.clock, self.tick + 1)
 
     # ---- as data -------------------------------------------------------------------------------
 
