@@ -21,7 +21,7 @@ import neurosim as ns
 from neurosim.base.words import duration
 from neurosim.cli.main import main
 from neurosim.documents import load
-from neurosim.runs.listeners.display import TrainingDisplay
+from neurosim.learning.display import TrainingDisplay
 from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]

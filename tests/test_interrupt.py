@@ -19,9 +19,9 @@ from small_trainings import Stop
 from neurosim.base.interrupts import SIGNALS, interruptible
 from neurosim.cli.main import main
 from neurosim.learning.checkpoint import load_state
+from neurosim.learning.display import TrainingDisplay
 from neurosim.records.sweep import Results
 from neurosim.runs import folder as folders
-from neurosim.runs.listeners.display import TrainingDisplay
 
 SHORT = ["data.limit=200", "training.epochs=3"]
 # Inferences of most of a second, so that a signal is sure to arrive within one.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,9 +15,7 @@ from shipped import SCENARIOS
 from neurosim.base.errors import ConfigurationError, DocumentError
 from neurosim.base.words import spread
 from neurosim.cli.main import main
-from neurosim.records.summary import Quantity
-from neurosim.records.sweep import Row, Seeds
-from neurosim.reports.plots import Chart, heat_map, row_chart
+from neurosim.records.sweep import Row
 from neurosim.runs import sweep
 from neurosim.tables.table import (
     TABLES,
@@ -349,59 +345,3 @@ def test_what_fails_otherwise_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sweep, "carry_out", lambda task: "the disk is full")
     values = ["mnist", *TINY, "--quick", "--row", "DP", "--out", tmp_path, "--quiet"]
     assert table(*values, code=1).output.count("0 of 1, 1 failed") == 2
-
-
-# ---- pictures ----------------------------------------------------------------------------------
-
-ACCURACY = Quantity("test_accuracy", "test accuracy", "%", show="{:.2f}".format)
-
-
-def chart_of(cells: Sequence[Seeds], axis: str = "linear", unit: str = "%") -> Chart:
-    published: list[tuple[float, float] | None] = [(98.45, 0.04), *[None] * (len(cells) - 1)]
-    labels = [f"row {n}" for n in range(len(cells))]
-    chart = row_chart("key", replace(ACCURACY, axis=axis, unit=unit), labels, cells, published)
-    assert chart is not None
-    return chart
-
-
-def test_a_picture_of_rows() -> None:
-    cells = [Seeds((98.4, 98.5)), Seeds((98.3,), ("diverged",)), Seeds((), ("failed", "failed"))]
-    chart = chart_of(cells)
-    ElementTree.fromstring(chart.svg)
-    for title in (
-        "row 0: 98.45 % (98.40 to 98.50, 2 seeds)",
-        "row 0, published: 98.45",
-        "row 1: 98.30 %",
-    ):
-        assert f"<title>{title}</title>" in chart.svg
-    assert "row 1 (diverged, 1 of 2), row 2 (failed, 2 of 2)." in chart.note
-    assert [line.label for line in chart.legend] == [
-        "mean over the seeds",
-        "published, ± standard deviation",
-    ]
-
-
-def test_a_row_far_off_does_not_hide_the_others() -> None:
-    cells = [Seeds((98.4 + n / 50,)) for n in range(5)] + [Seeds((9.8,))]
-    assert "← 9.80" in chart_of(cells, "focus").svg
-    assert "←" not in chart_of(cells).svg
-    assert "→" not in chart_of(cells[:5], "focus").svg
-
-
-def test_rows_far_apart_are_on_a_logarithmic_axis() -> None:
-    far, near = [Seeds((1.0,)), Seeds((1000.0,))], [Seeds((1.0,)), Seeds((2.0,))]
-    assert "logarithmic" in chart_of(far, "log", unit="").note
-    assert "logarithmic" not in chart_of(near, "log", unit="").note
-    assert "logarithmic" not in chart_of(far, "log").note  # percent have ends of their own
-
-
-def test_nothing_to_draw() -> None:
-    assert row_chart("key", ACCURACY, ["one"], [Seeds((), ("diverged",))], [None]) is None
-
-
-def test_a_map_shows_what_diverged() -> None:
-    cells = {(0, 0): Seeds((1.0,)), (1, 0): Seeds((), ("diverged",))}
-    chart = heat_map("key", ACCURACY, ("alpha", ["0", "1"]), ("beta", ["1"]), cells)
-    assert chart is not None
-    texts = {"".join(e.itertext()) for e in ElementTree.fromstring(chart.svg).iter()}
-    assert {"diverged", "alpha 1, beta 1: diverged"} <= texts

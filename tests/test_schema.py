@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from neurosim.cli.main import main
 from neurosim.documents import load
 from neurosim.families import model_of
+from neurosim.families.kinds import FAMILIES
 from neurosim.network import file_models
 from neurosim.scenario import Scenario, ScenarioFile, exemplified
 
@@ -133,19 +135,41 @@ def test_the_schema_admits_what_is_shipped(schemas: dict[str, Any], path: Path) 
         assert admits(schema, yaml.safe_load(Scenario.load(path).resolved()), schema)
 
 
+def keys(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key that a JSON Schema describes, wherever in it, and what is said of it."""
+    if isinstance(part, list):
+        for number, inner in enumerate(part):
+            yield from keys(inner, (*path, str(number)))
+    elif isinstance(part, dict):
+        for key, said in part.get("properties", {}).items():
+            yield (*path, key), said
+        for word, inner in part.items():
+            if word not in ("default", "examples", "const", "enum"):
+                yield from keys(inner, (*path, word))
+
+
 @pytest.mark.parametrize("name", ["scenario", "network"])
 def test_every_key_is_described(schemas: dict[str, Any], name: str) -> None:
-    """But for those that name a kind, which have the description of the kind."""
     schema = schemas[name]
-    parts = {"": schema, **schema["$defs"]}
-    bare = [
-        f"{title}.{key}"
-        for title, part in parts.items()
-        for key, said in part.get("properties", {}).items()
-        if not said.get("description") and "const" not in said
-    ]
-    assert bare == []
-    assert [title for title, part in parts.items() if not part.get("description")] in ([], [""])
+    found = list(keys(schema))
+    assert len(found) > (400 if name == "scenario" else 100)
+    assert [path for path, said in found if len(said.get("description", "")) < 8] == []
+    assert [path for path, said in found if not said.get("examples")] == []
+    whole = {"": schema, **schema["$defs"]}
+    bare = [title for title, part in whole.items() if not part.get("description")]
+    assert bare in ([], [""])
+
+
+def test_a_key_that_names_a_kind_says_which_there_are(schemas: dict[str, Any]) -> None:
+    parts = schemas["scenario"]["$defs"]
+    for title, family in FAMILIES.items():
+        for name, member in family.items():
+            if member.__name__ in parts:
+                said = parts[member.__name__]["properties"][family.key]["description"]
+                assert said.startswith(f"which {title.replace('_', ' ')}: "), said
+                assert all(re.search(rf"\b{other}\b", said) for other in family), said
+                assert (f"default: {family.default}" in said) == (family.default is not None)
+                assert name in said
 
 
 def test_the_schema_knows_networks_in_scenarios(schemas: dict[str, Any]) -> None:

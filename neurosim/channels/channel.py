@@ -65,7 +65,8 @@ class Channel(Described):
     """
 
     threshold: Annotated[
-        NotNegative, Field(description="a value that differs by more from the last one is sent")
+        NotNegative,
+        Field(description="a value that differs by more from the last one sent is sent itself"),
     ] = 0.0
     refresh: Annotated[Count | None, Field(description="send at every n-th wake in any case")] = (
         None
@@ -74,10 +75,14 @@ class Channel(Described):
         float | Distribution | Given | Tensor | Sequence[Any],
         SkipValidation(),
         Written(NotNegative | Distribution | list[Any]),
-        Field(description="a number, a distribution, or a tensor of the sender's (weight's) shape"),
+        Field(
+            description="in simulated time, 0 as one tick: a number, a distribution, or a list of "
+            "the sender's (weight's) shape"
+        ),
     ] = 0.0
     jitter: Annotated[
-        Distribution | None, Field(description="drawn for every message, added to the delay")
+        Distribution | None,
+        Field(description="added to the delay, drawn for every message; in simulated time"),
     ] = None
     ordering: Annotated[
         Ordering,

@@ -106,10 +106,14 @@ class MackeyGlass(Series):
     and what lies between, interpolated; at first x is ``start``.
     """
 
-    length: Annotated[Count, Field(description="values of the series")] = 10_000
-    tau: Annotated[Positive, Field(description="the delay; chaotic from about 17 on")] = 17.0
+    length: Annotated[Count, Field(description="number of values")] = 10_000
+    tau: Annotated[
+        Positive, Field(description="the delay, in its own time; chaotic from about 17 on")
+    ] = 17.0
     washout: Annotated[Whole, Field(description="first values that are left out")] = 500
-    step: Annotated[Positive, Field(description="time from one value to the next")] = 1.0
+    step: Annotated[
+        Positive, Field(description="time from one value to the next, in its own time")
+    ] = 1.0
     start: Annotated[Positive, Field(description="the value of all times before the first")] = 1.2
 
     def _values(self, folder: Path) -> Values:
@@ -147,8 +151,8 @@ class Hyperplane(InTime):
     with a probability of ``turning``; of the labels a part, ``noise``, is wrong.
     """
 
-    length: Annotated[Count, Field(description="samples")] = 10_000
-    inputs: Annotated[Count, Field(description="d")] = 10
+    length: Annotated[Count, Field(description="number of samples")] = 10_000
+    inputs: Annotated[Count, Field(description="number d of inputs")] = 10
     drifting: Annotated[Whole, Field(description="weights that change")] = 2
     change: Annotated[NotNegative, Field(description="of a weight, with every sample")] = 0.001
     turning: Annotated[Fraction, Field(description="how probably a weight turns back")] = 0.1

@@ -103,9 +103,13 @@ class PerChannel(Standardization):
     """
 
     mean: Annotated[
-        Bounded | tuple[Bounded, ...] | None, Field(description="default: measured")
+        Bounded | tuple[Bounded, ...] | None,
+        Field(description="what is taken away, of all channels or of each; default: measured"),
     ] = None
-    std: Annotated[Positive | tuple[Positive, ...] | None, Field(description="as mean")] = None
+    std: Annotated[
+        Positive | tuple[Positive, ...] | None,
+        Field(description="what is divided by, of all channels or of each; default: measured"),
+    ] = None
 
     def fit(self, images: Samples, white: int) -> Standard:
         for name, said in (("mean", self.mean), ("std", self.std)):

@@ -135,7 +135,8 @@ class Drift(Kind, ABC, family="drift"):
 
     at: Annotated[NotNegative, Field(description="the simulated time from which on it holds")] = 0.0
     every: Annotated[
-        Positive | None, Field(description="it happens once more after each so much time")
+        Positive | None,
+        Field(description="simulated time after which it happens once more, and again"),
     ] = None
 
     def times(self, time: float) -> int:
@@ -170,7 +171,7 @@ class Permute(Drift):
 class Rotate(Drift):
     """Turns images (C, H, W), or flat ones that are square, about their centre (bilinear)."""
 
-    degrees: Annotated[float, Field(description="by how much, each time")] = 90.0
+    degrees: Annotated[float, Field(description="angle in degrees, each time")] = 90.0
 
     def apply(self, sample: Sample, times: int, seed: int, classes: int | None) -> Sample:
         del seed, classes

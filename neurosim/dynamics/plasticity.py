@@ -182,7 +182,7 @@ class ContinualPlasticity(ContrastiveHebbianPlasticity):
     ] = 0.0
     trace: Annotated[
         Positive | None,
-        Field(description="time constant of what weights see; default: the means as they are"),
+        Field(description="of what weights see, in simulated time; default: the means as they are"),
     ] = None
     only_with_target: Annotated[
         bool, Field(description="no update while no target acts on the output")

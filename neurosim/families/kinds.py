@@ -79,6 +79,12 @@ class Family(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         raise ConfigurationError(unknown(self.title, name, self), self.title)
 
+    @property
+    def choice(self) -> str:
+        """What a document chooses by the key: "which rule: backprop, chl, …"."""
+        said = f"which {self.title.replace('_', ' ')}: {', '.join(self)}"
+        return f"{said}; default: {self.default}" if self.default else said
+
     def add(self, name: str, member: Any) -> None:
         """Adds a member. Raises PluginError, with its file and line, where it cannot be one."""
         said = f"the {self.title} {name!r}"
@@ -238,9 +244,9 @@ def model_of(cls: Any, *, named: bool = True) -> type[Section]:
     parts: dict[str, Any] = {}
     family = getattr(cls, "family", None)
     if isinstance(family, Family):
-        default: Any = ... if named else Field(cls.kind, exclude=True)
-        default = cls.kind if cls.kind == family.default else default
-        parts[family.key] = (Literal[cls.kind], default)
+        default: Any = cls.kind if cls.kind == family.default or not named else ...
+        about = Field(default, description=family.choice, exclude=None if named else True)
+        parts[family.key] = (Literal[cls.kind], about)
     parts |= keys_of(cls)
     title = cls.__name__ if named or not family else f"Only{cls.__name__}"
     made = create_model(title, __base__=Section, __doc__=inspect.getdoc(cls), **parts)

@@ -189,9 +189,12 @@ class TensorBoard(events.ListenerChoice):
 class WeightsAndBiases(events.ListenerChoice):
     """Tells Weights & Biases, by default into files of the run's folder (``wandb sync`` later)."""
 
-    project: Annotated[str, Field(min_length=1, description="where the run belongs")] = "neurosim"
+    project: Annotated[
+        str, Field(min_length=1, description="the project or experiment that the run belongs to")
+    ] = "neurosim"
     mode: Annotated[
-        Literal["offline", "online"], Field(description="online: tell the server at once")
+        Literal["offline", "online"],
+        Field(description="offline: into files; online: tell the server at once"),
     ] = "offline"
 
     def make(self, folder: Path) -> Tracker:
@@ -207,9 +210,9 @@ class MLflow(events.ListenerChoice):
         str | None,
         Field(description="of the tracking server or store; default: as MLflow is set up"),
     ] = None
-    experiment: Annotated[str, Field(min_length=1, description="where the run belongs")] = (
-        "neurosim"
-    )
+    experiment: Annotated[
+        str, Field(min_length=1, description="the project or experiment that the run belongs to")
+    ] = "neurosim"
 
     def make(self, folder: Path) -> Tracker:
         return _MLflow(folder, self.uri, self.experiment)
@@ -223,9 +226,9 @@ class Aim(events.ListenerChoice):
     repo: Annotated[
         str | None, Field(description="folder or server of Aim; default: the run's folder")
     ] = None
-    experiment: Annotated[str, Field(min_length=1, description="where the run belongs")] = (
-        "neurosim"
-    )
+    experiment: Annotated[
+        str, Field(min_length=1, description="the project or experiment that the run belongs to")
+    ] = "neurosim"
 
     def make(self, folder: Path) -> Tracker:
         return _Aim(folder, self.repo, self.experiment)

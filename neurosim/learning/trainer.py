@@ -15,6 +15,7 @@ from neurosim.data import Batches, Split, split_of, targets
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
 from neurosim.learning.checkpoint import digest_of_weights, load_optimizer
+from neurosim.learning.display import Progress, TrainingDisplay, console_of
 from neurosim.learning.distributed import Ranks
 from neurosim.learning.evaluation import Evaluator, SoFar
 from neurosim.learning.events import (
@@ -81,8 +82,9 @@ class Trainer:
             optimizer = OptimizerChoice.of(optimizer).make_for(self.model.named_parameters())
         check_optimizer(optimizer, self.model)
         self.optimizer = optimizer
-        train, test = (_split(data, self.model) for data in (train, test))
-        validation = None if validation is None else _split(validation, self.model)
+        shape = self.model.network.input.shape
+        train, test = (split_of(data).reshaped(shape) for data in (train, test))
+        validation = None if validation is None else split_of(validation).reshaped(shape)
         self.plan.check(validation, classes=not train.labels.is_floating_point())
         self._average: Average | None = None
         if self.plan.ema is not None:
@@ -145,9 +147,14 @@ class Trainer:
         return -(-self.step // self.per_epoch), self.step
 
     def fit(
-        self, listeners: Sequence[object] = (), interrupted: Callable[[], bool] = lambda: False
+        self,
+        listeners: Sequence[object] = (),
+        interrupted: Callable[[], bool] = lambda: False,
+        *,
+        progress: Progress = None,
     ) -> list[dict[str, Any]]:
-        """Trains to the end and tells the listeners; stops once ``interrupted()``, see `events`.
+        """Trains to the end, tells the listeners, and shows ``progress`` as `neurosim.run` does;
+        stops once ``interrupted()``, see `events`.
 
         Returns:
             The record of each epoch that has ended: losses, accuracies, other metrics, counts. If
@@ -157,10 +164,10 @@ class Trainer:
             ConfigurationError: for an object that cannot be a listener.
             DivergenceError: where a state, a gradient, a weight or a prediction is not finite.
         """
-        told = Listeners(listeners if self.ranks.leads else ())
-        before = self.simulation.before_step
+        shown = () if progress is False else (TrainingDisplay(console_of(progress)),)
+        told = Listeners((*shown, *listeners) if self.ranks.leads else ())
         error: BaseException | None = None
-        epochs = []
+        before, epochs = self.simulation.before_step, []
         try:
             self.ranks.join()
             self.simulation.before_step = self.ranks.led(told.gradients, told.change_gradients)
@@ -302,14 +309,13 @@ class Trainer:
 
     def _shares(self, steps: int) -> float:
         """Returns how many whole batches so many steps of an epoch have taken."""
-        images = len(self.batches.split)
-        return min(steps, images / self.plan.batch_size)
+        return min(steps, len(self.batches.split) / self.plan.batch_size)
 
     def evaluate(self, split: Data, eps: float = 0.0) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split or a pair of arrays, see `Evaluator.evaluate`,
         of the averaged weights where there are any."""
         with self._averaged():
-            return self.evaluator.evaluate(_split(split, self.model), eps)
+            return self.evaluator.evaluate(split_of(split).reshaped(self.train.shape), eps)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self._average is None else self._average.in_force()
@@ -388,13 +394,7 @@ class Trainer:
             self.totals = {key: state["totals"][key] for key in self.totals}
             self._sums = {key: state["sums"][key] for key in self._sums}
             self.step = state["step"]
-            self._labels, self._ending, self._best = (
-                state[k] for k in ("labels", "ending", "best")
-            )
+            for key in ("labels", "ending", "best"):
+                setattr(self, f"_{key}", state[key])
             self._validated = list(state["validated"])
             self.rates.load_state_dict(state["scheduler"])
-
-
-def _split(data: Data, model: Model) -> Split:
-    """Returns samples and labels as a split that fits the model."""
-    return split_of(data).reshaped(model.network.input.shape)

@@ -14,7 +14,9 @@ from neurosim.base import ConfigurationError
 from neurosim.families import Kind, NotNegative, Positive, register
 from neurosim.maths.torch_names import Options, TorchName, TorchNames, refusing
 
-Every = Annotated[Literal["step", "epoch"], Field(description="when the rate changes")]
+Every = Annotated[
+    Literal["step", "epoch"], Field(description="how often the learning rate changes")
+]
 
 
 class LearningRate(Kind, ABC, family="learning_rate"):
@@ -39,8 +41,10 @@ class ConstantRate(LearningRate):
 class _AfterWarmup(LearningRate):
     """Warms up linearly to the optimizer's rate, then goes as `after` says."""
 
-    warmup_epochs: Annotated[NotNegative, Field(description="length of the warm-up")] = 0.0
-    warmup_from: Annotated[NotNegative, Field(description="rate at the first step")] = 0.0
+    warmup_epochs: Annotated[NotNegative, Field(description="length of the warm-up, in epochs")] = (
+        0.0
+    )
+    warmup_from: Annotated[NotNegative, Field(description="learning rate at the first step")] = 0.0
     every: Every = field(default="step", kw_only=True)
 
     def at(self, step: int, rate: float, steps_per_epoch: int, epochs: int) -> float:
@@ -61,7 +65,7 @@ class _AfterWarmup(LearningRate):
 class CosineRate(_AfterWarmup):
     """Warms up linearly to the optimizer's rate, then falls by half a cosine."""
 
-    final: Annotated[NotNegative, Field(description="rate at the end of the cosine")] = 0.0
+    final: Annotated[NotNegative, Field(description="learning rate at the end of the cosine")] = 0.0
     end_epoch: Annotated[
         Positive | None, Field(description="epoch at which the cosine ends; default: the last")
     ] = None

@@ -41,8 +41,12 @@ class ParameterGroup(Described):
     parameters: Annotated[
         str | tuple[str, ...], Field(description="names, or patterns such as *.bias")
     ]
-    lr: Annotated[Positive | None, Field(description="their learning rate")] = None
-    weight_decay: Annotated[NotNegative | None, Field(description="their weight decay")] = None
+    lr: Annotated[
+        Positive | None, Field(description="learning rate; default: that of the optimizer")
+    ] = None
+    weight_decay: Annotated[
+        NotNegative | None, Field(description="weight decay; default: that of the optimizer")
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -246,9 +250,15 @@ class Clip(Described):
     """Bounds what the optimizer is given, the norm of all gradients together or every entry, or how
     far its ``step`` moves a weight."""
 
-    norm: Annotated[Positive | None, Field(description="of all gradients together, at most")] = None
-    value: Annotated[Positive | None, Field(description="of every entry, at most")] = None
-    step: Annotated[Positive | None, Field(description="by which a weight moves, at most")] = None
+    norm: Annotated[
+        Positive | None, Field(description="the largest norm of all gradients together")
+    ] = None
+    value: Annotated[
+        Positive | None, Field(description="the largest size of an entry of a gradient")
+    ] = None
+    step: Annotated[
+        Positive | None, Field(description="the farthest that a step moves a weight")
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -46,7 +46,7 @@ _Whats = Annotated[
 _Weights = Annotated[
     _Chosen, Field(description="the numbers of weights, from 0, by their parameter")
 ]
-_Sample = Annotated[Whole, Field(description="of the batch, from 0")]
+_Sample = Annotated[Whole, Field(description="which sample of the batch, from 0")]
 
 
 @register("states")

@@ -44,9 +44,9 @@ class Faults(Described):
         NotNegative, Field(description="static mismatch, relative to each weight")
     ] = 0.0
     weight_noise_shared: Annotated[bool, Field(description="the same in both directions")] = False
-    populations: Annotated[Sequence[str] | None, Field(description="default: all hidden ones")] = (
-        None
-    )
+    populations: Annotated[
+        Sequence[str] | None, Field(description="whose dyads are broken; default: all hidden ones")
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

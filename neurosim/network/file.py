@@ -35,15 +35,20 @@ _DRAWN = "how the weight and the biases are drawn"
 class _Layer(Section):
     """One layer of a chain, of which the operator is said too."""
 
-    name: Name | None = Field(None, description="of its population and projection")
-    bias: bool | None = Field(None, description="default: where there is a weight")
+    name: Name | None = Field(
+        None,
+        description="what its population and projection are called; default: layer1, …, output",
+    )
+    bias: bool | None = Field(
+        None, description="with biases or without; default: with, where there is a weight"
+    )
 
 
 class _NamedLayer(_Layer):
     """One layer of a chain with any operator: ``op`` and the keys of that operator."""
 
     shape: Size | ShapeList | None = Field(
-        None, description="of the population; default: what the operator makes"
+        None, description="shape of its population; default: what the operator makes"
     )
 
 
@@ -72,7 +77,10 @@ class _Population(Section):
     role: Literal["input", "hidden", "output"] = Field(
         "hidden", description="one is the input, one the output"
     )
-    bias: bool | None = Field(None, description="default: where a projection with a weight arrives")
+    bias: bool | None = Field(
+        None,
+        description="with biases or without; default: with, where a weight arrives",
+    )
 
 
 class _Edge(Section):
@@ -82,7 +90,7 @@ class _Edge(Section):
 
     pre: str = Field(alias="from", description="population whose mean goes up")
     post: str = Field(alias="to", description="population whose difference comes back")
-    name: ProjectionName | None = Field(None, description="default: from->to")
+    name: ProjectionName | None = Field(None, description="what it is called; default: from->to")
 
 
 class _Chain(Section):
@@ -117,7 +125,7 @@ def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any
         ),
         "feedback": (feedback, Field("symmetric", description=f"{_FEEDBACK}; of all")),
     }
-    of_layer = Field(None, description="of its population; default: that of the network")
+    of_layer = Field(None, description="activation of its population; default: that of the network")
     own: dict[str, Any] = {"activation": (activation, of_layer)} | drawn
     short = {
         "dense": (Size | None, Field(None, description="number of dyads")),
@@ -130,25 +138,33 @@ def _models(operators: tuple[Any, ...], *families: tuple[Any, ...]) -> tuple[Any
         for key in keys_of(member):
             owners[key] = f"{owners[key]} or 'op: {name}'" if key in owners else f"'op: {name}'"
     for name, member in operators:
-        said = apart | {"op": (Literal[name], ...)} | keys_of(member)
+        choice = Operator.family.choice
+        said = apart | {"op": (Literal[name], Field(description=choice))} | keys_of(member)
         layers[name] = _extended(_NamedLayer, name, said | own)
         if name == "dense":
-            said |= {"op": (Literal[name], name)}
+            about = Field(name, description=f"{choice}; default: {name}")
+            said |= {"op": (Literal[name], about)}
         edges[name] = _extended(_Edge, name, said | drawn)
         edges[name].elsewhere = owners
-    hidden = Field(None, description="hidden populations; default relu")
+    hidden = Field(None, description="default: relu of hidden populations, identity of the others")
     population = _extended(_Population, "population", {"activation": (activation, hidden)})
     chain = whole | {
-        "activation": (written(Activation), Field("relu", description="of hidden populations")),
+        "activation": (
+            written(Activation),
+            Field("relu", description="activation of hidden populations"),
+        ),
         "layers": (
             list[_one_of(layers, "")],  # type: ignore[misc]
-            Field(min_length=1, description="from the first hidden population to the output"),
+            Field(
+                min_length=1,
+                description="the layers, from the first hidden population to the output",
+            ),
         ),
     }
     graph = whole | {
         "populations": (
             dict[Name, population],  # type: ignore[valid-type]
-            Field(min_length=2, description="by name"),
+            Field(min_length=2, description="the populations by name"),
         ),
         "projections": (
             list[_one_of(edges, "dense")],  # type: ignore[misc]

@@ -28,7 +28,7 @@ class ContrastiveHebbian(EnergyRule):
     float32 c^(L−1) must be far above 1e-7.
     """
 
-    discount: Annotated[float, Field(gt=0, le=1, description="gain c of the feedback")] = 0.1
+    discount: Annotated[float, Field(gt=0, le=1, description="factor c of what comes back")] = 0.1
     free: Annotated[Count, Field(description=FREE_RUNS)] = 1
 
     @property
@@ -88,7 +88,7 @@ class CoupledLearning(ContrastingRule, ContrastiveHebbian):
     and centered coupled learning of Scellier et al. 2023. ``discount`` is 1 as a rule.
     """
 
-    discount: Annotated[float, Field(gt=0, le=1, description="gain c of the feedback")] = 1.0
+    discount: Annotated[float, Field(gt=0, le=1, description="factor c of what comes back")] = 1.0
     free: Annotated[Count, Field(description=FREE_RUNS)] = 3
     eta: Annotated[float, Field(gt=0, le=1, description="how far the output is clamped")] = 0.25
     variant: Annotated[

@@ -71,7 +71,9 @@ class HolomorphicEP(NudgedEnergyRule):
     holomorphic: ClassVar[bool] = True
 
     beta: Annotated[Positive, Field(description="absolute value of every nudge")] = 0.4
-    points: Annotated[int, Field(ge=2, le=10**6, description="number N of nudges")] = 4
+    points: Annotated[
+        int, Field(ge=2, le=10**6, description="number N of nudges, each with a phase of its own")
+    ] = 4
     readout: Annotated[
         Readout,
         Field(

@@ -27,7 +27,7 @@ from neurosim.base import (
 )
 from neurosim.data import DataSource
 from neurosim.families import described
-from neurosim.learning import Trainer, load_weights, read_states
+from neurosim.learning import Progress, Trainer, console_of, load_weights, read_states
 from neurosim.network import Model
 from neurosim.records import Results, RunFiles, file_digest, told
 from neurosim.records import Run as Left
@@ -41,7 +41,6 @@ from neurosim.runs.listeners.live import live_view
 from neurosim.scenario import Scenario
 
 Overrides = Mapping[str, Any] | Sequence[str]
-Progress = bool | Console
 _PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z][A-Za-z_/.-]*", re.IGNORECASE)
 
 
@@ -175,7 +174,7 @@ def run(
     run_id: str | None = None,
     name: str | None = None,
     listeners: Sequence[object] = (),
-    progress: Progress = False,
+    progress: Progress = None,
     live: int | None = None,
 ) -> Run:
     """Runs a scenario, an example by its name, or a `Trainer`, and leaves a folder
@@ -183,7 +182,9 @@ def run(
 
     ``overrides`` are those of the command line, or a mapping whose values may be objects:
     ``{"training.epochs": 3, "rule": ns.BackPropagation()}``. ``name`` is that of a trainer's runs
-    ("training"). ``progress`` shows how far it is. ``live`` is a port of this machine (0: a free
+    ("training"). ``progress`` says where how far it is is shown: None in bars on stderr or in the
+    notebook, or in a line every ten seconds where neither is; False nowhere; True, or a Console, as
+    the command line does. ``live`` is a port of this machine (0: a free
     one) where a page draws the numbers as they come; it says where. Ctrl-C ends it so that `resume`
     can go on.
 
@@ -207,7 +208,7 @@ def run(
         said = f"what is run is a scenario file, a Scenario or a Trainer, not {what!r}"
         raise ConfigurationError(said)
     with live_view(live if leads() else None) as view:
-        where = (Path(out), _console(progress), run_id, listeners, view)
+        where = (Path(out), console_of(progress), run_id, listeners, view)
         if isinstance(what, Trainer):
             return Run(runner.train(name or "training", what, *where))
         return Run(runner.run(what, *where))
@@ -220,7 +221,7 @@ def resume(
     overrides: Overrides = (),
     data: DataSource | None = None,
     listeners: Sequence[object] = (),
-    progress: Progress = False,
+    progress: Progress = None,
     live: int | None = None,
 ) -> Run:
     """Continues an interrupted run, bit for bit; that of a `Trainer` with one that is built as it
@@ -229,7 +230,7 @@ def resume(
     continue."""
     own: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
     with live_view(live if leads() else None) as view:
-        return Run(runner.resume(Path(folder), _console(progress), listeners, **own, live=view))
+        return Run(runner.resume(Path(folder), console_of(progress), listeners, **own, live=view))
 
 
 def sweep(
@@ -243,7 +244,7 @@ def sweep(
     jobs: int | None = 0,
     executor: Executor | None = None,
     retry: bool = False,
-    progress: Progress = False,
+    progress: Progress = None,
 ) -> SweepResults:
     """Runs a scenario with every combination of values, or what is left of it, as ``neurosim
     sweep`` does: ``ns.sweep("s.yaml", {"rule.beta": [0.1, 1]}, {"training.epochs": 3}, seeds=5)``.
@@ -261,7 +262,7 @@ def sweep(
     own = [*assignments(overrides), *assignments(axes, swept=True)]
     planned = sweeps.plan(path, given(path, own), seeds)
     folder = Path(out) / sweeps.folder_name(name or planned.name)
-    run_planned(planned, folder, jobs, retry, _console(progress), executor)
+    run_planned(planned, folder, jobs, retry, console_of(progress), executor)
     return SweepResults(folder)
 
 
@@ -383,12 +384,6 @@ def _text(value: Any) -> str:
         return json.dumps(described(value), ensure_ascii=False)
     except (TypeError, ValueError):
         raise ConfigurationError(f"no document can hold {value!r}; use numbers and text") from None
-
-
-def _console(progress: Progress) -> Console:
-    if isinstance(progress, Console):
-        return progress
-    return Console(quiet=not progress, highlight=False)
 
 
 def _record(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from neurosim.base import (
     write_atomic,
 )
 from neurosim.families import plugins
+from neurosim.learning import Unasked
 from neurosim.measures import Costs, parameters_of
 from neurosim.network import Network
 from neurosim.records import RunFiles, file_digest, measured, write_manifest
@@ -155,7 +156,8 @@ def carry_on(
         NeurosimError: why the work failed; the folder is valid all the same.
         OSError: why something could not be written; the run can be resumed.
     """
-    console.print(f"run folder {folder}", soft_wrap=True, markup=False)
+    if not isinstance(console, Unasked):
+        console.print(f"run folder {folder}", soft_wrap=True, markup=False)
     with interruptible() as interrupted:  # until everything is written
         try:
             summary, problem = work(interrupted)

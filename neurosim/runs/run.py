@@ -23,7 +23,14 @@ from neurosim.base import (
 )
 from neurosim.data import DataSource, digest_of
 from neurosim.families import plugins
-from neurosim.learning import Listeners, StatesFile, Trainer, check_memory, save_weights
+from neurosim.learning import (
+    Listeners,
+    StatesFile,
+    Trainer,
+    TrainingDisplay,
+    check_memory,
+    save_weights,
+)
 from neurosim.records import RunFiles
 from neurosim.runs.folder import (
     ENVIRONMENT,
@@ -43,7 +50,6 @@ from neurosim.runs.folder import (
     reopen,
     set_aside,
 )
-from neurosim.runs.listeners.display import TrainingDisplay
 from neurosim.runs.listeners.files import (
     Checkpoints,
     MetricsFile,
@@ -298,7 +304,7 @@ def _follow(trainer: Trainer) -> Path:
             trainer.load_state_dict(_saved(folder)["trainer"])
         if how != _OVER:
             ranks.check_same({"checkpoint": str(trainer.step)})
-            trainer.fit((), interrupted)
+            trainer.fit((), interrupted, progress=False)
             ranks.wait()
     return folder
 
@@ -340,7 +346,7 @@ def _train(
         best, found = None, dict[str, Any]()
         problem: NeurosimError | None = None
         try:
-            trainer.fit([*told, *watching, checkpoints], interrupted)
+            trainer.fit([*told, *watching, checkpoints], interrupted, progress=False)
             done = trainer.done
             status = "finished" if done else "interrupted"
             if done:

@@ -10,4 +10,4 @@ from neurosim.scenario.file import (
     overridden,
 )
 from neurosim.scenario.scenario import Scenario
-from neurosim.scenario.schema import exemplified, json_schema
+from neurosim.scenario.schema import exemplified, json_schema, whole_files

@@ -124,9 +124,11 @@ class Reference:
 class ConvergenceStudy:
     """One inference on real samples, measured from its start to the end of the schedule."""
 
-    kind: Literal["convergence"]
+    kind: Annotated[Literal["convergence"], says("which study: convergence")]
     samples: Annotated[Count, says("the first so many samples, as one batch")] = 50
-    split: Annotated[Literal["test", "train"], says("where they are from")] = "test"
+    split: Annotated[Literal["test", "train"], says("the part of the data that they are from")] = (
+        "test"
+    )
     weights: Annotated[
         str | None, says("a safetensors file of weights; default: the initial ones")
     ] = None
@@ -147,7 +149,9 @@ class ScenarioFile:
     ] = None
     data: Annotated[DataSource, says("what to learn")]
     rule: Annotated[Rule, says("what a neuron does when it wakes")] = DualPropagation()
-    loss: Annotated[Loss, says("of the output and its target")] = Loss.of("squared_error")
+    loss: Annotated[Loss, says("what learning makes small, of the output and its target")] = (
+        Loss.of("squared_error")
+    )
     init: Annotated[
         Init, says("start each inference anew, from one pass up, or where the last one ended")
     ] = "feedforward"
@@ -155,15 +159,15 @@ class ScenarioFile:
     nudge_after: Annotated[
         int | None,
         Field(ge=0),
-        says("the tick from which the target acts; default 0, parallel: the depth"),
+        says("the tick from which the target acts; default: 0, of parallel the depth"),
     ] = None
     stop: Annotated[Stop | None, says("end an inference once both residuals are small")] = None
     channels: Annotated[Channels, says("what happens to messages on their way")] = Channels()
-    faults: Annotated[Faults, says("what is broken")] = Faults()
+    faults: Annotated[Faults, says("dyads and synapses that are broken")] = Faults()
     plasticity: Annotated[Plasticity, says("how weights learn")] = Plasticity.of(
         "contrastive_hebbian"
     )
-    training: Annotated[Training, says("how long, and how it is evaluated")] = Training()
+    training: Annotated[Training, says("how long to train, and how it is evaluated")] = Training()
     probes: Annotated[tuple[Probe, ...], says("what is recorded, and how often")] = (
         Probe.of("accuracy"),
     )
@@ -171,7 +175,8 @@ class ScenarioFile:
         RecordPlan | None, says("dyads that a file of the run follows through every inference")
     ] = None
     listeners: Annotated[
-        tuple[ListenerChoice, ...], says("kinds of a plugin that are told what happens")
+        tuple[ListenerChoice, ...],
+        says("who is told of a training: trackers of experiments, or kinds of a plugin"),
     ] = ()
     robustness: Annotated[Robustness | None, says("also measure this of the trained network")] = (
         None
@@ -197,7 +202,9 @@ class ScenarioFile:
         Mapping[str, Device],
         says("populations on other devices, by name, a..b, or rest; messages go between them"),
     ] = field(default_factory=dict)
-    dtype: Annotated[Literal["float32", "float64"], says("of weights and states")] = "float32"
+    dtype: Annotated[Literal["float32", "float64"], says("number format of weights and states")] = (
+        "float32"
+    )
     precision: Annotated[
         Precision | None, says("bf16-mixed: products in bfloat16; default: as dtype")
     ] = None
@@ -207,7 +214,9 @@ class ScenarioFile:
     processes: Annotated[
         Processes, says("one process a population, or one a unit; the results are the same")
     ] = "population"
-    threads: Annotated[int | None, Field(ge=1, le=4096), says("threads of torch")] = None
+    threads: Annotated[
+        int | None, Field(ge=1, le=4096), says("threads of torch; default: as torch chooses")
+    ] = None
 
     @property
     def batch(self) -> int:

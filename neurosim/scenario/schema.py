@@ -1,13 +1,13 @@
 """The JSON Schema of scenario and network files."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import yaml
 from pydantic import Field, TypeAdapter, create_model
 
 from neurosim.documents import DEFAULTS
-from neurosim.families import model_of
+from neurosim.families import Section, model_of
 from neurosim.network import file_models
 from neurosim.scenario.file import ScenarioFile
 
@@ -15,26 +15,34 @@ _TEXT = Path(__file__).with_name("examples.yaml").read_text(encoding="utf-8")
 _EXAMPLES: dict[str, Any] = yaml.safe_load(_TEXT)
 
 
+def whole_files() -> tuple[type[Section], type[Section], type[Section]]:
+    """Returns the models of scenarios, and of networks in chain and in graph form, each with all
+    that its file may say: ``defaults`` too, which are merged before a file is parsed."""
+    files = Field((), description="files that this one is on top of, seen from it; the last wins")
+    key: dict[str, Any] = {DEFAULTS: (str | list[str], files)}
+    scenario, chain, graph = (
+        create_model(model.__name__, __base__=model, __doc__=model.__doc__, **key)
+        for model in (model_of(ScenarioFile), *file_models())
+    )
+    return scenario, chain, graph
+
+
 def json_schema(network: bool = False) -> dict[str, Any]:
     """Returns the schema of scenario files, networks in them included, or of network files.
 
     A file on top of others (``defaults``) need not say what all of them say together.
     """
-    chain, graph = file_models()
+    base, chain, graph = whole_files()
     form: Any = chain | graph
     if not network:
-        base = model_of(ScenarioFile)
+        inner: Any = Union[str, *file_models()]
         about = Field(description=base.model_fields["network"].description)
         form = create_model(
-            base.__name__, __base__=base, __doc__=base.__doc__, network=(str | form, about)
+            base.__name__, __base__=base, __doc__=base.__doc__, network=(inner, about)
         )
     found = TypeAdapter[Any](form).json_schema()
     parts = [found] if not network else [found["$defs"][m.__name__] for m in (chain, graph)]
     for part in parts:
-        part["properties"][DEFAULTS] = {
-            "description": "files that this one is on top of, seen from it; the last one wins",
-            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-        }
         needed = part.pop("required")
         part["anyOf"] = [{"required": [DEFAULTS]}, {"required": needed}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **exemplified(found)}

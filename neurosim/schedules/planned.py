@@ -79,7 +79,10 @@ class Sweep(Schedule):
     repeats: ClassVar[bool] = True
 
     order: Annotated[
-        Order | Steps, Field(description="or a list of populations, lists of them, and update")
+        Order | Steps,
+        Field(
+            description="who wakes after whom; or a list of populations, lists of them, and update"
+        ),
     ] = "forward_backward"
     passes: Annotated[Count, Field(description="how often the order is gone through")] = 1
     unit: UnitChoice = "population"

@@ -51,14 +51,19 @@ class Pool(Sliding, Described):
     kind: Annotated[
         PoolKind, Field(description="the largest value of a window, the mean, or a weighted mean")
     ]
-    kernel: Annotated[Sizes, Field(description="edge of a window, or [height, width]")] = (2, 2)
+    kernel: Annotated[Sizes, Field(description="edge of a window in dyads, or [height, width]")] = (
+        2,
+        2,
+    )
     stride: Annotated[
         Sizes, Written(OnePerAxis | None), Field(description="as kernel; default: the kernel")
     ] = _KERNEL
     padding: Annotated[
         Margins, Field(description="zeros on each side, or [vertical, horizontal]")
     ] = (0, 0)
-    winners: Annotated[Winners, Field(description="among which states below")] = "mean"
+    winners: Annotated[
+        Winners, Field(description="by which states below the winners are chosen")
+    ] = "mean"
     gain: Annotated[Positive, Field(description="of softmax: how steep it is")] = 1.0
 
     def __post_init__(self) -> None:

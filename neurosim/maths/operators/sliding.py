@@ -52,7 +52,7 @@ def both(value: Any) -> Any:
 # What a document or a call says as one number or two.
 Sizes = Annotated[tuple[Size, Size], BeforeValidator(both), Written(OnePerAxis)]
 Margins = Annotated[tuple[Margin, Margin], BeforeValidator(both), Written(MarginPerAxis)]
-KernelSizes = Annotated[Sizes, Field(description="edge of the kernel, or [height, width]")]
+KernelSizes = Annotated[Sizes, Field(description="edge of the kernel in dyads, or [height, width]")]
 Strides = Annotated[Sizes, Field(description="its step, or [vertical, horizontal]")]
 
 
