@@ -45,20 +45,23 @@ class Scenario:
     def load(
         cls, path: Path, overrides: Sequence[str] = (), data: DataSource | None = None
     ) -> Scenario:
-        """Reads a scenario file, whose data are ``data`` if given. Raises DocumentError that lists
-        what is wrong, with lines."""
-        return cls.of(overridden(documents.load(path), overrides), data)
+        """Reads a scenario file, whose data are ``data`` if given, but for what overrides say of
+        them. Raises DocumentError that lists what is wrong, with lines."""
+        document = documents.load(path)
+        if data is not None and isinstance(document.value, dict):
+            document = replace(document, value={**document.value, "data": described(data)})
+        return cls.of(overridden(document, overrides), data)
 
     @classmethod
     def of(cls, document: Document, data: DataSource | None = None) -> Scenario:
-        """The same from a document."""
+        """The same from a document, which says all of its data but what only Python can hold."""
         document = by_name(document)
-        if data is not None:
-            document = replace(document, value={**document.value, "data": described(data)})
         said = documents.parse(model_of(ScenarioFile), document)
         with located(document, ()):
             file: ScenarioFile = build(said)
-        file = file if data is None else replace(file, data=data)
+        if type(data) is type(file.data):
+            held = {name: getattr(data, name) for name in file.data.given}
+            file = replace(file, data=replace(file.data, **held))
         if isinstance(file.network, str):
             network_document = documents.load_part(document, ("network",))
         else:

@@ -201,7 +201,8 @@ class Lazy(Schedule):
     News is a delivered message, a new target, a weight update, or, for a damped dyad, its own
     change; for any sample of the batch. Due at the start: everything under a zero start, the
     outputs under a feed-forward start. Inference ends when nothing is due, or nothing but changes
-    by rounding, or after ``duration`` (simulated time). With a channel ``threshold`` this is send-on-delta.
+    by rounding, or after ``duration`` (simulated time). With a channel ``threshold`` this is
+    send-on-delta.
     """
 
     duration: Annotated[Positive, Field(description="simulated time of an inference, at most")]
