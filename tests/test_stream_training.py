@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,7 @@ REFUSED = {
     "schedule={kind: sweep, order: [h1, h2]}": "never wakes the population 'output'",
     "init=feedforward": "",
     "plasticity.every=24": "",
+    "plasticity.learning_rate={kind: cosine, warmup_epochs: 12}": "",
     "stream={episodes: true, leak: true}": "leave no leak to measure",
     "stream={episodes: true, target: {delay: 16}}": "leave the delay out",
 }
@@ -266,10 +268,39 @@ def test_a_series_is_foretold(tmp_path: Path) -> None:
     assert "cumulative_accuracy" not in found[-1]
 
 
+def test_a_learning_rate_ends_with_the_stream() -> None:
+    """An epoch of it is a window, of which there are as many as the stream has."""
+    rates = "plasticity.learning_rate={kind: cosine, warmup_epochs: 12, every: epoch}"
+    scenario = Scenario.load(SCENARIO, [*SHORT, "stream={horizon: 512, window: 2}", rates])
+    trainer = scenario.trainer(scenario.data())
+    found = [event.lr for event in trainer.events() if isinstance(event, ns.StepEvent)]
+    rising, falling = (n / 12 for n in range(12)), (0.5 + 0.5 * cos(pi * n / 4) for n in range(4))
+    expected = [1e-3 * rate for rate in [*rising, *falling] for _ in range(2)]
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_rate_that_is_replayed_needs_an_end() -> None:
+    rate = "plasticity.learning_rate={kind: torch, name: StepLR, options: {step_size: 2}}"
+    with pytest.raises(ns.DocumentError, match=r"learning_rate: .* say a horizon"):
+        Scenario.load(SCENARIO, [rate, "stream.horizon=forever"])
+    Scenario.load(SCENARIO, [rate])
+
+
+def test_what_is_foretold_is_of_the_averaged_weights() -> None:
+    """Those that count after a training, see `Trainer.best`."""
+    found = foretelling(torch.arange(1.0, 12.0, dtype=torch.float64), 5, rate=0.01, ema=0.9)
+    said = found.fit()[-1]["foretold_smape"]
+    assert found._foretold() != said  # of the weights that go on
+    found.best()
+    assert found._foretold() == said
+
+
 # ---- a series foretold, and episodes -------------------------------------------------------------
 
 
-def foretelling(values: Tensor, foretell: int, ahead: int = 1) -> StreamTrainer:
+def foretelling(
+    values: Tensor, foretell: int, ahead: int = 1, rate: float = 0.0, ema: float | None = None
+) -> StreamTrainer:
     """Of a linear network of two taps, which say the last value and half of its step."""
     network = ns.Network.from_dict({"input": 2, "layers": [{"name": "out", "dense": 1}]})
     model = ns.Model(network, **DOUBLE)
@@ -279,7 +310,8 @@ def foretelling(values: Tensor, foretell: int, ahead: int = 1) -> StreamTrainer:
     data = Split(torch.stack([values[:end], values[1 : end + 1]], 1), values[ahead + 1 :, None])
     plan = StreamPlan(Source.of("samples", hold=4.0, order="given"), window=4, foretell=foretell)
     simulation = build(Parallel(4), model, learn_every=4)
-    return StreamTrainer(plan, simulation, torch.optim.SGD(model.parameters(), 0.0), data, data)
+    optimizer, training = torch.optim.SGD(model.parameters(), rate), ns.TrainingPlan(ema=ema)
+    return StreamTrainer(plan, simulation, optimizer, data, data, training)
 
 
 def test_a_series_is_foretold_by_its_own_answers() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from neurosim import documents
-from neurosim.base import ConfigurationError, DocumentError, NetworkError
+from neurosim.base import NEVER, ConfigurationError, DocumentError, NetworkError
 from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
@@ -87,7 +87,7 @@ class Scenario:
         with located(document, ()):
             rule.check_loss(file.loss)
         warmup = getattr(file.plasticity.learning_rate, "warmup_epochs", 0.0)
-        if warmup and warmup >= file.training.epochs:
+        if file.stream is None and warmup >= file.training.epochs:
             message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
             path = ("plasticity", "learning_rate", "warmup_epochs")
             raise DocumentError([document.problem(path, message)])
@@ -152,7 +152,7 @@ class Scenario:
         if problems:
             raise DocumentError(problems)
         with located(self.document, ("stream",)):
-            file.stream.check(simulation)
+            file.stream.check(simulation, file.plasticity.learning_rate)
         with located(self.document, ("schedule",)):
             if file.stream.episodes:
                 simulation.check_schedule()
@@ -286,7 +286,7 @@ class Scenario:
             evaluation=file.training.evaluation,
             learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
-            accuracy_every=intervals.get("accuracy", file.training.epochs),
+            accuracy_every=intervals.get("accuracy", NEVER),
             augment=file.data.augmentation,
             shuffle=file.data.shuffle,
             remainder=file.data.remainder,
