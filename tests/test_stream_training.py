@@ -271,12 +271,16 @@ def test_a_series_is_foretold(tmp_path: Path) -> None:
 def test_a_learning_rate_ends_with_the_stream() -> None:
     """An epoch of it is a window, of which there are as many as the stream has."""
     rates = "plasticity.learning_rate={kind: cosine, warmup_epochs: 12, every: epoch}"
-    scenario = Scenario.load(SCENARIO, [*SHORT, "stream={horizon: 512, window: 2}", rates])
-    trainer = scenario.trainer(scenario.data())
-    found = [event.lr for event in trainer.events() if isinstance(event, ns.StepEvent)]
+    short = [*SHORT, "stream={horizon: 512, window: 2}", rates, "probes=[]"]
+    scenario = Scenario.load(SCENARIO, short)
+    events = list(scenario.trainer(scenario.data()).events())
+    found = [event.lr for event in events if isinstance(event, ns.StepEvent)]
     rising, falling = (n / 12 for n in range(12)), (0.5 + 0.5 * cos(pi * n / 4) for n in range(4))
     expected = [1e-3 * rate for rate in [*rising, *falling] for _ in range(2)]
     assert found == pytest.approx(expected, rel=1e-12)
+    tests = [event.test_accuracy for event in events if isinstance(event, ns.EpochEvent)]
+    assert len(tests) == 16
+    assert tests[:-1] == [None] * 15  # nothing asks for more than the last
 
 
 def test_a_rate_that_is_replayed_needs_an_end() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from neurosim import documents
-from neurosim.base import NEVER, ConfigurationError, DocumentError, NetworkError
+from neurosim.base import ConfigurationError, DocumentError, NetworkError
 from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
@@ -25,6 +25,7 @@ from neurosim.learning import (
     estimate,
     load_weights,
 )
+from neurosim.learning.streaming import FOREVER
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
 from neurosim.network import Model, Network, groups_of
 from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
@@ -286,7 +287,7 @@ class Scenario:
             evaluation=file.training.evaluation,
             learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
-            accuracy_every=intervals.get("accuracy", NEVER),
+            accuracy_every=intervals.get("accuracy", FOREVER),
             augment=file.data.augmentation,
             shuffle=file.data.shuffle,
             remainder=file.data.remainder,
