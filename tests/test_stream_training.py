@@ -17,7 +17,7 @@ from small_simulations import DOUBLE, build, random
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.data import Drift, Source, Split, Target, digits, drifting
+from neurosim.data import DataSource, Drift, Source, Split, Target, digits, drifting
 from neurosim.dynamics import Counts
 from neurosim.learning import StreamPlan, StreamTrainer
 from neurosim.measures import Prequential, cross_correlation_lag
@@ -36,6 +36,18 @@ def split(count: int = 12, classes: int = 3) -> Split:
 
 
 # ---- sources and drift ---------------------------------------------------------------------------
+
+
+def test_data_in_time_are_shown_in_their_order(tmp_path: Path) -> None:
+    """Of a hyperplane: at random it would not drift. So they are when limited and reshaped."""
+    data = DataSource.of("hyperplane", length=40, inputs=4).read(tmp_path)
+    for split in (data.train, data.limit(20).train, data.train.reshaped((2, 2))):
+        shown = Source.of("samples").samples(split, 2, 5)(3).x
+        assert torch.equal(shown, split.images[[3, 3 + len(split) // 2]])
+    drawn = Source.of("samples", order="random").samples(data.train, 1, 5)
+    shown = torch.cat([drawn(n).x for n in range(32)])
+    assert not torch.equal(shown, data.train.images)
+    assert sorted(shown.tolist()) == sorted(data.train.images.tolist())
 
 
 @pytest.mark.parametrize("order", ["random", "given", "sorted", "split"])
@@ -259,7 +271,7 @@ def test_a_series_is_foretold(tmp_path: Path) -> None:
     """By a linear filter of eight taps, whose weights are learned on the way."""
     network = "{input: [8], layers: [{name: out, dense: 1}]}"
     data = "{name: mackey_glass, length: 400, taps: 8}"
-    stream = "{source: {order: given, hold: 4}, window: 160}"
+    stream = "{source: {hold: 4}, window: 160}"
     overrides = [f"network={network}", f"data={data}", f"stream={stream}", "schedule.ticks=4"]
     overrides += ["plasticity={every: 4, optimizer: {kind: sgd, lr: 0.05}}"]
     found = ns.run(SCENARIO, overrides, out=tmp_path).records["epoch"]
