@@ -266,6 +266,7 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("init",): ("init",),
     ("nudge_after",): ("nudge_after",),
     ("learn_every",): ("plasticity", "every"),
+    ("learning_rate",): ("plasticity", "learning_rate"),
     ("probes",): ("probes",),
     ("optimizer",): ("plasticity", "optimizer"),
     ("learning_rate", "options"): ("plasticity", "learning_rate", "options"),

@@ -25,6 +25,7 @@ from neurosim.learning import (
     estimate,
     load_weights,
 )
+from neurosim.learning.streaming import FOREVER
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
 from neurosim.network import Model, Network, groups_of
 from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
@@ -90,7 +91,7 @@ class Scenario:
         with located(document, ()):
             rule.check_loss(file.loss)
         warmup = getattr(file.plasticity.learning_rate, "warmup_epochs", 0.0)
-        if warmup and warmup >= file.training.epochs:
+        if file.stream is None and warmup >= file.training.epochs:
             message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
             path = ("plasticity", "learning_rate", "warmup_epochs")
             raise DocumentError([document.problem(path, message)])
@@ -155,7 +156,7 @@ class Scenario:
         if problems:
             raise DocumentError(problems)
         with located(self.document, ("stream",)):
-            file.stream.check(simulation)
+            file.stream.check(simulation, file.plasticity.learning_rate)
         with located(self.document, ("schedule",)):
             if file.stream.episodes:
                 simulation.check_schedule()
@@ -289,7 +290,7 @@ class Scenario:
             evaluation=file.training.evaluation,
             learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
-            accuracy_every=intervals.get("accuracy", file.training.epochs),
+            accuracy_every=intervals.get("accuracy", FOREVER),
             augment=file.data.augmentation,
             shuffle=file.data.shuffle,
             remainder=file.data.remainder,
