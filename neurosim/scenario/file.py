@@ -84,7 +84,7 @@ class Training:
         tuple[Metric, ...], says("what an evaluation measures besides accuracy and loss")
     ] = ()
     shards: Annotated[
-        Count, says("parts of every batch, each an inference of its own, which processes share out")
+        Count, says("parts of every batch, computed one by one, which processes share out")
     ] = 1
     checkpoints: Annotated[
         CheckpointPlan, says("how often to save, and how many of them to keep")

@@ -47,6 +47,7 @@ class Common(Protocol):
     seed: int
     random: np.random.Generator
     inferences: int
+    sample: int
 
     def take_up(self, inference: Any) -> None: ...
     def predict(self, x: Tensor | None = None) -> Tensor: ...

@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from neurosim.base import NEVER, ConfigurationError, StateError
-from neurosim.channels import Moment
 from neurosim.dynamics import new_input, output_potential
 from neurosim.schedules import Start
 from neurosim.simulation.common import Common
@@ -62,7 +61,7 @@ class Endless(Inference):
         self._learn_if_due(self.tick + 1)
         self.synapses.advance(self.tick)
         x = x.to(self._common.rule.state_dtype(x.dtype))
-        moment = Moment(self.number, self.tick)
+        moment = self._moment(self.tick)
         reached = self._common.engine.speak(new_input, self._ticker, x, moment, at_once=False)
         self.news.tell(self.clock, self.tick + 1, reached)
 

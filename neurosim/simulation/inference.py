@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any, Self
 
@@ -70,6 +71,7 @@ class Inference(Arrays):
         self.nudge = Nudge(common.loss, state.told(target))
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
+        self._moment = partial(Moment, number, sample=common.sample)
         self.counts, self.trace, self._since = Counts(), Trace(), monotonic()
         self.news = News(common.units, state, tick)
         self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
@@ -97,7 +99,7 @@ class Inference(Arrays):
     def begin(self, x: Tensor, *, carried: bool) -> None:
         """Shows the input x (B, *input) to states that are ``carried`` or start anew. Raises
         DivergenceError where the feed-forward pass is not finite."""
-        common, clock, moment = self._common, self.clock, Moment(self.number, self.tick)
+        common, clock, moment = self._common, self.clock, self._moment(self.tick)
         state, rule, news, nudge = common.state, common.rule, self.news, self.nudge
         self._decide_nudge()
         first = self.tick + 1
@@ -191,8 +193,7 @@ class Inference(Arrays):
         if not clock.listens or self.tick == self.phases.began:
             return False
         # A target or a weight update still to come would wake what sleeps.
-        within = bool(self._updates) or self._common.plasticity.every is not None
-        expected = self.optimizer is not None and within
+        expected = self.optimizer is not None and self._common.learns_within
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
         if expected or not bool((clock.next > clock.end).all()):
@@ -262,13 +263,12 @@ class Inference(Arrays):
         count, woken = common.units.wake(units)
         self._note(woken, self.nudge)
         self.woken = tick, woken
-        reached = self._ticker.tick(Moment(self.number, tick), woken)
+        reached = self._ticker.tick(self._moment(tick), woken)
         self._keep_prediction()
         self.counts.unit_wakes += count
         self.news.after(self.clock, tick, reached)
         self._announce(tick + 1)
-        passed = tick - self.began
-        trace = self.trace if self.recording else None
+        passed, trace = tick - self.began, self.trace if self.recording else None
         self._recorder.record(trace, self.counts, tick, passed, woken)
         if common.stop is not None and passed % common.stop.every == 0:
             self.stopped = self._recorder.settled(common.stop.residual)
@@ -306,7 +306,7 @@ class Inference(Arrays):
     def _next_run(self) -> None:
         """Begins another run of the schedule, perhaps in another phase."""
         common, tick = self._common, self.tick
-        begun, operations = self.phases.advance(tick, self._early, Moment(self.number, tick))
+        begun, operations = self.phases.advance(tick, self._early, self._moment(tick))
         self.counts.weight_gradient += operations
         self.stopped = False
         self._decide_nudge()
