@@ -74,8 +74,8 @@ def warn_of_thresholds(sent: Sent, passed: int, nudged: bool) -> None:
     found = [_silent(outlet, sent) for outlet in sent.state.outlets if outlet.threshold]
     if said := list(filter(None, found)):
         warnings.warn(
-            f"in {passed} ticks nothing was sent of {_some(said)}: none of it exceeds its threshold, "
-            "so nobody hears of it; lower the threshold, unless that is meant",
+            f"in {passed} ticks nothing was sent of {_some(said)}: none of it exceeds its "
+            "threshold, so nobody hears of it; lower the threshold, unless that is meant",
             NeurosimWarning,
             stacklevel=6,
         )
