@@ -166,14 +166,10 @@ class Scenario:
         """What a network that has no feed-forward prediction cannot be asked for."""
         file, rule, problem = self.file, self.file.rule, self.document.problem
         problems = []
-        if file.study is not None and rule.settles:
-            message = "a study measures against one fixed point"
-            problems.append(problem(("study",), f"{message}; {rule.kind} has one in every phase"))
-        else:
-            try:
-                file.training.evaluation.check(self.network, rule)
-            except ConfigurationError as error:
-                problems.append(problem(("training", "evaluation"), str(error)))
+        try:
+            file.training.evaluation.check(self.network, rule)
+        except ConfigurationError as error:
+            problems.append(problem(("training", "evaluation"), str(error)))
         if file.robustness is not None and (why := why_none(self.network, rule)):
             message = "attacks and Lipschitz bounds are those of a feed-forward prediction"
             problems.append(problem(("robustness",), f"{message}, but {why}; leave it out"))

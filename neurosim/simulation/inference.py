@@ -201,6 +201,16 @@ class Inference(Arrays):
         return all(line.last_arrival() <= self.tick + 1 for _, line in self._common.state.lines)
 
     @property
+    def phase_over(self) -> bool:
+        """Whether the present phase is over; in a rule without phases, the inference."""
+        return self._run_is_over() and not self.phases.repeats(self._early)
+
+    def end_phase(self) -> bool:
+        """Ends the present phase now, as a stopping condition does. Says if another follows."""
+        self.stopped = True
+        return not self.done
+
+    @property
     def last_tick(self) -> int:
         """The tick at which the inference ends at the latest."""
         ahead = self.phases.runs_ahead()
