@@ -30,7 +30,7 @@ from neurosim.maths import finite_norm
 from neurosim.measures import MEASURES, Recorder, Trace
 from neurosim.rules import Nudge
 from neurosim.schedules import Clock, Start
-from neurosim.simulation.common import Common, Learned, run_length
+from neurosim.simulation.common import Common, Learned, first_prediction, run_length
 from neurosim.simulation.compatibility import trained, undisturbed
 from neurosim.simulation.news import News
 from neurosim.simulation.outcome import Outcome
@@ -118,23 +118,12 @@ class Inference(Arrays):
                 if nudge.target is not None and rule.needs_prediction:
                     nudge.gradient = common.loss.gradient(state.output.plus.value, nudge.target)
         if nudge.target is not None:
-            self.prediction = self._predict(x, carried=carried)
+            self.prediction = first_prediction(common, nudge, x, carried=carried)
         state.output.stale.touch()
         if carried or not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
             news.to_all(clock, first, output=carried)
         self._announce(first)
         self.running = True
-
-    def _predict(self, x: Tensor, *, carried: bool) -> Tensor | None:
-        """Returns the prediction that is known from the start; None where the target is to act
-        later on a network that predicts by where it settles until then."""
-        common, network = self._common, self._common.model.network
-        free = common.rule.phases or (network.cycle is not None and not carried)
-        if free and not self.nudge.active:
-            return None
-        if common.init == "feedforward" and not common.rule.settles:
-            return common.state.output.plus.some(None)
-        return common.predict(x.real)
 
     def advance(self, ticks: int | None, interrupted: Callable[[], bool]) -> int:
         """Runs so many ticks, or to the end; see `Simulation.advance`."""
@@ -196,9 +185,7 @@ class Inference(Arrays):
         expected = self.optimizer is not None and self._common.learns_within
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
-        if expected or not bool((clock.next > clock.end).all()):
-            return False
-        return all(line.last_arrival() <= self.tick + 1 for _, line in self._common.state.lines)
+        return not expected and self.news.none(clock, self.tick)
 
     @property
     def phase_over(self) -> bool:

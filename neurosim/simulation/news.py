@@ -21,6 +21,12 @@ class News(Arrays):
         self._units, self._state = units, state
         self.stirred, self.sent = tick + 1, True
 
+    def none(self, clock: Clock, tick: int) -> bool:
+        """Says if after this tick there is none, nor on its way."""
+        if not bool((clock.next > clock.end).all()):
+            return False
+        return all(line.last_arrival() <= tick + 1 for _, line in self._state.lines)
+
     def to_all(self, clock: Clock, tick: int, *, output: bool = False) -> None:
         """Tells of something that reaches all dyads, or all output dyads, at ``tick``."""
         self.stirred = max(self.stirred, tick)
