@@ -71,7 +71,7 @@ def test_every_phase_rests() -> None:
     rule = ns.EquilibriumPropagation(beta=0.5)
     lazy = ns.Simulation(model, rule=rule, schedule=ns.schedules.Lazy(FOR_EVER))
     assert lazy.infer(x, target).ticks < FOR_EVER  # of all three phases
-    sweeps = ns.Simulation(model, rule=rule, schedule=ns.schedules.Parallel(1000))
+    sweeps = ns.Simulation(model, rule=rule, schedule=ns.schedules.Parallel(FOR_EVER))
     sweeps.infer(x, target)
     for name, found in lazy.gradients().items():
         assert (found - sweeps.gradients()[name]).abs().max() < 1e-13, name

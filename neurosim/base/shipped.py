@@ -39,14 +39,15 @@ def find_file(name: str) -> Path:
 
     Raises DataError for a plain name that nothing has.
     """
-    path = Path(name)
-    if path.suffix or path.name != name or path.exists():
+    path, known = Path(name), shipped_files("networks") | shipped_files("scenarios")
+    if path.suffix or path.name != name or path.is_file():
         return path
-    known = shipped_files("networks") | shipped_files("scenarios")
-    if name not in known:
+    if name in known:  # also where a folder has that name, as that of its runs has
+        return known[name]
+    if not path.exists():
         hint = did_you_mean(name, known) or "; neurosim examples lists them"
         raise DataError(f"{name}: no such file, and no example of that name{hint}")
-    return known[name]
+    return path
 
 
 def given(file: Path, overrides: Sequence[str]) -> list[str]:
