@@ -302,7 +302,7 @@ def test_options_that_cannot_be(option: dict[str, Any]) -> None:
 
 def test_it_can_be_interrupted() -> None:
     reference = ns.fixed_point(chain("tanh", 0.6), X, Y, rule=RULE)
-    measurement = InferenceMeasurement(simulate(), X, Y, reference=reference)
+    measurement = InferenceMeasurement(simulate(), X, Y, references=[reference])
     seen = []
     for record in measurement.run(lambda: len(seen) == 5):
         seen.append(record["tick"])

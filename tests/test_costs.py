@@ -78,6 +78,20 @@ def test_a_run(root: Path, tmp_path: Path) -> None:
     assert plain["test_accuracy"] == summary["test_accuracy"]
 
 
+def test_a_right_answer_of_a_stream(tmp_path: Path) -> None:
+    """The energy of all samples, shared by those that were answered right."""
+    (tmp_path / "own.yaml").write_text(OWN)
+    how = {"costs": str(tmp_path / "own.yaml"), "stream.horizon": 320, "stream.window": 6}
+    run = ns.run("stream_digits", {**how, "stream.streams": 2}, out=tmp_path)
+    summary, steps = run.summary, 20
+    windows = zip(run.records["epoch"], (6, 6, 6, 2), strict=True)
+    right = sum(record["train_accuracy"] * n for record, n in windows)
+    expected = summary["energy"] * steps / right
+    assert summary["energy_per_right"] == pytest.approx(expected, rel=1e-12)
+    assert "energy per right" in run.report.read_text(encoding="utf-8")
+    assert "energy of a right answer" in repr(run)
+
+
 def test_a_frozen_parameter_is_not_updated() -> None:
     network = ns.Network.from_dict({"input": [4], "layers": [{"dense": 3}, {"dense": 2}]})
     model = ns.Model(network)

@@ -59,6 +59,8 @@ FEW = {
     "SEEDS": "range(2)",
     "SWEEPS": "100",
     "RUNS": "2",
+    "STEPS": "8",
+    "DELAYS": "(1, 5)",
 }
 
 

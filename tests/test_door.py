@@ -13,7 +13,7 @@ from small_trainings import Stop, make
 import neurosim as ns
 from neurosim.learning.trainer import TrainingPlan
 from neurosim.maths.optimizers import SGD
-from neurosim.runs.door import assignments
+from neurosim.runs.overrides import assignments
 
 PLAN = TrainingPlan(2, batch_size=20, loss_every=1, metrics=("mse",))  # type: ignore[arg-type]
 

@@ -59,6 +59,17 @@ def test_a_chart_has_its_title_and_legend() -> None:
     assert figure.svg.count('stroke-dasharray="6 4"') == 1
 
 
+def test_a_long_title_is_broken() -> None:
+    """It stays within the picture, and what is below makes room for it."""
+    title = "Prequential accuracy against hold / (1 + hops × delay)"
+    short, long = pictures_of([figure_of("one"), figure_of("one")._replace(title=title, where="")])
+    heights = [float(check(figure.svg).get("height", 0)) for figure in (short, long)]
+    assert heights[1] - heights[0] == 18
+    lines = re.findall(r'<text y="(\d+)" font-size="14"[^>]*>([^<]*)<', long.svg)
+    assert [y for y, _ in lines] == ["13", "31"]
+    assert " ".join(line for _, line in lines) == title
+
+
 def test_a_long_legend_is_broken() -> None:
     names = [f"a rather long name {n}" for n in range(6)]
     few, many = pictures_of([figure_of(*names[:2]), figure_of(*names)])

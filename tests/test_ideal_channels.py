@@ -190,9 +190,9 @@ def test_nothing_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[Any, ...]] = []
     generator = Draws._generator
 
-    def recorded(self: Draws, effect: str, moment: Moment) -> Any:
+    def recorded(self: Draws, effect: str, moment: Moment, *counter: int, **block: int) -> Any:
         drawn.append((self._name, effect, *moment))
-        return generator(self, effect, moment)
+        return generator(self, effect, moment, *counter, **block)
 
     monkeypatch.setattr(Draws, "_generator", recorded)
     run(ns.Channels(BUSY, BUSY), "parallel")

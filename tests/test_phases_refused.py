@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from phased_simulations import EP, MLP, batch, build, weak_model
+from phased_simulations import MLP, batch, build, weak_model
 from torch import Tensor
 
 import neurosim as ns
@@ -128,12 +128,8 @@ def test_the_angle_in_a_network_with_a_cycle() -> None:
     assert found["total_angle"] == pytest.approx(expected[""].angle, abs=1e-5)
 
 
-def test_what_is_measured_against_one_fixed_point() -> None:
-    with pytest.raises(ns.ConfigurationError, match="a fixed point in every phase"):
-        ns.fixed_point(weak_model(), *batch(), rule=EP)
+def test_an_objective() -> None:
     simulation = build()
-    with pytest.raises(ns.ConfigurationError, match="a fixed point in every phase"):
-        ns.measure_convergence(simulation, *batch())
     simulation.infer(*batch())
     with pytest.raises(ns.StateError, match="contrasts the ends of its phases"):
         simulation.objective()
@@ -151,7 +147,6 @@ def test_a_saved_state_is_of_one_rule() -> None:
     ("override", "said"),
     [
         ("training.evaluation=feedforward", "chl predicts by its free phase; use evaluation"),
-        ("study={kind: convergence}", "study: a study measures against one fixed point"),
         ("robustness={eps: 0.1}", "robustness: attacks .* but chl predicts by its free phase"),
         ("nudge_after=2", "says itself when the target acts"),
         ("plasticity.every=2", "between which the weights must not change"),

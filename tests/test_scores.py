@@ -79,6 +79,19 @@ SCHEDULERS: dict[str, Any] = {
     "step": (lambda o: lr_scheduler.StepLR(o, 1, 0.5), "epoch"),
     "milestones": (lambda o: lr_scheduler.MultiStepLR(o, [1, 3], 0.1), "epoch"),
     "lambda": (lambda o: lr_scheduler.LambdaLR(o, lambda epoch: 1 / (1 + epoch)), "step"),
+    "multiplied": (lambda o: lr_scheduler.MultiplicativeLR(o, lambda epoch: 0.8), "epoch"),
+    "sequence": (
+        lambda o: lr_scheduler.SequentialLR(
+            o, [lr_scheduler.LinearLR(o), lr_scheduler.ExponentialLR(o, 0.5)], [2]
+        ),
+        "epoch",
+    ),
+    "chain": (
+        lambda o: lr_scheduler.ChainedScheduler(
+            [lr_scheduler.ConstantLR(o), lr_scheduler.ExponentialLR(o, 0.5)]
+        ),
+        "step",
+    ),
     "cycle": (
         lambda o: lr_scheduler.OneCycleLR(o, 0.2, total_steps=20, cycle_momentum=False),
         "step",

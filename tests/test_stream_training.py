@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from small_simulations import DOUBLE, build, random
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.data import Drift, Source, Split, Target, digits, drifting
+from neurosim.data import DataSource, Drift, Source, Split, Target, digits, drifting
 from neurosim.dynamics import Counts
 from neurosim.learning import StreamPlan, StreamTrainer
 from neurosim.measures import Prequential, cross_correlation_lag
@@ -35,6 +36,18 @@ def split(count: int = 12, classes: int = 3) -> Split:
 
 
 # ---- sources and drift ---------------------------------------------------------------------------
+
+
+def test_data_in_time_are_shown_in_their_order(tmp_path: Path) -> None:
+    """Of a hyperplane: at random it would not drift. So they are when limited and reshaped."""
+    data = DataSource.of("hyperplane", length=40, inputs=4).read(tmp_path)
+    for split in (data.train, data.limit(20).train, data.train.reshaped((2, 2))):
+        shown = Source.of("samples").samples(split, 2, 5)(3).x
+        assert torch.equal(shown, split.images[[3, 3 + len(split) // 2]])
+    drawn = Source.of("samples", order="random").samples(data.train, 1, 5)
+    shown = torch.cat([drawn(n).x for n in range(32)])
+    assert not torch.equal(shown, data.train.images)
+    assert sorted(shown.tolist()) == sorted(data.train.images.tolist())
 
 
 @pytest.mark.parametrize("order", ["random", "given", "sorted", "split"])
@@ -239,6 +252,7 @@ REFUSED = {
     "schedule={kind: sweep, order: [h1, h2]}": "never wakes the population 'output'",
     "init=feedforward": "",
     "plasticity.every=24": "",
+    "plasticity.learning_rate={kind: cosine, warmup_epochs: 12}": "",
     "stream={episodes: true, leak: true}": "leave no leak to measure",
     "stream={episodes: true, target: {delay: 16}}": "leave the delay out",
 }
@@ -257,7 +271,7 @@ def test_a_series_is_foretold(tmp_path: Path) -> None:
     """By a linear filter of eight taps, whose weights are learned on the way."""
     network = "{input: [8], layers: [{name: out, dense: 1}]}"
     data = "{name: mackey_glass, length: 400, taps: 8}"
-    stream = "{source: {order: given, hold: 4}, window: 160}"
+    stream = "{source: {hold: 4}, window: 160}"
     overrides = [f"network={network}", f"data={data}", f"stream={stream}", "schedule.ticks=4"]
     overrides += ["plasticity={every: 4, optimizer: {kind: sgd, lr: 0.05}}"]
     found = ns.run(SCENARIO, overrides, out=tmp_path).records["epoch"]
@@ -266,10 +280,43 @@ def test_a_series_is_foretold(tmp_path: Path) -> None:
     assert "cumulative_accuracy" not in found[-1]
 
 
+def test_a_learning_rate_ends_with_the_stream() -> None:
+    """An epoch of it is a window, of which there are as many as the stream has."""
+    rates = "plasticity.learning_rate={kind: cosine, warmup_epochs: 12, every: epoch}"
+    short = [*SHORT, "stream={horizon: 512, window: 2}", rates, "probes=[]"]
+    scenario = Scenario.load(SCENARIO, short)
+    events = list(scenario.trainer(scenario.data()).events())
+    found = [event.lr for event in events if isinstance(event, ns.StepEvent)]
+    rising, falling = (n / 12 for n in range(12)), (0.5 + 0.5 * cos(pi * n / 4) for n in range(4))
+    expected = [1e-3 * rate for rate in [*rising, *falling] for _ in range(2)]
+    assert found == pytest.approx(expected, rel=1e-12)
+    tests = [event.test_accuracy for event in events if isinstance(event, ns.EpochEvent)]
+    assert len(tests) == 16
+    assert tests[:-1] == [None] * 15  # nothing asks for more than the last
+
+
+def test_a_rate_that_is_replayed_needs_an_end() -> None:
+    rate = "plasticity.learning_rate={kind: torch, name: StepLR, options: {step_size: 2}}"
+    with pytest.raises(ns.DocumentError, match=r"learning_rate: .* say a horizon"):
+        Scenario.load(SCENARIO, [rate, "stream.horizon=forever"])
+    Scenario.load(SCENARIO, [rate])
+
+
+def test_what_is_foretold_is_of_the_averaged_weights() -> None:
+    """Those that count after a training, see `Trainer.best`."""
+    found = foretelling(torch.arange(1.0, 12.0, dtype=torch.float64), 5, rate=0.01, ema=0.9)
+    said = found.fit()[-1]["foretold_smape"]
+    assert found._foretold() != said  # of the weights that go on
+    found.best()
+    assert found._foretold() == said
+
+
 # ---- a series foretold, and episodes -------------------------------------------------------------
 
 
-def foretelling(values: Tensor, foretell: int, ahead: int = 1) -> StreamTrainer:
+def foretelling(
+    values: Tensor, foretell: int, ahead: int = 1, rate: float = 0.0, ema: float | None = None
+) -> StreamTrainer:
     """Of a linear network of two taps, which say the last value and half of its step."""
     network = ns.Network.from_dict({"input": 2, "layers": [{"name": "out", "dense": 1}]})
     model = ns.Model(network, **DOUBLE)
@@ -279,7 +326,8 @@ def foretelling(values: Tensor, foretell: int, ahead: int = 1) -> StreamTrainer:
     data = Split(torch.stack([values[:end], values[1 : end + 1]], 1), values[ahead + 1 :, None])
     plan = StreamPlan(Source.of("samples", hold=4.0, order="given"), window=4, foretell=foretell)
     simulation = build(Parallel(4), model, learn_every=4)
-    return StreamTrainer(plan, simulation, torch.optim.SGD(model.parameters(), 0.0), data, data)
+    optimizer, training = torch.optim.SGD(model.parameters(), rate), ns.TrainingPlan(ema=ema)
+    return StreamTrainer(plan, simulation, optimizer, data, data, training)
 
 
 def test_a_series_is_foretold_by_its_own_answers() -> None:

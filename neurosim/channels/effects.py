@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -17,20 +18,24 @@ from neurosim.tensors import Selection, Shape
 
 NoiseKind = Literal["additive", "relative"]
 Rounding = Literal["nearest", "stochastic"]
+BLOCK = 2**17  # normal numbers that are drawn in a row, at most
 
 
 class Moment(NamedTuple):
-    """A tick of an inference, whose number gives every batch noise of its own."""
+    """A tick of an inference, whose number gives every batch noise of its own. ``sample`` is the
+    place in the batch of its first sample, where the inference is of a part of one."""
 
     inference: int
     tick: int
+    sample: int = 0
 
 
 class Draws:
     """Random numbers named by ``(seed, *name)``, one array for each effect and moment.
 
-    Each is a function of its name and its moment, not of what was drawn before it. No other effect,
-    channel or probe that is switched on can therefore change it.
+    Each is a function of its name, its moment and its sample's place in the batch, not of what was
+    drawn before it. No other effect, channel or probe that is switched on can therefore change it,
+    and a part of a batch draws what it would as a part of the whole.
     """
 
     def __init__(self, seed: int, *name: str) -> None:
@@ -44,31 +49,49 @@ class Draws:
             self._narrower[name] = type(self)(self._seed, *self._name, *name)
         return self._narrower[name]
 
-    def _generator(self, effect: str, moment: Moment) -> np.random.Generator:
+    def _generator(
+        self, effect: str, moment: Moment, drawn: int = 0, block: int = 0
+    ) -> np.random.Generator:
         if effect not in self._keys:
             words = seed_sequence(self._seed, *self._name, effect).generate_state(2, np.uint64)
             self._keys[effect] = words.astype(np.uint64)
-        # A counter-based generator starts anywhere at no cost. Its first two words count the draws.
-        counter = np.array([0, 0, *moment], dtype=np.uint64)
+        # A counter-based generator starts anywhere at no cost. Its first word counts the draws.
+        counter = np.array([drawn, block, moment.inference, moment.tick], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(counter=counter, key=self._keys[effect]))
 
     def uniform(
         self, effect: str, moment: Moment, shape: Sequence[int], dtype: torch.dtype = torch.float64
     ) -> Tensor:
-        """Draws uniformly from [0, 1), on the CPU."""
-        draw = self._generator(effect, moment).random
-        return torch.from_numpy(draw(tuple(shape), "f4" if dtype == torch.float32 else "f8"))
+        """Draws uniformly from [0, 1), on the CPU, for samples (B, …) from the moment's on."""
+        code = _code(dtype)
+        each = 8 if code == "f4" else 4  # numbers of one count
+        drawn, over = divmod(moment.sample * prod(shape[1:]), each)
+        found = self._generator(effect, moment, drawn).random(over + prod(shape), code)
+        return torch.from_numpy(found[over:].reshape(shape))
 
     def normal(
         self, effect: str, moment: Moment, shape: Sequence[int], dtype: torch.dtype = torch.float64
     ) -> Tensor:
-        """Draws standard normal numbers, on the CPU."""
-        draw = self._generator(effect, moment).standard_normal
-        return torch.from_numpy(draw(tuple(shape), "f4" if dtype == torch.float32 else "f8"))
+        """Draws standard normal numbers, on the CPU, for samples (B, …) from the moment's on."""
+        code = _code(dtype)
+        # How many counts one takes is not known before: a block of samples has counts of its own.
+        rows = max(1, BLOCK // prod(shape[1:]))
+        first, end = moment.sample, moment.sample + shape[0]
+        found = []
+        for block in range(first // rows, -(-end // rows)):
+            begins = block * rows
+            draw = self._generator(effect, moment, block=block).standard_normal
+            drawn = draw((min(rows, end - begins), *shape[1:]), code)
+            found.append(drawn[max(0, first - begins) :])
+        return torch.from_numpy(found[0] if len(found) == 1 else np.concatenate(found))
 
     def once(self, effect: str, shape: Sequence[int]) -> Tensor:
         """Draws uniformly from [0, 1) what stays the same for a network in all inferences."""
         return torch.from_numpy(stream(self._seed, *self._name, effect).random(tuple(shape)))
+
+
+def _code(dtype: torch.dtype) -> Literal["f4", "f8"]:
+    return "f4" if dtype == torch.float32 else "f8"
 
 
 @dataclass

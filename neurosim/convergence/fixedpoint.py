@@ -7,8 +7,9 @@ fixed order until nothing moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from math import hypot, inf, isfinite
 from typing import Any, Literal
 
@@ -45,7 +46,8 @@ class FixedPoint:
     states one sweep before. ``order`` is how they were iterated: all populations at once
     (``parallel``, tried first) or one after the other (``forward``). ``problem`` says why no fixed
     point was reached: then there are no states and no gradients, that nothing be measured against
-    them.
+    them. ``phase`` is the name of the phase whose fixed point it is, in a rule that has any; the
+    gradients are those of the last one.
     """
 
     mean: dict[str, Tensor]
@@ -56,6 +58,7 @@ class FixedPoint:
     sweeps: int
     order: _Order
     problem: str | None = None
+    phase: str | None = None
 
     @property
     def reached(self) -> bool:
@@ -80,6 +83,7 @@ def fixed_point(
     sweeps: int = SWEEPS,
     residual: float = RESIDUAL,
     watch: Watch | None = None,
+    phase: str | None = None,
 ) -> FixedPoint:
     """Iterates a float64 copy of ``model`` on inputs x (B, *input) with targets (B, *output).
 
@@ -89,20 +93,52 @@ def fixed_point(
     case, which is its rounding. No more than
     ``sweeps`` are made in either order. ``watch`` is called with the number of each sweep and its
     residual. Where there are several fixed points (a network with a cycle, or strong feedback) it
-    is the one that this iteration finds.
+    is the one that this iteration finds. A rule with phases has one in every phase, from where the
+    phases before it have settled: ``phase`` names it, by default the last one that there is.
 
     Raises InputError for wrong shapes, ConfigurationError for a rule and loss that do not go
-    together and for a rule with phases. That no fixed point is reached is no error: see
+    together and for a phase that there is not. That no fixed point is reached is no error: see
     `FixedPoint.problem`.
     """
+    how: dict[str, Any] = {"rule": rule, "loss": loss, "faults": faults, "seed": seed}
+    limits: dict[str, Any] = {"sweeps": sweeps, "residual": residual, "watch": watch}
+    found = {point.phase: point for point in _fixed_points(model, x, target, **how, **limits)}
+    if phase is None:
+        return list(found.values())[-1]
+    if phase not in found:
+        names = ", ".join(map(repr, filter(None, found))) or "it has none"
+        said = f"phase is {phase!r}, which is none of this rule and target: {names}"
+        raise ConfigurationError(said, "phase")
+    return found[phase]
+
+
+def fixed_points_of(
+    simulation: Simulation, x: Tensor, target: Tensor | None = None, **limits: Any
+) -> list[FixedPoint]:
+    """Finds the `fixed_point` of a simulation's model under its rule, loss and faults, for its next
+    inference; in a rule with phases one of each."""
+    own = {key: getattr(simulation, key) for key in ("rule", "loss", "faults", "seed")}
+    own |= {"before": simulation.inferences}
+    return _fixed_points(simulation.model, x, target, **own, **limits)
+
+
+def _fixed_points(
+    model: Model,
+    x: Tensor,
+    target: Tensor | None,
+    *,
+    rule: Rule | None,
+    loss: Loss | str,
+    faults: Faults | None,
+    seed: int,
+    before: int = 0,
+    sweeps: int = SWEEPS,
+    residual: float = RESIDUAL,
+    watch: Watch | None = None,
+) -> list[FixedPoint]:
+    """Finds that of each phase, in an inference with so many ``before`` it."""
     check(Count, sweeps=sweeps)
     check(Positive, residual=residual)
-    if rule is not None and rule.phases:
-        raise ConfigurationError(
-            f"{type(rule).__name__} has a fixed point in every phase, not one under the target; "
-            "the probe 'residual' tells how far the present phase is from its own",
-            "rule",
-        )
     exact = exact_copy(model)
     orders: dict[_Order, tuple[Schedule, int]] = {
         "parallel": (Parallel(ticks=sweeps), 1),
@@ -110,7 +146,7 @@ def fixed_point(
         "forward": (Sweep("forward", passes=sweeps), len(model.network.dyadic)),
     }
     init: Init = "zero" if model.network.cycle else "feedforward"
-    problems = []
+    best: list[FixedPoint] = []
     for order, (schedule, ticks) in orders.items():
         simulation = Simulation(
             exact,
@@ -119,23 +155,39 @@ def fixed_point(
             schedule=schedule,
             faults=faults,
             init=init,
-            nudge_after=0,
+            nudge_after=None if rule is not None and rule.phases else 0,
             seed=seed,
         )
+        simulation.inferences = before  # of which the phases may depend
         simulation.start(x, target)
-        found = _iterate(simulation, order, ticks, sweeps, residual, watch)
-        if found.reached:
-            return found
-        problems.append(f"{order}: {found.problem}")
-    return replace(found, problem="; ".join(problems))
+        found = [_iterate(simulation, order, ticks, sweeps, residual, watch)]
+        while found[-1].reached and simulation.inference.end_phase():
+            found.append(_iterate(simulation, order, ticks, sweeps, residual, watch))
+        best = [_better(*pair) for pair in zip_longest(best, found)]
+        phases = simulation.inference.phases.all if target is not None else ()
+        if all(one.reached for one in best) and len(best) >= len(phases):
+            break
+    problem = "the phase before it has no fixed point"
+    for phase in phases[len(best) :]:
+        best.append(_none(0, order, problem, phase.name))
+    return best
 
 
-def fixed_point_of(
-    simulation: Simulation, x: Tensor, target: Tensor | None = None, **limits: Any
+def _better(before: FixedPoint | None, now: FixedPoint | None) -> FixedPoint:
+    """Chooses what was found in one of two orders."""
+    if before is None or now is None or before.reached:
+        found = before or now
+        assert found is not None
+        return found
+    problem = f"{before.order}: {before.problem}; {now.order}: {now.problem}"
+    return now if now.reached else replace(now, problem=problem)
+
+
+def _none(
+    sweeps: int, order: _Order, problem: str, phase: str | None, moved: Sequence[float] = (inf, inf)
 ) -> FixedPoint:
-    """Finds the `fixed_point` of a simulation's model under its rule, loss and faults."""
-    own = {key: getattr(simulation, key) for key in ("rule", "loss", "faults", "seed")}
-    return fixed_point(simulation.model, x, target, **own, **limits)
+    """Says that there is no fixed point; the last sweep has ``moved`` means and differences so."""
+    return FixedPoint({}, {}, None, moved[0], moved[1], sweeps, order, problem, phase)
 
 
 def exact_copy(model: Model) -> Model:
@@ -156,7 +208,8 @@ def states_of(simulation: Simulation) -> States:
         # A copy, because the simulation may write into its own.
         difference = torch.zeros_like(mean) if difference is None else difference.clone()
         for kind, value in zip(KINDS, (mean, difference), strict=True):
-            states[kind][cell.name] = value.to("cpu", torch.float64)
+            wide = torch.complex128 if value.is_complex() else torch.float64
+            states[kind][cell.name] = value.to("cpu", wide)
     return states
 
 
@@ -175,7 +228,7 @@ def _moving(before: States, after: States, residual: float) -> str:
     """How many samples the last sweep moved: one alone is enough to leave no fixed point."""
 
     def squares(tensors: Iterable[Tensor]) -> Tensor:
-        return sum((t.square().flatten(1).sum(1) for t in tensors), torch.zeros(()))
+        return sum((t.abs().square().flatten(1).sum(1) for t in tensors), torch.zeros(()))
 
     moved = squares(after[kind][name] - old for kind in KINDS for name, old in before[kind].items())
     moves = moved.sqrt() > residual * squares(after["mean"].values()).sqrt()
@@ -213,9 +266,10 @@ def _iterate(
             watch(sweep, max(moved))
         least = max(residual * sizes[1], ROUNDING * sizes[0])
         if ways[0] <= residual * sizes[0] and ways[1] <= least and sweep >= reach:
-            gradients = None if simulation.nudge.target is None else simulation.gradients()
-            mean, difference = states.values()
-            return FixedPoint(mean, difference, gradients, moved[0], moved[1], sweep, order)
+            learns = simulation.nudge.target is not None and simulation.inference.phases.complete
+            gradients = simulation.gradients() if learns else None
+            found = states["mean"], states["difference"], gradients, moved[0], moved[1]
+            return FixedPoint(*found, sweep, order, phase=simulation.phase)
         best = min(best, max(moved))
         if sweep % STALL == 0:
             if best > 0.99 * earlier:
@@ -225,4 +279,4 @@ def _iterate(
             best, earlier = inf, best
         before = states
     problem = problem or f"{sweeps} sweeps leave a residual of {max(moved):.2g}; allow more sweeps"
-    return FixedPoint({}, {}, None, moved[0], moved[1], sweep, order, problem)
+    return _none(sweep, order, problem, simulation.phase, moved)

@@ -1,4 +1,4 @@
-"""What a measured inference came to: converged, not (yet), oscillating or diverging.
+"""What a measured inference came to: converged, not (yet), elsewhere, oscillating or diverging.
 
 Pure: numbers in, a verdict and its reason out.
 """
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Verdict = Literal["converged", "not_converged", "oscillates", "diverged"]
+Verdict = Literal["converged", "not_converged", "oscillates", "several_fixed_points", "diverged"]
 Floats = npt.NDArray[np.float64]
 
 FALLS = 0.9  # a residual that falls less than to this over the tail does not fall

@@ -22,14 +22,16 @@ class Split:
     ``images`` is a floating-point tensor (N, *shape), or a `Lazy` one, and ``labels`` an int64
     tensor (N,) of classes, or floating-point targets (N, *output), N ≥ 1. With a ``standard``,
     ``images`` (N, C, H, W) are bytes or numbers instead, which become those of the network only as
-    they are taken. ``view`` is the shape that they are then given, (C, H, W) if None. Raises
-    DataError if they do not fit together or an image is not finite.
+    they are taken. ``view`` is the shape that they are then given, (C, H, W) if None. ``in_time``
+    says that they follow one another in time. Raises DataError if they do not fit together or an
+    image is not finite.
     """
 
     images: Samples
     labels: Tensor
     standard: Standard | None = None
     view: tuple[int, ...] | None = None
+    in_time: bool = False
 
     def __post_init__(self) -> None:
         images, labels, standard = self.images, self.labels, self.standard
@@ -73,7 +75,9 @@ class Split:
 
     def as_numbers(self) -> Split:
         """Returns the same images as the numbers that they are taken as."""
-        return self if self.standard is None else Split(self.take(slice(None)), self.labels)
+        if self.standard is None:
+            return self
+        return replace(self, images=self.take(slice(None)), standard=None, view=None)
 
     @property
     def bounds(self) -> tuple[Tensor, Tensor]:
@@ -115,7 +119,7 @@ class Split:
         if isinstance(self.images, Lazy):
             reshaped = self.images.map(lambda found: found.reshape(-1, *wanted), wanted)
             return replace(self, images=reshaped)
-        return Split(self.images.reshape(-1, *wanted), self.labels)
+        return replace(self, images=self.images.reshape(-1, *wanted))
 
     def limit(self, count: int) -> Split:
         """Returns the first ``count`` images, or all if fewer. Raises ConfigurationError if < 1."""

@@ -253,8 +253,8 @@ class TorchData(OwnData):
     """Takes data that Python has: a pair of arrays, a Dataset or a DataLoader of torch.
 
     Items are pairs of a sample and a label. Of a DataLoader its data set and its ``collate_fn``
-    are taken: batches are drawn by the trainer, which can resume them. No YAML can say it; a
-    scenario is given it by `Scenario.load`, or a plugin reads it.
+    are taken: batches are drawn by the trainer, which can resume them. No YAML can say it; it is
+    an override of `run` and `sweep`, or a plugin reads it.
     """
 
     given: ClassVar[tuple[str, ...]] = ("train", "test_data")
@@ -268,8 +268,9 @@ class TorchData(OwnData):
         if test:
             return None if self.test_data is None else _taken(self.test_data)
         if self.train is None:
-            how = "neurosim.TorchData(train) in Python, or a data set of a plugin in YAML"
-            raise DataError(f"torch: what is to be read is not in a file; it needs {how}")
+            how = "neurosim.TorchData(train) in Python (to go on: neurosim.resume(folder, data=…))"
+            said = f"torch: what is to be read is not in a file; it needs {how}"
+            raise DataError(f"{said}, or a data set of a plugin in YAML")
         return _taken(self.train)
 
 

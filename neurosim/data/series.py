@@ -40,7 +40,8 @@ class InTime(DataSource):
         images = torch.from_numpy(x.astype(np.float32))
         labels = torch.from_numpy(y if classes is not None else y.astype(np.float32))
         train, test = (
-            Split(images[part], labels[part]) for part in (slice(kept), slice(kept, None))
+            Split(images[part], labels[part], in_time=True)
+            for part in (slice(kept), slice(kept, None))
         )
         return Dataset(self.kind, train, test, classes)
 

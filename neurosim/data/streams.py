@@ -248,20 +248,21 @@ class DataSamples(Source):
     """
 
     order: Annotated[
-        Literal["random", "given", "sorted", "split"], Field(description="which sample comes next")
-    ] = "random"
+        Literal["random", "given", "sorted", "split"] | None,
+        Field(description="what comes next; default: given of data in time, random of others"),
+    ] = None
     tasks: Annotated[Count, Field(description="of the order split: parts of the classes")] = 5
 
     def samples(self, split: Split, batch: int, seed: int) -> Samples:
-        length = self._pass(split, batch)
+        length, order = self._pass(split, batch), self._order_of(split)
         known: dict[int, Tensor] = {}
 
         def sample(number: int) -> Sample:
             epoch, place = divmod(number, length)
             if epoch not in known:
                 known.clear()
-                known[epoch] = self._order(split, seed, epoch)
-            if self.order == "given":
+                known[epoch] = self._drawn(split, seed, epoch)
+            if order == "given":
                 index = torch.arange(batch) * length + place
             else:
                 index = known[epoch][place * batch : (place + 1) * batch]
@@ -277,9 +278,12 @@ class DataSamples(Source):
     def length(self, split: Split, batch: int) -> float:
         return self._pass(split, batch)
 
-    def _order(self, split: Split, seed: int, epoch: int) -> Tensor:
+    def _order_of(self, split: Split) -> str:
+        return self.order or ("given" if split.in_time else "random")
+
+    def _drawn(self, split: Split, seed: int, epoch: int) -> Tensor:
         drawn = torch.from_numpy(generator(seed, "stream", str(epoch)).permutation(len(split)))
-        if self.order in ("random", "given"):
+        if self._order_of(split) in ("random", "given"):
             return drawn
         labels = split.labels[drawn]
         if labels.is_floating_point():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neurosim.channels import DelayLine, MessageKind
 from neurosim.dynamics.link import Dyads, Link
-from neurosim.rules import Rule
+from neurosim.rules import Rule, Wake
 from neurosim.tensors import (
     Arrays,
     Flags,
@@ -21,6 +21,7 @@ from neurosim.tensors import (
     Selection,
     Slot,
     any_nonzero,
+    beyond_rounding,
     count,
     gathered,
     moved,
@@ -67,11 +68,35 @@ def marks_of(cell: Dyads, selection: Selection | None, changed: Tensor) -> Tenso
     return marks[0]
 
 
+# An array, what it was before (None for zeros), and what the largest of them is among.
+Change = tuple[Tensor, Tensor | None, Tensor | None]
+
+
 class Reached:
     """Collects which dyads something has reached, on their device."""
 
+    stirs = False  # whether anything has changed by more than rounding
+
     def __init__(self) -> None:
         self._marks: dict[int, Tensor] = {}
+        self._asked: list[int] = []
+        self._stirs: list[Tensor] = []
+
+    def ask(self, changes: Iterable[Change], flags: Flags) -> None:
+        """Asks if any of these is more than rounding: of what is at hand only until one is."""
+        for change in changes:
+            found = beyond_rounding(*change)
+            self._asked.append(flags.add(found))
+            if found is True:
+                break
+
+    def learn(self, answers: Sequence[int]) -> None:
+        """Takes note of the answers."""
+        self.stirs |= any(answers[place] for place in self._asked)
+
+    def stir(self, moved: Tensor) -> None:
+        """Takes note of a change that is no rounding where anything is marked."""
+        self._stirs.append(moved.any())
 
     def add(self, cell: Dyads, reached: Tensor) -> None:
         """Adds the marked dyads, (*shape), of a population; the input never wakes."""
@@ -93,10 +118,13 @@ class Reached:
     def read(self) -> dict[int, npt.NDArray[np.bool_]]:
         """Reads the marks, all at once: by the index of a population, over its dyads."""
         if all(marks.is_cpu for marks in self._marks.values()):
+            self.stirs |= any(self._stirs)
             return {index: marks.numpy() for index, marks in self._marks.items()}
         ends = np.cumsum([len(marks) for marks in self._marks.values()])
-        read = gathered(list(self._marks.values())).cpu().numpy()
-        return dict(zip(self._marks, np.split(read, ends[:-1]), strict=True))
+        read = gathered([*self._marks.values(), *(s.view(1) for s in self._stirs)]).cpu().numpy()
+        *found, stirs = np.split(read, ends)
+        self.stirs |= bool(stirs.any())
+        return dict(zip(self._marks, found, strict=True))
 
 
 class Outlet(Arrays):
@@ -274,6 +302,21 @@ class Node(Dyads):
                 if offer is not None:
                     found.append(offer)
         return found
+
+
+Committed = tuple[Node, Selection | None, Wake, int]  # with the place of a flag
+
+
+def changes(wakes: Iterable[Committed], offers: Iterable[Offer]) -> Iterator[Change]:
+    """Yields all that may be news, as it is now and as it was before."""
+    for offer in offers:
+        sent = offer.outlet.sent
+        if offer.outlet.links:
+            yield offer.values, sent.take(offer.selection), sent.tensor
+    for cell, selection, wake, _ in wakes:
+        for new, old in zip(wake[:2], (cell.plus, cell.minus), strict=True):
+            if cell.damping:
+                yield new, old.take(selection), old.tensor
 
 
 def current_mean(cell: Dyads, rule: Rule) -> Tensor:

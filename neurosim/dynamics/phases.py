@@ -56,13 +56,16 @@ class Phases(Arrays):
         """The present phase, in a rule that has any."""
         return self.all[self.index] if self.all else None
 
+    def repeats(self, early: bool) -> bool:
+        """Says if the present phase runs the schedule again after the present run, which ended
+        ``early`` (as nothing was left to be done) or not."""
+        return bool(self.all) and not early and self.run + 1 < self.all[self.index].runs
+
     def follows(self, early: bool) -> bool:
-        """Says if another run of the schedule follows the present one, which ended ``early`` (as
-        nothing was left to be done) or not."""
+        """Says if another run of the schedule follows the present one, in this phase or another."""
         if not self.all:
             return False
-        again = not early and self.run + 1 < self.all[self.index].runs
-        return again or (self._nudged and self.index + 1 < len(self.all))
+        return self.repeats(early) or (self._nudged and self.index + 1 < len(self.all))
 
     def runs_ahead(self) -> int:
         """Returns how many runs of the schedule are still to come, at most."""
@@ -75,7 +78,7 @@ class Phases(Arrays):
         """Goes on to the next run. Returns the phase that begins with it, if any, and the
         weight-gradient operations that the end of the one before took."""
         self.began = tick
-        if not early and self.run + 1 < self.all[self.index].runs:
+        if self.repeats(early):
             self.run += 1
             return None, 0
         ended, operations = self.all[self.index], 0

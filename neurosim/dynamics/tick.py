@@ -20,7 +20,7 @@ from torch import Tensor
 from neurosim.base import DivergenceError
 from neurosim.channels import NOTHING, Moment, Parcel
 from neurosim.dynamics.link import Dyads, Link
-from neurosim.dynamics.node import Counts, Node, Offer, Reached, marks_of
+from neurosim.dynamics.node import Committed, Counts, Node, Offer, Reached, changes, marks_of
 from neurosim.dynamics.state import State
 from neurosim.rules import Nudge, Rule, Wake, Woken
 from neurosim.tensors import Flags, Selection, Stale, finite_product, moved, summed, unequal
@@ -56,7 +56,7 @@ class Ticker:
         """Commits the wakes of these populations, by index, hands over their messages, and delivers
         what arrives at the next tick. Returns who has heard of it."""
         flags, reached = Flags(), Reached()
-        wakes: list[tuple[Node, Selection | None, Wake, int]] = []
+        wakes: list[Committed] = []
         offers: list[Offer] = []
         for index, selection in woken:
             cell = self.state.cells[index]
@@ -69,6 +69,7 @@ class Ticker:
                 offers += cell.offers(selection, wake.mean, wake.difference, flags)
         if self.listens:
             self._feel_softmax(woken, reached)
+            reached.ask(changes(wakes, offers), flags)
         routes: list[tuple[Node, int]] = []
         above = self._above_all(offers, flags)
         for cell, selection, wake, _ in wakes:
@@ -85,6 +86,7 @@ class Ticker:
             if cell.paired:
                 cell.minus.put(selection, wake.minus)
         answers = flags.read()
+        reached.learn(answers)
         for cell, selection, wake, finite in wakes:
             if not answers[finite]:
                 check_finite(cell, moment.tick, self.rule.remedy, selection, wake.difference)
@@ -284,6 +286,7 @@ class Ticker:
             other = unequal(link.winners.some(above), old)  # slopes are (B·t, …)
             moved &= other.view(len(moved), -1, *moved.shape[1:]).any(1)
         reached.announce([link], "difference", above, moved)
+        reached.stir(moved)
 
     # ---- messages ------------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ def load_state(path: Path) -> Any:
             raise ValueError("its content does not have its checksum")
         return decode(json.loads(metadata["tree"]))
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: damaged ({error}); start again from another checkpoint") from None
+        raise DataError(f"{path}: damaged ({error})") from None
 
 
 def save_weights(model: Model, path: Path) -> None:

@@ -54,9 +54,9 @@ class TrainingPlan(Described):
     done at random to the images that are trained on. ``shuffle``, ``remainder``: see `Batches`.
     ``label_smoothing`` ε: the target is (1 − ε) y + ε / classes, in training alone. ``ema``: the
     decay of an exponential moving average of the weights, see `Average`. ``metrics``: what an
-    evaluation measures besides accuracy and loss. ``shards``: parts of every batch, each of which
-    is an inference of its own, in the processes of torchrun. Members of families may be given by
-    their names.
+    evaluation measures besides accuracy and loss. ``shards``: parts of every batch, which are
+    computed one by one, in the processes of torchrun. Members of families may be given by their
+    names.
     """
 
     epochs: Count = 10

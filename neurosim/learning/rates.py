@@ -15,7 +15,8 @@ Every = Literal["epoch", "step"]
 
 class Rates:
     """Sets the rates of an ``optimizer`` by the plan's `LearningRate`, or has a ``scheduler`` of
-    torch do it, which takes its own step after ``every`` epoch or step.
+    torch do it, which takes its own step after ``every`` epoch or step. One that the plan names
+    goes by the scores of each epoch.
 
     ``per_epoch`` and ``steps`` are those of the training. Raises ConfigurationError for a scheduler
     that would not have its way, and for rates that do not last so long.
@@ -32,7 +33,8 @@ class Rates:
     ) -> None:
         check(Every, scheduler_every=every)
         self._optimizer, self._plan, self._per_epoch = optimizer, plan, per_epoch
-        self._scheduler, self._every = scheduler, every
+        chosen = plan.learning_rate.scheduler(optimizer) if scheduler is None else None
+        self._scheduler, self._every = scheduler or chosen, every if scheduler else "epoch"
         self._own = [float(group["lr"]) for group in optimizer.param_groups]
         if scheduler is None:
             with inside("learning_rate"):

@@ -1,5 +1,6 @@
-"""A training step whose batch is cut into shards, each of which is an inference of its own."""
+"""A training step whose batch is cut into shards, which are computed one by one."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Launch, stream
+from neurosim.base import ConfigurationError, Launch
 from neurosim.dynamics import Counts
 from neurosim.learning.distributed import Ranks, added, cuts
 from neurosim.measures import Trace
@@ -55,8 +56,8 @@ def check_shards(simulation: Simulation, count: int, smallest: int) -> None:
 class Shards:
     """Takes steps with batches in ``count`` shards, of which each of the ``ranks`` computes some.
 
-    Shard k of step t is an inference of its own: its number, of which noise and the like follow,
-    is t · count + k + 1, and its clocks draw from the stream "schedule", "shard k", "t". Gradients
+    All shards of a step are one inference: they have its number and its clocks, and each sample
+    meets the noise, losses and jitter of its place in the batch, whatever the ``count``. Gradients
     are the means over the batch, counts those of all shards, ticks those of the longest.
     """
 
@@ -66,28 +67,29 @@ class Shards:
     @torch.no_grad()
     def take(
         self,
-        step: int,
         optimizer: torch.optim.Optimizer,
         batch: tuple[Tensor, Tensor, Tensor],
         scores: Scores,
         record: bool,
     ) -> Taken:
-        """Takes a step, counted from 0, with x (B, *input), target (B, *output) and labels (B,).
+        """Takes a step with x (B, *input), target (B, *output) and labels (B,).
 
         The probes ``record`` the first shard. Raises what `Simulation.infer` and `learn` raise.
         """
         simulation, count, samples = self._simulation, self.count, len(batch[0])
         moved, traces = trained(simulation.model, optimizer), [Trace()]
-        parts, own = cuts(samples, count), simulation.random
+        parts, number, clocks = cuts(samples, count), simulation.inferences, simulation.random
+        drawn = after = clocks.bit_generator.state
         sizes, first = [p.numel() for p in moved.values()], next(iter(moved.values()))
 
         def of(shard: int) -> tuple[Tensor, list[float]]:
-            simulation.inferences = step * count + shard
-            simulation.random = stream(simulation.seed, "schedule", f"shard {shard}", str(step))
+            nonlocal after
+            simulation.inferences, simulation.sample = number, parts[shard].start
+            clocks.bit_generator.state = drawn
             x, target, labels = (part[parts[shard]] for part in batch)
             outcome = simulation.infer(x, target, record=record and shard == 0)
             if shard == 0:
-                traces[0] = outcome.trace
+                traces[0], after = outcome.trace, clocks.bit_generator.state
             share, found = len(x) / samples, simulation.gradients()
             vector = first.new_empty(sum(sizes))
             for name, part in zip(moved, torch.split(vector, sizes), strict=True):
@@ -100,7 +102,7 @@ class Shards:
         try:
             vector, rows = self.ranks.summed(count, 3 + len(names), of)
         finally:
-            simulation.random = own
+            simulation.sample = 0
         named = zip(moved.items(), torch.split(vector, sizes), strict=True)
         learned = {name: g.view(p.shape).to(p.device) for (name, p), g in named}
         simulation.learn(optimizer, learned)
@@ -108,7 +110,9 @@ class Shards:
         loss, accuracy, _, *counts = total.tolist()
         whole = dict(zip(names, map(int, counts), strict=True))
         whole["updates"] = simulation.inference.synapses.updates
-        # Whoever ran which shard: in between there is no inference, and none is saved.
-        simulation.inferences = (step + 1) * count
+        # Whoever ran which shard: in between there is no inference, and none is saved. How often
+        # clocks have drawn says the first shard, since each ends by itself.
+        simulation.inferences = number + 1
+        clocks.bit_generator.state = json.loads(self.ranks.told(json.dumps(after)))
         simulation.take_up(None)
         return Taken(loss, accuracy, whole, int(rows[:, 2].max()), traces[0])

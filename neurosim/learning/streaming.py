@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from math import inf
+from math import ceil, inf
 from typing import Annotated, Any, Literal
 
 import torch
@@ -16,7 +16,7 @@ from neurosim.families import BelowOne, Count, Described, Positive, Whole
 from neurosim.learning.events import EpochEvent, StepEvent, TrainingEvent
 from neurosim.learning.plan import TrainingPlan
 from neurosim.learning.trainer import Trainer
-from neurosim.maths import OptimizerChoice
+from neurosim.maths import LearningRate, OptimizerChoice
 from neurosim.measures import Prequential, metrics
 from neurosim.simulation import Episodes, Simulation, Stream
 from neurosim.tensors import complete
@@ -65,8 +65,13 @@ class StreamPlan(Described):
         if self.episodes and self.leak:
             raise ConfigurationError("episodes leave no leak to measure: leave it out", "leak")
 
-    def check(self, simulation: Simulation) -> None:
-        """Raises ConfigurationError for a simulation that cannot do it."""
+    def check(self, simulation: Simulation, rate: LearningRate) -> None:
+        """Raises ConfigurationError for a simulation that cannot do it, or a learning rate that
+        needs an end which there is not."""
+        if self.horizon == "forever" and rate.kind == "torch":
+            # It is replayed from the start, to the last step before a training begins.
+            said = "a scheduler of torch needs a stream that ends: say a horizon"
+            raise ConfigurationError(said, "learning_rate")
         if not (simulation.learns_within or self.episodes):
             raise ConfigurationError(
                 "a stream has no inferences after which weights could learn: say after how many "
@@ -108,7 +113,7 @@ class StreamTrainer(Trainer):
         if plan.augment is not None or plan.label_smoothing:
             said = "a stream shows samples as they are: leave augment and label_smoothing out"
             raise ConfigurationError(said, "augment")
-        streaming.check(simulation)
+        streaming.check(simulation, plan.learning_rate)
         streams, source = streaming.streams, streaming.source
         if not train.labels.is_floating_point():
             self._classes = simulation.model.network.output.size
@@ -122,7 +127,7 @@ class StreamTrainer(Trainer):
             optimizer,
             train,
             test,
-            replace(plan, batch_size=streams),
+            replace(plan, batch_size=streams, epochs=ceil(self._length / streaming.window)),
             seed=seed,
             **options,
         )
@@ -263,7 +268,8 @@ class StreamTrainer(Trainer):
                     self.stream.counts, self.stream.updates, leaks=leaks
                 )
                 if self.streaming.foretell and event.test_loss is not None:
-                    found["foretold_smape"] = self._foretold()
+                    with self._averaged():
+                        found["foretold_smape"] = self._foretold()
                 if self._trip is not None:
                     found["trips_per_hold"] = self.stream.timing.hold / self._trip
                 if event.test_accuracy is not None and (changed := self._changed_test()):

@@ -216,7 +216,7 @@ class Trainer:
             target = self._smoothed(self._target(labels))
             if shards.count > 1:  # interrupted between steps only
                 batch = x, target, labels
-                taken = shards.take(self.step, self.optimizer, batch, self._scores, traced)
+                taken = shards.take(self.optimizer, batch, self._scores, traced)
                 yield from self._after_step(taken, len(labels), last)
                 return
             self._labels, within = labels, self.optimizer if simulation.learns_within else None

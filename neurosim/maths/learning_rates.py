@@ -1,6 +1,7 @@
 """A family: the learning rate as a function of the training step."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import cos, pi
@@ -10,7 +11,7 @@ import torch
 from pydantic import Field
 from torch.optim import lr_scheduler
 
-from neurosim.base import ConfigurationError
+from neurosim.base import ConfigurationError, inside
 from neurosim.families import Kind, NotNegative, Positive, register
 from neurosim.maths.torch_names import Options, TorchName, TorchNames, refusing
 
@@ -25,6 +26,12 @@ class LearningRate(Kind, ABC, family="learning_rate"):
     @abstractmethod
     def at(self, step: int, rate: float, steps_per_epoch: int, epochs: int) -> float:
         """Returns the rate of step number ``step`` (from 0); ``rate`` is the optimizer's own."""
+
+    def scheduler(self, optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler | None:
+        """Returns what sets the rates of this optimizer after each epoch, where they go by its
+        scores; None where they are those `at` each step."""
+        del optimizer
+        return None
 
 
 @register("constant")
@@ -83,18 +90,16 @@ class CosineRate(_AfterWarmup):
         return self.final + (rate - self.final) * 0.5 * (1.0 + cos(pi * progress))
 
 
-_OTHERS = "is made of other schedulers: name one of them, after a warm-up if need be"
-_FUNCTION = "takes a function: register a LearningRate of your own instead"
+_CHAINED, _PLATEAU = "ChainedScheduler", "ReduceLROnPlateau"
+_OF_OTHERS = ("SequentialLR", _CHAINED)
+_FUNCTION = "takes a function: register a LearningRate of your own, or hand it to `Trainer`"
 _TORCH = TorchNames(
     "scheduler",
     lr_scheduler,
     lr_scheduler.LRScheduler,
     {
-        "ChainedScheduler": _OTHERS,
         "LambdaLR": _FUNCTION,
         "MultiplicativeLR": _FUNCTION,
-        "ReduceLROnPlateau": "goes by what was measured, and a rate here by the step alone",
-        "SequentialLR": _OTHERS,
     },
     given=("optimizer", "last_epoch"),
 )
@@ -106,7 +111,9 @@ class TorchRate(_AfterWarmup):
     """A scheduler of torch.optim.lr_scheduler by its name, which begins after the warm-up.
 
     The rate of a step is that to which its torch namesake comes by itself, by so many steps of its
-    own from the start: what a training that goes on needs, and no state.
+    own from the start: what a training that goes on needs, and no state. Of SequentialLR and
+    ChainedScheduler the option ``schedulers`` lists others, each by ``name`` and ``options``.
+    ReduceLROnPlateau goes by the scores of each epoch, and has a state.
     """
 
     name: TorchName = field(kw_only=True)
@@ -115,20 +122,32 @@ class TorchRate(_AfterWarmup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if getattr(self._scheduler(0.1), "cycle_momentum", False):
-            said = f"{self.name} would move the momentum too: say cycle_momentum: false"
-            raise ConfigurationError(said, "options")
+        self._scheduler(0.1)
+        if self.name == _PLATEAU and (self.warmup_epochs or self.every != "epoch"):
+            option = "warmup_epochs" if self.warmup_epochs else "every"
+            said = (
+                f"{_PLATEAU} goes by the scores of each epoch, from the first: leave {option} out"
+            )
+            raise ConfigurationError(said, option)
 
     @classmethod
     def example(cls) -> list["TorchRate"]:
         """Returns one of every scheduler that there is, with the options that it must have."""
         needed: dict[str, dict[str, Any]] = {
+            _CHAINED: {"schedulers": [{"name": "LinearLR"}, {"name": "ConstantLR"}]},
             "CosineAnnealingLR": {"T_max": 7},
             "CosineAnnealingWarmRestarts": {"T_0": 3},
             "CyclicLR": {"base_lr": 0.01, "max_lr": 0.2, "cycle_momentum": False},
             "ExponentialLR": {"gamma": 0.9},
             "MultiStepLR": {"milestones": [2, 5]},
             "OneCycleLR": {"max_lr": 0.3, "total_steps": 50, "cycle_momentum": False},
+            "SequentialLR": {
+                "schedulers": [
+                    {"name": "LinearLR", "options": {"total_iters": 3}},
+                    {"name": "StepLR", "options": {"step_size": 2}},
+                ],
+                "milestones": [3],
+            },
             "StepLR": {"step_size": 2},
         }
         return [cls(name=name, options=needed.get(name, {})) for name in _TORCH]
@@ -139,12 +158,15 @@ class TorchRate(_AfterWarmup):
         return {}
 
     def _scheduler(self, rate: float) -> lr_scheduler.LRScheduler:
-        optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
-        made: lr_scheduler.LRScheduler = _TORCH.make(self.name, optimizer, **self.options)
-        return made
+        return _made(torch.optim.SGD([torch.zeros(1)], lr=rate), self.name, self.options)
+
+    def scheduler(self, optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler | None:
+        return _made(optimizer, self.name, self.options) if self.name == _PLATEAU else None
 
     def after(self, step: float, rate: float, steps_per_epoch: int, epochs: int) -> float:
         del epochs
+        if self.name == _PLATEAU:
+            return rate
         number = int(step if self.every == "step" else step // steps_per_epoch)
         if rate not in self._replayed:
             made = self._scheduler(rate)
@@ -156,3 +178,32 @@ class TorchRate(_AfterWarmup):
                 scheduler.step()
             rates.append(float(scheduler.get_last_lr()[0]))
         return rates[number]
+
+
+def _made(
+    optimizer: torch.optim.Optimizer, name: str, options: Mapping[str, Any]
+) -> lr_scheduler.LRScheduler:
+    """Makes a scheduler, and before it those that it is made of, as torch wants it."""
+    if name in _OF_OTHERS:
+        others = options.get("schedulers")
+        if not isinstance(others, Sequence) or not others or not all(map(_is_named, others)):
+            said = f"{name} needs schedulers, a list such as [{{name: LinearLR, options: {{}}}}, …]"
+            raise ConfigurationError(said, ("options", "schedulers"))
+        schedulers = []
+        for number, other in enumerate(others):
+            with inside("options", "schedulers", number):
+                schedulers.append(_made(optimizer, other["name"], other.get("options", {})))
+        options = {**options, "schedulers": schedulers}
+    who = () if name == _CHAINED else (optimizer,)  # that one asks its schedulers
+    made: lr_scheduler.LRScheduler = _TORCH.make(name, *who, **options)
+    if getattr(made, "cycle_momentum", False):
+        said = f"{name} would move the momentum too: say cycle_momentum: false"
+        raise ConfigurationError(said, "options")
+    return made
+
+
+def _is_named(one: object) -> bool:
+    """Says if this is a scheduler by its name, perhaps with options."""
+    if not isinstance(one, Mapping) or not one.keys() <= {"name", "options"}:
+        return False
+    return isinstance(one.get("name"), str) and isinstance(one.get("options", {}), Mapping)

@@ -94,7 +94,8 @@ class Costs:
         ``synaptic_operations``, ``updates``, ``steps`` and ``batch_size`` a summary tells.
 
         A wake is of a dyad in all samples of a batch, each of which hardware runs by itself; what
-        is updated once for a batch is shared by its samples.
+        is updated once for a batch is shared by its samples. Of a stream, which has a
+        ``cumulative_accuracy``, it also returns ``energy_per_right`` answer.
         """
         steps, batch = summary["steps"], summary["batch_size"]
         if not steps:
@@ -105,7 +106,10 @@ class Costs:
             "synaptic_operation": summary["synaptic_operations"] / (steps * batch),
             "update": summary["updates"] / (steps * batch),
         }
-        return self.spent(counts)
+        spent = self.spent(counts)
+        if accuracy := summary.get("cumulative_accuracy"):
+            spent["energy_per_right"] = spent["energy"] / accuracy
+        return spent
 
 
 def shipped_costs(name: str) -> Path | None:

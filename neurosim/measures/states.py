@@ -125,7 +125,7 @@ class RecordPlan:
         if study:
             raise ConfigurationError("a study has records of its own: leave record out")
         if shards:
-            said = "shards are inferences of their own, in several processes: leave record out"
+            said = "shards are computed one by one, in several processes: leave record out"
             raise ConfigurationError(said)
         if self.sample >= batch:
             said = f"record: there is no sample {self.sample} in a batch of {batch}"

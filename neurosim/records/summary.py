@@ -264,6 +264,15 @@ QUANTITIES = (
         factor=1e6,
     ),
     Quantity(
+        "energy_per_right",
+        "energy of a right answer",
+        "µJ",
+        "line run",
+        "of a stream: the same, over the part of its answers that were right",
+        axis="log",
+        factor=1e6,
+    ),
+    Quantity(
         "hardware_seconds",
         "hardware time",
         "µs per sample",

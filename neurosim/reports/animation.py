@@ -67,7 +67,8 @@ def _stills(frames: int) -> list[int]:
 
 
 def _time(record: Entry) -> str:
-    return f"time {record['time']:g}, tick {record['tick']:,}"
+    phase = f"{record['phase']}, " if "phase" in record else ""
+    return f"{phase}time {record['time']:g}, tick {record['tick']:,}"
 
 
 def _frames(network: Network, chosen: Sequence[Entry], records: Sequence[Entry]) -> list[Frame]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -80,7 +81,10 @@ def truth_of(run: Run) -> str:
 
 
 def begins_of(run: Run) -> list[float]:
-    """Returns when the phases after the first one began."""
+    """Returns when the phases after the first one began; of a study, when the one before ended."""
+    if run.convergence:
+        pairs = pairwise(run.convergence)
+        return [one["time"] for one, other in pairs if one.get("phase") != other.get("phase")]
     return [entry["time"] for entry in run.last("phase")[1:]]
 
 
@@ -113,7 +117,8 @@ def _figure(spec: Spec, run: Run, network: Network | None) -> Figure:
         entries = [{**found[-1], "epoch": epoch} for (epoch, _), found in sorted(traces.items())]
     curves = points_of(entries, series, spec.x, spec.factor)
     more = AXES[spec.x], label, spec.note, spec.scale, spec.x == "epoch"
-    return Figure(title, line_chart(spec.key, curves, *more), why)
+    begins = begins_of(run) if spec.x == "time" else ()
+    return Figure(title, line_chart(spec.key, curves, *more, begins=begins), why)
 
 
 # ---- which curves ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from hashlib import sha256
 from importlib.resources import files
 from json import dumps
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,6 +19,7 @@ from neurosim.base import number, write_atomic
 from neurosim.reports.plots.canvas import Chart, clean, palette_css
 
 ROW, SIGN, LETTER = 18, 26, 6.6  # pixels of a legend: its rows, their lines, a letter on average
+BOLD = 8.2  # a letter of a title
 
 
 class Listing(NamedTuple):
@@ -103,7 +105,15 @@ def listed(caption: str, values: Mapping[str, object]) -> Listing:
 def pictures_of(figures: Iterable[Figure]) -> list[Picture]:
     """Returns charts as pictures of their own: on white, with title, legend and all colours."""
     return [
-        Picture(name, render("picture.svg", title=title, chart=chart, **_legend(chart)))
+        Picture(
+            name,
+            render(
+                "picture.svg",
+                title=wrap(title, max(20, int(chart.size[0] / BOLD))),
+                chart=chart,
+                **_legend(chart),
+            ),
+        )
         for name, title, chart in named(figures)
     ]
 

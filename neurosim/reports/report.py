@@ -40,6 +40,18 @@ _ARRIVALS = {
     "wakes_to_tolerance": "wakes till then",
     "messages_to_tolerance": "messages till then",
 }
+_PHASES = {
+    "verdict": "verdict",
+    "reason": "why",
+    "time": "ends (time)",
+    "time_to_tolerance": "within (time)",
+    "residual_mean": "residual",
+    "distance_mean": "distance",
+    "reference_residual": "residual of the fixed point",
+    "reference_sweeps": "sweeps",
+    "reference_order": "order",
+    "reference_problem": "problem",
+}
 _ANGLES = {
     "gradient_angle": "angle to back-propagation (°)",
     "gradient_norm_ratio": "ratio of norms",
@@ -92,9 +104,21 @@ def write_report(folder: Path, network: Network | None = None) -> Path:
 
 
 def _numbers(run: Run) -> Block:
-    but = ("name", "status", "error", "reason", "populations")
+    but = ("name", "status", "error", "reason", "populations", "phases")
     single = {k: v for k, v in run.summary.items() if k not in but and not isinstance(v, list)}
     return folded("All numbers", listed("Summary of the run", single))
+
+
+def _phases(summary: Entry) -> Listing:
+    """Lists what was found of each phase, in a rule that has any."""
+    phases = group(summary, "phases")
+    found = {name: group(phases, name) for name in phases}
+    rows = [(name, *(phase.get(key) for key in _PHASES)) for name, phase in found.items()]
+    caption = (
+        "Every phase against its own fixed point. Residual and distance are those of the mean at "
+        "the end of the phase; time is simulated (time units)"
+    )
+    return Listing(caption, ("phase", *_PHASES.values()), rows)
 
 
 def _network(network: Network | None) -> Section:
@@ -224,6 +248,7 @@ def _study(run: Run, network: Network | None) -> list[Section]:
         f"within {within}, in simulated time (time units); – for never. The distance of all "
         "populations is that of the whole state"
     )
+    blocks += [("table", table) for table in [_phases(summary)] if table.rows]
     blocks += [("table", _by_name(caption, summary, "populations", _ARRIVALS)), _numbers(run)]
     last: Entry = run.convergence[-1] if run.convergence else {}
     angles = _by_name("Local gradient at the end", last, "parameters", _ANGLES)

@@ -1,7 +1,6 @@
 """The way in, for Python and the command line alike: run, resume, sweep, and read what was left."""
 
-import json
-import re
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -26,7 +25,6 @@ from neurosim.base import (
     write_atomic,
 )
 from neurosim.data import DataSource
-from neurosim.families import described
 from neurosim.learning import Progress, Trainer, console_of, load_weights, read_states
 from neurosim.network import Model
 from neurosim.records import Results, RunFiles, file_digest, told
@@ -38,10 +36,8 @@ from neurosim.runs.executors.executor import Executor, Inline, Local
 from neurosim.runs.folder import SCENARIO, network_in
 from neurosim.runs.listeners.display import SweepDisplay
 from neurosim.runs.listeners.live import live_view
+from neurosim.runs.overrides import Overrides, assignments, data_among
 from neurosim.scenario import Scenario
-
-Overrides = Mapping[str, Any] | Sequence[str]
-_PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z][A-Za-z_/.-]*", re.IGNORECASE)
 
 
 class Records(dict[str, list[dict[str, Any]]]):
@@ -181,12 +177,12 @@ def run(
     ``out/<name>/<id>`` with metrics, checkpoints, summary and report, as ``neurosim run`` does.
 
     ``overrides`` are those of the command line, or a mapping whose values may be objects:
-    ``{"training.epochs": 3, "rule": ns.BackPropagation()}``. ``name`` is that of a trainer's runs
-    ("training"). ``progress`` says where how far it is is shown: None in bars on stderr or in the
-    notebook, or in a line every ten seconds where neither is; False nowhere; True, or a Console, as
-    the command line does. ``live`` is a port of this machine (0: a free
-    one) where a page draws the numbers as they come; it says where. Ctrl-C ends it so that `resume`
-    can go on.
+    ``{"training.epochs": 3, "rule": ns.BackPropagation(), "data": ns.TorchData((x, y))}``. ``name``
+    is that of a trainer's runs ("training"). ``progress`` says where it is shown how far it is:
+    None in bars on stderr or in the notebook, or in a line every ten seconds where neither is;
+    False nowhere; True, or a Console, as the command line does. ``live`` is a port
+    of this machine (0: a free one) where a page draws the numbers as they come; it says where.
+    Ctrl-C ends it so that `resume` can go on.
 
     Raises:
         DocumentError: for what is wrong in the scenario, with lines.
@@ -203,10 +199,11 @@ def run(
         raise ConfigurationError("give overrides to Scenario.load(path, overrides)")
     if isinstance(what, str | Path):
         file = find_file(str(what))
-        what = Scenario.load(file, given(file, assignments(overrides)))
+        own = given(file, assignments(overrides))
+        what = Scenario.load(file, own, data_among(overrides))
     if not isinstance(what, Scenario | Trainer):
-        said = f"what is run is a scenario file, a Scenario or a Trainer, not {what!r}"
-        raise ConfigurationError(said)
+        said = "what is run is a scenario file, a Scenario or a Trainer, not "
+        raise ConfigurationError(said + reprlib.repr(what))
     with live_view(live if leads() else None) as view:
         where = (Path(out), console_of(progress), run_id, listeners, view)
         if isinstance(what, Trainer):
@@ -258,9 +255,13 @@ def sweep(
         DocumentError: everything that is wrong with any combination.
         DataError: where another sweep is at work in the folder.
     """
+    if not isinstance(file, str | Path):
+        said = f"what is swept is a scenario file, not a {type(file).__name__}: give its path, and "
+        raise ConfigurationError(f"{said}as overrides what differs from it")
     path = find_file(str(file))
     own = [*assignments(overrides), *assignments(axes, swept=True)]
-    planned = sweeps.plan(path, given(path, own), seeds)
+    data = data_among(overrides, axes)
+    planned = sweeps.plan(path, given(path, own), seeds, data=data)
     folder = Path(out) / sweeps.folder_name(name or planned.name)
     run_planned(planned, folder, jobs, retry, console_of(progress), executor)
     return SweepResults(folder)
@@ -358,32 +359,6 @@ def figures(
         said = f"letters of less than {READABLE:g} points in {', '.join(small)}: give more width"
         warnings.warn(said, NeurosimWarning, stacklevel=2)
     return written
-
-
-# ---- what is given and shown ---------------------------------------------------------------------
-
-
-def assignments(said: Overrides, swept: bool = False) -> list[str]:
-    """Returns overrides, or with ``swept`` axes of a sweep, as KEY=VALUE."""
-    if isinstance(said, str):
-        return [said]
-    if not isinstance(said, Mapping):
-        return list(said)
-    several = (list, tuple, range) if swept else ()
-    return [
-        f"{key}={','.join(map(_text, value if isinstance(value, several) else [value]))}"
-        for key, value in said.items()
-    ]
-
-
-def _text(value: Any) -> str:
-    """A value as a document holds it, on one line."""
-    if isinstance(value, str) and _PLAIN.fullmatch(value):
-        return value
-    try:
-        return json.dumps(described(value), ensure_ascii=False)
-    except (TypeError, ValueError):
-        raise ConfigurationError(f"no document can hold {value!r}; use numbers and text") from None
 
 
 def _record(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, DocumentError, Interrupted
-from neurosim.convergence import Convergence, InferenceMeasurement, fixed_point_of
+from neurosim.convergence import KINDS, Convergence, InferenceMeasurement, fixed_points_of
 from neurosim.data import Dataset, targets
 from neurosim.learning import check_memory, load_weights
 from neurosim.runs.folder import Found, facts
@@ -106,12 +106,13 @@ def _measure(
             raise _StoppedError
 
     limits = asdict(section.reference)
-    reference = fixed_point_of(simulation, *batch, **limits, watch=watch)
-    display.reference(reference.sweeps, reference.residual, reference.problem)
+    references = fixed_points_of(simulation, *batch, **limits, watch=watch)
+    for one in references:
+        display.reference(one.sweeps, one.residual, one.problem, one.phase)
     measurement = InferenceMeasurement(
         simulation,
         *batch,
-        reference=reference,
+        references=references,
         every=section.every,
         tolerance=section.tolerance,
     )
@@ -125,19 +126,32 @@ def _measure(
 def _found(result: Convergence, whole: bool) -> dict[str, Any]:
     """What a summary says of a measurement; of one that was interrupted no times and no verdict,
     which are about the record as a whole."""
-    last, reference = result.records[-1], result.reference
-    summary: dict[str, Any] = {}
-    if whole:
-        summary |= {"verdict": result.verdict, "reason": result.reason}
-        summary["residual_floor"] = result.residual_floor
-    summary |= _times(result, "", whole)
-    apart = ("tick", "populations", "parameters")
+    last = result.records[-1]
+    summary = _told(result, whole)
+    apart = ("tick", "phase", "populations", "parameters")
     summary |= {key: value for key, value in last.items() if key not in apart}
     summary["ticks"] = last["tick"]
     found = zip(("angle", "norm_ratio"), result.reference_alignment or (None, None), strict=True)
     summary |= {f"reference_gradient_{key}": value for key, value in found}
-    summary |= {f"reference_{key}": getattr(reference, key) for key in _REFERENCE}
+    if result.phases:
+        summary["phases"] = {n: _told(p, whole) | _end(p) for n, p in result.phases.items()}
     return summary | {"populations": {n: _times(result, n, whole) for n in last["populations"]}}
+
+
+def _told(result: Convergence, whole: bool) -> dict[str, Any]:
+    """Says what was found of an inference or a phase: its verdict, times and fixed point."""
+    told: dict[str, Any] = {}
+    if whole:
+        told |= {"verdict": result.verdict, "reason": result.reason}
+        told["residual_floor"] = result.residual_floor
+    told |= _times(result, "", whole)
+    return told | {f"reference_{key}": getattr(result.reference, key) for key in _REFERENCE}
+
+
+def _end(phase: Convergence) -> dict[str, Any]:
+    """Where a phase ended."""
+    keys = ("time", *(f"{what}_{kind}" for what in ("residual", "distance") for kind in KINDS))
+    return {key: phase.records[-1][key] if phase.records else None for key in keys}
 
 
 def _times(result: Convergence, name: str, whole: bool) -> dict[str, float | None]:

@@ -1,6 +1,5 @@
 """Sweeps: every combination of some values of a scenario, each in a run folder of its own."""
 
-import hashlib
 import json
 import os
 import re
@@ -10,6 +9,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ from neurosim.base import (
     owned,
     write_atomic,
 )
+from neurosim.data import DataSource
 from neurosim.documents import COMMAND_LINE
 from neurosim.families import described, plugins
 from neurosim.records import Results, Row, RunFiles, file_digest
@@ -40,7 +42,7 @@ from neurosim.reports import write_report
 from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
 from neurosim.runs.executors.executor import Executor, Inline
-from neurosim.runs.executors.processes import Task
+from neurosim.runs.executors.processes import Task, Work
 from neurosim.runs.folder import REPORT, SCENARIO, SUMMARY, conclude, set_aside
 from neurosim.scenario import Scenario, overridden
 
@@ -58,6 +60,7 @@ class SweepPlan:
     results: Results
     scenarios: list[str]
     threads: int  # of the run that takes most
+    data: DataSource | None = None  # where they are Python's
 
     @property
     def name(self) -> str:
@@ -76,13 +79,18 @@ Checked = dict[str, DocumentError | None]  # what is wrong with data, by what is
 
 
 def plan(
-    file: Path, assignments: Sequence[str], seeds: int = 1, checked: Checked | None = None
+    file: Path,
+    assignments: Sequence[str],
+    seeds: int = 1,
+    checked: Checked | None = None,
+    data: DataSource | None = None,
 ) -> SweepPlan:
     """Plans all runs of a sweep and checks them: the scenarios, and that the data fit them.
 
     Every combination is run with ``seeds`` seeds from the scenario's own one on; values given for
     ``seed`` itself are seeds too, not an axis. A run without ``threads`` gets one thread. Plans
-    that share ``checked`` read the same data only once.
+    that share ``checked`` read the same data only once. ``data`` of Python are that of all runs,
+    and with other ones the runs are others.
 
     Raises:
         DocumentError: everything that is wrong with any combination, each problem once.
@@ -95,11 +103,12 @@ def plan(
     swept = [axis for axis in axes if axis.swept and axis is not given]
     rows, texts, threads = [], [], 1
     read: Checked = {} if checked is None else checked
+    content = data.read(Path()).digest() if data is not None and data.given else ""
     wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
     for values in combinations(axes):
         said = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
         try:
-            scenario = Scenario.of(overridden(document, said))
+            scenario = Scenario.of(overridden(document, said), data)
             _check_data(scenario, read)
         except DocumentError as error:
             label = " ".join(o for axis, o in zip(axes, said, strict=True) if axis.swept)
@@ -111,8 +120,8 @@ def plan(
         chosen = tuple(values[axes.index(axis)] for axis in swept)
         threads = max(threads, scenario.file.threads or 1)
         for seed, text in _seeded(scenario, seeds):
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            folder = f"{scenario.file.name}/{_folder_name(swept, chosen, seed, digest)}"
+            digest, whole = (sha256(f"{own}{text}".encode()).hexdigest() for own in ("", content))
+            folder = f"{scenario.file.name}/{_folder_name(swept, chosen, seed, whole)}"
             rows.append(Row(chosen, seed, folder, digest))
             texts.append(text)
     if wrong:
@@ -127,7 +136,7 @@ def plan(
     }
     name = f"{Path(rows[0].folder).parent}-sweep"
     results = Results(name, [(axis.key, list(axis.values)) for axis in swept], rows, about)
-    return SweepPlan(results, texts, threads)
+    return SweepPlan(results, texts, threads, data if content else None)
 
 
 def _count(axes: Sequence[Axis], seeds: int, given: Axis | None) -> int:
@@ -258,9 +267,11 @@ def run(
             (str(folder / results.rows[n].folder), sweep.scenarios[n]) for n in left
         ]
         written = time.monotonic()
-        work = plugins.carried(carry_out)
         executor = executor or Inline()
-        with closing(executor.run(work, tasks, stop)) as news:
+        work: Work = carry_out
+        if sweep.data is not None:
+            work = partial(carry_out, data=sweep.data)
+        with closing(executor.run(plugins.carried(work), tasks, stop)) as news:
             for task, kind, message in news:
                 row = results.rows[left[task]]
                 if kind == "began":
@@ -280,7 +291,7 @@ def run(
     return results
 
 
-def carry_out(task: tuple[str, ...]) -> str | None:
+def carry_out(task: tuple[str, ...], data: DataSource | None = None) -> str | None:
     """Runs a resolved scenario (``task``: folder, text), or continues it.
 
     Returns:
@@ -293,10 +304,10 @@ def carry_out(task: tuple[str, ...]) -> str | None:
         if folder.exists():
             if _is_of(folder, text) and _status(folder) == "finished":
                 return None  # by a worker that was lost before it could say so
-            if _continued(folder, text, quiet):
+            if _continued(folder, text, quiet, data):
                 return None
             set_aside(folder)
-        scenario = Scenario.of(documents.loads(text, str(folder / SCENARIO)))
+        scenario = Scenario.of(documents.loads(text, str(folder / SCENARIO)), data)
         runner.run(scenario, folder.parent.parent, quiet, folder.name)
     except (DivergenceError, FolderInUseError):
         return None  # the run's own summary says so, or its own process will
@@ -307,12 +318,12 @@ def carry_out(task: tuple[str, ...]) -> str | None:
     return None
 
 
-def _continued(folder: Path, text: str, console: Console) -> bool:
+def _continued(folder: Path, text: str, console: Console, data: DataSource | None) -> bool:
     """Continues an interrupted run if that is possible."""
     if not _is_of(folder, text) or _status(folder) == "failed":
         return False
     try:
-        runner.resume(folder, console, patience=PATIENCE)
+        runner.resume(folder, console, patience=PATIENCE, given=data)
     except FolderInUseError:
         raise
     except (DataError, StateError, DocumentError, PluginError) as error:

@@ -84,7 +84,7 @@ class Training:
         tuple[Metric, ...], says("what an evaluation measures besides accuracy and loss")
     ] = ()
     shards: Annotated[
-        Count, says("parts of every batch, each an inference of its own, which processes share out")
+        Count, says("parts of every batch, computed one by one, which processes share out")
     ] = 1
     checkpoints: Annotated[
         CheckpointPlan, says("how often to save, and how many of them to keep")
@@ -266,6 +266,7 @@ OPTIONS: dict[NodePath, NodePath] = {
     ("init",): ("init",),
     ("nudge_after",): ("nudge_after",),
     ("learn_every",): ("plasticity", "every"),
+    ("learning_rate",): ("plasticity", "learning_rate"),
     ("probes",): ("probes",),
     ("optimizer",): ("plasticity", "optimizer"),
     ("learning_rate", "options"): ("plasticity", "learning_rate", "options"),

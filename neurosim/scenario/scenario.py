@@ -17,6 +17,7 @@ from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import (
+    FOREVER,
     Memory,
     StreamTrainer,
     Trainer,
@@ -45,20 +46,23 @@ class Scenario:
     def load(
         cls, path: Path, overrides: Sequence[str] = (), data: DataSource | None = None
     ) -> Scenario:
-        """Reads a scenario file, whose data are ``data`` if given. Raises DocumentError that lists
-        what is wrong, with lines."""
-        return cls.of(overridden(documents.load(path), overrides), data)
+        """Reads a scenario file, whose data are ``data`` if given, but for what overrides say of
+        them. Raises DocumentError that lists what is wrong, with lines."""
+        document = documents.load(path)
+        if data is not None and isinstance(document.value, dict):
+            document = replace(document, value={**document.value, "data": described(data)})
+        return cls.of(overridden(document, overrides), data)
 
     @classmethod
     def of(cls, document: Document, data: DataSource | None = None) -> Scenario:
-        """The same from a document."""
+        """The same from a document, which says all of its data but what only Python can hold."""
         document = by_name(document)
-        if data is not None:
-            document = replace(document, value={**document.value, "data": described(data)})
         said = documents.parse(model_of(ScenarioFile), document)
         with located(document, ()):
             file: ScenarioFile = build(said)
-        file = file if data is None else replace(file, data=data)
+        if type(data) is type(file.data):
+            held = {name: getattr(data, name) for name in file.data.given}
+            file = replace(file, data=replace(file.data, **held))
         if isinstance(file.network, str):
             network_document = documents.load_part(document, ("network",))
         else:
@@ -87,7 +91,7 @@ class Scenario:
         with located(document, ()):
             rule.check_loss(file.loss)
         warmup = getattr(file.plasticity.learning_rate, "warmup_epochs", 0.0)
-        if warmup and warmup >= file.training.epochs:
+        if file.stream is None and warmup >= file.training.epochs:
             message = f"the warm-up takes {warmup:g} of {file.training.epochs} epochs: none is left"
             path = ("plasticity", "learning_rate", "warmup_epochs")
             raise DocumentError([document.problem(path, message)])
@@ -152,7 +156,7 @@ class Scenario:
         if problems:
             raise DocumentError(problems)
         with located(self.document, ("stream",)):
-            file.stream.check(simulation)
+            file.stream.check(simulation, file.plasticity.learning_rate)
         with located(self.document, ("schedule",)):
             if file.stream.episodes:
                 simulation.check_schedule()
@@ -162,14 +166,10 @@ class Scenario:
         """What a network that has no feed-forward prediction cannot be asked for."""
         file, rule, problem = self.file, self.file.rule, self.document.problem
         problems = []
-        if file.study is not None and rule.settles:
-            message = "a study measures against one fixed point"
-            problems.append(problem(("study",), f"{message}; {rule.kind} has one in every phase"))
-        else:
-            try:
-                file.training.evaluation.check(self.network, rule)
-            except ConfigurationError as error:
-                problems.append(problem(("training", "evaluation"), str(error)))
+        try:
+            file.training.evaluation.check(self.network, rule)
+        except ConfigurationError as error:
+            problems.append(problem(("training", "evaluation"), str(error)))
         if file.robustness is not None and (why := why_none(self.network, rule)):
             message = "attacks and Lipschitz bounds are those of a feed-forward prediction"
             problems.append(problem(("robustness",), f"{message}, but {why}; leave it out"))
@@ -286,7 +286,7 @@ class Scenario:
             evaluation=file.training.evaluation,
             learning_rate=file.plasticity.learning_rate,
             loss_every=intervals.get("loss", 10),
-            accuracy_every=intervals.get("accuracy", file.training.epochs),
+            accuracy_every=intervals.get("accuracy", FOREVER),
             augment=file.data.augmentation,
             shuffle=file.data.shuffle,
             remainder=file.data.remainder,

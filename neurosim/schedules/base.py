@@ -69,6 +69,9 @@ class Clock(ABC):
         """Something reaches these units at ``tick``. Only an event-driven clock listens."""
         del tick, units
 
+    def forget(self) -> None:  # noqa: B027  # who does not listen has nothing to forget
+        """Drops all news: it is of changes that are no larger than rounding."""
+
     def decide(self, tick: int, measured: Mapping[str, npt.NDArray[np.float64]]) -> None:
         """Sets the wakes of ``tick`` by measures; asked before every tick of a clock that `wants`.
 

@@ -185,6 +185,9 @@ class LazyClock(Clock):
     def news(self, tick: int, units: Ints) -> None:
         self.next[units] = np.minimum(self.next[units], tick)
 
+    def forget(self) -> None:
+        self.next.fill(NEVER)
+
     @property
     def listens(self) -> bool:
         return True
@@ -197,8 +200,9 @@ class Lazy(Schedule):
 
     News is a delivered message, a new target, a weight update, or, for a damped dyad, its own
     change; for any sample of the batch. Due at the start: everything under a zero start, the
-    outputs under a feed-forward start. Inference ends when nothing is due, or after ``duration``
-    (simulated time). With a channel ``threshold`` this is send-on-delta.
+    outputs under a feed-forward start. Inference ends when nothing is due, or nothing but changes
+    by rounding, or after ``duration`` (simulated time). With a channel ``threshold`` this is
+    send-on-delta.
     """
 
     duration: Annotated[Positive, Field(description="simulated time of an inference, at most")]

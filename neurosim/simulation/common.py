@@ -12,7 +12,7 @@ from neurosim.dynamics import Compute, Plasticity, State
 from neurosim.maths import Loss
 from neurosim.measures import Probe, Sink
 from neurosim.network import Model
-from neurosim.rules import Rule
+from neurosim.rules import Nudge, Rule
 from neurosim.schedules import Clock, Layout, Schedule, Start
 from neurosim.simulation.compatibility import Init, check_length
 from neurosim.simulation.engine import Engine, UnitMap
@@ -47,6 +47,7 @@ class Common(Protocol):
     seed: int
     random: np.random.Generator
     inferences: int
+    sample: int
 
     def take_up(self, inference: Any) -> None: ...
     def predict(self, x: Tensor | None = None) -> Tensor: ...
@@ -59,6 +60,17 @@ class Common(Protocol):
 def run_length(common: Common) -> int:
     """Returns the ticks of one run of the schedule."""
     return common.schedule.start(Start(common.layout, 0, False, stream(0, "check"))).end
+
+
+def first_prediction(common: Common, nudge: Nudge, x: Tensor, *, carried: bool) -> Tensor | None:
+    """Returns the prediction that is known where an inference starts; None where the target is to
+    act later on a network that predicts by where it settles until then."""
+    free = common.rule.phases or (common.model.network.cycle is not None and not carried)
+    if free and not nudge.active:
+        return None
+    if common.init == "feedforward" and not common.rule.settles:
+        return common.state.output.plus.some(None)
+    return common.predict(x.real)
 
 
 def new_clock(

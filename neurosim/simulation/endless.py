@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from neurosim.base import NEVER, ConfigurationError, StateError
-from neurosim.channels import Moment
 from neurosim.dynamics import new_input, output_potential
 from neurosim.schedules import Start
 from neurosim.simulation.common import Common
@@ -62,9 +61,9 @@ class Endless(Inference):
         self._learn_if_due(self.tick + 1)
         self.synapses.advance(self.tick)
         x = x.to(self._common.rule.state_dtype(x.dtype))
-        moment = Moment(self.number, self.tick)
+        moment = self._moment(self.tick)
         reached = self._common.engine.speak(new_input, self._ticker, x, moment, at_once=False)
-        self._common.units.hear(self.clock, self.tick + 1, reached)
+        self.news.tell(self.clock, self.tick + 1, reached)
 
     def aim(self, target: Tensor | None) -> None:
         """Puts another target (B, *output) in the place of the present one, or None: nothing acts
@@ -75,7 +74,7 @@ class Endless(Inference):
         self.nudge.target, self.nudge.active = state.told(target), target is not None
         state.forget_target()
         state.output.stale.touch()
-        self._common.units.all_hear(self.clock, self.tick + 1, output=True)
+        self.news.to_all(self.clock, self.tick + 1, output=True)
 
     def read(self) -> Tensor:
         """Returns f(a) of the output, a as its dyads last computed it (B, *output)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any, Self
 
@@ -15,7 +16,6 @@ from neurosim.channels import Moment
 from neurosim.dynamics import (
     Counts,
     Phases,
-    Reached,
     Synapses,
     Ticker,
     Woke,
@@ -30,8 +30,9 @@ from neurosim.maths import finite_norm
 from neurosim.measures import MEASURES, Recorder, Trace
 from neurosim.rules import Nudge
 from neurosim.schedules import Clock, Start
-from neurosim.simulation.common import Common, Learned, run_length
+from neurosim.simulation.common import Common, Learned, first_prediction, run_length
 from neurosim.simulation.compatibility import trained, undisturbed
+from neurosim.simulation.news import News
 from neurosim.simulation.outcome import Outcome
 from neurosim.simulation.silence import warn_of_silence
 from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
@@ -70,19 +71,23 @@ class Inference(Arrays):
         self.nudge = Nudge(common.loss, state.told(target))
         drawn, nudged = (common.seed, number), target is not None
         self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
+        self._moment = partial(Moment, number, sample=common.sample)
         self.counts, self.trace, self._since = Counts(), Trace(), monotonic()
+        self.news = News(common.units, state, tick)
         self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
         self.woken: tuple[int, Woke] = tick, ()  # the last tick with a wake, and who woke in it
         parts = (state, rule, self.nudge)
         how = common.compute, clock.listens, self.counts
         self._ticker = Ticker(*parts, *how, caching=common.caching)
-        watched = common.probes, common.schedule.tick, common.sink
-        self._recorder = Recorder(*parts, self.phases, *watched)
+        self._recorder = Recorder(
+            *parts, self.phases, common.probes, common.schedule.tick, common.sink
+        )
         self._measures = {name: MEASURES[name](state, rule) for name in clock.wants}
 
     def arrays(self) -> dict[str, Any]:
         parts = {"state": self._common.state, "phases": self.phases, "measures": self._measures}
-        return super().arrays() | parts | {"counts": self.counts, "synapses": self.synapses}
+        parts |= {"news": self.news, "counts": self.counts, "synapses": self.synapses}
+        return super().arrays() | parts
 
     @property
     def acts_at(self) -> int:
@@ -94,14 +99,14 @@ class Inference(Arrays):
     def begin(self, x: Tensor, *, carried: bool) -> None:
         """Shows the input x (B, *input) to states that are ``carried`` or start anew. Raises
         DivergenceError where the feed-forward pass is not finite."""
-        common, clock, moment = self._common, self.clock, Moment(self.number, self.tick)
-        state, rule, units, nudge = common.state, common.rule, common.units, self.nudge
+        common, clock, moment = self._common, self.clock, self._moment(self.tick)
+        state, rule, news, nudge = common.state, common.rule, self.news, self.nudge
         self._decide_nudge()
-        first, reached = self.tick + 1, Reached()
+        first = self.tick + 1
         state.forget_target()
         if carried:
             self.check_weights()
-            reached = common.engine.speak(new_input, self._ticker, x, moment)
+            news.tell(clock, first, common.engine.speak(new_input, self._ticker, x, moment))
         else:
             passes = common.init == "feedforward"
             reset(state, x, moment, empty=passes)
@@ -113,24 +118,12 @@ class Inference(Arrays):
                 if nudge.target is not None and rule.needs_prediction:
                     nudge.gradient = common.loss.gradient(state.output.plus.value, nudge.target)
         if nudge.target is not None:
-            self.prediction = self._predict(x, carried=carried)
+            self.prediction = first_prediction(common, nudge, x, carried=carried)
         state.output.stale.touch()
-        units.hear(clock, first, reached)
         if carried or not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
-            units.all_hear(clock, first, output=carried)
+            news.to_all(clock, first, output=carried)
         self._announce(first)
         self.running = True
-
-    def _predict(self, x: Tensor, *, carried: bool) -> Tensor | None:
-        """Returns the prediction that is known from the start; None where the target is to act
-        later on a network that predicts by where it settles until then."""
-        common, network = self._common, self._common.model.network
-        free = common.rule.phases or (network.cycle is not None and not carried)
-        if free and not self.nudge.active:
-            return None
-        if common.init == "feedforward" and not common.rule.settles:
-            return common.state.output.plus.some(None)
-        return common.predict(x.real)
 
     def advance(self, ticks: int | None, interrupted: Callable[[], bool]) -> int:
         """Runs so many ticks, or to the end; see `Simulation.advance`."""
@@ -189,13 +182,20 @@ class Inference(Arrays):
         if not clock.listens or self.tick == self.phases.began:
             return False
         # A target or a weight update still to come would wake what sleeps.
-        within = bool(self._updates) or self._common.plasticity.every is not None
-        expected = self.optimizer is not None and within
+        expected = self.optimizer is not None and self._common.learns_within
         waits = nudge.target is not None and not nudge.active
         expected |= waits and not self.phases.all
-        if expected or not bool((clock.next > clock.end).all()):
-            return False
-        return all(line.last_arrival() <= self.tick + 1 for _, line in self._common.state.lines)
+        return not expected and self.news.none(clock, self.tick)
+
+    @property
+    def phase_over(self) -> bool:
+        """Whether the present phase is over; in a rule without phases, the inference."""
+        return self._run_is_over() and not self.phases.repeats(self._early)
+
+    def end_phase(self) -> bool:
+        """Ends the present phase now, as a stopping condition does. Says if another follows."""
+        self.stopped = True
+        return not self.done
 
     @property
     def last_tick(self) -> int:
@@ -260,13 +260,12 @@ class Inference(Arrays):
         count, woken = common.units.wake(units)
         self._note(woken, self.nudge)
         self.woken = tick, woken
-        reached = self._ticker.tick(Moment(self.number, tick), woken)
+        reached = self._ticker.tick(self._moment(tick), woken)
         self._keep_prediction()
         self.counts.unit_wakes += count
-        common.units.hear(self.clock, tick + 1, reached)
+        self.news.after(self.clock, tick, reached)
         self._announce(tick + 1)
-        passed = tick - self.began
-        trace = self.trace if self.recording else None
+        passed, trace = tick - self.began, self.trace if self.recording else None
         self._recorder.record(trace, self.counts, tick, passed, woken)
         if common.stop is not None and passed % common.stop.every == 0:
             self.stopped = self._recorder.settled(common.stop.residual)
@@ -296,7 +295,7 @@ class Inference(Arrays):
         common, nudge = self._common, self.nudge
         begins = tick == max(self.began + 1, self.acts_at)
         if begins and self.phases.present is None and nudge.target is not None:
-            common.units.all_hear(self.clock, tick, output=True)
+            self.news.to_all(self.clock, tick, output=True)
         if self._measures:
             found = {name: m.by_unit(common.layout, nudge) for name, m in self._measures.items()}
             self.clock.decide(tick, found)
@@ -304,7 +303,7 @@ class Inference(Arrays):
     def _next_run(self) -> None:
         """Begins another run of the schedule, perhaps in another phase."""
         common, tick = self._common, self.tick
-        begun, operations = self.phases.advance(tick, self._early, Moment(self.number, tick))
+        begun, operations = self.phases.advance(tick, self._early, self._moment(tick))
         self.counts.weight_gradient += operations
         self.stopped = False
         self._decide_nudge()
@@ -313,7 +312,7 @@ class Inference(Arrays):
         start = Start(common.layout, tick, begun is not None, common.random, self.clock)
         self.clock = common.schedule.start(start)
         if begun is not None:
-            common.units.all_hear(self.clock, tick + 1, output=not begun.restored)
+            self.news.to_all(self.clock, tick + 1, output=not begun.restored)
         self._announce(tick + 1)
 
     # ---- learning ------------------------------------------------------------------------------
@@ -358,11 +357,9 @@ class Inference(Arrays):
     def check_weights(self, *, written: bool = False) -> None:
         """Takes note of weights that have changed, or all been ``written``: in caches, in damping,
         and as news to every unit."""
-        state = self._common.state
-        if state.check_weights(written=written):
-            state.update_damping(self._common.rule)
-            if self.clock.listens:
-                self._common.units.all_hear(self.clock, self.tick + 1)
+        if self._common.state.check_weights(written=written):
+            self._common.state.update_damping(self._common.rule)
+            self.news.to_all(self.clock, self.tick + 1)
 
     # ---- as data -------------------------------------------------------------------------------
 

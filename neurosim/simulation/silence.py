@@ -67,14 +67,15 @@ def _warn_of_updates(warned: set[str], first: int, passed: int, learns: bool) ->
 
 def warn_of_thresholds(sent: Sent, passed: int, nudged: bool) -> None:
     """Warns of populations that had something to send, and have sent nothing since they began, as
-    the thresholds of their channels are too high. That is asked until an inference is ``nudged``,
-    or there was reason to."""
+    none of it exceeded the threshold of its channel: far below it or hardly, which the warning
+    says. That is asked until an inference is ``nudged``, or there was reason to."""
     if "thresholds" in sent.warned:
         return
     found = [_silent(outlet, sent) for outlet in sent.state.outlets if outlet.threshold]
     if said := list(filter(None, found)):
         warnings.warn(
-            f"in {passed} ticks nothing was sent of {_some(said)}: lower the thresholds",
+            f"in {passed} ticks nothing was sent of {_some(said)}: none of it exceeds its "
+            "threshold, so nobody hears of it; lower the threshold, unless that is meant",
             NeurosimWarning,
             stacklevel=6,
         )

@@ -98,8 +98,7 @@ class Simulation:
         if nudge_after is None and not self.rule.phases:
             self.nudge_after = schedule.nudge_after(network.depth)
         self.layout = Layout(network, Unit.of(schedule.unit))
-        self.channels = channels if channels is not None else Channels()
-        self.faults = faults if faults is not None else Faults()
+        self.channels, self.faults = channels or Channels(), faults or Faults()
         resolved = self.channels.resolve(network, schedule.tick)
         compatibility.check_phases(self.rule, resolved, nudge_after, self.learn_every)
         compatibility.check_updates(self.rule, schedule, self.learn_every)
@@ -121,7 +120,8 @@ class Simulation:
             cell.observed = True
         self.units = UnitMap(self.layout, self.state)
         self.seed, self.compute, self.random = seed, compute, stream(seed, "schedule")
-        self.inferences = 0  # begun so far: every one has noise of its own
+        # Begun so far, and the first sample's place in the batch: all of them have their own noise.
+        self.inferences = self.sample = 0
         self.before_step: BeforeStep | None = None  # is told of gradients; False is a veto
         self.sink: Sink | None = None  # what looks at ticks, besides the probes
         self.caching = True  # whether what has not changed is left out: never changes a result

@@ -21,6 +21,7 @@ from neurosim.tensors.arrays import (
 from neurosim.tensors.changes import (
     Written,
     any_nonzero,
+    beyond_rounding,
     count,
     finite_product,
     summed,

@@ -21,6 +21,7 @@ from torch.overrides import (
 from neurosim.tensors.order import Ints, as_stored
 
 _ROWS = 255  # as many as one byte can count
+_ROUNDING = 4  # units in the last place of the largest value
 _NUMPY = 10_000  # values from which on numpy starts threads for a product, and passes are dear
 
 
@@ -51,6 +52,19 @@ def unequal(new: Tensor, old: Tensor | None) -> Tensor:
     if new.is_cpu:
         return torch.from_numpy(new.numpy() != (0 if old is None else old.numpy()))
     return new != (0 if old is None else old)
+
+
+def beyond_rounding(new: Tensor, old: Tensor | None, among: Tensor | None) -> Tensor | bool:
+    """Says if a value differs from what it was (None: zero) by more than rounding explains, where
+    the largest is ``among`` these and the new ones."""
+    if not new.numel():
+        return False
+    most = (new if old is None else new - old).abs().max()
+    largest = new.abs().max()
+    if among is not None:
+        largest = torch.maximum(largest, among.abs().max())
+    found = most > _ROUNDING * torch.finfo(new.dtype).eps * largest
+    return bool(found) if found.is_cpu else found
 
 
 def count(mask: Tensor) -> Tensor | int:

@@ -2,86 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-import zipfile
-from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from shipped import ROOT, SCENARIOS
+from wheels import Newcomer
 
 import neurosim as ns
 from neurosim.base import about, shipped_files
 from neurosim.cli.main import main
 from neurosim.documents import load
 
-Neurosim = Callable[..., str]
-PARTS = ("neurosim", "scenarios", "networks", "setup.py", "pyproject.toml", "README.md", "LICENSE")
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what a wheel installs."""
-    for needed in ("pip", "setuptools"):
-        if find_spec(needed) is None:  # to import setuptools would change distutils for other tests
-            pytest.skip(f"{needed} is not installed")
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
-    for name in PARTS:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source / name)
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--no-index", "-q", "-w", source, source], check=True, timeout=300)
-    (wheel,) = source.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(target)
-    return target
-
-
-@pytest.fixture
-def neurosim(installed: Path, tmp_path: Path) -> Neurosim:
-    """Runs a command of the installed package in an empty folder, where no checkout is."""
-
-    def call(*arguments: str, code: int = 0, **variables: str) -> str:
-        program = f"import sys; sys.path.insert(0, {str(installed)!r}); import neurosim.__main__"
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", program, *arguments],
-            cwd=tmp_path,
-            env=os.environ | variables,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    return call
-
 
 @pytest.mark.slow
-def test_from_a_wheel_in_an_empty_folder(
-    neurosim: Neurosim, installed: Path, tmp_path: Path
-) -> None:
+def test_from_a_wheel_in_an_empty_folder(newcomer: Newcomer) -> None:
+    neurosim, environment = newcomer.neurosim, newcomer.bin.parent
     names = re.findall(r"^  (\w+)", neurosim("examples"), re.M)
     assert {path.stem for path in SCENARIOS} <= set(names)
-    short = ("training.max_steps=2", "data.limit=100", "--id", "x")
-    assert "status         finished" in neurosim("run", "random_order", *short)
-    assert f"neurosim       {ns.__version__} in {installed}" in neurosim("doctor")
+    assert f"neurosim       {ns.__version__} in {environment}" in neurosim("doctor")
     neurosim("examples", "poisson", "--to", "mine")
     assert neurosim("validate", "mine/scenarios/poisson.yaml").endswith("schedule poisson\n")
     assert "dyads" in neurosim("networks", "digits_skip")
-    neurosim(
-        "table", "mnist", "--quick", "--row", "DP", "--seeds", "1", "--epochs", "1", *short[:2]
-    )
+    row = ("--quick", "--row", "DP", "--seeds", "1", "--epochs", "1")
+    neurosim("table", "mnist", *row, "training.max_steps=2", "data.limit=100")
     # Data are looked for in the present folder, not in that of the package.
     error = neurosim("validate", "mnist_dp", code=2)
     assert "data.root: data: " in error
     assert "neurosim download mnist --root data" in error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "runs"]
+    assert sorted(path.name for path in newcomer.folder.iterdir()) == ["mine", "runs"]
 
 
 def invoke(*arguments: str, code: int = 0) -> str:

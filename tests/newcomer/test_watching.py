@@ -1,4 +1,4 @@
-"""A newcomer watches: in TensorBoard, dyads over time, two runs on one page."""
+"""A newcomer watches: dyads over time, two runs on one page."""
 
 from __future__ import annotations
 
@@ -15,17 +15,6 @@ SHORT = {"training.epochs": 1, "data.limit": 20, "data.batch_size": 10, "probes"
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_tracker() -> None:
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = ns.run("parallel", SHORT | {"listeners": ["tensorboard"]})
-
-    events = reader.EventAccumulator(str(run.folder / "tensorboard"))
-    events.Reload()
-    (last,) = events.Scalars("epoch/test_accuracy")
-    assert last.value == pytest.approx(run.summary["test_accuracy"])
 
 
 def test_five_dyads_over_time() -> None:

@@ -29,7 +29,8 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     ascending cost."""
     found: list[int] = []
     for n in sorted(range(len(points)), key=lambda n: (points[n][0], -points[n][1])):
-        if not found or points[n][1] > points[found[-1]][1]:
+        last = points[found[-1]] if found else None
+        if last is None or points[n][1] > last[1] or points[n] == last:
             found.append(n)
     return found
 

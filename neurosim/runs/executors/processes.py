@@ -53,8 +53,14 @@ class _Worker:
         context = get_context("spawn")  # forking a process in which torch has threads may hang
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, work, device), daemon=True)
-        with undisturbed():
-            self.process.start()
+        try:
+            with undisturbed():
+                self.process.start()
+        except OSError:
+            raise
+        except Exception as error:  # of what cannot be copied, as a function within another one
+            said = f"what the runs need cannot go to another process ({error}): leave it here"
+            raise ConfigurationError(f"{said}, with jobs=0") from None
         theirs.close()
         self.task: int | None = None
         self.ready = False
@@ -135,7 +141,8 @@ def _attend(
         elif not worker.ready:  # a new one would fare no better
             raise NeurosimError(
                 f"a process of the pool {how} before it could begin; a script that asks for "
-                "several does so below: if __name__ == '__main__':"
+                "several does so below: if __name__ == '__main__': and classes of its data stand "
+                "in a module"
             ) from None
         return
     worker.ready = True

@@ -57,10 +57,12 @@ class StudyDisplay(Display):
         news = f"residual {residual:.1e}"
         self.show("fixed point", sweep, None, f"fixed point  sweep {sweep}", news)
 
-    def reference(self, sweeps: int, residual: float, problem: str | None) -> None:
-        """Says what the search came to."""
+    def reference(
+        self, sweeps: int, residual: float, problem: str | None, phase: str | None = None
+    ) -> None:
+        """Says what the search came to, in a phase of a rule that has any."""
         found = f"residual {residual:.1e} after {sweeps} sweeps"
-        self.say(f"fixed point  {problem or found}")
+        self.say(f"fixed point  {'' if phase is None else f'{phase}: '}{problem or found}")
         self.end("fixed point")
 
     def record(self, record: dict[str, Any], last: int) -> None:
@@ -89,5 +91,7 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     lines = [("status", summary["status"])]
     if summary.get("verdict") is not None:
         lines.append(("verdict", f"{summary['verdict']}: {summary['reason']}"))
+        for name, found in (summary.get("phases") or {}).items():
+            lines.append(("phase", f"{name}: {found['verdict']}: {found['reason']}"))
     lines += told(summary, "line")
     return [f"{title:<14} {harmless(str(text))}" for title, text in lines]

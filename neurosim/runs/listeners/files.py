@@ -224,4 +224,6 @@ def last_checkpoint(folder: Path) -> dict[str, Any]:
             text = f"{problems[0]}; going on from {path.name}, which is older"
             warnings.warn(RepairWarning(text), stacklevel=2)
         return saved
-    raise problems[0]
+    if not (folder / LAST).is_file():
+        raise problems[0]
+    raise DataError(f"{problems[0]}; there is no older one to go on from: run its {SCENARIO} anew")
