@@ -1,7 +1,10 @@
 """What the site has besides the pages in this folder: pages of the repository's root, the files
-that pages link to, notebooks, and the reference of the Python interface, made of its names."""
+that pages link to, notebooks, and the reference of the Python interface, made of its names, and of
+the names that the pages tell readers to import."""
 
 import re
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ import neurosim as ns
 ROOT = Path(__file__).parents[1]
 PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 REFERENCE = "reference/python.md"
+
+PAGES_OF_PLUGINS = ("CONTRIBUTING.md", "docs/plugins.md", "docs/python.md")
+IMPORT = re.compile(r"^\+?from (neurosim\.[\w.]+) import ([\w, ]+)$", re.MULTILINE)
 
 # The public names, in the order in which a reader meets them; what is not named here comes last.
 ORDER = {
@@ -63,7 +69,32 @@ def reference() -> str:
             module = getattr(found, "__module__", None)
             where = f"{module}.{found.__qualname__}" if module else found.__name__
             text += [f"::: {where}", "    options: {heading_level: 3}", ""]
+    text += [
+        "## For kinds of your own",
+        "",
+        "What a file with kinds of your own imports besides.",
+        "",
+    ]
+    for module, name in imported():
+        text += [f"`from {module} import {name}`", "", f"::: {module}.{name}"]
+        text += ["    options: {heading_level: 3, show_root_full_path: false}", ""]
     return "\n".join(text)
+
+
+def imported() -> Iterator[tuple[str, str]]:
+    """Yields what pages import from the package's modules that is no public name of `neurosim`, by
+    the shortest module that has it."""
+    found: dict[str, set[str]] = {}
+    for path in (*PAGES_OF_PLUGINS, *sorted((ROOT / "docs/tutorials").glob("*.md"))):
+        for module, names in IMPORT.findall((ROOT / path).read_text(encoding="utf-8")):
+            for name in names.split(","):
+                found.setdefault(name.strip(), set()).add(module)
+    for name, modules in sorted(found.items()):
+        module = min(modules, key=len)
+        above = module.rpartition(".")[0]
+        shorter = above != "neurosim" and hasattr(import_module(above), name)
+        if not hasattr(ns, name) and not module.startswith("neurosim.cli"):
+            yield above if shorter else module, name
 
 
 def pages_of(path: Path) -> str:

@@ -6,10 +6,11 @@ python -m tests.kinds > docs/kinds.md
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
+
+import yaml
 
 import neurosim as ns
 from neurosim.families import Kind, Section, model_of
@@ -18,8 +19,8 @@ from neurosim.scenario import exemplified, whole_files
 
 HEAD = """# Every kind and its keys
 
-What a scenario or a network file can name. [scenarios.md](scenarios.md) explains the common ones,
-[plugins.md](plugins.md) how to add your own. A key with a default may be left out; an example
+What a scenario or a network file can name. [Scenarios](scenarios.md) explains the common ones,
+[Plugins](plugins.md) how to add your own. A key with a default may be left out; an example
 stands where there is none, or where it is null. A path such as `channels.mean` is of keys in a
 scenario. Times are in units of simulated time, where nothing else is said. `neurosim schema` tells
 an editor. This page is made of the code: `python -m tests.kinds > docs/kinds.md`.
@@ -69,7 +70,10 @@ def short(value: Any, annotation: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    return f"`{json.dumps(value, ensure_ascii=False)}`"
+    text = yaml.safe_dump(
+        value, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False
+    )
+    return f"`{text.removesuffix('...' + chr(10)).strip()}`"
 
 
 def row_of(key: str, field: Any, schema: Any) -> str:

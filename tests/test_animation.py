@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from report_pages import Page, graph
 
+import neurosim as ns
 from neurosim.reports.animation import MAX_FRAMES, animate
 from neurosim.reports.page import Report, Section
 
@@ -68,6 +69,20 @@ def test_many_records_are_fewer_frames_and_no_message_is_lost() -> None:
 def test_records_of_before_have_none() -> None:
     old = [{**record, "populations": {"h": {}, "output": {}}} for record in records(3)]
     assert animate(NETWORK, old) == animate(NETWORK, []) == ""
+
+
+def test_a_run_with_the_probe_shows_its_inference(root: Path, tmp_path: Path) -> None:
+    """Its messages are those that the simulation counts."""
+    given = ["probes=[activity, messages]", "training.max_steps=1", "data.limit=100"]
+    run = ns.run(root / "scenarios/parallel.yaml", given, out=tmp_path)
+    frames = frames_of(run.report.read_text("utf-8"))
+    records = run.records["activity"]
+    assert len(frames["times"]) == len(records) > 3
+    assert records[-1]["populations.h1.activity"] > 0.0
+    sent = [key for key in records[0] if key.endswith("_messages")]
+    found = sum(record[key] for record in records for key in sent)
+    counted = run.records["messages"][-1]
+    assert found == counted["mean_messages"] + counted["difference_messages"]
 
 
 @pytest.mark.slow

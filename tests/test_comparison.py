@@ -47,6 +47,24 @@ def test_the_page(folders: list[Path], tmp_path: Path) -> None:
     assert "Test accuracy 25.00 % 50.00 %" in text
 
 
+def test_what_differs_is_said_in_words(folders: list[Path], tmp_path: Path) -> None:
+    """No None, no brackets of Python; a section that only one of them has is one row."""
+    said = (
+        "rule: {kind: lpom}\nrecord: null\nprobes: [accuracy]\n",
+        "rule: {kind: chl, free: 3}\nrecord: {states: {h1: [0, 5]}, every: 2}\nprobes: []\n",
+    )
+    copies = [Path(shutil.copytree(f, tmp_path / f.name)) for f in folders]
+    for folder, text in zip(copies, said, strict=True):
+        (folder / "scenario.yaml").write_text(f"name: x\n{text}")
+    to = tmp_path / "both.html"
+    result = CliRunner().invoke(main, ["compare", *map(str, copies), "--to", str(to)])
+    assert result.exit_code == 0, result.output
+    text = " ".join(re.sub("<[^>]+>", " ", Page(to).text).split())
+    assert "rule lpom chl, free: 3 record – states: h1: (0, 5), every: 2 probes" in text
+    assert "probes accuracy none" in text
+    assert "None" not in text
+
+
 def test_a_damaged_run_is_named(folders: list[Path], tmp_path: Path) -> None:
     torn = Path(shutil.copytree(folders[1], tmp_path / "torn"))
     with (torn / "metrics.jsonl").open("a") as file:

@@ -190,7 +190,7 @@ def test_the_picture_says_how_to_read_values_off_it(scale: Any) -> None:
         (["{kind: parallel, ticks: 8}", "{kind: parallel, ticks: 16}"], ["ticks: 8", "ticks: 16"]),
         (
             ["{kind: lazy, unit: {kind: block, size: 4}}", "{kind: poisson, rate: 1}"],
-            ["lazy, unit.kind: block, unit.size: 4", "poisson, rate: 1"],
+            ["lazy, unit: block, unit.size: 4", "poisson, rate: 1"],
         ),
         (
             ["null", "{loss: 0.1, delay: 2}", "{loss: 0.2, delay: 2}"],

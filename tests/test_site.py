@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def test_the_site(site: Path, root: Path) -> None:
         found = getattr(ns, name)
         where = getattr(found, "__qualname__", None) or found.__name__
         assert re.search(rf'id="(neurosim\.[\w.]*)?{re.escape(where)}"', reference), name
+    spec = spec_from_file_location("hooks", root / "docs/hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(hooks := module_from_spec(spec))
+    besides = list(hooks.imported())
+    assert ("neurosim.schedules", "Clock") in besides
+    for module, name in besides:
+        assert f"from {module} import {name}<" in reference
+        assert re.search(rf'id="neurosim\.[\w.]*\b{name}"', reference), name
     docs = json.loads((site / "search/search_index.json").read_text("utf-8"))["docs"]
     words = " ".join(one["text"] for one in docs)
     for key in ("learning_rate", "snapshot", "jitter", "gradient_angle", "DivergenceError"):

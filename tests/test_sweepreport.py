@@ -280,7 +280,7 @@ def test_values_that_are_no_numbers(tmp_path: Path) -> None:
     found = page(
         tmp_path, [("channels.mean.noise", values)], 2, lambda *_: finished(gradient_angle=5)
     )
-    assert "{kind: additive, std: 0.01}" in texts(found.svg("Gradient angle"))
+    assert "additive, std: 0.01" in texts(found.svg("Gradient angle"))
 
 
 def test_every_row_of_what_is_no_number_is_named(tmp_path: Path) -> None:
@@ -316,6 +316,22 @@ def test_colours_show_no_differences_below_the_spread_of_the_seeds(tmp_path: Pat
 
 def _hex(text: str) -> int:
     return int(text, 16)
+
+
+def test_sections_are_named_in_words_and_their_labels_fit(tmp_path: Path) -> None:
+    """Everywhere on the page; labels of columns are broken, and broad maps take a whole row."""
+    schedules = [f"{{kind: poisson, duration: {n}, rate: 1.0}}" for n in (4, 8)]
+    schedules += ["{kind: parallel, ticks: 8}"]
+    axes = [("schedule", schedules), ("rule.beta", ["0.1", "1"])]
+    found = page(tmp_path, axes, 2, lambda *_: finished(gradient_angle=5.0))
+    assert "{kind" not in found.text.partition("What was asked")[0]
+    assert "poisson, duration: 4, rate: 1.0" in found.text
+    said = texts(found.svg("Gradient angle"))
+    assert {"duration: 4,", "rate: 1.0", "ticks: 8"} <= set(said)
+    assert 'class="wide"' not in found.text
+    many = [("rule.alpha", [f"0.{n}" for n in range(1, 10)]), axes[1]]
+    broad = page(tmp_path / "b", many, 1, lambda *_: finished(gradient_angle=5.0))
+    assert 'class="wide"' in broad.text
 
 
 def test_percents_and_degrees_are_never_on_a_logarithmic_axis(tmp_path: Path) -> None:

@@ -40,5 +40,6 @@ from neurosim.base.words import (
     harmless,
     number,
     plus_minus,
+    spoken,
     spread,
 )

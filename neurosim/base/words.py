@@ -2,9 +2,10 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from math import floor, isfinite, log10, sqrt
+from math import floor, hypot, isfinite, log10, sqrt
 from typing import Any
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode
 
 
@@ -50,6 +51,27 @@ def flat(found: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return values
 
 
+def spoken(value: Any, inside: bool = False) -> str:
+    """Says a value of a document: ``parallel, ticks: 8``, ``jitter (uniform, low: 0)``, ``h1, h2``.
+
+    ``inside`` of another, what has several parts is in brackets.
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        said = {key: spoken(item, True) for key, item in value.items()}
+        parts = [said.pop("kind")] if "kind" in said else []
+        text = ", ".join([*parts, *(f"{key}: {item}" for key, item in said.items())])
+    elif isinstance(value, list | tuple):
+        apart = "; " if any(isinstance(item, Mapping) for item in value) else ", "
+        text = apart.join(spoken(item, apart == ", ") for item in value)
+    else:
+        return str(value)
+    return f"({text})" if inside and len(value) > 1 else text or "none"
+
+
 def harmless(text: str, length: int = 2000) -> str:
     """Returns a text of a stranger's file for a terminal: without control characters, which may be
     commands, and with every line cut to a length."""
@@ -69,7 +91,7 @@ def spread(values: Sequence[float]) -> tuple[float, float | None]:
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, None
-    return mean, sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, hypot(*(value - mean for value in values)) / sqrt(len(values) - 1)
 
 
 def plus_minus(values: Sequence[float], seeds: int) -> str:
@@ -86,6 +108,12 @@ def plus_minus(values: Sequence[float], seeds: int) -> str:
     elif 1e-4 <= deviation < 1e15 > abs(mean):
         digits = max(0, 1 - floor(log10(deviation)))
         text = f"{mean:,.{digits}f}\u00a0±\u00a0{deviation:,.{digits}f}"
+    elif 1e-290 < deviation < 1e290 > abs(mean):  # both by the power of ten of the larger
+        power = floor(log10(max(abs(mean), deviation)))
+        digits = min(15, max(1, power + 1 - floor(log10(deviation))))
+        mantissas = (f"{value / 10.0**power:.{digits}f}" for value in (mean, deviation))
+        text = "\u00a0±\u00a0".join(mantissas)
+        text = f"({text})·10{str(power).translate(_RAISED)}"
     else:
         text = f"{mean:.4g}\u00a0±\u00a0{deviation:.2g}"
     return text if len(values) == seeds else f"{text} ({len(values)})"

@@ -28,8 +28,9 @@ _NOTE = Markup(
 
 
 def animate(network: Network, records: Sequence[Entry]) -> Markup:
-    """Draws what a study recorded: a few moments, which the script of the page makes one drawing
-    with a slider. Of many records some are left out; empty where records have no activity."""
+    """Draws what a study or the probe ``activity`` recorded: a few moments, which the script of the
+    page makes one drawing with a slider. Of many records some are left out; empty where records
+    have no activity."""
     chosen, frames = _moments(network, records)
     if not frames:
         return Markup("")

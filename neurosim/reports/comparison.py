@@ -1,13 +1,13 @@
 """Makes the page that compares runs: their curves over each other, what differs, their numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from neurosim.base import ConfigurationError, flat
+from neurosim.base import ConfigurationError, spoken
 from neurosim.records import Entry, Run, quantities
 from neurosim.reports.figures import AXES, SPECS, Series, Spec, points_of
 from neurosim.reports.page import Block, Figure, Listing, Report, Section
@@ -28,8 +28,8 @@ def comparison_of(folders: Iterable[Path]) -> Report:
     runs = {path.relative_to(above).as_posix(): Run.read(path) for path in paths}
     figures = [found for spec in SPECS["comparison"] if (found := _overlaid(spec, runs)).content]
     curves: Block = ("figures", figures) if figures else ("absent", ("Figures", "nothing to draw"))
-    scenarios = [flat(_scenario(run)) for run in runs.values()]
-    places = [flat(run.environment) for run in runs.values()]
+    scenarios = [_scenario(run) for run in runs.values()]
+    places = [run.environment for run in runs.values()]
     of = len({run.name for run in runs.values()}) == 1 and next(iter(runs.values())).name
     told = [f"{name}: {note}" for name, run in runs.items() for note in run.notes]
     sections = [
@@ -76,13 +76,23 @@ def _entries(spec: Spec, run: Run) -> Sequence[Entry]:
 def _differing(
     head: str, what: str, runs: Mapping[str, Run], said: Sequence[Mapping[str, Any]]
 ) -> Block:
-    keys = dict.fromkeys(key for one in said for key in one)
-    texts = [{key: str(value) for key, value in one.items()} for one in said]
-    rows = [(key, *(one.get(key) for one in texts)) for key in keys]
-    apart = [row for row in rows if len(set(row[1:])) > 1]
-    if not apart:
+    rows = [(".".join(path), *map(spoken, values)) for path, values in _apart(said)]
+    if not rows:
         return "absent", ("Differences", f"{what} the same")
-    return "table", Listing("What differs", (head, *runs), apart)
+    return "table", Listing("What differs", (head, *runs), rows)
+
+
+def _apart(
+    said: Sequence[Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Sequence[Any]]]:
+    """Yields the paths at which values differ. Sections of different kinds are not gone into."""
+    if all(one == said[0] for one in said):
+        return
+    if all(isinstance(one, Mapping) for one in said) and len({one.get("kind") for one in said}) < 2:
+        for key in dict.fromkeys(key for one in said for key in one):
+            yield from _apart([one.get(key) for one in said], (*path, key))
+    else:
+        yield path, said
 
 
 def _numbers(runs: Mapping[str, Run]) -> Listing:

@@ -32,7 +32,8 @@ def printed(folders: Sequence[Path], network: Network | None) -> dict[str, Draw]
     }
     if network is not None and len(folders) == 1:
         frames: dict[str, Frame | None] = {"network": None}
-        frames |= stills_of(network, Run.read(folders[0]).convergence)
+        run = Run.read(folders[0])
+        frames |= stills_of(network, run.convergence or run.last("activity"))
         for name, frame in frames.items():
             found[name] = partial(_drawn, network, frame)
     return found

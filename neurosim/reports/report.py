@@ -186,7 +186,8 @@ def _inference(run: Run, network: Network | None) -> Section:
     figures += [Figure("Wakes", wakes, none_of("wakes")), _reach(run, list(sizes or ()))]
     blocks: list[Block] = [("html", text.format(told))] if phases else []
     title = "Gradients at the end of the inference"
-    blocks += [("figures", figures), folded(title, _last_angles(run))]
+    shown = "" if network is None else animate(network, run.last("activity"))
+    blocks += [("figures", figures), ("html", shown), folded(title, _last_angles(run))]
     return Section("Inference", blocks)
 
 

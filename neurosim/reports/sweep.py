@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from neurosim.base import flat, plus_minus
+from neurosim.base import flat, plus_minus, spoken
 from neurosim.records import Quantity, Results, Row, Seeds, quantities, shown_in
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, listed
 from neurosim.reports.plots import (
@@ -52,7 +52,7 @@ def report_of_sweep(results: Results) -> Report:
     failed, left = counts["failed"], total - counts["finished"] - counts["failed"]
     counts |= {"not run to the end": left} if left else {}
     axes = [
-        (axis_label(key), len(values), ", ".join(texts))
+        (axis_label(key), len(values), _listed(texts))
         for (key, values), texts in zip(results.axes, results.texts(), strict=True)
     ]
     tiles = [(title, f"{count:,}") for title, count in counts.items()]
@@ -84,9 +84,25 @@ def labels_of(texts: Sequence[str]) -> list[str]:
     apart = [k for k in keys if len({str((one or {}).get(k)) for one in sections if one}) > 1]
     found = []
     for text, one in zip(texts, sections, strict=True):
-        said = ((key, one[key]) for key in apart if key in one) if one else ()
-        found.append(", ".join(v if k == "kind" else f"{k}: {v}" for k, v in said) or text)
-    return found if len(set(found)) == len(set(texts)) else list(texts)
+        said = {key.removesuffix(".kind"): one[key] for key in apart if key in one} if one else {}
+        found.append(spoken(said) if said else _spoken(text))
+    return found if len(set(found)) == len(set(texts)) else [_spoken(text) for text in texts]
+
+
+def _spoken(text: str) -> str:
+    """Says a value of an axis in words, if it is a section or a list."""
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return spoken(yaml.safe_load(text))
+    except yaml.YAMLError:
+        return text
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Says all values of an axis."""
+    said = [_spoken(text) for text in texts]
+    return ("; " if any("," in one for one in said) else ", ").join(said)
 
 
 def _section(text: str) -> dict[str, str] | None:
@@ -97,15 +113,23 @@ def _section(text: str) -> dict[str, str] | None:
         found = yaml.safe_load(text)
     except yaml.YAMLError:
         return None
-    return {key: str(value) for key, value in flat(found).items()}
+    return {key: spoken(value) for key, value in flat(found).items()}
+
+
+def _names(results: Results) -> list[dict[str, str]]:
+    """Returns what the values of each axis are called."""
+    return [dict(zip(texts, labels_of(texts), strict=True)) for texts in results.texts()]
+
+
+def _called(names: Sequence[Mapping[str, str]], values: Sequence[str]) -> list[str]:
+    return [of[value] for of, value in zip(names, values, strict=True)]
 
 
 def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:
     found = []
     # Of the first two axes, which are drawn, a reader wants to know the unit.
     keys = [axis_label(key) if place < 2 else key for place, (key, _) in enumerate(results.axes)]
-    texts = results.texts()
-    names = [dict(zip(some, labels_of(some), strict=True)) for some in texts]
+    names = _names(results)
     axes = [(key, list(found.values())) for key, found in zip(keys, names, strict=True)]
     for one in quantities:
         seeds = {
@@ -226,10 +250,10 @@ def _means(results: Results, quantities: Sequence[Quantity]) -> list[Block]:
             columns[one.label] = seeds, best if marked else None
     if not columns:
         return [("absent", ("Table", "no run has finished"))]
-    rows = []
+    rows, names = [], _names(results)
     for number, (values, members) in enumerate(list(groups.items())[:MAX_ROWS]):
         finished = sum(row.status == "finished" for row in members)
-        cells: list[object] = [*values, f"{finished} of {len(members)}"]
+        cells: list[object] = [*_called(names, values), f"{finished} of {len(members)}"]
         for seeds, mark in columns.values():
             text = plus_minus(seeds[number].values, len(members))
             bold = mark is not None and seeds[number].mean == mark
@@ -253,11 +277,11 @@ def _failures(results: Results) -> Listing:
 
 
 def _runs(results: Results, quantities: Sequence[Quantity]) -> Listing:
-    rows = []
+    rows, names = [], _names(results)
     for row in results.rows[:MAX_ROWS]:
         values = ((one.factor, row.value(one)) for one in quantities)
         shown = (None if value is None else factor * value for factor, value in values)
-        rows.append((_link(row), *row.values, row.seed, row.status, *shown))
+        rows.append((_link(row), *_called(names, row.values), row.seed, row.status, *shown))
     header = ["run", *(key for key, _ in results.axes), "seed", "status"]
     return Listing("Every run", [*header, *(one.label for one in quantities)], rows)
 

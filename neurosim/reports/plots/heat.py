@@ -19,6 +19,8 @@ HEIGHT = 26.0  # points, of a cell
 SPREADS = 4.0  # of the seeds, on the scale of colours at least
 SCALE = 180.0  # width of the scale of colours
 WHITE = 0.42  # of the scale: letters are white on the dark colours below, black above
+BREAK = 16  # letters of a line of a column's label
+LINE = 12.0  # points
 _LETTER = 6.0  # about what a letter takes, rather too much than too little
 
 
@@ -45,8 +47,10 @@ def heat_map(
     ramp: Any = ScalarMappable(
         (LogNorm if log else Normalize)(low, high), matplotlib.colormaps["viridis"].resampled(RAMP)
     )
-    columns, rows = ([cut(plain(text), 22) for text in texts] for _, texts in (x, y))
-    longest = max(len(t) for t in (*columns, *map(quantity.show, means), "± 0.000, 0 of 0"))
+    columns = ["\n".join(cut(line, 22) for line in _lines(plain(text))) for text in x[1]]
+    rows = [cut(plain(text), 34) for text in y[1]]
+    lines = [line for text in columns for line in text.split("\n")]
+    longest = max(len(t) for t in (*lines, *map(quantity.show, means), "± 0.000, 0 of 0"))
     wide = max(_LETTER * longest + 10, SCALE / len(columns))
     tall = HEIGHT * len(rows)
     with style(**{"axes.grid": False, "hatch.linewidth": 0.8}):
@@ -62,7 +66,8 @@ def heat_map(
         # Flat: the name of the vertical axis is longer than most maps are high.
         side = -(_LETTER * max(map(len, rows)) + 8) / (wide * len(columns))
         axes.text(side, 1 + 10 / tall, plain(y[0]), transform=axes.transAxes)
-        bar = figure.add_axes((0, -50 / tall, SCALE / (wide * len(columns)), 8 / tall))
+        below = LINE * max(text.count("\n") for text in columns)  # of labels of several lines
+        bar = figure.add_axes((0, -(50 + below) / tall, SCALE / (wide * len(columns)), 8 / tall))
         form = FuncFormatter(lambda value, _: quantity.show(value))
         ends: Any = {"ticks": sorted({low, high}), "format": form, "orientation": "horizontal"}
         figure.colorbar(ramp, bar, label=quantity.label, **ends).outline.set_visible(False)
@@ -75,7 +80,7 @@ def heat_map(
         figure.legend(
             handles=[Patch(label=LACKING[lack], **_look(canvas, lack)) for lack in lacking],
             loc="upper left",
-            bbox_to_anchor=(0, -84 / tall),
+            bbox_to_anchor=(0, -(84 + below) / tall),
             frameon=False,
             borderpad=0,
         )
@@ -88,6 +93,15 @@ def heat_map(
         note += " Colours are on a logarithmic scale." if log else ""
         chart = canvas.chart(note=note.strip(), bbox_inches="tight", pad_inches=0.06)
         return chart._replace(scrolls=True)
+
+
+def _lines(text: str) -> list[str]:
+    """Breaks the label of a column after commas, if it is long."""
+    found = [""]
+    for part in text.split(", "):
+        joined = f"{found[-1]}, {part}" if found[-1] else part
+        found[-1:] = [joined] if len(joined) <= BREAK else [found[-1] + ",", part]
+    return [line for line in found if line not in ("", ",")]
 
 
 def limits_of(quantity: Quantity, seeds: Iterable[Seeds]) -> tuple[float, float]:
