@@ -234,7 +234,7 @@ class Scenario:
         data = Dataset(data.name, train, test, data.classes).limit(limit, limit)
         held = file.training.held_out(len(data.train))
         if held + batch > len(data.train):
-            message = f"there are {len(data.train)} training images"
+            message = f"there are {len(data.train)} training samples"
             if held:
                 message += f", {held} of them held out for validation"
             where = ("data", "batch_size") if file.stream is None else ("stream", "streams")
