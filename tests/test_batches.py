@@ -161,7 +161,7 @@ def test_a_loaded_state_is_not_shared() -> None:
     [
         ({"batch_size": 3}, "batch_size 3, these have 2"),
         ({"shuffle": False}, "shuffle False, these have True"),
-        ({"order": torch.arange(6)}, "no permutation of these 5 images"),
+        ({"order": torch.arange(6)}, "no permutation of these 5 samples"),
         ({"order": torch.tensor([0, 1, 2, 3, 3])}, "no permutation"),
         ({"order": torch.arange(5.0)}, "no permutation"),
         ({"position": 3}, r"position 3 of epoch 0 is not in 0 … 2"),
@@ -188,7 +188,7 @@ def test_an_incomplete_state_is_refused() -> None:
 
 def test_batch_size() -> None:
     generator = np.random.default_rng(0)
-    with pytest.raises(DataError, match=r"batch_size 6 .* 5 images"):
+    with pytest.raises(DataError, match=r"batch_size 6 .* 5 samples"):
         Batches(numbered(5), 6, generator)
     with pytest.raises(ConfigurationError, match="not 0"):
         Batches(numbered(5), 0, generator)
@@ -361,7 +361,7 @@ def test_a_run(scenario: Path, tmp_path: Path) -> None:
         ("{name: cifar10, root: nowhere}", "nowhere: no such folder; give the one that has"),
         ("{name: cifar100, root: .}", "no train.bin, test.bin; put CIFAR-100's binary files"),
         ("{name: imagenet32, root: .}", "no train_data_batch_1.npz, "),
-        ("{name: cifar10, root: ., batch_size: 17}", "20 training images, 4 of them held out"),
+        ("{name: cifar10, root: ., batch_size: 17}", "20 training samples, 4 of them held out"),
         ("{name: cifar10, root: ., limit: 2}", "no batch of 50 is left"),
     ],
 )

@@ -295,9 +295,9 @@ def test_a_long_evaluation_shows_how_far_it_is(
         display.on_end(ns.EndEvent(2, 5, "interrupted"))
     told = capture.get()
     if terminal:
-        assert re.search(r"evaluating  test images .* 2000/10000\b", told)
+        assert re.search(r"evaluating  test samples .* 2000/10000\b", told)
     else:
-        assert told == "epoch 2  evaluating  test images 1,500/10,000  9 s, 77 s left\n"
+        assert told == "epoch 2  evaluating  test samples 1,500/10,000  9 s, 77 s left\n"
 
 
 def test_a_bar_of_a_training() -> None:

@@ -350,7 +350,7 @@ def test_validation_is_the_end_of_training(data: Dataset) -> None:
 def test_values_that_are_not_finite(value: float) -> None:
     images = torch.zeros(6, 1, 3, 3)
     images[3, 0, 1, 1] = images[5, 0, 0, 0] = value
-    with pytest.raises(DataError, match=r"image 3 .* 2 of 6 images"):
+    with pytest.raises(DataError, match=r"sample 3 .* 2 of 6 samples"):
         Split(images, torch.zeros(6, dtype=torch.int64))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -28,7 +30,7 @@ def distribution(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def test_losses_by_name() -> None:
-    assert set(Loss.family) == {"squared_error", "cross_entropy"}
+    assert set(Loss.family) == {"squared_error", "cross_entropy", "binary_cross_entropy"}
     assert all(loss.kind == name for name, loss in Loss.family.items())
     assert isinstance(Loss.of("squared_error"), SquaredError)
     assert isinstance(Loss.of("cross_entropy"), CrossEntropy)
@@ -65,6 +67,47 @@ def test_cross_entropy_against_torch(shape: tuple[int, ...], scale: float) -> No
     torch.testing.assert_close(loss.value(prediction, soft), expected, **TOLERANCE)
     mean = F.cross_entropy(prediction.flatten(1), labels)
     torch.testing.assert_close(loss.mean(prediction, one_hot), mean, **TOLERANCE)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 800.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_binary_cross_entropy_against_torch(shape: tuple[int, ...], scale: float) -> None:
+    """Several labels of a sample, or none, or probabilities."""
+    loss, prediction = Loss.of("binary_cross_entropy"), random((5, *shape), 3, scale)
+    for target in ((random((5, *shape), 4) > 0).double(), torch.sigmoid(random((5, *shape), 4))):
+        expected = F.binary_cross_entropy_with_logits(prediction, target, reduction="none")
+        found = loss.value(prediction, target)
+        torch.testing.assert_close(found, expected.flatten(1).sum(1), **TOLERANCE)
+
+
+def test_binary_cross_entropy_is_continued_to_complex_outputs() -> None:
+    """Cauchy-Riemann: the derivative is the same along the imaginary axis."""
+    loss, y = Loss.of("binary_cross_entropy"), random((2, 3), 1).to(torch.complex128)
+    target, step = (random((2, 3), 2) > 0).double(), 1e-6
+    along, across = (
+        (loss.gradient(y + h, target) - loss.gradient(y - h, target)) / (2 * h)
+        for h in (step, step * 1j)
+    )
+    torch.testing.assert_close(along, across, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(loss.gradient(y, target).real, loss.gradient(y.real, target))
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "said"),
+    [
+        ("cross_entropy", [[1, 0], [1, 1]], r"target 1 .*sum 2; for several labels .* binary_cros"),
+        ("cross_entropy", [[2, -1]], "not negative"),
+        ("cross_entropy", [[0, 0]], "of sum 0"),
+        ("binary_cross_entropy", [[1, 1], [0, 3]], "target 1 .* has others; take squared_error"),
+        ("cross_entropy", [[0.25, 0.75]], ""),
+        ("binary_cross_entropy", [[1, 0], [1, 1]], ""),
+        ("squared_error", [[5, -1]], ""),
+    ],
+)
+def test_targets_that_a_loss_takes(name: str, targets: list[list[float]], said: str) -> None:
+    expected = pytest.raises(ConfigurationError, match=said) if said else nullcontext()
+    with expected:
+        Loss.of(name).check_targets(torch.tensor(targets))
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=list(Loss.family))

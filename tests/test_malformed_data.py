@@ -111,7 +111,7 @@ def test_too_few_images(old: str, new: str) -> None:
 
 
 NETWORKS = [
-    ("input: [64]", "input: [65]", "images of shape (1, 8, 8) (64 values) cannot be given the"),
+    ("input: [64]", "input: [65]", "samples of shape (1, 8, 8) (64 values) cannot be given the"),
     ("dense: 10", "dense: 11", "digits has 10 classes, but the output population 'output' has 11"),
     ("dense: 10", "dense: 9", "digits has 10 classes, but the output population 'output' has 9"),
 ]

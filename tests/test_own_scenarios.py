@@ -168,6 +168,27 @@ def test_what_values_cannot_have(own: Path, override: str, said: str) -> None:
         made()
 
 
+def test_several_labels_of_a_sample(own: Path) -> None:
+    """`binary_cross_entropy` learns them, and `cross_entropy` refuses where it is said."""
+    labels = np.stack([X[:, 0, 0, 0] > 0, X[:, 0, 0, 1] > 0], 1).astype(np.float32)
+    np.save(own / "y.npy", labels)
+    short = ["loss=cross_entropy", "rule={kind: dual_propagation, nudge: potential}"]
+    with pytest.raises(DocumentError, match=r"command line.*loss: cross_entropy learns distrib"):
+        Scenario.load(own / "values.yaml", short).data()
+    network = ns.Network.from_dict({"input": [3], "layers": [{"dense": 8}, {"dense": 2}]})
+    sim = ns.Simulation(ns.Model(network, seed=1), loss="cross_entropy", schedule="sweep")
+    data = (X[:, 0, 0], labels)
+    with pytest.raises(ConfigurationError, match="take binary_cross_entropy"):
+        ns.Trainer(sim, "adam", data, data, batch_size=5)
+    sim = ns.Simulation(ns.Model(network, seed=1), loss="binary_cross_entropy", schedule="sweep")
+    adam = ns.OptimizerChoice.of("adam", lr=0.03)
+    trainer = ns.Trainer(sim, adam, data, data, batch_size=5, epochs=15)
+    losses = [epoch["test_loss"] for epoch in trainer.fit()]
+    right = (sim.predict(torch.from_numpy(data[0])) > 0).numpy() == labels
+    assert losses[-1] < 0.5 * losses[0]
+    assert right.mean() > 0.9
+
+
 def test_data_of_python_in_a_scenario(own: Path) -> None:
     given = TorchData((X, Y), batch_size=5)
     scenario = Scenario.load(own / "own.yaml", data=given)

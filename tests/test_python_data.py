@@ -147,3 +147,21 @@ def test_errors_show_no_arrays(own: str) -> None:
         ns.sweep(scenario, {"seed": [1, 2]})  # type: ignore[arg-type]
     with pytest.raises(ns.ConfigurationError, match=r"or a Trainer, not TorchData.{1,30}$"):
         ns.run(ns.TorchData((X, Y)))  # type: ignore[arg-type]
+
+
+def test_the_batch_size_of_a_loader_counts_where_no_other_is_given(own: str) -> None:
+    loader = DataLoader(Points(), batch_size=20)
+    assert ns.TorchData(loader).batch_size == 20
+    assert ns.TorchData(loader, batch_size=50).batch_size == 50
+    assert ns.TorchData((X, Y)).batch_size == ns.TorchData().batch_size == 50
+    run = ns.run(own, {"data": ns.TorchData(loader, split="ordered")})
+    filed = ns.run(own, {"data.batch_size": 20})
+    assert scores(run) == scores(filed)
+    model = ns.Model(ns.Network.from_dict({"input": [4], "layers": [{"dense": 2}]}))
+    sim = ns.Simulation(model, schedule="sweep")
+    assert ns.Trainer(sim, "adam", loader, loader).plan.batch_size == 20
+    assert ns.Trainer(sim, "adam", loader, loader, batch_size=5).plan.batch_size == 5
+    plan = ns.TrainingPlan(batch_size=10)
+    assert ns.Trainer(sim, "adam", loader, loader, plan).plan.batch_size == 10
+    with_sampler = DataLoader(Points(), batch_sampler=[[0, 1]])
+    assert ns.TorchData(with_sampler).batch_size == 50

@@ -5,7 +5,7 @@ from neurosim.data.batches import Batches, Remainder
 from neurosim.data.colour import CIFAR10, CIFAR100, ImageNet32
 from neurosim.data.dataset import Dataset, Split, digest_of, one_hot, targets
 from neurosim.data.mnist import KMNIST, MNIST, FashionMNIST
-from neurosim.data.own import TorchData, split_of
+from neurosim.data.own import TorchData, batch_of, split_of
 from neurosim.data.source import DataSource, Remote, digits
 from neurosim.data.standardization import Standardization
 from neurosim.data.streams import (

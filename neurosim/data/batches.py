@@ -44,8 +44,8 @@ class Batches:
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}")
         if batch_size > len(split):
-            remedy = "choose a smaller batch_size or more images"
-            raise DataError(f"batch_size {batch_size} exceeds the {len(split)} images; {remedy}")
+            remedy = "choose a smaller batch_size or more samples"
+            raise DataError(f"batch_size {batch_size} exceeds the {len(split)} samples; {remedy}")
         if (augmentation is None) != (draws is None):
             raise ConfigurationError("an augmentation needs draws, and nothing else does")
         self.split, self._size, self._shuffle = split, batch_size, shuffle
@@ -108,7 +108,7 @@ class Batches:
                 raise StateError(f"saved batches have {key} {state[key]}, these have {before[key]}")
         order = torch.as_tensor(state["order"]).cpu()
         if order.dtype != torch.int64 or not torch.equal(order.sort().values, torch.arange(count)):
-            raise StateError(f"saved batches hold no permutation of these {count} images")
+            raise StateError(f"saved batches hold no permutation of these {count} samples")
         epoch, position = int(state["epoch"]), int(state["position"])
         if epoch < 0 or not 0 <= position <= len(self):
             last = len(self)

@@ -53,9 +53,9 @@ class Split:
             )
         if isinstance(images, Tensor) and not (ok := finite(images)).all():
             bad = (~ok).nonzero().flatten().tolist()
-            extent = f"as have {len(bad)} of {len(images)} images; remove or repair them"
+            extent = f"as have {len(bad)} of {len(images)} samples; remove or repair them"
             raise DataError(
-                f"image {bad[0]} (counting from 0) has a value that is not finite, {extent}"
+                f"sample {bad[0]} (counting from 0) has a value that is not finite, {extent}"
             )
         if not (ok := finite(labels.view(len(labels), -1))).all():
             bad = (~ok).nonzero().flatten().tolist()
@@ -106,13 +106,14 @@ class Split:
         wanted = tuple(shape)
         if not wanted or min(wanted) < 1 or math.prod(wanted) != math.prod(self.shape):
             raise DataError(
-                f"images of shape {self.shape} ({math.prod(self.shape)} values) cannot be given "
-                f"the shape {wanted}; use a network whose input has as many values as an image"
+                f"samples of shape {self.shape} ({math.prod(self.shape)} values) cannot be given "
+                f"the shape {wanted}; use a network whose input has as many values as a sample"
             )
         if wanted != self.shape and len(wanted) == 3 and sorted(wanted) == sorted(self.shape):
             raise DataError(
-                f"images of shape {self.shape} are not {wanted}, the shape of the network's input: "
-                "their channels stand elsewhere; say channels: last where the data are described"
+                f"samples of shape {self.shape} are not {wanted}, the shape of the network's "
+                "input: their channels stand elsewhere; say channels: last where the data are "
+                "described"
             )
         if self.standard is not None:
             return replace(self, view=wanted)
@@ -124,7 +125,7 @@ class Split:
     def limit(self, count: int) -> Split:
         """Returns the first ``count`` images, or all if fewer. Raises ConfigurationError if < 1."""
         if count < 1:
-            raise ConfigurationError(f"limit must be at least 1 image, not {count}")
+            raise ConfigurationError(f"limit must be at least 1 sample, not {count}")
         return self.part(slice(count))
 
     def part(self, which: slice | Tensor) -> Split:
@@ -160,8 +161,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.train.shape != self.test.shape:
-            shapes = f"{self.train.shape} but test images {self.test.shape}"
-            raise DataError(f"{self.name}: training images have shape {shapes}")
+            shapes = f"{self.train.shape} but those of the test {self.test.shape}"
+            raise DataError(f"{self.name}: training samples have shape {shapes}")
         for what, split in (("training", self.train), ("test", self.test)):
             if (self.classes is None) is not split.labels.is_floating_point():
                 wanted = "targets, which are numbers" if self.classes is None else "classes"
@@ -213,11 +214,11 @@ class Dataset:
         image would be left.
         """
         if count < 1:
-            raise ConfigurationError(f"validation must be at least 1 image, not {count}")
+            raise ConfigurationError(f"validation must be at least 1 sample, not {count}")
         kept = len(self.train) - count
         if kept < 1:
-            images = f"{count} validation images of {len(self.train)} training images"
-            raise DataError(f"{self.name}: {images} leave none to train on; set aside fewer")
+            parts = f"{count} validation samples of {len(self.train)} training samples"
+            raise DataError(f"{self.name}: {parts} leave none to train on; set aside fewer")
         return self.train.limit(kept), self.train.part(slice(kept, None))
 
 

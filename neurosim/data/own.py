@@ -247,14 +247,19 @@ def _path(folder: Path, name: str) -> Path:
 # ---- what is in Python already -------------------------------------------------------------------
 
 
+LoadersBatch = Annotated[
+    Count | None, says("samples of one inference; default: that of a DataLoader, or 50")
+]
+
+
 @register("torch")
 @dataclass(frozen=True)
 class TorchData(OwnData):
     """Takes data that Python has: a pair of arrays, a Dataset or a DataLoader of torch.
 
-    Items are pairs of a sample and a label. Of a DataLoader its data set and its ``collate_fn``
-    are taken: batches are drawn by the trainer, which can resume them. No YAML can say it; it is
-    an override of `run` and `sweep`, or a plugin reads it.
+    Items are pairs of a sample and a label. Of a DataLoader its data set, its ``collate_fn`` and
+    its batch size are taken: batches are drawn by the trainer, which can resume them. No YAML can
+    say it; it is an override of `run` and `sweep`, or a plugin reads it.
     """
 
     given: ClassVar[tuple[str, ...]] = ("train", "test_data")
@@ -263,6 +268,13 @@ class TorchData(OwnData):
     test_data: Any = None
     test: TestPart = 0.2
     channels: Channels = "first"
+    batch_size: LoadersBatch = field(default=None, kw_only=True)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.batch_size is None:
+            size = batch_of(self.train) or DataSource.batch_size
+            object.__setattr__(self, "batch_size", size)
+        super().__post_init__()
 
     def _found(self, folder: Path, test: bool) -> Found | None:
         if test:
@@ -272,6 +284,11 @@ class TorchData(OwnData):
             said = f"torch: what is to be read is not in a file; it needs {how}"
             raise DataError(f"{said}, or a data set of a plugin in YAML")
         return _taken(self.train)
+
+
+def batch_of(data: Any) -> int | None:
+    """Returns how many samples a batch of a DataLoader has, None of anything else."""
+    return data.batch_size if isinstance(data, torch_data.DataLoader) else None
 
 
 def split_of(data: Any) -> Split:

@@ -145,6 +145,10 @@ class _Finding:
         if isinstance(got, str):
             if close := nearest(got, self.choices):
                 return f"; did you mean {self.choices[close]}?"
+            if self.expected == ("a list",):
+                return f"; write [{got}]"
+            if self.choices and self.expected[0].startswith("a mapping"):
+                return f"; the kinds are {', '.join(self.choices)}"
             if "true or false" in self.expected and got.lower() in _TRUTH:
                 return f"; write {_TRUTH[got.lower()]}"
             if number and got.lower() in _NOT_FINITE:

@@ -77,7 +77,12 @@ class Family(dict[str, Any]):
         self.registered: list[str] = []
 
     def __missing__(self, name: str) -> Any:
-        raise ConfigurationError(unknown(self.title, name, self), self.title)
+        raise ConfigurationError(self.reserved(name) or unknown(self.title, name, self), self.title)
+
+    def reserved(self, name: str) -> str:
+        """Says what a name stands for that no member can have."""
+        known = self.base.taken
+        return f"no {self.title} can be {name!r}, which is {known[name]}" if name in known else ""
 
     @property
     def choice(self) -> str:
@@ -90,9 +95,8 @@ class Family(dict[str, Any]):
         said = f"the {self.title} {name!r}"
         if not _NAME.fullmatch(name):
             raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
-        if name in self.base.taken:
-            said = f"no {self.title} can be {name!r}, which is {self.base.taken[name]}"
-            raise _broken(member, f"{said}; name it otherwise")
+        if why := self.reserved(name):
+            raise _broken(member, f"{why}; name it otherwise")
         if other := self.get(name):
             raise _broken(member, f"{said} exists already ({where(other)})")
         if missing := sorted(getattr(member, "__abstractmethods__", ())):
@@ -303,10 +307,19 @@ def written(annotation: Any) -> Any:
         return Annotated[made, BeforeValidator(_as_tuple)] if origin is tuple else made
     cls = annotation if isinstance(annotation, type) else None
     if cls in {family.base for family in FAMILIES.values()}:
-        return _any_of(annotation.family)
+        found = _any_of(annotation.family)
+        if not annotation.taken:
+            return found
+        return Annotated[found, BeforeValidator(partial(_not_reserved, annotation.family))]
     if cls and is_dataclass(cls):
         return model_of(cls, named=False)
     return annotation
+
+
+def _not_reserved(family: Family, said: Any) -> Any:
+    if isinstance(said, str) and (why := family.reserved(said)):
+        raise ValueError(why)
+    return said
 
 
 def _as_tuple(said: Any) -> Any:

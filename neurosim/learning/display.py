@@ -152,7 +152,7 @@ class TrainingDisplay(Display, Listener):
         self._move(event)
 
     def on_evaluation(self, event: events.EvaluationEvent) -> None:
-        what = f"evaluating  {event.split} images"
+        what = f"evaluating  {event.split} samples"
         line = f"epoch {event.epoch}  {what} {event.images:,}/{event.total:,}"
         self.show(what, event.images, event.total, line, "")
         if event.images == event.total:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, DivergenceError
-from neurosim.data import Split, targets
+from neurosim.data import Split, split_of, targets
 from neurosim.learning.metrics import Metric
 from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
 from neurosim.simulation import Prediction, Simulation
@@ -130,3 +130,12 @@ class Evaluator:
             "lipschitz_bound": lipschitz_bound(model.network, norms),
             "spectral_norms": norms,
         }
+
+
+def split_for(data: Any, simulation: Simulation) -> Split:
+    """Returns samples and labels as a split that fits the network and the loss of a
+    simulation. Raises DataError or ConfigurationError where they do not."""
+    split = split_of(data).reshaped(simulation.model.network.input.shape)
+    if split.labels.is_floating_point():
+        simulation.loss.check_targets(split.labels)
+    return split

@@ -1,6 +1,7 @@
 """What an evaluation measures besides accuracy and loss: a family that is open from outside."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -20,6 +21,9 @@ class Metric(Kind, ABC, family="metric", bare=True):
     """
 
     of_classes: ClassVar[bool] = False
+    taken: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("accuracy", "loss"), "what every evaluation measures: leave it out"
+    )
 
     @property
     def name(self) -> str:

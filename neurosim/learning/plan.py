@@ -40,7 +40,7 @@ class EarlyStopping(Described):
     def check(self, validation: object | None) -> None:
         """Raises ConfigurationError where there is no validation."""
         if validation is None:
-            said = "early stopping goes by validation, for which no images are held out"
+            said = "early stopping goes by validation, for which no samples are held out"
             raise ConfigurationError(said, "early_stopping")
 
 
@@ -81,7 +81,9 @@ class TrainingPlan(Described):
         for name, family in named.items():
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, family.of(given))
-        object.__setattr__(self, "metrics", tuple(map(Metric.of, self.metrics)))
+        one = isinstance(self.metrics, str | Metric)
+        found = (self.metrics,) if one else self.metrics
+        object.__setattr__(self, "metrics", tuple(map(Metric.of, found)))
         super().__post_init__()
 
     def check(self, validation: object | None, *, classes: bool) -> None:

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from neurosim.base import ConfigurationError, StateError, stream, unknown
-from neurosim.data import Batches, Split, split_of, targets
+from neurosim.data import Batches, Split, batch_of, targets
 from neurosim.dynamics import Counts
 from neurosim.learning.average import Average
 from neurosim.learning.checkpoint import digest_of_weights, load_optimizer
 from neurosim.learning.display import Progress, TrainingDisplay, console_of
 from neurosim.learning.distributed import Ranks
-from neurosim.learning.evaluation import Evaluator, SoFar
+from neurosim.learning.evaluation import Evaluator, SoFar, split_for
 from neurosim.learning.events import (
     EndEvent,
     EpochEvent,
@@ -38,18 +38,19 @@ from neurosim.network import Model
 from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete
 
-Data = Any  # images and labels: what `split_of` takes
+Data = Any  # images and labels: what `split_for` takes
 
 
 class Trainer:
     """Trains ``simulation.model`` on ``train`` and tells `Listener` objects what happens.
 
     Images and labels are a `Split`, a pair of arrays (N, *input) and (N,), or a Dataset or
-    DataLoader of torch. ``validation`` chooses the best epoch if given. ``optimizer`` is one of
-    torch, or an `OptimizerChoice` or its name. Its rate follows the plan, or a ``scheduler`` of
-    torch, which takes its step after each epoch, or after each step with ``scheduler_every``. Other
-    options are those of the plan (``epochs=3``). A training can be interrupted in the middle of an
-    inference that takes a second or more, saved by `state_dict`, and continued bit for bit.
+    DataLoader of torch, whose batch size counts where no other is given. ``validation`` chooses the
+    best epoch if given. ``optimizer`` is one of torch, or an `OptimizerChoice` or its name. Its
+    rate follows the plan, or a ``scheduler`` of torch, which takes its step after each epoch, or
+    after each step with ``scheduler_every``. Other options are those of the plan (``epochs=3``). A
+    training can be interrupted in the middle of an inference that takes a second or more, saved by
+    `state_dict`, and continued bit for bit.
 
     Raises ConfigurationError for options that do not go together.
     """
@@ -76,15 +77,16 @@ class Trainer:
         for key in options:
             if key not in known:
                 raise ConfigurationError(unknown("option of a training", key, known), key)
+        if plan is None and (size := batch_of(train)) is not None:
+            options.setdefault("batch_size", size)
         self.simulation, self.plan = simulation, replace(plan or TrainingPlan(), **options)
         self.model: Model = simulation.model
         if not isinstance(optimizer, torch.optim.Optimizer):
             optimizer = OptimizerChoice.of(optimizer).make_for(self.model.named_parameters())
         check_optimizer(optimizer, self.model)
         self.optimizer = optimizer
-        shape = self.model.network.input.shape
-        train, test = (split_of(data).reshaped(shape) for data in (train, test))
-        validation = None if validation is None else split_of(validation).reshaped(shape)
+        train, test = (split_for(data, simulation) for data in (train, test))
+        validation = None if validation is None else split_for(validation, simulation)
         self.plan.check(validation, classes=not train.labels.is_floating_point())
         self._average: Average | None = None
         if self.plan.ema is not None:
@@ -315,7 +317,7 @@ class Trainer:
         """Measures accuracy and mean loss on a split or a pair of arrays, see `Evaluator.evaluate`,
         of the averaged weights where there are any."""
         with self._averaged():
-            return self.evaluator.evaluate(split_of(split).reshaped(self.train.shape), eps)
+            return self.evaluator.evaluate(split_for(split, self.simulation), eps)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self._average is None else self._average.in_force()

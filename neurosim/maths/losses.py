@@ -16,18 +16,26 @@ from neurosim.base import ConfigurationError
 from neurosim.families import Kind, NotNegative, register
 from neurosim.maths.operators.base import derivative
 
+_ROUNDED = 1e-3  # by which a distribution in float32 or written with few digits may miss 1
+
 
 class Loss(Kind, ABC, family="loss", bare=True):
     """Base of losses ℓ(ŷ, y): frozen dataclasses. ŷ and y have the shape (B, *output).
 
     ``local`` says that ∂ℓ/∂ŷᵢ depends on ŷᵢ and yᵢ alone: else all outputs wake an output dyad.
+    ``applies`` is the activation that ŷ goes through in ℓ itself.
     """
 
     local: ClassVar[bool] = False
+    applies: ClassVar[str] = ""
 
     def check(self, outputs: int) -> None:
         """Raises ConfigurationError where it is not one for so many outputs."""
         del outputs
+
+    def check_targets(self, targets: Tensor) -> None:
+        """Raises ConfigurationError where values (N, *output) to learn are not such as it takes."""
+        del targets
 
     @abstractmethod
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -74,6 +82,8 @@ class CrossEntropy(Loss):
     The loss of a batch is the mean of these, and is not divided by the weights in it.
     """
 
+    applies: ClassVar[str] = "softmax"
+
     weights: Annotated[
         tuple[NotNegative, ...] | None, Field(description="weight of each class; default: 1")
     ] = None
@@ -82,6 +92,18 @@ class CrossEntropy(Loss):
         if self.weights is not None and len(self.weights) != outputs:
             said = f"there are {len(self.weights)} weights of classes, but {outputs} outputs"
             raise ConfigurationError(said, ("loss", "weights"))
+
+    def check_targets(self, targets: Tensor) -> None:
+        sums = targets.flatten(1).sum(1)
+        wrong = (targets.flatten(1) < 0).any(1) | ((sums - 1.0).abs() > _ROUNDED)
+        if wrong.any():
+            first = int(wrong.nonzero()[0])
+            raise ConfigurationError(
+                f"cross_entropy learns distributions, which are not negative and sum to 1: not so "
+                f"target {first} (counting from 0), of sum {float(sums[first]):g}; for several "
+                "labels of a sample take binary_cross_entropy, for other numbers squared_error",
+                "loss",
+            )
 
     def value(self, prediction: Tensor, target: Tensor) -> Tensor:
         logarithms = torch.log_softmax(prediction.flatten(1), 1).view_as(target)
@@ -97,6 +119,33 @@ class CrossEntropy(Loss):
         if self.weights is None:
             return target
         return target * target.new_tensor(self.weights).view(target.shape[1:])
+
+
+@register("binary_cross_entropy")
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """ℓ = −Σᵢ yᵢ log σ(ŷᵢ) + (1 − yᵢ) log(1 − σ(ŷᵢ)), of several labels at once: yᵢ is 1 for each
+    that a sample has and 0 for the others, or a probability; σ is the logistic function."""
+
+    local: ClassVar[bool] = True
+    applies: ClassVar[str] = "sigmoid"
+
+    def check_targets(self, targets: Tensor) -> None:
+        wrong = ((targets < 0) | (targets > 1)).flatten(1).any(1)
+        if wrong.any():
+            first = int(wrong.nonzero()[0])
+            raise ConfigurationError(
+                f"binary_cross_entropy learns values from 0 to 1, and target {first} (counting "
+                "from 0) has others; take squared_error",
+                "loss",
+            )
+
+    def value(self, prediction: Tensor, target: Tensor) -> Tensor:
+        rest = torch.logaddexp(prediction, torch.zeros_like(prediction))  # −log(1 − σ)
+        return (rest - target * prediction).flatten(1).sum(1)
+
+    def gradient(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return torch.sigmoid(prediction) - target
 
 
 def _softmax(values: Tensor) -> Tensor:

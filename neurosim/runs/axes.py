@@ -90,6 +90,13 @@ def split_values(text: str) -> list[str]:
     return [text[i : j - 1].strip() for i, j in itertools.pairwise([*commas, len(text) + 1])]
 
 
+def is_range(text: str) -> bool:
+    """Says if a text is a range, as ``1..5`` and ``log(1e-4,1e-1,4)`` are, or several values with
+    commas between them."""
+    parts = split_values(text)
+    return len(parts) > 1 or bool(_STEPS.fullmatch(text) or _SPACED.fullmatch(text))
+
+
 def _expanded(text: str) -> list[str]:
     """The values of a range, both ends included; of anything else itself.
 

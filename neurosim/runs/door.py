@@ -246,7 +246,8 @@ def sweep(
     """Runs a scenario with every combination of values, or what is left of it, as ``neurosim
     sweep`` does: ``ns.sweep("s.yaml", {"rule.beta": [0.1, 1]}, {"training.epochs": 3}, seeds=5)``.
 
-    A list holds the values of an axis, and so does a text ``rule.beta=0.1,1``. ``overrides`` are
+    A list holds the values of an axis, or a text as on the command line: ``{"seed": "1..5"}``,
+    ``["rule.beta=0.1,1"]``. ``overrides`` are
     the same in all runs, as those of `run`. ``jobs`` processes run at the same time: 0 is this one,
     None as many as the cores allow (in a script below ``if __name__ == "__main__":``). An
     ``executor`` says where instead: `Local`, `Dask`.

@@ -8,6 +8,7 @@ from typing import Any
 from neurosim.base import ConfigurationError
 from neurosim.data import DataSource
 from neurosim.families import described
+from neurosim.runs.axes import is_range
 
 Overrides = Mapping[str, Any] | Sequence[str]
 _PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z][A-Za-z_/.-]*", re.IGNORECASE)
@@ -22,11 +23,13 @@ def assignments(said: Overrides, swept: bool = False) -> list[str]:
         return list(said)
     several = (list, tuple, range) if swept else ()
     every = {k: v if isinstance(v, several) else [v] for k, v in said.items()}
+    ranges = {k: v for k, v in said.items() if swept and isinstance(v, str) and is_range(v)}
     for value in every.get("data", ()):
         if not isinstance(value, DataSource | Mapping | str):
             said = f"data of Python are given as neurosim.TorchData(…), not {type(value).__name__}"
             raise ConfigurationError(said, "data")
-    return [f"{key}={','.join(map(_text, values))}" for key, values in every.items()]
+    written = {key: ",".join(map(_text, values)) for key, values in every.items()} | ranges
+    return [f"{key}={text}" for key, text in written.items()]
 
 
 def _text(value: Any) -> str:

@@ -357,7 +357,7 @@ def _train(
                     scores = evaluator.scores(trainer.test, watch=watch)
                 found |= {f"test_{key}": value for key, value in scores.items()}
             if done and job.robustness is not None:
-                with display.evaluating("attacking the test images") as watch:
+                with display.evaluating("attacking the test samples") as watch:
                     found |= evaluator.robustness(trainer.test, job.robustness.eps, watch)
         except PeerError as error:
             status, problem = "interrupted", error

@@ -224,10 +224,14 @@ class Scenario:
                     f"{data.name} has {data.outputs} {what}, but the output population "
                     f"{output.name!r} has {output.size} dyads"
                 )
+        if data.classes is None:
+            with located(document, ("loss",)):
+                for split in (train, test):
+                    file.loss.check_targets(split.labels)
         data = Dataset(data.name, train, test, data.classes).limit(limit, limit)
         held = file.training.held_out(len(data.train))
         if held + batch > len(data.train):
-            message = f"there are {len(data.train)} training images"
+            message = f"there are {len(data.train)} training samples"
             if held:
                 message += f", {held} of them held out for validation"
             where = ("data", "batch_size") if file.stream is None else ("stream", "streams")

@@ -172,10 +172,10 @@ def check_output(loss: Loss, network: Network) -> None:
     """Raises ConfigurationError for a softmax of a softmax, or weights of other classes."""
     output = network.output
     loss.check(output.size)
-    if getattr(output.activation, "kind", None) == "softmax" and loss.kind == "cross_entropy":
+    if loss.applies and getattr(output.activation, "kind", None) == loss.applies:
         raise ConfigurationError(
-            f"the loss cross_entropy applies a softmax, and the output {output.name!r} has one "
-            "already; leave its activation out, or use another loss",
+            f"the loss {loss.kind} applies a {loss.applies}, and the output {output.name!r} has "
+            "one already; leave its activation out, or use another loss",
             "loss",
         )
 

@@ -55,6 +55,12 @@ class _Value:
     open: bool
 
 
+_UNKNOWN = (
+    "cannot be taken over: only Linear, Conv2d, pooling, BatchNorm, Flatten, Dropout and "
+    "activations that a network has (neurosim's families list them)"
+)
+
+
 def parts_of_torch(module: nn.Module, input_shape: Shape | None) -> TorchParts:
     """Returns the populations, projections and parameters of a module, as in evaluation.
 
@@ -71,6 +77,9 @@ def parts_of_torch(module: nn.Module, input_shape: Shape | None) -> TorchParts:
     _check_untied(module)
     if fx.Tracer().is_leaf_module(module, ""):
         module = nn.Sequential(module)
+    for name, layer in module.named_modules():  # whose inputs have shapes that no network has
+        if isinstance(layer, nn.modules.conv._ConvNd) and not isinstance(layer, nn.Conv2d):
+            raise NetworkError(f"layer {name!r} ({type(layer).__name__}): {_UNKNOWN}")
     try:
         graph = fx.Tracer().trace(module)
     except Exception as error:  # whatever its forward does
@@ -239,10 +248,7 @@ class _Reader:
             return self._activate(activation, before, alone)
         if (pool := pool_of(layer, before.shape)) is not None:
             return self._pooled(pool, before, alone)
-        raise NetworkError(
-            "cannot be taken over: only Linear, Conv2d, pooling, BatchNorm, Flatten, Dropout and "
-            "activations that a network has (neurosim's families list them)"
-        )
+        raise NetworkError(_UNKNOWN)
 
     def _add(self, pre: str, shape: Shape, op: Operator, bias: bool = False) -> str:
         name = f"layer{len(self.projections) + 1}"

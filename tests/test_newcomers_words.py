@@ -1,0 +1,109 @@
+"""What a newcomer writes who knows other programs: a hint of what it is called here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import neurosim as ns
+from neurosim.base.suggest import _ELSEWHERE, nearest
+from neurosim.families.kinds import FAMILIES
+from neurosim.runs.overrides import assignments
+
+X, Y = torch.rand(20, 4), torch.arange(20) % 2
+
+
+def network(activation: str = "relu") -> ns.Network:
+    hidden = {"dense": 3, "activation": activation}
+    return ns.Network.from_dict({"input": [4], "layers": [hidden, {"dense": 2}]})
+
+
+def trainer(**options: Any) -> ns.Trainer:
+    sim = ns.Simulation(ns.Model(network()), schedule="sweep")
+    return ns.Trainer(sim, "adam", (X, Y), (X, Y), **{"batch_size": 5} | options)
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("linear", ("elu", "identity", "leaky_relu"), "identity"),
+        ("Swish", ("silu", "softmax"), "silu"),
+        ("BP", ("backprop", "lpom"), "backprop"),
+        ("mse", ("squared_error",), "squared_error"),
+        ("tsv", ("csv", "svhn"), "csv"),
+        ("top-5", ("r2", "top_k"), "top_k"),
+        ("linear", ("relu6", "tanh"), None),  # what it means is not here
+        ("linaer", ("linear",), "linear"),
+    ],
+)
+def test_what_is_called_otherwise_elsewhere(
+    word: str, known: tuple[str, ...], meant: str | None
+) -> None:
+    assert nearest(word, known) == meant
+
+
+def test_hints_in_python() -> None:
+    with pytest.raises(ns.NetworkError, match=r"got 'linear' \(text\); did you mean 'identity'"):
+        network("linear")
+    with pytest.raises(ns.ConfigurationError, match="loss 'mse'; did you mean 'squared_error'"):
+        ns.Simulation(ns.Model(network()), schedule="sweep", loss="mse")
+    for metrics in (["accuracy"], "loss"):
+        with pytest.raises(ns.ConfigurationError, match="what every evaluation measures: leave it"):
+            trainer(metrics=metrics)
+    assert trainer(metrics="mse").plan.metrics == (ns.Metric.of("mse"),)
+    with pytest.raises(ns.DataError, match="batch_size 50 exceeds the 20 samples"):
+        trainer(batch_size=50)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.metrics=[accuracy]", "no metric can be 'accuracy', which is what every evalua"),
+        ("training.metrics=mse", "expected a list, got 'mse' (text); write [mse]"),
+        ("network.activation=linear", "did you mean 'identity'?"),
+        ("data={kind: tsv, file: x.tsv}", "unknown name 'tsv'; did you mean 'csv'?"),
+        ("loss=bce", "did you mean 'binary_cross_entropy'?"),
+        ("rule=bp", "did you mean {kind: backprop}?"),
+        (
+            "schedule=bursts",
+            "expected a mapping with a 'kind', got 'bursts' (text); the kinds are ",
+        ),
+    ],
+)
+def test_hints_in_documents(override: str, said: str, root: Path) -> None:
+    with pytest.raises(ns.DocumentError) as caught:
+        ns.Scenario.load(root / "scenarios/parallel.yaml", [override])
+    assert said in str(caught.value)
+
+
+def test_layers_that_are_refused_are_named() -> None:
+    for layer, shape in ((nn.Conv1d(1, 2, 3), (1, 4)), (nn.LSTM(4, 2), (4,))):
+        module = nn.Sequential(layer, nn.Flatten(), nn.Linear(4, 2))
+        with pytest.raises(ns.NetworkError, match=rf"layer '0' \({type(layer).__name__}\): cannot"):
+            ns.Network.from_torch(module, input_shape=shape)
+
+
+def test_ranges_as_on_the_command_line() -> None:
+    axes = {"seed": "1..2", "rule.beta": "log(0.1,1,2)", "schedule.ticks": "4,8", "name": "x.1"}
+    said = dict(one.split("=", 1) for one in assignments(axes, swept=True))
+    assert said == {
+        "seed": "1..2", "rule.beta": "log(0.1,1,2)", "schedule.ticks": "4,8", "name": '"x.1"'
+    }  # fmt: skip
+    assert assignments({"seed": "1..2"}) == ['seed="1..2"']  # an override is one value
+
+
+def test_a_sweep_of_a_range(tmp_path: Path) -> None:
+    short = {"training.max_steps": 1, "data.limit": 100}
+    found = ns.sweep("parallel", {"seed": "1..2"}, short, out=tmp_path)
+    assert [record["seed"] for record in found.records] == [1, 2]
+    with pytest.raises(ns.DocumentError, match="both ends must be above 0"):
+        ns.sweep("parallel", {"rule.beta": "log(0,1,3)"}, short, out=tmp_path)
+
+
+def test_what_is_meant_exists() -> None:
+    known = {name for family in FAMILIES.values() for name in family}
+    assert set(_ELSEWHERE.values()) <= known
