@@ -26,7 +26,7 @@ from neurosim.learning.metrics import Metric
 from neurosim.learning.plan import EarlyStopping, TrainingPlan
 from neurosim.learning.recording import StatesFile, read_states
 from neurosim.learning.shards import check_shards
-from neurosim.learning.streaming import StreamPlan, StreamTrainer
+from neurosim.learning.streaming import FOREVER, StreamPlan, StreamTrainer
 from neurosim.learning.trackers import Aim, MLflow, TensorBoard, WeightsAndBiases
 from neurosim.learning.trainer import Trainer
 

@@ -17,6 +17,7 @@ from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import (
+    FOREVER,
     Memory,
     StreamTrainer,
     Trainer,
@@ -25,7 +26,6 @@ from neurosim.learning import (
     estimate,
     load_weights,
 )
-from neurosim.learning.streaming import FOREVER
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
 from neurosim.network import Model, Network, groups_of
 from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
