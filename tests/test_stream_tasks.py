@@ -51,3 +51,18 @@ def test_some_of_many_drifts() -> None:
     many = drift.some_starts(2e9, 10)
     assert (many[0], many[-1], len(many)) == (5.0, 1_999_999_999.0, 10)
     assert Drift.of("permute", at=5.0).some_starts(80.0, 10) == [5.0]
+
+
+def test_a_finished_stream_says_how_to_go_on(tmp_path: Path) -> None:
+    """And does so: with the same bits as one that was longer from the start."""
+    short = ["data.limit=60", "stream.window=5", "stream.horizon=160"]
+    run = ns.run(SCENARIO, short, out=tmp_path, run_id="short")
+    with pytest.raises(ns.DataError, match=r"for longer: neurosim resume .* stream\.horizon=…"):
+        ns.resume(run.folder)
+    with pytest.raises(ns.DataError, match=r"data\.root=… stream\.horizon=… "):
+        ns.resume(run.folder, overrides={"stream.window": 6})
+    whole = ns.run(SCENARIO, [*short, "stream.horizon=320"], out=tmp_path, run_id="long")
+    longer = ns.resume(run.folder, overrides={"stream.horizon": 320})
+    for key in ("steps", "weights_sha256", "cumulative_accuracy"):
+        assert longer.summary[key] == whole.summary[key]
+    assert longer.summary["steps"] == 20
