@@ -139,6 +139,13 @@ class Drift(Kind, ABC, family="drift"):
         Field(description="simulated time after which it happens once more, and again"),
     ] = None
 
+    def some_starts(self, end: float, most: int) -> list[float]:
+        """Returns when it happens up to a simulated time, of ``most`` times or fewer, 2 at least;
+        where it is more often, some of them, the first and the last."""
+        last = self.times(end) - 1
+        chosen = {place * last // (most - 1) for place in range(most)} if last >= 0 else ()
+        return [self.at + number * (self.every or 0.0) for number in sorted(chosen)]
+
     def times(self, time: float) -> int:
         """Returns how often it has happened at a simulated time."""
         if time < self.at:
@@ -236,6 +243,11 @@ class Source(Kind, ABC, family="source", bare=True, default="samples"):
         del split, batch
         return inf
 
+    def tasks_of(self, labels: Tensor, split: Split) -> Tensor | None:
+        """Returns of which task each of the labels is, where it shows one task after the other."""
+        del labels, split
+        return None
+
 
 @register("samples")
 @dataclass(frozen=True)
@@ -289,10 +301,14 @@ class DataSamples(Source):
         if labels.is_floating_point():
             said = f"the order {self.order} is by classes, and the targets are values"
             raise ConfigurationError(said, ("source", "order"))
-        if self.order == "split":
-            classes = int(split.labels.max()) + 1
-            labels = labels * min(self.tasks, classes) // classes
-        return drawn[labels.argsort(stable=True)]
+        tasks = self.tasks_of(labels, split)
+        return drawn[(labels if tasks is None else tasks).argsort(stable=True)]
+
+    def tasks_of(self, labels: Tensor, split: Split) -> Tensor | None:
+        if self.order != "split":
+            return None
+        classes = int(split.labels.max()) + 1
+        return labels * min(self.tasks, classes) // classes
 
 
 KEPT = 1000  # samples of an iterable that are kept for late labels

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from math import ceil, inf
+from statistics import fmean
 from typing import Annotated, Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from neurosim.simulation import Episodes, Simulation, Stream
 from neurosim.tensors import complete
 
 FOREVER = 10**12  # samples: no stream gets there
+OLD = 10  # drifts whose tasks are tested again
 
 
 @dataclass(frozen=True)
@@ -274,18 +276,43 @@ class StreamTrainer(Trainer):
                     found["trips_per_hold"] = self.stream.timing.hold / self._trip
                 if event.test_accuracy is not None and (changed := self._changed_test()):
                     found["drifted_test_accuracy"] = self.evaluate(changed)[0]
+                if event.test_accuracy is not None and (old := self._old_tests()):
+                    found["old_tasks_accuracy"] = fmean(self.evaluate(test)[0] for test in old)
                 event = replace(event, metrics={**event.metrics, **found})
             yield event
 
     def _changed_test(self) -> Split | None:
         """Returns the test samples as they are now, where anything has drifted."""
-        now, seed = max(0, self.step - 1), self._seed
-        if not any(change.times(now * self._hold) for change in self.streaming.drift):
-            return None
+        now = max(0, self.step - 1)
+        drifts = any(change.times(now * self._hold) for change in self.streaming.drift)
+        return self._test_at(now) if drifts else None
+
+    def _test_at(self, number: int) -> Split:
+        """Returns the test samples as they are when a sample of that number is shown."""
         every = Sample(self.test.take(slice(None)), self.test.labels)
-        same = drifting(lambda _: every, self.streaming.drift, self._hold, seed, self._classes)
-        x, y = same(now)
-        return None if y is None else Split(x, y)
+        drift, seed = self.streaming.drift, self._seed
+        x, y = drifting(lambda _: every, drift, self._hold, seed, self._classes)(number)
+        assert y is not None
+        return Split(x, y)
+
+    def _old_tests(self) -> list[Split]:
+        """Returns what tests the tasks before the present one: of tasks of classes the samples of
+        each, of a drift all samples as they then were, at most `OLD` times."""
+        now, source, plan = max(0, self.step - 1), self.streaming.source, self.streaming
+        tasks = source.tasks_of(self.test.labels, self.train)
+        if tasks is None:
+            end = now * self._hold
+            starts = {t for change in plan.drift for t in change.some_starts(end, OLD)}
+            begun = sorted({0, *(ceil(t / self._hold - 1e-9) for t in starts)})
+            return [self._test_at(number) for number in begun[:-1][-OLD:]]
+        shown = source.samples(self.train, plan.streams, self._seed)(now).y
+        present = None if shown is None else source.tasks_of(shown, self.train)
+        assert present is not None
+        again, first = now >= source.length(self.train, plan.streams), int(present.min())
+        known = sorted({*tasks.tolist()} - {*present.tolist()})
+        old = [task for task in known if again or task < first]
+        test = self._changed_test() or self.test
+        return [test.part((tasks == task).nonzero().flatten()) for task in old]
 
     # ---- as data ---------------------------------------------------------------------------------
 

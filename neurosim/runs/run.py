@@ -26,6 +26,7 @@ from neurosim.families import plugins
 from neurosim.learning import (
     Listeners,
     StatesFile,
+    StreamTrainer,
     Trainer,
     TrainingDisplay,
     check_memory,
@@ -70,6 +71,7 @@ from neurosim.tensors import (
 )
 
 # What may be other when a run goes on, besides where its data are: if asked for, for how long.
+LENGTH = {False: "training.epochs", True: "stream.horizon"}  # by whether it is a stream
 PROLONGED = {("training", "epochs"), ("training", "max_steps"), ("stream", "horizon")}
 
 Place = tuple[Path, dict[str, Any] | None]  # the folder of a run, and the checkpoint to go on from
@@ -216,10 +218,11 @@ def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[s
     placed = {key for key in changed if key[0] == "devices" and ("devices",) in asked}
     if wrong := changed - corrected - placed - (PROLONGED & asked):
         keys = ", ".join(sorted(".".join(map(str, key)) for key in wrong))
+        length = LENGTH[now.file.stream is not None]
         raise DataError(
             f"{path}: changed since the run began ({keys}); put it back, or run it anew. A run "
             "goes on with data elsewhere, for longer or on other devices: neurosim resume FOLDER "
-            "data.root=… training.epochs=… 'devices={…}'"
+            f"data.root=… {length}=… 'devices={{…}}'"
         )
 
 
@@ -331,8 +334,9 @@ def _train(
             if Launch.read().restarts:
                 ranks.told(f"{_OVER}{folder}")
                 return folder
+            streams = isinstance(trainer, StreamTrainer)
             said = "this run is finished; there is nothing to resume, but for longer"
-            raise DataError(f"{folder}: {said}: neurosim resume {folder} training.epochs=…")
+            raise DataError(f"{folder}: {said}: neurosim resume {folder} {LENGTH[streams]}=…")
         reopen(folder, job)
     ranks.told(f"{_NEW if saved is None else _ON}{folder}")
     ranks.check_same({"checkpoint": str(trainer.step)})
