@@ -86,11 +86,12 @@ def run(
     run_id: str | None = None,
     listeners: Sequence[object] = (),
     live: LiveView | None = None,
+    digest: str = "",
 ) -> Path:
     """Runs a scenario, or makes its study, in the folder ``out/<name>/<id>``, which it returns.
 
     ``listeners`` are told of a training besides those that the scenario names, and a ``live``
-    view is.
+    view is. ``digest``: that of the data, where the run was planned.
 
     Raises:
         DocumentError: for data that does not fit.
@@ -98,7 +99,7 @@ def run(
         DivergenceError: where a state is no longer finite; the folder is valid all the same.
     """
     with repeatable(scenario.file.threads):
-        data, job = scenario.data(), Job.of(scenario)
+        data, job = scenario.data(digest), Job.of(scenario)
         if scenario.file.study is not None:
             if live is not None:
                 raise ConfigurationError("a study has no live view, but a report", "live")

@@ -55,10 +55,12 @@ PATIENCE = 30.0  # seconds that what a killed sweep has left running may take to
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Says what is to be run: the rows of the results, and for each its resolved scenario."""
+    """Says what is to be run: the rows of the results, and for each its resolved scenario and the
+    digest of its data."""
 
     results: Results
     scenarios: list[str]
+    digests: list[str]
     threads: int  # of the run that takes most
     data: DataSource | None = None  # where they are Python's
 
@@ -75,7 +77,8 @@ class Watcher(Protocol):
     def ended(self, row: Row) -> None: ...
 
 
-Checked = dict[str, DocumentError | None]  # what is wrong with data, by what is asked of them
+# Of data, by what is asked of them: their digest, or what is wrong with them.
+Checked = dict[str, DocumentError | str]
 
 
 def plan(
@@ -101,7 +104,7 @@ def plan(
     total = _count(axes, seeds, given)
     document = documents.load(file)
     swept = [axis for axis in axes if axis.swept and axis is not given]
-    rows, texts, threads = [], [], 1
+    rows, texts, digests, threads = [], [], list[str](), 1
     read: Checked = {} if checked is None else checked
     content = data.read(Path()).digest() if data is not None and data.given else ""
     wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
@@ -109,7 +112,7 @@ def plan(
         said = [f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True)]
         try:
             scenario = Scenario.of(overridden(document, said), data)
-            _check_data(scenario, read)
+            of_data = _check_data(scenario, read)
         except DocumentError as error:
             label = " ".join(o for axis, o in zip(axes, said, strict=True) if axis.swept)
             for problem in error.problems:
@@ -124,6 +127,7 @@ def plan(
             folder = f"{scenario.file.name}/{_folder_name(swept, chosen, seed, whole)}"
             rows.append(Row(chosen, seed, folder, digest))
             texts.append(text)
+            digests.append(of_data)
     if wrong:
         raise DocumentError(_reported(wrong, total))
     _check_distinct(swept, rows)
@@ -136,7 +140,7 @@ def plan(
     }
     name = f"{Path(rows[0].folder).parent}-sweep"
     results = Results(name, [(axis.key, list(axis.values)) for axis in swept], rows, about)
-    return SweepPlan(results, texts, threads, data if content else None)
+    return SweepPlan(results, texts, digests, threads, data if content else None)
 
 
 def _count(axes: Sequence[Axis], seeds: int, given: Axis | None) -> int:
@@ -165,19 +169,20 @@ def _seeded(scenario: Scenario, seeds: int) -> Iterator[tuple[int, str]]:
         yield seed, replace(scenario, file=settled).resolved()
 
 
-def _check_data(scenario: Scenario, read: Checked) -> None:
-    """Checks that the data are there and fit, once for all scenarios that ask the same of them."""
+def _check_data(scenario: Scenario, read: Checked) -> str:
+    """Checks that the data are there and fit, once for all scenarios that ask the same of them.
+    Returns their digest."""
     file, network = scenario.file, scenario.network
     asked = [described(file.data), file.training.validation]
     key = json.dumps([asked, network.input.shape, network.output.size])
     if key not in read:
-        read[key] = None
         try:
-            scenario.data()
+            read[key] = scenario.digest(scenario.data())
         except DocumentError as error:
             read[key] = error
-    if (error_before := read[key]) is not None:
-        raise error_before
+    if isinstance(found := read[key], DocumentError):
+        raise found
+    return found
 
 
 def _reported(wrong: dict[Problem, list[str]], total: int) -> list[Problem]:
@@ -264,7 +269,8 @@ def run(
             if not (done / REPORT).is_file():  # killed when all else was there
                 write_report(done)
         tasks: list[Task] = [
-            (str(folder / results.rows[n].folder), sweep.scenarios[n]) for n in left
+            (str(folder / results.rows[n].folder), sweep.scenarios[n], sweep.digests[n])
+            for n in left
         ]
         written = time.monotonic()
         executor = executor or Inline()
@@ -292,12 +298,12 @@ def run(
 
 
 def carry_out(task: tuple[str, ...], data: DataSource | None = None) -> str | None:
-    """Runs a resolved scenario (``task``: folder, text), or continues it.
+    """Runs a resolved scenario (``task``: folder, text, digest of its data), or continues it.
 
     Returns:
         Why it failed, if it did.
     """
-    name, text = task
+    name, text, digest = task
     folder = Path(name)
     quiet = Console(quiet=True)
     try:
@@ -308,7 +314,8 @@ def carry_out(task: tuple[str, ...], data: DataSource | None = None) -> str | No
                 return None
             set_aside(folder)
         scenario = Scenario.of(documents.loads(text, str(folder / SCENARIO)), data)
-        runner.run(scenario, folder.parent.parent, quiet, folder.name)
+        scenario.check_weights(text)
+        runner.run(scenario, folder.parent.parent, quiet, folder.name, digest=digest)
     except (DivergenceError, FolderInUseError):
         return None  # the run's own summary says so, or its own process will
     except (NeurosimError, OSError) as error:

@@ -13,7 +13,7 @@ import torch
 
 from neurosim import documents
 from neurosim.base import ConfigurationError, DocumentError, NetworkError
-from neurosim.data import Dataset, DataSource
+from neurosim.data import Dataset, DataSource, digest_of
 from neurosim.documents import Document, NodePath
 from neurosim.families import build, described, model_of, plugins
 from neurosim.learning import (
@@ -200,8 +200,9 @@ class Scenario:
         """Tells the dtype of weights and states."""
         return DTYPES[self.file.dtype]
 
-    def data(self) -> Dataset:
-        """The data set, checked against the network. Raises DocumentError."""
+    def data(self, digest: str = "") -> Dataset:
+        """The data set, checked against the network. Raises DocumentError, also for data that have
+        another `digest` than this one."""
         file, document = self.file, self.document
         batch, limit = file.batch, file.data.limit
         source, paths = file.data, self._data_paths()
@@ -211,6 +212,10 @@ class Scenario:
             source = replace(source, **said)
         with located(document, where):
             data = source.read(documents.folder(document, where))
+            if digest and (found := self.digest(data)) != digest:
+                names = ", ".join(self._absolute(path) for path in paths)
+                told = f"{names}: other data (SHA-256 {found[:12]}…) than where the run was planned"
+                raise ConfigurationError(f"{told} ({digest[:12]}…); copy those here")
         if (augmentation := file.data.augmentation) is not None:
             with located(document, ("data", "augment")):
                 augmentation.check(data.train.shape)
@@ -238,6 +243,10 @@ class Scenario:
             message += f": no batch of {batch} is left; choose a smaller {where[-1]}"
             raise DocumentError([document.problem(where, message)])
         return data
+
+    def digest(self, data: Dataset) -> str:
+        """Returns the SHA-256 of the data as they are stored; "" where they come from no file."""
+        return digest_of(data.train, data.test, numbers=False) if self._data_paths() else ""
 
     def model(self, resumed: bool = False) -> Model:
         """The model with its initial weights, those drawn if the rest comes from a checkpoint.
@@ -327,20 +336,34 @@ class Scenario:
         if self.costs is not None:
             value["costs"] = described(self.costs)
         value["threads"] = self.file.threads or torch.get_num_threads()
-        paths = self._data_paths()
-        if self.file.study is not None and self.file.study.weights is not None:
-            paths.append(("study", "weights"))
-        for path in paths:
-            section, key = path
-            value[section][key] = self._absolute(path)
-        comment = plugins.comment()
-        if self.file.weights is not None:
-            value["weights"] = self._absolute(("weights",))
-            file = Path(value["weights"])
-            if file.is_file():  # or the run goes on without it
-                digest = sha256(file.read_bytes()).hexdigest()
-                comment += f"# weights {file.name}, SHA-256 {digest}\n"
-        return comment + documents.dumps(value)
+        weights = self._weights()
+        for path in [*self._data_paths(), *weights]:
+            part = value
+            for key in path[:-1]:
+                part = part[key]
+            part[path[-1]] = self._absolute(path)
+        return plugins.comment() + "".join(weights.values()) + documents.dumps(value)
+
+    def check_weights(self, text: str) -> None:
+        """Raises DocumentError for a file of weights that is another one than that of which a
+        resolved scenario says the SHA-256."""
+        for where, line in self._weights().items():
+            if line not in text:
+                said = f"{self._absolute(where)}: is another file than where the run was planned"
+                raise DocumentError([self.document.problem(where, f"{said}; copy that here")])
+
+    def _weights(self) -> dict[NodePath, str]:
+        """Where the scenario names files of weights, and what a comment says of each; "" where
+        there is none, as a run goes on without it."""
+        file, found = self.file, dict[NodePath, str]()
+        named: dict[NodePath, str | None] = {("weights",): file.weights}
+        named["study", "weights"] = None if file.study is None else file.study.weights
+        for where in (where for where, name in named.items() if name is not None):
+            path, found[where] = Path(self._absolute(where)), ""
+            if path.is_file():
+                digest = sha256(path.read_bytes()).hexdigest()
+                found[where] = f"# {'.'.join(map(str, where))} {path.name}, SHA-256 {digest}\n"
+        return found
 
     def _data_paths(self) -> list[NodePath]:
         """Where the scenario names the files and folders of its data."""

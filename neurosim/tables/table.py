@@ -223,7 +223,8 @@ def plan_table(table: Table, scenarios: Path, choice: Choice) -> PlannedTable:
     results = _results(table, choice, rows, parts)
     texts = [text for part in parts for text in part.scenarios]
     batches = [_batch(documents.loads(part.scenarios[0], "").value) for part in parts]
-    sweep = SweepPlan(results, texts, max(part.threads for part in parts))
+    digests = [digest for part in parts for digest in part.digests]
+    sweep = SweepPlan(results, texts, digests, max(part.threads for part in parts))
     return PlannedTable(table, choice, rows, tuple(batches), sweep)
 
 
