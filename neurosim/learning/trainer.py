@@ -48,9 +48,8 @@ class Trainer:
     DataLoader of torch, whose batch size counts where no other is given. ``validation`` chooses the
     best epoch if given. ``optimizer`` is one of torch, or an `OptimizerChoice` or its name. Its
     rate follows the plan, or a ``scheduler`` of torch, which takes its step after each epoch, or
-    after each step with ``scheduler_every``. Other options are those of the plan (``epochs=3``). A
-    training can be interrupted in the middle of an inference that takes a second or more, saved by
-    `state_dict`, and continued bit for bit.
+    after each step with ``scheduler_every``. Other options are those of the plan (``epochs=3``). It
+    can be interrupted within an inference of a second or more, saved, and continued bit for bit.
 
     Raises ConfigurationError for options that do not go together.
     """
@@ -94,11 +93,11 @@ class Trainer:
             optimizer.register_step_post_hook(lambda *_: average.update())
         self.train, self.test, self.validation = train, test, validation
         self.evaluator = Evaluator(simulation, self.plan.evaluation, self.plan.metrics)
-        augment = self.plan.augment
-        draws = None if augment is None else stream(seed, "augmentation")
-        batch, order = self.plan.batch_size, stream(seed, "batches")
         how: Any = {"shuffle": self.plan.shuffle, "remainder": self.plan.remainder}
-        self.batches = Batches(train, batch, order, augmentation=augment, draws=draws, **how)
+        if (augment := self.plan.augment) is not None:
+            how |= {"augmentation": augment, "draws": stream(seed, "augmentation")}
+        batch = self.plan.batch_size
+        self.batches = Batches(train, batch, stream(seed, "batches"), **how)
         if simulation.init == "carry" and len(train) // batch < len(self.batches):
             said = "init is carry, which needs batches of one size, and the remainder is kept"
             raise ConfigurationError(f"{said}; drop it, or start inferences otherwise", "init")
@@ -114,9 +113,8 @@ class Trainer:
         self._ending: int | None = None  # the epoch that is over but for its evaluation
         self._best: dict[str, Any] | None = None
         self._validated: list[float] = []  # a score of every epoch, for early stopping
-        self.rates = Rates(
-            optimizer, self.plan, scheduler, scheduler_every, self.per_epoch, self.steps
-        )
+        per = self.per_epoch, self.steps
+        self.rates = Rates(optimizer, self.plan, scheduler, scheduler_every, *per)
 
     @property
     def per_epoch(self) -> int:
