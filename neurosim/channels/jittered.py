@@ -42,8 +42,8 @@ class Ring(View):
         assert channel.jitter is not None
         self._times, self._jitter, self._ordering = times, channel.jitter, channel.ordering
         self._tick, self._counted = tick, counted
-        self._horizon = int(arrival_ticks(times.max() + self._jitter.high, tick))
-        self._slots = self._horizon + 1  # one for each coming tick, one for that just delivered
+        self.horizon = int(arrival_ticks(times.max() + self._jitter.high, tick))
+        self._slots = self.horizon + 1  # one for each coming tick, one for that just delivered
 
     def _allocate(self, parcel: Parcel) -> tuple[Tensor, ...]:
         """Raises ConfigurationError where there is not as much memory."""
@@ -54,7 +54,7 @@ class Ring(View):
         except (MemoryError, RuntimeError) as error:
             size = slots * parcel.sent.nelement() * (8 + parcel.values.element_size())
             raise ConfigurationError(
-                f"messages with delays and jitter of up to {self._horizon:,} ticks need {size:,} "
+                f"messages with delays and jitter of up to {self.horizon:,} ticks need {size:,} "
                 "bytes in flight for each projection and kind, and there are not as many; use "
                 "shorter ones, a longer tick or a smaller batch",
                 "jitter",
@@ -85,7 +85,7 @@ class Ring(View):
         counted = sent if self._counted is None else sent & parcel.some(self._counted[None])
         counts = torch.stack([sent, counted]).flatten(1).long()
         waiting.scatter_add_(1, slot.flatten().expand_as(counts), counts)
-        self._until = max(self._until, now + self._horizon)
+        self._until = max(self._until, now + self.horizon)
 
     def deliver(self, tick: int, flags: Flags) -> Delivery | None:
         """Returns what arrives at ``tick``, which is not shown yet."""
@@ -133,7 +133,7 @@ class Ring(View):
     def nbytes(self, sizes: Dimensions) -> int:
         stamps = sizes.batch * prod(self.value.shape or ()) * 8
         each = self.value.nbytes(sizes) + stamps
-        ring = (self._horizon + 2) * each if sizes.ticks else 0
+        ring = (self.horizon + 2) * each if sizes.ticks else 0
         return super().nbytes(sizes) + ring + 2 * stamps
 
 
@@ -176,3 +176,7 @@ class Jittered(DelayLine):
 
     def last_arrival(self) -> int:
         return max(next((end for end, n in r.waiting() if n), 0) for r in self.views)
+
+    @property
+    def longest(self) -> int:
+        return max(ring.horizon for ring in self.views)

@@ -178,6 +178,11 @@ class DelayLine(Arrays, ABC):
     def last_arrival(self) -> int:
         """Returns the tick of the last arrival to come, or an earlier one if there is none."""
 
+    @property
+    @abstractmethod
+    def longest(self) -> int:
+        """The ticks that a message takes at most."""
+
     def lag(self) -> float:
         """Returns by how many ticks what is seen was sent before what was sent last.
 

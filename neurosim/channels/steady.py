@@ -137,6 +137,10 @@ class Steady(DelayLine):
         ends = [int(((s.tick + self._ends) * (s.counts > 0)).max()) for s in sent]
         return max(ends, default=0)
 
+    @property
+    def longest(self) -> int:
+        return self._latest
+
     def nbytes(self, sizes: Dimensions) -> int:
         view = self.views[0]
         each = view.value.nbytes(sizes) + view.stamps.nbytes(sizes)

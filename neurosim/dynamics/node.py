@@ -307,11 +307,11 @@ class Node(Dyads):
 Committed = tuple[Node, Selection | None, Wake, int]  # with the place of a flag
 
 
-def changes(wakes: Iterable[Committed], offers: Iterable[Offer]) -> Iterator[Change]:
+def changes(wakes: Iterable[Committed], offers: Iterable[Offer], flags: Flags) -> Iterator[Change]:
     """Yields all that may be news, as it is now and as it was before."""
     for offer in offers:
         sent = offer.outlet.sent
-        if offer.outlet.links:
+        if offer.outlet.links and not flags.is_none(offer.messages):
             yield offer.values, sent.take(offer.selection), sent.tensor
     for cell, selection, wake, _ in wakes:
         for new, old in zip(wake[:2], (cell.plus, cell.minus), strict=True):

@@ -69,7 +69,7 @@ class Ticker:
                 offers += cell.offers(selection, wake.mean, wake.difference, flags)
         if self.listens:
             self._feel_softmax(woken, reached)
-            reached.ask(changes(wakes, offers), flags)
+            reached.ask(changes(wakes, offers, flags), flags)
         routes: list[tuple[Node, int]] = []
         above = self._above_all(offers, flags)
         for cell, selection, wake, _ in wakes:

@@ -12,14 +12,13 @@ class News(Arrays):
     Near a fixed point the last bits of values may go round for ever. So news is dropped where
     nothing else has changed in a tick, nor is on its way: what it tells of is rounding, and whoever
     wakes later for something else sees it all the same. ``stirred`` is the last tick in which, as
-    far as is known, there is more than that; ``sent`` says if messages may still make it later.
+    far as is known, there is more than that.
     """
 
-    plain = ("stirred", "sent")
+    plain = ("stirred",)
 
     def __init__(self, units: UnitMap, state: State, tick: int) -> None:
-        self._units, self._state = units, state
-        self.stirred, self.sent = tick + 1, True
+        self._units, self._state, self.stirred = units, state, tick + 1
 
     def none(self, clock: Clock, tick: int) -> bool:
         """Says if after this tick there is none, nor on its way."""
@@ -35,7 +34,7 @@ class News(Arrays):
 
     def tell(self, clock: Clock, tick: int, reached: Reached) -> None:
         """Tells of what comes from outside and has reached these dyads at ``tick``."""
-        self.stirred, self.sent = max(self.stirred, tick), True
+        self._stir(tick - 1)
         self._units.hear(clock, tick, reached)
 
     def after(self, clock: Clock, tick: int, reached: Reached) -> None:
@@ -44,9 +43,11 @@ class News(Arrays):
             return
         self._units.hear(clock, tick + 1, reached)
         if reached.stirs:
-            self.stirred, self.sent = max(self.stirred, tick + 1), True
-        elif self.sent:
-            arrivals = (line.last_arrival() for _, line in self._state.lines)
-            self.stirred, self.sent = max(self.stirred, *arrivals, 0), False
-        if tick >= self.stirred:
+            self._stir(tick)
+        elif tick >= self.stirred:
             clock.forget()
+
+    def _stir(self, tick: int) -> None:
+        """Takes note of a change in this tick, of which the last hear when messages arrive."""
+        latest = max([1, *(line.longest for _, line in self._state.lines)])
+        self.stirred = max(self.stirred, tick + latest)

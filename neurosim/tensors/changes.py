@@ -7,6 +7,7 @@ are numbers. On another device they stay tensors, so that all of a tick are read
 
 from cmath import isfinite
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,12 +60,20 @@ def beyond_rounding(new: Tensor, old: Tensor | None, among: Tensor | None) -> Te
     the largest is ``among`` these and the new ones."""
     if not new.numel():
         return False
-    most = (new if old is None else new - old).abs().max()
-    largest = new.abs().max()
-    if among is not None:
-        largest = torch.maximum(largest, among.abs().max())
-    found = most > _ROUNDING * torch.finfo(new.dtype).eps * largest
-    return bool(found) if found.is_cpu else found
+    least = _ROUNDING * torch.finfo(new.dtype).eps
+    if not new.is_cpu:
+        largest = torch.stack([_largest(t) for t in (new, among) if t is not None]).max()
+        found: Tensor = _largest(new if old is None else new - old) > least * largest
+        return found
+    now = new.numpy()
+    most = _largest(now if old is None else now - old.numpy())
+    if most <= least * _largest(now):
+        return False
+    return among is None or bool(most > least * _largest(among.numpy()))
+
+
+def _largest(values: Any) -> Any:
+    return abs(values).max()
 
 
 def count(mask: Tensor) -> Tensor | int:

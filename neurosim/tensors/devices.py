@@ -138,6 +138,10 @@ class Flags:
         self._values.append(value)
         return place
 
+    def is_none(self, place: int) -> bool:
+        """Says if a number is known to be zero before it is read."""
+        return isinstance(known := self._values[place], int) and known == 0
+
     def add_marks(self, marks: Tensor) -> int:
         """Registers truths on a device. Returns for what `marks` returns them, after `read`."""
         self._marks.append(marks)
