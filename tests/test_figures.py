@@ -135,6 +135,13 @@ def test_ticks_differ(step: float) -> None:
     assert len(set(found)) == len(found)
 
 
+def test_nothing_is_below_what_is_always_zero() -> None:
+    chart = line_chart("key", [Curve("one", X, 0.0 * X)], "time (s)", "lag (s)")
+    assert chart is not None
+    low, high = re.findall(r'data-y="\S+ \S+ (\S+) (\S+)', chart.svg)[0]
+    assert (float(low), float(high)) == (0.0, 1.0)
+
+
 def test_what_goes_up_and_down_is_a_band() -> None:
     x = np.arange(200.0)
     zigzag = np.where(x % 2 == 0, 1.0, 1e-4) * 0.98**x

@@ -71,7 +71,7 @@ def _epoch(source: DataSource, folder: Path) -> None:
     data = source.read(folder)
     network = Network.from_dict({"input": [1, 28, 28], "layers": [{"dense": 100}, {"dense": 10}]})
     simulation = Simulation(Model(network), schedule=Sweep("backward"), init="feedforward")
-    Trainer(simulation, "sgd", data.train, data.test, epochs=1, batch_size=100).fit()
+    Trainer(simulation, "sgd", data.train, data.test, epochs=1, batch_size=100).fit(progress=False)
 
 
 def _over_built_in(make: Callable[[Path, list[Any]], DataSource], said: str, at: Sizes) -> Result:

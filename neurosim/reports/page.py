@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from json import dumps
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from neurosim.base import number, write_atomic
+from neurosim.base import number, spoken, write_atomic
 from neurosim.reports.plots.canvas import Chart, clean, palette_css
 
 ROW, SIGN, LETTER = 18, 26, 6.6  # pixels of a legend: its rows, their lines, a letter on average
@@ -182,7 +181,7 @@ def _show(value: object) -> str:
         return f"{value:,}" if abs(value) < 1e15 else f"{value % 10**15}"
     if isinstance(value, float):
         return f"{value:,.6g}"
-    return value if isinstance(value, str) else dumps(value)
+    return value if isinstance(value, str) else spoken(value)
 
 
 def _numeric(rows: list[list[object]]) -> list[bool]:

@@ -296,4 +296,4 @@ def _asked(results: Results) -> Listing:
     about = dict(results.about)
     arguments = "  ".join(map(str, about.pop("arguments", [])))
     said = {"scenario": str(about.pop("scenario", "")), "arguments": arguments}
-    return listed("What was asked", said | about)
+    return listed("What was asked", {key: text for key, text in said.items() if text} | about)

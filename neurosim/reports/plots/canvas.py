@@ -256,6 +256,8 @@ def line_chart(
         if scale == "degrees":
             most = max(float(curve.y.max()) for curve in curves)
             canvas.axes.set_ylim(0.0, 1.05 * most or 1.0)
+        elif scale == "linear" and not any(curve.y.any() for curve in curves):
+            canvas.axes.set_ylim(0.0, 1.0)  # of what is always zero nothing is below
         if banded:
             note += " A band: the value goes up and down between its edges all the time."
         return canvas.chart([c for c in curves if c.label and not c.faint], note.strip())
