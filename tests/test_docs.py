@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,9 @@ CASES = [
 
 
 def test_there_are_commands() -> None:
-    assert [command for _, command in COMMANDS[:2]] == ["make run", "make test"]
+    commands = [command for _, command in COMMANDS]
+    assert commands[0] == "pip install ."
+    assert {"make run", "make test"} <= set(commands[:6])
 
 
 @pytest.mark.parametrize(("page", "command"), CASES, ids=name_of)
@@ -144,6 +147,13 @@ def test_commands(
     if program == "make":
         # What the command would do; that it does it is what CI shows.
         subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
+        return
+    if program == "pip":
+        # That it can be installed is what tests/newcomer shows; that it has these extras, this.
+        what = re.fullmatch(r"install \.(?:\[([a-z,]+)\])?", " ".join(arguments))
+        assert what
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert {*(what[1] or "data").split(",")} <= project["optional-dependencies"].keys()
         return
     assert program == "neurosim"
     for folder in ("scenarios", "networks"):

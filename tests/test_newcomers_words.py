@@ -107,3 +107,34 @@ def test_a_sweep_of_a_range(tmp_path: Path) -> None:
 def test_what_is_meant_exists() -> None:
     known = {name for family in FAMILIES.values() for name in family}
     assert set(_ELSEWHERE.values()) <= known
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ((X, Y[:9]), "20 samples but 9 labels; take both of the same source"),
+        (
+            (X, Y + 1),
+            r"2 outputs: label 2 at index 1 .* TorchData\(…\).read\(\) numbers any labels",
+        ),
+        ((X, Y[:, None]), r"targets of shape \(1,\) do not fit .* classes are whole numbers"),
+        (
+            ns.TorchData((X, Y)),
+            r"not TorchData; give it data = TorchData\(…\)\.read\(\), data\.tra",
+        ),
+        (ns.TorchData((X, Y)).read(), r"not Dataset; give it data\.train and data\.test"),
+    ],
+)
+def test_data_that_a_trainer_does_not_take(data: Any, said: str) -> None:
+    sim = ns.Simulation(ns.Model(network()), schedule="sweep")
+    with pytest.raises(ns.DataError, match=said):
+        ns.Trainer(sim, "adam", data, (X, Y), batch_size=5)
+
+
+def test_options_that_live_elsewhere() -> None:
+    with pytest.raises(ns.ConfigurationError, match=r"OptimizerChoice\.of\('adam', lr=…\)"):
+        trainer(lr=0.1)
+    with pytest.raises(ns.ConfigurationError, match=r"overrides \{'listeners': \[…\]\}"):
+        trainer().fit(["tensorboard"])
+    sim = ns.Simulation(ns.Model(network()), schedule="sweep", probes="residual")
+    assert [probe.kind for probe in sim.probes] == ["residual"]

@@ -158,7 +158,8 @@ def test_cycles() -> None:
     ("options", "message"),
     [
         ({"init": "warm"}, "init is 'warm'; it must be one of 'zero', 'feedforward', 'carry'"),
-        ({"loss": "mse"}, "unknown loss 'mse'; it is one of cross_entropy, squared_error"),
+        ({"loss": "mse"}, "unknown loss 'mse'; did you mean 'squared_error'"),
+        ({"loss": "xyz"}, "'xyz'; it is one of binary_cross_entropy, cross_entropy, squared_error"),
         ({"compute": "sparse"}, "compute is 'sparse'"),
         ({"processes": "thread"}, "processes is 'thread'"),
         ({"device": "tpu9"}, "device is 'tpu9'"),

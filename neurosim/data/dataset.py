@@ -230,7 +230,8 @@ def targets(labels: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.flo
         return one_hot(labels, math.prod(shape), dtype).view(-1, *shape)
     if labels[:1].numel() != math.prod(shape):
         own = tuple(labels.shape[1:])
-        raise DataError(f"targets of shape {own} do not fit outputs of shape {tuple(shape)}")
+        said = f"targets of shape {own} do not fit outputs of shape {tuple(shape)}"
+        raise DataError(f"{said}; classes are whole numbers of shape (N,)")
     return labels.to(dtype).reshape(-1, *shape)
 
 

@@ -103,9 +103,7 @@ class OwnData(DataSource):
     def _split(self, found: Found, names: Values) -> Split:
         """Puts samples and labels together, in order."""
         samples, labels = found
-        if len(samples) != len(labels):
-            said = f"{len(samples)} samples but {len(labels)} labels; take both of the same source"
-            raise DataError(f"{said}")
+        _check_pairs(samples, labels)
         images, view = as_images(samples, getattr(self, "channels", "first"))
         split = Split(images, self._encoded(labels, names), _standard(samples), view)
         return split if self.split == "ordered" else split.part(self._order(split.labels))
@@ -297,6 +295,7 @@ def split_of(data: Any) -> Split:
     if isinstance(data, Split):
         return data
     samples, labels = _taken(data)
+    _check_pairs(samples, labels)
     images, view = as_images(samples, "first")
     if labels.dtype.kind not in "buif":
         raise DataError(
@@ -305,6 +304,12 @@ def split_of(data: Any) -> Split:
     whole = labels.dtype.kind in "bui" and labels.ndim == 1
     found = torch.from_numpy(labels.astype(np.int64)) if whole else _floats(labels)
     return Split(images, found, _standard(samples), view)
+
+
+def _check_pairs(samples: Samples, labels: Values) -> None:
+    if len(samples) != len(labels):
+        said = f"{len(samples)} samples but {len(labels)} labels; take both of the same source"
+        raise DataError(said)
 
 
 def _standard(samples: Samples) -> Standard:
@@ -348,7 +353,9 @@ def _taken(data: Any) -> Found:
         data, dict | str
     ):
         what = "a pair of arrays, a Dataset or a DataLoader of torch"
-        raise DataError(f"data must be {what}, not {type(data).__name__}")
+        read = {TorchData: "data = TorchData(…).read(), ", Dataset: ""}.get(type(data))
+        how = "" if read is None else f"; give it {read}data.train and data.test"
+        raise DataError(f"data must be {what}, not {type(data).__name__}{how}")
 
     def items(which: Tensor) -> tuple[Tensor, Values]:
         try:

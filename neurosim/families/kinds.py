@@ -187,6 +187,13 @@ class Kind(Described):
             raise ConfigurationError(f"{said}, not {value!r}", title)
         return value
 
+    @classmethod
+    def all_of(cls, values: object) -> tuple[Self, ...]:
+        """Makes members of names, as `of` does; of a name or a member alone it is one."""
+        alone = isinstance(values, str | cls) or not isinstance(values, Iterable)
+        found: Iterable[object] = (values,) if alone else values  # type: ignore[assignment]
+        return tuple(cls.of(value) for value in found)
+
 
 def register(name: str) -> Callable[[T], T]:
     """Decorates a frozen dataclass that becomes the member ``name`` of its base class's family."""

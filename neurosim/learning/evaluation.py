@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, DivergenceError
-from neurosim.data import Split, split_of, targets
+from neurosim.base import ConfigurationError, DataError, DivergenceError
+from neurosim.data import Split, check_labels, split_of, targets
 from neurosim.learning.metrics import Metric
 from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
 from neurosim.simulation import Prediction, Simulation
@@ -135,7 +135,14 @@ class Evaluator:
 def split_for(data: Any, simulation: Simulation) -> Split:
     """Returns samples and labels as a split that fits the network and the loss of a
     simulation. Raises DataError or ConfigurationError where they do not."""
-    split = split_of(data).reshaped(simulation.model.network.input.shape)
+    network = simulation.model.network
+    split = split_of(data).reshaped(network.input.shape)
     if split.labels.is_floating_point():
+        targets(split.labels[:1], network.output.shape)
         simulation.loss.check_targets(split.labels)
+        return split
+    try:
+        check_labels(split.labels, network.output.size, f"{network.output.size} outputs")
+    except DataError as error:
+        raise DataError(f"{error}; TorchData(…).read() numbers any labels") from None
     return split

@@ -195,6 +195,7 @@ class Listeners:
             if not own:
                 raise ConfigurationError(
                     f"a {name} hears nothing: it has none of {', '.join(HOOKS)}"
+                    + "; a scenario names listeners: overrides {'listeners': […]}" * (name == "str")
                 )
 
     def tell(self, event: TrainingEvent) -> None:

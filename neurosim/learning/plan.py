@@ -81,9 +81,7 @@ class TrainingPlan(Described):
         for name, family in named.items():
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, family.of(given))
-        one = isinstance(self.metrics, str | Metric)
-        found = (self.metrics,) if one else self.metrics
-        object.__setattr__(self, "metrics", tuple(map(Metric.of, found)))
+        object.__setattr__(self, "metrics", Metric.all_of(self.metrics))
         super().__post_init__()
 
     def check(self, validation: object | None, *, classes: bool) -> None:

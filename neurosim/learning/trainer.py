@@ -38,6 +38,7 @@ from neurosim.network import Model
 from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete
 
+_RATE = "; the optimizer has it: OptimizerChoice.of('adam', lr=…), or one of torch"
 Data = Any  # images and labels: what `split_for` takes
 
 
@@ -75,7 +76,8 @@ class Trainer:
         known = [one.name for one in fields(TrainingPlan)]
         for key in options:
             if key not in known:
-                raise ConfigurationError(unknown("option of a training", key, known), key)
+                said = unknown("option of a training", key, known)
+                raise ConfigurationError(said + _RATE * (key in ("lr", "weight_decay")), key)
         if plan is None and (size := batch_of(train)) is not None:
             options.setdefault("batch_size", size)
         self.simulation, self.plan = simulation, replace(plan or TrainingPlan(), **options)

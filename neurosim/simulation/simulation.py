@@ -80,7 +80,7 @@ class Simulation:
         compatibility.check_parts((channels, Channels), (faults, Faults), (stop, Stop))
         check_precision(precision, model.dtype)
         network = model.network
-        self.probes = tuple(Probe.of(probe) for probe in probes)
+        self.probes = Probe.all_of(probes)
         compatibility.check_start(init, self.rule, network)
         compatibility.check_probes(self.probes, network, self.rule)
         self.loss = Loss.of(loss)

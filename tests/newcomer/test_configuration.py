@@ -92,7 +92,7 @@ def test_shipped_networks_and_defaults_go_by_name() -> None:
         ("seeed: 3\n", "", "base.yaml:10:1: unknown key 'seeed'; did you mean 'seed'?"),
         ("init: 3\n", "", "base.yaml:10:7: init: expected 'zero', 'feedforward' or 'carry'"),
         ("", "init: 3\n", "mine.yaml:6:7: init: expected 'zero', 'feedforward' or 'carry'"),
-        ("", "loss: 0\n", "mine.yaml:6:7: loss: expected 'cross_entropy'"),
+        ("", "loss: 0\n", "mine.yaml:6:7: loss: expected 'binary_cross_entropy'"),
         ("x: *a", "", "base.yaml:10:4: aliases are not supported"),
         ("defaults: mine.yaml\n", "", "base.yaml:10:11: mine.yaml leads back to itself"),
         ("defaults: [1]\n", "", "base.yaml:10:11: defaults names a file, or lists up to 20"),
