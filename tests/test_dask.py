@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from distributed import WorkerPlugin
 from distributed.protocol.pickle import dumps
 
 from neurosim.base import NeurosimError
@@ -216,6 +220,28 @@ def test_workers_that_are_started_here_know_the_plugins(write: Write, tmp_path: 
     watcher, folder = Watcher(), tmp_path / "runs"
     rows = run(folder, Dask("local:2", True), watcher, "schedule={kind: every}", seeds=2)
     check(folder, rows, watcher)
+
+
+def test_workers_that_are_started_here_leave_without_a_word(tmp_path: Path) -> None:
+    """Where another cluster has the port of Dask's pages, and though torch takes long to end."""
+    with socket.socket() as other:
+        with suppress(OSError):  # it is somebody else's
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        command = [sys.executable, "-m", "neurosim", "sweep", str(ROOT / "scenarios/parallel.yaml")]
+        command += [*SHORT, "--executor", "dask", "--scheduler", "local:2", "--seeds", "2"]
+        command += ["--out", str(tmp_path / "runs")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_workers_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without taking Python apart, which takes as long as torch and the other processes want."""
+    told: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(atexit, "register", lambda *what: told.append(what))
+    brief: Any = dask._brief(WorkerPlugin)
+    brief.setup(None)
+    assert told == [(os._exit, 0)]
 
 
 def test_each_process_sees_a_device(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Runs as tasks of a Dask cluster: Dask schedules and transports, and a run is as ever."""
 
+import atexit
+import os
 import threading
 import time
 import uuid
@@ -85,9 +87,11 @@ class Dask:
                     n_workers=int(number),
                     threads_per_worker=1,
                     dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # there may be others
                     memory_limit=None,  # at which Dask would pause and kill: runs have the machine
                 )
             with cluster, distributed.Client(cluster, set_as_default=False) as client:
+                client.register_plugin(_brief(distributed.WorkerPlugin))
                 yield client
             return
         path = Path(self.scheduler)
@@ -216,6 +220,18 @@ def _sent() -> Callable[[bytes], object]:
         return found
 
     return serve
+
+
+def _brief(base: type[Any]) -> object:
+    """Returns what lets workers that are started here, and those in their place, end at once: to
+    take apart a Python that has imported torch takes seconds, after which Dask would kill them."""
+
+    class Brief(base):  # type: ignore[misc]  # Dask is imported where it is used
+        def setup(self, worker: Any) -> None:
+            del worker
+            atexit.register(os._exit, 0)
+
+    return Brief()
 
 
 def serve(packed: bytes) -> _Done:
