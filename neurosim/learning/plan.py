@@ -9,7 +9,7 @@ from pydantic import Field
 
 from neurosim.base import ConfigurationError
 from neurosim.data import Augmentation, Remainder
-from neurosim.families import BelowOne, Count, Described, NotNegative, Portion
+from neurosim.families import BelowOne, Count, Described, NotNegative, Portion, check
 from neurosim.learning.metrics import Metric
 from neurosim.maths import LearningRate
 from neurosim.simulation import Prediction
@@ -81,7 +81,8 @@ class TrainingPlan(Described):
         for name, family in named.items():
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, family.of(given))
-        object.__setattr__(self, "metrics", tuple(map(Metric.of, self.metrics)))
+        metrics = check(Sequence, metrics=self.metrics)
+        object.__setattr__(self, "metrics", tuple(map(Metric.of, metrics)))
         super().__post_init__()
 
     def check(self, validation: object | None, *, classes: bool) -> None:

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from neurosim.base import ConfigurationError, StateError, stream, unknown
 from neurosim.data import Batches, Split, split_of, targets
 from neurosim.dynamics import Counts
+from neurosim.families import Seed, check
 from neurosim.learning.average import Average
 from neurosim.learning.checkpoint import digest_of_weights, load_optimizer
 from neurosim.learning.distributed import Ranks
@@ -67,15 +68,14 @@ class Trainer:
         seed: int = 0,
         **options: Any,
     ) -> None:
-        if not isinstance(simulation, Simulation):
-            raise ConfigurationError(
-                f"a Trainer trains a Simulation, not a {type(simulation).__name__}", "simulation"
-            )
+        check(Simulation, simulation=simulation)
+        seed = check(Seed, seed=seed)
         known = [one.name for one in fields(TrainingPlan)]
         for key in options:
             if key not in known:
                 raise ConfigurationError(unknown("option of a training", key, known), key)
-        self.simulation, self.plan = simulation, replace(plan or TrainingPlan(), **options)
+        plan = check(TrainingPlan | None, plan=plan) or TrainingPlan()
+        self.simulation, self.plan = simulation, replace(plan, **options)
         self.model: Model = simulation.model
         if not isinstance(optimizer, torch.optim.Optimizer):
             optimizer = OptimizerChoice.of(optimizer).make_for(self.model.named_parameters())

@@ -15,7 +15,7 @@ from neurosim import documents
 from neurosim.base import ConfigurationError, DocumentError, NetworkError
 from neurosim.data import Dataset, DataSource
 from neurosim.documents import Document, NodePath
-from neurosim.families import build, described, model_of, plugins
+from neurosim.families import build, check, described, model_of, plugins
 from neurosim.learning import (
     Memory,
     StreamTrainer,
@@ -47,11 +47,14 @@ class Scenario:
     ) -> Scenario:
         """Reads a scenario file, whose data are ``data`` if given. Raises DocumentError that lists
         what is wrong, with lines."""
+        check(Sequence[str], overrides=overrides)
         return cls.of(overridden(documents.load(path), overrides), data)
 
     @classmethod
     def of(cls, document: Document, data: DataSource | None = None) -> Scenario:
         """The same from a document."""
+        check(Document, document=document)
+        check(DataSource | None, data=data)
         document = by_name(document)
         if data is not None:
             document = replace(document, value={**document.value, "data": described(data)})

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from neurosim.base import NEVER, ConfigurationError, ticks_of, unknown
-from neurosim.families import Count, register
+from neurosim.families import Count, check, register
 from neurosim.schedules.base import Clock, Schedule, Start, Tick, check_all_wake
 from neurosim.schedules.units import Layout, Unit, UnitChoice
 from neurosim.tensors import Ints
@@ -261,7 +261,8 @@ class Replay(Schedule):
     tick: Tick = 1.0
 
     def __post_init__(self) -> None:
-        plain = ((t, p, None if i is None else [int(n) for n in i]) for t, p, i in self.wakes)
+        wakes = check(Sequence[ReplayWake], wakes=self.wakes)
+        plain = ((t, p, None if i is None else [int(n) for n in i]) for t, p, i in wakes)
         object.__setattr__(self, "wakes", tuple(plain))
         super().__post_init__()
 

@@ -80,16 +80,16 @@ class Simulation:
         compatibility.check_parts((channels, Channels), (faults, Faults), (stop, Stop))
         check_precision(precision, model.dtype)
         network = model.network
-        self.probes = tuple(Probe.of(probe) for probe in probes)
+        self.probes = tuple(Probe.of(probe) for probe in check(Sequence, probes=probes))
         compatibility.check_start(init, self.rule, network)
         compatibility.check_probes(self.probes, network, self.rule)
         self.loss = Loss.of(loss)
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
         compatibility.check_output(self.loss, network)
-        self.device, places = placed(network, device, devices or {})
-        self.model, self.devices = model.place(places), dict(devices or {})
-        self.schedule, self.init, self.stop = schedule, init, stop
+        self.devices = dict(check(Mapping[str, Any] | None, devices=devices) or {})
+        self.device, places = placed(network, device, self.devices)
+        self.model, self.schedule, self.init, self.stop = model.place(places), schedule, init, stop
         self.processes, self.precision, self.warned = processes, precision, set[str]()
         self.plasticity = Plasticity.of(plasticity)
         if learn_every is not None:
