@@ -1,6 +1,6 @@
 """How long and how to train, as data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Annotated, Literal
@@ -81,7 +81,7 @@ class TrainingPlan(Described):
         for name, family in named.items():
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, family.of(given))
-        metrics = check(Sequence, metrics=self.metrics)
+        metrics = check(Iterable, metrics=self.metrics)
         object.__setattr__(self, "metrics", tuple(map(Metric.of, metrics)))
         super().__post_init__()
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from neurosim.base import NEVER, ConfigurationError, ticks_of, unknown
-from neurosim.families import Count, check, register
+from neurosim.families import Count, register
 from neurosim.schedules.base import Clock, Schedule, Start, Tick, check_all_wake
 from neurosim.schedules.units import Layout, Unit, UnitChoice
 from neurosim.tensors import Ints
@@ -261,9 +261,13 @@ class Replay(Schedule):
     tick: Tick = 1.0
 
     def __post_init__(self) -> None:
-        wakes = check(Sequence[ReplayWake], wakes=self.wakes)
-        plain = ((t, p, None if i is None else [int(n) for n in i]) for t, p, i in wakes)
-        object.__setattr__(self, "wakes", tuple(plain))
+        given = self.wakes
+        try:
+            plain = tuple((t, p, None if i is None else [int(n) for n in i]) for t, p, i in given)
+        except (TypeError, ValueError):
+            said = f"wakes is {given!r}; it must be a list of [time, population, indices or null]"
+            raise ConfigurationError(said, "wakes") from None
+        object.__setattr__(self, "wakes", plain)
         super().__post_init__()
 
     @property

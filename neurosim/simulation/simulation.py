@@ -1,6 +1,6 @@
 """A simulation: model, rule, schedule, channels and probes put together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -80,7 +80,7 @@ class Simulation:
         compatibility.check_parts((channels, Channels), (faults, Faults), (stop, Stop))
         check_precision(precision, model.dtype)
         network = model.network
-        self.probes = tuple(Probe.of(probe) for probe in check(Sequence, probes=probes))
+        self.probes = tuple(Probe.of(probe) for probe in check(Iterable, probes=probes))
         compatibility.check_start(init, self.rule, network)
         compatibility.check_probes(self.probes, network, self.rule)
         self.loss = Loss.of(loss)
