@@ -167,5 +167,5 @@ def test_refuses_a_scheduler() -> None:
     for data in (trainer.test.images, "digits", (1, 2, 3)):
         with pytest.raises(ns.DataError):
             Trainer(trainer.simulation, "adam", data, trainer.test)  # type: ignore[arg-type]
-    with pytest.raises(ns.ConfigurationError, match="trains a Simulation, not a Linear"):
+    with pytest.raises(ns.ConfigurationError, match="it must be a Simulation"):
         Trainer(torch.nn.Linear(2, 3), "adam", trainer.test, trainer.test)  # type: ignore[arg-type]

@@ -76,7 +76,7 @@ def fixed_point(
     x: Tensor,
     target: Tensor | None = None,
     *,
-    rule: Rule | None = None,
+    rule: Rule | str | None = None,
     loss: Loss | str = "squared_error",
     faults: Faults | None = None,
     seed: int = 0,
@@ -100,6 +100,10 @@ def fixed_point(
     together and for a phase that there is not. That no fixed point is reached is no error: see
     `FixedPoint.problem`.
     """
+    check(Model, model=model)
+    check(str | None, phase=phase)
+    check(Callable | None, watch=watch)
+    rule = None if rule is None else Rule.of(rule)
     how: dict[str, Any] = {"rule": rule, "loss": loss, "faults": faults, "seed": seed}
     limits: dict[str, Any] = {"sweeps": sweeps, "residual": residual, "watch": watch}
     found = {point.phase: point for point in _fixed_points(model, x, target, **how, **limits)}

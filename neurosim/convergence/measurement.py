@@ -11,7 +11,7 @@ from torch import Tensor
 from neurosim.base import DivergenceError
 from neurosim.convergence import fixedpoint
 from neurosim.convergence.fixedpoint import KINDS, RESIDUAL, SWEEPS, FixedPoint
-from neurosim.convergence.stretch import Convergence, ConvergenceRecord, Stretch
+from neurosim.convergence.stretch import Convergence, ConvergenceRecord, Stretch, of_phases
 from neurosim.dynamics import current_mean
 from neurosim.families import Count, Positive, check
 from neurosim.measures import alpha_objective, gradients, metrics
@@ -41,6 +41,7 @@ def measure_convergence(
 
     Raises InputError for wrong shapes, ConfigurationError for options that do not fit.
     """
+    check(Simulation, simulation=simulation)
     references = fixedpoint.fixed_points_of(simulation, x, target, sweeps=sweeps, residual=residual)
     measurement = InferenceMeasurement(
         simulation, x, target, references=references, every=every, tolerance=tolerance
@@ -235,7 +236,7 @@ class InferenceMeasurement:
         phases = self.simulation.inference.phases.all
         if not phases:
             return found[0]
-        return Convergence.of_phases({p.name: one for p, one in zip(phases, found, strict=False)})
+        return of_phases({p.name: one for p, one in zip(phases, found, strict=False)})
 
     @property
     def _asleep(self) -> str:

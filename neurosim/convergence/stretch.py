@@ -67,19 +67,17 @@ class Convergence:
         """The simulated time from which the whole network stays within the tolerance."""
         return self.arrivals[""].time
 
-    @classmethod
-    def of_phases(cls, phases: Mapping[str, "Convergence"]) -> "Convergence":
-        """Puts what was found of each phase together."""
-        *_, (name, last) = phases.items()
-        worst, reason = last, f"in every phase; {name}: {last.reason}"
-        bad = [(n, found) for n, found in phases.items() if found.verdict != "converged"]
-        if bad:
-            name, worst = bad[0] if last.error is None else bad[-1]
-            reason = f"{name}: {worst.reason}"
-        every = tuple(record for found in phases.values() for record in found.records)
-        return replace(
-            last, records=every, verdict=worst.verdict, reason=reason, phases=dict(phases)
-        )
+
+def of_phases(phases: Mapping[str, Convergence]) -> Convergence:
+    """Puts what was found of each phase together."""
+    *_, (name, last) = phases.items()
+    worst, reason = last, f"in every phase; {name}: {last.reason}"
+    bad = [(n, found) for n, found in phases.items() if found.verdict != "converged"]
+    if bad:
+        name, worst = bad[0] if last.error is None else bad[-1]
+        reason = f"{name}: {worst.reason}"
+    every = tuple(record for found in phases.values() for record in found.records)
+    return replace(last, records=every, verdict=worst.verdict, reason=reason, phases=dict(phases))
 
 
 class Stretch:

@@ -35,6 +35,7 @@ from neurosim.documents.yaml import (
     mark_at,
     show_path,
 )
+from neurosim.families import check
 
 # A name or an index. One of more than six digits is out of range in any document we read.
 _STEP = r"(?:[^.\[\]]+|\[[0-9]{1,6}\])"
@@ -46,6 +47,7 @@ def load(path: str | os.PathLike[str]) -> Document:
 
     Raises DocumentError where that cannot be; see `loads`.
     """
+    check(str | os.PathLike, path=path)
     return merged(_read_file(os.fspath(path)), _load_default)
 
 

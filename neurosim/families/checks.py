@@ -86,10 +86,17 @@ def check(annotation: Any, **values: object) -> Any:
     Returns:
         The option, or the last one, with numbers as those of Python.
     """
-    adapter, found = TypeAdapter[Any](annotation, config=_STRICT), None
+    adapter, found = _adapter(annotation), None
     for name, value in values.items():
         found = _checked(adapter, name, value)
     return found
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    """Makes what checks one. A dataclass, which takes no config, is not looked into."""
+    if is_dataclass(annotation):
+        return TypeAdapter(InstanceOf[annotation])
+    return TypeAdapter(annotation, config=_STRICT)
 
 
 class Described:
@@ -114,12 +121,9 @@ def _adapters(cls: Any) -> dict[str, TypeAdapter[Any]]:
     hints, types = get_type_hints(cls, include_extras=True), get_type_hints(cls)
     found: dict[str, TypeAdapter[Any]] = {}
     for field in fields(cls):
-        annotation, own = hints[field.name], types[field.name]
-        if is_dataclass(own):  # which takes no config
-            found[field.name] = TypeAdapter(InstanceOf[own])  # type: ignore[misc, valid-type]
-            continue
+        own = types[field.name]
         with suppress(PydanticSchemaGenerationError):  # arrays, say, are checked by who takes them
-            found[field.name] = TypeAdapter(annotation, config=_STRICT)
+            found[field.name] = _adapter(own if is_dataclass(own) else hints[field.name])
     return found
 
 

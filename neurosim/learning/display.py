@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Column
 
 from neurosim.base import harmless
+from neurosim.families import check
 from neurosim.learning import events
 from neurosim.learning.events import Listener
 
@@ -36,7 +37,7 @@ def console_of(progress: Progress) -> Console:
         return progress
     if progress is None:
         return Unasked(stderr=True, highlight=False)
-    return Console(quiet=not progress, highlight=False)
+    return Console(quiet=not check(bool, progress=progress), highlight=False)
 
 
 class Display:

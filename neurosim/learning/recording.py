@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurosim.base import ConfigurationError, DataError, flat, naming
+from neurosim.families import check
 from neurosim.learning.events import EndEvent, Listener, StartEvent
 from neurosim.measures import Observation, Probe, StatesProbe
 from neurosim.simulation import Simulation
@@ -36,7 +37,9 @@ class StatesFile(Listener):
     """
 
     def __init__(self, path: str | Path, simulation: Simulation, probe: Probe) -> None:
-        self.path, self._simulation, self._probe = Path(path), simulation, Probe.of(probe)
+        check(Simulation, simulation=simulation)
+        self.path, self._simulation = Path(check(str | Path, path=path)), simulation
+        self._probe = Probe.of(probe)
         self.every = self._probe.every
         if not isinstance(self._probe, StatesProbe):
             raise ConfigurationError(f"the probe {self._probe.kind} has no file; it takes 'states'")

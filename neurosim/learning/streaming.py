@@ -13,7 +13,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.base import stream as generator
 from neurosim.data import Drift, Sample, Source, Split, Target, drifting
-from neurosim.families import BelowOne, Count, Described, Positive, Whole
+from neurosim.families import BelowOne, Count, Described, Positive, Whole, check
 from neurosim.learning.events import EpochEvent, StepEvent, TrainingEvent
 from neurosim.learning.plan import TrainingPlan
 from neurosim.learning.trainer import Trainer
@@ -110,8 +110,10 @@ class StreamTrainer(Trainer):
         seed: int = 0,
         **options: Any,
     ) -> None:
+        check(StreamPlan, streaming=streaming)
+        check(Simulation, simulation=simulation)
         self.streaming, self._classes = streaming, None
-        plan = plan or TrainingPlan()
+        plan = check(TrainingPlan | None, plan=plan) or TrainingPlan()
         if plan.augment is not None or plan.label_smoothing:
             said = "a stream shows samples as they are: leave augment and label_smoothing out"
             raise ConfigurationError(said, "augment")

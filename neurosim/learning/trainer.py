@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from neurosim.base import ConfigurationError, StateError, stream, unknown
 from neurosim.data import Batches, Split, batch_of, targets
 from neurosim.dynamics import Counts
+from neurosim.families import Seed, check
 from neurosim.learning.average import Average
 from neurosim.learning.checkpoint import digest_of_weights, load_optimizer
 from neurosim.learning.display import Progress, TrainingDisplay, console_of
@@ -69,10 +70,8 @@ class Trainer:
         seed: int = 0,
         **options: Any,
     ) -> None:
-        if not isinstance(simulation, Simulation):
-            raise ConfigurationError(
-                f"a Trainer trains a Simulation, not a {type(simulation).__name__}", "simulation"
-            )
+        check(Simulation, simulation=simulation)
+        seed = check(Seed, seed=seed)
         known = [one.name for one in fields(TrainingPlan)]
         for key in options:
             if key not in known:
@@ -80,7 +79,8 @@ class Trainer:
                 raise ConfigurationError(said + _RATE * (key in ("lr", "weight_decay")), key)
         if plan is None and (size := batch_of(train)) is not None:
             options.setdefault("batch_size", size)
-        self.simulation, self.plan = simulation, replace(plan or TrainingPlan(), **options)
+        plan = check(TrainingPlan | None, plan=plan) or TrainingPlan()
+        self.simulation, self.plan = simulation, replace(plan, **options)
         self.model: Model = simulation.model
         if not isinstance(optimizer, torch.optim.Optimizer):
             optimizer = OptimizerChoice.of(optimizer).make_for(self.model.named_parameters())

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from neurosim.base import ConfigurationError
 from neurosim.dynamics import Counts, Phases, State
-from neurosim.families import Count, Kind, register
+from neurosim.families import Count, Kind, check, register
 from neurosim.measures.gradients import Alignment, alignment, feedback_alignment, true_gradient
 from neurosim.measures.metrics import in_flight, reach, residual, staleness
 from neurosim.network import Network
@@ -118,6 +118,7 @@ class Trace:
     """
 
     def __init__(self, records: Mapping[str, Sequence[Record]] | None = None) -> None:
+        check(Mapping[str, Sequence[Any]] | None, records=records)
         self._records = {kind: list(items) for kind, items in (records or {}).items()}
 
     def add(self, kind: str, record: Record) -> None:

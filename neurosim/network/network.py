@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
+from pydantic import InstanceOf
 from torch import Tensor, nn
 
 from neurosim import documents
 from neurosim.base import DocumentError, NetworkError, html_table, inside, unknown
+from neurosim.families import check
 from neurosim.network.feedback import Feedback
 from neurosim.network.file import parts_of
 from neurosim.network.importers import nir
@@ -40,6 +42,9 @@ class Network:
     parameters: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check(tuple[InstanceOf[Population], ...], populations=self.populations)
+        check(tuple[InstanceOf[Projection], ...], projections=self.projections)
+        check(Mapping[str, Tensor], parameters=self.parameters)
         _check(self)
 
     def __repr__(self) -> str:
@@ -65,7 +70,7 @@ class Network:
     @classmethod
     def from_yaml(cls, path: str | Path) -> Network:
         """Reads a network file. Raises DocumentError with the line of each problem."""
-        return cls.from_document(documents.load(Path(path)))
+        return cls.from_document(documents.load(Path(check(str | Path, path=path))))
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Network:
@@ -80,7 +85,7 @@ class Network:
     @classmethod
     def from_document(cls, document: documents.Document) -> Network:
         """Makes a network of a parsed document, as a scenario with an inline network has it."""
-        parts = parts_of(document)
+        parts = parts_of(check(documents.Document, document=document))
         with documents.located(document):
             return cls(*parts)
 
@@ -113,7 +118,7 @@ class Network:
             DataError: for a file that is no such graph.
             NetworkError: for what cannot be taken over, by the name of the node.
         """
-        module, shape = nir.read(Path(path), neurons)
+        module, shape = nir.read(Path(check(str | Path, path=path)), neurons)
         return cls.from_torch(module, shape)
 
     def with_feedback(self, feedback: Feedback | str) -> Network:

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any, Generic, Literal, TypeVar
 
 from neurosim.base import ConfigurationError, NetworkError
-from neurosim.families import Kind
+from neurosim.families import Kind, check
 from neurosim.maths import MAX_DYADS, Activation, Operator
 from neurosim.network.feedback import Feedback
 from neurosim.network.initialization import Initialization
@@ -63,15 +63,16 @@ class Population:
 
     def __post_init__(self) -> None:
         name = self.name
-        if not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise NetworkError(
                 f"population name {name!r} must start with a letter and hold letters, digits, _, -"
             )
         if name == "training":
             raise NetworkError("the name 'training' is taken by torch's modules; choose another")
-        if len(self.shape) not in (1, 3) or min(self.shape) < 1:
+        shape = check(tuple[int, ...], shape=self.shape)
+        if len(shape) not in (1, 3) or min(shape) < 1:
             raise NetworkError(
-                f"population {name!r} has shape {list(self.shape)}; it must be [N] or [C, H, W]"
+                f"population {name!r} has shape {list(shape)}; it must be [N] or [C, H, W]"
             )
         if self.size > MAX_DYADS:
             raise NetworkError(
@@ -121,11 +122,13 @@ class Projection:
     initialization: MemberField[Initialization] = MemberField(Initialization.of, None)
 
     def __post_init__(self) -> None:
-        if not _PROJECTION_NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not _PROJECTION_NAME.fullmatch(self.name):
             raise NetworkError(
                 f"projection name {self.name!r} must start with a letter and hold letters, "
                 "digits, _, - and >"
             )
+        check(str, pre=self.pre, post=self.post)
+        check(Operator, operator=self.operator)
         if self.feedback.separate and self.operator.weight_shape is None:
             raise NetworkError(
                 f"projection {self.name!r} has no weight, so it can have no {self.feedback.kind} "

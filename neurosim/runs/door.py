@@ -25,6 +25,7 @@ from neurosim.base import (
     write_atomic,
 )
 from neurosim.data import DataSource
+from neurosim.families import check
 from neurosim.learning import Progress, Trainer, console_of, load_weights, read_states
 from neurosim.network import Model
 from neurosim.records import Results, RunFiles, file_digest, told
@@ -52,7 +53,7 @@ class Run:
     could not be read."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(check(str | Path, folder=folder))
         left = Left.read(self.folder)
         self._left, self.notes = left, tuple(left.notes)
         self.summary = left.summary or {"status": "interrupted"}
@@ -119,7 +120,7 @@ class SweepResults:
     """What a sweep has left in its ``folder``: ``results``, a row for each of its runs."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(check(str | Path, folder=folder))
         self.results = Results.load(self.folder)
 
     @property
@@ -225,9 +226,10 @@ def resume(
     was, that of `TorchData` with these ``data``. ``overrides`` may say where the data are now, or
     prolong it, and ``live`` is that of `run`. Raises DataError where there is nothing to
     continue."""
+    folder = Path(check(str | Path, folder=folder))
     own: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
     with live_view(live if leads() else None) as view:
-        return Run(runner.resume(Path(folder), console_of(progress), listeners, **own, live=view))
+        return Run(runner.resume(folder, console_of(progress), listeners, **own, live=view))
 
 
 def sweep(
@@ -291,6 +293,7 @@ def load_run(folder: str | Path) -> Run:
 
     Raises DataError for another folder.
     """
+    check(str | Path, folder=folder)
     if (Path(folder) / "sweep.json").is_file():
         raise DataError(f"{folder}: the folder of a sweep; ns.load_sweep reads it")
     found = Run(folder)
@@ -324,7 +327,7 @@ def compare(*runs: str | Path | Run, to: str | Path = "comparison.html") -> Path
 
 
 def _folder(run: str | Path | Run | SweepResults) -> Path:
-    return run.folder if isinstance(run, Run | SweepResults) else Path(run)
+    return run.folder if isinstance(run, Run | SweepResults) else Path(check(str | Path, run=run))
 
 
 def figures(
@@ -347,7 +350,7 @@ def figures(
     """
     if format not in get_args(Format):
         raise ConfigurationError(unknown("format", str(format), get_args(Format)), "format")
-    folders, size = [_folder(run) for run in runs], inches(width)
+    folders, size = [_folder(run) for run in runs], inches(check(str, width=width))
     pictures = printed(folders, network_in(folders[0]) if len(folders) == 1 else None)
     Path(to).mkdir(parents=True, exist_ok=True)
     written, small = list[Path](), list[str]()

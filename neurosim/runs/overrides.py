@@ -7,7 +7,7 @@ from typing import Any
 
 from neurosim.base import ConfigurationError
 from neurosim.data import DataSource
-from neurosim.families import described
+from neurosim.families import check, described
 from neurosim.runs.axes import is_range
 
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -20,7 +20,7 @@ def assignments(said: Overrides, swept: bool = False) -> list[str]:
     if isinstance(said, str):
         return [said]
     if not isinstance(said, Mapping):
-        return list(said)
+        return list(check(Sequence[str], overrides=said))
     several = (list, tuple, range) if swept else ()
     every = {k: v if isinstance(v, several) else [v] for k, v in said.items()}
     ranges = {k: v for k, v in said.items() if swept and isinstance(v, str) and is_range(v)}

@@ -15,7 +15,7 @@ from neurosim import documents
 from neurosim.base import ConfigurationError, DocumentError, NetworkError
 from neurosim.data import Dataset, DataSource, digest_of
 from neurosim.documents import Document, NodePath
-from neurosim.families import build, described, model_of, plugins
+from neurosim.families import build, check, described, model_of, plugins
 from neurosim.learning import (
     FOREVER,
     Memory,
@@ -48,6 +48,7 @@ class Scenario:
     ) -> Scenario:
         """Reads a scenario file, whose data are ``data`` if given, but for what overrides say of
         them. Raises DocumentError that lists what is wrong, with lines."""
+        check(Sequence[str], overrides=overrides)
         document = documents.load(path)
         if data is not None and isinstance(document.value, dict):
             document = replace(document, value={**document.value, "data": described(data)})
@@ -56,6 +57,8 @@ class Scenario:
     @classmethod
     def of(cls, document: Document, data: DataSource | None = None) -> Scenario:
         """The same from a document, which says all of its data but what only Python can hold."""
+        check(Document, document=document)
+        check(DataSource | None, data=data)
         document = by_name(document)
         said = documents.parse(model_of(ScenarioFile), document)
         with located(document, ()):

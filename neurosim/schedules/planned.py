@@ -264,8 +264,13 @@ class Replay(Schedule):
     tick: Tick = 1.0
 
     def __post_init__(self) -> None:
-        plain = ((t, p, None if i is None else [int(n) for n in i]) for t, p, i in self.wakes)
-        object.__setattr__(self, "wakes", tuple(plain))
+        given = self.wakes
+        try:
+            plain = tuple((t, p, None if i is None else [int(n) for n in i]) for t, p, i in given)
+        except (TypeError, ValueError):
+            said = f"wakes is {given!r}; it must be a list of [time, population, indices or null]"
+            raise ConfigurationError(said, "wakes") from None
+        object.__setattr__(self, "wakes", plain)
         super().__post_init__()
 
     @property

@@ -87,9 +87,9 @@ class Simulation:
         self.rule.check_loss(self.loss)
         self.rule.check_network(network)
         compatibility.check_output(self.loss, network)
-        self.device, places = placed(network, device, devices or {})
-        self.model, self.devices = model.place(places), dict(devices or {})
-        self.schedule, self.init, self.stop = schedule, init, stop
+        self.devices = dict(check(Mapping[str, Any] | None, devices=devices) or {})
+        self.device, places = placed(network, device, self.devices)
+        self.model, self.schedule, self.init, self.stop = model.place(places), schedule, init, stop
         self.processes, self.precision, self.warned = processes, precision, set[str]()
         self.plasticity = Plasticity.of(plasticity)
         if learn_every is not None:

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from neurosim.base import InputError, StateError
+from neurosim.base import ConfigurationError, InputError, StateError
 from neurosim.data import Samples, Target, Timing, samples_of
 from neurosim.dynamics import Counts
+from neurosim.families import Positive, check
 from neurosim.measures import metrics
+from neurosim.network import Model
 from neurosim.schedules import Start
 from neurosim.simulation import compatibility, saving
 from neurosim.simulation.common import Common
@@ -77,6 +79,12 @@ class Stream:
         target: Target | None = None,
         length: float = inf,
     ) -> None:
+        if not isinstance(getattr(simulation, "model", None), Model):
+            raise ConfigurationError(f"simulation is {simulation!r}; it must be a Simulation")
+        check(Positive, hold=hold)
+        check(Target | None, target=target)
+        check(float, length=length)
+        check(Iterable | Callable | None, source=source)
         compatibility.check_optimizer(optimizer, simulation.model)
         self.simulation, self._optimizer = simulation, optimizer
         self._inference: Endless | None = None
@@ -233,6 +241,7 @@ class Stream:
         Raises StateError where it is of another version, network, rule or schedule, or no stream.
         """
         simulation = self.simulation
+        check(Mapping[str, Any], state=state)
         saving.check(simulation, dict(state), self._optimizer, stream=True)
         with complete("state"):
             copied, saved = Copier(simulation.state.device), state["stream"]

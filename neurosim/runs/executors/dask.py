@@ -22,6 +22,7 @@ from neurosim.base import (
     interrupted_by,
     write_atomic,
 )
+from neurosim.families import check
 from neurosim.records import RunFiles
 from neurosim.runs.executors.executor import News
 from neurosim.runs.executors.processes import Task, TaskNews, Work, undisturbed
@@ -57,6 +58,7 @@ class Dask:
     collect: bool = False
 
     def __post_init__(self) -> None:
+        check(str, scheduler=self.scheduler)
         kind, _, number = self.scheduler.partition(":")
         if kind == "local" and not (number.isdecimal() and int(number)):
             said = f"scheduler {self.scheduler!r}: local:N starts N workers, at least 1"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from neurosim.base import ConfigurationError
+from neurosim.families import Count, check
 from neurosim.runs.executors.processes import Task, TaskNews, Work, run_all
 
 News = Generator[TaskNews, None, None]
@@ -54,13 +55,13 @@ class Local:
     per_device: int = 1
 
     def __post_init__(self) -> None:
+        check(Count, jobs=self.jobs, per_device=self.per_device)
+        check(Sequence[str], devices=self.devices)
         object.__setattr__(self, "devices", tuple(self.devices))
         for device in self.devices:
             if not re.fullmatch(r"cpu|cuda:\d+", device):
                 said = f"devices are cpu or cuda:N, separated by commas, not {device!r}"
                 raise ConfigurationError(said)
-        if self.per_device < 1 or self.jobs < 1:
-            raise ConfigurationError("jobs and per_device must be at least 1")
 
     def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
         """Does the work for all tasks, and says what becomes of each."""
