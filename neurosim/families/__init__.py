@@ -20,7 +20,6 @@ from neurosim.families.kinds import (
     Kind,
     Section,
     Written,
-    build,
     described,
     gather,
     keys_of,
@@ -28,3 +27,4 @@ from neurosim.families.kinds import (
     register,
     written,
 )
+from neurosim.families.objects import build

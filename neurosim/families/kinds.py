@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -41,7 +41,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from neurosim.base import ConfigurationError, PluginError, inside, unknown
+from neurosim.base import ConfigurationError, PluginError, unknown
 from neurosim.families.checks import Described
 
 T = TypeVar("T", bound=type)
@@ -218,7 +218,9 @@ def gather(folder: str) -> None:
 def described(value: Any) -> Any:
     """Returns what a document says to make this object: mappings, lists, numbers and text."""
     if is_dataclass(value) and not isinstance(value, type):
-        said = {field.name: described(getattr(value, field.name)) for field in _said(type(value))}
+        said = {
+            field.name: described(getattr(value, field.name)) for field in fields_of(type(value))
+        }
         if isinstance(value, Kind):
             if value.family.bare and not said:
                 return value.kind
@@ -272,7 +274,7 @@ def keys_of(cls: Any) -> dict[str, Any]:
     except NameError as error:
         raise _broken(cls, f"an annotation of {cls.__name__} is not known: {error}") from None
     parts: dict[str, Any] = {}
-    for field in _said(cls):
+    for field in fields_of(cls):
         try:
             annotation = written(hints[field.name])
             TypeAdapter[Any](annotation)
@@ -283,8 +285,8 @@ def keys_of(cls: Any) -> dict[str, Any]:
     return parts
 
 
-def _said(cls: Any) -> list[Any]:
-    """The fields that a document says."""
+def fields_of(cls: Any) -> list[Any]:
+    """Returns the fields that a document says."""
     return [field for field in fields(cls) if field.name not in getattr(cls, "given", ())]
 
 
@@ -364,30 +366,6 @@ def _refused(family: Family, said: Any) -> Any:
     """Refuses whatever a document names where a family has no member."""
     name = said.get(family.key) if isinstance(said, dict) else said
     raise ValueError(f"unknown {family.title} {name!r}; there is none without a plugin")
-
-
-def build(said: Any, makes: type[Any] | None = None, **given: Any) -> Any:
-    """Makes the objects that a parsed document describes.
-
-    ``makes`` is the class where the keys are not those of one object alone, and ``given`` are the
-    fields that no document says. An error of an object has the path to it as its option.
-    """
-    if isinstance(said, Section):
-        makes = makes or said.makes
-        names = said.model_fields_set & {field.name for field in _said(makes)}
-        return makes(**dict(_built((name, getattr(said, name)) for name in names)), **given)
-    if isinstance(said, dict):
-        return dict(_built(said.items()))
-    if isinstance(said, list | tuple):
-        return type(said)(item for _, item in _built(enumerate(said)))
-    return said
-
-
-def _built(items: Iterable[tuple[str | int, Any]]) -> Iterator[tuple[Any, Any]]:
-    for key, item in items:
-        with inside(key):
-            made = build(item)
-        yield key, made
 
 
 # ---- what is wrong with a plugin -----------------------------------------------------------------

@@ -35,7 +35,6 @@ from neurosim.learning.rates import Every, Rates
 from neurosim.learning.shards import Shards, Taken, check_shards
 from neurosim.maths import OptimizerChoice, finite_norm
 from neurosim.measures import metrics
-from neurosim.network import Model
 from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete
 
@@ -73,15 +72,14 @@ class Trainer:
         check(Simulation, simulation=simulation)
         seed = check(Seed, seed=seed)
         known = [one.name for one in fields(TrainingPlan)]
-        for key in options:
-            if key not in known:
-                said = unknown("option of a training", key, known)
-                raise ConfigurationError(said + _RATE * (key in ("lr", "weight_decay")), key)
+        for key in (one for one in options if one not in known):
+            said = unknown("option of a training", key, known)
+            raise ConfigurationError(said + _RATE * (key in ("lr", "weight_decay")), key)
         if plan is None and (size := batch_of(train)) is not None:
             options.setdefault("batch_size", size)
         plan = check(TrainingPlan | None, plan=plan) or TrainingPlan()
-        self.simulation, self.plan = simulation, replace(plan, **options)
-        self.model: Model = simulation.model
+        self.simulation, self.model = simulation, simulation.model
+        self.plan: TrainingPlan = replace(plan, **options)
         if not isinstance(optimizer, torch.optim.Optimizer):
             optimizer = OptimizerChoice.of(optimizer).make_for(self.model.named_parameters())
         check_optimizer(optimizer, self.model)
