@@ -10,20 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from neurosim.base import ConfigurationError, DocumentError, FolderInUseError, owned
 from neurosim.cli.main import main
-from neurosim.learning import save_weights
 from neurosim.learning.events import StepEvent
 from neurosim.records.sweep import Results, Row
 from neurosim.runs import run as runner
 from neurosim.runs import sweep
 from neurosim.runs.executors.executor import Local
 from neurosim.runs.executors.processes import Task
-from neurosim.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 PARALLEL = ROOT / "scenarios/parallel.yaml"
@@ -376,32 +373,3 @@ def test_quiet_and_named(tmp_path: Path) -> None:
         f"results        {tmp_path / 'mine/results.csv'}",
         f"report         {tmp_path / 'mine/report.html'}",
     ]
-
-
-@pytest.mark.parametrize("what", ["data", "weights", "study.weights"])
-def test_files_that_are_others_where_a_run_is_computed_are_named(tmp_path: Path, what: str) -> None:
-    """As on a worker with another file at that path; those of the others are taken."""
-    x, y = np.random.default_rng(0).random((60, 64)), np.arange(60) % 10
-    np.savez(tmp_path / "own.npz", x=x, y=y)
-    model, file = Scenario.load(PARALLEL, ["seed=7"]).model(), tmp_path / "w.safetensors"
-    save_weights(model, file)
-    how = [f"data={{kind: npz, file: {tmp_path / 'own.npz'}, batch_size: 10}}"]
-    if what != "data":
-        how.append(f"{what}={file}")
-    study = ["study.kind=convergence", "study.samples=5", "study.tolerance=0.5"]
-    how += study if what.startswith("study") else ["training.max_steps=2"]
-    planned = sweep.plan(PARALLEL, how, seeds=1)
-    if what == "data":
-        np.savez(tmp_path / "own.npz", x=x + 1e-9, y=y)
-    else:
-        save_weights(Scenario.load(PARALLEL, ["seed=8"]).model(), file)
-    (row,) = sweep.run(planned, tmp_path / "runs", Nobody()).rows
-    error = summary(tmp_path / "runs" / row.folder)["error"]
-    named = "own.npz" if what == "data" else file.name
-    assert row.status == "failed"
-    assert f"{row.folder}/scenario.yaml:" in error
-    assert f"{tmp_path / named}: " in error
-    assert "planned" in error
-    planned = sweep.plan(PARALLEL, how, seeds=1)  # these are what it is planned with now
-    rows = sweep.run(planned, tmp_path / "runs", Nobody(), retry=True).rows
-    assert [row.status for row in rows] == ["finished"]

@@ -17,12 +17,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from report_pages import HOSTILE, SVG, Page
 
-from neurosim.base.words import spread
 from neurosim.records.summary import Quantity
 from neurosim.records.sweep import Lack, Results, Row, Seeds
 from neurosim.reports import plots
 from neurosim.reports.report import write_report
-from neurosim.reports.sweep import axis_label
 
 pytestmark = pytest.mark.drawn
 
@@ -373,31 +371,6 @@ def test_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
     found = page(tmp_path, [(DELAY, [0, 1]), (NOISE, [0, 1])], 1, lambda *_: None)
     assert "not finished" in found.text
     assert found.links == []
-
-
-# ---- numbers -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "label"),
-    [
-        ("channels.mean.delay", "channels.mean.delay (simulated time)"),
-        ("channels.overrides.h.threshold", "channels.overrides.h.threshold (units of the message)"),
-        ("channels.mean.loss", "channels.mean.loss (probability)"),
-        ("loss", "loss"),
-        ("schedule.passes", "schedule.passes (count)"),
-        ("schedule.duration", "schedule.duration (simulated time)"),
-        ("rule.beta", "rule.beta (dimensionless)"),
-        ("rule.variant", "rule.variant"),
-    ],
-)
-def test_units_of_axes(key: str, label: str) -> None:
-    assert axis_label(key) == label
-
-
-def test_spread() -> None:
-    assert spread([3.0]) == (3.0, None)
-    assert spread([1.0, 2.0, 3.0]) == (2.0, 1.0)
 
 
 def test_a_stream_is_drawn_against_how_often_an_error_gets_through(tmp_path: Path) -> None:

@@ -215,10 +215,6 @@ class Scenario:
             source = replace(source, **said)
         with located(document, where):
             data = source.read(documents.folder(document, where))
-            if digest and (found := self.digest(data)) != digest:
-                names = ", ".join(self._absolute(path) for path in paths)
-                told = f"{names}: other data (SHA-256 {found[:12]}…) than where the run was planned"
-                raise ConfigurationError(f"{told} ({digest[:12]}…); copy those here")
         if (augmentation := file.data.augmentation) is not None:
             with located(document, ("data", "augment")):
                 augmentation.check(data.train.shape)
@@ -237,6 +233,11 @@ class Scenario:
                 for split in (train, test):
                     file.loss.check_targets(split.labels)
         data = Dataset(data.name, train, test, data.classes).limit(limit, limit)
+        if digest and (found := self.digest(data)) != digest:
+            names = ", ".join(self._absolute(path) for path in paths)
+            told = f"{names}: other data (SHA-256 {found[:12]}…) than where the run was planned"
+            with located(document, where):
+                raise ConfigurationError(f"{told} ({digest[:12]}…); copy those here")
         held = file.training.held_out(len(data.train))
         if held + batch > len(data.train):
             message = f"there are {len(data.train)} training samples"
@@ -248,7 +249,7 @@ class Scenario:
         return data
 
     def digest(self, data: Dataset) -> str:
-        """Returns the SHA-256 of the data as they are stored; "" where they come from no file."""
+        """Returns the SHA-256 of its `data` as they are stored; "" where they come from no file."""
         return digest_of(data.train, data.test, numbers=False) if self._data_paths() else ""
 
     def model(self, resumed: bool = False) -> Model:
