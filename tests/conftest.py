@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 # Before torch is imported, here and in the processes that tests start: its tensors are small, and
 # two workers with two threads each would get in each other's way.
@@ -17,11 +16,10 @@ os.environ.pop("COLUMNS", None)
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from markupsafe import Markup
 from mirror import Mirror, mirrored
+from undrawn import undraw
 
 from neurosim.families import plugins
-from neurosim.reports.plots.canvas import Canvas, Chart, Curve
 
 torch.set_num_threads(1)
 
@@ -71,16 +69,6 @@ def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.node.get_closest_marker("drawn") is None:
             undraw(patch)
         yield
-
-
-def undraw(patch: pytest.MonkeyPatch) -> None:
-    """Does what `undrawn` says for as long as the patch holds."""
-
-    def chart(self: Canvas, legend: Sequence[Curve] = (), note: str = "", **options: Any) -> Chart:
-        svg = Markup('<svg role="img" aria-label="{}"/>').format(self.label)
-        return Chart(svg, (1.0, 1.0), legend, note, canvas=self)
-
-    patch.setattr(Canvas, "chart", chart)
 
 
 @pytest.fixture

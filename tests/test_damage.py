@@ -374,7 +374,7 @@ def test_one_owner_of_a_folder(stopped: Path, monkeypatch: pytest.MonkeyPatch) -
         process = lock.read_text().split()[1]
         assert f"{stopped}: another process is at work here: process {process} on " in output
         assert len(output.splitlines()) == 1
-        sweep.carry_out((str(stopped), (stopped / "scenario.yaml").read_text()))
+        sweep.carry_out((str(stopped), (stopped / "scenario.yaml").read_text(), ""))
     assert (stopped / "summary.json").read_bytes() == before
     assert not lock.exists()
     lock.write_text("elsewhere 1\n")  # of a process that was killed

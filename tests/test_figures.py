@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import undraw
+from undrawn import undraw
 
 from neurosim.cli.main import main
 from neurosim.reports import Figure, pictures_of

@@ -302,7 +302,7 @@ def test_a_run_from_before_there_were_listeners(tmp_path: Path) -> None:
         runner.resume(folder, Console(quiet=True))
     text = (folder / "scenario.yaml").read_text()
     with pytest.warns(ns.NeurosimWarning, match="another version of neurosim"):
-        assert sweep.carry_out((str(folder), text)) is None
+        assert sweep.carry_out((str(folder), text, "")) is None
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
     old = json.loads((tmp_path / "tiny/stopped.1/summary.json").read_text())
     assert old["status"] == "interrupted"

@@ -29,7 +29,7 @@ from neurosim.tensors.selection import Selection
 from tests.conformance.cases import Case
 
 CPU = torch.device("cpu")
-ALWAYS, NEVER = -1, 10**9  # costs with which gathering always or never pays
+ALWAYS, NEVER = -(10**9), 10**9  # costs with which gathering always or never pays
 ROUTES = st.sampled_from([(ALWAYS, ALWAYS), (ALWAYS, NEVER), (NEVER, NEVER), None])
 UNITS = st.builds(
     ns.Unit, st.sampled_from([kind for kind in get_args(UnitKind) if kind not in ("tile", "block")])

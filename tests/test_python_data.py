@@ -106,7 +106,9 @@ def test_an_interrupted_run_of_a_sweep_goes_on(own: str, monkeypatch: pytest.Mon
     fit = ns.Trainer.fit
     with monkeypatch.context() as patch:
         patch.setattr(
-            ns.Trainer, "fit", lambda self, told, _: fit(self, told, lambda: self.step > 4)
+            ns.Trainer,
+            "fit",
+            lambda self, told, _, **how: fit(self, told, lambda: self.step > 4, **how),
         )
         part = ns.sweep(own, {"rule.beta": 0.5}, given)
     (run,) = part.runs

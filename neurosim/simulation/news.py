@@ -28,14 +28,15 @@ class News(Arrays):
 
     def to_all(self, clock: Clock, tick: int, *, output: bool = False) -> None:
         """Tells of something that reaches all dyads, or all output dyads, at ``tick``."""
-        self.stirred = max(self.stirred, tick)
         if clock.listens:
+            self.stirred = max(self.stirred, tick)
             self._units.all_hear(clock, tick, output=output)
 
     def tell(self, clock: Clock, tick: int, reached: Reached) -> None:
         """Tells of what comes from outside and has reached these dyads at ``tick``."""
-        self._stir(tick - 1)
-        self._units.hear(clock, tick, reached)
+        if clock.listens:
+            self._stir(tick - 1)
+            self._units.hear(clock, tick, reached)
 
     def after(self, clock: Clock, tick: int, reached: Reached) -> None:
         """Tells of what a ``tick`` sent and delivered: it reaches these dyads at the next."""
