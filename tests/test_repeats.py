@@ -374,11 +374,14 @@ def test_a_tape_that_is_given_up_keeps_no_states(monkeypatch: pytest.MonkeyPatch
     simulation = made("sweep")
     x, y = data(simulation.model, 0)
     count = replayed(simulation, monkeypatch)
-    outcomes = [simulation.infer(x, y) for _ in range(2)]
+    outcomes = [simulation.infer(x, y) for _ in range(3)]
     (recording,) = simulation._repeats._kinds.values()
     assert recording is not None
     assert not recording.holds
     assert not recording._left.tensors
+    learned = [simulation.gradients()]
     outcomes.append(simulation.infer(x, y))
-    assert count() == 0
-    assert bits([o.plus for o in outcomes[:1]]) == bits([o.plus for o in outcomes[2:]])
+    learned.append(simulation.gradients())
+    assert count() == 1  # which has told
+    assert bits([o.plus for o in outcomes[:3]]) == bits([o.plus for o in outcomes[1:]])
+    assert bits(learned[0]) == bits(learned[1])

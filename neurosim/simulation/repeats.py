@@ -36,22 +36,18 @@ class Recording:
 
     def __init__(self, common: Common, inference: Inference, given: list[Tensor]) -> None:
         self._common, self._parts = common, _parts(common)
-        self.lost = 0
+        self.lost, self._judged = 0, False
         self._sources = [*common.model.parameters(), *common.model.buffers()]
         self._sources += [part for part in self._parts if isinstance(part, Tensor)]
         graphs = common.compute != "dense"
         self._tape, self._learning = Tape(given, self._sources, graphs=graphs), Tape(())
-        began = time.thread_time()  # what else the machine does must not count
         with self._tape:
             inference.begin(given[0], carried=False)
             inference.advance(None, lambda: False)
-        took = time.thread_time() - began
         self._clock = inference.clock  # that of its last run
         self._left = Left(common.state.passing, inference)
         left = self._left.saved(inference)
         self._tape.close(left)
-        if common.compute != "graph" and self._tape.calls * _SAVED < _LEAST * took:
-            self._tape.problem = "arithmetic takes nearly all of the time"
         self._leave(inference, plain(left))
         self._forget_if_lost()
 
@@ -72,14 +68,28 @@ class Recording:
 
     def replay(self, inference: Inference, given: list[Tensor]) -> bool:
         """Runs an inference from its start to its end; returns if that is what it comes to."""
+        began = time.thread_time()  # what else the machine does must not count
         left = self._tape.replay(given)
+        took = time.thread_time() - began
         if left is None:
             self.lost += _MISS
             self._forget_if_lost()
             return False
         self.lost, inference.clock = max(0, self.lost - 1), self._clock
         self._leave(inference, left)
+        self._judge(took)
         return True
+
+    def _judge(self, took: float) -> None:
+        """Gives up, after its first replay, a tape that saves next to nothing of what that took.
+
+        The recording itself would not tell: libraries still make what they use later.
+        """
+        pays = self._tape.calls * _SAVED >= _LEAST * took
+        if not self._judged and not pays and self._common.compute != "graph":
+            self._tape.problem = "arithmetic takes nearly all of the time"
+            self._forget_if_lost()
+        self._judged = True
 
     def _leave(self, inference: Inference, left: Any) -> None:
         """Has states and inference as they are at its end."""
