@@ -55,8 +55,8 @@ def interrupted_by(asked: Interrupted) -> Iterator[None]:
 @contextmanager
 def interruptible() -> Iterator[Interrupted]:
     """Turns Ctrl-C and requests to terminate into a flag for as long as the block runs. Within
-    another such block, what has come there already counts. A SIGHUP
-    that is ignored (nohup) stays so."""
+    another such block, what has come there already counts, and what comes here counts there, as it
+    may when there is nothing left here to stop. A SIGHUP that is ignored (nohup) stays so."""
     interrupted = Interrupted()
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield _ASKED.get() or interrupted
@@ -67,13 +67,15 @@ def interruptible() -> Iterator[Interrupted]:
     for number in before:
         signal.signal(number, interrupted.handle)
     around = (getattr(handler, "__self__", None) for handler in before.values())
-    outer = [one.since for one in around if isinstance(one, Interrupted)]
-    interrupted.since = min([interrupted.since, *outer])
+    outer = [one for one in around if isinstance(one, Interrupted)]
+    interrupted.since = min([interrupted.since, *(one.since for one in outer)])
     try:
         yield interrupted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for one in outer:
+            one.since = min(one.since, interrupted.since)
 
 
 def ignore_at_exit() -> None:
