@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from phased_simulations import EP, batch, build, weak_model
 from test_pooled_settling import model_of, network_of, step
 from torch import Tensor
+from two_winners import contest
 
 import neurosim as ns
 from neurosim.cli.main import main
@@ -143,26 +144,15 @@ def test_fixed_points_are_those_of_the_plain_iteration(name: str) -> None:
 
 
 def test_a_winner_that_sustains_itself() -> None:
-    """Of two neurons under a max-pool, both below the kink, the one that has won is lifted over it
-    by what comes back to it."""
-    layers = [
-        {"name": "h", "conv": 1, "kernel": 1, "activation": "relu"},
-        {"name": "p", "pool": {"kind": "max", "kernel": [1, 2]}, "activation": "hard_sigmoid"},
-        {"name": "out", "dense": 1},
-    ]
-    model = ns.Model(ns.Network.from_dict({"input": [1, 1, 2], "layers": layers})).double()
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            value.fill_(0.6 if name == "out.weight" else 1.0 if name.endswith("weight") else 0.0)
+    """The free phase rests where the winner of before wins again."""
+    model, won, neither, y = contest(0.6, activation="hard_sigmoid")
     simulation = ns.Simulation(
         model, rule=ns.EquilibriumPropagation(0.2, free=2), schedule="parallel", init="carry"
     )
-    first, second = torch.eye(2, dtype=torch.float64).view(2, 1, 1, 1, 2)
-    both, y = torch.full((1, 1, 1, 2), -0.01).double(), torch.full((1, 1), 4.0).double()
     verdicts = []
-    for before in (first, second):
+    for before in won:
         simulation.infer(before, y)
-        found = ns.measure_convergence(simulation, both, y, tolerance=1e-6)
+        found = ns.measure_convergence(simulation, neither, y, tolerance=1e-6)
         verdicts.append(found.verdict)
         assert found.reason.startswith("free: the states rest at another fixed point")
     assert verdicts == ["several_fixed_points"] * 2

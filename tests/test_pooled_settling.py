@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from random_operators import torch_pool
 from torch import Tensor
+from two_winners import contest
 
 import neurosim as ns
 from neurosim.measures.metrics import residual
@@ -238,17 +239,8 @@ def test_a_synchronous_order_that_oscillates() -> None:
 
 
 def test_several_fixed_points() -> None:
-    """Of two dyads under a max-pool, both below the kink, the winner is lifted over it by the
-    difference that comes back to it. So who has won goes on winning."""
-    layers = [
-        {"name": "h", "conv": 1, "kernel": 1, "activation": "relu"},
-        {"name": "p", "pool": {"kind": "max", "kernel": [1, 2]}},
-        {"name": "out", "dense": 1},
-    ]
-    model = ns.Model(ns.Network.from_dict({"input": [1, 1, 2], "layers": layers})).double()
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            value.fill_(1.0 if name.endswith("weight") else 0.0)
+    """Which dyad is above the kink depends on which has won before."""
+    model, won, neither, y = contest(1.0)
     simulation = ns.Simulation(
         model,
         rule=ns.DualPropagation(alpha=0.5, beta=0.5, nudge="potential"),
@@ -256,14 +248,12 @@ def test_several_fixed_points() -> None:
         init="carry",
         nudge_after=0,
     )
-    first, second = torch.eye(2, dtype=torch.float64).view(2, 1, 1, 1, 2)
-    both, y = torch.full((1, 1, 1, 2), -0.01).double(), torch.full((1, 1), 4.0).double()
     verdicts = []
-    for before in (first, second):
+    for before in won:
         simulation.infer(before, y)
-        found = ns.measure_convergence(simulation, both, y, tolerance=1e-6)
+        found = ns.measure_convergence(simulation, neither, y, tolerance=1e-6)
         verdicts.append(found.verdict)
-        won = simulation.state.by_name["h"].plus.value.flatten() > 0
-        assert won.tolist() == (before.flatten() > 0).tolist()
+        active = simulation.state.by_name["h"].plus.value.flatten() > 0
+        assert active.tolist() == (before.flatten() > 0).tolist()
     assert verdicts == ["converged", "several_fixed_points"]
     assert found.reason.startswith("the states rest at another fixed point")

@@ -209,12 +209,12 @@ KEYS = """
 adjoint apical apical_stale average basal basal_stale batch batch_size batches began begins best
 bit_generator carried carried_stamps cells clock counts damping difference difference_messages
 differences end ending epoch feedback_speed forward generator gradient gradients has_uint32 heard
-inc index inferences kept labels last_count last_tick later lines links mean_messages means
+inc index inferences kept labels last_count last_tick later lines links mean_messages means news
 measures minus model next nudge number order phases place plus position prediction queue random
 reached_at recording ring rows rule run running schedule scheduler sent sent_stamps settled shown
-shuffle simulation sizes stale stamps state step stopped sums synapses synaptic_operations target
-tick ticks time totals trace traces train_accuracy train_loss uinteger unit_wakes units unread
-until updates validated value version views wakes weight_gradient winners
+shuffle simulation sizes stale stamps state step stirred stopped sums synapses synaptic_operations
+target tick ticks time totals trace traces train_accuracy train_loss uinteger unit_wakes units
+unread until updates validated value version views wakes weight_gradient winners
 """
 
 

@@ -1,5 +1,7 @@
 """What an inference tells its clock: who has news, until there is none but of rounding."""
 
+from functools import cached_property
+
 from neurosim.dynamics import Reached, State
 from neurosim.schedules import Clock
 from neurosim.simulation.engine import UnitMap
@@ -50,5 +52,9 @@ class News(Arrays):
 
     def _stir(self, tick: int) -> None:
         """Takes note of a change in this tick, of which the last hear when messages arrive."""
-        latest = max([1, *(line.longest for _, line in self._state.lines)])
-        self.stirred = max(self.stirred, tick + latest)
+        self.stirred = max(self.stirred, tick + self._latest)
+
+    @cached_property
+    def _latest(self) -> int:
+        """After how many ticks a change has been heard of everywhere."""
+        return max([1, *(line.longest for _, line in self._state.lines)])
