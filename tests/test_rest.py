@@ -1,11 +1,16 @@
 """Event-driven inferences come to rest without a threshold: when only rounding still goes round."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import neurosim as ns
+from neurosim.base import NEVER
+from neurosim.schedules import Clock, Start
+from neurosim.tensors import Ints
 
 FOR_EVER = 3000
 NETWORKS: dict[str, Any] = {
@@ -102,3 +107,45 @@ def test_news_of_another_target_or_weight_is_not_dropped() -> None:
     fresh = ns.Simulation(model, schedule=ns.schedules.Parallel(1000)).infer(x, target.roll(1, 0))
     for population, expected in fresh.plus.items():
         assert (again.plus[population] - expected).abs().max() < 1e-13, population
+
+
+class SlowToWake(Clock):
+    """An event-driven clock of a user: what reaches a unit wakes it some ticks later."""
+
+    later = 0
+    listens = True  # type: ignore[assignment]
+
+    def reschedule(self, tick: int, due: Ints) -> Ints:
+        del tick
+        return np.full(len(due), NEVER)
+
+    def news(self, tick: int, units: Ints) -> None:
+        self.next[units] = np.minimum(self.next[units], tick + self.later)
+
+
+@dataclass(frozen=True)
+class Slow(ns.Schedule):
+    later: int = 0
+    duration: int = FOR_EVER
+    unit: Any = "neuron"
+    tick: float = 1.0
+
+    def start(self, at: Start) -> Clock:
+        clock = SlowToWake(np.full(at.layout.total, at.tick + 1), at.tick + self.duration)
+        clock.later = self.later
+        return clock
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+@pytest.mark.parametrize("later", [0, 3, 7])
+def test_clocks_of_users_rest_and_lose_nothing(later: int, dtype: torch.dtype) -> None:
+    """They need to know nothing of rounding, and what they have yet to wake for is not dropped."""
+    model, x, target = problem("dense", dtype)
+    slow = ns.Simulation(model, schedule=Slow(later), init="zero")
+    outcome = slow.infer(x, target)
+    assert slow.done
+    assert outcome.ticks < FOR_EVER
+    settled = ns.Simulation(model, schedule=ns.schedules.Parallel(1000)).infer(x, target)
+    for population, expected in settled.plus.items():
+        found, least = outcome.plus[population], torch.finfo(dtype).eps
+        assert (found - expected).abs().max() <= 200 * least * expected.abs().max()

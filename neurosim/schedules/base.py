@@ -66,11 +66,9 @@ class Clock(ABC):
         """The next wakes, after ``tick``, of the units that wake at ``tick``."""
 
     def news(self, tick: int, units: Ints) -> None:
-        """Something reaches these units at ``tick``. Only an event-driven clock listens."""
+        """Something reaches these units at ``tick``. Only an event-driven clock listens; it is told
+        of no news that is of rounding alone."""
         del tick, units
-
-    def forget(self) -> None:  # noqa: B027  # who does not listen has nothing to forget
-        """Drops all news: it is of changes that are no larger than rounding."""
 
     def decide(self, tick: int, measured: Mapping[str, npt.NDArray[np.float64]]) -> None:
         """Sets the wakes of ``tick`` by measures; asked before every tick of a clock that `wants`.

@@ -185,9 +185,6 @@ class LazyClock(Clock):
     def news(self, tick: int, units: Ints) -> None:
         self.next[units] = np.minimum(self.next[units], tick)
 
-    def forget(self) -> None:
-        self.next.fill(NEVER)
-
     @property
     def listens(self) -> bool:
         return True

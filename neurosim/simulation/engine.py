@@ -9,11 +9,12 @@ processes hold nothing that would have to be saved, and live from one inference 
 """
 
 import gc
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import simpy
 
 from neurosim.base import PluginError
@@ -170,14 +171,13 @@ class UnitMap:
             woken.append((population, layout.selection(population, own, cell.alive, cell.device)))
         return len(units), woken
 
-    def hear(self, clock: Clock, tick: int, reached: Reached) -> None:
-        """Tells a clock that something reaches the units of these dyads at ``tick``."""
-        if clock.listens:
-            for index, marks in reached.read().items():
-                alive = self._state.cells[index].alive
-                clock.news(
-                    tick, self._layout.units(index, marks if alive is None else marks & alive)
-                )
+    def hear(self, clock: Clock, tick: int, marks: Mapping[int, npt.NDArray[np.bool_]]) -> None:
+        """Tells a clock that something reaches the units of the marked dyads at ``tick``."""
+        for index, reached in marks.items():
+            alive = self._state.cells[index].alive
+            clock.news(
+                tick, self._layout.units(index, reached if alive is None else reached & alive)
+            )
 
     def all_hear(self, clock: Clock, tick: int, *, output: bool = False) -> None:
         """Tells a clock that something reaches all dyads, or all output dyads, at ``tick``."""

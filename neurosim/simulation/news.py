@@ -11,10 +11,10 @@ from neurosim.tensors import Arrays
 class News(Arrays):
     """Passes news on to the clock of an inference.
 
-    Near a fixed point the last bits of values may go round for ever. So news is dropped where
-    nothing else has changed in a tick, nor is on its way: what it tells of is rounding, and whoever
-    wakes later for something else sees it all the same. ``stirred`` is the last tick in which, as
-    far as is known, there is more than that.
+    Near a fixed point the last bits of values may go round for ever. So nobody is told where
+    nothing else has changed in a tick, nor is on its way: the news would be of rounding, which
+    whoever wakes later for something else sees all the same. ``stirred`` is the last tick in which,
+    as far as is known, there is more than that.
     """
 
     plain = ("stirred",)
@@ -38,17 +38,17 @@ class News(Arrays):
         """Tells of what comes from outside and has reached these dyads at ``tick``."""
         if clock.listens:
             self._stir(tick - 1)
-            self._units.hear(clock, tick, reached)
+            self._units.hear(clock, tick, reached.read())
 
     def after(self, clock: Clock, tick: int, reached: Reached) -> None:
         """Tells of what a ``tick`` sent and delivered: it reaches these dyads at the next."""
         if not clock.listens:
             return
-        self._units.hear(clock, tick + 1, reached)
+        heard = reached.read()
         if reached.stirs:
             self._stir(tick)
-        elif tick >= self.stirred:
-            clock.forget()
+        if tick < self.stirred:
+            self._units.hear(clock, tick + 1, heard)
 
     def _stir(self, tick: int) -> None:
         """Takes note of a change in this tick, of which the last hear when messages arrive."""
