@@ -15,9 +15,10 @@ News = Generator[TaskNews, None, None]
 class Executor(Protocol):
     """Does ``work(task)`` for all tasks, and says what becomes of each as it happens.
 
-    ``work`` is a function at the top of a module; a task is a tuple of text, its folder first. Once
-    ``stop()``, no task begins, and those under way are asked to end. ``here``: in this process, so
-    that Ctrl-C goes to a task.
+    ``work`` is a function at the top of a module; a task is a tuple of text: its folder, two that
+    say what is to be done, then the files and folders that it reads. Once ``stop()``, no task
+    begins, and those under way are asked to end. ``here``: in this process, so that Ctrl-C goes to
+    a task.
     """
 
     here: ClassVar[bool]
