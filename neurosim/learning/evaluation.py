@@ -12,6 +12,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError, DataError, DivergenceError
 from neurosim.data import Split, check_labels, split_of, targets
 from neurosim.learning.metrics import Metric
+from neurosim.maths import Loss
 from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
 from neurosim.simulation import Prediction, Simulation
 
@@ -113,7 +114,8 @@ class Evaluator:
                 )
             loss += batch_loss
             for one in self.metrics:
-                found = one.sums(prediction.flatten(1), target.flatten(1)).cpu()
+                shown = decided(prediction, labels, measured) if one.of_labels else prediction
+                found = one.sums(shown.flatten(1), target.flatten(1)).cpu()
                 sums[one.name] = sums[one.name] + found if one.name in sums else found
             yield SoFar(start + len(labels), correct, loss, sums)
 
@@ -130,6 +132,17 @@ class Evaluator:
             "lipschitz_bound": lipschitz_bound(model.network, norms),
             "spectral_norms": norms,
         }
+
+
+def decided(prediction: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """Returns 1 for what a prediction says of each sample, its class or its labels, 0 elsewhere.
+
+    A sample has a label whose output, or the probability that the loss makes of it, is above ½.
+    """
+    if labels.is_floating_point():
+        return (prediction > (0.0 if loss.applies == "sigmoid" else 0.5)).to(prediction.dtype)
+    flat = prediction.flatten(1)
+    return torch.zeros_like(flat).scatter_(1, flat.argmax(1, keepdim=True), 1.0)
 
 
 def split_for(data: Any, simulation: Simulation) -> Split:

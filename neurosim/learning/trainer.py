@@ -86,7 +86,7 @@ class Trainer:
         self.optimizer = optimizer
         train, test = (split_for(data, simulation) for data in (train, test))
         validation = None if validation is None else split_for(validation, simulation)
-        self.plan.check(validation, classes=not train.labels.is_floating_point())
+        self.plan.check(validation, train.labels)
         self._average: Average | None = None
         if self.plan.ema is not None:
             self._average = average = Average(self.model, self.plan.ema)

@@ -142,6 +142,14 @@ QUANTITIES = (
     Quantity("test_loss", "test loss", "per sample", "run mean"),
     Quantity("test_mse", "test MSE", "", "line run mean"),
     Quantity("test_r2", "test R²", "", "line run mean", show="{:.4f}".format, better="higher"),
+    *(
+        Quantity(key, title, "", "line run mean", show="{:.4f}".format, better="higher")
+        for key, title in (
+            ("test_exact_match", "test samples with all labels right"),
+            ("test_f1_macro", "test F1, mean of labels"),
+            ("test_f1_micro", "test F1 of all labels"),
+        )
+    ),
     Quantity(
         "test_top_5",
         "test accuracy of the best five",
