@@ -85,11 +85,16 @@ def test_a_stream_is_watched_and_not_disturbed(tmp_path: Path) -> None:
     assert (run.folder / weights).read_bytes() == (plain.folder / weights).read_bytes()
     last = visitor.seen[-1]
     assert (last["name"], last["status"], len(visitor.seen)) == (scenario.file.name, "running", 6)
-    for key, event in {"accuracy": "step", "loss": "step", "wakes": "epoch"}.items():
-        written = [[line["step"], line[key]] for line in lines if line["event"] == event]
-        assert len(written) > 1
-        assert curves(last)[key] == written[:-1]
+    written = [[line["step"], line["wakes"]] for line in lines if line["event"] == "epoch"]
+    assert len(written) > 1
+    assert curves(last)["wakes"] == written[:-1]
     assert {"cumulative_accuracy", "mean_messages", "messages_per_right"} <= curves(last).keys()
+    # Of single samples, each of which is right or wrong, what has faded of all so far.
+    faded = dict(map(tuple, curves(last)["faded_accuracy"]))
+    assert [*faded] == [1, 2, 3, 4, 5]
+    for line in lines:
+        if line["event"] == "epoch" and line["step"] in faded:
+            assert faded[line["step"]] == pytest.approx(line["faded_accuracy"], rel=1e-12)
     with pytest.raises(ConnectionRefusedError):  # it ended with the run
         ask(port, "/")
     assert not any(thread.name == "live view" for thread in threading.enumerate())
@@ -199,7 +204,7 @@ def test_no_port_is_a_free_one(place: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, MOST - 1, MOST, MOST + 1, 10 * MOST + 7, 100_003])
 def test_a_curve_is_thinned(count: int) -> None:
     """Evenly, from the first point to the last."""
-    curve = _Curve()
+    curve = _Curve(0.0)
     for n in range(count):
         curve.add(n, -n)
     *kept, last = curve.points
@@ -208,6 +213,18 @@ def test_a_curve_is_thinned(count: int) -> None:
     every = 1 if len(kept) < 2 else int(kept[1][0])
     assert kept == [(n, -n) for n in range(0, count - 1, every)]
     assert count < MOST or len(kept) >= MOST // 2 - 1
+
+
+def test_a_curve_of_means_that_fade() -> None:
+    """By steps, of which some may be missing."""
+    curve, values = _Curve(0.5), {1: 1.0, 2: 0.0, 5: 1.0}
+    for n, value in values.items():
+        curve.add(n, value)
+    weights = [0.5**4, 0.5**3, 1.0]
+    assert curve.points[:2] == [(1, 1.0), (2, pytest.approx(0.5 / 1.5))]
+    assert curve.points[2] == (5, pytest.approx((weights[0] + weights[2]) / sum(weights)))
+    curve.add(5, 1e299)  # nothing is too large for a mean
+    assert curve.points[-1][1] < 1e299
 
 
 def test_a_value_that_is_not_finite_is_no_point(served: tuple[LiveView, int]) -> None:

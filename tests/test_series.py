@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+import tracemalloc
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import neurosim as ns
+from neurosim.data import Source
 from neurosim.data.series import Events, FileSeries, Hyperplane, MackeyGlass
 
 
@@ -73,9 +79,65 @@ def test_events_hold_their_values(tmp_path: Path) -> None:
     text = "t,index,value\n" + "\n".join(",".join(map(str, row)) for row in rows[::-1])
     (tmp_path / "e.csv").write_text(text)
     data = Events("e.csv", inputs=2, classes=2, test=0.34).read(tmp_path)
-    seen = torch.cat([data.train.images, data.test.images]).tolist()
+    seen = torch.cat([data.train.images[:], data.test.images[:]]).tolist()
     assert seen == [[1, 0.5], [-2, 0.5], [-2, 0.5], [-2, 0.5], [-2, 0.5], [-2, 3]]
     assert torch.cat([data.train.labels, data.test.labels]).tolist() == [1, 1, 0, 0, 0, 0]
+
+
+@settings(max_examples=60)
+@given(
+    events=st.lists(
+        st.tuples(st.integers(0, 60), st.integers(-1, 4), st.integers(0, 2)), max_size=40
+    ),
+    first=st.integers(0, 70),
+    step=st.sampled_from([1.0, 2.5, 7.0]),
+    drawn=st.integers(0, 10),
+)
+def test_events_are_what_a_table_of_all_would_be(
+    events: list[tuple[int, int, int]], first: int, step: float, drawn: int
+) -> None:
+    """However the samples are taken, one after the other or at random."""
+    rows = sorted([*events, (first, -1, 1)], key=lambda row: row[0])
+    table, labels, now, k = list[list[float]](), list[float](), [0.0] * 6, 0
+    now[-1] = np.nan
+    for place in range(max(1, ceil((rows[-1][0] - rows[0][0]) / step - 1e-9))):
+        while k < len(rows) and rows[k][0] <= rows[0][0] + (place + 1) * step + 1e-9:
+            now[rows[k][1]] = rows[k][2]
+            k += 1
+        if now[-1] == now[-1]:
+            table.append(now[:-1])
+            labels.append(now[-1])
+    assume(len(table) > 1)  # one is for the test
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "e.npy", np.array([*events, (first, -1, 1)], dtype=np.float64))
+        data = Events("e.npy", inputs=5, classes=3, step=step, test=0.1).read(Path(folder))
+    expected = torch.tensor(table)
+    splits = data.train, data.test
+    assert torch.equal(torch.cat([one.images[:] for one in splits]), expected)
+    assert torch.cat([one.labels for one in splits]).tolist() == labels
+    size = len(data.train)
+    some = torch.from_numpy(np.random.default_rng(drawn).integers(0, size, 9))
+    assert torch.equal(data.train.take(some), expected[some])
+
+
+def test_events_take_the_memory_of_events(tmp_path: Path) -> None:
+    """Not that of all inputs at all times, here a hundred times as much."""
+    random, count = np.random.default_rng(0), 20_000
+    rows = np.zeros((count, 3))
+    rows[:, 0] = np.sort(random.random(count) * 10_000)
+    rows[:, 1] = random.integers(-1, 34 * 34 * 2, count)
+    rows[0, 1] = -1
+    np.save(tmp_path / "e.npy", rows)
+    tracemalloc.start()
+    try:
+        data = Events("e.npy", inputs=34 * 34 * 2, classes=10, step=1.0).read(tmp_path)
+        split = Source.of("samples").samples(data.train, 1, 0)
+        assert split(7000).x.shape == (1, 34 * 34 * 2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(data.train) > 7900
+    assert peak < 250 * count < 10_000 * 34 * 34 * 2 * 4 / 15
 
 
 BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -85,7 +147,7 @@ BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
     "rows": ("0,1", {}, "three numbers"),
     "words": ("0,1,a", {}, "does not hold rows of numbers"),
     "nan": ("0,1,nan", {}, "not finite"),
-    "large": ("0,-1,1\n1e9,1,1", {}, "take a longer step"),
+    "large": ("0,-1,1\n1e9,1,1", {}, "too many; take a longer step"),
 }
 
 

@@ -3,7 +3,10 @@ and events. Their last part is for the test."""
 
 import csv
 from abc import abstractmethod
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -15,11 +18,12 @@ from pydantic import Field
 
 from neurosim.base import DataError, stream
 from neurosim.data.dataset import Dataset, Split
-from neurosim.data.lazy import IN_MEMORY
+from neurosim.data.lazy import IN_MEMORY, Lazy, Samples, part
 from neurosim.data.source import DataSource
 from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, Whole, register
 
 Values = npt.NDArray[np.float64]
+_Whole = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,16 @@ class InTime(DataSource):
         kept = len(x) - max(1, round(self.test * len(x)))
         if kept < 1:
             raise DataError(f"{self.kind}: {len(x)} samples, of which the test leaves none")
-        images = torch.from_numpy(x.astype(np.float32))
+        images: Samples = x if isinstance(x, Lazy) else torch.from_numpy(x.astype(np.float32))
         labels = torch.from_numpy(y if classes is not None else y.astype(np.float32))
         train, test = (
-            Split(images[part], labels[part], in_time=True)
-            for part in (slice(kept), slice(kept, None))
+            Split(part(images, which), labels[which], in_time=True)
+            for which in (slice(kept), slice(kept, None))
         )
         return Dataset(self.kind, train, test, classes)
 
     @abstractmethod
-    def _samples(self, folder: Path) -> tuple[Values, Any, int | None]:
+    def _samples(self, folder: Path) -> tuple[Values | Lazy, Any, int | None]:
         """Returns what is seen (N, inputs) and what is to be learned: values (N, outputs), or
         classes (N,) and how many there are."""
 
@@ -182,7 +186,8 @@ class Events(InTime):
 
     From the time t on the input of that index has that value, and 0 before its first event; an
     index of −1 says which class it is from t on. Every ``step`` of time is a sample: the inputs as
-    they are at its end. What is before the first class is left out.
+    they are at its end. What is before the first class is left out. Only the events are held in
+    memory, and samples are made of them as they are taken.
     """
 
     paths = ("file",)
@@ -193,35 +198,68 @@ class Events(InTime):
     step: Annotated[Positive, Field(description="time of a sample, in the unit of the file")] = 1.0
     header: Annotated[bool, Field(description="of CSV: the first row has names, no numbers")] = True
 
-    def _samples(self, folder: Path) -> tuple[Values, Any, int | None]:
+    def _samples(self, folder: Path) -> tuple[Lazy, Any, int | None]:
         path = folder / Path(self.file).expanduser()
         rows = read_numbers(path, header=self.header)
         if rows.ndim != 2 or rows.shape[1] != 3:
             raise DataError(f"{path}: needs rows of three numbers: t, index, value")
         rows = rows[rows[:, 0].argsort(kind="stable")]
         time, index, value = rows.T
-        said = value[index == -1]
-        ranges = ((index, -1, self.inputs, "index"), (said, 0, self.classes, "class"))
+        classes = index == -1
+        ranges = ((index, -1, self.inputs, "index"), (value[classes], 0, self.classes, "class"))
         for numbers, low, end, what in ranges:
             bad = (numbers < low) | (numbers >= end) | (numbers != np.round(numbers))
             if bad.any():
                 found = f"the {what} {numbers[bad][0]:g} is not in {low} … {end - 1}"
                 raise DataError(f"{path}: {found}")
-        # Within (k·step, (k+1)·step], counted from the first event.
-        place = np.maximum(0, np.ceil((time - time[0]) / self.step - 1e-9).astype(np.int64) - 1)
-        count = int(place[-1]) + 1
-        if count * self.inputs * 4 > IN_MEMORY:
-            said = f"{count:,} samples of {self.inputs:,} inputs are too large; take a longer step"
-            raise DataError(f"{path}: {said}")
-        columns = np.full((count, self.inputs + 1), np.nan)
-        columns[place, index.astype(np.int64)] = value  # −1 is the last; of several the last counts
-        last = np.where(np.isnan(columns), 0, np.arange(count)[:, None])
-        held = np.take_along_axis(columns, np.maximum.accumulate(last, 0), 0)
-        known = ~np.isnan(held[:, -1])
-        if not known.any():
+        if not classes.any():
             raise DataError(f"{path}: no event says a class (index -1)")
-        seen = np.nan_to_num(held[known, :-1])
-        return seen, held[known, -1].astype(np.int64), self.classes
+        steps = (time - time[0]) / self.step
+        if 16 * steps[-1] > IN_MEMORY:  # the number of a sample, and its label
+            raise DataError(f"{path}: {steps[-1]:,.0f} samples are too many; take a longer step")
+        # Within (k·step, (k+1)·step], counted from the first event.
+        place = np.maximum(0, np.ceil(steps - 1e-9).astype(np.int64) - 1)
+        numbers = np.arange(place[classes][0], place[-1] + 1)
+        said = place[classes].searchsorted(numbers, "right") - 1
+        held = _Held(place[~classes], index[~classes], value[~classes], self.inputs)
+        seen = Lazy(held, (self.inputs,), torch.float32, torch.from_numpy(numbers))
+        return seen, value[classes][said].astype(np.int64), self.classes
+
+
+class _Held:
+    """Gives what the inputs hold at the end of any step of time, from the events alone: their
+    places, as numbers of steps in ascending order, indices and values."""
+
+    def __init__(self, place: _Whole, index: Values, value: Values, inputs: int) -> None:
+        # By input, each of which begins with 0, and then by time; of several of an input at the
+        # same place the last counts.
+        self._length = int(place[-1]) + 2 if len(place) else 1
+        self._begins = np.arange(inputs) * self._length
+        keys = np.concatenate([self._begins, index.astype(np.int64) * self._length + place + 1])
+        order = keys.argsort(kind="stable")
+        keys = keys[order]
+        last = np.append(keys[1:] != keys[:-1], True)
+        self._keys = keys[last]
+        self._values = np.append(np.zeros(inputs), value)[order[last]].astype(np.float32)
+        places = self._keys % self._length - 1
+        self._in_time = places.argsort(kind="stable")
+        self._places = places[self._in_time]
+
+    def __call__(self, which: torch.Tensor) -> torch.Tensor:
+        """Returns the samples of these numbers (B,), as (B, inputs)."""
+        numbers = which.numpy()
+        found = np.empty((len(numbers), len(self._begins)), dtype=np.float32)
+        ends = self._places.searchsorted(numbers, "right")
+        follows = np.append(False, np.diff(numbers) == 1)
+        for row, number in enumerate(numbers):
+            if follows[row]:  # the one before, but for what happens at this place
+                new = self._in_time[ends[row - 1] : ends[row]]
+                found[row] = found[row - 1]
+                found[row, self._keys[new] // self._length] = self._values[new]
+            else:
+                known = self._begins + min(number + 1, self._length - 1)
+                found[row] = self._values[self._keys.searchsorted(known, "right") - 1]
+        return torch.from_numpy(found)
 
 
 def read_numbers(path: Path, *, header: bool) -> Values:
@@ -231,8 +269,7 @@ def read_numbers(path: Path, *, header: bool) -> Values:
             found = np.load(path, allow_pickle=False)
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = [row for row in csv.reader(file, strict=True) if row]
-            found = np.array(rows[1:] if header else rows, dtype=np.float64)
+                found = _numbers_of(csv.reader(file, strict=True), header=header)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, csv.Error, UnicodeDecodeError) as error:
@@ -243,3 +280,14 @@ def read_numbers(path: Path, *, header: bool) -> Values:
     if not np.isfinite(values).all():
         raise DataError(f"{path}: has a value that is not finite")
     return values
+
+
+def _numbers_of(rows: Iterable[list[str]], *, header: bool) -> Values:
+    """Returns rows of numbers, after a header. Raises ValueError where they are none."""
+    numbers, widths = array("d"), set[int]()  # of lists many would take much more memory
+    for row in islice(filter(None, rows), int(header), None):
+        numbers.extend(map(float, row))
+        widths.add(len(row))
+    if len(widths) > 1:
+        raise ValueError(f"they have from {min(widths)} to {max(widths)} columns")
+    return np.array(numbers).reshape(-1, *widths)

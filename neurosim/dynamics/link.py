@@ -18,7 +18,7 @@ from neurosim.tensors import (
     Selection,
     Slot,
     Stale,
-    Written,
+    Writes,
     by_position,
     moved,
     shaped,
@@ -162,7 +162,7 @@ class Link(Arrays):
         # Whether anything but the weight itself is multiplied by.
         self._changed = self.rounded or self.has_taps or damage.touches(projection.name)
         self._above: WeakKeyDictionary[Selection, Selection | None] = WeakKeyDictionary()
-        self._seen: list[Written] = []
+        self._seen: list[Writes] = []
 
     # ---- products ------------------------------------------------------------------------------
 
@@ -351,9 +351,9 @@ class Link(Arrays):
             self._news = None, None
         return self._seen != before
 
-    def _written(self) -> list[Written]:
+    def _written(self) -> list[Writes]:
         """Returns how the weights stand now."""
-        return [Written(t) for t in (self.weight, self.feedback, self.bias) if t is not None]
+        return [Writes(t) for t in (self.weight, self.feedback, self.bias) if t is not None]
 
     # ---- messages ------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from neurosim.base import ConfigurationError
 from neurosim.families import check
 from neurosim.maths.operators.base import Basal, Maybe, Operator, Part, add_bias
 from neurosim.maths.operators.planes import Conv2d, Pool2d
-from neurosim.tensors import Written
+from neurosim.tensors import Writes
 
 Precision = Literal["float32", "bf16-mixed"]
 ROUNDED = torch.bfloat16
@@ -128,7 +128,7 @@ class Copies:
     """
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, tuple[Written, Tensor]] = {}
+        self._made: dict[Hashable, tuple[Writes, Tensor]] = {}
 
     def clear(self) -> None:
         """Forgets all copies, because the weights may have changed."""
@@ -136,7 +136,7 @@ class Copies:
 
     def of(self, weight: Tensor, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """Returns the copy of that key, which ``make`` makes of ``weight``."""
-        known, written = self._made.get(key), Written(weight)
+        known, written = self._made.get(key), Writes(weight)
         if known is None or known[0] != written:
             known = self._made[key] = written, make()
         return known[1]

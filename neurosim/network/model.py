@@ -105,12 +105,15 @@ class Model(nn.Module):
         device."""
         if len(set(devices.values())) == 1:
             return self.to(devices[self.network.input.name])
-        where = dict[int, torch.device]()
         for name, tensor in [*self.named_parameters(), *self.named_buffers()]:
             owner, kind = name.rsplit(".", 1)
+            alone = nn.Module()  # which moves nothing else, and gradients with it
+            if isinstance(tensor, nn.Parameter):
+                alone.register_parameter(kind, tensor)
+            else:
+                alone.register_buffer(kind, tensor)
             post = owner if kind == "bias" else self.network.projection(owner).post
-            where |= {id(one): devices[post] for one in (tensor, tensor.grad) if one is not None}
-        self._apply(lambda tensor: tensor.to(where[id(tensor)]))  # type: ignore[no-untyped-call]
+            setattr(self._modules[owner], kind, getattr(alone.to(devices[post]), kind))
         return self
 
     @property

@@ -2,7 +2,7 @@
 weights (Ernoult et al. 2022)."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -12,8 +12,6 @@ from neurosim.families import Positive, register
 from neurosim.maths import Activation
 from neurosim.network import LocalJacobian, Network
 from neurosim.rules.base import Nudge, Rule, Wake, Woken
-
-Value = TypeVar("Value", int, float)
 
 
 @register("difference_target_propagation")

@@ -342,7 +342,8 @@ def _train(
     ranks.told(f"{_NEW if saved is None else _ON}{folder}")
     ranks.check_same({"checkpoint": str(trainer.step)})
     if live is not None:
-        live.follow(job.name, folder / METRICS)
+        fading = trainer.streaming.fading if isinstance(trainer, StreamTrainer) else 0.0
+        live.follow(job.name, folder / METRICS, fading)
     watching = [display] if live is None else [display, live]
     model, evaluator = trainer.model, trainer.evaluator
 

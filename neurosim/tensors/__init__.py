@@ -19,7 +19,6 @@ from neurosim.tensors.arrays import (
     save_arrays,
 )
 from neurosim.tensors.changes import (
-    Written,
     any_nonzero,
     beyond_rounding,
     count,
@@ -61,3 +60,4 @@ from neurosim.tensors.order import (
 from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
 from neurosim.tensors.slots import Slot, Stale
 from neurosim.tensors.tape import Tape, plain
+from neurosim.tensors.writes import Writes

@@ -26,26 +26,6 @@ _ROUNDING = 4  # units in the last place of the largest value
 _NUMPY = 10_000  # values from which on numpy starts threads for a product, and passes are dear
 
 
-class Written:
-    """What torch tells of the writes into a tensor. Two of one tensor are equal unless it was
-    written in place or given other ``data`` between them; in-place writes through ``.data`` do not
-    show. The memory is kept meanwhile: no other data can lie where it was.
-    """
-
-    __slots__ = ("_kept", "_writes")
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._kept, self._writes = tensor.detach(), tensor._version
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Written):
-            return NotImplemented
-        where = self._kept.data_ptr(), other._kept.data_ptr()
-        return self._writes == other._writes and where[0] == where[1]
-
-    __hash__ = None  # type: ignore[assignment]
-
-
 def unequal(new: Tensor, old: Tensor | None) -> Tensor:
     """Returns where two arrays differ; None stands for zeros."""
     if has_torch_function_variadic(new, old):

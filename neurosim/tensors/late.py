@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from neurosim.tensors.writes import versions
+
 SMALL = 10_000  # values of an array that can wait
 _KEPT = 2**20  # values that wait at a time
 
@@ -45,17 +47,17 @@ class Questions:
     def compare(self, mask: Tensor, new: Tensor, old: Tensor | None = None) -> None:
         """Remembers what a mask was made of."""
         if self._takes(new, old):
-            self._masks[id(mask)] = mask, [new, old], _versions(mask, new, old)
+            self._masks[id(mask)] = mask, [new, old], versions(mask, new, old)
 
     def ask(self, kind: str, step: int, place: int, values: Tensor, *more: Tensor) -> None:
         """Takes a question if it may wait."""
         of: list[Tensor | None] = [values, *more[: kind == "finite_product"]]
-        weights, versions = more[0] if kind == "tally" else None, _versions(*of)
+        weights, before = more[0] if kind == "tally" else None, versions(*of)
         made = self._masks.get(id(values))
-        if made and made[2][0] == values._version:
-            of, versions = made[1], made[2][1:]
+        if made and made[2][:1] == versions(values):
+            of, before = made[1], made[2][1:]
         if self._takes(*of):
-            self._asked.append(Question(kind, step, place, versions, weights, *of))  # type: ignore[arg-type]
+            self._asked.append(Question(kind, step, place, before, weights, *of))  # type: ignore[arg-type]
 
     def _takes(self, *tensors: Tensor | None) -> bool:
         if not all(t is None or (t.is_cpu and 0 < t.numel() <= SMALL) for t in tensors):
@@ -68,7 +70,7 @@ class Questions:
         values; in lists, by what they have in common."""
         found: dict[Any, Kind] = {}
         for asked in self._asked:
-            if asked.versions == _versions(*asked[-2:]):
+            if asked.versions == versions(*asked[-2:]):
                 dtypes = (None if t is None else t.dtype for t in asked[-3:])
                 found.setdefault((asked.kind, *dtypes), Kind()).append(asked)
         return [*found.values()]
@@ -121,10 +123,6 @@ class Answering:
         flat = _flat(tensors)
         for answer, new, old in self._kinds:
             answer(flat[new], flat[old], values)
-
-
-def _versions(*tensors: Any) -> list[int]:
-    return [t._version for t in tensors if t is not None]
 
 
 def _flat(tensors: Sequence[Tensor]) -> Flat:

@@ -7,6 +7,7 @@ one piece, for whoever asks for some positions.
 """
 
 from functools import cache
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from neurosim.tensors.devices import upload
 
 Ints = npt.NDArray[np.int64]
+_MANY = 4096  # values whose copy takes longer than to make an array
 
 
 def by_position(array: Tensor) -> Tensor:
@@ -54,12 +56,18 @@ def blank(size: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def unwritten(size: tuple[int, ...], like: Tensor) -> Tensor:
-    """Makes an array of this size for whoever asks for no more than that."""
-    return _blank(size, like.dtype, like.device)
+    """Makes an array of this size for whoever asks for no more than that.
+
+    What libraries are given they copy unless it is one piece. So a large one has memory, which is
+    never looked at, and of a small one there is a single zero, which takes no call of torch.
+    """
+    if prod(size) > _MANY:
+        return torch.empty(size, dtype=like.dtype, device=like.device)
+    return _zero(size, like.dtype, like.device)
 
 
 @cache
-def _blank(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _zero(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.zeros(1, dtype=dtype, device=device).expand(size)
 
 

@@ -42,6 +42,12 @@ _LAYERS: dict[Any, Callable[..., nn.Module]] = {
     **dict.fromkeys(("view", "reshape"), lambda *sizes: _viewed(*sizes)),
 }
 _ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
+_TRANSPOSED = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
+_DROPOUTS = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
+)
+_OTHER_CONVOLUTIONS = nn.Conv1d, nn.Conv3d, *_TRANSPOSED
 _SIZES = (operator.getitem, getattr, "size")  # what a view asks for
 
 
@@ -78,7 +84,7 @@ def parts_of_torch(module: nn.Module, input_shape: Shape | None) -> TorchParts:
     if fx.Tracer().is_leaf_module(module, ""):
         module = nn.Sequential(module)
     for name, layer in module.named_modules():  # whose inputs have shapes that no network has
-        if isinstance(layer, nn.modules.conv._ConvNd) and not isinstance(layer, nn.Conv2d):
+        if isinstance(layer, _OTHER_CONVOLUTIONS):
             raise NetworkError(f"layer {name!r} ({type(layer).__name__}): {_UNKNOWN}")
     try:
         graph = fx.Tracer().trace(module)
@@ -230,7 +236,7 @@ class _Reader:
         match layer:
             case nn.Identity():
                 return replace(before, open=before.open and alone)
-            case nn.modules.dropout._DropoutNd():
+            case _ if isinstance(layer, _DROPOUTS):
                 if layer.training and layer.p:
                     said = f"{where} is left out: a network here has no dropout"
                     warnings.warn(said, NeurosimWarning, stacklevel=6)
@@ -240,7 +246,7 @@ class _Reader:
                     raise NetworkError("flattens something else than each sample as a whole")
                 shape = (prod(before.shape),)
                 return replace(before, shape=shape, open=before.open and alone)
-            case nn.modules.batchnorm._BatchNorm():
+            case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d() | nn.SyncBatchNorm():
                 return self._fold(layer, before, alone, where)
             case nn.Linear() | nn.Conv2d():
                 return self._weighted(layer, before, alone)

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ SECONDS = 3.0  # that the end of a run waits for the server at most
 CHARTS = {  # the numbers of metrics.jsonl that are drawn, by the event that they are of
     "Accuracy": {
         "step": ["accuracy"],
-        "epoch": ["test_accuracy", "validation_accuracy", "cumulative_accuracy", "faded_accuracy"],
+        "epoch": ["test_accuracy", "validation_accuracy", "cumulative_accuracy"],
     },
     "Loss": {"step": ["loss"], "epoch": ["test_loss", "validation_loss"]},
     "sMAPE": {"epoch": ["smape"]},
@@ -41,14 +42,22 @@ HEADERS = {
 
 
 class _Curve:
-    """Keeps points of a curve, at most `MOST` and the last one: every 2ⁿ-th of all."""
+    """Keeps points of a curve, at most `MOST` and the last one: every 2ⁿ-th of all.
 
-    def __init__(self) -> None:
+    Each is the mean of the values up to there, of which one from k earlier has the weight
+    ``fading``ᵏ.
+    """
+
+    def __init__(self, fading: float) -> None:
         self._kept: list[tuple[float, float]] = []
         self._every, self._seen = 1, 0
+        self._fading, self._weight, self._last = fading, 0.0, (0.0, 0.0)
 
     def add(self, x: float, y: float) -> None:
-        self._last = x, y
+        before, mean = self._last
+        self._weight = 1.0 + self._fading ** max(1.0, x - before) * self._weight
+        part = 1.0 / self._weight
+        self._last = x, mean * (1.0 - part) + y * part
         if self._seen % self._every == 0:
             self._kept.append(self._last)
             if len(self._kept) == MOST:
@@ -68,10 +77,12 @@ class LiveView(Listener):
         self._lock = Lock()  # the server reads in a thread of its own
         self._curves: dict[tuple[str, str], _Curve] = {}
         self._about: dict[str, Any] = {"name": "", "status": "starting"}
+        self._fading = 0.0
 
-    def follow(self, name: str, metrics: Path) -> None:
-        """Takes the name of a run, and what it recorded before it goes on."""
-        self._about["name"] = name
+    def follow(self, name: str, metrics: Path, fading: float = 0.0) -> None:
+        """Takes the name of a run, and what it recorded before it goes on. The scores of steps are
+        drawn as means that fade, see `StreamPlan`: that of a single sample is right or wrong."""
+        self._about["name"], self._fading = name, fading
         with metrics.open("rb") as file:
             for _, record in read_lines(file):
                 self._take(record)
@@ -79,11 +90,14 @@ class LiveView(Listener):
     def on_start(self, event: events.StartEvent) -> None:
         self._say(event, status="running", steps=event.steps)
 
-    def _tell(self, event: events.TrainingEvent) -> None:
+    def on_step(self, event: events.StepEvent) -> None:
+        # Of a mean that fades each step is a part, logged or not.
+        self._say(event)
+        self._take((replace(event, logged=True) if self._fading else event).record())
+
+    def on_epoch(self, event: events.EpochEvent) -> None:
         self._say(event)
         self._take(event.record())
-
-    on_step = on_epoch = _tell
 
     def on_end(self, event: events.EndEvent) -> None:
         self._say(event, status=event.status)
@@ -96,11 +110,14 @@ class LiveView(Listener):
         step = number((record or {}).get("step"))
         if record is None or step is None:
             return
+        kind = str(record.get("event"))
+        fading = self._fading if kind == "step" else 0.0
         with self._lock:
             for chart, keys in CHARTS.items():
-                for key in keys.get(str(record.get("event")), ()):
+                for key in keys.get(kind, ()):
                     if (value := number(record.get(key))) is not None:
-                        self._curves.setdefault((chart, key), _Curve()).add(step, value)
+                        place = chart, f"faded_{key}" if fading else key
+                        self._curves.setdefault(place, _Curve(fading)).add(step, value)
 
     def data(self) -> dict[str, Any]:
         """Returns what the page draws: name, status, epoch and step, and the points of every curve
