@@ -23,6 +23,7 @@ from neurosim.base.files import (
     lying_at,
     naming,
     owned,
+    plain,
     write_atomic,
     write_json,
 )

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,15 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def plain(path: Path) -> Path:
+    """Returns the path of what can be read to its end. Raises OSError for a pipe or a device, which
+    may wait or go on for ever."""
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(path))
+    return path
 
 
 def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> None:

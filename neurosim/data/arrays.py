@@ -21,13 +21,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurosim.base import DataError, gigabytes, unknown
+from neurosim.base import DataError, gigabytes, plain, unknown
 from neurosim.data.lazy import IN_MEMORY, Lazy, Samples, is_bomb
 
 _DAMAGED = (
     *(EOFError, ValueError, RuntimeError, MemoryError, OverflowError, SyntaxError),
     *(zlib.error, zipfile.BadZipFile, TokenError),  # of a header that numpy parses
 )
+_PACKED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 _STEP = 2**24  # bytes at a time
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -155,16 +156,19 @@ def _stream(path: Path, member: str | None = None) -> Iterator[IO[bytes]]:
     """Opens a file, unpacked if it is packed, or its member. Raises DataError, in the block too."""
     with _reported(path):
         if member is not None:
-            with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-                yield file
+            with zipfile.ZipFile(path) as archive:
+                if archive.getinfo(member).compress_type not in _PACKED:
+                    raise ValueError(f"{member} is packed in another way than numpy does it")
+                with archive.open(member) as file:
+                    yield file
             return
-        with path.open("rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-            plain.seek(0)
+        with plain(path).open("rb") as content:
+            packed = content.read(2) == b"\x1f\x8b"
+            content.seek(0)
             if not packed:
-                yield plain
+                yield content
                 return
-            with gzip.open(plain) as unpacked:
+            with gzip.open(content) as unpacked:
                 yield unpacked  # type: ignore[misc]
 
 
@@ -179,11 +183,11 @@ def open_npy(path: Path, member: str | None = None) -> Stored:
         if version not in readers:
             raise ValueError(f"version {version} of the format")
         shape, fortran, dtype = readers[version](file)
-        start, plain = file.tell(), not isinstance(file, gzip.GzipFile)
+        start, packed = file.tell(), isinstance(file, gzip.GzipFile)
     if dtype.hasobject or dtype.kind not in "buifUS":
         said = f"holds {dtype}, not numbers or words, and nothing is unpickled"
         raise DataError(f"{path}: {said}; save an array of numbers")
-    at = start if plain else None
+    at = None if packed else start
     if member is not None:
         at = _place(path, member)
         at = None if at is None else at + start
@@ -207,7 +211,7 @@ def _place(path: Path, member: str) -> int | None:
 
 def open_npz(path: Path, name: str) -> Stored:
     """Finds an array in an archive by its name. Raises DataError where there is none."""
-    with _reported(path), zipfile.ZipFile(path) as archive:
+    with _reported(path), zipfile.ZipFile(plain(path)) as archive:
         names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
     if name not in names:
         raise DataError(f"{path}: {unknown('array', name, names)}")
@@ -225,7 +229,7 @@ def open_idx(path: Path) -> Stored:
         sizes = file.read(4 * head[3])
         if len(sizes) < 4 * head[3]:
             raise DataError(f"{path}: truncated within its header; copy it again")
-        plain = not isinstance(file, gzip.GzipFile)
+        packed = isinstance(file, gzip.GzipFile)
     start = 4 + len(sizes)
     shape = tuple(np.frombuffer(sizes, ">u4").tolist())
-    return Stored(path, np.dtype(dtype), shape, start, start if plain else None)
+    return Stored(path, np.dtype(dtype), shape, start, None if packed else start)

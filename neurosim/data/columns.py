@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from neurosim.base import DataError, gigabytes, unknown
+from neurosim.base import DataError, gigabytes, plain, unknown
 from neurosim.data.lazy import IN_MEMORY, is_bomb
 from neurosim.data.own import Found, OwnData, TestFile, Values, says
 from neurosim.families import register
@@ -81,7 +81,7 @@ class Csv(_Columns):
     ] = True
 
     def _read(self, path: Path) -> tuple[Values, Values]:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with plain(path).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=self.delimiter, strict=True)
             try:
                 return self._parsed(path, rows)
@@ -113,17 +113,26 @@ class Csv(_Columns):
             for i, own in zip(of, words, strict=True):
                 own.append(row[i].strip())
         values = np.frombuffer(numbers, np.float32).reshape(-1, len(at)).copy()
-        return self._finish(path, values, [self._numbers(path, own) for own in words])
+        found = [self._numbers(path, *own) for own in zip(learned, words, strict=True)]
+        return self._finish(path, values, found)
 
-    def _numbers(self, path: Path, words: list[str]) -> Values:
+    def _numbers(self, path: Path, name: str, words: list[str]) -> Values:
         """Returns what is to be learned as numbers, if all are."""
         try:
             numbers = np.array([float(word) for word in words])
         except ValueError:
             if self.labels == "values":
-                raise DataError(f"{path}: the column {self.label!r} has no numbers") from None
+                raise DataError(f"{path}: the column {name!r} has no numbers") from None
+            _check_words(path, name, max(map(len, words)), len(words))
             return np.array(words)
         return numbers
+
+
+def _check_words(path: Path, name: str, longest: int, rows: int) -> None:
+    """Raises DataError for words that fill memory: an array has the longest one's room for all."""
+    if is_bomb(path, 4 * longest * rows):
+        said = f"has words of up to {longest:,} signs, too long for {rows:,} rows"
+        raise DataError(f"{path}: the column {name!r} {said}; give the classes short names")
 
 
 def _again(first: list[str], rows: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -153,18 +162,29 @@ class Parquet(_Columns):
             raise DataError(f"{path}: to read Parquet takes pyarrow: {_INSTALL}") from None
         try:
             quiet = np.errstate(all="ignore")  # what is not finite is an error later
-            with quiet, path.open("rb") as stream, parquet.ParquetFile(stream) as file:
+            # Words stay in their dictionary, so that a long one that is everywhere is there once.
+            names = [self.label] if isinstance(self.label, str) else list(self.label)
+            with (
+                quiet,
+                plain(path).open("rb") as stream,
+                parquet.ParquetFile(stream, read_dictionary=names) as file,
+            ):
                 seen, learned = self._chosen(path, file.schema_arrow.names)
                 rows = file.metadata.num_rows
+                _check_types(path, file.schema_arrow, seen, learned)
                 if rows * len(seen) * 4 > IN_MEMORY:
                     raise _too_large(path)
-                if is_bomb(path, rows * len([*seen, *learned])):
+                groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+                unpacked = sum(group.total_byte_size for group in groups)
+                if is_bomb(path, max(unpacked, rows * len([*seen, *learned]))):
                     raise DataError(f"{path}: has {rows:,} rows, far more than it can hold")
                 numbers, words, done = np.empty((rows, len(seen)), np.float32), [], 0
                 for batch in file.iter_batches(columns=[*seen, *learned]):
                     some = slice(done, done := done + len(batch))
                     for i, name in enumerate(seen):
                         numbers[some, i] = batch[name].to_numpy(zero_copy_only=False)
+                    for name in learned:
+                        _check_words(path, name, _longest(batch[name]), rows)
                     words.append([batch[name].to_pylist() for name in learned])
         except (ArrowException, ValueError, TypeError) as error:
             said = f"is no intact Parquet file whose columns are numbers ({error})"
@@ -173,6 +193,32 @@ class Parquet(_Columns):
         if any(column.dtype == object for column in columns):
             raise DataError(f"{path}: a value of {', '.join(learned)} is missing; remove the row")
         return self._finish(path, numbers, columns)
+
+
+def _check_types(path: Path, schema: Any, seen: list[str], learned: list[str]) -> None:
+    """Raises DataError for a column that holds neither numbers nor, if it is to be learned, words:
+    its values may be of any size."""
+    from pyarrow import types
+
+    numbers = (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal)
+    words = (types.is_dictionary, types.is_string, types.is_large_string)
+    for name in (*seen, *learned):
+        of = schema.field(name).type
+        if not any(test(of) for test in (*numbers, *(words if name in learned else ()))):
+            said = f"{of}, not numbers{' or words' if name in learned else ''}"
+            raise DataError(
+                f"{path}: the column {name!r} holds {said}; leave it out, or convert it"
+            )
+
+
+def _longest(column: Any) -> int:
+    """Returns the length of the longest word of a column, 0 of one of numbers."""
+    from pyarrow import compute, types
+
+    words = column.dictionary if types.is_dictionary(column.type) else column
+    if types.is_primitive(words.type):
+        return 0
+    return int(compute.max(compute.binary_length(words)).as_py() or 0)
 
 
 def _too_large(path: Path) -> DataError:

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.base import DataError
+from neurosim.base import DataError, plain
 from neurosim.data.lazy import is_bomb
 
 Bytes = npt.NDArray[np.uint8]
 SUMS = "SHA256SUMS"  # as sha256sum writes it: the checksums of files beside it
-_SUM = re.compile(r"([0-9a-f]{64}) [ *]([^/\n]+)\n?")
+_SUM = re.compile(r"([0-9a-f]{64}) [ *](?!\.{1,2}$)([^/\0\n]+)")
 _GZIP = b"\x1f\x8b"  # no IDX file and no label of CIFAR begins so
 PIXELS = 3 * 32 * 32  # of a colour image
 _AGAIN = "download or copy it again"
@@ -34,7 +34,7 @@ def _opened(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
     """Opens a file, unpacked if it begins as gzip does, whatever its name. Raises DataError, also
     within the block."""
     try:
-        with path.open("rb") as file:
+        with plain(path).open("rb") as file:
             packed = file.read(2) == _GZIP
         with gzip.open(path) if packed else path.open("rb") as file:
             yield file

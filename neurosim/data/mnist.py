@@ -14,6 +14,7 @@ from pydantic import Field
 from neurosim.base import DataError, NeurosimWarning
 from neurosim.data.dataset import Dataset, Split, check_labels
 from neurosim.data.formats import read_idx
+from neurosim.data.lazy import IN_MEMORY
 from neurosim.data.source import Remote, StoredImages, byte_split
 from neurosim.data.standardization import InMargin
 from neurosim.families import Whole, register
@@ -88,6 +89,10 @@ class MNIST(StoredImages):
             )
         for file in (image_file, label_file):
             self._warn_of_others(file)
+        size = len(pixels) * (28 + 2 * self.pad) ** 2
+        if size > IN_MEMORY:
+            said = f"{len(pixels)} images take {size:,} bytes with pad {self.pad}; take less"
+            raise DataError(f"{image_file}: {said}")
         # Here and not only in Dataset, because here the file can be named.
         check_labels(torch.tensor(labels), 10, str(label_file))
         around = (self.pad, self.pad)

@@ -1,5 +1,6 @@
 """Folders of images: a folder for each class."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim.base import DataError
+from neurosim.base import DataError, plain
 from neurosim.data.lazy import IN_MEMORY, Lazy
 from neurosim.data.own import Found, OwnData, says
 from neurosim.families import Count, Portion, register
@@ -106,9 +107,12 @@ def _images(root: Path) -> tuple[list[Path], list[str]]:
 def _opened(file: Path) -> Any:
     from PIL import Image  # which matplotlib brings
 
+    large = Image.DecompressionBombError, Image.DecompressionBombWarning
     try:
-        return Image.open(file, formats=_FORMATS)
-    except (OSError, ValueError, SyntaxError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(plain(file), formats=_FORMATS)
+    except (OSError, ValueError, SyntaxError, *large) as error:
         raise _unreadable(file, error) from None
 
 

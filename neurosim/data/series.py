@@ -16,14 +16,16 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from neurosim.base import DataError, stream
+from neurosim.base import DataError, plain, stream
+from neurosim.data.arrays import open_npy
 from neurosim.data.dataset import Dataset, Split
-from neurosim.data.lazy import IN_MEMORY, Lazy, Samples, part
+from neurosim.data.lazy import Lazy, Samples, part
 from neurosim.data.source import DataSource
 from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, Whole, register
 
 Values = npt.NDArray[np.float64]
 _Whole = npt.NDArray[np.int64]
+_MOST, _STEPS = 2**24, 5 * 10**6  # numbers that are made at once, and one after the other
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Series(InTime):
         if count < 2:
             said = f"{len(values)} values are too few for {self.taps} taps and {self.ahead} ahead"
             raise DataError(f"{self.kind}: {said}")
+        _check_size(self.kind, count * self.taps * values.shape[1], "fewer taps")
         seen = np.stack([values[tap : tap + count] for tap in range(self.taps)], 1)
         return seen.reshape(count, -1), values[self.taps + self.ahead - 1 :], None
 
@@ -115,7 +118,7 @@ class MackeyGlass(Series):
     tau: Annotated[
         Positive, Field(description="the delay, in its own time; chaotic from about 17 on")
     ] = 17.0
-    washout: Annotated[Whole, Field(description="first values that are left out")] = 500
+    washout: Annotated[Whole, Field(le=10**12, description="first values that are left out")] = 500
     step: Annotated[
         Positive, Field(description="time from one value to the next, in its own time")
     ] = 1.0
@@ -123,7 +126,10 @@ class MackeyGlass(Series):
 
     def _values(self, folder: Path) -> Values:
         del folder
-        per, lag = 10, round(10 * self.tau)  # steps of a unit of time, and of the delay
+        per = 10  # steps of a unit of time
+        steps = per * (self.step * (self.length + self.washout) + self.tau)
+        _check_size(self.kind, steps, "less length, washout, step or tau", _STEPS)
+        lag = round(per * self.tau)  # the steps of the delay
         step, total = 1.0 / per, ceil(per * self.step * (self.length + self.washout))
         known = np.full(lag + 1 + total, self.start)  # at k − lag steps
 
@@ -166,6 +172,7 @@ class Hyperplane(InTime):
 
     def _samples(self, folder: Path) -> tuple[Values, Any, int | None]:
         del folder
+        _check_size(self.kind, self.length * self.inputs, "less length or fewer inputs")
         random, shape = stream(self.draw, "hyperplane"), (self.length, self.inputs)
         x, first = random.random(shape), random.random(self.inputs)
         turns = np.where(random.random(shape) < self.turning, -1.0, 1.0)
@@ -200,6 +207,7 @@ class Events(InTime):
 
     def _samples(self, folder: Path) -> tuple[Lazy, Any, int | None]:
         path = folder / Path(self.file).expanduser()
+        _check_size(self.kind, self.inputs, "fewer inputs")
         rows = read_numbers(path, header=self.header)
         if rows.ndim != 2 or rows.shape[1] != 3:
             raise DataError(f"{path}: needs rows of three numbers: t, index, value")
@@ -214,8 +222,9 @@ class Events(InTime):
                 raise DataError(f"{path}: {found}")
         if not classes.any():
             raise DataError(f"{path}: no event says a class (index -1)")
-        steps = (time - time[0]) / self.step
-        if 16 * steps[-1] > IN_MEMORY:  # the number of a sample, and its label
+        with np.errstate(over="ignore"):
+            steps = (time - time[0]) / self.step
+        if steps[-1] > _MOST:
             raise DataError(f"{path}: {steps[-1]:,.0f} samples are too many; take a longer step")
         # Within (k·step, (k+1)·step], counted from the first event.
         place = np.maximum(0, np.ceil(steps - 1e-9).astype(np.int64) - 1)
@@ -262,13 +271,19 @@ class _Held:
         return torch.from_numpy(found)
 
 
+def _check_size(kind: str, numbers: float, how: str, most: int = _MOST) -> None:
+    """Raises DataError where so many numbers would be made that it takes long, or much memory."""
+    if numbers > most:
+        raise DataError(f"{kind}: {numbers:,.0f} numbers to be made, at most {most:,}; take {how}")
+
+
 def read_numbers(path: Path, *, header: bool) -> Values:
     """Reads an array of NumPy, or rows of numbers. Raises DataError where there are none."""
     try:
         if path.suffix == ".npy":
-            found = np.load(path, allow_pickle=False)
+            found = open_npy(path).array()
         else:
-            with path.open(encoding="utf-8-sig", newline="") as file:
+            with plain(path).open(encoding="utf-8-sig", newline="") as file:
                 found = _numbers_of(csv.reader(file, strict=True), header=header)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
