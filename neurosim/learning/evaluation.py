@@ -17,11 +17,11 @@ from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
 from neurosim.simulation import Prediction, Simulation
 
 EVALUATION_BATCH = 500
-_Watch = Callable[[int, int], None]  # is told how many images are done, and of how many
+_Watch = Callable[[int, int], None]  # is told how many samples are done, and of how many
 
 
 class SoFar(NamedTuple):
-    """How many images are done, how many of them are right, their summed loss, and the sums of the
+    """How many samples are done, how many of them are right, their summed loss, and the sums of the
     other metrics by name."""
 
     images: int
@@ -55,7 +55,7 @@ class Evaluator:
     ) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split.
 
-        With ``eps`` the images are attacked by `fgsm` first, which follows the gradient of the
+        With ``eps`` the samples are attacked by `fgsm` first, which follows the gradient of the
         feed-forward prediction. Raises DivergenceError where a prediction or its loss is not
         finite.
         """
@@ -70,7 +70,7 @@ class Evaluator:
         return self.of(so_far)
 
     def of(self, so_far: SoFar) -> dict[str, Any]:
-        """Returns the scores of the images that are done."""
+        """Returns the scores of the samples that are done."""
         images, correct, loss, sums = so_far
         found = {one.name: one.value(sums[one.name], images) for one in self.metrics}
         return {"accuracy": correct / images, "loss": loss / images, **found}
@@ -121,7 +121,7 @@ class Evaluator:
 
     def robustness(self, test: Split, eps: float, watch: _Watch | None = None) -> dict[str, Any]:
         """Measures spectral norms, the Lipschitz bound that they give, and accuracy and loss on the
-        test images after an attack of ``eps``."""
+        test samples after an attack of ``eps``."""
         model = self.simulation.model
         norms = spectral_norms(model, self.simulation.state.damage)
         accuracy, loss = self.evaluate(test, eps, watch)

@@ -52,7 +52,7 @@ class TrainingPlan(Described):
     ``max_steps`` ends training early. ``loss_every``: a logged training loss every so many steps.
     ``accuracy_every``: evaluation every so many epochs (the last one always). ``trace_epochs``: the
     simulation's probes record the last inference of every so many epochs. ``augment``: what is
-    done at random to the images that are trained on. ``shuffle``, ``remainder``: see `Batches`.
+    done at random to the samples that are trained on. ``shuffle``, ``remainder``: see `Batches`.
     ``label_smoothing`` ε: the target is (1 − ε) y + ε / classes, in training alone. ``ema``: the
     decay of an exponential moving average of the weights, see `Average`. ``metrics``: what an
     evaluation measures besides accuracy and loss. ``shards``: parts of every batch, which are

@@ -39,7 +39,7 @@ from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete
 
 _RATE = "; the optimizer has it: OptimizerChoice.of('adam', lr=…), or one of torch"
-Data = Any  # images and labels: what `split_for` takes
+Data = Any  # samples and labels: what `split_for` takes
 
 
 class Trainer:

@@ -124,8 +124,8 @@ QUANTITIES = (
         "test accuracy",
         "%",
         "line run map",
-        "on the test images, of the feed-forward prediction (rules with phases, EP, H-EP and CHL: "
-        "of their free phase) at the epoch that was best on the validation images",
+        "on the test samples, of the feed-forward prediction (rules with phases, EP, H-EP and CHL: "
+        "of their free phase) at the epoch that was best on the validation samples",
         axis="focus",
         factor=100.0,
         show=_HUNDREDTHS,

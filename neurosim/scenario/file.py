@@ -58,7 +58,7 @@ class CheckpointPlan:
 class Training:
     """How long to train, and how to evaluate."""
 
-    epochs: Annotated[Count, says("passes through the training images")] = 10
+    epochs: Annotated[Count, says("passes through the training samples")] = 10
     max_steps: Annotated[Count | None, says("end after so many steps at the latest")] = None
     evaluation: Annotated[
         Prediction, says("predict by one pass from the input up, or by the settled network")
@@ -66,7 +66,7 @@ class Training:
     validation: Annotated[
         Count | Portion | None,
         says(
-            "training images held out, or the portion of them below 1; the epoch best on them is "
+            "training samples held out, or the portion of them below 1; the epoch best on them is "
             "the one tested"
         ),
     ] = None
@@ -94,10 +94,10 @@ class Training:
         if self.early_stopping is not None:
             self.early_stopping.check(self.validation)
 
-    def held_out(self, images: int) -> int:
-        """Returns how many of so many training images are held out; of a portion at least one."""
+    def held_out(self, samples: int) -> int:
+        """Returns how many of so many training samples are held out; of a portion at least one."""
         if isinstance(self.validation, float):
-            return max(1, round(self.validation * images))
+            return max(1, round(self.validation * samples))
         return self.validation or 0
 
 
