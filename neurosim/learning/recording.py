@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from neurosim.base import ConfigurationError, DataError, flat, naming
+from neurosim.base import ConfigurationError, DataError, flat, naming, plain
 from neurosim.families import check
 from neurosim.learning.events import EndEvent, Listener, StartEvent
 from neurosim.measures import Observation, Probe, StatesProbe
@@ -125,7 +125,7 @@ class StatesFile(Listener):
         self._rows, self._crc = state["rows"], state["crc"]
         if not self._rows:
             return
-        with self.path.open("r+b") as file:
+        with plain(self.path).open("r+b") as file:
             self._dtype, size = _dtype(self.path, file), file.tell()
             left, crc = self._rows * self._dtype.itemsize, 0
             size += left
@@ -149,6 +149,6 @@ def read_states(path: Path) -> npt.NDArray[Any]:
     """Returns the rows of a file that `StatesFile` wrote, in memory only as far as they are looked
     at. Raises DataError where there is none, or it is damaged."""
     try:
-        return np.lib.format.open_memmap(path, mode="r", max_header_size=_LARGE)
+        return np.lib.format.open_memmap(plain(path), mode="r", max_header_size=_LARGE)
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None

@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from neurosim.base import DataError, number
+from neurosim.base import DataError, number, plain
 from neurosim.records.folder import RunFiles, read_lines
 
 Entry = Mapping[str, Any]  # a line of metrics.jsonl
@@ -110,7 +110,7 @@ class Run:
         path, digest, damaged = files.folder / METRICS, hashlib.sha256(), list[int]()
         line = b"\n"
         try:
-            with path.open("rb") as file:
+            with plain(path).open("rb") as file:
                 for number, (line, entry) in enumerate(read_lines(file), 1):
                     digest.update(line)
                     if entry is not None:

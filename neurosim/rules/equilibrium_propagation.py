@@ -72,7 +72,7 @@ class HolomorphicEP(NudgedEnergyRule):
 
     beta: Annotated[Positive, Field(description="absolute value of every nudge")] = 0.4
     points: Annotated[
-        int, Field(ge=2, le=10**6, description="number N of nudges, each with a phase of its own")
+        int, Field(ge=2, le=10**4, description="number N of nudges, each with a phase of its own")
     ] = 4
     readout: Annotated[
         Readout,
