@@ -110,6 +110,12 @@ def test_chl_is_the_slope_of_its_discounted_objective(net: str, discount: float)
     agree(simulation.gradients(), slopes(contrast, parameters(model)), 2e-7)
 
 
+def test_holomorphic_ep_at_points_by_the_million() -> None:
+    """Their phases alone would take a quarter of a minute, and |β|^N is far below rounding."""
+    with pytest.raises(ns.ConfigurationError, match="must be at most 10000"):
+        ns.HolomorphicEP(points=10**6)
+
+
 @pytest.mark.parametrize(("readout", "loss"), READOUTS)
 def test_holomorphic_ep_at_two_points_is_centered_ep(readout: str, loss: str) -> None:
     model = CHAIN.model(0.3)

@@ -139,8 +139,9 @@ def _locked(folder: Path) -> TextIO | None:
     except ImportError:  # Windows refuses to remove or replace an open file instead
         return (folder / _LOCK).open("a+", encoding="utf-8")
     while True:
-        if (folder / _LOCK).is_symlink():
-            raise FolderInUseError(f"{folder / _LOCK}: a link; no process of ours made it")
+        lock = folder / _LOCK
+        if lock.is_symlink() or (lock.exists() and not lock.is_file()):
+            raise FolderInUseError(f"{lock}: no plain file; no process of ours made it")
         file = (folder / _LOCK).open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,6 +15,7 @@ from neurosim.base import (
     NeurosimError,
     Problem,
     did_you_mean,
+    plain,
     shipped_files,
     shorten,
 )
@@ -90,7 +91,9 @@ def _named(document: Document, path: NodePath, read: Callable[[str], Document]) 
         shipped = shipped_files("networks") | shipped_files("scenarios")
         file = shipped.get(name, file)
     try:
-        return read(os.fspath(file))
+        return read(os.fspath(plain(file) if file.exists() else file))
+    except OSError as error:
+        raise DocumentError([document.problem(path, f"{name!r}: {error.strerror}")]) from None
     except DocumentError as error:
         if file.is_file():
             raise

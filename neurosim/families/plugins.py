@@ -15,7 +15,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neurosim.base import PluginError
+from neurosim.base import PluginError, plain
 from neurosim.families.kinds import FAMILIES
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def load(path: Path) -> str:
     """
     file = str(path.expanduser().absolute())
     try:
-        content = Path(file).read_bytes()
+        content = plain(Path(file)).read_bytes()
     except OSError as error:
         raise PluginError(f"{file}:1: the plugin cannot be read: {error.strerror}") from None
     for member in (m for family in FAMILIES.values() for m in family.values()):

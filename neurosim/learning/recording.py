@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from neurosim.base import ConfigurationError, DataError, flat, naming
+from neurosim.base import ConfigurationError, DataError, flat, naming, plain
 from neurosim.families import check
 from neurosim.learning.events import EndEvent, Listener, StartEvent
 from neurosim.measures import Observation, Probe, StatesProbe
@@ -124,7 +124,7 @@ class StatesFile(Listener):
         self._rows, self._crc = state["rows"], state["crc"]
         if not self._rows:
             return
-        with self.path.open("r+b") as file:
+        with plain(self.path).open("r+b") as file:
             self._dtype, size = _dtype(self.path, file), file.tell()
             left, crc = self._rows * self._dtype.itemsize, 0
             size += left

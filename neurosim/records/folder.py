@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
 
-from neurosim.base import DataError, finite, write_json
+from neurosim.base import DataError, finite, plain, write_json
 
 MANIFEST = "manifest.json"
 MAX_BYTES = 1 << 26  # of a file that is no list of records
@@ -149,7 +149,7 @@ def read_lines(file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
 
 def check_lines(path: Path, size: int, crc: int) -> None:
     """Raises DataError unless the first ``size`` bytes of a file are lines with that checksum."""
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         at, last = 0, 0
         for number, (line, record) in enumerate(read_lines(file), 1):
             if at >= size:

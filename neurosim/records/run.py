@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from neurosim.base import DataError, number
+from neurosim.base import DataError, number, plain
 from neurosim.records.folder import RunFiles, read_lines
 from neurosim.records.states import read_states
 
@@ -118,7 +118,7 @@ class Run:
         path, digest, damaged = files.folder / METRICS, hashlib.sha256(), list[int]()
         line = b"\n"
         try:
-            with path.open("rb") as file:
+            with plain(path).open("rb") as file:
                 for number, (line, entry) in enumerate(read_lines(file), 1):
                     digest.update(line)
                     if entry is not None:

@@ -26,6 +26,7 @@ from neurosim.base import (
     NeurosimError,
     finite,
     interruptible,
+    plain,
     write_atomic,
 )
 from neurosim.families import plugins
@@ -62,11 +63,12 @@ def _new_folder(parent: Path, run_id: str | None) -> Path:
     """Makes a new folder in ``parent``: of that name, or named by the time."""
     if run_id is not None and (Path(run_id).name != run_id or run_id in ("", ".", "..")):
         raise DataError(f"the id {run_id!r} must be a plain folder name")
+    parent.mkdir(parents=True, exist_ok=True)  # where it cannot be, that is not for the id
     stamp = run_id or f"{datetime.now():%Y%m%d-%H%M%S}"
     for number in range(1, 2 if run_id else 10_000):
         folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
         with suppress(FileExistsError):
-            folder.mkdir(parents=True, exist_ok=False)
+            folder.mkdir()
             return folder
     if run_id is not None:
         raise DataError(f"{folder}: exists already; choose another id")
@@ -241,6 +243,6 @@ def _faults(simulation: Simulation) -> dict[str, Any]:
 def network_in(folder: Path) -> Network | None:
     """Returns the network of a run; a sweep has none of its own, and what is damaged no more."""
     try:
-        return Scenario.load(folder / SCENARIO).network
-    except DocumentError:
+        return Scenario.load(plain(folder / SCENARIO)).network
+    except (DocumentError, OSError):
         return None

@@ -338,6 +338,8 @@ def _continued(folder: Path, text: str, console: Console, data: DataSource | Non
     except FolderInUseError:
         raise
     except (DataError, StateError, DocumentError, PluginError) as error:
+        if _status(folder) == "finished":  # by the process that has owned it until now
+            return True
         said = f"{error}. The folder is set aside, and the run made anew"
         warnings.warn(RepairWarning(said), stacklevel=2)
         return False
