@@ -27,7 +27,7 @@ from neurosim.learning import (
     load_weights,
 )
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
-from neurosim.network import Model, Network, groups_of
+from neurosim.network import Model, Network, file_models, groups_of
 from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
 from neurosim.simulation import Simulation, run_length, why_none
 
@@ -60,7 +60,10 @@ class Scenario:
         check(Document, document=document)
         check(DataSource | None, data=data)
         document = by_name(document)
-        said = documents.parse(model_of(ScenarioFile), document)
+        model = model_of(ScenarioFile)
+        of_network = file_models()[0].model_fields.keys() - model.model_fields.keys()
+        model.elsewhere = {key: f"the network: network.{key}" for key in of_network}
+        said = documents.parse(model, document)
         with located(document, ()):
             file: ScenarioFile = build(said)
         if type(data) is type(file.data):
