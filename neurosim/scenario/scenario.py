@@ -15,7 +15,7 @@ from neurosim import documents
 from neurosim.base import ConfigurationError, DocumentError, NetworkError, here
 from neurosim.data import Dataset, DataSource, digest_of
 from neurosim.documents import Document, NodePath
-from neurosim.families import build, check, described, model_of, plugins
+from neurosim.families import build, check, described, plugins
 from neurosim.learning import (
     FOREVER,
     Memory,
@@ -27,8 +27,8 @@ from neurosim.learning import (
     load_weights,
 )
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
-from neurosim.network import Model, Network, file_models, groups_of
-from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
+from neurosim.network import Model, Network, groups_of
+from neurosim.scenario.file import DTYPES, ScenarioFile, Training, located, overridden, parsed
 from neurosim.simulation import Simulation, run_length, why_none
 
 
@@ -59,11 +59,7 @@ class Scenario:
         """The same from a document, which says all of its data but what only Python can hold."""
         check(Document, document=document)
         check(DataSource | None, data=data)
-        document = by_name(document)
-        model = model_of(ScenarioFile)
-        of_network = file_models()[0].model_fields.keys() - model.model_fields.keys()
-        model.elsewhere = {key: f"the network: network.{key}" for key in of_network}
-        said = documents.parse(model, document)
+        document, said = parsed(document)
         with located(document, ()):
             file: ScenarioFile = build(said)
         if type(data) is type(file.data):
