@@ -92,11 +92,13 @@ class Watcher:
 
     def __init__(self, act: Callable[[], object] = lambda: None, at: int = 1) -> None:
         self.begun: list[str] = []
+        self.workers: list[str | None] = []
         self.over: list[str] = []
         self.act, self.at = act, at
 
     def began(self, row: Row, worker: str | None) -> None:
         self.begun.append(row.folder)
+        self.workers.append(worker)
         if len(self.begun) == self.at:
             self.act()
 
@@ -276,16 +278,25 @@ def test_a_worker_is_lost(cluster: Cluster, tmp_path: Path, number: str, collect
     check(folder, rows, watcher)
 
 
-@pytest.mark.parametrize("collect", [False, True])
-def test_a_disk_is_full(cluster: Cluster, tmp_path: Path, collect: bool) -> None:
+@pytest.mark.parametrize(
+    ("collect", "disk", "file"),
+    [
+        (False, 300_000, "last.safetensors"),
+        (True, 300_000, "last.safetensors"),
+        (True, 900, "scenario.yaml"),
+    ],
+)
+def test_a_disk_is_full(
+    cluster: Cluster, tmp_path: Path, collect: bool, disk: int, file: str
+) -> None:
     """Each run says why it stopped, and the same command makes it good."""
     cluster.scheduler()
-    full = cluster.worker(disk=300_000)  # a checkpoint is larger
+    full = cluster.worker(disk)
     wait(cluster.file)
     folder, executor, watcher = tmp_path / "runs", Dask(str(cluster.file), collect), Watcher()
     for row in run(folder, executor, watcher, seeds=2):
         assert row.status == "interrupted"
-        assert re.search(r"File too large.*last\.safetensors", row.summary["error"])
+        assert re.search(rf"File too large.*{file}", row.summary["error"])
     full.kill()
     cluster.worker()
     watcher = Watcher()
@@ -308,6 +319,7 @@ def test_the_scheduler_is_restarted(cluster: Cluster, tmp_path: Path) -> None:
     watcher = Watcher(restart, 2)
     rows = run(tmp_path / "runs", Dask(f"tcp://127.0.0.1:{port}"), watcher, seeds=5)
     check(tmp_path / "runs", rows, watcher)
+    assert any(watcher.workers[2:])  # it still says who has what
 
 
 def test_a_worker_does_not_see_the_folder(cluster: Cluster, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sweeps: every combination of some values of a scenario, each in a run folder of its own."""
 
+import errno
 import json
 import os
 import re
@@ -51,6 +52,7 @@ MAX_PROBLEMS = 20  # shown; a sweep can be wrong in as many ways as it has combi
 TABLE_SECONDS = 2.0  # at least, between two versions of table and report while runs end
 TABLE_TIMES = 20  # that long, too, in the time that a version takes
 GOES_ON = "interrupted"  # the status of what the same command continues
+FULL = ("ENOSPC", "EDQUOT", "EFBIG")  # errors of the system where there is no space
 PATIENCE = 30.0  # seconds that what a killed sweep has left running may take to end
 
 
@@ -360,11 +362,15 @@ def _status(folder: Path) -> Any:
 
 
 def _note_failure(folder: Path, text: str, message: str) -> None:
-    """A summary and a report for a run that could not write its own."""
+    """A summary and a report for a run that could not write its own. Where there was no space for
+    it, it is only interrupted."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / SCENARIO).is_file():
         write_atomic(folder / SCENARIO, text)
     lines = message.splitlines() or ["no reason is known"]
-    summary = {"name": folder.parent.name, "status": "failed", "error": lines[-1]}
+    number = re.match(r"\[Errno (\d+)\]", lines[-1])
+    full = number is not None and errno.errorcode.get(int(number[1])) in FULL
+    status = GOES_ON if full else "failed"
+    summary = {"name": folder.parent.name, "status": status, "error": lines[-1]}
     conclude(folder, summary | ({"details": lines} if len(lines) > 1 else {}))
     write_report(folder)

@@ -126,7 +126,7 @@ class _Sweep:
 
     def news(self, stop: Callable[[], bool]) -> News:
         self._check_workers(stop)
-        self.client.subscribe_topic(self.token, lambda event: self.heard.put(event[1]))
+        self._listen()
         for task in range(len(self.tasks)):
             self._submit(task)
         told = False
@@ -152,6 +152,9 @@ class _Sweep:
                 yield from self._come(one, stop)
             elif one in self.pending:
                 yield from self._over(one, self.pending.pop(one), stop)
+
+    def _listen(self) -> None:
+        self.client.subscribe_topic(self.token, lambda event: self.heard.put(event[1]))
 
     def _check_workers(self, stop: Callable[[], bool]) -> None:
         until = time.monotonic() + _WORKERS
@@ -209,6 +212,7 @@ class _Sweep:
     def _over(self, future: Any, number: int, stop: Callable[[], bool]) -> News:
         if future.status == "cancelled":  # the scheduler has forgotten it
             if not stop():
+                self._listen()
                 self._submit(number)
             elif number in self.begun:
                 yield TaskNews(number, "ended")
