@@ -262,29 +262,35 @@ def test_a_pickle_is_not_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize(
-    "tree",
-    [
-        '{"tensor": "t9"}',
-        '{"tensor": ["t0"]}',
-        '{"tensor": {}}',
-        '{"dict": 5}',
-        '{"dict": [5]}',
-        '{"dict": [[1]]}',
-        '{"dict": [[{"list": []}, 1]]}',
-        '{"list": 3}',
-        '{"list": null}',
-        '{"tuple": 3}',
-        '{"set": []}',
-        '{"dict": [], "list": []}',
-        "{}",
-        "{",
-        "",
-        '{"list": [' * 100_000,
-        '{"list": [' * 5_000 + "]}" * 5_000,
-    ],
-    ids=range(17),
-)
+TREES = [
+    '{"tensor": "t9"}',
+    '{"tensor": ["t0"]}',
+    '{"tensor": {}}',
+    '{"dict": 5}',
+    '{"dict": [5]}',
+    '{"dict": [[1]]}',
+    '{"dict": [[{"list": []}, 1]]}',
+    '{"list": 3}',
+    '{"list": null}',
+    '{"tuple": 3}',
+    '{"set": []}',
+    '{"dict": [], "list": []}',
+    "{}",
+    "{",
+    "",
+    '{"list": [' * 100_000,
+    '{"list": [' * 5_000 + "]}" * 5_000,
+    '{"tensor": ["t0", 5]}',
+    '{"tensor": ["t0", -1, 1]}',
+    '{"tensor": ["t0", "x", 1]}',
+    '{"tensor": ["t0", 4611686018427387904, 4611686018427387904]}',
+    '{"tensor": ["t0", null, []]}',
+    '{"complex": "t0"}',
+    '{"complex": ["t0", 1, 2]}',
+]
+
+
+@pytest.mark.parametrize("tree", TREES, ids=range(len(TREES)))
 def test_a_tree_that_makes_no_sense(tmp_path: Path, tree: str) -> None:
     metadata = header(saved(tmp_path))["__metadata__"]
     path = tmp_path / "s"
@@ -293,6 +299,19 @@ def test_a_tree_that_makes_no_sense(tmp_path: Path, tree: str) -> None:
     del metadata["tree"]
     path.write_bytes(safetensors.torch.save({"t0": torch.ones(1)}, metadata))
     assert "damaged" in refusal(path)
+
+
+@pytest.mark.parametrize("tree", TREES, ids=range(len(TREES)))
+def test_a_tree_whose_author_knows_checksums(tmp_path: Path, tree: str) -> None:
+    """Anybody can compute one: what comes of such a file is a tree, or an error in words."""
+    path, tensors = tmp_path / "s", {"t0": torch.ones(2, 3)}
+    known = {"format": "neurosim-state-1", "tree": tree}
+    known["sha256"] = checkpoint._digest(tree, tensors)
+    path.write_bytes(safetensors.torch.save(tensors, known))
+    if tree != '{"tensor": ["t0"]}':
+        assert "damaged" in refusal(path)
+    else:
+        assert torch.equal(load_state(path), tensors["t0"])
 
 
 def test_the_tree_is_json_in_the_metadata(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_refuses_what_a_simulation_is_not_made_of(options: dict[str, Any], messa
         (lambda: simulation().infer(X, Y, optimizer="adam"), "nothing says when"),
         (lambda: simulation(learn_every=2).infer(X, Y, optimizer="adam"), "one of torch.optim"),
         (lambda: simulation().learn(None), "one of torch.optim, .* not None"),  # type: ignore[arg-type]
+        (lambda: simulation().twin(None), "number is None; it must be a whole number"),  # type: ignore[arg-type]
         (lambda: started().advance(-1), "ticks is -1; it must be at least 0"),
         (lambda: started().advance("all"), "ticks is 'all'; it must be a whole number"),  # type: ignore[arg-type]
         (lambda: simulation().infer(X).trace["residaul"], "unknown probe 'residaul'; did you mean"),
@@ -90,6 +91,12 @@ def test_refuses(make: Callable[[], object], message: str) -> None:
 def test_refuses_an_input(x: Any, y: Any, message: str) -> None:
     with pytest.raises(ns.InputError, match=message):
         simulation().infer(x, y)
+
+
+@pytest.mark.parametrize("x", [None, "x", {}, X.to_sparse(), X[:, :1]])
+def test_a_model_refuses_an_input(x: Any) -> None:
+    with pytest.raises(ns.InputError, match=r"the input (must be a torch|is sparse|has shape)"):
+        MODEL(x)
 
 
 def test_what_is_taken_as_it_is_meant() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neurosim.base import DataError, write_atomic
 from neurosim.network import Model
+from neurosim.tensors import out_of_memory
 
 _FORMAT, _WEIGHTS = "neurosim-state-1", "neurosim-weights"
 
@@ -89,7 +90,9 @@ def load_state(path: Path) -> Any:
         if metadata["sha256"] != _digest(metadata["tree"], tensors):
             raise ValueError("its content does not have its checksum")
         return decode(json.loads(metadata["tree"]))
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         raise DataError(f"{path}: damaged ({error})") from None
 
 

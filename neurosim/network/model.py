@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -189,7 +190,7 @@ class Model(nn.Module):
                 f"a feed-forward prediction needs a network without cycles; this one has "
                 f"{' -> '.join([*network.cycle, network.cycle[0]])}"
             )
-        x = torch.as_tensor(x, dtype=self.dtype, device=self.device)
+        x = tensor_of("input", x).to(self.device, self.dtype)
         check_shape("input", x, network.input.shape)
         values = {network.input.name: x}
         for population in network.dyadic:
@@ -207,6 +208,19 @@ class Model(nn.Module):
             total = sum(parts[1:], parts[0])
             values[population.name] = damage.hold(population.name, population.activation(total))
         return values[network.output.name]
+
+
+def tensor_of(what: str, array: Any) -> Tensor:
+    """Returns an array of numpy, or numbers in lists, as a tensor. Raises InputError."""
+    try:
+        found = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"the {what} must be a torch tensor or an array of numbers, not {type(array).__name__}"
+        ) from None
+    if found.layout is not torch.strided:
+        raise InputError(f"the {what} is sparse ({found.layout}); use {what}.to_dense()")
+    return found
 
 
 def check_shape(what: str, array: Tensor, shape: Shape) -> None:

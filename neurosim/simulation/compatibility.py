@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -20,7 +19,7 @@ from neurosim.channels import Channel, MessageKind
 from neurosim.data import one_hot
 from neurosim.maths import Loss
 from neurosim.measures import Probe
-from neurosim.network import Model, Network, check_shape
+from neurosim.network import Model, Network, check_shape, tensor_of
 from neurosim.rules import Rule
 from neurosim.schedules import Schedule
 from neurosim.tensors import Shape, finite_product, full_precision
@@ -61,15 +60,8 @@ def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
 
 
 def as_tensor(what: str, array: Any) -> Tensor:
-    """Returns an array of numpy, or numbers in lists, as a tensor. Raises InputError."""
-    try:
-        found = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(
-            f"the {what} must be a torch tensor or an array of numbers, not {type(array).__name__}"
-        ) from None
-    if found.layout is not torch.strided:
-        raise InputError(f"the {what} is sparse ({found.layout}); use {what}.to_dense()")
+    """Does what `tensor_of` does. Raises InputError also for a tensor without values."""
+    found = tensor_of(what, array)
     if type(found) is Tensor and found.is_meta:  # tensors of other classes may have values
         raise InputError(f"the {what} is on the device meta, and has no values there")
     return found

@@ -315,7 +315,7 @@ class Simulation:
         """
         twin = Simulation(self.model, **parts_of(self) | {"probes": ()})
         twin.caching, twin.random = self.caching, stream(self.seed, "evaluation")
-        twin.inferences, twin.warned = TWINS + number, self.warned
+        twin.inferences, twin.warned = TWINS + check(Whole, number=number), self.warned
         return twin
 
     @property
