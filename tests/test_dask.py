@@ -12,122 +12,31 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
+from dask_cluster import PARALLEL, ROOT, SHORT, Cluster, Watcher, check, cluster, run, wait
 from distributed import WorkerPlugin
 from distributed.protocol.pickle import dumps
 
 from neurosim.base import NeurosimError
 from neurosim.cli.main import main
 from neurosim.families import plugins
-from neurosim.learning import save_weights
-from neurosim.records import Row
 from neurosim.runs import Dask, sweep
-from neurosim.runs.executors import carried, dask
-from neurosim.scenario import Scenario
+from neurosim.runs.executors import dask
 from tests.plugged import SCHEDULE, Write, write
 
-__all__ = ["write"]  # the fixture
+__all__ = ["cluster", "write"]  # the fixtures
 
-ROOT = Path(__file__).parents[1]
-PARALLEL = ROOT / "scenarios/parallel.yaml"
-TTL = "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL"  # after which one not heard of is lost
-SHORT = ["training.max_steps=2", "data.limit=100"]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX"),
     pytest.mark.filterwarnings("ignore"),  # what Dask's own threads leave behind
 ]
-
-
-class Cluster:
-    """A scheduler and workers on loopback, without nannies: who is killed stays so."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file, self.folder = folder / "scheduler.json", folder
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self, what: str, *options: str, disk: int = -1) -> subprocess.Popen[bytes]:
-        import resource
-
-        command = [sys.executable, "-m", "distributed.cli.dask_" + what, *options]
-        with (self.folder / "log").open("ab") as log:
-            environment = os.environ | {"OMP_NUM_THREADS": "1", TTL: "5s"}
-            process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.folder, env=environment
-            )
-        if disk > 0:
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (disk, disk))
-        self.processes.append(process)
-        return process
-
-    def scheduler(self, port: int = 0) -> subprocess.Popen[bytes]:
-        where = ["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
-        return self.start("scheduler", *where, "--scheduler-file", str(self.file))
-
-    def worker(self, disk: int = -1) -> subprocess.Popen[bytes]:
-        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        return self.start("worker", "--scheduler-file", str(self.file), *options, disk=disk)
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    found = Cluster(tmp_path)
-    try:
-        yield found
-    finally:
-        for process in found.processes:
-            process.kill()
-            process.wait()
-
-
-class Watcher:
-    """Notes what it is told, and does something when a run has begun."""
-
-    def __init__(self, act: Callable[[], object] = lambda: None, at: int = 1) -> None:
-        self.begun: list[str] = []
-        self.workers: list[str | None] = []
-        self.over: list[str] = []
-        self.act, self.at = act, at
-
-    def began(self, row: Row, worker: str | None) -> None:
-        self.begun.append(row.folder)
-        self.workers.append(worker)
-        if len(self.begun) == self.at:
-            self.act()
-
-    def ended(self, row: Row) -> None:
-        self.over.append(row.folder)
-
-
-def run(
-    folder: Path, executor: Any, watcher: Watcher, *more: str, seeds: int = 4, **how: Any
-) -> list[Row]:
-    planned = sweep.plan(ROOT / "scenarios/parallel.yaml", [*SHORT, *more], seeds)
-    return sweep.run(planned, folder, watcher, executor=executor, **how).rows
-
-
-def check(folder: Path, rows: list[Row], watcher: Watcher, *, aside: int = 0) -> None:
-    """All runs have finished, each once, and so many folders are set aside, from which no run could
-    have gone on: they have no checkpoint."""
-    assert [row.status for row in rows] == ["finished"] * len(rows)
-    assert len(watcher.over) == len(set(watcher.over))
-    there = [path.parent for path in folder.glob("*/*/scenario.yaml")]
-    left = [path for path in there if path.suffix]
-    assert len(left) == aside
-    assert not [path for path in left if (path / "checkpoints/last.safetensors").is_file()]
-    runs = [path for path in there if path not in left]
-    assert sorted(map(str, runs)) == sorted(str(folder / row.folder) for row in rows)
-    for path in runs:
-        events = [json.loads(line)["event"] for line in (path / "metrics.jsonl").open()]
-        assert events.count("epoch") == 1
-        assert json.loads((path / "summary.json").read_text())["steps"] == 2
 
 
 def test_a_scheduler_imports_nothing_of_ours() -> None:
@@ -159,106 +68,6 @@ def test_the_runs_of_a_cluster_are_those_of_here(
     run(there, None, again)
     run(here, Dask(str(cluster.file), collect), again)
     assert again.begun == again.over == []
-
-
-class Away:
-    """Puts files away once a sweep has looked at them, so that workers have none of them."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.folder, self.sent = folder, list[str]()
-        monkeypatch.setattr(dask, "digest_of", self._digest)
-        monkeypatch.setattr(dask, "content_of", self._content)
-
-    def _digest(self, path: Path) -> str:
-        found = carried.digest_of(path)
-        self.folder.mkdir(exist_ok=True)
-        path.rename(self.folder / path.name)
-        return found
-
-    def _content(self, path: Path) -> dict[str, bytes]:
-        self.sent.append(path.name)
-        return carried.content_of(self.folder / path.name)
-
-    def back(self, to: Path) -> None:
-        for path in self.folder.iterdir():
-            path.rename(to / path.name)
-
-
-def own(folder: Path, what: str) -> list[str]:
-    """Arguments of a sweep that reads files of its own."""
-    folder.mkdir()
-    x, y = np.random.default_rng(0).random((60, 64)), np.arange(60) % 10
-    np.savez(folder / "own.npz", x=x.astype(np.float32), y=y)
-    given = [f"data={{kind: npz, file: {folder / 'own.npz'}, batch_size: 10}}"]
-    if "weights" in what:
-        save_weights(Scenario.load(PARALLEL, ["seed=7"]).model(), folder / "w.safetensors")
-        given.append(f"{what}={folder / 'w.safetensors'}")
-    if what == "study.weights":
-        given += ["study.kind=convergence", "study.samples=5", "study.tolerance=0.5"]
-    return given
-
-
-@pytest.mark.parametrize(
-    ("what", "collect"), [("data", True), ("weights", False), ("study.weights", True)]
-)
-def test_files_that_workers_lack_travel_to_each_once(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, collect: bool
-) -> None:
-    given = own(tmp_path / "own", what)
-    here = run(tmp_path / "here", None, Watcher(), *given, seeds=3)
-    cluster.scheduler()
-    cluster.worker()
-    cluster.worker()
-    wait(cluster.file)
-    executor = Dask(str(cluster.file), collect)
-    for name in ("there", "again"):
-        with monkeypatch.context() as patch:
-            away, watcher = Away(patch, tmp_path / "away"), Watcher()
-            rows = run(tmp_path / name, executor, watcher, *given, seeds=3)
-            away.back(tmp_path / "own")
-        assert [row.status for row in rows] == ["finished"] * 3
-        assert len(watcher.begun) == len(watcher.over) == 3
-        for row in here if "study" not in what else ():
-            weights = Path(row.folder) / "checkpoints/model.safetensors"
-            made = [(tmp_path / where / weights).read_bytes() for where in ("here", name)]
-            assert made[0] == made[1]
-        names = ("own.npz", "w.safetensors")[: 1 + ("weights" in what)]
-        first = name == "there"  # later they have them
-        assert all(first <= away.sent.count(one) <= 2 * first for one in names), away.sent
-
-
-def test_a_file_that_does_not_travel_is_named(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = own(tmp_path / "own", "data")
-    monkeypatch.setattr(carried, "LARGEST", 1000)
-    Away(monkeypatch, tmp_path / "away")
-    cluster.scheduler()
-    cluster.worker()
-    wait(cluster.file)
-    (row,) = run(tmp_path / "there", Dask(str(cluster.file)), Watcher(), *given, seeds=1)
-    assert row.status == "failed"
-    said = rf"{tmp_path}/own/own.npz is not on the worker, .*: put it there \(on the worker tcp"
-    assert re.search(said, row.summary["error"])
-
-
-def test_a_folder_has_a_digest_by_names_and_contents(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
-    (tmp_path / "a/b/one").write_bytes(b"12345")
-    first = carried.digest_of(tmp_path / "a")
-    kept = carried.Kept(tmp_path / "kept")
-    elsewhere = str(tmp_path / "elsewhere/a")
-    digests = {elsewhere: first, str(tmp_path / "a"): first, str(tmp_path / "large"): ""}
-    (copy,) = kept.copies(digests, {elsewhere: carried.content_of(tmp_path / "a")}).values()
-    assert carried.digest_of(copy) == first == carried.digest_of(copy.parent / "a")
-    assert (copy / "b/one").read_bytes() == b"12345"
-    assert kept.copies(digests) == {elsewhere: copy}
-    (tmp_path / "a/b/one").rename(tmp_path / "a/b/two")
-    assert carried.digest_of(tmp_path / "a") not in ("", first)
-    monkeypatch.setattr(carried, "LARGEST", 4)
-    assert carried.digest_of(tmp_path / "a") == carried.digest_of(tmp_path / "none") == ""
 
 
 @pytest.mark.parametrize(("number", "collect"), [("KILL", False), ("STOP", False), ("STOP", True)])
@@ -351,6 +160,27 @@ def test_workers_that_are_started_here_leave_without_a_word(tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_second_ctrl_c_ends_workers_that_are_started_here(tmp_path: Path) -> None:
+    """At once, and without a word of Dask."""
+    command = [sys.executable, "-m", "neurosim", "sweep", str(PARALLEL), "schedule.ticks=100000"]
+    command += ["data.limit=400", "data.batch_size=200", "--seeds", "4", "--executor", "dask"]
+    command += ["--scheduler", "local:2", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until = time.monotonic() + 120
+        while len(list(tmp_path.glob("*/*/*/metrics.jsonl"))) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.7)  # sooner it would be the same request
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said in (b"stopped at once\n", b"")  # where all was over by then
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+
+
 def test_workers_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without taking Python apart, which takes as long as torch and the other processes want."""
     told: list[tuple[Any, ...]] = []
@@ -365,13 +195,6 @@ def test_each_process_sees_a_device(tmp_path: Path) -> None:
     command = ["sweep", scenario, *SHORT, "--seeds", "2", "--devices", "cpu,cpu", "--quiet"]
     found = CliRunner().invoke(main, [*command, "--out", str(tmp_path), "--name", "a"])
     assert "2: 2 finished, 0 failed" in found.output
-
-
-def wait(path: Path) -> None:
-    until = time.monotonic() + 60
-    while not path.is_file():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("collect", [False, True])

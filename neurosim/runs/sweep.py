@@ -50,7 +50,7 @@ from neurosim.scenario import Scenario, overridden
 MAX_RUNS = 10_000
 MAX_PROBLEMS = 20  # shown; a sweep can be wrong in as many ways as it has combinations
 TABLE_SECONDS = 2.0  # at least, between two versions of table and report while runs end
-TABLE_TIMES = 20  # that long, too, in the time that a version takes
+TABLE_TIMES = 50  # that long, too, in the time that a version takes
 GOES_ON = "interrupted"  # the status of what the same command continues
 FULL = ("ENOSPC", "EDQUOT", "EFBIG")  # errors of the system where there is no space
 PATIENCE = 30.0  # seconds that what a killed sweep has left running may take to end

@@ -1,6 +1,7 @@
 """Runs as tasks of a Dask cluster: Dask schedules and transports, and a run is as ever."""
 
 import atexit
+import logging
 import os
 import signal
 import threading
@@ -86,11 +87,12 @@ class Dask:
                     scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # there may be others
                     memory_limit=None,  # at which Dask would pause and kill: runs have the machine
                 )
-            with cluster, distributed.Client(cluster, set_as_default=False) as client:
-                client.register_plugin(_brief(distributed.WorkerPlugin))
+            with _quiet() as quiet, cluster, distributed.Client(cluster, set_as_default=False) as c:
+                c.register_plugin(_brief(distributed.WorkerPlugin))
                 try:
-                    yield client
+                    yield c
                 except BaseException:  # Dask would wait for their steps
+                    quiet()
                     for nanny in cluster.workers.values():
                         nanny.close_gracefully()  # or it would start another worker
                         with suppress(ProcessLookupError):
@@ -106,6 +108,17 @@ class Dask:
             raise ConfigurationError(said) from None
         with client:
             yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[Callable[[], None]]:
+    """Yields what silences Dask, on workers that are killed, up to the end of the block."""
+    log = logging.getLogger("distributed")
+    level = log.level
+    try:
+        yield lambda: log.setLevel(logging.CRITICAL)
+    finally:
+        log.setLevel(level)
 
 
 class _Sweep:
