@@ -267,7 +267,7 @@ def recorded_figures(run: Run) -> list[Figure]:
                 for curve, name in zip(curves, chosen, strict=True)
             ]
             key, label = f"recorded-{spec.key}-{x}", f"{x} (count)"
-            chart = line_chart(key, drawn, label, spec.label) if len(rows) > 1 else None
+            chart = line_chart(key, drawn, label, spec.label, whole=True) if len(rows) > 1 else None
             figures.append(Figure(f"{spec.title}, {where}", chart))
     return [figure for figure in figures if figure.content]
 

@@ -89,6 +89,9 @@ class Run:
         Raises DataError where nothing was recorded, or the file is not what was written.
         """
         path = self.folder / runner.STATES
+        if not path.is_file():
+            said = "nothing was recorded; a scenario says what: record: {states: {h1: [0, 5]}}"
+            raise DataError(f"{path}: {said}")
         found = read_states(path)
         RunFiles(self.folder).check(path.name, file_digest(path))
         return found
