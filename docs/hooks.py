@@ -43,14 +43,22 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turns links that leave the folder into links to what has been added, or into text."""
+    """Turns links that leave the folder into links to what has been added, or into text. The tables
+    of results have the place of the list of contents."""
     own = page.file.src_uri
+    if own.startswith("results/"):
+        page.meta["hide"] = ["toc"]
     depth = own.count("/")
     if own in PAGES:
         markdown = re.sub(r"\]\(docs/", "](", markdown)
         return re.sub(r"\[([^\]]+)\]\((?:neurosim|tests|\.ci)/[^)]*\)", r"\1", markdown)
     inner = "../" * depth
     return re.sub(rf"\]\({re.escape(inner)}\.\./", f"]({inner}", markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Takes the backslash away that a bar has within the code of a table's cell."""
+    return re.sub(r"<td.*?</td>", lambda cell: cell[0].replace("\\|", "|"), html, flags=re.DOTALL)
 
 
 def reference() -> str:

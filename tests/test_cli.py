@@ -140,7 +140,7 @@ def test_no_memory_is_an_error_in_words(text: str, monkeypatch: pytest.MonkeyPat
         raise MemoryError(text)
 
     monkeypatch.setattr(Scenario, "load", load)
-    result = invoke("validate", DIGITS, code=2)
+    result = invoke("validate", DIGITS[0], code=2)
     assert "error: there is not enough memory for this command" in result.output
 
 

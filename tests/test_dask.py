@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from distributed import WorkerPlugin
@@ -25,14 +26,17 @@ from distributed.protocol.pickle import dumps
 from neurosim.base import NeurosimError
 from neurosim.cli.main import main
 from neurosim.families import plugins
+from neurosim.learning import save_weights
 from neurosim.records import Row
 from neurosim.runs import Dask, sweep
-from neurosim.runs.executors import dask
+from neurosim.runs.executors import carried, dask
+from neurosim.scenario import Scenario
 from tests.plugged import SCHEDULE, Write, write
 
 __all__ = ["write"]  # the fixture
 
 ROOT = Path(__file__).parents[1]
+PARALLEL = ROOT / "scenarios/parallel.yaml"
 TTL = "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL"  # after which one not heard of is lost
 SHORT = ["training.max_steps=2", "data.limit=100"]
 pytestmark = [
@@ -88,11 +92,13 @@ class Watcher:
 
     def __init__(self, act: Callable[[], object] = lambda: None, at: int = 1) -> None:
         self.begun: list[str] = []
+        self.workers: list[str | None] = []
         self.over: list[str] = []
         self.act, self.at = act, at
 
     def began(self, row: Row, worker: str | None) -> None:
         self.begun.append(row.folder)
+        self.workers.append(worker)
         if len(self.begun) == self.at:
             self.act()
 
@@ -155,6 +161,106 @@ def test_the_runs_of_a_cluster_are_those_of_here(
     assert again.begun == again.over == []
 
 
+class Away:
+    """Puts files away once a sweep has looked at them, so that workers have none of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.folder, self.sent = folder, list[str]()
+        monkeypatch.setattr(dask, "digest_of", self._digest)
+        monkeypatch.setattr(dask, "content_of", self._content)
+
+    def _digest(self, path: Path) -> str:
+        found = carried.digest_of(path)
+        self.folder.mkdir(exist_ok=True)
+        path.rename(self.folder / path.name)
+        return found
+
+    def _content(self, path: Path) -> dict[str, bytes]:
+        self.sent.append(path.name)
+        return carried.content_of(self.folder / path.name)
+
+    def back(self, to: Path) -> None:
+        for path in self.folder.iterdir():
+            path.rename(to / path.name)
+
+
+def own(folder: Path, what: str) -> list[str]:
+    """Arguments of a sweep that reads files of its own."""
+    folder.mkdir()
+    x, y = np.random.default_rng(0).random((60, 64)), np.arange(60) % 10
+    np.savez(folder / "own.npz", x=x.astype(np.float32), y=y)
+    given = [f"data={{kind: npz, file: {folder / 'own.npz'}, batch_size: 10}}"]
+    if "weights" in what:
+        save_weights(Scenario.load(PARALLEL, ["seed=7"]).model(), folder / "w.safetensors")
+        given.append(f"{what}={folder / 'w.safetensors'}")
+    if what == "study.weights":
+        given += ["study.kind=convergence", "study.samples=5", "study.tolerance=0.5"]
+    return given
+
+
+@pytest.mark.parametrize(
+    ("what", "collect"), [("data", True), ("weights", False), ("study.weights", True)]
+)
+def test_files_that_workers_lack_travel_to_each_once(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, collect: bool
+) -> None:
+    given = own(tmp_path / "own", what)
+    here = run(tmp_path / "here", None, Watcher(), *given, seeds=3)
+    cluster.scheduler()
+    cluster.worker()
+    cluster.worker()
+    wait(cluster.file)
+    executor = Dask(str(cluster.file), collect)
+    for name in ("there", "again"):
+        with monkeypatch.context() as patch:
+            away, watcher = Away(patch, tmp_path / "away"), Watcher()
+            rows = run(tmp_path / name, executor, watcher, *given, seeds=3)
+            away.back(tmp_path / "own")
+        assert [row.status for row in rows] == ["finished"] * 3
+        assert len(watcher.begun) == len(watcher.over) == 3
+        for row in here if "study" not in what else ():
+            weights = Path(row.folder) / "checkpoints/model.safetensors"
+            made = [(tmp_path / where / weights).read_bytes() for where in ("here", name)]
+            assert made[0] == made[1]
+        names = ("own.npz", "w.safetensors")[: 1 + ("weights" in what)]
+        first = name == "there"  # later they have them
+        assert all(first <= away.sent.count(one) <= 2 * first for one in names), away.sent
+
+
+def test_a_file_that_does_not_travel_is_named(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = own(tmp_path / "own", "data")
+    monkeypatch.setattr(carried, "LARGEST", 1000)
+    Away(monkeypatch, tmp_path / "away")
+    cluster.scheduler()
+    cluster.worker()
+    wait(cluster.file)
+    (row,) = run(tmp_path / "there", Dask(str(cluster.file)), Watcher(), *given, seeds=1)
+    assert row.status == "failed"
+    said = rf"{tmp_path}/own/own.npz is not on the worker, .*: put it there \(on the worker tcp"
+    assert re.search(said, row.summary["error"])
+
+
+def test_a_folder_has_a_digest_by_names_and_contents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/one").write_bytes(b"12345")
+    first = carried.digest_of(tmp_path / "a")
+    kept = carried.Kept(tmp_path / "kept")
+    elsewhere = str(tmp_path / "elsewhere/a")
+    digests = {elsewhere: first, str(tmp_path / "a"): first, str(tmp_path / "large"): ""}
+    (copy,) = kept.copies(digests, {elsewhere: carried.content_of(tmp_path / "a")}).values()
+    assert carried.digest_of(copy) == first == carried.digest_of(copy.parent / "a")
+    assert (copy / "b/one").read_bytes() == b"12345"
+    assert kept.copies(digests) == {elsewhere: copy}
+    (tmp_path / "a/b/one").rename(tmp_path / "a/b/two")
+    assert carried.digest_of(tmp_path / "a") not in ("", first)
+    monkeypatch.setattr(carried, "LARGEST", 4)
+    assert carried.digest_of(tmp_path / "a") == carried.digest_of(tmp_path / "none") == ""
+
+
 @pytest.mark.parametrize(("number", "collect"), [("KILL", False), ("STOP", False), ("STOP", True)])
 def test_a_worker_is_lost(cluster: Cluster, tmp_path: Path, number: str, collect: bool) -> None:
     """It is killed, or not heard of (a stopped process is a network cut), and later heard again."""
@@ -172,16 +278,25 @@ def test_a_worker_is_lost(cluster: Cluster, tmp_path: Path, number: str, collect
     check(folder, rows, watcher)
 
 
-@pytest.mark.parametrize("collect", [False, True])
-def test_a_disk_is_full(cluster: Cluster, tmp_path: Path, collect: bool) -> None:
+@pytest.mark.parametrize(
+    ("collect", "disk", "file"),
+    [
+        (False, 300_000, "last.safetensors"),
+        (True, 300_000, "last.safetensors"),
+        (True, 900, "scenario.yaml"),
+    ],
+)
+def test_a_disk_is_full(
+    cluster: Cluster, tmp_path: Path, collect: bool, disk: int, file: str
+) -> None:
     """Each run says why it stopped, and the same command makes it good."""
     cluster.scheduler()
-    full = cluster.worker(disk=300_000)  # a checkpoint is larger
+    full = cluster.worker(disk)
     wait(cluster.file)
     folder, executor, watcher = tmp_path / "runs", Dask(str(cluster.file), collect), Watcher()
     for row in run(folder, executor, watcher, seeds=2):
         assert row.status == "interrupted"
-        assert re.search(r"File too large.*last\.safetensors", row.summary["error"])
+        assert re.search(rf"File too large.*{file}", row.summary["error"])
     full.kill()
     cluster.worker()
     watcher = Watcher()
@@ -204,6 +319,7 @@ def test_the_scheduler_is_restarted(cluster: Cluster, tmp_path: Path) -> None:
     watcher = Watcher(restart, 2)
     rows = run(tmp_path / "runs", Dask(f"tcp://127.0.0.1:{port}"), watcher, seeds=5)
     check(tmp_path / "runs", rows, watcher)
+    assert any(watcher.workers[2:])  # it still says who has what
 
 
 def test_a_worker_does_not_see_the_folder(cluster: Cluster, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_download(mirror: Mirror, tmp_path: Path, name: str) -> None:
         line.partition("(")[0] + "(" for line in result.stdout.splitlines()[:-3]
     )
     assert result.stdout.splitlines()[-3:] == [
-        f"images         {train} for training, {test} for the test",
+        f"samples        {train} for training, {test} for the test",
         f"downloaded     {size / 1000:,.1f} kB",
         f'in a scenario  data: {{name: {name}, root: "{root}"}}',
     ]

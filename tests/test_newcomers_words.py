@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 import neurosim as ns
 from neurosim.base.suggest import _ELSEWHERE, nearest
+from neurosim.cli.main import main
 from neurosim.families.kinds import FAMILIES
 from neurosim.runs.overrides import assignments
 
@@ -138,3 +141,65 @@ def test_options_that_live_elsewhere() -> None:
         trainer().fit(["tensorboard"])
     sim = ns.Simulation(ns.Model(network()), schedule="sweep", probes="residual")
     assert [probe.kind for probe in sim.probes] == ["residual"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["activation=tanh"], "'activation' belongs to the network: network.activation"),
+        (["noise=0.1"], "did you mean channels.mean.noise or channels.difference.noise?"),
+        (["seed=1..3"], "got '1..3' (text); several values are for neurosim sweep"),
+        (["seed=0,1"], "several values are for neurosim sweep"),
+        (["data.kind=npz"], "<command line>:1:1: data: needs the key 'file'"),
+        (["network=digits_mpl"], "no example of that name; did you mean 'digits_mlp'?"),
+        (["network=nothing_like_it"], "no example of that name; neurosim examples lists them"),
+        (["weights=tests"], "tests: is a folder; name the checkpoints/model.safetensors of a run"),
+    ],
+)
+def test_hints_on_the_command_line(
+    overrides: list[str], said: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    with pytest.raises(ns.NeurosimError) as caught:
+        ns.run("scenarios/parallel.yaml", overrides, out="never", progress=False)
+    assert said in str(caught.value)
+
+
+def test_a_kind_leaves_out_a_value_that_it_does_not_take(root: Path) -> None:
+    """`variant` is a key of both rules, with other words."""
+    scenario = root / "scenarios/random_order.yaml"
+    rest = ["rule.beta=0.1", "network=digits_mlp_bounded", "training.evaluation=settled"]
+    with pytest.warns(ns.NeurosimWarning) as warned:
+        found = ns.Scenario.load(scenario, ["rule.kind=equilibrium_propagation", *rest])
+    assert found.file.rule == ns.EquilibriumPropagation(0.1)
+    assert any("leaves out 'variant' of " in str(one.message) for one in warned)
+    wrong = ["rule.kind=equilibrium_propagation", "rule.variant=aro", *rest]
+    with (
+        pytest.raises(ns.DocumentError, match="expected 'centered'"),
+        pytest.warns(ns.NeurosimWarning),
+    ):
+        ns.Scenario.load(scenario, wrong)
+
+
+def test_options_that_are_values_of_the_scenario() -> None:
+    for option, place in (("--epochs", "training.epochs"), ("--seed", "seed"), ("--lr", ".lr")):
+        said = CliRunner().invoke(main, ["run", "poisson", option, "3"]).output
+        assert f"{place}=VALUE." in said.replace("\n", " ")
+    said = CliRunner().invoke(main, ["run", "poisson.yaml"]).output
+    assert "poisson is an example: give that name alone" in said
+
+
+def test_data_that_are_called_otherwise(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=X, labels=Y)
+    (tmp_path / "b.csv").write_text("a;label\n1;2\n")
+    for part in ("train/x", "train/y", "test/x", "test/y"):
+        (tmp_path / "pictures" / part).mkdir(parents=True)
+    for data, said in (
+        ({"kind": "npz", "file": "a.npz"}, "x and y say which arrays: unknown array 'x'"),
+        ({"kind": "npz", "file": "b.csv"}, "say kind: csv if it is that"),
+        ({"kind": "csv", "file": "b.csv", "label": "label"}, "say delimiter: ';'"),
+        ({"kind": "images", "root": "pictures"}, r"parts; say root: .*train, test: .*test"),
+    ):
+        key = "root" if "root" in data else "file"
+        with pytest.raises(ns.NeurosimError, match=said):
+            ns.DataSource.of(data.pop("kind"), **data | {key: str(tmp_path / data[key])}).read()

@@ -90,7 +90,7 @@ def test_full_tables_fit_real_data(shared_data: Path) -> None:
     for name in ("mnist", "alpha"):
         planned = plan_table(TABLES[name], FOLDER, Choice(overrides=(root,)))
         assert len(planned.sweep.results.rows) == len(planned.rows) * TABLES[name].seeds
-        rates = {re.search(r" lr: (\S+)", text)[1] for text in planned.sweep.scenarios}  # type: ignore[index]
+        rates = {re.search(r" lr: (\S+)", text)[1] for text, *_ in planned.sweep.runs}  # type: ignore[index]
         assert rates == {"0.0003"}
     assert planned.stem == "alpha"
 

@@ -124,6 +124,26 @@ def test_verdicts_are_those_of_the_plain_iteration(name: str, seed: int, gain: f
     assert not bad or found.reason.startswith(f"{bad[0]}: ")
 
 
+def test_an_oscillation_within_a_short_phase() -> None:
+    """Eight ticks are enough where the states come back exactly; where they still move to a fixed
+    point, as with smaller weights, they are no oscillation."""
+    for gain, expected in ((5.0, "oscillates"), (2.0, "not_converged")):
+        model, x = pooled(8, gain)
+        simulation = ns.Simulation(
+            model,
+            rule=ns.EquilibriumPropagation(BETA, free=20),
+            schedule=ns.schedules.Parallel(ticks=8),
+            init="zero",
+        )
+        found = ns.measure_convergence(simulation, x, Y, tolerance=1e-6, sweeps=600)
+        for phase in ("plus", "minus"):
+            assert found.phases[phase].verdict == expected
+        every = list(range(1, len(model.network.dyadic) + 1))
+        _, free = plain(model, starts(model, x)[0], 0.0, [every])  # 400 ticks: an even number more
+        period, _ = plain(model, free, BETA, [every])
+        assert period == (2 if expected == "oscillates" else 1)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_fixed_points_are_those_of_the_plain_iteration(name: str) -> None:
     model, x = pooled(2, 1.0)

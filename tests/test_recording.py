@@ -15,7 +15,9 @@ import pytest
 import torch
 
 import neurosim as ns
+from neurosim.records import Run as Left
 from neurosim.records import file_digest
+from neurosim.reports.figures import recorded_figures
 
 RECORD: dict[str, Any] = {"states": {"h1": [0, 5]}, "what": ["mean", "potential"], "every": 5}
 SHORT = {
@@ -149,3 +151,22 @@ ns.run("parallel", SHORT, out={str(tmp_path)!r}, run_id="a", listeners=[Killed(4
         file.truncate(300)
     with pytest.raises(ns.DataError, match=r"states\.npy: lacks rows"):
         ns.resume(again.folder, overrides={"training.epochs": 3}, listeners=[Killed(-1, 0)])
+
+
+def test_the_report_draws_what_is_recorded(tmp_path: Path) -> None:
+    """Each dyad at the end of every inference, and the ticks of the last one; a damaged file is
+    noted."""
+    run = ns.run("scenarios/parallel.yaml", SHORT, out=tmp_path, progress=False)
+    figures = recorded_figures(Left.read(run.folder))
+    assert [figure.title for figure in figures] == [
+        f"Dyads: {what}, {where}"
+        for what in ("mean s̄", "basal potential a")
+        for where in ("at the end of each inference", "in the last inference (4)")
+    ]
+    page = run.report.read_text()
+    assert "Recorded dyads" in page
+    assert "h1[5]" in page
+    (run.folder / "states.npy").write_bytes(b"nothing")
+    left = Left.read(run.folder)
+    assert recorded_figures(left) == []
+    assert "states.npy" in left.notes[-1]

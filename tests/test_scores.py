@@ -16,7 +16,7 @@ from neurosim.learning import evaluation, load_state, save_state
 from neurosim.learning.metrics import R2, Metric
 from neurosim.learning.trainer import Trainer, TrainingPlan
 
-SOME = ("confusion_matrix", "mse", "r2", "top_k")
+SOME = ("confusion_matrix", "exact_match", "f1", "mse", "r2", "top_k")
 
 
 def literal(prediction: Any, labels: Any) -> dict[str, Any]:
@@ -31,10 +31,18 @@ def literal(prediction: Any, labels: Any) -> dict[str, Any]:
     spread = ((target - target.mean(0)) ** 2).sum(0)
     return {
         "top_5": hits / len(labels),
+        "exact_match": np.trace(matrix) / len(labels),
+        "f1_macro": np.mean([f1(matrix, one) for one in range(10)]),
         "confusion_matrix": matrix.tolist(),
         "mse": ((prediction - target) ** 2).mean(),
         "r2": (1 - left / spread).mean(),
     }
+
+
+def f1(matrix: Any, one: int) -> float:
+    precision = matrix[one, one] / max(1, matrix[:, one].sum())
+    recall = matrix[one, one] / max(1, matrix[one].sum())
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def test_metrics_are_what_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +62,41 @@ def test_the_share_of_variance_of_an_output_that_is_constant() -> None:
     metric = R2()
     assert metric.value(metric.sums(y, y), 3) == 1.0
     assert metric.value(metric.sums(y[:, 1:], y[:, 1:]), 3) is None
+
+
+@pytest.mark.parametrize(("loss", "above"), [("binary_cross_entropy", 0.0), ("squared_error", 0.5)])
+def test_several_labels_of_a_sample(loss: str, above: float, tmp_path: Path) -> None:
+    """Against loops; the run says them, and no accuracy."""
+    draws = np.random.default_rng(0)
+    x, y = draws.random((40, 6)), draws.integers(0, 2, (40, 3))
+    y[:, 2] = 0
+    network = ns.Network.from_dict({"input": [6], "layers": [{"dense": 3}]})
+    rule = ns.DualPropagation(nudge="potential")
+    sim = ns.Simulation(ns.Model(network), rule=rule, loss=loss, schedule="sweep")
+    metrics: Any = ["exact_match", "f1", Metric.of("f1", average="micro")]
+    data = (x, y.astype(np.float32))
+    trainer = ns.Trainer(sim, "adam", data, data, epochs=1, batch_size=10, metrics=metrics)
+    summary = ns.run(trainer, out=tmp_path, progress=False).summary
+    with torch.no_grad():
+        said = sim.predict(torch.tensor(x, dtype=torch.float32)).numpy() > above
+    pairs = list(zip(said, y, strict=True))
+    right = [[bool(a) and bool(b) for a, b in zip(*rows, strict=True)] for rows in pairs]
+    counts = [(sum(r[j] for r in right), said[:, j].sum() + y[:, j].sum()) for j in range(3)]
+    each = [2 * hit / all_ for hit, all_ in counts if all_]
+    assert summary["test_f1_macro"] == pytest.approx(np.mean(each), abs=1e-12)
+    micro = 2 * sum(hit for hit, _ in counts) / sum(all_ for _, all_ in counts)
+    assert summary["test_f1_micro"] == pytest.approx(micro, abs=1e-12)
+    exact = sum(all(a == b for a, b in zip(*rows, strict=True)) for rows in pairs) / 40
+    assert summary["test_exact_match"] == exact
+    assert summary["test_accuracy"] is None
+
+
+def test_labels_that_are_none_have_no_f1() -> None:
+    network = ns.Network.from_dict({"input": [2], "layers": [{"dense": 1}]})
+    sim = ns.Simulation(ns.Model(network), schedule="sweep")
+    data = np.zeros((9, 2)), np.arange(9.0)[:, None]
+    with pytest.raises(ns.ConfigurationError, match="f1 is of labels, 0 or 1"):
+        ns.Trainer(sim, "adam", data, data, batch_size=3, metrics=["f1"])
 
 
 def test_metrics_are_in_the_records_of_epochs() -> None:

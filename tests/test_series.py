@@ -53,6 +53,29 @@ def test_mackey_and_glass_by_another_integrator() -> None:
     assert abs(low[1] - low[0] - (0.2 * 0.5 / (1 + 0.5**10) - 0.05)) < 3e-3  # its first slope
 
 
+def test_a_series_is_standardized_as_it_is_seen() -> None:
+    """By what is seen in training; what is to be foretold stays as it is."""
+    plain, found = (
+        MackeyGlass(length=300, taps=4, standardize=how).read(Path()) for how in ("none", "channel")
+    )
+    seen = plain.train.images[:]
+    mean, std = seen.double().mean(), seen.double().std(unbiased=False)
+    for one, other in ((plain.train, found.train), (plain.test, found.test)):
+        expected = ((one.images[:].double() - mean) / std).float()
+        torch.testing.assert_close(other.take(slice(None)), expected, rtol=1e-5, atol=1e-5)
+        assert torch.equal(other.labels, one.labels)
+        assert other.in_time
+
+
+def test_a_series_of_neurobench_begins_as_theirs() -> None:
+    """The first values of the file that it is scored by, as others quote them: from a delay after
+    the start on, 75 in a Lyapunov time of 197."""
+    fine = MackeyGlass(length=100, washout=170, step=0.1, start=0.7206597)._values(Path())[:, 0]
+    at = 10 * 197 / 75 * np.arange(3)
+    found = np.interp(at, np.arange(len(fine)), fine)
+    np.testing.assert_allclose(found, [1.266778, 1.303401, 1.282305], atol=2e-5)
+
+
 def test_the_hyperplane_drifts() -> None:
     """A linear model fitted to the beginning is right there, and wrong at the end."""
     data = Hyperplane(length=8000, drifting=10, change=0.005, turning=0.0, noise=0.05).read(Path())

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.data import DataSource, Drift, Source, Split, Target, digits, drifting
+from neurosim.data.standardization import Standard
 from neurosim.dynamics import Counts
 from neurosim.learning import StreamPlan, StreamTrainer
 from neurosim.measures import Prequential, cross_correlation_lag
@@ -315,15 +316,25 @@ def test_what_is_foretold_is_of_the_averaged_weights() -> None:
 
 
 def foretelling(
-    values: Tensor, foretell: int, ahead: int = 1, rate: float = 0.0, ema: float | None = None
+    values: Tensor,
+    foretell: int,
+    ahead: int = 1,
+    rate: float = 0.0,
+    ema: float | None = None,
+    standard: Standard | None = None,
 ) -> StreamTrainer:
-    """Of a linear network of two taps, which say the last value and half of its step."""
+    """Of a linear network of two taps, which say the last value and half of its step, whatever the
+    standard of what it sees."""
     network = ns.Network.from_dict({"input": 2, "layers": [{"name": "out", "dense": 1}]})
     model = ns.Model(network, **DOUBLE)
-    with torch.no_grad():
-        model.state_dict()["out.weight"].copy_(torch.tensor([[-0.5, 1.5]]))
     end = len(values) - ahead - 1
-    data = Split(torch.stack([values[:end], values[1 : end + 1]], 1), values[ahead + 1 :, None])
+    seen, view, mean, std = torch.stack([values[:end], values[1 : end + 1]], 1), None, 0.0, 1.0
+    if standard is not None:
+        seen, view, mean, std = seen.view(-1, 1, 2, 1), (2,), standard.mean, standard.std
+    with torch.no_grad():
+        model.state_dict()["out.weight"].copy_(std * torch.tensor([[-0.5, 1.5]]))
+        model.state_dict()["out.bias"].fill_(mean)
+    data = Split(seen, values[ahead + 1 :, None], standard, view)
     plan = StreamPlan(Source.of("samples", hold=4.0, order="given"), window=4, foretell=foretell)
     simulation = build(Parallel(4), model, learn_every=4)
     optimizer, training = torch.optim.SGD(model.parameters(), rate), ns.TrainingPlan(ema=ema)
@@ -338,6 +349,9 @@ def test_a_series_is_foretold_by_its_own_answers() -> None:
         one, other = other, other + (other - one) / 2
         errors.append(200 * abs(other - y) / (abs(other) + y))
     assert found["foretold_smape"] == pytest.approx(sum(errors) / 5, rel=1e-12)
+    # What it answers is seen again as all values are, by their standard.
+    found = foretelling(values, 5, standard=Standard(30.0, 8.0, 1)).fit()[-1]
+    assert found["foretold_smape"] == pytest.approx(sum(errors) / 5, rel=1e-9)
     for wrong, said in ((99, "the test has 9 samples"), (5, "go on with their targets")):
         with pytest.raises(ns.ConfigurationError, match=said):
             foretelling(values, wrong, ahead=1 if wrong == 99 else 2)

@@ -75,6 +75,26 @@ def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
+def test_table_and_report_come_with_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "TABLE_SECONDS", 0.0)
+    monkeypatch.setattr(sweep, "TABLE_TIMES", 0)
+    seen = []
+
+    class Reader(Nobody):
+        def began(self, row: Row, worker: str | None) -> None:
+            statuses = [row["status"] for row in table(tmp_path)]
+            page = tmp_path / "report.html"
+            seen.append(
+                (statuses.count("finished"), page.is_file() and "not finished" in page.read_text())
+            )
+
+    planned = sweep.plan(PARALLEL, SHORT, 3)
+    sweep.run(planned, tmp_path, Reader())
+    assert seen == [(0, False), (1, True), (2, True)]
+
+
 # ---- what is to be run -------------------------------------------------------------------------
 
 

@@ -38,6 +38,33 @@ def test_what_does_not(states: verdict.Floats) -> None:
     assert verdict.recurs(states, 1e-10) is None
 
 
+@pytest.mark.parametrize(("period", "ticks"), [(2, 6), (3, 6), (4, 8), (7, 14), (7, 200)])
+def test_an_exact_cycle_needs_two_periods(period: int, ticks: int) -> None:
+    """And six states. One that dies out, or grows, is none."""
+    states = RNG.normal(size=(period, 20))[np.arange(ticks) % period]
+    assert verdict.cycles(states, 1e-10) == period
+    assert verdict.cycles(1e300 * states, 1e-10) == period
+    states[: ticks - max(6, 2 * period)] += 1.0  # what was before does not matter
+    assert verdict.cycles(states, 1e-10) == period
+    assert verdict.cycles(states[1 - max(6, 2 * period) :], 1e-10) is None
+    for factor in (0.999999, 1.000001):
+        assert verdict.cycles(states * factor ** np.arange(ticks)[:, None], 1e-10) is None
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        np.ones((60, 20)),
+        1.0 + PLACES * (TIME < 50),  # rests
+        RNG.normal(size=(60, 20)),  # noise
+        1.0 + 1e-12 * PLACES * (-1.0) ** TIME,  # rounding
+        np.full((60, 20), np.inf),
+    ],
+)
+def test_no_exact_cycle(states: verdict.Floats) -> None:
+    assert verdict.cycles(states, 1e-10) is None
+
+
 def test_a_residual_that_falls() -> None:
     assert verdict.falls([0.9**k for k in range(30)])
     assert not verdict.falls([1.0] * 30)

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from neurosim.base.errors import NeurosimError
+from neurosim.base.errors import ConfigurationError, NeurosimError
 from neurosim.base.interrupts import interruptible
 from neurosim.cli.main import main
-from neurosim.runs.executors.processes import Task, TaskNews, run_all
+from neurosim.runs.executors import executor
+from neurosim.runs.executors.executor import Local
+from neurosim.runs.executors.processes import Task, TaskNews, run_all, visible
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 
@@ -40,6 +42,13 @@ def work(task: Task) -> str | None:
             Path(rest[0]).write_text("interrupted")
         case "group":
             return str(os.getpgrp())
+        case "device":  # once so many do the same
+            folder, number = Path(rest[0]), int(rest[1])
+            (folder / str(os.getpid())).touch()
+            until = time.monotonic() + 60
+            while len(list(folder.iterdir())) < number and time.monotonic() < until:
+                time.sleep(0.02)
+            return os.environ["CUDA_VISIBLE_DEVICES"]
     return None
 
 
@@ -99,6 +108,41 @@ def test_closing_kills_what_is_under_way(tmp_path: Path) -> None:
     pool.close()
     assert time.monotonic() - began < 20
     assert note.read_text() == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seen", "devices", "expected"),
+    [
+        (None, ("cuda:0", "cuda:1"), ["0", "0", "1", "1"]),
+        ("3,MIG-5", ("cuda:1", "cpu"), ["", "", "MIG-5", "MIG-5"]),
+    ],
+)
+def test_several_processes_see_each_device(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seen: str | None,
+    devices: tuple[str, ...],
+    expected: list[str],
+) -> None:
+    """And one that takes the place of another sees that one's. The devices need not be here."""
+    monkeypatch.setattr(executor, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if seen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    tasks: list[Task] = [("die",), *[("device", str(tmp_path), "4")] * 4]
+    news = list(Local(devices=devices, per_device=2).run(work, tasks, lambda: False))
+    assert sorted(n.message or "" for n in news if n.kind == "ended") == expected
+    assert [n.task for n in news if n.kind == "died"] == [0]
+
+
+def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert visible("cuda:1", "7,GPU-8") == "GPU-8"
+    with pytest.raises(ConfigurationError, match="device cuda:2: CUDA_VISIBLE_DEVICES=7,8 has 2"):
+        visible("cuda:2", "7,8")
+    monkeypatch.setattr(executor, "device_count", lambda: 2)
+    with pytest.raises(ConfigurationError, match="device cuda:2: there are 2 devices of CUDA here"):
+        list(Local(devices=("cpu", "cuda:2")).run(work, [("nothing",)], lambda: False))
 
 
 def test_workers_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,16 @@ from neurosim.base.errors import (
     StateError,
     inside,
 )
-from neurosim.base.files import finite, naming, owned, plain, write_atomic, write_json
+from neurosim.base.files import (
+    finite,
+    here,
+    lying_at,
+    naming,
+    owned,
+    plain,
+    write_atomic,
+    write_json,
+)
 from neurosim.base.html import html_table
 from neurosim.base.interrupts import (
     SIGNALS,

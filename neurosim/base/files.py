@@ -7,8 +7,9 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -75,6 +76,26 @@ def finite(value: Any) -> Any:
             return [finite(item) for item in value]
         case _:
             return value
+
+
+# ---- files of another machine --------------------------------------------------------------------
+
+_COPIES: ContextVar[Mapping[str, Path] | None] = ContextVar("copies", default=None)
+
+
+@contextmanager
+def lying_at(copies: Mapping[str, Path]) -> Iterator[None]:
+    """Says where copies are of files that are not in their places on this machine."""
+    token = _COPIES.set(copies)
+    try:
+        yield
+    finally:
+        _COPIES.reset(token)
+
+
+def here(path: Path) -> Path:
+    """Returns where a file or folder is: in its place, or a copy of it."""
+    return (_COPIES.get() or {}).get(str(path), path)
 
 
 # ---- one owner of a folder -----------------------------------------------------------------------

@@ -40,6 +40,9 @@ def find_file(name: str) -> Path:
     Raises DataError for a plain name that nothing has.
     """
     path, known = Path(name), shipped_files("networks") | shipped_files("scenarios")
+    if path.suffix and path.stem in known and not path.exists():
+        said = f"{path.stem} is an example: give that name alone, or copy it: neurosim examples"
+        raise DataError(f"{name}: no such file; {said} {path.stem} --to .")
     if path.suffix or path.name != name or path.is_file():
         return path
     if name in known:  # also where a folder has that name, as that of its runs has

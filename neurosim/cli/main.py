@@ -199,7 +199,7 @@ def download(name: str, root: Path, console: Console) -> None:
     with DownloadDisplay(console) as display:
         fetched = downloads.fetch(source, root, display.received)
     data, size = fetched.data, sum(remote.size for remote in fetched.downloaded)
-    click.echo(f"images         {len(data.train):,} for training, {len(data.test):,} for the test")
+    click.echo(f"samples        {len(data.train):,} for training, {len(data.test):,} for the test")
     click.echo(f"downloaded     {decimal(size) if size else 'nothing: it is there'}")
     where = json.dumps(str(root.absolute()), ensure_ascii=False)
     click.echo(f"in a scenario  data: {{name: {name}, root: {where}}}")

@@ -241,13 +241,28 @@ def lasting_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def _places(key: str) -> str:
+    """Says where a scenario has the key that somebody took for an option."""
+    from neurosim.scenario import places_of
+
+    written = [f"{place}=VALUE" for place in places_of(key)]
+    said = "Values of the scenario are written KEY=VALUE"
+    return f" {said}: {' or '.join(written)}." if written else f" {said}, without dashes."
+
+
 class _Command(click.Command):
     """Lets --live stand without a port, whatever follows it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         pairs = pairwise([*args, ""])
         bare = (one == "--live" and not other.isdigit() for one, other in pairs)
-        return super().parse_args(ctx, [a + "=0" * b for a, b in zip(args, bare, strict=True)])
+        try:
+            return super().parse_args(ctx, [a + "=0" * b for a, b in zip(args, bare, strict=True)])
+        except click.NoSuchOption as error:
+            if not any(one.name == "overrides" for one in self.params):
+                raise
+            said = error.message + _places(error.option_name.lstrip("-").replace("-", "_"))
+            raise click.NoSuchOption(error.option_name, said, error.possibilities, ctx) from None
 
 
 def command(*parts: Any) -> Callable[[Callable[..., None]], click.Command]:

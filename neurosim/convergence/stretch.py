@@ -167,7 +167,7 @@ class Stretch:
             if verdict.grows(sizes, exact):
                 return "diverged", f"the {kind} grows without bound, to a norm of {sizes[-1]:.2g}"
         falls = verdict.falls(residuals)
-        if residuals[-1] > tolerance and not falls and (period := self._period()) is not None:
+        if residuals[-1] > tolerance and (period := self._period(falls)) is not None:
             return "oscillates", f"the states come back every {period} ticks"
         if missing:
             reason = f"the difference has not reached {', '.join(missing)}"
@@ -189,10 +189,14 @@ class Stretch:
             reason = f"the residual stays at {verdict.residual_floor(residuals):.2g}"
         return "not_converged", reason + asleep
 
-    def _period(self) -> int | None:
-        """After how many ticks the states come back, in the last third of the ticks."""
-        states = list(self.sketches)[-max(1, self.ticks // 3) :]
-        return verdict.recurs(np.stack([s.numpy() for s in states]), self.rounding)
+    def _period(self, falls: bool) -> int | None:
+        """After how many ticks the states come back: exactly, or more or less in the last third of
+        the ticks, if the residual no longer ``falls``."""
+        states = np.stack([s.numpy() for s in self.sketches])
+        exact = verdict.cycles(states, self.rounding)
+        if exact is not None or falls:
+            return exact
+        return verdict.recurs(states[-max(1, self.ticks // 3) :], self.rounding)
 
 
 def _of(record: ConvergenceRecord, name: str) -> ConvergenceRecord:

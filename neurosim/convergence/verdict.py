@@ -51,6 +51,26 @@ def grows(norms: Sequence[float], reference: float | None) -> bool:
     return bool(0.0 < GROWS * before < after and (not reference or after > GROWS * reference))
 
 
+def cycles(states: Floats, rounding: float) -> int | None:
+    """Finds the period of the exact cycle in which states (T, n) end, a row per tick; None if they
+    end in none, or rest.
+
+    The last states, at least six and two whole periods of them, are those a period before, up to
+    ``rounding`` times the largest value. That is proof enough in few ticks, where `recurs` needs
+    many: an oscillation that dies out comes back smaller.
+    """
+    count = len(states)
+    if count < LEAST or not np.isfinite(states).all():
+        return None
+    near = rounding * np.abs(states).max()
+    for lag in range(1, count // 2 + 1):
+        if (np.abs(states[-1] - states[-1 - lag]) <= near).all():  # most are ruled out by the last
+            last = states[-max(LEAST, 2 * lag) :]
+            if (np.abs(last[lag:] - last[:-lag]) <= near).all():
+                return lag if lag > 1 else None
+    return None
+
+
 def recurs(states: Floats, rounding: float) -> int | None:
     """Finds the period after which the states (T, n), a row per tick, come back; None if never.
 

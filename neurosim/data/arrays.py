@@ -148,7 +148,10 @@ def _reported(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: not an intact file of arrays ({error}); save or copy it again")
+    kinds = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".npy": "npy", ".npz": "npz"}
+    other = kinds.get(path.suffix.lower(), "")
+    hint = f"; say kind: {other} if it is that" * (other not in ("", "npz"))
+    return DataError(f"{path}: not an intact file of arrays ({error}); save or copy it again{hint}")
 
 
 @contextmanager
@@ -214,7 +217,7 @@ def open_npz(path: Path, name: str) -> Stored:
     with _reported(path), zipfile.ZipFile(plain(path)) as archive:
         names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
     if name not in names:
-        raise DataError(f"{path}: {unknown('array', name, names)}")
+        raise DataError(f"{path}: x and y say which arrays: {unknown('array', name, names)}")
     return open_npy(path, f"{name}.npy")
 
 

@@ -1,4 +1,4 @@
-"""Augmentation: what is done to training images at random, a family that is open from outside."""
+"""Augmentation: what is done to training samples at random, a family that is open from outside."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Numbers = Callable[[Tensor], Tensor]  # what makes standardized numbers of store
 
 @dataclass(frozen=True)
 class Augmentation(Kind, ABC, family="augmentation", bare=True):
-    """Changes training images at random, each on its own. Base class of the family."""
+    """Changes training samples at random, each on its own. Base class of the family."""
 
     @classmethod
     def of(cls, value: object, **options: Any) -> Any:

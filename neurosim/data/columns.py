@@ -55,7 +55,9 @@ class _Columns(OwnData):
         seen = list(self.columns or [name for name in header if name not in learned])
         for name in (*learned, *seen):
             if name not in header:
-                raise DataError(f"{path}: {unknown('column', name, header)}")
+                signs = [sign for sign in ";\t|" if len(header) == 1 and sign in header[0]]
+                hint = f"; to separate values by it say delimiter: {signs[0]!r}" if signs else ""
+                raise DataError(f"{path}: {unknown('column', name, header)}{hint}")
             if header.count(name) > 1:
                 raise DataError(f"{path}: several columns are called {name!r}; rename them")
         if not seen or set(seen) & set(learned):

@@ -189,7 +189,7 @@ class Dataset:
         return self.train.labels[:1].numel() if self.classes is None else self.classes
 
     def standardized(self, by: Standardization) -> Dataset:
-        """Returns the same bytes with the `Standard` that they get by what their training images
+        """Returns the same bytes with the `Standard` that they get by what their training samples
         are."""
         white = 255 if self.train.standard is None else self.train.standard.white
         standard = by.fit(self.train.images, white)
@@ -211,7 +211,7 @@ class Dataset:
     def validation(self, count: int) -> tuple[Split, Split]:
         """Returns the training split without its last ``count`` images, and those.
 
-        The papers use 54,000 and 6,000 of MNIST's training images. Raises DataError if no training
+        The papers use 54,000 and 6,000 of MNIST's training samples. Raises DataError if no training
         image would be left.
         """
         if count < 1:

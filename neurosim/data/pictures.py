@@ -20,6 +20,7 @@ _SUFFIXES = {
     *(".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
 }
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_PARTS = ("test", "val", "valid", "validation")  # besides train
 _PIXELS = 2**26  # of one image
 
 
@@ -95,6 +96,12 @@ def _images(root: Path) -> tuple[list[Path], list[str]]:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
     if not folders:
         raise DataError(f"{root}: has no folders; it needs one for each class")
+    tests = [path for path in folders if path.name in _PARTS]
+    train = root / "train"
+    parted = train in folders and len(tests) == len(folders) - 1
+    if parted and any(path.is_dir() for path in train.iterdir()):
+        said = f"root: {train}" + "".join(f", test: {path}" for path in tests[:1])
+        raise DataError(f"{root}: has no classes in it but parts; say {said}")
     found = []
     for folder in folders:
         files = [path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES]

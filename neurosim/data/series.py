@@ -5,7 +5,7 @@ import csv
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -21,6 +21,7 @@ from neurosim.data.arrays import open_npy
 from neurosim.data.dataset import Dataset, Split
 from neurosim.data.lazy import Lazy, Samples, part
 from neurosim.data.source import DataSource
+from neurosim.data.standardization import NoStandardization, Standard, Standardization
 from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, Whole, register
 
 Values = npt.NDArray[np.float64]
@@ -71,6 +72,29 @@ class Series(InTime):
     ahead: Annotated[Count, Field(description="by how many steps to foretell")] = field(
         default=1, kw_only=True
     )
+    standardize: Annotated[
+        Standardization,
+        Field(description="which numbers are seen; what is foretold stays as it is"),
+    ] = field(default=NoStandardization(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "standardize", Standardization.of(self.standardize))
+        super().__post_init__()
+
+    def read(self, folder: Path) -> Dataset:
+        data = super().read(folder)
+        if isinstance(self.standardize, NoStandardization):
+            return data
+        train, test = (
+            replace(
+                one,
+                images=one.images[:].view(len(one), 1, self.taps, -1),
+                standard=Standard(white=1),
+                view=one.shape,
+            )
+            for one in (data.train, data.test)
+        )
+        return replace(data, train=train, test=test).standardized(self.standardize)
 
     @abstractmethod
     def _values(self, folder: Path) -> Values:

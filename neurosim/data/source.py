@@ -71,14 +71,14 @@ class DataSource(Kind, ABC, family="data", key="name"):
     batch_size: Annotated[Count, Field(description="images of one inference")] = 50
     limit: Annotated[
         Count | None,
-        Field(description="use the first so many training and test images; default: all"),
+        Field(description="use the first so many training and test samples; default: all"),
     ] = None
     augment: Annotated[
         Augmentation | tuple[Augmentation, ...] | None,
-        Field(description="what is done to training images at random, or a list in this order"),
+        Field(description="what is done to training samples at random, or a list in this order"),
     ] = None
     shuffle: Annotated[
-        bool, Field(description="each epoch takes the training images in a new order")
+        bool, Field(description="each epoch takes the training samples in a new order")
     ] = True
     remainder: Annotated[
         Remainder, Field(description="what fills no batch at the end of an epoch")
@@ -210,7 +210,7 @@ class StoredImages(Images):
 
     @abstractmethod
     def _splits(self, root: Path) -> Sequence[Split]:
-        """Reads the images for training and for the test."""
+        """Reads the samples for training and for the test."""
 
     def _absent(self, root: Path, missing: str, inner: Path | None = None) -> DataError:
         """The error for a folder that has not got the files, or a folder in it that should."""

@@ -54,13 +54,13 @@ def _wide(values: Tensor) -> Tensor:
 class Standardization(Kind, ABC, family="standardization", bare=True, default="channel"):
     """Says which numbers images become, where black is 0 and white is 1. Base class of the family.
 
-    What is measured is measured on all training images of the data set, whatever its ``limit``,
+    What is measured is measured on all training samples of the data set, whatever its ``limit``,
     those held out for validation included.
     """
 
     @abstractmethod
     def fit(self, images: Samples, white: int) -> Standard:
-        """Returns the `Standard` for data with these training images (N, C, H, W):
+        """Returns the `Standard` for data with these training samples (N, C, H, W):
         bytes, which ``white`` divides, or numbers, and then ``white`` is 1. Of data larger than
         memory they are a `Lazy`: take some at a time with `chunks`."""
 
@@ -86,7 +86,7 @@ class Symmetric(Standardization):
 @register("min_max")
 @dataclass(frozen=True)
 class MinMax(Standardization):
-    """Maps the least value of all training images to 0 and the greatest to 1."""
+    """Maps the least value of all training samples to 0 and the greatest to 1."""
 
     def fit(self, images: Samples, white: int) -> Standard:
         ends = [(some.min(), some.max()) for some in chunks(images)]
@@ -130,7 +130,7 @@ class PerChannel(Standardization):
 class PerPixel(Standardization):
     """Takes away the mean of each value of an image and divides by its standard deviation.
 
-    A value that is the same in all training images, such as a corner of MNIST's, is divided by 1.
+    A value that is the same in all training samples, such as a corner of MNIST's, is divided by 1.
     """
 
     def fit(self, images: Samples, white: int) -> Standard:

@@ -16,6 +16,6 @@ from neurosim.documents.document import (
     quotes_hint,
 )
 from neurosim.documents.merging import DEFAULTS
-from neurosim.documents.schemas import by_key
+from neurosim.documents.schemas import Schemas, by_key
 from neurosim.documents.validation import parse
 from neurosim.documents.yaml import COMMAND_LINE, Document, NodePath, dumps, loads

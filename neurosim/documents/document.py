@@ -75,6 +75,9 @@ def _read_file(file: str) -> Document:
     return loads(text, file)
 
 
+_LISTED = "; neurosim examples lists them"
+
+
 def load_part(document: Document, path: NodePath) -> Document:
     """Reads the document in the file that the string at ``path`` names, seen from `folder`, or in
     the shipped one of that name.
@@ -98,6 +101,9 @@ def _named(document: Document, path: NodePath, read: Callable[[str], Document]) 
         if file.is_file():
             raise
         said = f"{name!r}: {error.problems[0].message}"
+        if not file.suffix:
+            hint = did_you_mean(name, shipped_files("networks"))
+            said = f"{name!r}: no such file, and no example of that name{hint or _LISTED}"
         raise DocumentError([document.problem(path, said)]) from None
 
 

@@ -98,7 +98,12 @@ class Schemas:
                     keys[name] = kinds
                 for key, kinds in keys.items():
                     at = found.setdefault(key, {})
-                    if all(len(known) == len(path) + 1 for known in at):
+                    if not kinds and all(at.values()):
+                        at.clear()  # what needs no other kind comes first
+                    if all(
+                        len(known) == len(path) + 1 and bool(kinds) == bool(at[known])
+                        for known in at
+                    ):
                         at[*path, key] = kinds
             level = below
         close = name if name in found else None if nearest(name, here) else nearest(name, found)

@@ -41,6 +41,8 @@ M = TypeVar("M", bound=BaseModel)
 
 _TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 MAX_PROBLEMS = 100  # that are explained: a file of something else has tens of thousands
+_SEVERAL = "; several values are for neurosim sweep"
+_RANGE = re.compile(r"[-+0-9.eE]+(\.\.|,)|(lin|log)\(")
 _NOT_FINITE = {"inf": ".inf", "infinity": ".inf", "-inf": "-.inf", "nan": ".nan"}
 
 
@@ -156,7 +158,10 @@ class _Finding:
             if number and _is_number(got):
                 return "; remove the quotes"
             if number and re.fullmatch(r"[-+]?[0-9]+,[0-9]+([eE][-+]?[0-9]+)?", got):
-                return f"; write {got.replace(',', '.')}"
+                whole = "a number" not in self.expected
+                return _SEVERAL if whole else f"; write {got.replace(',', '.')}"
+            if number and in_shell and _RANGE.match(got):
+                return _SEVERAL
             return look_alikes(got)
         if self.expected == ("text",) and isinstance(got, int | float):
             return "; put it into quotes" + (", twice: key='\"…\"'" if in_shell else "")
@@ -180,7 +185,7 @@ def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
     if kind == "missing" and isinstance(last, int):  # an item of a list of fixed length
         return make(f"needs {last + 1} items, got {len(given)}")
     if kind == "missing":
-        return make(f"needs the key {last!r}")
+        return replace(make(f"needs the key {last!r}"), point=_asking(schemas, document, path, at))
     if kind == "extra_forbidden":
         elsewhere = getattr(schema.get("cls"), "elsewhere", {})
         known = schemas.keys(schema)
@@ -230,18 +235,26 @@ def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
     return make(f"the key {message}" if at_key else message)
 
 
+def _asking(
+    schemas: Schemas, document: Document, path: NodePath, location: Sequence[str | int]
+) -> NodePath:
+    """The path of what asks for a key: an override of the kind, or the mapping that lacks it."""
+    above, union, _ = _follow(schemas, document.value, location[:-1])
+    kind = (*path, schemas.tags(union)[0])
+    overridden = kind in document.marks and document.position(kind).file == COMMAND_LINE
+    return kind if above == path and overridden else path
+
+
 def _outdated(schemas: Schemas, document: Document, error: Any) -> tuple[NodePath, NodePath] | None:
-    """The paths of an unknown key and of the kind that it does not go with, where a later file
-    says the kind."""
+    """The paths of a key that is unknown, or whose value is none, and of the kind that it does not
+    go with, where a later file says the kind."""
     location = error["loc"]
-    if error["type"] != "extra_forbidden" or len(location) < 2:
-        return None
-    path, union, _ = _follow(schemas, document.value, location[:-2])
-    key, _ = schemas.tags(union)
-    kind, at = (*path, key), (*path, location[-1])
-    if "discriminator" not in union or not {kind, at} <= document.marks.keys():
-        return None
-    return (at, kind) if document.layer(kind) > document.layer(at) else None
+    for end in range(len(location) - 1, 0, -1):
+        path, union, _ = _follow(schemas, document.value, location[: end - 1])
+        kind, at = (*path, schemas.tags(union)[0]), (*path, location[end])
+        if "discriminator" in union and {kind, at} <= document.marks.keys():
+            return (at, kind) if document.layer(kind) > document.layer(at) else None
+    return None
 
 
 def _without(document: Document, outdated: Sequence[tuple[NodePath, NodePath]]) -> Document:

@@ -8,6 +8,7 @@ does: the states, and what was last sent, are those at the end of the first phas
 once; nothing is in flight.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -138,6 +139,17 @@ class Phases(Arrays):
             )
         found, operations = self._learned(self.all[self.index].share)
         return self._added(found), operations
+
+    def each_gradient(self) -> Iterator[tuple[str, Tensor, int]]:
+        """Yields the same with their names and operations: as they are known, where one phase and
+        none of the plasticity's own `gradients` make them, those of the output first."""
+        if not self.all and type(self._plasticity).gradients is Plasticity.gradients:
+            yield from self._plasticity.each_gradient(self._state, self._rule)
+            return
+        found, operations = self.gradients()
+        for name, gradient in reversed(found.items()):
+            yield name, gradient, operations
+            operations = 0
 
     def _learned(self, share: complex = 1.0) -> tuple[dict[str, Tensor], int]:
         return self._plasticity.gradients(self._state, self._rule, share)

@@ -1,6 +1,6 @@
 """Plasticity: what weights learn from local quantities, a family that is open from outside."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -96,14 +96,27 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
         Returns:
             The gradients by the names of the parameters, and the operations that they took.
         """
+        found, operations = dict[str, Tensor](), 0
+        for name, gradient, taken in self.each_gradient(state, rule, share):
+            found[name] = gradient
+            operations += taken
+        return {name: found[name] for name, _ in state.model.named_parameters()}, operations
+
+    def each_gradient(
+        self, state: State, rule: Rule, share: complex = 1.0
+    ) -> Iterator[tuple[str, Tensor, int]]:
+        """Yields them as they are known, with their names and operations: the output's first."""
         scale = rule.gradient_scale * share / state.batch
         gains = rule.gradient_gains(state.model.network)
-        result: dict[str, Tensor] = {}
-        operations = 0
-        for node in state.cells:
+        for node in reversed(state.cells):
             signal = self.signal(node, rule)
             if signal is not None:
                 signal = signal * (scale * gains.get(node.name, 1.0))  # smaller than the weights
+            bias = state.model.parameter(node.name, "bias")
+            if bias is not None:
+                dims = (0, 2, 3) if len(node.population.shape) == 3 else (0,)
+                of_bias = torch.zeros_like(bias) if signal is None else signal.sum(dims).real
+                yield f"{node.name}.bias", of_bias, 0
             for link in node.incoming:
                 if link.weight is None:
                     continue
@@ -111,18 +124,12 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
                     found = torch.zeros_like(link.weight)
                 else:
                     found = self.weight_gradient(link, signal)
-                    operations += len(link.heard_means)
-                result[f"{link.name}.weight"] = found
+                taken = 0 if signal is None else len(link.heard_means)
+                yield f"{link.name}.weight", found, taken
                 way_back = link.projection.feedback
                 if link.feedback is not None and way_back.trained == "gradient":
                     back = way_back.gradient(found, link.weight, link.feedback)
-                    result[f"{link.name}.feedback"] = back
-            bias = state.model.parameter(node.name, "bias")
-            if bias is not None:
-                dims = (0, 2, 3) if len(node.population.shape) == 3 else (0,)
-                of_bias = torch.zeros_like(bias) if signal is None else signal.sum(dims).real
-                result[f"{node.name}.bias"] = of_bias
-        return {name: result[name] for name, _ in state.model.named_parameters()}, operations
+                    yield f"{link.name}.feedback", back, 0
 
 
 @register("contrastive_hebbian")

@@ -25,7 +25,7 @@ from neurosim.learning.events import (
 from neurosim.learning.memory import Memory, check_memory, estimate
 from neurosim.learning.metrics import Metric
 from neurosim.learning.plan import EarlyStopping, TrainingPlan
-from neurosim.learning.recording import StatesFile, read_states
+from neurosim.learning.recording import StatesFile
 from neurosim.learning.shards import check_shards
 from neurosim.learning.streaming import FOREVER, StreamPlan, StreamTrainer
 from neurosim.learning.trackers import Aim, MLflow, TensorBoard, WeightsAndBiases

@@ -117,7 +117,8 @@ def load_weights(model: Model, path: Path) -> None:
     Raises DataError where it cannot be read, or does not hold exactly the model's parameters.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; name the checkpoints/model.safetensors of a run")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: {what}; name the checkpoints/model.safetensors of a run")
     try:
         metadata, found = _read(path)
     except (SafetensorError, OSError, ValueError) as error:

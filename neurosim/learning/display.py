@@ -140,7 +140,7 @@ class TrainingDisplay(Display, Listener):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._accuracy = self._loss = "–"
+        self._accuracy, self._loss = "accuracy –  ", "–"
 
     def on_start(self, event: events.StartEvent) -> None:
         self._steps, self._ticks, self._began = event.steps, 0, time.perf_counter()
@@ -160,8 +160,8 @@ class TrainingDisplay(Display, Listener):
             self.end(what)
 
     def on_epoch(self, event: events.EpochEvent) -> None:
-        if event.test_accuracy is not None and not isnan(event.test_accuracy):
-            self._accuracy = f"{event.test_accuracy:.2%}"
+        if (accuracy := event.test_accuracy) is not None:
+            self._accuracy = "" if isnan(accuracy) else f"accuracy {accuracy:.2%}  "
         self._move(event, due=True)
 
     def on_end(self, event: events.EndEvent) -> None:
@@ -170,7 +170,7 @@ class TrainingDisplay(Display, Listener):
 
     def _move(self, event: events.TrainingEvent, due: bool = False) -> None:
         rate = self._ticks / max(1e-9, time.perf_counter() - self._began)
-        news = f"accuracy {self._accuracy}  loss {self._loss}  {rate:,.0f} ticks/s"
+        news = f"{self._accuracy}loss {self._loss}  {rate:,.0f} ticks/s"
         line = f"epoch {event.epoch}  step {event.step}/{self._steps}"
         self.show("training", event.step, self._steps, line, news, due)
 

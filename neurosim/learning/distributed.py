@@ -21,9 +21,12 @@ from neurosim.base import ConfigurationError, DivergenceError, Launch, PeerError
 
 _POLL = 0.05  # seconds
 _LONGEST = 4096  # bytes of a text that one process tells the others
+_PART = 1 << 21  # numbers of a vector that are told at a time
 
 Seam = Callable[[dict[str, Tensor]], bool | None]
 Node = tuple[int, int]  # of the tree: the shards from the first to before the second
+Ready = Callable[[int], None]
+Fill = Callable[[int, Tensor, Ready], Sequence[float]]
 
 
 def halves(node: Node) -> tuple[Node, Node]:
@@ -70,7 +73,7 @@ class Ranks:
         self.rank, self.size = self.launch.rank, self.launch.size
         own = device.type == "cuda" and device.index == self.launch.local
         # NCCL is for processes with a GPU each; what others tell takes the way over the host.
-        self._device = device if own else torch.device("cpu")
+        self.device = device if own else torch.device("cpu")
 
     @property
     def leads(self) -> bool:
@@ -81,10 +84,10 @@ class Ranks:
         """Connects the processes, which wait for each other. They stay so to their end."""
         if self.size == 1 or dist.is_initialized():
             return
-        if self._device.type == "cuda":
-            torch.cuda.set_device(self._device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
         wait = timedelta(seconds=self.launch.seconds)
-        with self._telling():
+        with self.telling():
             store, rank, size = next(iter(dist.rendezvous("env://", timeout=wait)))
             own = dist.PrefixStore(self._met(store), store)
             dist.init_process_group(store=own, rank=rank, world_size=size, timeout=wait)
@@ -118,8 +121,8 @@ class Ranks:
         """Returns the sum over all processes; exact where all but one have a zero."""
         if self.size == 1:
             return numbers
-        found = numbers.to(self._device)
-        with self._telling():
+        found = numbers.to(self.device)
+        with self.telling():
             dist.all_reduce(found)
         return found.to(numbers.device)
 
@@ -136,8 +139,8 @@ class Ranks:
         letters = torch.zeros(_LONGEST, dtype=torch.uint8)
         said = text.encode()[:_LONGEST] if self.rank == by else b""
         letters[: len(said)] = torch.tensor(list(said), dtype=torch.uint8)
-        letters = letters.to(self._device)
-        with self._telling():
+        letters = letters.to(self.device)
+        with self.telling():
             dist.broadcast(letters, by)
         return bytes(letters.tolist()).rstrip(b"\0").decode(errors="ignore")
 
@@ -158,9 +161,11 @@ class Ranks:
         return rank * count // self.size, (rank + 1) * count // self.size
 
     def summed(
-        self, count: int, width: int, of: Callable[[int], tuple[Tensor, Sequence[float]]]
+        self, count: int, width: int, empty: Callable[[], Tensor], of: Fill
     ) -> tuple[Tensor, Tensor]:
-        """Computes the shards of this process by ``of``: a vector, and so many numbers of each.
+        """Computes the shards of this process: ``of`` fills an ``empty`` vector for each, from its
+        end on, says from where on it is ``ready``, and returns so many numbers. What is ready of
+        the last one goes to the others while the rest is computed.
 
         Returns:
             The sum of the vectors of all shards, and the numbers (shards, width).
@@ -169,57 +174,50 @@ class Ranks:
             DivergenceError: that of the first shard which raised one, in all processes.
         """
         whole, rows = (0, count), torch.zeros(count, 1 + width, dtype=torch.float64)
-        mine: dict[Node, Tensor] = {}
+        every = ((r, self.shards(count, r)) for r in range(self.size))
+        owners = {node: r for r, own in every for node in branches(whole, own)}
+        sums = _Sums(self, owners, empty)
         told, at = "", 0
 
-        def leaf(node: Node) -> Tensor | None:
+        def leaf(node: Node, ready: Ready = lambda start: None) -> Tensor | None:
             nonlocal at
             at, end = node
             if end - at > 1:
                 return None
-            vector, numbers = of(at)
+            sums.last = empty()
+            numbers = of(at, sums.last, ready)
             rows[at, 1:] += torch.tensor(numbers, dtype=torch.float64)  # and -0.0 becomes 0.0
-            return vector
+            return sums.last
 
         try:
-            for node in branches(whole, self.shards(count)):
-                mine[node] = added(node, leaf)
+            *before, node = branches(whole, self.shards(count))
+            for other in before:
+                sums.found[other] = added(other, leaf)
+            while node[1] - node[0] > 1:
+                left, node = halves(node)
+                sums.lefts.append(added(left, leaf))
+            leaf(node, sums.ready)
         except DivergenceError as error:
             told = json.dumps({"message": str(error), **vars(error)})
             rows[at, 0] = 1.0
-        rows = self.total(rows)
-        every = ((r, self.shards(count, r)) for r in range(self.size))
-        owners = {node: r for r, own in every for node in branches(whole, own)}
+        finally:  # whatever it was, the others wait for their parts
+            sums.ready(0)
+        rows, vector = self.total(rows), sums.total(whole)
         if bool(rows[:, 0].any()):
             at = int(rows[:, 0].nonzero()[0])
             (by,) = (r for (first, end), r in owners.items() if first <= at < end)
             found = json.loads(self.told(told, by))
             found["neuron"] = tuple(found["neuron"])
             raise DivergenceError(f"shard {at + 1} of {count}: {found.pop('message')}", **found)
-        return self._exchanged(whole, owners, mine), rows[:, 1:]
-
-    def _exchanged(self, whole: Node, owners: dict[Node, int], mine: dict[Node, Tensor]) -> Tensor:
-        if self.size == 1:
-            return mine[whole]
-        like = next(iter(mine.values()))
-        found = {
-            node: mine[node].to(self._device)
-            if node in mine
-            else torch.empty_like(like, device=self._device)
-            for node in owners
-        }
-        with self._telling():
-            for work in [dist.broadcast(found[n], by, async_op=True) for n, by in owners.items()]:
-                work.wait()
-        return added(whole, found.get).to(like.device)
+        return vector, rows[:, 1:]
 
     def share(self, tensors: Sequence[Tensor]) -> None:
         """Gives tensors the values that they have in the first process."""
         if self.size == 1:
             return
         for tensor in tensors:
-            copy = tensor.detach().to(self._device).contiguous()
-            with self._telling():
+            copy = tensor.detach().to(self.device).contiguous()
+            with self.telling():
                 dist.broadcast(copy, 0)
             tensor.copy_(copy)
 
@@ -237,7 +235,7 @@ class Ranks:
         return decided
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def telling(self) -> Iterator[None]:
         """Says in words that another process has ended, or does not answer."""
         began = time.perf_counter()
         try:
@@ -249,6 +247,67 @@ class Ranks:
                 "with torchrun --max-restarts"
             ) from error
         self.seconds += time.perf_counter() - began
+
+
+class _Sums:
+    """Adds up a vector over the nodes of all processes, part after part from its end on.
+
+    ``found`` are the vectors of nodes. That of the last node of this process is computed shard by
+    shard: ``lefts`` are the sums of what is before its ``last`` shard.
+    """
+
+    def __init__(
+        self, ranks: Ranks, owners: Mapping[Node, int], empty: Callable[[], Tensor]
+    ) -> None:
+        self._ranks, self._owners, self._empty = ranks, owners, empty
+        self.found: dict[Node, Tensor] = {}
+        self.lefts: list[Tensor] = []
+        self.last: Tensor | None = None
+        self._parts: list[tuple[slice, list[dist.Work]]] = []
+
+    def ready(self, start: int) -> None:
+        """Tells the others what of the vector is from ``start`` on, and is told theirs."""
+        if self.last is None:  # it ended before there was any
+            self.last, self.lefts = self._empty(), []
+        end = self._parts[-1][0].start if self._parts else len(self.last)
+        while end and (begin := max(0, end - _PART)) >= start:
+            part, end = slice(begin, end), begin
+            right = self.last[part]
+            for left in reversed(self.lefts):
+                right = left[part].add_(right)
+            self._tell(part, right)
+
+    def _tell(self, part: slice, own: Tensor) -> None:
+        ranks, works = self._ranks, list[dist.Work]()
+        *_, mine = (node for node, rank in self._owners.items() if rank == ranks.rank)
+        if ranks.size == 1:
+            self.found[mine] = self._whole
+        elif not self._parts:
+            for node in self._owners:
+                known = self._whole if node == mine else self.found.get(node)
+                self.found[node] = (self._empty() if known is None else known).to(ranks.device)
+        if self.found[mine] is not self._whole:
+            self.found[mine][part] = own
+        with ranks.telling():
+            for node, rank in self._owners.items() if ranks.size > 1 else ():
+                told = self.found[node][part]
+                works.append(dist.broadcast(told, rank, async_op=True))
+        self._parts.append((part, works))
+
+    @property
+    def _whole(self) -> Tensor:
+        assert self.last is not None
+        return self.lefts[0] if self.lefts else self.last
+
+    def total(self, whole: Node) -> Tensor:
+        """Returns the sum over all nodes, once everybody has told theirs."""
+        for part, works in self._parts:
+            with self._ranks.telling():
+                for work in works:
+                    work.wait()
+            parts = {node: vector[part] for node, vector in self.found.items()}
+            added(whole, parts.get)
+        return self.found[next(iter(self._owners))].to(self._whole.device)
 
 
 def says(launch: Launch) -> bool:

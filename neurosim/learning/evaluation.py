@@ -12,15 +12,16 @@ from torch import Tensor
 from neurosim.base import ConfigurationError, DataError, DivergenceError
 from neurosim.data import Split, check_labels, split_of, targets
 from neurosim.learning.metrics import Metric
+from neurosim.maths import Loss
 from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
 from neurosim.simulation import Prediction, Simulation
 
 EVALUATION_BATCH = 500
-_Watch = Callable[[int, int], None]  # is told how many images are done, and of how many
+_Watch = Callable[[int, int], None]  # is told how many samples are done, and of how many
 
 
 class SoFar(NamedTuple):
-    """How many images are done, how many of them are right, their summed loss, and the sums of the
+    """How many samples are done, how many of them are right, their summed loss, and the sums of the
     other metrics by name."""
 
     images: int
@@ -54,7 +55,7 @@ class Evaluator:
     ) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split.
 
-        With ``eps`` the images are attacked by `fgsm` first, which follows the gradient of the
+        With ``eps`` the samples are attacked by `fgsm` first, which follows the gradient of the
         feed-forward prediction. Raises DivergenceError where a prediction or its loss is not
         finite.
         """
@@ -69,7 +70,7 @@ class Evaluator:
         return self.of(so_far)
 
     def of(self, so_far: SoFar) -> dict[str, Any]:
-        """Returns the scores of the images that are done."""
+        """Returns the scores of the samples that are done."""
         images, correct, loss, sums = so_far
         found = {one.name: one.value(sums[one.name], images) for one in self.metrics}
         return {"accuracy": correct / images, "loss": loss / images, **found}
@@ -113,13 +114,14 @@ class Evaluator:
                 )
             loss += batch_loss
             for one in self.metrics:
-                found = one.sums(prediction.flatten(1), target.flatten(1)).cpu()
+                shown = decided(prediction, labels, measured) if one.of_labels else prediction
+                found = one.sums(shown.flatten(1), target.flatten(1)).cpu()
                 sums[one.name] = sums[one.name] + found if one.name in sums else found
             yield SoFar(start + len(labels), correct, loss, sums)
 
     def robustness(self, test: Split, eps: float, watch: _Watch | None = None) -> dict[str, Any]:
         """Measures spectral norms, the Lipschitz bound that they give, and accuracy and loss on the
-        test images after an attack of ``eps``."""
+        test samples after an attack of ``eps``."""
         model = self.simulation.model
         norms = spectral_norms(model, self.simulation.state.damage)
         accuracy, loss = self.evaluate(test, eps, watch)
@@ -130,6 +132,17 @@ class Evaluator:
             "lipschitz_bound": lipschitz_bound(model.network, norms),
             "spectral_norms": norms,
         }
+
+
+def decided(prediction: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """Returns 1 for what a prediction says of each sample, its class or its labels, 0 elsewhere.
+
+    A sample has a label whose output, or the probability that the loss makes of it, is above ½.
+    """
+    if labels.is_floating_point():
+        return (prediction > (0.0 if loss.applies == "sigmoid" else 0.5)).to(prediction.dtype)
+    flat = prediction.flatten(1)
+    return torch.zeros_like(flat).scatter_(1, flat.argmax(1, keepdim=True), 1.0)
 
 
 def split_for(data: Any, simulation: Simulation) -> Split:

@@ -85,7 +85,7 @@ class TraceEvent(TrainingEvent):
 
 @dataclass(frozen=True)
 class EvaluationEvent(TrainingEvent):
-    """An evaluation on a split goes on: so many ``images`` of ``total`` are done."""
+    """An evaluation on a split goes on: so many ``images`` (samples) of ``total`` are done."""
 
     split: str  # test or validation
     images: int

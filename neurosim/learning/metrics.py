@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,10 +17,12 @@ class Metric(Kind, ABC, family="metric", bare=True):
     """Base of metrics: a statistic that is summed over batches, and what its sum says of a split.
 
     Predictions and targets are (B, outputs). Of a classification a target is 1 for its class.
-    ``of_classes``: values as targets have no such metric.
+    ``of_classes``: values as targets have no such metric. ``of_labels``: predictions are decided
+    before, to 1 for each label that the network says a sample has, and 0 for the others.
     """
 
     of_classes: ClassVar[bool] = False
+    of_labels: ClassVar[bool] = False
     taken: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("accuracy", "loss"), "what every evaluation measures: leave it out"
     )
@@ -84,6 +86,49 @@ class ConfusionMatrix(Metric):
     def value(self, sums: Tensor, samples: int) -> list[list[int]]:
         found: list[list[int]] = sums.tolist()
         return found
+
+
+@register("exact_match")
+@dataclass(frozen=True)
+class ExactMatch(Metric):
+    """The portion of samples all of whose labels are right (subset accuracy)."""
+
+    of_labels: ClassVar[bool] = True
+
+    def sums(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction == target).all(1).sum()
+
+    def value(self, sums: Tensor, samples: int) -> float:
+        return int(sums) / samples
+
+
+@register("f1")
+@dataclass(frozen=True)
+class F1(Metric):
+    """2 TP / (2 TP + FP + FN) of labels or classes, from right, false and missing ones.
+
+    Labels that no sample has and none is said to have count for nothing.
+    """
+
+    of_labels: ClassVar[bool] = True
+
+    average: Annotated[
+        Literal["macro", "micro"],
+        Field(description="macro: mean of the labels' F1; micro: that of all labels together"),
+    ] = "macro"
+
+    @property
+    def name(self) -> str:
+        return f"f1_{self.average}"
+
+    def sums(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return torch.stack([(prediction * target).sum(0), (prediction + target).sum(0)]).double()
+
+    def value(self, sums: Tensor, samples: int) -> float | None:
+        del samples
+        right, said = sums.sum(1, keepdim=True) if self.average == "micro" else sums
+        counts = said > 0
+        return float((2.0 * right / said)[counts].mean()) if counts.any() else None
 
 
 @register("mse")

@@ -6,6 +6,7 @@ from math import inf
 from typing import Annotated, Literal
 
 from pydantic import Field
+from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.data import Augmentation, Remainder
@@ -51,7 +52,7 @@ class TrainingPlan(Described):
     ``max_steps`` ends training early. ``loss_every``: a logged training loss every so many steps.
     ``accuracy_every``: evaluation every so many epochs (the last one always). ``trace_epochs``: the
     simulation's probes record the last inference of every so many epochs. ``augment``: what is
-    done at random to the images that are trained on. ``shuffle``, ``remainder``: see `Batches`.
+    done at random to the samples that are trained on. ``shuffle``, ``remainder``: see `Batches`.
     ``label_smoothing`` ε: the target is (1 − ε) y + ε / classes, in training alone. ``ema``: the
     decay of an exponential moving average of the weights, see `Average`. ``metrics``: what an
     evaluation measures besides accuracy and loss. ``shards``: parts of every batch, which are
@@ -84,13 +85,13 @@ class TrainingPlan(Described):
         object.__setattr__(self, "metrics", Metric.all_of(self.metrics))
         super().__post_init__()
 
-    def check(self, validation: object | None, *, classes: bool) -> None:
+    def check(self, validation: object | None, labels: Tensor) -> None:
         """Raises ConfigurationError for what goes by validation, where there is none, or by
-        ``classes``, where targets are values."""
+        classes or labels of 0 and 1, where the ``labels`` of samples are other values."""
         stopping = self.early_stopping
         if stopping is not None:
             stopping.check(validation)
-        if classes:
+        if not labels.is_floating_point():
             return
         if stopping is not None and stopping.monitor == "accuracy":
             said = "the targets are values, which have no accuracy; monitor the loss"
@@ -101,4 +102,9 @@ class TrainingPlan(Described):
         for metric in self.metrics:
             if metric.of_classes:
                 said = f"the metric {metric.kind} is of classes, and the targets are values"
+                raise ConfigurationError(
+                    f"{said}; use mse or r2, or for labels of 0 and 1 f1", "metrics"
+                )
+            if metric.of_labels and not ((labels == 0) | (labels == 1)).all():
+                said = f"the metric {metric.kind} is of labels, 0 or 1, and some targets are others"
                 raise ConfigurationError(f"{said}; use mse or r2", "metrics")

@@ -8,17 +8,16 @@ from typing import Any, BinaryIO, Self
 from zlib import crc32
 
 import numpy as np
-import numpy.typing as npt
 
 from neurosim.base import ConfigurationError, DataError, flat, naming, plain
 from neurosim.families import check
 from neurosim.learning.events import EndEvent, Listener, StartEvent
 from neurosim.measures import Observation, Probe, StatesProbe
+from neurosim.records import LARGE_HEADER
 from neurosim.simulation import Simulation
 
 _HEAD = ("inference", "tick")
 _CHUNK = 1 << 20  # bytes that are read at a time
-_LARGE = 1 << 26  # bytes of a header: a name for every column
 
 
 class StatesFile(Listener):
@@ -140,15 +139,6 @@ def _dtype(path: Path, file: BinaryIO) -> np.dtype[Any]:
     """Reads the header of a file. Raises DataError where it is damaged."""
     try:
         np.lib.format.read_magic(file)
-        return np.lib.format.read_array_header_2_0(file, max_header_size=_LARGE)[2]
+        return np.lib.format.read_array_header_2_0(file, max_header_size=LARGE_HEADER)[2]
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error})") from None
-
-
-def read_states(path: Path) -> npt.NDArray[Any]:
-    """Returns the rows of a file that `StatesFile` wrote, in memory only as far as they are looked
-    at. Raises DataError where there is none, or it is damaged."""
-    try:
-        return np.lib.format.open_memmap(plain(path), mode="r", max_header_size=_LARGE)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None

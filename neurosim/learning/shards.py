@@ -1,8 +1,9 @@
 """A training step whose batch is cut into shards, which are computed one by one."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, Launch
 from neurosim.dynamics import Counts
-from neurosim.learning.distributed import Ranks, added, cuts
+from neurosim.learning.distributed import Ranks, Ready, added, cuts
 from neurosim.measures import Trace
-from neurosim.simulation import Outcome, Simulation, trained
+from neurosim.simulation import Inference, Outcome, Simulation, trained, undisturbed
 
 Scores = Callable[[Outcome, Tensor], tuple[float, float]]  # loss and accuracy, by the labels
 
@@ -64,7 +65,7 @@ class Shards:
     def __init__(self, simulation: Simulation, count: int, ranks: Ranks) -> None:
         self._simulation, self.count, self.ranks = simulation, count, ranks
 
-    @torch.no_grad()
+    @undisturbed()
     def take(
         self,
         optimizer: torch.optim.Optimizer,
@@ -82,7 +83,9 @@ class Shards:
         drawn = after = clocks.bit_generator.state
         sizes, first = [p.numel() for p in moved.values()], next(iter(moved.values()))
 
-        def of(shard: int) -> tuple[Tensor, list[float]]:
+        starts = dict(zip(moved, accumulate(sizes, initial=0), strict=False))
+
+        def of(shard: int, vector: Tensor, ready: Ready) -> list[float]:
             nonlocal after
             simulation.inferences, simulation.sample = number, parts[shard].start
             clocks.bit_generator.state = drawn
@@ -90,17 +93,23 @@ class Shards:
             outcome = simulation.infer(x, target, record=record and shard == 0)
             if shard == 0:
                 traces[0], after = outcome.trace, clocks.bit_generator.state
-            share, found = len(x) / samples, simulation.gradients()
-            vector = first.new_empty(sum(sizes))
-            for name, part in zip(moved, torch.split(vector, sizes), strict=True):
-                torch.mul(found[name].reshape(-1).to(part.device), share, out=part)
+            share, left = len(x) / samples, list(starts.items())
+            unknown = dict(zip(moved, torch.split(vector, sizes), strict=True))
+            for name, found in _each_gradient(simulation.inference):
+                if name in unknown:
+                    part = unknown.pop(name)
+                    torch.mul(found.reshape(-1).to(part.device), share, out=part)
+                while left and left[-1][0] not in unknown:
+                    ready(left.pop()[1])
             weighted = [share * score for score in scores(outcome, labels)]
             counts = asdict(simulation.counts).values()  # learning included
-            return vector, [*weighted, outcome.ticks, *counts]
+            return [*weighted, outcome.ticks, *counts]
 
         names = tuple(asdict(Counts()))
         try:
-            vector, rows = self.ranks.summed(count, 3 + len(names), of)
+            vector, rows = self.ranks.summed(
+                count, 3 + len(names), lambda: first.new_empty(sum(sizes)), of
+            )
         finally:
             simulation.sample = 0
         named = zip(moved.items(), torch.split(vector, sizes), strict=True)
@@ -116,3 +125,15 @@ class Shards:
         clocks.bit_generator.state = json.loads(self.ranks.told(json.dumps(after)))
         simulation.take_up(None)
         return Taken(loss, accuracy, whole, int(rows[:, 2].max()), traces[0])
+
+
+def _each_gradient(inference: Inference) -> Iterator[tuple[str, Tensor]]:
+    """Yields the gradients of an inference with their names, those of the output first; not from a
+    tape, as soon as they are known."""
+    if inference.learned is not None:
+        yield from reversed(inference.gradients().items())
+        return
+    inference.synapses.advance(inference.tick)
+    for name, found, operations in inference.phases.each_gradient():
+        inference.counts.weight_gradient += operations
+        yield name, found

@@ -151,7 +151,7 @@ class StreamTrainer(Trainer):
         elif len(test) < max(count, 2):
             said = f"foretell is {count}, and the test has {len(test)} samples"
         else:
-            x, y = test.take(slice(2)).flatten(1), test.labels[:1].flatten()
+            x, y = test.images[:2].flatten(1), test.labels[:1].flatten()
             if not torch.equal(x[1], torch.cat([x[0], y])[-x.shape[1] :]):
                 said = "foretell needs samples that go on with their targets, as those of a series "
                 said += "with ahead: 1"
@@ -163,9 +163,10 @@ class StreamTrainer(Trainer):
         """Returns the sMAPE of the first values of the test: the first sample is seen, and from
         there on the network, of frozen weights, sees what it has answered itself."""
         model, values = self.simulation.model, list[Tensor]()
-        x = self.test.take(slice(1)).to(model.device, model.dtype)
+        x = self.test.images[:1].to(model.device, model.dtype)
         for _ in range(self.streaming.foretell):
-            values.append(self.simulation.predict(x).flatten(1).to(x.device))
+            seen = self.test.finish(x)
+            values.append(self.simulation.predict(seen).flatten(1).to(x.device))
             x = torch.cat([x.flatten(1), values[-1]], 1)[:, -x.numel() :].view_as(x)
         known = self.test.labels[: len(values)].flatten(1)
         return float(metrics.smape(torch.cat(values).cpu(), known).mean())

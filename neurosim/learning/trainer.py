@@ -39,7 +39,7 @@ from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete
 
 _RATE = "; the optimizer has it: OptimizerChoice.of('adam', lr=…), or one of torch"
-Data = Any  # images and labels: what `split_for` takes
+Data = Any  # samples and labels: what `split_for` takes
 
 
 class Trainer:
@@ -86,7 +86,7 @@ class Trainer:
         self.optimizer = optimizer
         train, test = (split_for(data, simulation) for data in (train, test))
         validation = None if validation is None else split_for(validation, simulation)
-        self.plan.check(validation, classes=not train.labels.is_floating_point())
+        self.plan.check(validation, train.labels)
         self._average: Average | None = None
         if self.plan.ema is not None:
             self._average = average = Average(self.model, self.plan.ema)

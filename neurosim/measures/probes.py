@@ -352,7 +352,7 @@ class LossProbe(_OfTraining):
 @register("accuracy")
 @dataclass(frozen=True)
 class AccuracyProbe(_OfTraining):
-    """Records the accuracy on the test images every so many epochs, and at the end."""
+    """Records the accuracy on the test samples every so many epochs, and at the end."""
 
     per = "epoch"
 

@@ -20,5 +20,6 @@ from neurosim.records.run import (
     names_in,
     value_at,
 )
+from neurosim.records.states import LARGE_HEADER, read_states
 from neurosim.records.summary import Quantity, measured, quantities, recorded, shown_in, told
 from neurosim.records.sweep import LACKING, Lack, Results, Row, Seeds

@@ -9,14 +9,17 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from neurosim.base import DataError, number, plain
 from neurosim.records.folder import RunFiles, read_lines
+from neurosim.records.states import read_states
 
 Entry = Mapping[str, Any]  # a line of metrics.jsonl
 # The records of a probe by the (epoch, step) of the inference that they belong to.
 Traces = Mapping[tuple[int, int], Sequence[Entry]]
 
-METRICS = "metrics.jsonl"
+METRICS, STATES = "metrics.jsonl", "states.npy"
 FILES = ("scenario.yaml", "environment.json", METRICS, "summary.json")
 
 
@@ -47,8 +50,8 @@ def moment_text(moment: tuple[int, int]) -> str:
 
 @dataclass
 class Run:
-    """Holds what a run has left: ``traces`` by probe, ``convergence`` of a study, and ``notes``
-    that say what could not be read."""
+    """Holds what a run has left: ``traces`` by probe, ``convergence`` of a study, ``states``
+    that ``record`` asked for, and ``notes`` that say what could not be read."""
 
     summary: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +60,7 @@ class Run:
     epochs: dict[float, Entry] = field(default_factory=dict)
     traces: dict[str, dict[tuple[int, int], list[Entry]]] = field(default_factory=dict)
     convergence: list[Entry] = field(default_factory=list)
+    states: npt.NDArray[Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -83,6 +87,10 @@ class Run:
                     setattr(run, name.removesuffix(".json"), files.object(name))
             except DataError as error:
                 run._note(folder, error)
+        try:
+            run.states = read_states(folder / STATES) if (folder / STATES).is_file() else None
+        except DataError as error:
+            run._note(folder, error)
         run.steps, run.epochs = dict(sorted(run.steps.items())), dict(sorted(run.epochs.items()))
         return run
 

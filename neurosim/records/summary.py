@@ -124,8 +124,8 @@ QUANTITIES = (
         "test accuracy",
         "%",
         "line run map",
-        "on the test images, of the feed-forward prediction (rules with phases, EP, H-EP and CHL: "
-        "of their free phase) at the epoch that was best on the validation images",
+        "on the test samples, of the feed-forward prediction (rules with phases, EP, H-EP and CHL: "
+        "of their free phase) at the epoch that was best on the validation samples",
         axis="focus",
         factor=100.0,
         show=_HUNDREDTHS,
@@ -142,6 +142,14 @@ QUANTITIES = (
     Quantity("test_loss", "test loss", "per sample", "run mean"),
     Quantity("test_mse", "test MSE", "", "line run mean"),
     Quantity("test_r2", "test R²", "", "line run mean", show="{:.4f}".format, better="higher"),
+    *(
+        Quantity(key, title, "", "line run mean", show="{:.4f}".format, better="higher")
+        for key, title in (
+            ("test_exact_match", "test samples with all labels right"),
+            ("test_f1_macro", "test F1, mean of labels"),
+            ("test_f1_micro", "test F1 of all labels"),
+        )
+    ),
     Quantity(
         "test_top_5",
         "test accuracy of the best five",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +26,7 @@ Series = list[tuple[Curve, Sequence[str]]]  # what is drawn, and the keys that l
 
 MAX_POINTS = 600  # of one line: more than a screen has pixels for
 MAX_MARKS = 40
+MAX_TICKS = 5000  # of one inference that is drawn tick by tick
 AXES = {
     "time": TIME,
     "wakes": "wakes (count of dyads)",
@@ -241,6 +243,33 @@ def loss_figure(run: Run) -> Figure:
     scale: Literal["log", "linear"] = "log" if wide else "linear"
     chart = line_chart("loss", curves, AXES[x], "loss (mean per sample)", scale=scale, whole=True)
     return Figure("Loss", chart, "no step and no epoch was recorded")
+
+
+def recorded_figures(run: Run) -> list[Figure]:
+    """Draws what ``record`` wrote of dyads: at the end of each inference, and in the last one."""
+    if run.states is None or not len(run.states):
+        return []
+    inferences, names = run.states["inference"], run.states.dtype.names or ()
+    first, last = int(inferences[0]), int(inferences[-1])
+    shown = np.unique(np.linspace(first, last, min(MAX_POINTS, last - first + 1)).round())
+    ends = sorted({max(0, bisect_right(inferences, number) - 1) for number in shown})
+    within = slice(max(bisect_left(inferences, last), len(inferences) - MAX_TICKS), None)
+    figures = []
+    for spec in (spec for spec in SPECS["inference"] if spec.probe == "states"):
+        chosen = [name for name in names if name.startswith(f"{spec.of}.")]
+        curves = _named([name.removeprefix(f"{spec.of}.") for name in chosen])
+        for rows, x, where in (
+            (run.states[ends], "inference", "at the end of each inference"),
+            (run.states[within], "tick", f"in the last inference ({last:,})"),
+        ):
+            drawn = [
+                curve._replace(x=rows[x].astype(np.float64), y=np.array(rows[name]))
+                for curve, name in zip(curves, chosen, strict=True)
+            ]
+            key, label = f"recorded-{spec.key}-{x}", f"{x} (count)"
+            chart = line_chart(key, drawn, label, spec.label) if len(rows) > 1 else None
+            figures.append(Figure(f"{spec.title}, {where}", chart))
+    return [figure for figure in figures if figure.content]
 
 
 def confusion_figures(run: Run) -> list[Figure]:

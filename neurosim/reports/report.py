@@ -19,6 +19,7 @@ from neurosim.reports.figures import (
     figures_of,
     loss_figure,
     none_of,
+    recorded_figures,
     truth_of,
 )
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, folded, listed
@@ -158,11 +159,12 @@ def _training(run: Run) -> list[Section]:
     epochs = list(run.epochs.values())
     figures = [loss_figure(run), *figures_of("learning", run), *confusion_figures(run)]
     table = _epochs(epochs)
-    streamed = figures_of("stream", run)
+    streamed, recorded = figures_of("stream", run), recorded_figures(run)
     return [
         Section("Result", [("tiles", tiles) if tiles else ("absent", none), _numbers(run)]),
         *([Section("Stream", [("figures", streamed)])] if streamed else []),
         Section("Learning", [("figures", figures), folded(table.caption, table)]),
+        *([Section("Recorded dyads", [("figures", recorded)])] if recorded else []),
     ]
 
 

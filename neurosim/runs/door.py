@@ -26,9 +26,9 @@ from neurosim.base import (
 )
 from neurosim.data import DataSource
 from neurosim.families import check
-from neurosim.learning import Progress, Trainer, console_of, load_weights, read_states
+from neurosim.learning import Progress, Trainer, console_of, load_weights
 from neurosim.network import Model
-from neurosim.records import Results, RunFiles, file_digest, told
+from neurosim.records import Results, RunFiles, file_digest, read_states, told
 from neurosim.records import Run as Left
 from neurosim.reports import READABLE, Format, comparison_of, inches, printed
 from neurosim.runs import run as runner

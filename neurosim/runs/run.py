@@ -353,10 +353,9 @@ def _train(
         problem: NeurosimError | None = None
         try:
             trainer.fit([*told, *watching, checkpoints], interrupted, progress=False)
-            done = trainer.done
-            status = "finished" if done else "interrupted"
-            if done:
+            if done := trainer.done:
                 best = trainer.best()
+            status = "finished" if done else "interrupted"
             if best is not None:
                 found["validation_accuracy"] = trainer.best_accuracy
                 with display.evaluating("evaluating the best epoch") as watch:

@@ -1,5 +1,6 @@
 """Sweeps: every combination of some values of a scenario, each in a run folder of its own."""
 
+import errno
 import json
 import os
 import re
@@ -48,19 +49,20 @@ from neurosim.scenario import Scenario, overridden
 
 MAX_RUNS = 10_000
 MAX_PROBLEMS = 20  # shown; a sweep can be wrong in as many ways as it has combinations
-TABLE_SECONDS = 2.0  # between two versions of the table while runs end
+TABLE_SECONDS = 2.0  # at least, between two versions of table and report while runs end
+TABLE_TIMES = 20  # that long, too, in the time that a version takes
 GOES_ON = "interrupted"  # the status of what the same command continues
+FULL = ("ENOSPC", "EDQUOT", "EFBIG")  # errors of the system where there is no space
 PATIENCE = 30.0  # seconds that what a killed sweep has left running may take to end
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Says what is to be run: the rows of the results, and for each its resolved scenario and the
-    digest of its data."""
+    """Says what is to be run: the rows of the results, and for each its resolved scenario, the
+    digest of its data, and the files that it reads."""
 
     results: Results
-    scenarios: list[str]
-    digests: list[str]
+    runs: list[Task]
     threads: int  # of the run that takes most
     data: DataSource | None = None  # where they are Python's
 
@@ -104,7 +106,7 @@ def plan(
     total = _count(axes, seeds, given)
     document = documents.load(file)
     swept = [axis for axis in axes if axis.swept and axis is not given]
-    rows, texts, digests, threads = [], [], list[str](), 1
+    rows, runs, threads = [], list[Task](), 1
     read: Checked = {} if checked is None else checked
     content = data.read(Path()).digest() if data is not None and data.given else ""
     wrong: dict[Problem, list[str]] = {}  # a problem, and the combinations that have it
@@ -121,13 +123,12 @@ def plan(
         if wrong:
             continue
         chosen = tuple(values[axes.index(axis)] for axis in swept)
-        threads = max(threads, scenario.file.threads or 1)
+        threads, reads = max(threads, scenario.file.threads or 1), scenario.reads()
         for seed, text in _seeded(scenario, seeds):
             digest, whole = (sha256(f"{own}{text}".encode()).hexdigest() for own in ("", content))
             folder = f"{scenario.file.name}/{_folder_name(swept, chosen, seed, whole)}"
             rows.append(Row(chosen, seed, folder, digest))
-            texts.append(text)
-            digests.append(of_data)
+            runs.append((text, of_data, *reads))
     if wrong:
         raise DocumentError(_reported(wrong, total))
     _check_distinct(swept, rows)
@@ -140,7 +141,7 @@ def plan(
     }
     name = f"{Path(rows[0].folder).parent}-sweep"
     results = Results(name, [(axis.key, list(axis.values)) for axis in swept], rows, about)
-    return SweepPlan(results, texts, digests, threads, data if content else None)
+    return SweepPlan(results, runs, threads, data if content else None)
 
 
 def _count(axes: Sequence[Axis], seeds: int, given: Axis | None) -> int:
@@ -244,7 +245,7 @@ def run(
     retry: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Results:
-    """Runs what is not there yet, and writes sweep.json, results.csv and report.html.
+    """Runs what is not there yet; writes sweep.json and, as runs end, results.csv and report.html.
 
     A run is there if it has finished, or failed (unless ``retry``). One that was interrupted is
     continued from its last checkpoint; what cannot be continued is set aside and run anew.
@@ -268,11 +269,8 @@ def run(
         for done in (folder / row.folder for row in results.rows if row.status in there):
             if not (done / REPORT).is_file():  # killed when all else was there
                 write_report(done)
-        tasks: list[Task] = [
-            (str(folder / results.rows[n].folder), sweep.scenarios[n], sweep.digests[n])
-            for n in left
-        ]
-        written = time.monotonic()
+        tasks: list[Task] = [(str(folder / results.rows[n].folder), *sweep.runs[n]) for n in left]
+        due = time.monotonic() + TABLE_SECONDS
         executor = executor or Inline()
         work: Work = carry_out
         if sweep.data is not None:
@@ -289,21 +287,29 @@ def run(
                 watcher.ended(row.read(folder))
                 if executor.here and row.status == GOES_ON:
                     break  # Ctrl-C went to the run
-                if time.monotonic() - written > TABLE_SECONDS:
-                    results.write_csv(folder)
-                    written = time.monotonic()
-        results.write_csv(folder)
-        write_report(folder)
+                if time.monotonic() > due:
+                    took = _write(results, folder)
+                    due = time.monotonic() + max(TABLE_SECONDS, TABLE_TIMES * took)
+        _write(results, folder)
     return results
 
 
-def carry_out(task: tuple[str, ...], data: DataSource | None = None) -> str | None:
-    """Runs a resolved scenario (``task``: folder, text, digest of its data), or continues it.
+def _write(results: Results, folder: Path) -> float:
+    """Writes table and report; returns the seconds that it took."""
+    began = time.monotonic()
+    results.write_csv(folder)
+    write_report(folder)
+    return time.monotonic() - began
+
+
+def carry_out(task: Task, data: DataSource | None = None) -> str | None:
+    """Runs a resolved scenario (``task``: folder, text, digest of its data, files that it reads),
+    or continues it.
 
     Returns:
         Why it failed, if it did.
     """
-    name, text, digest = task
+    name, text, digest, *_ = task
     folder = Path(name)
     quiet = Console(quiet=True)
     try:
@@ -356,11 +362,15 @@ def _status(folder: Path) -> Any:
 
 
 def _note_failure(folder: Path, text: str, message: str) -> None:
-    """A summary and a report for a run that could not write its own."""
+    """A summary and a report for a run that could not write its own. Where there was no space for
+    it, it is only interrupted."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / SCENARIO).is_file():
         write_atomic(folder / SCENARIO, text)
     lines = message.splitlines() or ["no reason is known"]
-    summary = {"name": folder.parent.name, "status": "failed", "error": lines[-1]}
+    number = re.match(r"\[Errno (\d+)\]", lines[-1])
+    full = number is not None and errno.errorcode.get(int(number[1])) in FULL
+    status = GOES_ON if full else "failed"
+    summary = {"name": folder.parent.name, "status": status, "error": lines[-1]}
     conclude(folder, summary | ({"details": lines} if len(lines) > 1 else {}))
     write_report(folder)

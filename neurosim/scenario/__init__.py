@@ -10,4 +10,4 @@ from neurosim.scenario.file import (
     overridden,
 )
 from neurosim.scenario.scenario import Scenario
-from neurosim.scenario.schema import exemplified, json_schema, whole_files
+from neurosim.scenario.schema import exemplified, json_schema, places_of, whole_files

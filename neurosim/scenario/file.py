@@ -18,11 +18,11 @@ from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.data import DataSource
 from neurosim.documents import Document, NodePath
 from neurosim.dynamics import Compute, Plasticity
-from neurosim.families import BelowOne, Count, Portion, Positive, described
+from neurosim.families import BelowOne, Count, Portion, Positive, described, model_of
 from neurosim.learning import EarlyStopping, ListenerChoice, Metric, StreamPlan
 from neurosim.maths import Loss, Precision
 from neurosim.measures import Probe, RecordPlan
-from neurosim.network import Faults, Feedback
+from neurosim.network import Faults, Feedback, file_models
 from neurosim.rules import DualPropagation, Rule
 from neurosim.schedules import Schedule
 from neurosim.simulation import Init, Prediction, Processes, Stop
@@ -58,7 +58,7 @@ class CheckpointPlan:
 class Training:
     """How long to train, and how to evaluate."""
 
-    epochs: Annotated[Count, says("passes through the training images")] = 10
+    epochs: Annotated[Count, says("passes through the training samples")] = 10
     max_steps: Annotated[Count | None, says("end after so many steps at the latest")] = None
     evaluation: Annotated[
         Prediction, says("predict by one pass from the input up, or by the settled network")
@@ -66,7 +66,7 @@ class Training:
     validation: Annotated[
         Count | Portion | None,
         says(
-            "training images held out, or the portion of them below 1; the epoch best on them is "
+            "training samples held out, or the portion of them below 1; the epoch best on them is "
             "the one tested"
         ),
     ] = None
@@ -94,10 +94,10 @@ class Training:
         if self.early_stopping is not None:
             self.early_stopping.check(self.validation)
 
-    def held_out(self, images: int) -> int:
-        """Returns how many of so many training images are held out; of a portion at least one."""
+    def held_out(self, samples: int) -> int:
+        """Returns how many of so many training samples are held out; of a portion at least one."""
         if isinstance(self.validation, float):
-            return max(1, round(self.validation * images))
+            return max(1, round(self.validation * samples))
         return self.validation or 0
 
 
@@ -230,10 +230,10 @@ def overridden(document: Document, assignments: Sequence[str]) -> Document:
     Where it says nothing, a key belongs to the kind that is the default: ``rule.beta=0.5``.
     """
     said = [re.sub(r"^\s*data\.kind\b", "data.name", assignment) for assignment in assignments]
-    before = by_name(document)
+    before = _by_name(document)
     found = documents.apply_overrides(before, said, files=[("network",), ("costs",)])
     defaults = {f.name: described(f.default) for f in fields(ScenarioFile)}
-    return by_name(replace(found, value=_with_kinds(found.value, defaults, before.value)))
+    return _by_name(replace(found, value=_with_kinds(found.value, defaults, before.value)))
 
 
 def _with_kinds(said: Any, default: Any, before: Any) -> Any:
@@ -248,7 +248,19 @@ def _with_kinds(said: Any, default: Any, before: Any) -> Any:
     return {k: _with_kinds(value, default.get(k), old.get(k)) for k, value in said.items()}
 
 
-def by_name(document: Document) -> Document:
+def parsed(document: Document) -> tuple[Document, Any]:
+    """Returns a document with the names that a scenario has, and what it says.
+
+    Raises:
+        DocumentError: for what a scenario does not have; it says where keys of a network belong.
+    """
+    document, model = _by_name(document), model_of(ScenarioFile)
+    own = file_models()[0].model_fields.keys() - model.model_fields.keys()
+    model.elsewhere = {key: f"the network: network.{key}" for key in own}
+    return document, documents.parse(model, document)
+
+
+def _by_name(document: Document) -> Document:
     """Calls the ``kind`` of the data, which may stand there too, their ``name``."""
     data = document.value.get("data") if isinstance(document.value, dict) else None
     if not isinstance(data, dict) or "kind" not in data or "name" in data:

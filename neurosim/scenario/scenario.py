@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from neurosim import documents
-from neurosim.base import ConfigurationError, DocumentError, NetworkError
+from neurosim.base import ConfigurationError, DocumentError, NetworkError, here
 from neurosim.data import Dataset, DataSource, digest_of
 from neurosim.documents import Document, NodePath
-from neurosim.families import build, check, described, model_of, plugins
+from neurosim.families import build, check, described, plugins
 from neurosim.learning import (
     FOREVER,
     Memory,
@@ -28,7 +28,7 @@ from neurosim.learning import (
 )
 from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
 from neurosim.network import Model, Network, groups_of
-from neurosim.scenario.file import DTYPES, ScenarioFile, Training, by_name, located, overridden
+from neurosim.scenario.file import DTYPES, ScenarioFile, Training, located, overridden, parsed
 from neurosim.simulation import Simulation, run_length, why_none
 
 
@@ -59,8 +59,7 @@ class Scenario:
         """The same from a document, which says all of its data but what only Python can hold."""
         check(Document, document=document)
         check(DataSource | None, data=data)
-        document = by_name(document)
-        said = documents.parse(model_of(ScenarioFile), document)
+        document, said = parsed(document)
         with located(document, ()):
             file: ScenarioFile = build(said)
         if type(data) is type(file.data):
@@ -210,11 +209,12 @@ class Scenario:
         batch, limit = file.batch, file.data.limit
         source, paths = file.data, self._data_paths()
         where = paths[0] if paths else ("data",)
-        if len({documents.folder(document, path) for path in paths}) > 1:  # one was overridden
-            said: dict[str, Any] = {str(path[-1]): self._absolute(path) for path in paths}
+        folder = documents.folder(document, where)
+        if any(self.path(path) != self._named(path, folder) for path in paths):
+            said: dict[str, Any] = {str(p[-1]): str(self.path(p).resolve()) for p in paths}
             source = replace(source, **said)
         with located(document, where):
-            data = source.read(documents.folder(document, where))
+            data = source.read(folder)
         if (augmentation := file.data.augmentation) is not None:
             with located(document, ("data", "augment")):
                 augmentation.check(data.train.shape)
@@ -240,9 +240,8 @@ class Scenario:
                 raise ConfigurationError(f"{told} ({digest[:12]}…); copy those here")
         held = file.training.held_out(len(data.train))
         if held + batch > len(data.train):
-            message = f"there are {len(data.train)} training samples"
-            if held:
-                message += f", {held} of them held out for validation"
+            out = f", {held} of them held out for validation" if held else ""
+            message = f"there are {len(data.train)} training samples{out}"
             where = ("data", "batch_size") if file.stream is None else ("stream", "streams")
             message += f": no batch of {batch} is left; choose a smaller {where[-1]}"
             raise DocumentError([document.problem(where, message)])
@@ -360,13 +359,14 @@ class Scenario:
         """Where the scenario names files of weights, and what a comment says of each; "" where
         there is none, as a run goes on without it."""
         file, found = self.file, dict[NodePath, str]()
-        named: dict[NodePath, str | None] = {("weights",): file.weights}
-        named["study", "weights"] = None if file.study is None else file.study.weights
+        studied: NodePath = ("study", "weights")
+        named = {("weights",): file.weights, studied: getattr(file.study, "weights", None)}
         for where in (where for where, name in named.items() if name is not None):
-            path, found[where] = Path(self._absolute(where)), ""
+            path, found[where] = self.path(where), ""
             if path.is_file():
                 digest = sha256(path.read_bytes()).hexdigest()
-                found[where] = f"# {'.'.join(map(str, where))} {path.name}, SHA-256 {digest}\n"
+                said = f"{'.'.join(map(str, where))} {Path(self._absolute(where)).name}"
+                found[where] = f"# {said}, SHA-256 {digest}\n"
         return found
 
     def _data_paths(self) -> list[NodePath]:
@@ -374,23 +374,26 @@ class Scenario:
         said = self.file.data
         return [("data", n) for n in said.paths if isinstance(getattr(said, n, None), str)]
 
+    def reads(self) -> list[str]:
+        """The files and folders that it names, data and weights."""
+        return [self._absolute(where) for where in (*self._data_paths(), *self._weights())]
+
     def _absolute(self, where: NodePath) -> str:
-        return str(self.path(where).resolve())
+        return str(self._named(where, documents.folder(self.document, where)).resolve())
+
+    def _named(self, where: NodePath, folder: Path) -> Path:
+        return folder / Path(self.document.part(where).value).expanduser()
 
     def path(self, where: NodePath) -> Path:
-        """The file or folder that a value of the scenario names, from where we are."""
-        name = self.document.part(where).value
-        return documents.folder(self.document, where) / Path(name).expanduser()
+        """Where the file or folder is that a value of the scenario names, from where we are."""
+        return here(self._named(where, documents.folder(self.document, where)))
 
 
 def _costs(file: ScenarioFile, document: Document) -> Costs | None:
     """What hardware takes, where the scenario says so."""
-    if file.costs is None:
-        return None
+    where = ("costs",)
     if not isinstance(file.costs, str):
-        return Costs.of(document.part(("costs",)))
-    with located(document, ("costs",)):
+        return None if file.costs is None else Costs.of(document.part(where))
+    with located(document, where):
         known = shipped_costs(file.costs)
-    return Costs.of(
-        documents.load_part(document, ("costs",)) if known is None else documents.load(known)
-    )
+    return Costs.of(documents.load(known) if known else documents.load_part(document, where))

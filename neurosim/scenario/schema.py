@@ -6,7 +6,7 @@ from typing import Any, Union
 import yaml
 from pydantic import Field, TypeAdapter, create_model
 
-from neurosim.documents import DEFAULTS
+from neurosim.documents import DEFAULTS, Schemas
 from neurosim.families import Section, model_of
 from neurosim.network import file_models
 from neurosim.scenario.file import ScenarioFile
@@ -25,6 +25,13 @@ def whole_files() -> tuple[type[Section], type[Section], type[Section]]:
         for model in (model_of(ScenarioFile), *file_models())
     )
     return scenario, chain, graph
+
+
+def places_of(key: str) -> list[str]:
+    """Returns the paths at which a scenario has a key of that name, or of a name like it."""
+    return [
+        ".".join(map(str, path)) for path in Schemas(model_of(ScenarioFile)).places(key, {}, ())
+    ]
 
 
 def json_schema(network: bool = False) -> dict[str, Any]:

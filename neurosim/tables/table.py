@@ -221,10 +221,9 @@ def plan_table(table: Table, scenarios: Path, choice: Choice) -> PlannedTable:
     if wrong:
         raise DocumentError([_reported(problem, labels) for problem, labels in wrong.items()])
     results = _results(table, choice, rows, parts)
-    texts = [text for part in parts for text in part.scenarios]
-    batches = [_batch(documents.loads(part.scenarios[0], "").value) for part in parts]
-    digests = [digest for part in parts for digest in part.digests]
-    sweep = SweepPlan(results, texts, digests, max(part.threads for part in parts))
+    batches = [_batch(documents.loads(part.runs[0][0], "").value) for part in parts]
+    runs = [run for part in parts for run in part.runs]
+    sweep = SweepPlan(results, runs, max(part.threads for part in parts))
     return PlannedTable(table, choice, rows, tuple(batches), sweep)
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import threading
 import time
 import uuid
@@ -12,35 +13,21 @@ from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from neurosim.base import (
-    ConfigurationError,
-    DataError,
-    Interrupted,
-    NeurosimError,
-    interrupted_by,
-    write_atomic,
-)
+from neurosim.base import ConfigurationError, DataError, NeurosimError
 from neurosim.families import check
 from neurosim.records import RunFiles
+from neurosim.runs.executors.carried import Files, content_of, digest_of, read_files, write_files
 from neurosim.runs.executors.executor import News
 from neurosim.runs.executors.processes import Task, TaskNews, Work, undisturbed
+from neurosim.runs.executors.served import Assignment, Parcel, ask_to_end
 from neurosim.runs.folder import set_aside
 
-Files = dict[str, bytes]
 _POLL = 0.2  # seconds until a request to stop is seen
 _PATIENCE = 5.0  # seconds that workers may take to hear a request to stop
+_AT_ONCE = 0.5  # seconds that they have where it is the second one
 _WORKERS = 60.0  # seconds until a cluster without workers is an error
-
-
-class _Done(NamedTuple):
-    """What a worker sends back: what the work returned, and with ``collect`` the folder, which is
-    ``anew`` where what was there could not be continued."""
-
-    message: str | None
-    files: Files | None = None
-    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,8 +59,16 @@ class Dask:
             sweep = _Sweep(client, self.collect, work, tasks)
             try:
                 yield from sweep.news(stop)
-            finally:
-                sweep.close()
+            except BaseException:  # a second Ctrl-C, or there is no going on
+                if not self._own:
+                    sweep.leave()
+                raise
+
+    @property
+    def _own(self) -> int:
+        """How many workers are started here."""
+        kind, _, number = self.scheduler.partition(":")
+        return int(number) if kind == "local" else 0
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -82,11 +77,10 @@ class Dask:
         except ImportError:
             said = "Dask is missing: pip install 'neurosim[cluster]'"
             raise ConfigurationError(said) from None
-        kind, _, number = self.scheduler.partition(":")
-        if kind == "local":
+        if self._own:
             with undisturbed():  # Ctrl-C of the terminal does not reach the workers
                 cluster = distributed.LocalCluster(
-                    n_workers=int(number),
+                    n_workers=self._own,
                     threads_per_worker=1,
                     dashboard_address=None,
                     scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # there may be others
@@ -94,7 +88,14 @@ class Dask:
                 )
             with cluster, distributed.Client(cluster, set_as_default=False) as client:
                 client.register_plugin(_brief(distributed.WorkerPlugin))
-                yield client
+                try:
+                    yield client
+                except BaseException:  # Dask would wait for their steps
+                    for nanny in cluster.workers.values():
+                        nanny.close_gracefully()  # or it would start another worker
+                        with suppress(ProcessLookupError):
+                            os.kill(nanny.pid, signal.SIGKILL)
+                    raise
             return
         path = Path(self.scheduler)
         how = {"scheduler_file": str(path)} if path.is_file() else {"address": self.scheduler}
@@ -113,21 +114,26 @@ class _Sweep:
     def __init__(self, client: Any, collect: bool, work: Work, tasks: Sequence[Task]) -> None:
         self.client, self.collect, self.work, self.tasks = client, collect, work, tasks
         self.pickle: Any = import_module("distributed.protocol.pickle")
+        self.config: Any = import_module("dask.config")
         self.token = uuid.uuid4().hex
         self.heard: SimpleQueue[Any] = SimpleQueue()  # futures that are over, and who began
         self.pending: dict[Any, int] = {}
         self.begun: set[int] = set()
+        names = {name for task in tasks for name in task[3:]}
+        self.digests = {name: digest_of(Path(name)) for name in names}
+        self.parcels: dict[Any, Any] = {}  # what workers lacked that is on its way
+        self.waiting: dict[Any, list[int]] = {}  # for such, to be submitted again
 
     def news(self, stop: Callable[[], bool]) -> News:
         self._check_workers(stop)
-        self.client.subscribe_topic(self.token, lambda event: self.heard.put(event[1]))
+        self._listen()
         for task in range(len(self.tasks)):
             self._submit(task)
         told = False
-        while self.pending:
+        while self.pending or self.parcels:
             if stop() and not told:
                 told = True
-                self._ask()
+                self._ask(_PATIENCE)
             try:
                 one = self.heard.get(timeout=_POLL)
             except Empty:
@@ -137,19 +143,18 @@ class _Sweep:
                         "it again, then the same command continues"
                     ) from None
                 continue
-            if not isinstance(one, dict) and one not in self.pending:
-                continue
             if isinstance(one, dict):
                 number: int = one["task"]
                 if number in self.pending.values():  # the two ways of news overtake each other
                     self.begun.add(number)
                     yield TaskNews(number, "began", one["worker"])
-                continue
-            number = self.pending.pop(one)
-            if number not in self.begun and one.status != "cancelled":
-                self.begun.add(number)
-                yield TaskNews(number, "began")
-            yield from self._over(one, number, stop)
+            elif one in self.parcels:
+                yield from self._come(one, stop)
+            elif one in self.pending:
+                yield from self._over(one, self.pending.pop(one), stop)
+
+    def _listen(self) -> None:
+        self.client.subscribe_topic(self.token, lambda event: self.heard.put(event[1]))
 
     def _check_workers(self, stop: Callable[[], bool]) -> None:
         until = time.monotonic() + _WORKERS
@@ -167,50 +172,84 @@ class _Sweep:
     def _submit(self, number: int) -> None:
         folder, *rest = self.tasks[number]
         place = Path(folder).absolute()
-        task, files = (str(place), *rest), _files(place) if self.collect else None
-        packed = self.pickle.dumps((self.work, task, files, self.token, number))
-        future = self.client.submit(
-            _sent(),
-            packed,
-            key=f"{place.parent.name}/{place.name}-{self.token}-{uuid.uuid4().hex[:8]}",
-            pure=False,
-        )
-        self.pending[future] = number
+        task, files = (str(place), *rest), read_files(place) if self.collect else None
+        digests = {name: self.digests[name] for name in task[3:]}
+        what = Assignment(self.work, task, files, self.token, number, digests)
+        self.pending[self._send(f"{place.parent.name}/{place.name}", what)] = number
+
+    def _send(self, name: str, what: Assignment | Parcel, **where: Any) -> Any:
+        key = f"{name}-{self.token}-{uuid.uuid4().hex[:8]}"
+        large = {"distributed.admin.large-graph-warning-threshold": "1TB"}  # as it has to be
+        with self.config.set(large):
+            packed = self.pickle.dumps(what)
+            future = self.client.submit(_sent(), packed, key=key, pure=False, **where)
         future.add_done_callback(self.heard.put)
+        return future
+
+    def _lacks(self, number: int, lacks: tuple[str, frozenset[str]]) -> None:
+        """Lets a task wait for the files that its worker lacks, which are sent there once."""
+        if lacks not in self.waiting:
+            address, names = lacks
+            content = {name: content_of(Path(name)) for name in names}
+            parcel = Parcel({name: self.digests[name] for name in names}, content)
+            # Where the worker is gone, it may be any.
+            future = self._send("files", parcel, workers=[address], allow_other_workers=True)
+            self.parcels[future] = lacks
+        self.waiting.setdefault(lacks, []).append(number)
+
+    def _come(self, future: Any, stop: Callable[[], bool]) -> News:
+        """Submits what has waited for files that have come."""
+        problem = str(future.exception()) if future.status == "error" else None
+        if future.status == "finished":
+            problem = future.result().message
+        for number in self.waiting.pop(self.parcels.pop(future)):
+            if problem is not None:
+                yield TaskNews(number, "began")
+                yield TaskNews(number, "ended", problem)
+            elif not stop():
+                self._submit(number)
 
     def _over(self, future: Any, number: int, stop: Callable[[], bool]) -> News:
         if future.status == "cancelled":  # the scheduler has forgotten it
             if not stop():
+                self._listen()
                 self._submit(number)
             elif number in self.begun:
                 yield TaskNews(number, "ended")
             return
-        if future.status == "error":
+        done = future.result() if future.status == "finished" else None
+        if done is not None and done.lacks is not None:
+            self._lacks(number, done.lacks)
+            return
+        if number not in self.begun:
+            self.begun.add(number)
+            yield TaskNews(number, "began")
+        if done is None:
             error = future.exception()
             if isinstance(error, NeurosimError):
                 raise error
             yield TaskNews(number, "died", str(error))  # one whose workers died names them
             return
-        done = future.result()
         if done.files is not None:
             _put(Path(self.tasks[number][0]), done.files, done.anew)
         yield TaskNews(number, "ended", done.message)
 
-    def close(self) -> None:
-        if self.pending and self.client.status == "running":
-            self._ask()
-            self.client.cancel(list(self.pending))
+    def leave(self) -> None:
+        """Asks the workers to end what they do, and the scheduler to forget it."""
+        if self.client.status == "running":
+            self._ask(_AT_ONCE)
+            self.client.cancel([*self.pending, *self.parcels])
 
-    def _ask(self) -> None:
+    def _ask(self, patience: float) -> None:
         """Asks all workers to end, and does not wait for one that does not hear."""
 
         def ask() -> None:
             with suppress(Exception):  # workers and schedulers that are gone need not be asked
-                self.client.run(_ask, self.token, on_error="ignore")
+                self.client.run(ask_to_end, self.token, on_error="ignore")
 
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
-        asking.join(_PATIENCE)
+        asking.join(patience)
 
 
 def _sent() -> Callable[[bytes], object]:
@@ -218,7 +257,7 @@ def _sent() -> Callable[[bytes], object]:
     as no module has it, and imports nothing before it is on a worker."""
 
     def serve(packed: bytes) -> object:
-        found: object = import_module("neurosim.runs.executors.dask").serve(packed)
+        found: object = import_module("neurosim.runs.executors.served").serve(packed)
         return found
 
     return serve
@@ -236,55 +275,6 @@ def _brief(base: type[Any]) -> object:
     return Brief()
 
 
-def serve(packed: bytes) -> _Done:
-    """Does a task on a worker."""
-    work, task, files, token, number = import_module("distributed.protocol.pickle").loads(packed)
-    worker: Any = import_module("distributed").get_worker()
-    asked = worker.__dict__.setdefault("neurosim_asked", {}).setdefault(token, Interrupted())
-    if asked():
-        return _Done(None)
-    worker.log_event(token, {"task": number, "worker": str(worker.name)})
-    with interrupted_by(asked):
-        try:
-            done = _done(work, task, files, worker)
-        except OSError as error:  # a full disk, say
-            done = _Done(str(error))
-    if done.message is None:
-        return done
-    return done._replace(message=f"{done.message} (on the worker {worker.address})")
-
-
-def _done(work: Work, task: Task, files: Files | None, worker: Any) -> _Done:
-    """Does a task in its folder, or in one of the worker's that is sent back."""
-    folder = Path(task[0])
-    if files is None:
-        if not (folder.parents[1] / "sweep.json").is_file():
-            raise NeurosimError(
-                f"the worker {worker.address} does not see {folder.parents[1]}; give a folder "
-                "that all workers see (--out), or let them send the runs back (--collect)"
-            )
-        return _Done(work(task))
-    with TemporaryDirectory(dir=worker.local_directory) as name:
-        mine = Path(name) / folder.parent.name / folder.name
-        for path, content in files.items():
-            (mine / path).parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(mine / path, content)
-        message = work((str(mine), *task[1:]))
-        return _Done(message, _files(mine), len(list(mine.parent.iterdir())) > 1)
-
-
-def _ask(token: str, dask_worker: Any) -> None:
-    """Asks the runs of a sweep on a worker to end, and those that come later not to begin."""
-    asked = dask_worker.__dict__.setdefault("neurosim_asked", {})
-    asked.setdefault(token, Interrupted()).since = time.monotonic()
-
-
-def _files(folder: Path) -> Files:
-    """Reads the files of a run folder."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
-
 def _put(folder: Path, files: Files, anew: bool) -> None:
     """Puts a run folder that a worker sent in its place. Raises DataError where it is damaged.
 
@@ -297,9 +287,7 @@ def _put(folder: Path, files: Files, anew: bool) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=".collected-") as name:
         come = Path(name) / "run"
-        for path, content in files.items():
-            (come / path).parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(come / path, content)
+        write_files(come, files)
         found = RunFiles(come)
         for path in found.digests:
             found.read(path)

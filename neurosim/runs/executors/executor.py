@@ -5,6 +5,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from torch.cuda import device_count
+
 from neurosim.base import ConfigurationError
 from neurosim.families import Count, check
 from neurosim.runs.executors.processes import Task, TaskNews, Work, run_all
@@ -15,9 +17,10 @@ News = Generator[TaskNews, None, None]
 class Executor(Protocol):
     """Does ``work(task)`` for all tasks, and says what becomes of each as it happens.
 
-    ``work`` is a function at the top of a module; a task is a tuple of text, its folder first. Once
-    ``stop()``, no task begins, and those under way are asked to end. ``here``: in this process, so
-    that Ctrl-C goes to a task.
+    ``work`` is a function at the top of a module; a task is a tuple of text: its folder, two that
+    say what is to be done, then the files and folders that it reads. Once ``stop()``, no task
+    begins, and those under way are asked to end. ``here``: in this process, so that Ctrl-C goes to
+    a task.
     """
 
     here: ClassVar[bool]
@@ -65,5 +68,10 @@ class Local:
 
     def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
         """Does the work for all tasks, and says what becomes of each."""
+        for device in self.devices:  # where there is none, `auto` would be the CPU
+            number = int(device.removeprefix("cuda:")) if device != "cpu" else -1
+            if number >= (count := device_count()):
+                said = f"device {device}: there are {count} devices of CUDA here"
+                raise ConfigurationError(said)
         jobs = len(self.devices) * self.per_device or self.jobs
         yield from run_all(work, tasks, jobs, stop, self.devices)
