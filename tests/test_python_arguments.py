@@ -99,6 +99,17 @@ def test_a_model_refuses_an_input(x: Any) -> None:
         MODEL(x)
 
 
+@pytest.mark.parametrize("key", ["nudge", "clock", "state", "phases"])
+@pytest.mark.parametrize("value", [0, "x", []])
+def test_refuses_a_saved_state_with_something_else_in_it(key: str, value: Any) -> None:
+    state = started().state_dict()
+    held = state if key in state else state["inference"]
+    assert key in held
+    held[key] = value
+    with pytest.raises(ns.StateError, match=r"does not fit|has no|of another"):
+        simulation().load_state_dict(state)
+
+
 def test_what_is_taken_as_it_is_meant() -> None:
     classes = torch.tensor([0, 1, 1, 0])
     wanted = simulation().infer(X, torch.eye(2, **DOUBLE)[classes])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import NeurosimError, StateError
+from neurosim.tensors.machine import out_of_memory
 
 # How long a value lives. One of the ``phase`` is kept for the phases that begin with it; one of the
 # ``inference`` is reset where an inference starts; one of the ``simulation`` never is.
@@ -183,7 +184,9 @@ def complete(what: str) -> Iterator[None]:
         yield
     except NeurosimError:
         raise
-    except (KeyError, ValueError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         found = f"has no {error}" if isinstance(error, KeyError) else f"does not fit ({error})"
         raise StateError(
             f"the saved {what} {found}: it is damaged, or of another version of neurosim"

@@ -1,0 +1,60 @@
+"""Sweeps that are stopped go on: what is there stays, and what was interrupted is continued."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_sweep import POSIX, run
+
+from neurosim.learning.events import StepEvent
+from neurosim.records.sweep import Results
+from neurosim.runs import run as runner
+
+BETAS = "rule.beta=0.1,0.2,0.5"
+
+
+def stopped_in_the_second(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
+    """Runs a sweep that gets Ctrl-C within its second run."""
+    steps = list[int]()
+
+    def on_step(_: object, event: StepEvent) -> None:
+        steps.append(event.step)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.TrainingDisplay, "on_step", on_step)
+        return run(folder, BETAS, stop=lambda: len(steps) >= 3)
+
+
+@POSIX
+def test_a_sweep_that_stops_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run stays as it is, and the second goes on."""
+    stopped = stopped_in_the_second(tmp_path / "a", monkeypatch)
+    assert [row.status for row in stopped.rows] == ["finished", "interrupted", "not run"]
+    first = tmp_path / "a" / stopped.rows[0].folder / "summary.json"
+    before = first.stat().st_mtime_ns
+    found, whole = run(tmp_path / "a", BETAS), run(tmp_path / "b", BETAS)
+    assert first.stat().st_mtime_ns == before
+    for key in ("weights_sha256", "metrics_sha256"):
+        assert [r.summary[key] for r in found.rows] == [r.summary[key] for r in whole.rows]
+    assert list(tmp_path.glob("a/*/*.1")) == []  # what was interrupted has been continued
+
+
+@POSIX
+def test_a_run_that_another_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its sweep waits for the folder: the run is there, and not set aside and made anew."""
+    stopped_in_the_second(tmp_path, monkeypatch)
+    resume = runner.resume
+
+    def resume_late(folder: Path, console: Any, **how: Any) -> Path:
+        resume(folder, console)
+        return resume(folder, console, **how)
+
+    monkeypatch.setattr(runner, "resume", resume_late)
+    assert run(tmp_path, BETAS).count("finished") == 3
+    assert list(tmp_path.glob("*/*.1")) == []
