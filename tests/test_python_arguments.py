@@ -110,6 +110,14 @@ def test_refuses_a_saved_state_with_something_else_in_it(key: str, value: Any) -
         simulation().load_state_dict(state)
 
 
+@pytest.mark.parametrize("value", ["", None, [1]])
+def test_refuses_a_saved_state_with_no_number_where_one_is(value: Any) -> None:
+    state = started().state_dict()
+    state["counts"]["wakes"] = value
+    with pytest.raises(ns.StateError, match="is no number"):
+        simulation().load_state_dict(state)
+
+
 def test_what_is_taken_as_it_is_meant() -> None:
     classes = torch.tensor([0, 1, 1, 0])
     wanted = simulation().infer(X, torch.eye(2, **DOUBLE)[classes])
