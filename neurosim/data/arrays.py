@@ -212,12 +212,13 @@ def _place(path: Path, member: str) -> int | None:
     return int(info.header_offset + 30 + name + extra)
 
 
-def open_npz(path: Path, name: str) -> Stored:
-    """Finds an array in an archive by its name. Raises DataError where there is none."""
+def open_npz(path: Path, name: str, said: str = "") -> Stored:
+    """Finds an array in an archive by its name. Raises DataError where there is none, in which
+    ``said`` tells who asked for it."""
     with _reported(path), zipfile.ZipFile(plain(path)) as archive:
         names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
     if name not in names:
-        raise DataError(f"{path}: x and y say which arrays: {unknown('array', name, names)}")
+        raise DataError(f"{path}: {said}{unknown('array', name, names)}")
     return open_npy(path, f"{name}.npy")
 
 

@@ -202,7 +202,8 @@ class Npz(OwnData):
         if not (x and y):
             return None
         path = _path(folder, str(self.test) if test and alone else self.file)
-        return _pair(open_npz(path, x), open_npz(path, y))
+        said = "x and y say which arrays: "
+        return _pair(open_npz(path, x, said), open_npz(path, y, said))
 
 
 @register("npy")
