@@ -97,13 +97,14 @@ class Plain(Array):
         return mapped(getattr(self.owner, self.name), copied)
 
     def load(self, saved: Any, copied: Copied) -> None:
-        present = getattr(self.owner, self.name)
-        if type(present) in _NUMBERS and type(saved) not in _NUMBERS:
+        first = getattr(type(self.owner), self.name, None)
+        if type(first) in _NUMBERS and type(saved) not in _NUMBERS:
             raise ValueError(f"{saved!r:.40} is no number")
         if saved is None or type(saved) in _NUMBERS:
             setattr(self.owner, self.name, saved)
             return
-        counted = isinstance(present, np.ndarray) and isinstance(saved, Tensor)
+        counted = isinstance(getattr(self.owner, self.name), np.ndarray)
+        counted &= isinstance(saved, Tensor)
         value = as_array(saved) if counted else mapped(saved, copied)
         setattr(self.owner, self.name, value)
 
