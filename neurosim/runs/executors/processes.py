@@ -162,7 +162,9 @@ def undisturbed() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    resource_tracker.ensure_running()  # started by the first process, it would lift the block
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one that has died: nothing of ours was left to it
+        resource_tracker.ensure_running()  # started by the first process, it would lift the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
