@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from neurosim.base.interrupts import interruptible
 from neurosim.cli.main import main
 from neurosim.runs.executors import executor
 from neurosim.runs.executors.executor import Local
-from neurosim.runs.executors.processes import Task, TaskNews, run_all, visible
+from neurosim.runs.executors.processes import Task, TaskNews, run_all, undisturbed, visible
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 
@@ -164,3 +165,16 @@ def test_a_warning_is_said_once_and_in_words(
     said = "warning: the target never reaches 'h1', 'h2' in an inference of "
     assert [line[: len(said)] for line in done.stderr.splitlines()] == [said]
     assert capfd.readouterr().err == ""  # of processes of their own
+
+
+def test_a_tracker_of_resources_that_has_died_is_no_news() -> None:
+    """Warnings are errors here, and of a worker that cannot be started they would be one, too."""
+    psutil = pytest.importorskip("psutil")
+    resource_tracker.ensure_running()
+    children = psutil.Process().children()
+    (tracker,) = (one for one in children if "resource_tracker" in " ".join(one.cmdline()))
+    tracker.kill()
+    tracker.wait()
+    with undisturbed():
+        pass
+    resource_tracker.ensure_running()  # it is there again

@@ -73,7 +73,7 @@ def figures_of(section: str, run: Run, network: Network | None = None) -> list[F
 
 def none_of(probe: str) -> str:
     """Says why there is no figure of a probe."""
-    return f"the probe {probe} recorded nothing"
+    return f"nothing was recorded; probes: [{probe}] in the scenario asks for it"
 
 
 def truth_of(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""What torch counts of the writes into a tensor, the one thing here that its interface has not."""
+"""What torch counts of the writes into a tensor, which its interface does not tell."""
 
 from torch import Tensor
 
