@@ -175,8 +175,9 @@ def test_a_second_ctrl_c_ends_workers_that_are_started_here(tmp_path: Path) -> N
         time.sleep(0.7)  # sooner it would be the same request
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said in (b"stopped at once\n", b"")  # where all was over by then
+    # Where all was over by then, the signal may meet a process that is past its handlers: 128 + 2.
+    assert process.returncode in (130, -signal.SIGINT)
+    assert said in (b"stopped at once\n", b"")
     _, alive = psutil.wait_procs(children, timeout=5)
     assert alive == []
 

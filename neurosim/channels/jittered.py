@@ -11,7 +11,7 @@ from neurosim.base import NEVER, ConfigurationError
 from neurosim.channels.channel import Channel
 from neurosim.channels.effects import Parcel
 from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, arrival_ticks
-from neurosim.tensors import Dimensions, Flags, reset_arrays
+from neurosim.tensors import Dimensions, Dtypes, Flags, reset_arrays
 
 
 class Ring(View):
@@ -44,6 +44,18 @@ class Ring(View):
         self._tick, self._counted = tick, counted
         self.horizon = int(arrival_ticks(times.max() + self._jitter.high, tick))
         self._slots = self.horizon + 1  # one for each coming tick, one for that just delivered
+
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        super().check(batch, dtypes)
+        if self._ring is None:
+            return
+        shape, slots = (batch, *(self.value.shape or ())), self._slots + 1
+        values, *others = self._ring
+        wanted = [(slots, *shape), (slots, *shape), (2, slots), shape, shape]
+        whole = all(array.dtype == torch.int64 for array in others)
+        known = whole and values.dtype in dtypes
+        if not known or [tuple(array.shape) for array in self._ring] != wanted:
+            raise ValueError("messages on their way have another shape than their senders")
 
     def _allocate(self, parcel: Parcel) -> tuple[Tensor, ...]:
         """Raises ConfigurationError where there is not as much memory."""

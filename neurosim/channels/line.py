@@ -17,7 +17,7 @@ from neurosim.base import StateError
 from neurosim.channels.channel import Channel, MessageKind
 from neurosim.channels.effects import Draws, Moment, Parcel
 from neurosim.network import Projection
-from neurosim.tensors import Arrays, Dimensions, Flags, Slot
+from neurosim.tensors import Arrays, Dimensions, Dtypes, Flags, Slot
 
 NOTHING = -1  # in place of the tick in which the last message was sent, where there is none
 
@@ -44,6 +44,10 @@ class View(Arrays):
 
     def __init__(self, value: Slot, mask: Tensor | None = None, stamps: Slot | None = None) -> None:
         self.value, self.mask, self.stamps = value, mask, stamps or Slot()
+
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        if self.value.tensor is not None and self.stamps.shape and self.stamps.tensor is None:
+            raise ValueError("nothing says in which ticks it was sent")
 
     def nbytes(self, sizes: Dimensions) -> int:
         del sizes

@@ -10,7 +10,16 @@ from torch import Tensor
 from neurosim.base import NEVER
 from neurosim.channels.effects import Parcel
 from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, arrival_ticks, merge
-from neurosim.tensors import Array, Copied, Dimensions, Flags, Selection, mapped
+from neurosim.tensors import (
+    Array,
+    Copied,
+    Dimensions,
+    Dtypes,
+    Flags,
+    Selection,
+    check_kind,
+    mapped,
+)
 
 
 class Route(NamedTuple):
@@ -47,7 +56,10 @@ class _Queue(dict[int, _Sent], Array):
 
     def load(self, saved: Any, copied: Copied) -> None:
         self.reset()
-        self.update((sent[0], _Sent(*sent)) for sent in mapped(saved, copied))
+        for sent in (_Sent(*some) for some in mapped(saved, copied)):
+            for name, value in sent._asdict().items():
+                check_kind(_Sent, name, value)
+            self[sent.tick] = sent
 
     def reset(self) -> None:
         self.clear()
@@ -82,6 +94,15 @@ class Steady(DelayLine):
         self._ends = ticks.to(device)  # after how many ticks a message has reached all its synapses
         self._latest: int = distinct[-1]
         self._queue = _Queue()
+
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        shape = (batch, *self._shape)
+        for sent in self._queue.values():
+            arrays = [array for array in (sent.values, sent.stamps) if array is not None]
+            known = sent.values is None or sent.values.dtype in dtypes
+            known &= all(array.shape == shape for array in arrays)
+            if not known or sent.counts.shape != self._shape:
+                raise ValueError("messages on their way have another shape than their senders")
 
     def _clear(self) -> None:
         self._queue.clear()

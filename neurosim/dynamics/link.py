@@ -15,6 +15,7 @@ from neurosim.network import Damage, Held, Model, Population, Projection
 from neurosim.rules import Upward, Wake
 from neurosim.tensors import (
     Arrays,
+    Dtypes,
     Selection,
     Slot,
     Stale,
@@ -68,6 +69,12 @@ class Dyads(Arrays):
         self.stale = Stale(population.shape)  # for what is not a message: target, bias, damping
         self.incoming: list[Link] = []
         self.outgoing: list[Link] = []
+
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        shape = (batch, *self.population.shape)
+        for found in (self.plus.tensor, self.minus.tensor):
+            if found is None or found.shape != shape or found.dtype not in dtypes:
+                raise ValueError(f"its states have to be of shape {list(shape)}")
 
     def potential(self) -> Tensor:
         """Returns a as these dyads last computed it (B, *shape)."""
@@ -153,9 +160,9 @@ class Link(Arrays):
         self.basal = Slot(above)
         self.apical = Slot(None if pre.index < 0 else below, device=pre.device)
         self.basal_stale, self.apical_stale = Stale(above), Stale(below)
-        pool = getattr(self.operator, "pool", None)
-        itemsize = 8 if pool is None else pool.kept(model.dtype.itemsize)
-        self.winners = Slot(above if self.operator.has_winners else None, itemsize=itemsize)
+        slopes = getattr(getattr(self.operator, "pool", None), "slopes", 0)
+        kept = above if self.operator.has_winners else None
+        self.winners = Slot(kept, itemsize=None if slopes else 8, rows=slopes or 1)
         # The winners before the last means, and which of these were others than the ones before.
         self._news: tuple[Tensor | None, Tensor | None] = None, None
         self.unread = Stale(above)  # dyads that have yet to look at their new basal potential
@@ -169,8 +176,7 @@ class Link(Arrays):
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
         """Returns W s̄ + b of the means as they are seen, and winners; see `Operator.basal`."""
         weight, bias = self._multiplied("up", by_tap=selection is not None), self.bias
-        total: Tensor | None = None
-        winners: Tensor | None = None
+        total = winners = None
         for view in self.heard_means:
             seen, through = self.pre.stored(self.brought(view)), _through(view, weight)
             part, winners = self.products.basal(seen, through, bias, selection)

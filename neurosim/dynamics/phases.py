@@ -18,7 +18,7 @@ from neurosim.channels import Moment
 from neurosim.dynamics.plasticity import Plasticity
 from neurosim.dynamics.state import State
 from neurosim.rules import Phase, Rule
-from neurosim.tensors import Arrays, load_arrays, same, save_arrays
+from neurosim.tensors import Arrays, Dtypes, check_arrays, load_arrays, same, save_arrays
 
 Tree = dict[str, Any]
 
@@ -34,8 +34,10 @@ class Phases(Arrays):
 
     plain = ("index", "run", "began", "begins", "settled", "_kept", "_gradients")
     index = run = began = 0
+    begins: list[int]
     settled: Tensor | None = None
     _kept: Tree | None = None
+    _gradients: dict[str, Tensor]
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class Phases(Arrays):
         self.all = rule.phases_of(*drawn)
         self.began = tick
         self.begins = [tick] if self.all else []
-        self._gradients: dict[str, Tensor] = {}
+        self._gradients = {}
 
     @property
     def present(self) -> Phase | None:
@@ -112,12 +114,20 @@ class Phases(Arrays):
             link.touch(line.kind)
         state.forget_target()
 
-    def check(self) -> None:
-        """Raises StateError where the arrays that were restored are of other phases."""
-        if self.index >= max(1, len(self.all)):
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        state, own = self._state, dict(self._state.model.named_parameters())
+        if not 0 <= self.index < max(1, len(self.all)):
             raise StateError(
                 f"the saved state is in phase {self.index + 1}, which the rule has not"
             )
+        state.check_outputs(dtypes, self.settled)
+        if any(gradient.shape != own[name].shape for name, gradient in self._gradients.items()):
+            raise ValueError("gradients have to be of the shape of their weights")
+        if self._kept is not None:  # it is what the state can be
+            present = save_arrays(state, same, ("phase",))
+            load_arrays(state, self._kept, same, ("phase",))
+            check_arrays(state, batch, dtypes)
+            load_arrays(state, present, same, ("phase",))
 
     # ---- what the weights learn ----------------------------------------------------------------
 

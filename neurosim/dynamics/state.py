@@ -15,7 +15,7 @@ from neurosim.dynamics.node import Node, Outlet
 from neurosim.maths import Precision
 from neurosim.network import Damage, Model
 from neurosim.rules import Rule
-from neurosim.tensors import Array, Arrays, moved, passing_arrays
+from neurosim.tensors import Array, Arrays, Dtypes, moved, passing_arrays
 
 
 class State(Arrays):
@@ -133,6 +133,14 @@ class State(Arrays):
         for part, named in parts.items():
             if set(saved[part]) != set(own[part]):
                 raise StateError(f"the saved state belongs to a network with other {named}")
+
+    def check_outputs(self, dtypes: Dtypes, *arrays: Tensor | None) -> None:
+        """Raises ValueError where one of these that is there is not of values (B, *output)."""
+        shape = (self.batch, *self.output.population.shape)
+        for array in arrays:
+            if array is not None and (array.shape != shape or array.dtype not in dtypes):
+                found = f"{array.dtype} {list(array.shape)}"
+                raise ValueError(f"{found}, where outputs are {list(shape)}")
 
     # ---- weights -------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from torch.nn import Parameter
 
 from neurosim.dynamics.plasticity import Plasticity
 from neurosim.dynamics.state import State
-from neurosim.tensors import Arrays
+from neurosim.tensors import Arrays, Dtypes
 
 
 class Synapses(Arrays):
@@ -21,10 +21,18 @@ class Synapses(Arrays):
 
     plain = ("updates", "at", "traces")
     updates = 0
+    at: int
+    traces: dict[str, Tensor]
 
     def __init__(self, state: State, plasticity: Plasticity, tick: float, at: int) -> None:
         self._state, self._plasticity, self._tick, self.at = state, plasticity, tick, at
-        self.traces: dict[str, Tensor] = {}
+        self.traces = {}
+
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        shapes = {link.name: (batch, *link.operator.pre) for link in self._state.links}
+        known = (t.shape == shapes[n] and t.dtype in dtypes for n, t in self.traces.items())
+        if not all(known):
+            raise ValueError("traces have to be of the shape of what their projections see")
 
     def advance(self, tick: int) -> None:
         """Lets time pass up to a ``tick``, through which what is seen has stayed as it is."""

@@ -93,7 +93,7 @@ class Nudge(Arrays):
     target: Tensor | None = None
     gradient: Tensor | None = None
     active: bool = False
-    strength: complex = 0.0
+    strength: float | complex = 0.0
     settled: Tensor | None = None
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind, Positive
 from neurosim.schedules.units import Layout, Unit, UnitKind
-from neurosim.tensors import Ints, as_array, as_tensors
+from neurosim.tensors import Ints, as_array, as_tensors, check_kind
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class Clock(ABC):
     ``wants`` names the measures that `decide` goes by. The only one is ``input_change``: by how
     much the inputs of a unit's dyads have changed since they last woke. It costs a forward and an
     adjoint operation of every projection in each tick, and nothing where nobody wants it. ``saved``
-    names the arrays and numbers that are its state.
+    names the arrays and numbers that are its state; their annotations say what may be restored.
     """
 
     wants: ClassVar[tuple[str, ...]] = ()
     saved: ClassVar[tuple[str, ...]] = ("next", "end")
+    next: Ints
+    end: int
 
     def __init__(self, next_wake: Ints, end: int) -> None:
         self.next = next_wake
@@ -100,7 +102,9 @@ class Clock(ABC):
         """Puts back what `state_dict` returned."""
         for name in self.saved:
             value = state[name]
-            setattr(self, name, as_array(value) if isinstance(value, Tensor) else value)
+            value = as_array(value) if isinstance(value, Tensor) else value
+            check_kind(type(self), name, value)
+            setattr(self, name, value)
 
 
 Tick = Annotated[Positive, Field(description="simulated time of one tick")]
@@ -135,6 +139,8 @@ class Schedule(Kind, ABC, family="schedule"):
         clock = self.start(at)
         at.random.bit_generator.state = drawn
         clock.load_state_dict(state)
+        if clock.next.shape != (at.layout.total,):
+            raise ValueError(f"next: wakes of {at.layout.total} units have to be there")
         return clock
 
     def nudge_after(self, depth: int | None) -> int:

@@ -82,6 +82,7 @@ class PeriodicClock(Clock):
     period: Floats
     phase: Floats
     count: Ints
+    origin: int
 
     def __init__(self, at: Start, tick: float, jitter: float) -> None:
         self.random, self.tick, self.jitter, self.origin = at.random, tick, jitter, at.tick
@@ -129,7 +130,8 @@ class Periodic(Schedule):
         BelowOne, Field(description="periods differ from unit to unit by up to this part of them")
     ] = 0.0
     jitter: Annotated[
-        NotNegative, Field(description="standard deviation of each waiting time, in simulated time")
+        NotNegative,
+        Field(description="each wake comes earlier or later by up to this, in simulated time"),
     ] = 0.0
     phase: Annotated[
         Phase, Field(description="first wakes anywhere within a period, or all after one period")
@@ -170,8 +172,15 @@ class Periodic(Schedule):
         return clock
 
     def restore(self, at: Start, state: dict[str, Any]) -> Clock:
-        clock = PeriodicClock(at, self.tick, self.jitter)
+        clock, total = PeriodicClock(at, self.tick, self.jitter), at.layout.total
         clock.load_state_dict(state)
+        low, high = self.period * (1 - self.spread), self.period * (1 + self.spread)
+        arrays = (clock.next, clock.count, clock.period, clock.phase)
+        if any(array.shape != (total,) for array in arrays):
+            raise ValueError(f"wakes of {total} units have to be there")
+        within = (low <= clock.period) & (clock.period <= high) & (clock.count >= 0)
+        if not (within & (clock.phase >= 0) & (clock.phase <= clock.period)).all():
+            raise ValueError("its periods are not those of the schedule")
         return clock
 
 

@@ -1,9 +1,9 @@
 """Schedules whose wakes are all known when an inference starts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -39,18 +39,36 @@ class PlannedClock(Clock):
     """
 
     saved: ClassVar[tuple[str, ...]] = (*Clock.saved, "sizes", "rows", "ticks", "later", "place")
+    sizes: Ints
+    rows: Ints
+    ticks: Ints
+    later: Ints
+    place: int
 
     def __init__(self, row_of: Ints, rows: Ints, ticks: Ints, end: int) -> None:
         total = row_of[-1] + 1
-        by_row = np.argsort(rows, kind="stable")
-        rows, ticks = rows[by_row], ticks[by_row]
-        later = np.where(np.diff(rows, append=total), NEVER, np.roll(ticks, -1))
-        by_tick = np.argsort(ticks, kind="stable")
-        self.rows, self.ticks, self.later = rows[by_tick], ticks[by_tick], later[by_tick]
+        order = np.lexsort((rows, ticks))
+        self.rows, self.ticks = rows[order], ticks[order]
+        self.later = _later(self.rows, self.ticks)
         self.sizes, self.place = np.bincount(row_of, minlength=total), 0
         first = np.full(total, NEVER)
         first[self.rows[::-1]] = self.ticks[::-1]
         super().__init__(first[row_of], end)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        sizes = self.sizes
+        super().load_state_dict(state)
+        coming = self.rows[self.place :]
+        if (
+            not np.array_equal(sizes, self.sizes)
+            or not np.isin(coming, np.arange(len(sizes))).all()
+        ):
+            raise ValueError("its rows are not those of the schedule")
+        first = np.full(len(sizes), NEVER)
+        first[coming[::-1]] = self.ticks[self.place :][::-1]
+        known = np.array_equal(first.repeat(sizes), self.next)
+        if not known or not np.array_equal(self.later, _later(self.rows, self.ticks)):
+            raise ValueError("its plan and the next wakes do not fit each other")
 
     def reschedule(self, tick: int, due: Ints) -> Ints:
         first, self.place = self.place, int(self.ticks.searchsorted(tick, "right"))
@@ -58,6 +76,15 @@ class PlannedClock(Clock):
         if len(later) == len(due):
             return later
         return later.repeat(self.sizes[self.rows[first : self.place]])
+
+
+def _later(rows: Ints, ticks: Ints) -> Ints:
+    """Returns the next tick of the row of each pair, `NEVER` for none. Ticks are ascending."""
+    by_row = np.argsort(rows, kind="stable")
+    last = np.diff(rows[by_row], append=-1) != 0
+    found = np.empty_like(ticks)
+    found[by_row] = np.where(last, NEVER, np.roll(ticks[by_row], -1))
+    return found
 
 
 @register("sweep")

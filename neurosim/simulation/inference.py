@@ -35,7 +35,7 @@ from neurosim.simulation.compatibility import trained, undisturbed
 from neurosim.simulation.news import News
 from neurosim.simulation.outcome import Outcome
 from neurosim.simulation.silence import warn_of_silence
-from neurosim.tensors import Arrays, Copier, Ints, load_arrays, save_arrays
+from neurosim.tensors import Arrays, Copier, Ints, check_arrays, load_arrays, save_arrays
 
 
 class Inference(Arrays):
@@ -48,6 +48,8 @@ class Inference(Arrays):
     """
 
     plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
+    number = began = tick = 0
+    recording = True
     running = stopped = failed = endless = False
     learned: Callable[[Inference], tuple[dict[str, Tensor], int]] | None = None
     prediction: Tensor | None = None
@@ -377,10 +379,7 @@ class Inference(Arrays):
         cls, common: Common, saved: dict[str, Any], optimizer: torch.optim.Optimizer | None
     ) -> Self:
         """Returns the inference that `state_dict` was taken of, in the simulation's own state.
-
-        Raises StateError where the saved one is of another network or rule, KeyError or ValueError
-        where it is not complete.
-        """
+        Raises StateError, KeyError or ValueError where it does not go with the simulation."""
         state, number, tick = common.state, saved["number"], int(saved["tick"])
         state.check_saved(saved["state"])
         copied = Copier(state.device)
@@ -389,9 +388,11 @@ class Inference(Arrays):
         target = copied(saved["nudge"]["target"])
         inference = cls(common, clock, target, number=number, tick=tick, optimizer=optimizer)
         load_arrays(inference, saved, copied)
-        state.mark_weights_seen()
-        inference.phases.check()
         inference.nudge.gradient = copied(saved["nudge"]["gradient"])
+        dtypes = common.model.dtype, common.rule.state_dtype(common.model.dtype)
+        check_arrays(inference, state.batch, dtypes)
+        state.check_outputs(dtypes, target, inference.nudge.gradient, inference.prediction)
+        state.mark_weights_seen()
         inference.trace = Trace(saved["trace"])
         inference._decide_nudge()
         return inference

@@ -18,6 +18,7 @@ class News(Arrays):
     """
 
     plain = ("stirred",)
+    stirred: int
 
     def __init__(self, units: UnitMap, state: State, tick: int) -> None:
         self._units, self._state, self.stirred = units, state, tick + 1

@@ -6,9 +6,11 @@ from neurosim.tensors.arrays import (
     Copied,
     Copier,
     Dimensions,
+    Dtypes,
     Plain,
     as_array,
     as_tensors,
+    check_arrays,
     complete,
     count_bytes,
     load_arrays,
@@ -39,6 +41,7 @@ from neurosim.tensors.devices import (
     upload,
 )
 from neurosim.tensors.graph import GRAPHS
+from neurosim.tensors.kinds import check_kind
 from neurosim.tensors.machine import (
     describe_machine,
     device_bytes,

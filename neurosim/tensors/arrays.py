@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from neurosim.base import NeurosimError, StateError
+from neurosim.tensors.kinds import check_kind
 from neurosim.tensors.machine import out_of_memory
 
 # How long a value lives. One of the ``phase`` is kept for the phases that begin with it; one of the
 # ``inference`` is reset where an inference starts; one of the ``simulation`` never is.
 Lifetime = Literal["phase", "inference", "simulation"]
 _NUMBERS = (bool, int, float)
+Dtypes = tuple[torch.dtype, ...]  # those that states may have
 Copied = Callable[[Tensor | None], Tensor | None]
 
 
@@ -45,7 +47,12 @@ class Array(ABC):
 
     @abstractmethod
     def load(self, saved: Any, copied: Copied) -> None:
-        """Restores what `save` returned. Raises ValueError where it has another shape."""
+        """Restores what `save` returned. Raises ValueError where it has another shape or kind."""
+
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        """Raises ValueError where what was restored does not go with that many samples, and values
+        of these kinds."""
+        del batch, dtypes
 
     @abstractmethod
     def reset(self) -> None:
@@ -60,7 +67,8 @@ class Array(ABC):
 class Arrays:
     """An object that holds arrays. ``plain`` names those of its attributes that are plain data.
 
-    A plain attribute lives as long as an inference. Its first value is the attribute of the class.
+    A plain attribute lives as long as an inference. Its first value is the attribute of the class,
+    its annotation says what may be restored.
     """
 
     plain: ClassVar[tuple[str, ...]] = ()
@@ -72,6 +80,11 @@ class Arrays:
         own = {name.strip("_"): Plain(self, name) for name in self.plain}
         found = {name.strip("_"): a for name, a in vars(self).items() if isinstance(a, Array)}
         return own | found
+
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        """Raises ValueError where what was restored does not fit together, or does not go with that
+        many samples, and values of these kinds."""
+        del batch, dtypes
 
     def nbytes(self, sizes: Dimensions) -> int:
         """Returns how many bytes its plain attributes take at most."""
@@ -97,15 +110,12 @@ class Plain(Array):
         return mapped(getattr(self.owner, self.name), copied)
 
     def load(self, saved: Any, copied: Copied) -> None:
-        first = getattr(type(self.owner), self.name, None)
-        if type(first) in _NUMBERS and type(saved) not in _NUMBERS:
-            raise ValueError(f"{saved!r:.40} is no number")
-        if saved is None or type(saved) in _NUMBERS:
-            setattr(self.owner, self.name, saved)
-            return
-        counted = isinstance(getattr(self.owner, self.name), np.ndarray)
-        counted &= isinstance(saved, Tensor)
+        before = getattr(self.owner, self.name)
+        counted = isinstance(before, np.ndarray) and isinstance(saved, Tensor)
         value = as_array(saved) if counted else mapped(saved, copied)
+        if counted and value.shape != before.shape:
+            raise ValueError(f"{value.shape}, where there has to be {before.shape}")
+        check_kind(type(self.owner), self.name, value)
         setattr(self.owner, self.name, value)
 
     def reset(self) -> None:
@@ -187,7 +197,14 @@ def complete(what: str) -> Iterator[None]:
         yield
     except NeurosimError:
         raise
-    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+    ) as error:
         if out_of_memory(error):
             raise
         found = f"has no {error}" if isinstance(error, KeyError) else f"does not fit ({error})"
@@ -234,6 +251,18 @@ def load_arrays(
                 raise ValueError(f"{name}: {error}") from None
 
 
+def check_arrays(node: Any, batch: int, dtypes: Dtypes) -> None:
+    """Raises ValueError where arrays below ``node`` that were restored one by one do not fit each
+    other, or do not go with that many samples, and values of these kinds."""
+    if isinstance(node, Array | Arrays):
+        node.check(batch, dtypes)
+    for name, part in _below(node):
+        try:
+            check_arrays(part, batch, dtypes)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
 def _to(device: torch.device, copied: Copied) -> Copied:
     if isinstance(copied, Copier):
         return copied.on(device)
@@ -250,7 +279,7 @@ def passing_arrays(node: Any) -> list[Array]:
     """Returns all arrays below ``node`` but those that live as long as the simulation."""
     if isinstance(node, Array):
         return [] if node.lifetime == "simulation" else [node]
-    return [array for part in _below(node) for array in passing_arrays(part)]
+    return [array for _, part in _below(node) for array in passing_arrays(part)]
 
 
 def count_bytes(node: Any, sizes: Dimensions, counted: set[int]) -> int:
@@ -265,13 +294,13 @@ def count_bytes(node: Any, sizes: Dimensions, counted: set[int]) -> int:
             return 0
         counted.add(id(node))
         total = node.nbytes(sizes)
-    return total + sum(count_bytes(part, sizes, counted) for part in _below(node))
+    return total + sum(count_bytes(part, sizes, counted) for _, part in _below(node))
 
 
-def _below(node: Any) -> Iterable[Any]:
+def _below(node: Any) -> Iterable[tuple[object, Any]]:
     if isinstance(node, Array):
         return ()
-    return node if isinstance(node, Sequence) else _named(node).values()
+    return enumerate(node) if isinstance(node, Sequence) else _named(node).items()
 
 
 def _named(node: Arrays | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurosim.tensors.arrays import Array, Copied, Dimensions, Lifetime, as_array
+from neurosim.tensors.arrays import Array, Copied, Dimensions, Dtypes, Lifetime, as_array
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection, Shape
 
@@ -18,11 +18,12 @@ class Slot(Array):
 
     Whole replacement keeps a reference, so two slots may hold one tensor; a slot makes its own copy
     before it writes in place. An empty slot stands for all zeros. ``itemsize`` is the bytes of a
-    value that is no state. A slot without a shape takes any array, which is counted elsewhere.
-    ``device`` is where it is, if not where its owner's other arrays are.
+    value that is no state but a whole number. ``rows`` are those of a sample. A slot without a
+    shape takes any array, which is counted elsewhere. ``device`` is where it is, if not where its
+    owner's other arrays are.
     """
 
-    __slots__ = ("_fresh", "_own", "device", "itemsize", "lifetime", "shape", "tensor")
+    __slots__ = ("_fresh", "_own", "device", "itemsize", "lifetime", "rows", "shape", "tensor")
     lifetime: Lifetime
 
     def __init__(
@@ -31,9 +32,10 @@ class Slot(Array):
         *,
         lifetime: Lifetime = "phase",
         itemsize: int | None = None,
+        rows: int = 1,
         device: torch.device | None = None,
     ) -> None:
-        self.device = device
+        self.device, self.rows = device, rows
         self.shape, self.itemsize, self.lifetime = shape, itemsize, lifetime
         self.tensor: Tensor | None = None
         self._own = False
@@ -49,12 +51,22 @@ class Slot(Array):
         value = copied(saved)
         self.set(value if value is None or self.device is None else value.to(self.device))
 
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        if self.tensor is None or self.shape is None:
+            return
+        if len(self.tensor) != batch * self.rows:
+            raise ValueError(f"an array of {len(self.tensor)}, where there are {batch} samples")
+        whole = self.tensor.dtype == torch.int64
+        if not (whole if self.itemsize else self.tensor.dtype in dtypes):
+            raise ValueError(f"an array of {self.tensor.dtype}")
+
     def reset(self) -> None:
         self.set(None)
 
     def nbytes(self, sizes: Dimensions) -> int:
         itemsize = sizes.itemsize if self.itemsize is None else self.itemsize
-        return 0 if self.shape is None else sizes.batch * prod(self.shape) * itemsize
+        size = 0 if self.shape is None else self.rows * prod(self.shape)
+        return sizes.batch * size * itemsize
 
     @property
     def value(self) -> Tensor:
@@ -125,6 +137,8 @@ class Stale(Array):
 
     def load(self, saved: Tensor | bool, copied: Copied) -> None:
         del copied
+        if not isinstance(saved, bool) and (saved.dtype, saved.shape) != (torch.bool, (self.size,)):
+            raise ValueError(f"a mask of {self.size} dyads has to be there")
         self.mask = saved if isinstance(saved, bool) else as_array(saved)
 
     def reset(self) -> None:

@@ -142,7 +142,8 @@ class Signals(Ordeal):
         case.wait()
         named = case.code in (0, -1, 130) or "nothing to resume" in case.output
         whole = base == "sweep" or (folder / "report.html").is_file() or how == "INT twice"
-        lost = not named or (case.code in (0, 130) and not whole)
+        early = "stopped at once" in case.output and not folder.exists()  # a run was never made
+        lost = not named or (case.code in (0, 130) and not whole and not early)
         return case.failure or "lost" * lost, f"{detail}, exit {case.code}"
 
 

@@ -86,9 +86,10 @@ class Pool(Sliding, Described):
         """Returns a pooling as it is, or that of a kind with the defaults."""
         return cls(choice) if isinstance(choice, str) else choice
 
-    def kept(self, itemsize: int) -> int:
-        """Returns the bytes of what it keeps for the way back of one pooled value."""
-        return prod(self.kernel) * itemsize if self.kind == "softmax" else 8
+    @property
+    def slopes(self) -> int:
+        """How many it keeps for the way back of one pooled value; 0 where that is the winner."""
+        return prod(self.kernel) if self.kind == "softmax" else 0
 
     def output(self, shape: Shape) -> Shape:
         """Returns the shape (C, H', W') that pooling makes of (C, H, W).
