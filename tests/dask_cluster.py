@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from neurosim.learning import How
 from neurosim.records import Row
 from neurosim.runs import sweep
 
@@ -58,6 +59,7 @@ class Watcher:
     def __init__(self, act: Callable[[], object] = lambda: None, at: int = 1) -> None:
         self.begun: list[str] = []
         self.workers: list[str | None] = []
+        self.moves: dict[str, list[How]] = {}
         self.over: list[str] = []
         self.act, self.at = act, at
 
@@ -66,6 +68,9 @@ class Watcher:
         self.workers.append(worker)
         if len(self.begun) == self.at:
             self.act()
+
+    def moved(self, row: Row, how: How) -> None:
+        self.moves.setdefault(row.folder, []).append(how)
 
     def ended(self, row: Row) -> None:
         self.over.append(row.folder)

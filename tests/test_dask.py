@@ -140,6 +140,24 @@ def test_a_worker_does_not_see_the_folder(cluster: Cluster, tmp_path: Path) -> N
         list(Dask(str(cluster.file)).run(sweep.carry_out, [task], lambda: False))
 
 
+@pytest.mark.parametrize("collect", [False, True])
+def test_a_worker_tells_how_far_it_is(cluster: Cluster, tmp_path: Path, collect: bool) -> None:
+    cluster.scheduler()
+    cluster.worker()
+    wait(cluster.file)
+    watcher, executor = Watcher(), Dask(str(cluster.file), collect)
+    planned = sweep.plan(PARALLEL, ["data.limit=100", "training.epochs=1000000"])
+    found = sweep.run(
+        planned, tmp_path, watcher, executor=executor, stop=lambda: bool(watcher.moves)
+    )
+    (row,) = found.rows
+    assert row.status == "interrupted"
+    (moves,) = watcher.moves.values()
+    done, total, words = moves[0]
+    assert 0 < done <= row.summary["steps"]
+    assert re.fullmatch(rf"epoch \d+  step {done}/{total}", words)
+
+
 def test_workers_that_are_started_here_know_the_plugins(write: Write, tmp_path: Path) -> None:
     plugins.load(write(SCHEDULE))
     watcher, folder = Watcher(), tmp_path / "runs"

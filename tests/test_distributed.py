@@ -182,9 +182,14 @@ def test_a_run_goes_on_with_another_number_of_processes(trained: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_shard_that_diverges_ends_all_processes_alike(trained: Path) -> None:
-    said = (trained / "1/said-0").read_text()
-    assert said.startswith("shard 1 of 4: ")
+def test_a_shard_that_diverges_ends_all_processes_alike(trained: Path, tmp_path: Path) -> None:
+    """With the words of a training without shards."""
+    with pytest.raises(ns.DivergenceError) as alone:
+        together.run(
+            written(tmp_path), tmp_path, "alone", {**together.DIVERGES, "training.shards": 1}
+        )
+    said = str(alone.value)
+    assert said == (trained / "1/said-0").read_text()
     for processes in (2, 4):
         folder = trained / str(processes)
         assert {(folder / f"said-{rank}").read_text() for rank in range(processes)} == {said}

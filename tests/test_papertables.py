@@ -15,6 +15,7 @@ from shipped import SCENARIOS
 from neurosim.base.errors import ConfigurationError, DocumentError
 from neurosim.base.words import spread
 from neurosim.cli.main import main
+from neurosim.learning import How
 from neurosim.records.sweep import Row
 from neurosim.runs import sweep
 from neurosim.tables.table import (
@@ -305,6 +306,8 @@ def test_it_runs_nothing_twice(made: tuple[Path, str]) -> None:
 class Nobody:
     def began(self, row: Row, worker: str | None) -> None: ...
 
+    def moved(self, row: Row, how: How) -> None: ...
+
     def ended(self, row: Row) -> None: ...
 
 
@@ -342,6 +345,6 @@ def test_what_diverges_is_a_result(tmp_path: Path) -> None:
 
 
 def test_what_fails_otherwise_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "carry_out", lambda task: "the disk is full")
+    monkeypatch.setattr(sweep, "carry_out", lambda task, tell: "the disk is full")
     values = ["mnist", *TINY, "--quick", "--row", "DP", "--out", tmp_path, "--quiet"]
     assert table(*values, code=1).output.count("0 of 1, 1 failed") == 2

@@ -13,7 +13,7 @@ from neurosim.base import PluginError
 from neurosim.cli.main import main
 from neurosim.conformance.simulations import FLAT, model_of
 from neurosim.families import plugins
-from neurosim.runs.executors.processes import run_all
+from neurosim.runs.executors.processes import Tell, run_all
 from neurosim.schedules import Schedule
 from tests.plugged import SCHEDULE, Write, write
 
@@ -146,7 +146,7 @@ def test_a_run_asks_for_its_plugins(write: Write) -> None:
         plugins.require([installed])
 
 
-def members_there(task: tuple[str, ...]) -> str | None:
+def members_there(task: tuple[str, ...], tell: Tell) -> str | None:
     """Work for another process."""
     return f"{task[0]}: {', '.join(member.kind for member in plugins.members_of())}"
 

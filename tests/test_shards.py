@@ -156,3 +156,81 @@ def test_draws_are_those_of_the_place_in_the_batch(
             for first, end in pairwise(cuts)
         ]
         assert torch.equal(torch.cat(parts), whole)
+
+
+CHAIN = {
+    "input": [4],
+    "layers": [{"name": "h1", "dense": 3}, {"name": "h2", "dense": 3}, {"name": "out", "dense": 2}],
+}
+
+
+Cells = dict[tuple[int, int], float]
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize(
+    ("inputs", "schedule", "expected"),
+    [
+        # A lower neuron in a later shard, then a sooner tick there, then the first of two samples.
+        ({(3, 0): 1e200, (8, 1): 1e200}, schedules.Parallel(5), ("h1", 1, (1,), 8)),
+        ({(3, 2): 1e100, (8, 1): 1e200}, schedules.Parallel(5), ("h1", 1, (1,), 8)),
+        ({(3, 2): 1e100, (8, 2): 1e100}, schedules.Sweep("forward", 2), ("h2", 2, (2,), 3)),
+    ],
+)
+def test_a_divergence_is_that_of_the_whole_batch(
+    shards: int, inputs: Cells, schedule: Any, expected: tuple[Any, ...]
+) -> None:
+    trainer = chain(
+        shards,
+        inputs,
+        schedule,
+        h1={(2, 0): 1e200, (1, 1): 1e200, (0, 2): 1e100},
+        h2={(2, 0): 1e200},
+        out={},
+    )
+    with pytest.raises(ns.DivergenceError) as caught:
+        trainer.fit(progress=False)
+    error = caught.value
+    assert (error.population, error.tick, error.neuron, error.sample) == expected
+    population, tick, neuron, sample = expected
+    assert str(error).startswith(
+        f"population {population!r} is no longer finite at tick {tick}: first at neuron "
+        f"{list(neuron)} of sample {sample}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shards", "tick"),
+    [
+        (schedules.Parallel(9), 1, 9),
+        (schedules.Parallel(9), 4, 9),
+        (schedules.Lazy(30), 4, 30),  # that of the longest shard: the last one ends sooner
+    ],
+)
+def test_a_gradient_that_is_not_finite_is_that_of_the_whole_batch(
+    schedule: Any, shards: int, tick: int
+) -> None:
+    weights: dict[str, Cells] = {"h1": {(0, 0): 1.0}, "h2": {(0, 0): 1.0}, "out": {(0, 0): 1e-100}}
+    trainer = chain(shards, {(8, 0): 1e205}, schedule, **weights)
+    with pytest.raises(ns.DivergenceError) as caught:
+        trainer.fit(progress=False)
+    assert caught.value.parameter == "out.weight"
+    said = f"at tick {tick} the gradient of 'out.weight' is not finite: first at [0, 0]"
+    assert str(caught.value).startswith(said)
+
+
+def chain(shards: int, inputs: Cells, schedule: Any, **weights: Cells) -> ns.Trainer:
+    """A trainer of three populations, with the inputs and weights that are not 0."""
+    model = ns.Model(ns.Network.from_dict(CHAIN), dtype=torch.float64)
+    x = torch.zeros(BATCH, 4, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        parts = [(model.get_parameter(f"{name}.weight"), cells) for name, cells in weights.items()]
+        for part, cells in [(x, inputs), *parts]:
+            for at, value in cells.items():
+                part[at] = value
+    data = x, torch.zeros(BATCH, dtype=torch.int64)
+    simulation = Simulation(model, schedule=schedule, init="zero", loss="squared_error")
+    plan = TrainingPlan(epochs=1, batch_size=BATCH, shards=shards, shuffle=False)
+    return ns.Trainer(simulation, SGD(lr=0.1), data, data, plan)

@@ -15,11 +15,12 @@ from click.testing import CliRunner, Result
 
 from neurosim.base import ConfigurationError, DocumentError, FolderInUseError, owned
 from neurosim.cli.main import main
+from neurosim.learning import How, display
 from neurosim.records.sweep import Results, Row
 from neurosim.runs import run as runner
 from neurosim.runs import sweep
 from neurosim.runs.executors.executor import Local
-from neurosim.runs.executors.processes import Task
+from neurosim.runs.executors.processes import Task, Tell
 
 ROOT = Path(__file__).parents[1]
 PARALLEL = ROOT / "scenarios/parallel.yaml"
@@ -37,6 +38,8 @@ class Nobody:
 
     def began(self, row: Row, worker: str | None) -> None:
         self.told.append(("began", row.folder))
+
+    def moved(self, row: Row, how: How) -> None: ...
 
     def ended(self, row: Row) -> None:
         self.told.append((row.status, row.folder))
@@ -92,6 +95,23 @@ def test_table_and_report_come_with_the_runs(
     planned = sweep.plan(PARALLEL, SHORT, 3)
     sweep.run(planned, tmp_path, Reader())
     assert seen == [(0, False), (1, True), (2, True)]
+
+
+def test_runs_tell_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "RELAY_SECONDS", 0.0)
+    heard: list[tuple[int, How]] = []
+
+    class Hearer(Nobody):
+        def moved(self, row: Row, how: How) -> None:
+            heard.append((row.seed, how))
+
+    planned = sweep.plan(PARALLEL, SHORT, 2)
+    sweep.run(planned, tmp_path, Hearer())
+    steps = [(n, 2, f"epoch 1  step {n}/2") for n in (1, 2)]
+    for seed in (0, 1):
+        told = [how for of, how in heard if of == seed]
+        assert told[:2] == steps
+        assert told[2:] == [(100, 100, "epoch 1  evaluating  test samples 100/100"), steps[-1]]
 
 
 # ---- what is to be run -------------------------------------------------------------------------
@@ -283,11 +303,11 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, jobs: int) -> None
     assert (folder / f"{rows[2]['folder']}.1/summary.json").is_file()
 
 
-def dies_with_16_ticks(task: Task) -> str | None:
+def dies_with_16_ticks(task: Task, tell: Tell) -> str | None:
     """In the place of `carry_out`, in a worker."""
     if "ticks: 16" in task[1]:
         os.kill(os.getpid(), signal.SIGKILL)
-    return sweep.carry_out(task)
+    return sweep.carry_out(task, tell)
 
 
 @POSIX

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurosim.learning import save_weights
+from neurosim.learning import How, save_weights
 from neurosim.records.sweep import Row
 from neurosim.runs import sweep
 from neurosim.scenario import Scenario
@@ -20,6 +20,7 @@ class Nobody:
     """Watches, and is told nothing that it keeps."""
 
     def began(self, row: Row, worker: str | None) -> None: ...
+    def moved(self, row: Row, how: How) -> None: ...
     def ended(self, row: Row) -> None: ...
 
 

@@ -16,19 +16,23 @@ from click.testing import CliRunner
 from neurosim.base.errors import ConfigurationError, NeurosimError
 from neurosim.base.interrupts import interruptible
 from neurosim.cli.main import main
+from neurosim.learning import How
 from neurosim.runs.executors import executor
 from neurosim.runs.executors.executor import Local
-from neurosim.runs.executors.processes import Task, TaskNews, run_all, undisturbed, visible
+from neurosim.runs.executors.processes import Task, TaskNews, Tell, run_all, undisturbed, visible
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 
 
-def work(task: Task) -> str | None:
+def work(task: Task, tell: Tell) -> str | None:
     """Does what the task says; called in the workers."""
     what, *rest = task
     match what:
         case "nothing":
             return None
+        case "tell":
+            for done in range(3):
+                tell((done, 3, f"part {done}"))
         case "answer":
             return f"{rest[0]}!"
         case "exit":
@@ -88,6 +92,18 @@ def test_every_task_is_done_once_and_workers_die() -> None:
         **{n + 5: ("ended", f"{n}!") for n in range(4)},
         9: ("died", "its process ended with exit code 3"),
     }
+
+
+def test_how_far_a_task_is_is_heard() -> None:
+    heard: dict[int, list[How]] = {}
+
+    def hear(task: int, how: How) -> None:
+        heard.setdefault(task, []).append(how)
+
+    tasks: list[Task] = [("tell",), ("nothing",), ("tell",)]
+    news = list(run_all(work, tasks, 2, lambda: False, hear=hear))
+    assert sorted(n.task for n in news if n.kind == "ended") == [0, 1, 2]
+    assert heard == {task: [(n, 3, f"part {n}") for n in range(3)] for task in (0, 2)}
 
 
 def test_stopping_interrupts_what_is_under_way(tmp_path: Path) -> None:

@@ -150,13 +150,17 @@ class Phases(Arrays):
         found, operations = self._learned(self.all[self.index].share)
         return self._added(found), operations
 
-    def each_gradient(self) -> Iterator[tuple[str, Tensor, int]]:
-        """Yields the same with their names and operations: as they are known, where one phase and
-        none of the plasticity's own `gradients` make them, those of the output first."""
-        if not self.all and type(self._plasticity).gradients is Plasticity.gradients:
+    def each_gradient(
+        self, known: tuple[dict[str, Tensor], int] | None = None
+    ) -> Iterator[tuple[str, Tensor, int]]:
+        """Yields the same, or what is ``known`` of them, with names and operations, those of the
+        output first: as they are made, where one phase does so and the plasticity has no
+        `gradients` of its own."""
+        own = type(self._plasticity).gradients is not Plasticity.gradients
+        if known is None and not self.all and not own:
             yield from self._plasticity.each_gradient(self._state, self._rule)
             return
-        found, operations = self.gradients()
+        found, operations = known or self.gradients()
         for name, gradient in reversed(found.items()):
             yield name, gradient, operations
             operations = 0

@@ -71,7 +71,7 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
                 line.show(values, moment, state.batch)
     for cell, finite in zip(state.cells, flags.read(), strict=True):
         if not finite:
-            check_finite(cell, 0, rule.remedy)
+            check_finite(cell, moment._replace(tick=0), rule.remedy)
     for link in state.links:
         link.basal_stale.clear(None)
         link.unread.clear(None)

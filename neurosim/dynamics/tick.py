@@ -89,7 +89,7 @@ class Ticker:
         reached.learn(answers)
         for cell, selection, wake, finite in wakes:
             if not answers[finite]:
-                check_finite(cell, moment.tick, self.rule.remedy, selection, wake.difference)
+                check_finite(cell, moment, self.rule.remedy, selection, wake.difference)
         self.send(offers, answers, moment, reached, above)
         for cell, any_moved in routes:
             for link in cell.routed if answers[any_moved] else ():
@@ -367,7 +367,7 @@ def is_finite(wake: Wake) -> Tensor | bool:
 
 def check_finite(
     cell: Node,
-    tick: int,
+    moment: Moment,
     remedy: str,
     selection: Selection | None = None,
     difference: Tensor | None = None,
@@ -385,7 +385,7 @@ def check_finite(
         return  # only the product overflowed
     # The first bad neuron, whatever the sample: neurons have names, samples do not.
     neuron = int(bad.flatten(1).any(0).nonzero()[0])
-    sample = int(bad.flatten(1)[:, neuron].nonzero()[0])
+    tick, sample = moment.tick, moment.sample + int(bad.flatten(1)[:, neuron].nonzero()[0])
     where = tuple(int(i) for i in np.unravel_index(neuron, cell.population.shape))
     said = (
         f"population {cell.name!r} is no longer finite at tick {tick}: first at neuron "

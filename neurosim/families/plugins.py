@@ -13,12 +13,12 @@ from functools import partial
 from importlib import metadata, util
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec
 
 from neurosim.base import PluginError, plain
 from neurosim.families.kinds import FAMILIES
 
-T = TypeVar("T")
+P = ParamSpec("P")
 GROUP = "neurosim.plugins"  # of the entry points of installed packages
 _PREFIX = "neurosim_plugin_"
 
@@ -77,7 +77,7 @@ def load_installed() -> None:
             raise PluginError(f"{said} (the entry point {entry.value})") from None
 
 
-def carried(work: Callable[[T], str | None]) -> Callable[[T], str | None]:
+def carried(work: Callable[P, str | None]) -> Callable[P, str | None]:
     """Returns the work for another process: it loads the plugins that are in force here first, and
     says where it cannot."""
     found = in_force()
@@ -86,7 +86,11 @@ def carried(work: Callable[[T], str | None]) -> Callable[[T], str | None]:
 
 
 def _with_plugins(
-    plugins: Sequence[Plugin], files: Mapping[str, bytes], work: Callable[[T], str | None], task: T
+    plugins: Sequence[Plugin],
+    files: Mapping[str, bytes],
+    work: Callable[P, str | None],
+    *given: P.args,
+    **options: P.kwargs,
 ) -> str | None:
     try:
         load_installed()
@@ -97,7 +101,7 @@ def _with_plugins(
         require(plugins)
     except PluginError as error:
         return str(error)
-    return work(task)
+    return work(*given, **options)
 
 
 def _load_carried(path: Path, content: bytes | None) -> None:

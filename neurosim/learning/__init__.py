@@ -8,7 +8,15 @@ from neurosim.learning.checkpoint import (
     save_state,
     save_weights,
 )
-from neurosim.learning.display import Display, Progress, TrainingDisplay, Unasked, console_of
+from neurosim.learning.display import (
+    Display,
+    How,
+    Progress,
+    Relay,
+    TrainingDisplay,
+    Unasked,
+    console_of,
+)
 from neurosim.learning.distributed import Ranks, says
 from neurosim.learning.events import (
     EndEvent,

@@ -22,10 +22,21 @@ from neurosim.learning.events import Listener
 PLAIN_SECONDS = 10.0  # between plain lines
 NOTEBOOK_SECONDS = 0.2  # between pictures of a bar in a notebook
 SPEED_SECONDS = 600.0  # over which the speed is measured that says how much time is left
+RELAY_SECONDS = 2.0  # between two things that a relay is told
+
+How = tuple[int, int | None, str]  # how far: so many (steps, say), of so many, and in words
 
 
 class Unasked(Console):
     """A console for what nobody has asked to see: bars, and a plain line where it takes long."""
+
+
+class Relay(Console):
+    """A console that shows nothing and ``tell``s somebody else now and then how far it is."""
+
+    def __init__(self, tell: Callable[[How], None]) -> None:
+        super().__init__(quiet=True, force_terminal=False)
+        self.tell = tell
 
 
 Progress = bool | Console | None
@@ -81,9 +92,10 @@ class Display:
         self._progress.stop()
         self._draw(now=True)
 
-    def begin(self, what: str, done: int, total: int | None) -> None:
+    def begin(self, what: str, done: int, total: int | None, title: str | None = None) -> None:
         """Adds the bar of an operation of which some is ``done`` already."""
-        self._tasks[what] = self._progress.add_task(what, completed=done, total=total, news="")
+        title = what if title is None else title
+        self._tasks[what] = self._progress.add_task(title, completed=done, total=total, news="")
 
     def show(
         self, what: str, done: int, total: int | None, line: str, news: str, due: bool = False
@@ -96,7 +108,11 @@ class Display:
         news = harmless(news, 200)
         self._progress.update(self._tasks[what], completed=done, total=total, news=news)
         now = time.perf_counter()
-        if self._in_notebook:
+        if isinstance(self._console, Relay):
+            if now - self._said >= RELAY_SECONDS:
+                self._said = now
+                self._console.tell((done, total, line))
+        elif self._in_notebook:
             self._draw()
         elif not line or not self._progress.disable:
             return

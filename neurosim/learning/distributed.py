@@ -5,7 +5,6 @@ binary tree: so results are the same bits for any number of processes.
 """
 
 import atexit
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, DivergenceError, Launch, PeerError
+from neurosim.base import ConfigurationError, Launch, PeerError
 
 _POLL = 0.05  # seconds
 _LONGEST = 4096  # bytes of a text that one process tells the others
@@ -169,24 +168,19 @@ class Ranks:
 
         Returns:
             The sum of the vectors of all shards, and the numbers (shards, width).
-
-        Raises:
-            DivergenceError: that of the first shard which raised one, in all processes.
         """
-        whole, rows = (0, count), torch.zeros(count, 1 + width, dtype=torch.float64)
+        whole, rows = (0, count), torch.zeros(count, width, dtype=torch.float64)
         every = ((r, self.shards(count, r)) for r in range(self.size))
         owners = {node: r for r, own in every for node in branches(whole, own)}
         sums = _Sums(self, owners, empty)
-        told, at = "", 0
 
         def leaf(node: Node, ready: Ready = lambda start: None) -> Tensor | None:
-            nonlocal at
             at, end = node
             if end - at > 1:
                 return None
             sums.last = empty()
             numbers = of(at, sums.last, ready)
-            rows[at, 1:] += torch.tensor(numbers, dtype=torch.float64)  # and -0.0 becomes 0.0
+            rows[at] += torch.tensor(numbers, dtype=torch.float64)  # and -0.0 becomes 0.0
             return sums.last
 
         try:
@@ -197,19 +191,10 @@ class Ranks:
                 left, node = halves(node)
                 sums.lefts.append(added(left, leaf))
             leaf(node, sums.ready)
-        except DivergenceError as error:
-            told = json.dumps({"message": str(error), **vars(error)})
-            rows[at, 0] = 1.0
         finally:  # whatever it was, the others wait for their parts
             sums.ready(0)
-        rows, vector = self.total(rows), sums.total(whole)
-        if bool(rows[:, 0].any()):
-            at = int(rows[:, 0].nonzero()[0])
-            (by,) = (r for (first, end), r in owners.items() if first <= at < end)
-            found = json.loads(self.told(told, by))
-            found["neuron"] = tuple(found["neuron"])
-            raise DivergenceError(f"shard {at + 1} of {count}: {found.pop('message')}", **found)
-        return vector, rows[:, 1:]
+        rows = self.total(rows)
+        return sums.total(whole), rows
 
     def share(self, tensors: Sequence[Tensor]) -> None:
         """Gives tensors the values that they have in the first process."""

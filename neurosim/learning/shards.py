@@ -1,19 +1,19 @@
 """A training step whose batch is cut into shards, which are computed one by one."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Launch
+from neurosim.base import ConfigurationError, DivergenceError, Launch
 from neurosim.dynamics import Counts
 from neurosim.learning.distributed import Ranks, Ready, added, cuts
 from neurosim.measures import Trace
-from neurosim.simulation import Inference, Outcome, Simulation, trained, undisturbed
+from neurosim.simulation import Outcome, Simulation, trained, undisturbed
 
 Scores = Callable[[Outcome, Tensor], tuple[float, float]]  # loss and accuracy, by the labels
 
@@ -81,11 +81,21 @@ class Shards:
         moved, traces = trained(simulation.model, optimizer), [Trace()]
         parts, number, clocks = cuts(samples, count), simulation.inferences, simulation.random
         drawn = after = clocks.bit_generator.state
+        diverged: list[DivergenceError] = []
         sizes, first = [p.numel() for p in moved.values()], next(iter(moved.values()))
 
         starts = dict(zip(moved, accumulate(sizes, initial=0), strict=False))
 
+        names = tuple(asdict(Counts()))
+
         def of(shard: int, vector: Tensor, ready: Ready) -> list[float]:
+            try:
+                return [0.0, *computed(shard, vector, ready)]
+            except DivergenceError as error:  # another shard may have done so sooner
+                diverged.append(error)
+                return [1.0] * (4 + len(names))
+
+        def computed(shard: int, vector: Tensor, ready: Ready) -> list[float]:
             nonlocal after
             simulation.inferences, simulation.sample = number, parts[shard].start
             clocks.bit_generator.state = drawn
@@ -95,7 +105,7 @@ class Shards:
                 traces[0], after = outcome.trace, clocks.bit_generator.state
             share, left = len(x) / samples, list(starts.items())
             unknown = dict(zip(moved, torch.split(vector, sizes), strict=True))
-            for name, found in _each_gradient(simulation.inference):
+            for name, found in simulation.inference.each_gradient():
                 if name in unknown:
                     part = unknown.pop(name)
                     torch.mul(found.reshape(-1).to(part.device), share, out=part)
@@ -105,18 +115,21 @@ class Shards:
             counts = asdict(simulation.counts).values()  # learning included
             return [*weighted, outcome.ticks, *counts]
 
-        names = tuple(asdict(Counts()))
         try:
             vector, rows = self.ranks.summed(
-                count, 3 + len(names), lambda: first.new_empty(sum(sizes)), of
+                count, 4 + len(names), lambda: first.new_empty(sum(sizes)), of
             )
         finally:
             simulation.sample = 0
+        if bool(rows[:, 0].any()):
+            raise self._first(diverged)
+        ticks = int(rows[:, 3].max())
+        simulation.inference.tick = simulation.inference.began + ticks
         named = zip(moved.items(), torch.split(vector, sizes), strict=True)
         learned = {name: g.view(p.shape).to(p.device) for (name, p), g in named}
         simulation.learn(optimizer, learned)
         total = added((0, count), lambda n: rows[n[0]].clone() if n[1] - n[0] == 1 else None)
-        loss, accuracy, _, *counts = total.tolist()
+        _, loss, accuracy, _, *counts = total.tolist()
         whole = dict(zip(names, map(int, counts), strict=True))
         whole["updates"] = simulation.inference.synapses.updates
         # Whoever ran which shard: in between there is no inference, and none is saved. How often
@@ -124,16 +137,20 @@ class Shards:
         simulation.inferences = number + 1
         clocks.bit_generator.state = json.loads(self.ranks.told(json.dumps(after)))
         simulation.take_up(None)
-        return Taken(loss, accuracy, whole, int(rows[:, 2].max()), traces[0])
+        return Taken(loss, accuracy, whole, ticks, traces[0])
 
+    def _first(self, diverged: list[DivergenceError]) -> DivergenceError:
+        """Returns what the whole batch would have raised, in all processes, of what each of them
+        has seen of its shards: what came first, there in the first population and neuron."""
+        places = {cell.name: place for place, cell in enumerate(self._simulation.state.cells)}
 
-def _each_gradient(inference: Inference) -> Iterator[tuple[str, Tensor]]:
-    """Yields the gradients of an inference with their names, those of the output first; not from a
-    tape, as soon as they are known."""
-    if inference.learned is not None:
-        yield from reversed(inference.gradients().items())
-        return
-    inference.synapses.advance(inference.tick)
-    for name, found, operations in inference.phases.each_gradient():
-        inference.counts.weight_gradient += operations
-        yield name, found
+        def when(error: DivergenceError) -> tuple[Any, ...]:
+            return error.tick, places.get(str(error.population)), error.neuron, error.sample
+
+        seen, found = min(diverged, key=when, default=None), list[DivergenceError]()
+        said = "" if seen is None else json.dumps({"message": str(seen), **vars(seen)})
+        for rank in range(self.ranks.size):
+            if told := self.ranks.told(said, rank):
+                values = json.loads(told)
+                found.append(DivergenceError(**values | {"neuron": tuple(values["neuron"])}))
+        return min(found, key=when)

@@ -38,12 +38,13 @@ from neurosim.base import (
 from neurosim.data import DataSource
 from neurosim.documents import COMMAND_LINE
 from neurosim.families import described, plugins
+from neurosim.learning import How, Relay
 from neurosim.records import Results, Row, RunFiles, file_digest
 from neurosim.reports import write_report
 from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
 from neurosim.runs.executors.executor import Executor, Inline
-from neurosim.runs.executors.processes import Task, Work
+from neurosim.runs.executors.processes import Task, Tell, Work
 from neurosim.runs.folder import REPORT, SCENARIO, SUMMARY, conclude, set_aside
 from neurosim.scenario import Scenario, overridden
 
@@ -75,6 +76,8 @@ class Watcher(Protocol):
     """Is told what happens: the display."""
 
     def began(self, row: Row, worker: str | None) -> None: ...
+
+    def moved(self, row: Row, how: How) -> None: ...
 
     def ended(self, row: Row) -> None: ...
 
@@ -275,7 +278,11 @@ def run(
         work: Work = carry_out
         if sweep.data is not None:
             work = partial(carry_out, data=sweep.data)
-        with closing(executor.run(plugins.carried(work), tasks, stop)) as news:
+
+        def hear(task: int, how: How) -> None:
+            watcher.moved(results.rows[left[task]], how)
+
+        with closing(executor.run(plugins.carried(work), tasks, stop, hear)) as news:
             for task, kind, message in news:
                 row = results.rows[left[task]]
                 if kind == "began":
@@ -302,16 +309,18 @@ def _write(results: Results, folder: Path) -> float:
     return time.monotonic() - began
 
 
-def carry_out(task: Task, data: DataSource | None = None) -> str | None:
+def carry_out(
+    task: Task, tell: Tell = lambda how: None, data: DataSource | None = None
+) -> str | None:
     """Runs a resolved scenario (``task``: folder, text, digest of its data, files that it reads),
-    or continues it.
+    or continues it, and ``tell``s how far it is.
 
     Returns:
         Why it failed, if it did.
     """
     name, text, digest, *_ = task
     folder = Path(name)
-    quiet = Console(quiet=True)
+    quiet = Relay(tell)
     try:
         if folder.exists():
             if _is_of(folder, text) and _status(folder) == "finished":

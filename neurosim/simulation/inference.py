@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -321,17 +321,20 @@ class Inference(Arrays):
 
     def gradients(self) -> dict[str, Tensor]:
         """Returns the local gradient of every parameter, see `Simulation.gradients`."""
+        found = dict(self.each_gradient())
+        return {name: found[name] for name, _ in self._common.model.named_parameters()}
+
+    def each_gradient(self) -> Iterator[tuple[str, Tensor]]:
+        """Yields them with their names as they are known, those of the output first."""
         self.synapses.advance(self.tick)
-        learned = self.learned
-        gradients, operations = learned(self) if learned else self.phases.gradients()
-        self.counts.weight_gradient += operations
-        return gradients
+        for name, one, taken in self.phases.each_gradient(self.learned and self.learned(self)):
+            self.counts.weight_gradient += taken
+            yield name, one
 
     @undisturbed()
     def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
-        """Hands the optimizer the local gradients, or those given, of what it is to move and takes
-        one step, without a veto. Raises DivergenceError, before anything changes, for one that is
-        not finite."""
+        """Takes a step, unless vetoed, with the local gradients of what the optimizer moves, or
+        those given. Raises DivergenceError, before anything changes, for one that is not finite."""
         common, nudge = self._common, self.nudge
         taught = self.endless or nudge.target is not None or common.rule.exchange is not None
         if common.plasticity.needs_target and not taught:  # feedback weights may learn by noise

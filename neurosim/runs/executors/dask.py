@@ -21,7 +21,7 @@ from neurosim.families import check
 from neurosim.records import RunFiles
 from neurosim.runs.executors.carried import Files, content_of, digest_of, read_files, write_files
 from neurosim.runs.executors.executor import News
-from neurosim.runs.executors.processes import Task, TaskNews, Work, undisturbed
+from neurosim.runs.executors.processes import Hear, Task, TaskNews, Work, undisturbed, unheard
 from neurosim.runs.executors.served import Assignment, Parcel, ask_to_end
 from neurosim.runs.folder import set_aside
 
@@ -52,12 +52,14 @@ class Dask:
             said = f"scheduler {self.scheduler!r}: local:N starts N workers, at least 1"
             raise ConfigurationError(said)
 
-    def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
+    def run(
+        self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool], hear: Hear = unheard
+    ) -> News:
         """Does the work for all tasks, and says what becomes of each."""
         if not tasks:
             return
         with self._client() as client:
-            sweep = _Sweep(client, self.collect, work, tasks)
+            sweep = _Sweep(client, self.collect, work, tasks, hear)
             try:
                 yield from sweep.news(stop)
             except BaseException:  # a second Ctrl-C, or there is no going on
@@ -124,12 +126,16 @@ def _quiet() -> Iterator[Callable[[], None]]:
 class _Sweep:
     """The tasks of a sweep that are with a cluster."""
 
-    def __init__(self, client: Any, collect: bool, work: Work, tasks: Sequence[Task]) -> None:
+    def __init__(
+        self, client: Any, collect: bool, work: Work, tasks: Sequence[Task], hear: Hear
+    ) -> None:
         self.client, self.collect, self.work, self.tasks = client, collect, work, tasks
+        self.hear = hear
         self.pickle: Any = import_module("distributed.protocol.pickle")
         self.config: Any = import_module("dask.config")
         self.token = uuid.uuid4().hex
-        self.heard: SimpleQueue[Any] = SimpleQueue()  # futures that are over, and who began
+        # Futures that are over, and which task has begun on which worker, or is how far.
+        self.heard: SimpleQueue[Any] = SimpleQueue()
         self.pending: dict[Any, int] = {}
         self.begun: set[int] = set()
         names = {name for task in tasks for name in task[3:]}
@@ -158,9 +164,13 @@ class _Sweep:
                 continue
             if isinstance(one, dict):
                 number: int = one["task"]
-                if number in self.pending.values():  # the two ways of news overtake each other
+                if number not in self.pending.values():  # the two ways of news overtake each other
+                    continue
+                if "how" not in one:
                     self.begun.add(number)
                     yield TaskNews(number, "began", one["worker"])
+                elif number in self.begun:
+                    self.hear(number, tuple(one["how"]))
             elif one in self.parcels:
                 yield from self._come(one, stop)
             elif one in self.pending:

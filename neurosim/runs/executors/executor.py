@@ -3,29 +3,32 @@
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Protocol
 
 from torch.cuda import device_count
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Count, check
-from neurosim.runs.executors.processes import Task, TaskNews, Work, run_all
+from neurosim.runs.executors.processes import Hear, Task, TaskNews, Work, run_all, unheard
 
 News = Generator[TaskNews, None, None]
 
 
 class Executor(Protocol):
-    """Does ``work(task)`` for all tasks, and says what becomes of each as it happens.
+    """Does ``work(task, tell)`` for all tasks, and says what becomes of each as it happens.
 
     ``work`` is a function at the top of a module; a task is a tuple of text: its folder, two that
-    say what is to be done, then the files and folders that it reads. Once ``stop()``, no task
-    begins, and those under way are asked to end. ``here``: in this process, so that Ctrl-C goes to
-    a task.
+    say what is to be done, then the files and folders that it reads. How far it tells to be one may
+    ``hear``. Once ``stop()``, no task begins, and those under way are asked to end. ``here``: in
+    this process, so that Ctrl-C goes to a task.
     """
 
     here: ClassVar[bool]
 
-    def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News: ...
+    def run(
+        self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool], hear: Hear = unheard
+    ) -> News: ...
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,15 @@ class Inline:
 
     here: ClassVar[bool] = True
 
-    def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
+    def run(
+        self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool], hear: Hear = unheard
+    ) -> News:
         """Does the work for all tasks, and says what becomes of each."""
         for number, task in enumerate(tasks):
             if stop():
                 return
             yield TaskNews(number, "began")
-            yield TaskNews(number, "ended", work(task))
+            yield TaskNews(number, "ended", work(task, partial(hear, number)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,9 @@ class Local:
                 said = f"devices are cpu or cuda:N, separated by commas, not {device!r}"
                 raise ConfigurationError(said)
 
-    def run(self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool]) -> News:
+    def run(
+        self, work: Work, tasks: Sequence[Task], stop: Callable[[], bool], hear: Hear = unheard
+    ) -> News:
         """Does the work for all tasks, and says what becomes of each."""
         for device in self.devices:  # where there is none, `auto` would be the CPU
             number = int(device.removeprefix("cuda:")) if device != "cpu" else -1
@@ -74,4 +81,4 @@ class Local:
                 said = f"device {device}: there are {count} devices of CUDA here"
                 raise ConfigurationError(said)
         jobs = len(self.devices) * self.per_device or self.jobs
-        yield from run_all(work, tasks, jobs, stop, self.devices)
+        yield from run_all(work, tasks, jobs, stop, self.devices, hear)

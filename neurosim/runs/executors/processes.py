@@ -28,10 +28,13 @@ from neurosim.base import (
     harmless,
     interruptible,
 )
+from neurosim.learning import How
 from neurosim.tensors import keep_memory
 
 Task = tuple[str, ...]
-Work = Callable[[Task], str | None]
+Tell = Callable[[How], None]
+Work = Callable[[Task, Tell], str | None]
+Hear = Callable[[int, How], None]
 _POLL = 0.2  # seconds until a request to stop is seen
 _PATIENCE = 10.0  # seconds that a process may take to end
 
@@ -43,6 +46,10 @@ class TaskNews(NamedTuple):
     task: int
     kind: Literal["began", "ended", "died"]
     message: str | None = None
+
+
+def unheard(task: int, how: How) -> None:
+    """Nobody wants to know how far a task is."""
 
 
 class _Worker:
@@ -93,8 +100,10 @@ def run_all(
     jobs: int,
     stop: Callable[[], bool],
     devices: Sequence[str] = (),
+    hear: Hear = unheard,
 ) -> Generator[TaskNews, None, None]:
-    """Does ``work(task)`` for all tasks in ``jobs`` processes; what it returns is the message.
+    """Does ``work(task, tell)`` for all tasks in ``jobs`` processes; what it returns is the
+    message, and how far it tells to be one may ``hear``.
 
     ``work`` is a function at the top of a module, and a task a tuple of text. Once ``stop()``, no
     task begins, and those under way are asked to end, which `interruptible` sees. Processes that
@@ -119,14 +128,18 @@ def run_all(
                 workers.append(_Worker(work, min(devices, key=used.count, default=None)))
             wait([w.pipe for w in workers], _POLL)  # one that dies closes its end
             for worker in list(workers):
-                yield from _attend(worker, workers, waiting, tasks)
+                yield from _attend(worker, workers, waiting, tasks, hear)
     finally:
         for worker in workers:
             worker.kill()
 
 
 def _attend(
-    worker: _Worker, workers: list[_Worker], waiting: deque[int], tasks: Sequence[Task]
+    worker: _Worker,
+    workers: list[_Worker],
+    waiting: deque[int],
+    tasks: Sequence[Task],
+    hear: Hear,
 ) -> Iterator[TaskNews]:
     """Takes what a worker says, and gives it the next task."""
     try:
@@ -144,6 +157,9 @@ def _attend(
                 "several does so below: if __name__ == '__main__': and classes of its data stand "
                 "in a module"
             ) from None
+        return
+    if isinstance(message, tuple) and worker.task is not None:
+        hear(worker.task, message)
         return
     worker.ready = True
     task, worker.task = worker.task, None
@@ -197,13 +213,18 @@ def _serve(connection: Connection, work: Work, device: str | None) -> None:
     warnings.showwarning = lambda message, *_, **__: Console(stderr=True, soft_wrap=True).out(
         f"warning: {harmless(str(message))}", highlight=False
     )
+
+    def tell(how: How) -> None:
+        with suppress(OSError):  # that nobody hears it does not hurt the run
+            connection.send(how)
+
     with interruptible(), suppress(KeyboardInterrupt, EOFError, OSError):
         if sys.platform != "win32":
             os.setpgrp()  # Ctrl-C reaches the parent, which passes it on, once
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         connection.send(None)
         while True:
-            connection.send(work(connection.recv()))
+            connection.send(work(connection.recv(), tell))
 
 
 def _outlive_nobody() -> None:

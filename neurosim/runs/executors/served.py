@@ -7,8 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from neurosim.base import Interrupted, NeurosimError, interrupted_by, lying_at
+from neurosim.learning import How
 from neurosim.runs.executors.carried import Files, Kept, absent, read_files, write_files
-from neurosim.runs.executors.processes import Task, Work
+from neurosim.runs.executors.processes import Task, Tell, Work
 
 
 class Done(NamedTuple):
@@ -55,13 +56,17 @@ class Assignment(NamedTuple):
         if lacks := frozenset(name for name, copy in copies.items() if not copy.exists()):
             return Done(None, lacks=(worker.address, lacks))
         worker.log_event(self.token, {"task": self.number, "worker": str(worker.name)})
+
+        def tell(how: How) -> None:
+            worker.log_event(self.token, {"task": self.number, "how": how})
+
         with interrupted_by(asked), lying_at(copies):
-            done = self._done(worker)
+            done = self._done(worker, tell)
         if done.message is not None:
             done = done._replace(message="; ".join([done.message, *absent(self.digests)]))
         return done
 
-    def _done(self, worker: Any) -> Done:
+    def _done(self, worker: Any, tell: Tell) -> Done:
         """Does it in its folder, or in one of the worker's that is sent back."""
         folder = Path(self.task[0])
         if self.files is None:
@@ -70,11 +75,11 @@ class Assignment(NamedTuple):
                     f"the worker {worker.address} does not see {folder.parents[1]}; give a folder "
                     "that all workers see (--out), or let them send the runs back (--collect)"
                 )
-            return Done(self.work(self.task))
+            return Done(self.work(self.task, tell))
         with TemporaryDirectory(dir=worker.local_directory) as name:
             mine = Path(name) / folder.parent.name / folder.name
             write_files(mine, self.files)
-            message = self.work((str(mine), *self.task[1:]))
+            message = self.work((str(mine), *self.task[1:]), tell)
             return Done(message, read_files(mine), len(list(mine.parent.iterdir())) > 1)
 
 

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 
 from neurosim.base import harmless
 from neurosim.data import Remote
-from neurosim.learning import Display
+from neurosim.learning import Display, How
 from neurosim.records import Results, Row, told
 
 
@@ -18,35 +18,45 @@ class SweepDisplay(Display):
     def __init__(self, console: Console, results: Results) -> None:
         super().__init__(console)
         self._results = results
-        self._under_way: dict[str, str | None] = {}  # by which worker, where that is known
+        self._workers: dict[str, str] = {}  # that have the runs under way, in words
+        self._words: dict[str, str] = {}  # what is said of each
         self.begin("runs", 0, len(results.rows))
 
     def began(self, row: Row, worker: str | None = None) -> None:
         """Takes note of a run that begins, or goes on with another ``worker``."""
-        self._under_way[row.folder] = worker
-        self._move("")
+        self.end(row.folder)
+        self.begin(row.folder, 0, None, "run")
+        self._workers[row.folder] = f" on worker {worker}" if worker else ""
+        self.moved(row, (0, None, ""))
+
+    def moved(self, row: Row, how: How) -> None:
+        """Takes note of how far a run is."""
+        done, total, words = how
+        self._words[row.folder] = f"{_name(row)}{self._workers[row.folder]}  {words}".rstrip()
+        self.show(row.folder, done, total, "", self._words[row.folder])
+        self._move("; ".join(self._words.values()))
 
     def ended(self, row: Row) -> None:
         """Takes note of a run that has ended, as its summary says."""
-        worker = self._under_way.pop(row.folder, None)
+        self.end(row.folder)
+        self._words.pop(row.folder, None)
         error = row.summary.get("error")
         why = f": {error}" if error or row.status == "failed" else ""
-        by = f"  on worker {worker}" if worker else ""
-        line = f"{row.status}  {row.folder}{by}{why}"
-        self._move(line)
+        line = f"{row.status}  {row.folder}{self._workers.pop(row.folder, '')}{why}"
+        self._move(line, due=True)
         if why and not self._progress.disable:
             self.say(line)
 
-    def _move(self, line: str) -> None:
+    def _move(self, line: str, due: bool = False) -> None:
         failed, total = self._results.count("failed"), len(self._results.rows)
         ended = self._results.count("finished") + failed
-        names = ", ".join(
-            folder.rpartition("/")[2].rpartition("_")[0]
-            + (f" on worker {worker}" if worker else "")
-            for folder, worker in self._under_way.items()  # without the digest
-        )
-        shown = "" if self._progress.disable else f"{failed} failed  {names}" if failed else names
-        self.show("runs", ended, total, line and f"{ended}/{total}  {line}", shown, due=True)
+        shown = f"{failed} failed" if failed and not self._progress.disable else ""
+        self.show("runs", ended, total, f"{ended}/{total}  {line}", shown, due)
+
+
+def _name(row: Row) -> str:
+    """Returns the name of a run's folder without the digest."""
+    return row.folder.rpartition("/")[2].rpartition("_")[0]
 
 
 class StudyDisplay(Display):
