@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from report_pages import Page, graph, learning, run_folder, series, traces
 
 import neurosim as ns
 from neurosim.cli.main import main
+from neurosim.reports import write_report
 
 pytestmark = pytest.mark.drawn
 
@@ -80,3 +83,31 @@ def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ns.DataError, match="is not a run folder"):
         ns.compare(folders[0], tmp_path)
     assert not Path("comparison.html").exists()
+
+
+def test_the_angle_is_named_by_what_the_runs_compared_with(
+    folders: list[Path], tmp_path: Path
+) -> None:
+    """As on the page of each run: one word for one thing, and both where they differ."""
+    other = Path(shutil.copytree(folders[0], tmp_path / "settled"))
+    lines = (other / "metrics.jsonl").read_text().splitlines()
+    said = [
+        json.dumps(found | {"reference": "settled"} if "total_angle" in found else found)
+        for found in map(json.loads, lines)
+    ]
+    (other / "metrics.jsonl").write_text("\n".join(said))
+    settled = "the gradient of the settled network"
+    for others, truth in (
+        (folders, "back-propagation"),
+        ([folders[1], other], f"back-propagation or {settled}"),
+    ):
+        to = tmp_path / "both.html"
+        result = CliRunner().invoke(main, ["compare", *map(str, others), "--to", str(to)])
+        assert result.exit_code == 0, result.output
+        page = Page(to)
+        title = f"Angle to {truth}, last inference"
+        assert title in page.figures
+        svg = ET.tostring(page.svg(title), encoding="unicode")
+        assert f"angle to {truth} (°)" in svg
+        assert "true gradient" not in page.text
+    assert f"Angle to {settled}" in Page(write_report(other)).figures

@@ -217,3 +217,12 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_glossary_is_in_alphabetical_order() -> None:
+    """As it says it is; Greek letters by their names."""
+    text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    words = re.findall(r"^- \*\*(?:\w \((\w+)\)|(.+?))\*\*", text, re.MULTILINE)
+    found = [(greek or word).lower() for greek, word in words]
+    assert {"alpha", "dyad", "wake"} <= set(found)
+    assert found == sorted(found)

@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from undrawn import undraw
 
 from neurosim.cli.main import main
+from neurosim.records import Seeds, quantities
 from neurosim.reports import Figure, pictures_of
 from neurosim.reports.figures import _thinned
-from neurosim.reports.plots import Curve, line_chart
+from neurosim.reports.plots import Chart, Curve, line_chart, row_chart, seed_chart
+from neurosim.reports.plots.paper import on_paper
 from neurosim.reports.sweep import labels_of
 
 pytestmark = pytest.mark.drawn
@@ -209,3 +211,81 @@ def test_the_picture_says_how_to_read_values_off_it(scale: Any) -> None:
 )
 def test_sections_are_named_by_what_differs(values: list[str], labels: list[str]) -> None:
     assert labels_of(values) == labels
+
+
+def test_what_falls_to_zero_all_the_time_fills_no_chart() -> None:
+    """Half of the layers of an odd-even schedule have just woken: their residual is 0."""
+    x = np.arange(200.0)
+    values = np.where(x % 2 == 0, 0.98**x, 0.0)
+    curves = [Curve("odd", x, values), Curve("all", x, 0.9**x)]
+    chart = line_chart("key", curves, "time (s)", "residual", "", "log")
+    assert chart is not None
+    assert chart.note == "Of what falls to zero all the time the upper edge is drawn."
+    assert not chart.canvas.axes.patches  # no band
+    drawn = {line.get_label(): line for line in chart.canvas.axes.lines}
+    assert len(drawn) == 2
+    heights = next(iter(drawn.values())).get_ydata()
+    assert np.all(10.0**heights >= 0.97 * 0.98**x)
+
+
+def test_curves_that_lie_over_each_other_all_show() -> None:
+    alike, hues = ["a", "b", "c"], ["red", "green", "blue", "black"]
+    curves = [
+        Curve(name, X, X**2 + 0.01 * n, hue)
+        for n, (name, hue) in enumerate(zip(alike, hues, strict=False))
+    ]
+    chart = line_chart("key", [*curves, Curve("d", X, X, "black")], "time (s)", "height (m)")
+    assert chart is not None
+    assert chart.note == "In stripes, one over the other: a; b; c."
+    strokes = re.findall(
+        r"stroke-dasharray: ([\d.]+),([\d.]+); stroke-dashoffset: ([\d.]+)", chart.svg
+    )
+    widths = [[float(part) for part in found] for found in strokes]
+    assert [gap / on for on, gap, _ in widths] == pytest.approx([2.0] * 3)
+    assert len({offset % (on + gap) for on, gap, offset in widths}) == 3
+    apart = line_chart("key", [Curve("a", X, X), Curve("b", X, X + 0.1)], "time (s)", "height (m)")
+    assert apart is not None
+    assert apart.note == ""
+
+
+def test_the_name_of_an_axis_fits() -> None:
+    label = "angle to back-propagation or the gradient of the settled network (°)"
+    chart = line_chart("key", [Curve("one", X, X)], "time (s)", label)
+    assert chart is not None
+    figure = chart.canvas.figure
+    figure.draw_without_rendering()
+    box = chart.canvas.axes.yaxis.label.get_window_extent()
+    assert figure.bbox.y0 <= box.y0
+    assert box.y1 <= figure.bbox.y1
+
+
+def test_a_picture_says_what_its_page_says_below_it() -> None:
+    """What bars are, that an axis is logarithmic: a file of its own has no page around it."""
+    words, figure = "The axis is logarithmic. " * 8, figure_of("one")
+    chart = figure.content
+    assert isinstance(chart, Chart)
+    (plain,), (noted,) = (
+        pictures_of([figure._replace(content=chart._replace(note=note))]) for note in ("", words)
+    )
+    lines = re.findall(r'<text y="[\d.]+" font-size="11"[^>]*>([^<]*)<', noted.svg)
+    assert " ".join(lines) == words.strip()
+    heights = [float(check(picture.svg).get("height", 0)) for picture in (plain, noted)]
+    assert heights[1] - heights[0] == 16 * len(lines) > 16
+
+
+def test_seeds_are_explained_in_every_form_of_a_picture() -> None:
+    """In the legend, which pages, pictures and paper have."""
+    seeds, quantity = [Seeds((1.0, 2.0)), Seeds((3.0, 5.0))], quantities()["test_accuracy"]
+    rows = row_chart("rows", quantity, ["a", "b"], seeds)
+    curve = seed_chart(quantity, "beta", [1, 2], ["1", "2"], seeds)
+    for chart, spread in ((rows, "bars"), (curve, "band and bars")):
+        assert chart is not None
+        said = f"mean over the seeds; {spread}: least to greatest"
+        assert [entry.label for entry in chart.legend] == [said]
+        (picture,) = pictures_of([Figure("Seeds", chart)])
+        assert said in texts(check(picture.svg))
+        on_paper(chart, 3.3, "png")
+        (legend,) = chart.canvas.figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == [said]
+        box = legend.get_window_extent()
+        assert box.x1 <= chart.canvas.figure.bbox.x1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import dom
 from click.testing import CliRunner
 from small_trainings import Stop, make
 
@@ -67,6 +68,31 @@ def served() -> Iterator[tuple[LiveView, int]]:
     with live_view(port) as view:
         assert view is not None
         yield view, port
+
+
+@pytest.mark.slow
+def test_the_page_writes_numbers_as_reports_do(
+    served: tuple[LiveView, int], tmp_path: Path
+) -> None:
+    """In percent, with the same units, and no two ticks of an axis alike."""
+    view, port = served
+    metrics = tmp_path / "metrics.jsonl"
+    lines: list[dict[str, Any]] = [
+        {"event": "step", "step": 1, "accuracy": 0.907, "loss": 67872.25},
+        {"event": "step", "step": 2, "accuracy": 0.915, "loss": 67873.5},
+        {"event": "epoch", "step": 2, "wakes": 1_728_400},
+    ]
+    metrics.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    view.follow("demo", metrics)
+    page = dom(f"http://127.0.0.1:{port}/", tmp_path, "--virtual-time-budget=3000")
+    figures = re.findall("<figure>(.*?)</figure>", page)
+    titles = [re.findall("<h3>(.*?)</h3>", figure)[0] for figure in figures]
+    assert titles == ["Accuracy (%)", "Loss", "Wakes"]
+    legends = [re.findall("</i>(.*?)</li>", figure) for figure in figures]
+    assert legends == [["accuracy 91.5"], ["loss 67.87 k"], ["wakes 1.728 M"]]
+    for figure in figures:
+        ticks = re.findall('text-anchor="(end|middle)">(.*?)</text>', figure)
+        assert len(set(ticks)) == len(ticks) > 2
 
 
 # ---- a run -------------------------------------------------------------------------------------

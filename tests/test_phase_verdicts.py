@@ -203,6 +203,7 @@ def test_the_numbers_of_phases() -> None:
     assert truth is not None
     aligned = ns.metrics.alignment(simulation.gradients(), truth)
     assert record["gradient_angle"] == pytest.approx(aligned[""].angle, rel=1e-6)
+    assert {r.get("reference") for r in found.phases["minus"].records} == {"settled"}
     assert record["objective"] is None
 
 
@@ -267,6 +268,9 @@ def test_the_command_line_and_the_page(name: str, tmp_path: Path) -> None:
         assert f"phase          {phase}: {found['verdict']}: {found['reason']}" in result.output
         assert f"fixed point  {phase}: residual" in result.output
         assert found["reason"] in page
+    said = page.split('<h2 id="scenario"')[0]
+    assert "Angle to the gradient of the settled network" in said
+    assert "back-propagation" not in said
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     phases = [json.loads(line)["phase"] for line in lines]
     assert list(dict.fromkeys(phases)) == list(summary["phases"])

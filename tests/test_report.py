@@ -274,3 +274,15 @@ def test_a_huge_trace_is_thinned_to_a_small_file_in_a_short_time(tmp_path: Path)
     assert sum(path.count("M") for path in drawn) == 20_000
     assert "20,000 are drawn" in page.text
     assert write_report(folder, network).read_text(encoding="utf-8") == page.text
+
+
+def test_one_moment_of_each_inference_is_drawn_over_training(tmp_path: Path, mlp: Network) -> None:
+    """A column of points over time would say nothing: how it changes with learning does."""
+    lines = [*traces(mlp, 0, 1), *traces(mlp, 1, 1), *traces(mlp, 2, 1)]
+    page = Page(write_report(run_folder(tmp_path, lines), mlp))
+    svg = page.svg("Angle to back-propagation")
+    texts = [element.text for element in svg.iter(f"{SVG}text")]
+    assert "training (steps)" in texts
+    assert "simulated time (time units)" not in texts
+    assert points(series(svg)["h1.weight"][0]) == 3
+    assert "Lines: weight solid, bias dashed." in page.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -37,7 +38,7 @@ def test_a_picture_of_rows() -> None:
         assert f"<title>{title}</title>" in chart.svg
     assert "row 1 (diverged, 1 of 2), row 2 (failed, 2 of 2)." in chart.note
     assert [line.label for line in chart.legend] == [
-        "mean over the seeds",
+        "mean over the seeds; bars: least to greatest",
         "published, ± standard deviation",
     ]
 
@@ -66,3 +67,29 @@ def test_a_map_shows_what_diverged() -> None:
     assert chart is not None
     texts = {"".join(e.itertext()) for e in ElementTree.fromstring(chart.svg).iter()}
     assert {"diverged", "alpha 1, beta 1: diverged"} <= texts
+
+
+def test_a_row_is_not_far_off_where_seeds_differ_as_much() -> None:
+    """Then there is room for it: no seed is hidden for the sake of differences of no meaning."""
+    alike = [Seeds((75.0 + n / 9, 85.4)) for n in range(3)]
+    assert "→" not in chart_of([*alike, Seeds((85.6, 95.0))], "focus").svg
+    assert "500.00 →" in chart_of([*alike, Seeds((500.0,))], "focus").svg
+
+
+def test_long_names_take_two_lines() -> None:
+    names = [
+        "random_order, passes: 6, unit: neuron, groups: 8",
+        "parallel, ticks: 12",
+        f"{'the same ' * 9}one",
+        f"{'the same ' * 9}two",
+    ]
+    chart = row_chart("key", ACCURACY, names, [Seeds((1.0,))] * 4)
+    assert chart is not None
+    shown = [label.get_text() for label in chart.canvas.axes.get_yticklabels()]
+    assert shown[:2] == ["random_order, passes: 6,\nunit: neuron, groups: 8", names[1]]
+    assert len(set(shown)) == 4
+    chart.canvas.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in chart.canvas.axes.get_yticklabels()]
+    whole = chart.canvas.figure.bbox
+    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 for box in boxes)
+    assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))

@@ -3,6 +3,7 @@
 import pytest
 
 from neurosim.base.words import spread
+from neurosim.records.summary import brief
 from neurosim.reports.sweep import axis_label
 
 
@@ -26,3 +27,18 @@ def test_units_of_axes(key: str, label: str) -> None:
 def test_spread() -> None:
     assert spread([3.0]) == (3.0, None)
     assert spread([1.0, 2.0, 3.0]) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.012345, "0.0123"),
+        (589_824, "590 k"),
+        (2765, "2765"),
+        (1000.4, "1000"),
+        (-2765.4, "-2765"),
+    ],
+)
+def test_what_looks_exact_is(value: float, text: str) -> None:
+    """2765 wakes are not 2760: four digits without a unit are read as all of them."""
+    assert brief(value) == text

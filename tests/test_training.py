@@ -99,7 +99,7 @@ def test_the_progress_of_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(TrainingPlan(2, batch_size=30, accuracy_every=2), images=60, validation=10)
     found = [event for event in trainer.events() if isinstance(event, ns.EvaluationEvent)]
     assert all(event.total == len(getattr(trainer, event.split)) for event in found)
-    seen = [(event.epoch, event.split, event.images) for event in found]
+    seen = [(event.epoch, event.split, event.samples) for event in found]
     size = len(trainer.test)
     batches = [*range(8, size, 8), size]
     tested = [(2, "test", images) for images in batches]

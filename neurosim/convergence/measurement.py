@@ -93,7 +93,8 @@ class InferenceMeasurement:
         A record holds ``tick``, ``time``, the counts (``wakes``, ``messages``, …), and of the whole
         network ``residual_mean``, ``residual_difference``, ``distance_mean`` and
         ``distance_difference`` (‖s − s*‖ / ‖s*‖), ``gradient_angle`` in degrees and
-        ``gradient_norm_ratio`` to back-propagation, ``fixed_point_angle`` and
+        ``gradient_norm_ratio`` to back-propagation (or, where ``reference`` says ``settled``, to
+        the gradient of the settled network), ``fixed_point_angle`` and
         ``fixed_point_norm_ratio`` to the local gradient at the fixed point, ``objective``
         (`Simulation.objective`) and ``objective_alpha`` (L_α); ``phase`` in a rule that has any,
         whose gradients are known in the last one; ``populations`` and ``parameters``
@@ -174,6 +175,8 @@ class InferenceMeasurement:
         }
         angles = self._angles()
         record |= by_name.pop("") | angles.pop("")
+        if rule.settles and record["gradient_angle"] is not None:
+            record["reference"] = "settled"
         record["objective"] = None if rule.phases else simulation.objective()
         record["objective_alpha"] = alpha_objective(state, rule, nudge)
         record["reached"] = all(reach.values())

@@ -170,9 +170,9 @@ class TrainingDisplay(Display, Listener):
 
     def on_evaluation(self, event: events.EvaluationEvent) -> None:
         what = f"evaluating  {event.split} samples"
-        line = f"epoch {event.epoch}  {what} {event.images:,}/{event.total:,}"
-        self.show(what, event.images, event.total, line, "")
-        if event.images == event.total:
+        line = f"epoch {event.epoch}  {what} {event.samples:,}/{event.total:,}"
+        self.show(what, event.samples, event.total, line, "")
+        if event.samples == event.total:
             self.end(what)
 
     def on_epoch(self, event: events.EpochEvent) -> None:

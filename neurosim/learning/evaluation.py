@@ -24,7 +24,7 @@ class SoFar(NamedTuple):
     """How many samples are done, how many of them are right, their summed loss, and the sums of the
     other metrics by name."""
 
-    images: int
+    samples: int
     correct: float
     loss: float
     sums: Mapping[str, Tensor] = {}  # never written to
@@ -66,14 +66,14 @@ class Evaluator:
         """Measures the same, and what else is to be measured, by name."""
         for so_far in self.batches(split, eps):
             if watch is not None:
-                watch(so_far.images, len(split))
+                watch(so_far.samples, len(split))
         return self.of(so_far)
 
     def of(self, so_far: SoFar) -> dict[str, Any]:
         """Returns the scores of the samples that are done."""
-        images, correct, loss, sums = so_far
-        found = {one.name: one.value(sums[one.name], images) for one in self.metrics}
-        return {"accuracy": correct / images, "loss": loss / images, **found}
+        samples, correct, loss, sums = so_far
+        found = {one.name: one.value(sums[one.name], samples) for one in self.metrics}
+        return {"accuracy": correct / samples, "loss": loss / samples, **found}
 
     @torch.no_grad()
     def batches(self, split: Split, eps: float = 0.0) -> Iterator[SoFar]:

@@ -85,10 +85,10 @@ class TraceEvent(TrainingEvent):
 
 @dataclass(frozen=True)
 class EvaluationEvent(TrainingEvent):
-    """An evaluation on a split goes on: so many ``images`` (samples) of ``total`` are done."""
+    """An evaluation on a split goes on: so many ``samples`` of ``total`` are done."""
 
     split: str  # test or validation
-    images: int
+    samples: int
     total: int
 
 

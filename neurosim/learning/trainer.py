@@ -283,7 +283,7 @@ class Trainer:
             if split is None or (name == "test" and not due):
                 continue
             for so_far in self._batches(split):
-                yield EvaluationEvent(epoch + 1, self.step, name, so_far.images, len(split))
+                yield EvaluationEvent(epoch + 1, self.step, name, so_far.samples, len(split))
                 if interrupted():
                     return
             scores |= {f"{name}_{key}": value for key, value in self.evaluator.of(so_far).items()}

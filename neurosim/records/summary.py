@@ -18,8 +18,8 @@ Place = Literal["line", "run", "study", "map", "mean"]
 
 
 def brief(value: float) -> str:
-    """Writes three digits: ``0.0123``, ``589 k``."""
-    return compact(float(f"{value:.3g}"))
+    """Writes three digits: ``0.0123``, ``589 k``; four of ``2765``, which would look exact."""
+    return compact(float(f"{value:.{4 if 1e3 <= abs(value) < 1e4 else 3}g}"))
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,8 @@ QUANTITIES = (
         "gradient angle",
         "°",
         "line study map",
-        "of the local gradient to back-propagation at the end of the last epoch",
+        "of the local gradient to back-propagation (of rules that settle: to the gradient of the "
+        "settled network) at the end of the last epoch",
         show=_degrees,
         record=("gradient_angle", "total_angle"),
     ),

@@ -120,7 +120,7 @@ class _Drawing:
         width, tall = 84.0, {}
         for p in network.populations:
             ends = max(map(len, (network.incoming(p.name), network.outgoing(p.name))))
-            self.labels[p.name] = (cut(p.name, 16), *self._said(p))
+            self.labels[p.name] = (cut(p.name, 20), *self._said(p))
             tall[p.name] = max(72.0 if self.frame is None else 58.0, 12.0 * (1 + ends))
             sizes = zip((13, 11, 11, 11), self.labels[p.name], strict=False)
             width = max(width, *(_LETTER * size * len(text) for size, text in sizes))
@@ -161,7 +161,7 @@ class _Drawing:
         shape = " × ".join(map(str, p.shape))
         if p.role == "input":
             return shape, f"{p.size:,} inputs"
-        return shape, f"{p.size:,} dyads", cut(str(p.activation), 18)
+        return shape, f"{p.size:,} dyads", cut(str(p.activation), 24)
 
     def _wide(self, q: Projection) -> float:
         """Returns the room that the labels of a direct arrow need."""

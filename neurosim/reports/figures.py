@@ -41,7 +41,7 @@ _DASHES = {"weight": "solid", "bias": "dashed", "feedback": "dotted"}
 class Spec:
     """Describes a chart of the traces of a probe, of the record of a study, or of the epochs."""
 
-    title: str  # {truth}: what the probe compared with
+    title: str  # {truth}: what the gradient was compared with
     key: str  # makes its ids unique in the page; of a study it is what is drawn by name
     label: str  # of the vertical axis
     probe: str = ""
@@ -76,10 +76,15 @@ def none_of(probe: str) -> str:
     return f"nothing was recorded; probes: [{probe}] in the scenario asks for it"
 
 
-def truth_of(run: Run) -> str:
-    """Names the gradient that the probe ``gradient_angle`` compared with."""
-    settled = any(entry.get("reference") == "settled" for entry in run.all("gradient_angle"))
-    return "the gradient of the settled network" if settled else "back-propagation"
+def truth_of(*runs: Run) -> str:
+    """Names the gradient that gradient angles are to: of several runs each one that there is."""
+    names = dict[str, None]()
+    for run in runs:
+        angles = [*run.all("gradient_angle"), *run.convergence]
+        settled = any(entry.get("reference") == "settled" for entry in angles)
+        if angles or len(runs) == 1:
+            names["the gradient of the settled network" if settled else "back-propagation"] = None
+    return " or ".join(names)
 
 
 def begins_of(run: Run) -> list[float]:
@@ -92,35 +97,42 @@ def begins_of(run: Run) -> list[float]:
 
 def _figure(spec: Spec, run: Run, network: Network | None) -> Figure:
     truth, traces = truth_of(run), run.of(spec.probe)
-    true = truth if truth == "back-propagation" else "the true gradient"
     problem = run.summary.get("reference_problem") is not None
     settled = "no fixed point was found" if problem else Spec.why
     title, label, why = (
-        text.format(truth=truth, true=true, settled=settled)
-        for text in (spec.title, spec.label, spec.why)
+        text.format(truth=truth, settled=settled) for text in (spec.title, spec.label, spec.why)
     )
     of_epochs = spec.x == "epoch" or spec in SPECS["stream"]
     entries = list(run.epochs.values()) if of_epochs else run.convergence
     if spec.probe:
         entries = run.all(spec.probe)
     if spec.labels:
-        series = labelled(spec.labels)
+        series = labelled({key: name.format(truth=truth) for key, name in spec.labels.items()})
     else:
         above, below = ((spec.of,), ()) if spec.probe else ((spec.names,), (spec.key,))
         names = names_in(entries, above[0], _order(spec.names, network))
         total = f"total_{spec.of}" if spec.probe else spec.key
         series = [(Curve(f"all {spec.names}", width=2.6), (total,))] if spec.total else []
         series += [(curve, (*above, curve.label, *below)) for curve in _named(names)]
-    if spec.probe and spec.x == "time":
-        begins = begins_of(run) if spec.phases else ()
-        chart = _trace_chart(spec, traces, series, label, begins)
-        return Figure(title, chart, why if traces else none_of(spec.probe))
+    x = spec.x
+    if spec.probe and x == "time":
+        if not 1 < len(traces) == len(entries):
+            begins = begins_of(run) if spec.phases else ()
+            chart = _trace_chart(spec, traces, series, label, begins)
+            return Figure(title, chart, why if traces else none_of(spec.probe))
+        x = "step"  # a moment of each inference: no curve over time
     if spec.probe:  # as it was at the end of each inference
-        entries = [{**found[-1], "epoch": epoch} for (epoch, _), found in sorted(traces.items())]
-    curves = points_of(entries, series, spec.x, spec.factor)
-    more = AXES[spec.x], label, spec.note, spec.scale, spec.x == "epoch"
-    begins = begins_of(run) if spec.x == "time" else ()
-    return Figure(title, line_chart(spec.key, curves, *more, begins=begins), why)
+        entries = [
+            {**found[-1], "epoch": epoch, "step": step}
+            for (epoch, step), found in sorted(traces.items())
+        ]
+    curves = points_of(entries, series, x, spec.factor)
+    if x == "step":
+        curves = [curve._replace(marked=len(curve.x) <= MAX_MARKS) for curve in curves]
+    more = AXES[x], label, spec.note, spec.scale, x in ("epoch", "step")
+    begins = begins_of(run) if x == "time" else ()
+    chart = line_chart(spec.key, curves, *more, begins=begins)
+    return Figure(title, _by_owner(chart, series) if spec.owners and spec.probe else chart, why)
 
 
 # ---- which curves ------------------------------------------------------------------------------
@@ -211,8 +223,13 @@ def _trace_chart(
         note += f" Faint: at {'; '.join(map(moment_text, before))}."
     curves = [*faint, *found[strong]]
     chart = line_chart(spec.key, curves, TIME, label, note.strip(), spec.scale, begins=begins)
-    if chart is None or not spec.owners:
-        return chart
+    return _by_owner(chart, series) if spec.owners else chart
+
+
+def _by_owner(chart: Chart | None, series: Series) -> Chart | None:
+    """Lets the legend name the owners of parameters; a note says which line is of which kind."""
+    if chart is None:
+        return None
     kinds = dict.fromkeys(f"{c.label.rpartition('.')[2]} {c.dash}" for c, _ in series[1:])
     shown = {curve.colour: curve._replace(dash="solid") for curve in chart.legend}
     legend = [curve._replace(label=_owner(curve.label)) for curve in shown.values()]

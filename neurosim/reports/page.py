@@ -18,7 +18,7 @@ from neurosim.base import number, spoken, write_atomic
 from neurosim.reports.plots.canvas import Chart, clean, palette_css
 
 ROW, SIGN, LETTER = 18, 26, 6.6  # pixels of a legend: its rows, their lines, a letter on average
-BOLD = 8.2  # a letter of a title
+BOLD, NOTE = 8.2, 6.0  # a letter of a title, and of a note
 
 
 class Listing(NamedTuple):
@@ -102,7 +102,8 @@ def listed(caption: str, values: Mapping[str, object]) -> Listing:
 
 
 def pictures_of(figures: Iterable[Figure]) -> list[Picture]:
-    """Returns charts as pictures of their own: on white, with title, legend and all colours."""
+    """Returns charts as pictures of their own: on white, with title, legend, note and all
+    colours."""
     return [
         Picture(
             name,
@@ -110,6 +111,7 @@ def pictures_of(figures: Iterable[Figure]) -> list[Picture]:
                 "picture.svg",
                 title=wrap(title, max(20, int(chart.size[0] / BOLD))),
                 chart=chart,
+                note=wrap(chart.note, max(20, int(chart.size[0] / NOTE))),
                 **_legend(chart),
             ),
         )

@@ -54,9 +54,9 @@ _PHASES = {
     "reference_problem": "problem",
 }
 _ANGLES = {
-    "gradient_angle": "angle to back-propagation (°)",
+    "gradient_angle": "angle to {truth} (°)",
     "gradient_norm_ratio": "ratio of norms",
-    "fixed_point_angle": "angle to the fixed point's (°)",
+    "fixed_point_angle": "angle to the fixed point's gradient (°)",
     "fixed_point_norm_ratio": "ratio of norms",
 }
 _DRAWING = Markup(
@@ -253,7 +253,8 @@ def _study(run: Run, network: Network | None) -> list[Section]:
     blocks += [("table", table) for table in [_phases(summary)] if table.rows]
     blocks += [("table", _by_name(caption, summary, "populations", _ARRIVALS)), _numbers(run)]
     last: Entry = run.convergence[-1] if run.convergence else {}
-    angles = _by_name("Local gradient at the end", last, "parameters", _ANGLES)
+    columns = {key: name.format(truth=truth_of(run)) for key, name in _ANGLES.items()}
+    angles = _by_name("Local gradient at the end", last, "parameters", columns)
     title = "Gradients at the end of the inference"
     parts = ("convergence", "gradients")
     curves, gradients = (figures_of(part, run) if run.convergence else [] for part in parts)

@@ -192,7 +192,8 @@ def _by_trips(results: Results, names: Sequence[Mapping[str, str]], one: Quantit
         for of, faint in ((min, True), (max, True), (fmean, False)):
             y = np.array([of(some) for _, some in known])
             drawn.append(Curve(label, at_x, y, hue, faint=faint, marked=not faint))
-    note = "Faint: the least and the greatest seed."
+    several = any(len(seeds.values) > 1 for found in curves.values() for seeds in found.values())
+    note = "Faint: the least and the greatest seed." if several else ""
     chart = line_chart(f"{one.key}-{TRIPS}", drawn, trips.label, one.label, note)
     return Figure(f"{one.heading} against {trips.title}", chart, "no run has both")
 

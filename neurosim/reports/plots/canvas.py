@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from math import ceil, floor, log10
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Literal, NamedTuple
 from xml.dom import minidom
 
@@ -31,7 +32,11 @@ Values = npt.NDArray[np.float64]
 TIME = "simulated time (time units)"
 RAMP = 24
 TURNS = 40  # of a curve that is drawn as a band
+BAND = "A band: the value goes up and down between its edges all the time."
+FALLS = "Of what falls to zero all the time the upper edge is drawn."
+SEEN, STRIPE = 0.005, 3.0  # parts of an axis that can be told apart; in widths of a line
 LOG_RATIO = 30.0  # values that differ by more are on a logarithmic axis
+LETTERS = 12.5  # of the name of a vertical axis, in an inch of the chart's height
 INK = "#010203"  # a colour that nothing else has, to be replaced by currentColor
 
 # Okabe and Ito's hues, darkened or lightened until each has a contrast of 3 with its background.
@@ -123,7 +128,7 @@ class Canvas:
         self.key, self.label = key, f"Chart of {y_label} against {x_label}"
         self.figure = Drawn(figsize=(5.0, height), layout="constrained")
         self.axes: Axes = self.figure.add_subplot()
-        self.axes.set(xlabel=x_label, ylabel=y_label)
+        self.axes.set(xlabel=x_label, ylabel=fill(y_label, max(12, int(LETTERS * height))))
         self.axes.xaxis.set_major_formatter(Ticks())
         self.axes.spines[["top", "right"]].set_visible(False)
         self.scales: tuple[str, str] | None = None  # of x and y, as the page's script reads values
@@ -219,6 +224,7 @@ def line_chart(
         begins: places on x where something begins.
     """
     drawn = curves = [curve for curve in curves if len(curve.x)]
+    zero: float | None = None
     with style():
         canvas = Canvas(key, x_label, y_label)
         canvas.scales = "linear", "linear"
@@ -229,23 +235,29 @@ def line_chart(
             canvas.axes.yaxis.set_major_formatter(Ticks())
         if not drawn:
             return None
-        banded = False
-        for curve in sorted(drawn, key=lambda curve: not curve.faint):  # the strong ones on top
+        said, stripes = dict[str, None](), _stripes(drawn)
+        for place, curve in sorted(enumerate(drawn), key=lambda item: not item[1].faint):
             parts = {"": curve.y}
-            if (edges := _edges(curve.y)) is not None:
+            if (edges := _edges(curve.y)) is None:
+                pass
+            elif zero is not None and np.mean(edges[0] == zero) > 0.5:
+                # It would fill the chart, down to where there is a place for zero.
+                parts = {", upper edge": edges[1]}
+                said[FALLS] = None
+            else:
                 hue, alpha = canvas.ink(curve.colour), 0.1 if curve.faint else 0.25
                 band = np.r_[curve.x, curve.x[::-1]], np.r_[edges[0], edges[1][::-1]]
                 canvas.axes.fill(*band, color=hue, alpha=alpha, linewidth=0)
                 parts = dict(zip((", lower edge", ", upper edge"), edges, strict=True))
-                banded = True
+                said[BAND] = None
             for part, y in parts.items():
                 canvas.plot(
                     curve.label + part,
                     curve.colour,
                     curve.x,
                     y,
-                    linestyle=curve.dash,
-                    linewidth=curve.width * (0.6 if curve.faint or part else 1.0),
+                    linestyle=stripes.get(place, curve.dash),
+                    linewidth=curve.width * (0.6 if curve.faint or len(parts) > 1 else 1.0),
                     alpha=0.4 if curve.faint else 1.0,
                     marker="o" if curve.marked or len(curve.x) == 1 else "",
                     markersize=3.5,
@@ -258,9 +270,36 @@ def line_chart(
             canvas.axes.set_ylim(0.0, 1.05 * most or 1.0)
         elif scale == "linear" and not any(curve.y.any() for curve in curves):
             canvas.axes.set_ylim(0.0, 1.0)  # of what is always zero nothing is below
-        if banded:
-            note += " A band: the value goes up and down between its edges all the time."
-        return canvas.chart([c for c in curves if c.label and not c.faint], note.strip())
+        if stripes:
+            alike = "; ".join(drawn[place].label for place in sorted(stripes))
+            said[f"In stripes, one over the other: {alike}."] = None
+        legend = [c for c in curves if c.label and not c.faint]
+        return canvas.chart(legend, " ".join(filter(None, [note, *said])))
+
+
+def _stripes(curves: Sequence[Curve]) -> dict[int, Any]:
+    """Returns by place in the list how curves are dashed that nobody could see beneath others: all
+    of those that lie over each other show, one stripe after the other."""
+    values = np.concatenate([curve.y for curve in curves])
+    near = SEEN * float(np.ptp(values))
+    groups: list[list[int]] = []
+    for place, curve in enumerate(curves):
+        if curve.faint or len(curve.x) < 2 or curve.dash != "solid":
+            continue
+        for group in groups:
+            other = curves[group[0]]
+            same = curve.width == other.width and np.array_equal(curve.x, other.x)
+            if same and bool(np.all(np.abs(curve.y - other.y) <= near)):
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    return {
+        place: (STRIPE * turn, (STRIPE, STRIPE * (len(group) - 1)))
+        for group in groups
+        if len(group) > 1
+        for turn, place in enumerate(group)
+    }
 
 
 def _edges(values: Values) -> tuple[Values, Values] | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import log10
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from neurosim.reports.plots.canvas import (
 )
 
 FAR = 12.0  # median deviations from the median, which rows out of the axis exceed
+BARS = 2.0  # and median lengths of a bar
+NAME, LINE = 34, 28  # letters of a name beside a row: of one line, and of each of two
 
 _SINGLE: dict[str, Any] = {"linestyle": "none", "clip_on": False}
 
@@ -33,8 +36,10 @@ def _several(seeds: Sequence[Seeds]) -> bool:
     return any(one.runs > 1 for one in seeds)
 
 
-def _legend(seeds: Sequence[Seeds], hue: str) -> list[Curve]:
-    return [Curve("mean over the seeds" if _several(seeds) else "one seed", colour=hue)]
+def _legend(seeds: Sequence[Seeds], hue: str, spread: str) -> list[Curve]:
+    """Says what is drawn; in the legend, which every form of a picture has."""
+    several = f"mean over the seeds; {spread}: least to greatest"
+    return [Curve(several if _several(seeds) else "one seed", colour=hue)]
 
 
 def spread_out(axis: XAxis | YAxis, values: Sequence[float], zero: bool = False) -> bool:
@@ -89,7 +94,6 @@ def seed_chart(
             axes.fill_between(x, low, high, color=canvas.ink(hue), alpha=0.2, linewidth=0)
             for place, least, most in zip(x, low, high, strict=True):
                 canvas.plot("all seeds", hue, [place, place], [least, most], linewidth=1.0)
-            notes.insert(0, "Band and bars: from the least to the greatest seed.")
         canvas.plot(quantity.title, hue, x, mean)
         for i, place, height in zip(order, x, mean, strict=True):
             told = f"{plain(x_label)} {texts[i]}: {_told(quantity, seeds[i])}"
@@ -115,7 +119,7 @@ def seed_chart(
         axes.margins(y=0.05)
         above = axes.transLimits.inverted().transform((0, 1 + 0.09 * len(used)))
         axes.set_ylim(top=axes.transScale.inverted().transform(above)[1])
-        return canvas.chart(_legend(seeds, hue), " ".join(notes))
+        return canvas.chart(_legend(seeds, hue, "band and bars"), " ".join(notes))
 
 
 def _told(quantity: Quantity, one: Seeds) -> str:
@@ -168,12 +172,13 @@ def row_chart(
         return None
     ours, theirs = colours(2)
     published = published or [None] * len(labels)
-    legend = _legend(seeds, ours)
-    notes = ["Bars: from the least to the greatest seed."] if _several(seeds) else []
+    legend, notes = _legend(seeds, ours, "bars"), list[str]()
     if any(published):
         legend.append(Curve("published, ± standard deviation", colour=theirs))
     with style():
-        canvas = Canvas(key, quantity.label, plain(label), height=0.8 + 0.27 * len(labels))
+        names = _fitting(labels)
+        row_height = 0.37 if any("\n" in name for name in names) else 0.27
+        canvas = Canvas(key, quantity.label, plain(label), height=0.8 + row_height * len(labels))
         axes = canvas.axes
         outside = _far_off(seeds) if quantity.axis == "focus" else {}
         for row, (name, one, reference) in enumerate(zip(labels, seeds, published, strict=True)):
@@ -207,19 +212,28 @@ def row_chart(
             notes.append("The axis is logarithmic.")
         else:  # steps of 25 would need another digit
             axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-        axes.set_yticks(range(len(labels)), _fitting(labels))
+        axes.set_yticks(range(len(labels)), names)
         axes.set_ylim(len(labels) - 0.4, -0.6)
         return canvas.chart(legend, " ".join(notes))
 
 
-def _fitting(labels: Sequence[str], most: int = 34) -> list[str]:
-    """Returns every name in at most so many signs: its middle is left out, where that tells it from
-    others better than its end."""
+def _fitting(labels: Sequence[str]) -> list[str]:
+    """Returns every name in a line, or in two: of what is longer still the end is left out, or the
+    middle, where that tells it from others better."""
     names = [plain(label) for label in labels]
-    short = [cut(name, most) for name in names]
-    if len(set(short)) == len(set(names)):
-        return short
-    return [n if len(n) <= most else f"{n[: most // 2]}…{n[1 - most // 2 :]}" for n in names]
+    for middle in (False, True):
+        short = [name if len(name) <= NAME else _two_lines(name, middle) for name in names]
+        if len(set(short)) == len(set(names)):
+            break
+    return short
+
+
+def _two_lines(name: str, middle: bool) -> str:
+    first, *rest = wrap(name, LINE)
+    second = " ".join(rest)
+    if len(second) > LINE:
+        second = f"…{second[1 - LINE :]}" if middle else cut(second, LINE)
+    return f"{first}\n{second}"
 
 
 def _far_off(seeds: Sequence[Seeds]) -> dict[int, bool]:
@@ -227,6 +241,9 @@ def _far_off(seeds: Sequence[Seeds]) -> dict[int, bool]:
     means = {row: mean for row, one in enumerate(seeds) if (mean := one.mean) is not None}
     values = np.array(list(means.values()))
     middle = float(np.median(values))
-    # Where most are alike, anything else would be far off.
-    far = FAR * float(np.median(np.abs(values - middle))) or np.inf
+    # Where most are alike, anything else would be far off; where seeds differ, what does as much
+    # takes no more room than their bars.
+    bars = [max(one.values) - min(one.values) for one in seeds if one.values]
+    far = max(FAR * float(np.median(np.abs(values - middle))), BARS * float(np.median(bars)))
+    far = far or np.inf
     return {row: mean < middle for row, mean in means.items() if abs(mean - middle) > far}

@@ -8,22 +8,29 @@
     made.textContent = text;
     return parent.appendChild(made);
   };
-  const written = (value) => {
+  const written = (value, digits = 4) => {
     const size = Math.abs(value);
     if (size && size < 1e-3) return value.toExponential(1);
-    return value.toLocaleString("en", {notation: "compact", maximumSignificantDigits: 4});
+    const units = [[1e12, 1e12, " T"], [1e9, 1e9, " G"], [1e6, 1e6, " M"], [1e4, 1e3, " k"], [0, 1, ""]];
+    const [, unit, sign] = units.find(([least]) => size >= least); // as the report writes them
+    return +(value / unit).toPrecision(digits) + sign;
   };
   const axis = (values, from, to, whole) => {
     let [low, most] = [Math.min(...values), Math.max(...values)];
-    if (low === most) [low, most] = whole ? [low - 1, most + 1] : [low - 0.5, most + 0.5];
-    const raw = (most - low) / 6, ten = 10 ** Math.floor(Math.log10(raw));
+    const margin = whole ? 1 : Math.abs(low) / 10 || 0.5;
+    if (low === most) [low, most] = [low - margin, most + margin];
+    const raw = Math.max((most - low) / 6, whole ? 1 : 0), ten = 10 ** Math.floor(Math.log10(raw));
     const step = ten * [1, 2, 5, 10].find((part) => part * ten >= raw * 0.999), ticks = [];
+    const size = Math.max(Math.abs(low), Math.abs(most)); // of which neighbouring ticks differ
+    const digits = Math.min(15, Math.max(4, 1 + Math.ceil(Math.log10(size / step))));
     for (let n = Math.ceil(low / step); n * step <= most; n++) ticks.push(+(n * step).toPrecision(12));
-    return {ticks, place: (value) => from + (value - low) / (most - low) * (to - from)};
+    return {ticks, digits, place: (value) => from + (value - low) / (most - low) * (to - from)};
   };
   const draw = (parent, title, curves) => {
-    const figure = node(parent, "figure"), all = Object.entries(curves);
-    node(figure, "h3", {}, title);
+    const figure = node(parent, "figure"), percent = title === "Accuracy";
+    const scaled = ([x, y]) => [x, percent ? 100 * y : y];
+    const all = Object.entries(curves).map(([key, one]) => [key, one.map(scaled)]);
+    node(figure, "h3", {}, percent ? `${title} (%)` : title);
     const svg = figure.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "svg"));
     const points = all.flatMap(([, one]) => one), last = (one) => written(one[one.length - 1][1]);
     const name = (key) => key.replaceAll("_", " ");
@@ -35,11 +42,11 @@
     const ticks = node(svg, "g", {class: "ticks"});
     for (const at of x.ticks) {
       node(ticks, "path", {d: `M${x.place(at)} ${top}V${high - below}`});
-      node(ticks, "text", {x: x.place(at), y: high - 8, "text-anchor": "middle"}, written(at));
+      node(ticks, "text", {x: x.place(at), y: high - 8, "text-anchor": "middle"}, written(at, x.digits));
     }
     for (const at of y.ticks) {
       node(ticks, "path", {d: `M${left} ${y.place(at)}H${wide - right}`});
-      node(ticks, "text", {x: left - 5, y: y.place(at) + 3, "text-anchor": "end"}, written(at));
+      node(ticks, "text", {x: left - 5, y: y.place(at) + 3, "text-anchor": "end"}, written(at, y.digits));
     }
     const legend = node(node(figure, "figcaption"), "ul", {class: "legend"});
     all.forEach(([key, one], i) => {
