@@ -131,9 +131,9 @@ def _each_gradient(inference: Inference) -> Iterator[tuple[str, Tensor]]:
     """Yields the gradients of an inference with their names, those of the output first; not from a
     tape, as soon as they are known."""
     if inference.learned is not None:
-        yield from reversed(inference.gradients().items())
+        yield from reversed(inference.gradients()[0].items())
         return
     inference.synapses.advance(inference.tick)
-    for name, found, operations in inference.phases.each_gradient():
-        inference.counts.weight_gradient += operations
-        yield name, found
+    for found in inference.phases.each_gradient():
+        inference.counts.weight_gradient += found.operations
+        yield found.name, found.value

@@ -15,6 +15,7 @@ from neurosim.base import NEVER, StateError
 from neurosim.channels import Moment
 from neurosim.dynamics import (
     Counts,
+    Gradients,
     Phases,
     Synapses,
     Ticker,
@@ -49,7 +50,7 @@ class Inference(Arrays):
 
     plain = ("number", "began", "tick", "running", "stopped", "recording", "prediction")
     running = stopped = failed = endless = False
-    learned: Callable[[Inference], tuple[dict[str, Tensor], int]] | None = None
+    learned: Callable[[Inference], Gradients] | None = None
     prediction: Tensor | None = None
     seconds: float = NEVER
 
@@ -317,13 +318,14 @@ class Inference(Arrays):
 
     # ---- learning ------------------------------------------------------------------------------
 
-    def gradients(self) -> dict[str, Tensor]:
-        """Returns the local gradient of every parameter, see `Simulation.gradients`."""
+    def gradients(self) -> tuple[dict[str, Tensor], bool]:
+        """Returns the local gradient of every parameter, see `Simulation.gradients`, and if all are
+        known to be finite."""
         self.synapses.advance(self.tick)
         learned = self.learned
-        gradients, operations = learned(self) if learned else self.phases.gradients()
+        gradients, operations, sure = learned(self) if learned else self.phases.gradients()
         self.counts.weight_gradient += operations
-        return gradients
+        return gradients, sure
 
     @undisturbed()
     def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
@@ -336,11 +338,14 @@ class Inference(Arrays):
             said = "there is nothing to learn from an inference without a target: give it one"
             raise StateError(said)
         moved = trained(common.model, optimizer)
-        found = self.gradients() if gradients is None else gradients
+        found, sure = self.gradients() if gradients is None else (gradients, False)
         gradients = {name: found[name] for name in moved}
         if common.before_step is not None and common.before_step(gradients) is False:
             return
-        norm = finite_norm(gradients, f"at tick {self.tick} the gradient of", common.rule.remedy)
+        norm, clip = None, common.plasticity.clip
+        if not sure or common.before_step is not None or (clip is not None and clip.norm):
+            said = f"at tick {self.tick} the gradient of"
+            norm = finite_norm(gradients, said, common.rule.remedy)
         learn_feedback(common.state, common.rule, self.counts, common.seed, self.number, self.tick)
         self.synapses.take_step(optimizer, moved, gradients, norm)
         self.check_weights(written=True)
