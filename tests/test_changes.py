@@ -72,3 +72,28 @@ def test_elsewhere_answers_stay_tensors(dtype: torch.dtype) -> None:
     tallied = changes.tally(mask, torch.ones(8, dtype=torch.int64, device="meta"))
     found = (mask, changes.count(mask), *tallied, changes.any_nonzero(values))
     assert all(isinstance(one, Tensor) and one.is_meta for one in found)
+
+
+@pytest.mark.parametrize("shape", [(3, 50), (3, 5000)])
+def test_what_is_surely_finite(shape: tuple[int, int]) -> None:
+    """Never a product that is not, whatever its factors; and whatever is far from that."""
+    draws, known = torch.Generator().manual_seed(0), 0
+    for exponent in range(-10, 39):
+        one, other = (torch.randn(shape, generator=draws).abs() + 0.5 for _ in range(2))
+        factors = one * 10.0**exponent, other * 10.0 ** (exponent % 7)
+        product = factors[0].T @ factors[1]
+        sure = changes.surely_finite(product, *factors)
+        assert not sure or product.isfinite().all()
+        assert sure or exponent > 8
+        known += sure
+        assert changes.surely_finite(product) == (float(product.double().norm()) < 1e16)
+    assert 15 <= known <= 30
+    assert not changes.surely_finite(torch.ones(2, 2), torch.tensor([torch.nan]))
+    broken = torch.ones(9, 9)
+    broken[4, 4] = torch.nan
+    assert not changes.surely_finite(broken)
+
+
+def test_nothing_is_sure_of_other_devices_and_complex_values() -> None:
+    assert not changes.surely_finite(torch.ones(2, device="meta"))
+    assert not changes.surely_finite(torch.ones(9), torch.ones(2, dtype=torch.complex64))

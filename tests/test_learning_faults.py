@@ -158,6 +158,35 @@ def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
     assert not optimizer.state
 
 
+class Steep(ns.Plasticity):
+    """Makes gradients of moderate values that overflow."""
+
+    def weight_gradient(self, link: Any, signal: Tensor) -> Tensor:
+        found: Tensor = super().weight_gradient(link, signal) * 1e38 * 1e38
+        return found
+
+
+class Steeper(ns.Plasticity):
+    """Says all of them itself."""
+
+    def gradients(self, state: Any, rule: Any, share: complex = 1.0) -> Any:
+        found, operations = super().gradients(state, rule, share)
+        return {name: gradient / 0.0 for name, gradient in found.items()}, operations
+
+
+@pytest.mark.parametrize("made", [None, Steep, Steeper])
+def test_what_is_known_to_be_finite(made: type[ns.Plasticity] | None) -> None:
+    """Signals and means say so of their product, run or replayed, and of nothing else."""
+    sim = simulation(**({} if made is None else {"plasticity": made()}))
+    for _ in range(4):
+        sim.infer(X, Y)
+        gradients, sure = sim.inference.gradients()
+        assert sure == (made is None) == all(bool(g.isfinite().all()) for g in gradients.values())
+        if not sure:
+            with pytest.raises(ns.DivergenceError, match="is not finite"):
+                sim.gradients()
+
+
 def test_nor_does_one_that_a_listener_makes() -> None:
     class Breaks:
         def on_gradients(self, gradients: dict[str, Tensor]) -> None:

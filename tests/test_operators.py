@@ -111,6 +111,24 @@ def test_adjoint_and_weight_gradient(operator: Operator, batch: int, seed: int) 
             torch.testing.assert_close(gradient, expected[1], **TOLERANCE)
 
 
+@given(operator=OPERATORS, batch=BATCHES, seed=SEEDS)
+def test_how_large_a_weight_gradient_can_be(operator: Operator, batch: int, seed: int) -> None:
+    """No larger than the product of the norms of what it is made of, as far as windows of a pool
+    do not have it several times: that it is finite is said by these."""
+    weight = weight_of(operator, seed + 1)
+    if weight is None or not operator.sums_products:
+        assert weight is None or getattr(operator, "is_soft", False)
+        return
+    mean, difference = (
+        random(seed + n, batch, *s).exp() for n, s in enumerate((operator.pre, operator.post))
+    )
+    winners = operator.basal(mean, weight, None, None)[1]
+    gradient = operator.weight_gradient(difference, mean, winners)
+    pool = getattr(operator, "pool", None)
+    taps = 1 if pool is None else prod(pool.kernel)
+    assert gradient.abs().max() <= taps * difference.norm() * mean.norm() * (1 + 1e-12)
+
+
 @pytest.mark.parametrize(
     "operator", [Identity((3,), (3,)), Pool2d((1, 4, 4), (1, 2, 2), Pool("max"))]
 )

@@ -11,7 +11,7 @@ from neurosim.dynamics.node import (
     output_potential,
 )
 from neurosim.dynamics.phases import Phases
-from neurosim.dynamics.plasticity import Plasticity
+from neurosim.dynamics.plasticity import Gradients, Plasticity
 from neurosim.dynamics.start import feed_forward, new_input, reset
 from neurosim.dynamics.state import State
 from neurosim.dynamics.synapses import Synapses

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neurosim.base import StateError
 from neurosim.channels import Moment
-from neurosim.dynamics.plasticity import Plasticity
+from neurosim.dynamics.plasticity import Gradient, Gradients, Plasticity
 from neurosim.dynamics.state import State
 from neurosim.rules import Phase, Rule
 from neurosim.tensors import Arrays, Dtypes, check_arrays, load_arrays, same, save_arrays
@@ -86,7 +86,7 @@ class Phases(Arrays):
             return None, 0
         ended, operations = self.all[self.index], 0
         if ended.share:
-            found, operations = self._learned(ended.share)
+            found, operations, _ = self._learned(ended.share)
             self._gradients = self._added(found)
         restored = [phase.restored for phase in self.all[self.index + 1 :]]
         if self.index == 0:
@@ -136,9 +136,9 @@ class Phases(Arrays):
         """Whether the gradient is known, which it is in the last phase."""
         return not self.all or self.index + 1 == len(self.all)
 
-    def gradients(self) -> tuple[dict[str, Tensor], int]:
-        """Returns the local gradients as if the last phase ended now, and the operations that this
-        took. Raises StateError before the last phase."""
+    def gradients(self) -> Gradients:
+        """Returns the local gradients as if the last phase ended now, the operations that this
+        took, and if all are known to be finite. Raises StateError before the last phase."""
         if not self.all:
             return self._learned()
         if not self.complete:
@@ -147,26 +147,29 @@ class Phases(Arrays):
                 f"the weights learn from the phases {names} together, and the inference is still "
                 f"in {self.all[self.index].name!r}: give a target, and advance to the last one"
             )
-        found, operations = self._learned(self.all[self.index].share)
-        return self._added(found), operations
+        found, operations, _ = self._learned(self.all[self.index].share)
+        return self._added(found), operations, False
 
-    def each_gradient(
-        self, known: tuple[dict[str, Tensor], int] | None = None
-    ) -> Iterator[tuple[str, Tensor, int]]:
-        """Yields the same, or what is ``known`` of them, with names and operations, those of the
-        output first: as they are made, where one phase does so and the plasticity has no
-        `gradients` of its own."""
-        own = type(self._plasticity).gradients is not Plasticity.gradients
-        if known is None and not self.all and not own:
+    def each_gradient(self, known: Gradients | None = None) -> Iterator[Gradient]:
+        """Yields the same, or what is ``known`` of them, those of the output first: as they are
+        made, where one phase does so and the plasticity has no `gradients` of its own."""
+        if known is None and not self.all and self._plain:
             yield from self._plasticity.each_gradient(self._state, self._rule)
             return
-        found, operations = known or self.gradients()
+        found, operations, _ = known or self.gradients()
         for name, gradient in reversed(found.items()):
-            yield name, gradient, operations
+            yield Gradient(name, gradient, operations)
             operations = 0
 
-    def _learned(self, share: complex = 1.0) -> tuple[dict[str, Tensor], int]:
-        return self._plasticity.gradients(self._state, self._rule, share)
+    @property
+    def _plain(self) -> bool:
+        return type(self._plasticity).gradients is Plasticity.gradients
+
+    def _learned(self, share: complex = 1.0) -> Gradients:
+        given = self._state, self._rule, share
+        if self._plain:
+            return self._plasticity.learned(*given)
+        return *self._plasticity.gradients(*given), False
 
     def _added(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         known = self._gradients

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -16,8 +16,21 @@ from neurosim.dynamics.state import State
 from neurosim.families import Count, Kind, NotNegative, Positive, register
 from neurosim.maths import Clip, LearningRate, OptimizerChoice
 from neurosim.rules import Nudge, Rule
+from neurosim.tensors import surely_finite
 
 Presynaptic = Literal["mean", "activation"]
+# By the names of the parameters; the operations that they took; if all are known to be finite.
+Gradients = tuple[dict[str, Tensor], int, bool]
+
+
+class Gradient(NamedTuple):
+    """The gradient of a parameter by its ``name``, with the ``operations`` that it took, and the
+    two ``factors`` of whose products it is made, where it is as simple as that."""
+
+    name: str
+    value: Tensor
+    operations: int = 0
+    factors: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,8 +39,9 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
 
     Base class of the family. The gradient of a weight is the product of a signal at its
     post-synaptic dyads and of what it sees of the pre-synaptic ones, summed over the batch; a
-    member says otherwise in `signal`, `weight_gradient`, or in all of `gradients`. ``optimizer``
-    and ``learning_rate`` are what a scenario trains with; a `Trainer` is given its own.
+    member says otherwise in `signal`, `seen`, `weight_gradient`, or in all of `gradients`.
+    ``optimizer`` and ``learning_rate`` are what a scenario trains with; a `Trainer` is given its
+    own.
     ``needs_target``: there is nothing to learn without one.
     """
 
@@ -80,9 +94,15 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
         f, difference = node.population.activation, node.difference.tensor
         return rule.error(f, node.plus.value, node.minus.value, difference)
 
+    def seen(self, link: Link) -> Tensor | None:
+        """Returns what weights see of the dyads below (B, *pre); None for the means s̄ as the
+        projection sees them."""
+        del link
+        return None
+
     def weight_gradient(self, link: Link, signal: Tensor) -> Tensor:
-        """Returns Σ over the batch of signal · s̄ᵀ, s̄ the mean as the projection sees it."""
-        return link.weight_gradient(signal)
+        """Returns Σ over the batch of signal · s̄ᵀ, s̄ what the weights see."""
+        return link.weight_gradient(signal, self.seen(link))
 
     def gradients(
         self, state: State, rule: Rule, share: complex = 1.0
@@ -96,16 +116,19 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
         Returns:
             The gradients by the names of the parameters, and the operations that they took.
         """
-        found, operations = dict[str, Tensor](), 0
-        for name, gradient, taken in self.each_gradient(state, rule, share):
-            found[name] = gradient
-            operations += taken
-        return {name: found[name] for name, _ in state.model.named_parameters()}, operations
+        return self.learned(state, rule, share)[:2]
 
-    def each_gradient(
-        self, state: State, rule: Rule, share: complex = 1.0
-    ) -> Iterator[tuple[str, Tensor, int]]:
-        """Yields them as they are known, with their names and operations: the output's first."""
+    def learned(self, state: State, rule: Rule, share: complex = 1.0) -> Gradients:
+        """Returns the same, and whether all of them are known to be finite."""
+        found, operations, sure = dict[str, Tensor](), 0, True
+        for one in self.each_gradient(state, rule, share):
+            found[one.name] = one.value
+            operations += one.operations
+            sure = sure and surely_finite(one.value, *one.factors)
+        return {name: found[name] for name, _ in state.model.named_parameters()}, operations, sure
+
+    def each_gradient(self, state: State, rule: Rule, share: complex = 1.0) -> Iterator[Gradient]:
+        """Yields them as they are known: the output's first."""
         scale = rule.gradient_scale * share / state.batch
         gains = rule.gradient_gains(state.model.network)
         for node in reversed(state.cells):
@@ -116,20 +139,31 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
             if bias is not None:
                 dims = (0, 2, 3) if len(node.population.shape) == 3 else (0,)
                 of_bias = torch.zeros_like(bias) if signal is None else signal.sum(dims).real
-                yield f"{node.name}.bias", of_bias, 0
+                yield Gradient(f"{node.name}.bias", of_bias)
             for link in node.incoming:
                 if link.weight is None:
                     continue
-                if signal is None:
-                    found = torch.zeros_like(link.weight)
-                else:
-                    found = self.weight_gradient(link, signal)
-                taken = 0 if signal is None else len(link.heard_means)
-                yield f"{link.name}.weight", found, taken
+                of_weight = self._of_weight(link, signal)
+                yield of_weight
                 way_back = link.projection.feedback
                 if link.feedback is not None and way_back.trained == "gradient":
-                    back = way_back.gradient(found, link.weight, link.feedback)
-                    yield f"{link.name}.feedback", back, 0
+                    back = way_back.gradient(of_weight.value, link.weight, link.feedback)
+                    yield Gradient(f"{link.name}.feedback", back)
+
+    def _of_weight(self, link: Link, signal: Tensor | None) -> Gradient:
+        name, views = f"{link.name}.weight", link.heard_means
+        if signal is None:
+            assert link.weight is not None
+            return Gradient(name, torch.zeros_like(link.weight))
+        if type(self).weight_gradient is not Plasticity.weight_gradient:
+            return Gradient(name, self.weight_gradient(link, signal), len(views))
+        states = self.seen(link)
+        found = link.weight_gradient(signal, states)
+        if states is None and [view.mask for view in views] == [None]:
+            states = views[0].value.value
+        if states is None or not link.operator.sums_products:
+            return Gradient(name, found, len(views))
+        return Gradient(name, found, len(views), (signal, states))
 
 
 @register("contrastive_hebbian")
@@ -169,8 +203,8 @@ class ContrastiveHebbianPlasticity(Plasticity):
                 ("plasticity", "presynaptic"),
             )
 
-    def weight_gradient(self, link: Link, signal: Tensor) -> Tensor:
-        return link.weight_gradient(signal, link.pre.activity() if self.observes else None)
+    def seen(self, link: Link) -> Tensor | None:
+        return link.pre.activity() if self.observes else None
 
 
 @register("continual")
@@ -230,11 +264,10 @@ class ContinualPlasticity(ContrastiveHebbianPlasticity):
             return signal
         return torch.where(signal.abs() > self.threshold, signal, 0.0)
 
-    def weight_gradient(self, link: Link, signal: Tensor) -> Tensor:
+    def seen(self, link: Link) -> Tensor | None:
         if self.trace is None:
-            return super().weight_gradient(link, signal)
-        seen = torch.zeros_like(link.pre.plus.value) if link.trace is None else link.trace
-        return link.weight_gradient(signal, seen)
+            return super().seen(link)
+        return torch.zeros_like(link.pre.plus.value) if link.trace is None else link.trace
 
 
 def _by_synapse(channel: Channel) -> bool:

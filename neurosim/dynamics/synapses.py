@@ -56,10 +56,10 @@ class Synapses(Arrays):
         optimizer: torch.optim.Optimizer,
         moved: Mapping[str, Parameter],
         gradients: Mapping[str, Tensor],
-        norm: Tensor,
+        norm: Tensor | None,
     ) -> None:
-        """Hands the ``gradients``, of that ``norm``, to the optimizer and takes one step, both
-        within the bounds that there are."""
+        """Hands the ``gradients`` to the optimizer and takes one step, both within the bounds that
+        there are. ``norm`` is that of all gradients, where it is bounded."""
         parameters, clip = list(moved.values()), self._plasticity.clip
         for name, parameter in moved.items():
             parameter.grad = gradients[name]

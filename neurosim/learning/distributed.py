@@ -206,11 +206,11 @@ class Ranks:
                 dist.broadcast(copy, 0)
             tensor.copy_(copy)
 
-    def led(self, seam: Seam, changes: bool) -> Seam:
+    def led(self, seam: Seam, changes: bool) -> Seam | None:
         """Returns a seam that is the first process's own, where any of it ``changes`` gradients:
-        the others are given what it makes of them, and its veto."""
+        the others are given what it makes of them, and its veto. None where none does."""
         if self.size == 1 or not self.total(torch.tensor([float(changes and self.leads)])) > 0:
-            return seam
+            return seam if changes else None
 
         def decided(gradients: dict[str, Tensor]) -> bool:
             kept = not self.leads or seam(gradients) is not False

@@ -276,9 +276,11 @@ class Clip(Described):
                 assert bound is not None
                 parameter.copy_(old + (parameter - old).clamp(-bound, bound))
 
-    def apply(self, parameters: list[Parameter], norm: Tensor) -> None:
-        """Clips the gradients of parameters in place; ``norm`` is that of all of them."""
+    def apply(self, parameters: list[Parameter], norm: Tensor | None) -> None:
+        """Clips the gradients of parameters in place; ``norm`` is that of all of them, where it is
+        bounded."""
         if self.norm is not None:
+            assert norm is not None
             clip_grads_with_norm_(parameters, self.norm, norm)
         if self.value is not None:
             clip_grad_value_(parameters, self.value)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from neurosim.base import NEVER, StateError
 from neurosim.channels import Moment
 from neurosim.dynamics import (
     Counts,
+    Gradients,
     Phases,
     Synapses,
     Ticker,
@@ -35,7 +36,7 @@ from neurosim.simulation.compatibility import trained, undisturbed
 from neurosim.simulation.news import News
 from neurosim.simulation.outcome import Outcome
 from neurosim.simulation.silence import warn_of_silence
-from neurosim.tensors import Arrays, Copier, Ints, check_arrays, load_arrays, save_arrays
+from neurosim.tensors import Arrays, Copier, Ints, save_arrays
 
 
 class Inference(Arrays):
@@ -51,7 +52,7 @@ class Inference(Arrays):
     number = began = tick = 0
     recording = True
     running = stopped = failed = endless = False
-    learned: Callable[[Inference], tuple[dict[str, Tensor], int]] | None = None
+    learned: Callable[[Inference], Gradients] | None = None
     prediction: Tensor | None = None
     seconds: float = NEVER
 
@@ -103,7 +104,7 @@ class Inference(Arrays):
         DivergenceError where the feed-forward pass is not finite."""
         common, clock, moment = self._common, self.clock, self._moment(self.tick)
         state, rule, news, nudge = common.state, common.rule, self.news, self.nudge
-        self._decide_nudge()
+        self.decide_nudge()
         first = self.tick + 1
         state.forget_target()
         if carried:
@@ -255,7 +256,7 @@ class Inference(Arrays):
         common, self.tick = self._common, tick
         self._learn_if_due(tick)
         if not self.nudge.active:
-            self._decide_nudge()
+            self.decide_nudge()
             if self.nudge.active:
                 common.state.output.stale.touch()
         self.synapses.advance(tick)
@@ -276,7 +277,7 @@ class Inference(Arrays):
         for measure in self._measures.values():
             measure.note(woken, nudge)
 
-    def _decide_nudge(self) -> None:
+    def decide_nudge(self) -> None:
         """Decides if the target acts now: a rule's phase says so, or the time that has passed."""
         nudge, phase = self.nudge, self.phases.present
         if phase is None:
@@ -308,7 +309,7 @@ class Inference(Arrays):
         begun, operations = self.phases.advance(tick, self._early, self._moment(tick))
         self.counts.weight_gradient += operations
         self.stopped = False
-        self._decide_nudge()
+        self.decide_nudge()
         self._keep_prediction()
         # What is new after a switch is at the output: where the order can turn, downward first.
         start = Start(common.layout, tick, begun is not None, common.random, self.clock)
@@ -319,17 +320,20 @@ class Inference(Arrays):
 
     # ---- learning ------------------------------------------------------------------------------
 
-    def gradients(self) -> dict[str, Tensor]:
-        """Returns the local gradient of every parameter, see `Simulation.gradients`."""
-        found = dict(self.each_gradient())
-        return {name: found[name] for name, _ in self._common.model.named_parameters()}
+    def gradients(self) -> tuple[dict[str, Tensor], bool]:
+        """Returns the local gradient of every parameter, see `Simulation.gradients`, and if all are
+        known to be finite."""
+        self.synapses.advance(self.tick)
+        found, operations, sure = self.learned(self) if self.learned else self.phases.gradients()
+        self.counts.weight_gradient += operations
+        return found, sure
 
     def each_gradient(self) -> Iterator[tuple[str, Tensor]]:
         """Yields them with their names as they are known, those of the output first."""
         self.synapses.advance(self.tick)
-        for name, one, taken in self.phases.each_gradient(self.learned and self.learned(self)):
-            self.counts.weight_gradient += taken
-            yield name, one
+        for one in self.phases.each_gradient(self.learned and self.learned(self)):
+            self.counts.weight_gradient += one.operations
+            yield one.name, one.value
 
     @undisturbed()
     def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
@@ -341,11 +345,14 @@ class Inference(Arrays):
             said = "there is nothing to learn from an inference without a target: give it one"
             raise StateError(said)
         moved = trained(common.model, optimizer)
-        found = self.gradients() if gradients is None else gradients
+        found, sure = self.gradients() if gradients is None else (gradients, False)
         gradients = {name: found[name] for name in moved}
         if common.before_step is not None and common.before_step(gradients) is False:
             return
-        norm = finite_norm(gradients, f"at tick {self.tick} the gradient of", common.rule.remedy)
+        norm, clip = None, common.plasticity.clip
+        if not sure or common.before_step is not None or (clip is not None and clip.norm):
+            said = f"at tick {self.tick} the gradient of"
+            norm = finite_norm(gradients, said, common.rule.remedy)
         learn_feedback(common.state, common.rule, self.counts, common.seed, self.number, self.tick)
         self.synapses.take_step(optimizer, moved, gradients, norm)
         self.check_weights(written=True)
@@ -376,26 +383,3 @@ class Inference(Arrays):
             "clock": self.clock.state_dict(),
             "trace": self.trace.state_dict(),
         }
-
-    @classmethod
-    def restored(
-        cls, common: Common, saved: dict[str, Any], optimizer: torch.optim.Optimizer | None
-    ) -> Self:
-        """Returns the inference that `state_dict` was taken of, in the simulation's own state.
-        Raises StateError, KeyError or ValueError where it does not go with the simulation."""
-        state, number, tick = common.state, saved["number"], int(saved["tick"])
-        state.check_saved(saved["state"])
-        copied = Copier(state.device)
-        start = Start(common.layout, tick, common.init == "feedforward", common.random)
-        clock = common.schedule.restore(start, saved["clock"])
-        target = copied(saved["nudge"]["target"])
-        inference = cls(common, clock, target, number=number, tick=tick, optimizer=optimizer)
-        load_arrays(inference, saved, copied)
-        inference.nudge.gradient = copied(saved["nudge"]["gradient"])
-        dtypes = common.model.dtype, common.rule.state_dtype(common.model.dtype)
-        check_arrays(inference, state.batch, dtypes)
-        state.check_outputs(dtypes, target, inference.nudge.gradient, inference.prediction)
-        state.mark_weights_seen()
-        inference.trace = Trace(saved["trace"])
-        inference._decide_nudge()
-        return inference

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from neurosim.base import ConfigurationError
+from neurosim.dynamics import Gradients
 from neurosim.schedules import Clock
 from neurosim.simulation.common import Common, new_clock
 from neurosim.simulation.inference import Inference
@@ -24,8 +25,6 @@ _MISS = 3  # so many others gain
 _SAVED = 1e-5  # seconds that a call takes less in a replay, about
 _LEAST = 0.02  # of an inference that is to be saved, or it is not worth what may be lost
 BRIEF = 1.0  # seconds in which an inference need not be interrupted
-
-Learned = tuple[dict[str, Tensor], int]
 
 
 class Recording:
@@ -96,13 +95,13 @@ class Recording:
         self._left.write(inference, left)
         inference.learned = self.learned
 
-    def learned(self, inference: Inference) -> Learned:
+    def learned(self, inference: Inference) -> Gradients:
         """Returns what `Phases.gradients` does; on tape, where states are as they were left."""
         tape = self._learning
         if inference.phases.all or not self._left.holds or tape.problem:
             return inference.phases.gradients()
         given = list({id(v): v for v in self._left.tensors if v is not None}.values())
-        found: Learned | None = tape.replay(given) if tape.closed else None
+        found: Gradients | None = tape.replay(given) if tape.closed else None
         if found is None:
             graphs = self._common.compute != "dense"
             tape = self._learning = Tape(given, self._sources, graphs=graphs)

@@ -6,11 +6,13 @@ from typing import Any, TypeVar
 import torch
 
 from neurosim.base import StateError
+from neurosim.measures import Trace
+from neurosim.schedules import Start
 from neurosim.simulation import compatibility
 from neurosim.simulation.common import Common
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.parts import parts_of
-from neurosim.tensors import complete
+from neurosim.tensors import Copier, check_arrays, complete, load_arrays
 
 STATE_VERSION = 10
 T = TypeVar("T", bound=Inference)
@@ -78,7 +80,30 @@ def load(
         simulation.random.bit_generator.state = state["random"]
         if state["clock"] is None:
             return None
-        return kind.restored(simulation, state, optimizer)
+        return _restored(simulation, state, optimizer, kind)
+
+
+def _restored(
+    common: Common, saved: dict[str, Any], optimizer: torch.optim.Optimizer | None, kind: type[T]
+) -> T:
+    """Returns the inference that `Inference.state_dict` was taken of, in the simulation's own
+    state. Raises StateError, KeyError or ValueError where it does not go with the simulation."""
+    state, number, tick = common.state, saved["number"], int(saved["tick"])
+    state.check_saved(saved["state"])
+    copied = Copier(state.device)
+    start = Start(common.layout, tick, common.init == "feedforward", common.random)
+    clock = common.schedule.restore(start, saved["clock"])
+    target = copied(saved["nudge"]["target"])
+    inference = kind(common, clock, target, number=number, tick=tick, optimizer=optimizer)
+    load_arrays(inference, saved, copied)
+    inference.nudge.gradient = copied(saved["nudge"]["gradient"])
+    dtypes = common.model.dtype, common.rule.state_dtype(common.model.dtype)
+    check_arrays(inference, state.batch, dtypes)
+    state.check_outputs(dtypes, target, inference.nudge.gradient, inference.prediction)
+    state.mark_weights_seen()
+    inference.trace = Trace(saved["trace"])
+    inference.decide_nudge()
+    return inference
 
 
 def reduce(simulation: Common, inference: Inference | None) -> tuple[Any, ...]:

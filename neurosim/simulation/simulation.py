@@ -338,8 +338,9 @@ class Simulation:
         ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. Phases add
         what their ends give: StateError before the last. DivergenceError if one is not finite.
         """
-        found = self.inference.gradients()
-        finite_norm(found, f"at tick {self.tick} the gradient of", self.rule.remedy)
+        found, sure = self.inference.gradients()
+        if not sure:
+            finite_norm(found, f"at tick {self.tick} the gradient of", self.rule.remedy)
         return found
 
     def objective(self) -> float:

@@ -26,6 +26,7 @@ from neurosim.tensors.changes import (
     count,
     finite_product,
     summed,
+    surely_finite,
     tally,
     unequal,
 )

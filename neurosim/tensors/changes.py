@@ -5,7 +5,6 @@ are numbers. On another device they stay tensors, so that all of a tick are read
 `Tape`, which does not see what numpy does, each of these is one function of torch.
 """
 
-from cmath import isfinite
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch.overrides import (
     has_torch_function_variadic,
 )
 
+from neurosim.tensors.late import moderate
 from neurosim.tensors.order import Ints, as_stored
 
 _ROWS = 255  # as many as one byte can count
@@ -115,16 +115,29 @@ def any_nonzero(values: Tensor) -> Tensor | bool:
 
 def finite_product(one: Tensor, other: Tensor) -> Tensor | bool:
     """Says if the sum of the products of two arrays is finite, which it is not where any of their
-    values is not, nor where it overflows."""
+    values is not, nor where it overflows. On the CPU it is not said of sums near that either."""
     if has_torch_function_variadic(one, other):
         return handle_torch_function(finite_product, (one, other), one, other)
     if one.is_cpu and one.numel() <= _NUMPY:
         if one.dim() > 2:
             one, other = as_stored(one), as_stored(other)
-        return isfinite(np.vdot(one.numpy(), other.numpy()))
+        return moderate(np.vdot(one.numpy(), other.numpy()), one.dtype)
     product = as_stored(one).flatten().dot(as_stored(other).flatten())
     # On the CPU python looks at one number faster than torch does.
-    return isfinite(product.item()) if product.is_cpu else product.isfinite()
+    return moderate(product.item(), one.dtype) if product.is_cpu else product.isfinite()
+
+
+def surely_finite(array: Tensor, *factors: Tensor) -> bool:
+    """Says if an array is known to be finite. Its values are sums of products of two ``factors``,
+    if they are given: no such sum is above the product of their norms (Cauchy-Schwarz), and where
+    they have fewer values these are looked at in place of the array.
+
+    Nothing is known of complex values, nor of another device before somebody waits for it.
+    """
+    if not all(one.is_cpu and not one.is_complex() for one in (array, *factors)):
+        return False
+    few = factors and sum(one.numel() for one in factors) < array.numel()
+    return all(finite_product(one, one) for one in (factors if few else (array,)))
 
 
 def summed(parts: Iterable[Tensor | None]) -> Tensor | None:

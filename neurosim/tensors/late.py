@@ -4,18 +4,20 @@ Of small arrays, most of what an answer takes is the call. What is asked is `une
 `tally`, `any_nonzero` or `finite_product`, see `tensors.changes`.
 """
 
-from cmath import isfinite
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from neurosim.tensors.writes import versions
 
 SMALL = 10_000  # values of an array that can wait
 _KEPT = 2**20  # values that wait at a time
+_ROOM = 2.0**-20  # of the largest number there is: what a sum may be that is far from it
 
 Values = list[Any]
 Flat = np.ndarray[Any, Any]
@@ -72,7 +74,8 @@ class Questions:
         for asked in self._asked:
             if asked.versions == versions(*asked[-2:]):
                 dtypes = (None if t is None else t.dtype for t in asked[-3:])
-                found.setdefault((asked.kind, *dtypes), Kind()).append(asked)
+                squares = asked.values is asked.others  # of which no sum hides that one is large
+                found.setdefault((asked.kind, squares, *dtypes), Kind()).append(asked)
         return [*found.values()]
 
 
@@ -84,10 +87,10 @@ class Kind(list[Question]):
         places, sizes = [q.place for q in self], [q.values.numel() for q in self]
         starts, alone = np.cumsum([0, *sizes])[:-1], self[0].others is None
         spread = [q.weights.expand(q.values.shape) for q in self if q.weights is not None]
-        factors = _flat(spread) if spread else None
+        factors, dtype = _flat(spread) if spread else None, self[0].values.dtype
 
         def finite(new: Flat, old: Flat, values: Values) -> None:
-            known = isfinite(np.vdot(new, old))
+            known = moderate(np.vdot(new, old), dtype)
             for place in places:
                 values[place] = known
 
@@ -123,6 +126,17 @@ class Answering:
         flat = _flat(tensors)
         for answer, new, old in self._kinds:
             answer(flat[new], flat[old], values)
+
+
+def moderate(total: Any, dtype: torch.dtype) -> bool:
+    """Says if a sum of numbers of this dtype is finite, and far from the largest one."""
+    most = _most(dtype)
+    return bool(abs(total.real) <= most and abs(total.imag) <= most)
+
+
+@cache
+def _most(dtype: torch.dtype) -> float:
+    return _ROOM * torch.finfo(dtype).max
 
 
 def _flat(tensors: Sequence[Tensor]) -> Flat:

@@ -104,6 +104,12 @@ class Operator(Kind, ABC, family="operator", key="op"):
         weight = mean.new_zeros(self.weight_shape)
         return derivative(lambda weight: self.forward(mean, weight), weight, difference)
 
+    @property
+    def sums_products(self) -> bool:
+        """Says if each value of `weight_gradient` is a sum of products of a difference and a mean,
+        no pair of which is in it twice: then no gradient of moderate values overflows."""
+        return False
+
     @classmethod
     def example(cls) -> list[Self]:
         """Returns operators of this kind that the checks of a plugin try, of some small shapes."""

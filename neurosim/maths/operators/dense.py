@@ -38,6 +38,10 @@ class Dense(SelectiveOperator):
     def synapses(self) -> Pair:
         return prod(self.post), prod(self.pre)
 
+    @property
+    def sums_products(self) -> bool:
+        return True
+
     def forward_selects(self, selection: Selection, batch: int) -> bool:
         return gather_pays(selection.count, prod(self.post), batch, ROW_GATHER_COST)
 

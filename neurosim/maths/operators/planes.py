@@ -342,6 +342,10 @@ class Conv2d(_Planar):
         return (self.post[0], self.pre[0], *self.kernel)
 
     @property
+    def sums_products(self) -> bool:
+        return not self.is_soft
+
+    @property
     def fans(self) -> Pair:
         return self.pre[0] * prod(self.kernel), self.post[0] * prod(self.kernel)
 
