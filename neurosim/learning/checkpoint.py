@@ -18,7 +18,7 @@ from torch import Tensor
 
 from neurosim.base import DataError, write_atomic
 from neurosim.network import Model
-from neurosim.tensors import out_of_memory
+from neurosim.tensors import check_like, out_of_memory
 
 _FORMAT, _WEIGHTS = "neurosim-state-1", "neurosim-weights"
 
@@ -150,14 +150,28 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
     torch converts what belongs to a weight to the dtype of the weight, numbers too that an
     optimizer keeps in another one (NAdam): those come back as they were.
     """
+    check_like(saved["param_groups"], optimizer.state_dict()["param_groups"])
     optimizer.load_state_dict(copy.deepcopy(saved))
     names = [name for group in saved["param_groups"] for name in group["params"]]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    kinds = set[tuple[str, str]]()  # what the checksum vouches for need not be an optimizer's
     for name, weight in zip(names, weights, strict=True):
         own = optimizer.state[weight] if name in saved["state"] else {}
         for key, value in own.items():
             if isinstance(value, Tensor):
                 own[key] = saved["state"][name][key].to(value.device, copy=True)
+        kinds |= {(key, _relation(value, weight)) for key, value in own.items()}
+    if len(kinds) > len({key for key, _ in kinds}):
+        raise ValueError("what the optimizer keeps is not of one kind for all weights")
+
+
+def _relation(value: Any, weight: Tensor) -> str:
+    """Returns what a value that an optimizer keeps is to its weight."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if value.dim() == 0 or value.dtype != weight.dtype:
+        return f"{value.dim()} {value.dtype}"
+    return "alike" if value.shape == weight.shape else "other"
 
 
 def _own(tensor: Tensor, places: set[int]) -> Tensor:

@@ -20,7 +20,7 @@ from neurosim.learning.trainer import Trainer
 from neurosim.maths import LearningRate, OptimizerChoice
 from neurosim.measures import Prequential, metrics
 from neurosim.simulation import Episodes, Simulation, Stream
-from neurosim.tensors import complete
+from neurosim.tensors import complete, restore
 
 FOREVER = 10**12  # samples: no stream gets there
 OLD = 10  # drifts whose tasks are tested again
@@ -98,6 +98,9 @@ class StreamTrainer(Trainer):
     ``plan.evaluation`` says. Raises ConfigurationError for options that a stream has not.
     """
 
+    # Loss and accuracy of this hold, once it has been read.
+    _found: tuple[float, float] | None = None
+
     def __init__(
         self,
         streaming: StreamPlan,
@@ -140,7 +143,6 @@ class StreamTrainer(Trainer):
         network, tick = simulation.model.network, simulation.schedule.tick
         self._check_foretelling()
         self._trip = simulation.channels.round_trip(network, tick)
-        self._found: Any = None  # loss and accuracy of this hold, once it has been read
 
     def _check_foretelling(self) -> None:
         test, count, said = self.test, self.streaming.foretell, ""
@@ -327,7 +329,8 @@ class StreamTrainer(Trainer):
         super().load_state_dict(state)
         with complete("training"):
             self.prequential.load_state_dict(state["scores"])
-            self._found = None if state["found"] is None else tuple(state["found"])
+            found = state["found"]
+            restore(self, "_found", tuple(found) if isinstance(found, list) else found)
 
     def _simulated(self) -> dict[str, Any]:
         twin = None if self._twin is None else self._twin.state()

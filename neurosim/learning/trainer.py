@@ -36,7 +36,7 @@ from neurosim.learning.shards import Shards, Taken, check_shards
 from neurosim.maths import OptimizerChoice, finite_norm
 from neurosim.measures import metrics
 from neurosim.simulation import Outcome, Simulation, check_optimizer
-from neurosim.tensors import complete
+from neurosim.tensors import complete, restore
 
 _RATE = "; the optimizer has it: OptimizerChoice.of('adam', lr=…), or one of torch"
 Data = Any  # samples and labels: what `split_for` takes
@@ -54,6 +54,11 @@ class Trainer:
 
     Raises ConfigurationError for options that do not go together.
     """
+
+    step = 0
+    _labels: Tensor | None = None  # of the inference under way
+    _ending: int | None = None  # the epoch that is over but for its evaluation
+    _best: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -105,13 +110,9 @@ class Trainer:
         kept = len(train) % batch if self.plan.remainder == "keep" else 0
         check_shards(simulation, self.plan.shards, kept or batch)
         self._shards = Shards(simulation, self.plan.shards, self.ranks)
-        self.step = 0
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "updates": 0, "ticks": 0, "time": 0.0}
         self._sums = dict.fromkeys(("train_loss", "train_accuracy"), 0.0)  # of this epoch's steps
-        self._labels: Tensor | None = None  # of the inference under way
-        self._ending: int | None = None  # the epoch that is over but for its evaluation
-        self._best: dict[str, Any] | None = None
         self._validated: list[float] = []  # a score of every epoch, for early stopping
         per = self.per_epoch, self.steps
         self.rates = Rates(optimizer, self.plan, scheduler, scheduler_every, *per)
@@ -393,8 +394,7 @@ class Trainer:
             self.batches.load_state_dict(state["batches"])
             self.totals = {key: state["totals"][key] for key in self.totals}
             self._sums = {key: state["sums"][key] for key in self._sums}
-            self.step = state["step"]
-            for key in ("labels", "ending", "best"):
-                setattr(self, f"_{key}", state[key])
+            for name in ("step", "_labels", "_ending", "_best"):
+                restore(self, name, state[name.strip("_")])
             self._validated = list(state["validated"])
             self.rates.load_state_dict(state["scheduler"])

@@ -120,7 +120,7 @@ class Trace:
     def __init__(self, records: Mapping[str, Sequence[Record]] | None = None) -> None:
         self._records: dict[str, list[Record]] = {}
         if records is not None:  # every inference makes an empty one, and a check takes its time
-            check(Mapping[str, Sequence[Any]], records=records)
+            check(Mapping[str, Sequence[Mapping[str, Any]]], records=records)
             self._records = {kind: list(items) for kind, items in records.items()}
 
     def add(self, kind: str, record: Record) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind, Positive
 from neurosim.schedules.units import Layout, Unit, UnitKind
-from neurosim.tensors import Ints, as_array, as_tensors, check_kind
+from neurosim.tensors import Ints, as_array, as_tensors, restore
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,7 @@ class Clock(ABC):
         """Puts back what `state_dict` returned."""
         for name in self.saved:
             value = state[name]
-            value = as_array(value) if isinstance(value, Tensor) else value
-            check_kind(type(self), name, value)
-            setattr(self, name, value)
+            restore(self, name, as_array(value) if isinstance(value, Tensor) else value)
 
 
 Tick = Annotated[Positive, Field(description="simulated time of one tick")]

@@ -1,6 +1,7 @@
 """Simulations as data: saved, continued in another of the same kind, and copied whole."""
 
 from collections.abc import Mapping
+from operator import index
 from typing import Any, TypeVar
 
 import torch
@@ -76,7 +77,7 @@ def load(
 ) -> T | None:
     """Continues where `save` was called, and returns the inference of then, of that ``kind``."""
     with complete("state"):
-        simulation.inferences = state["inferences"]
+        simulation.inferences = index(state["inferences"])
         simulation.random.bit_generator.state = state["random"]
         if state["clock"] is None:
             return None

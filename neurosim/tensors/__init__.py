@@ -42,7 +42,7 @@ from neurosim.tensors.devices import (
     upload,
 )
 from neurosim.tensors.graph import GRAPHS
-from neurosim.tensors.kinds import check_kind
+from neurosim.tensors.kinds import check_kind, check_like, restore
 from neurosim.tensors.machine import (
     describe_machine,
     device_bytes,

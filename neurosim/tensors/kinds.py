@@ -1,10 +1,12 @@
 """What a saved value has to be: what the class says that its attribute is."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor
 
 _AS_IT_IS = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
@@ -21,6 +23,52 @@ def check_kind(owner: type, name: str, value: Any) -> None:
         raise ValueError(f"{own}: {error.errors()[0]['msg'].lower()}") from None
     if isinstance(value, np.ndarray) and dtype is not None and value.dtype != dtype:
         raise ValueError(f"{own}: an array of {value.dtype}, where there has to be {dtype}")
+
+
+def restore(owner: object, name: str, value: Any) -> None:
+    """Sets an attribute to a saved value. Raises what `check_kind` does."""
+    check_kind(type(owner), name, value)
+    setattr(owner, name, value)
+
+
+def check_like(value: Any, own: Any) -> None:
+    """Raises ValueError where a saved tree is of other kinds than one's own: numbers, truth values,
+    texts, lists, and tensors of as many dimensions and of numbers alike, by the keys that both
+    have. What is None in one's own may be anything."""
+    known: object = True
+    match own:
+        case None:
+            return
+        case bool() | str() | list() | tuple():
+            known = isinstance(value, type(own))
+        case int() | float():
+            known = isinstance(value, int | float) and not isinstance(value, bool)
+        case Tensor():
+            known = isinstance(value, Tensor) and _numbers(value) == _numbers(own)
+        case Mapping():
+            known = isinstance(value, Mapping)
+    if not known:
+        raise ValueError(f"{value!r:.40}, where there has to be {_named(own)}")
+    parts: list[tuple[Any, Any, Any]] = []
+    if isinstance(own, Mapping):
+        parts = [(key, value[key], part) for key, part in own.items() if key in value]
+    elif isinstance(own, list | tuple) and len(own) == len(value):
+        parts = [(place, *pair) for place, pair in enumerate(zip(value, own, strict=True))]
+    for key, part, like in parts:
+        try:
+            check_like(part, like)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+
+
+def _numbers(tensor: Tensor) -> tuple[int, bool, bool]:
+    return tensor.dim(), tensor.is_floating_point(), tensor.is_complex()
+
+
+def _named(own: Any) -> str:
+    if isinstance(own, Tensor):
+        return f"a tensor of {own.dtype} with {own.dim()} dimensions"
+    return {bool: "true or false", str: "a text"}.get(type(own), f"a {type(own).__name__}")
 
 
 @cache

@@ -15,11 +15,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 from damages import DataDamage, FolderDamage
+from forgeries import Forgery
 from fuzz import Fuzz
 from processes import FAILURES, ROOT, command
 from runs import BASES, Environment, Fault, Kill, Signals
 
-ATTACKS = (Fuzz, FolderDamage, DataDamage, Kill, Signals, Fault, Environment)
+ATTACKS = (Fuzz, FolderDamage, Forgery, DataDamage, Kill, Signals, Fault, Environment)
 
 
 def chaos(seed: int, budget: int, work: Path, only: str = "", number: int | None = None) -> int:

@@ -16,7 +16,7 @@ from neurosim.learning import Listener, Listeners, Trainer, events, load_state, 
 from neurosim.records import check_lines, record_line, recorded
 from neurosim.runs.folder import LAST, METRICS, SCENARIO, Job
 from neurosim.scenario import MAX_KEEP
-from neurosim.tensors import complete
+from neurosim.tensors import check_like, complete
 
 # Of an epoch.
 _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy")
@@ -117,7 +117,8 @@ class RunSummary(Listener):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._watch = Stopwatch(state["seconds"])
-        self._found = {key: state[key] for key in self._found}
+        laps = [tuple(map(float, lap)) for lap in state["laps"]]
+        self._found = {key: state[key] for key in self._found} | {"laps": laps}
 
     def numbers(self) -> dict[str, Any]:
         """Returns the numbers of the last epoch and inference."""
@@ -158,9 +159,12 @@ class Checkpoints(Listener):
         if event.status == "interrupted":
             self._save()
 
-    def _save(self) -> None:
+    def _state(self) -> dict[str, Any]:
         trainer, listeners = self._trainer.state_dict(), self._listeners.state_dict()
-        state = self._about | {"trainer": trainer, "listeners": listeners}
+        return self._about | {"trainer": trainer, "listeners": listeners}
+
+    def _save(self) -> None:
+        state = self._state()
         last, *before = self._files
         for newer, older in reversed(list(pairwise(before))):
             if newer.is_file():
@@ -181,6 +185,9 @@ class Checkpoints(Listener):
             StateError: where it is of another training.
         """
         with complete("checkpoint"):
+            own = self._state()
+            del own["trainer"]["simulation"]  # it checks itself
+            check_like(saved, own)
             data, training, listeners = (saved[key] for key in ("data", "trainer", "listeners"))
         if data != self._about["data"]:
             folder, how = self._files[0].parents[1], f"put back what data in its {SCENARIO} names"
@@ -209,6 +216,8 @@ def last_checkpoint(folder: Path) -> dict[str, Any]:
             continue
         try:
             saved: dict[str, Any] = load_state(path)
+            with complete("checkpoint"):
+                check_like(saved, {"scenario": "", "data": "", "trainer": {}, "listeners": []})
             if saved.get("version", 1) != VERSION:
                 raise StateError(
                     f"{path}: a checkpoint of another version of neurosim; finish the run with "
