@@ -48,8 +48,8 @@ class Cluster:
         where = ["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
         return self.start("scheduler", *where, "--scheduler-file", str(self.file))
 
-    def worker(self, disk: int = -1) -> subprocess.Popen[bytes]:
-        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    def worker(self, disk: int = -1, *more: str) -> subprocess.Popen[bytes]:
+        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", *more]
         return self.start("worker", "--scheduler-file", str(self.file), *options, disk=disk)
 
 

@@ -143,7 +143,7 @@ def test_a_worker_does_not_see_the_folder(cluster: Cluster, tmp_path: Path) -> N
 @pytest.mark.parametrize("collect", [False, True])
 def test_a_worker_tells_how_far_it_is(cluster: Cluster, tmp_path: Path, collect: bool) -> None:
     cluster.scheduler()
-    cluster.worker()
+    cluster.worker(-1, "--name", "first")
     wait(cluster.file)
     watcher, executor = Watcher(), Dask(str(cluster.file), collect)
     planned = sweep.plan(PARALLEL, ["data.limit=100", "training.epochs=1000000"])
@@ -151,7 +151,7 @@ def test_a_worker_tells_how_far_it_is(cluster: Cluster, tmp_path: Path, collect:
         planned, tmp_path, watcher, executor=executor, stop=lambda: bool(watcher.moves)
     )
     (row,) = found.rows
-    assert row.status == "interrupted"
+    assert (row.status, watcher.workers) == ("interrupted", ["first"])
     (moves,) = watcher.moves.values()
     done, total, words = moves[0]
     assert 0 < done <= row.summary["steps"]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim import documents, schedules
+from neurosim.learning import evaluation
 from neurosim.learning.checkpoint import load_state
 from neurosim.learning.distributed import added, branches, cuts
 from neurosim.learning.trainer import TrainingPlan
@@ -141,8 +142,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = written(folder)
     for processes, steps in ((2, 3), (4, 5)):
         torchrun(processes, "train", file, folder / str(processes), steps)
-    together.train(file, folder / "1")
-    ns.resume(folder / "resumed/resumed/1", listeners=[Stop(0)])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(evaluation, "EVALUATION_BATCH", together.EVALUATED)
+        together.train(file, folder / "1")
+        ns.resume(folder / "resumed/resumed/1", listeners=[Stop(0)])
     return folder
 
 
@@ -198,7 +201,10 @@ def test_a_shard_that_diverges_ends_all_processes_alike(trained: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_torchrun_goes_on_after_a_process_has_died_or_hung(tmp_path: Path) -> None:
+def test_torchrun_goes_on_after_a_process_has_died_or_hung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", together.EVALUATED)
     file = written(tmp_path)
     said = torchrun(2, "fall", file, tmp_path, restarts=2)
     (folder,) = (tmp_path / "fallen").iterdir()

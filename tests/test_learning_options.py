@@ -189,7 +189,7 @@ def test_early_stopping(
     stopping = EarlyStopping(**options)
     plan = TrainingPlan(6, batch_size=20, accuracy_every=6, early_stopping=stopping)
 
-    def scripted(self: Evaluator, split: Split) -> Iterator[SoFar]:
+    def scripted(self: Evaluator, split: Split, **how: Any) -> Iterator[SoFar]:
         score = scores[trainer.epoch - 1]
         yield SoFar(len(split), score * len(split), score * len(split))
 

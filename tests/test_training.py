@@ -193,9 +193,9 @@ def test_validation_chooses_the_best_epoch(
     given, weights = iter(accuracies), []
     batches = Evaluator.batches
 
-    def scripted(self: Evaluator, split: Split) -> Iterator[SoFar]:
+    def scripted(self: Evaluator, split: Split, **how: Any) -> Iterator[SoFar]:
         if split is not trainer.validation:
-            yield from batches(self, split)
+            yield from batches(self, split, **how)
             return
         weights.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
         yield SoFar(len(split), next(given) * len(split), 1.0)

@@ -16,14 +16,15 @@ import neurosim as ns
 from neurosim import documents
 from neurosim.base import Launch
 from neurosim.cli.main import main
-from neurosim.learning import distributed
+from neurosim.learning import distributed, evaluation
 from neurosim.learning.shards import Shards
 
+EVALUATED = 7  # samples of a batch of an evaluation: there are some for all processes
 SCENARIO: dict[str, Any] = {
     "name": "together",
     "network": {"input": [64], "layers": [{"name": "h", "dense": 12}, {"dense": 10}]},
     "data": {"name": "digits", "batch_size": 12, "limit": 48},
-    "training": {"epochs": 2, "shards": 4},
+    "training": {"epochs": 2, "shards": 4, "metrics": ["confusion_matrix", "mse"]},
     "probes": ["accuracy", "messages"],
     "threads": 1,
 }
@@ -124,6 +125,7 @@ def fall(scenario: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
+    evaluation.EVALUATION_BATCH = EVALUATED
     distributed._PART = 100  # of some thousand numbers, which go to the others part after part
     what, file, folder, *steps = sys.argv[1:]
     match what:

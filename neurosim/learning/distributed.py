@@ -5,6 +5,7 @@ binary tree: so results are the same bits for any number of processes.
 """
 
 import atexit
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from neurosim.base import ConfigurationError, Launch, PeerError
+from neurosim.base import ConfigurationError, DivergenceError, Launch, PeerError
 
 _POLL = 0.05  # seconds
 _LONGEST = 4096  # bytes of a text that one process tells the others
@@ -125,6 +126,20 @@ class Ranks:
             dist.all_reduce(found)
         return found.to(numbers.device)
 
+    def gathered(self, numbers: Tensor) -> Tensor:
+        """Returns the numbers of all processes, (N, *shape)."""
+        rows = numbers.new_zeros(self.size, *numbers.shape)
+        rows[self.rank] = numbers
+        return self.total(rows)
+
+    def raised(self, error: DivergenceError | None) -> list[DivergenceError]:
+        """Returns what the processes have raised, in their order: the same to all of them."""
+        said = "" if error is None else json.dumps({"message": str(error), **vars(error)})
+        if not self.total(torch.tensor([float(bool(said))])) > 0:
+            return []
+        told = [json.loads(self.told(said, rank) or "{}") for rank in range(self.size)]
+        return [DivergenceError(**one | {"neuron": tuple(one["neuron"])}) for one in told if one]
+
     def agreed(self, asked: Callable[[], bool]) -> Callable[[], bool]:
         """Returns what says if any of the processes was asked to end: the same to all of them."""
         if self.size == 1:
@@ -147,9 +162,7 @@ class Ranks:
         """Raises ConfigurationError for what is not the same in all processes."""
         for name, value in what.items():
             digest = int(sha256(value.encode()).hexdigest()[:12], 16)
-            rows = torch.zeros(self.size, dtype=torch.float64)
-            rows[self.rank] = digest
-            found = self.total(rows)
+            found = self.gathered(torch.tensor(digest, dtype=torch.float64))
             if other := [r for r in range(self.size) if found[r] != found[0]]:
                 said = f"{name}: process {other[0]} of the training has another than process 0"
                 raise ConfigurationError(f"{said}; all of them need the same")

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, DataError, DivergenceError
 from neurosim.data import Split, check_labels, split_of, targets
+from neurosim.learning.distributed import Ranks
 from neurosim.learning.metrics import Metric
 from neurosim.maths import Loss
 from neurosim.measures import fgsm, lipschitz_bound, metrics, spectral_norms
@@ -28,6 +29,25 @@ class SoFar(NamedTuple):
     correct: float
     loss: float
     sums: Mapping[str, Tensor] = {}  # never written to
+
+    def plus(self, batch: Self) -> Self:
+        """Returns the sum with what a batch comes to."""
+        samples, correct, loss, sums = batch
+        sums = {n: self.sums[n] + found if n in self.sums else found for n, found in sums.items()}
+        return type(self)(self.samples + samples, self.correct + correct, self.loss + loss, sums)
+
+    def told(self, ranks: Ranks) -> list[Self]:
+        """Returns those of all processes, in their order."""
+        parts = [sums.reshape(-1).double() for sums in self.sums.values()]
+        numbers = torch.cat([torch.tensor(self[:3], dtype=torch.float64), *parts])
+        found = []
+        for row in ranks.gathered(numbers):
+            samples, correct, loss = row[:3].tolist()
+            parts = row[3:].split([len(part) for part in parts])
+            own = zip(self.sums.items(), parts, strict=True)
+            sums = {name: part.view(s.shape).to(s.dtype) for (name, s), part in own}
+            found.append(type(self)(int(samples), correct, loss, sums))
+        return found
 
 
 @dataclass(frozen=True)
@@ -76,48 +96,72 @@ class Evaluator:
         return {"accuracy": correct / samples, "loss": loss / samples, **found}
 
     @torch.no_grad()
-    def batches(self, split: Split, eps: float = 0.0) -> Iterator[SoFar]:
-        """Yields what it has come to as often as somebody may want to look up or to stop."""
-        model, measured = self.simulation.model, self.simulation.loss
+    def batches(
+        self, split: Split, eps: float = 0.0, ranks: Ranks | None = None
+    ) -> Iterator[SoFar]:
+        """Yields what it has come to as often as somebody may want to look up or to stop.
+
+        Of several ``ranks`` all evaluate the first batch, and compare: machines of different kinds
+        may round differently. Then each does some, and tells the others: sums are the same.
+        """
+        so_far, count = SoFar(0, 0.0, 0.0), -(-len(split) // EVALUATION_BATCH)
+        if ranks is None or ranks.size == 1:
+            for number in range(count):
+                for one in self._batch(split, eps, number):
+                    if one is None:
+                        yield so_far
+                    else:
+                        so_far = so_far.plus(one)
+                        yield so_far
+            return
+        # Nobody looks up within a batch, which takes each its own time.
+        told = _of_all(self._batch(split, eps, 0), ranks)
+        ranks.check_same({"scores": repr(self.of(told[ranks.rank]))})
+        yield (so_far := so_far.plus(told[0]))
+        for first in range(1, count, ranks.size):
+            # Who has none left does the last one too: what it tells does not count.
+            batch = self._batch(split, eps, min(first + ranks.rank, count - 1))
+            for one in _of_all(batch, ranks)[: count - first]:
+                so_far = so_far.plus(one)
+            yield so_far
+
+    def _batch(self, split: Split, eps: float, number: int) -> Iterator[SoFar | None]:
+        """Yields what a batch comes to last, and before that None as a prediction does."""
+        model, measured, simulation = self.simulation.model, self.simulation.loss, self.simulation
+        which = slice(number * EVALUATION_BATCH, (number + 1) * EVALUATION_BATCH)
+        images = split.take(which).to(model.device, model.dtype)
+        labels = split.labels[which].to(simulation.state.device)  # the output's
+        target = targets(labels, model.network.output.shape, model.dtype)
         if eps:
             low, high = (bound.to(model.device, model.dtype) for bound in split.bounds)
-        correct, loss, sums = 0.0, 0.0, dict[str, Tensor]()
-        for number, start in enumerate(range(0, len(split), EVALUATION_BATCH)):
-            which = slice(start, start + EVALUATION_BATCH)
-            images = split.take(which).to(model.device, model.dtype)
-            labels = split.labels[which].to(self.simulation.state.device)  # the output's
-            target = targets(labels, model.network.output.shape, model.dtype)
-            if eps:
-                predict = partial(model.predict, damage=self.simulation.state.damage)
-                images = fgsm(predict, measured, images, target, eps, low, high)
-            simulation = self.simulation
-            if self.prediction.settles:
-                simulation = simulation.twin(number)
-            prediction = None
-            for prediction in self.prediction.predict(simulation, images):
-                if prediction is None:
-                    yield SoFar(start, correct, loss, sums)
+            predict = partial(model.predict, damage=simulation.state.damage)
+            images = fgsm(predict, measured, images, target, eps, low, high)
+        if self.prediction.settles:
+            simulation = simulation.twin(number)
+        prediction = None
+        for prediction in self.prediction.predict(simulation, images):
             if prediction is None:
-                raise ConfigurationError(
-                    f"the prediction {self.prediction.kind!r} did not end with one: what its "
-                    "method predict yields last must be an array (B, *output)",
-                    "evaluation",
-                )
-            correct += metrics.accuracy(prediction, labels) * len(labels)
-            batch_loss = float(measured.value(prediction, target).sum())
-            if not (isfinite(batch_loss) and prediction.isfinite().all()):
-                output = model.network.output.name
-                raise DivergenceError(
-                    f"with these weights the prediction at {output!r} is not finite, or its loss "
-                    f"({batch_loss}); {self.simulation.rule.remedy}.",
-                    population=output,
-                )
-            loss += batch_loss
-            for one in self.metrics:
-                shown = decided(prediction, labels, measured) if one.of_labels else prediction
-                found = one.sums(shown.flatten(1), target.flatten(1)).cpu()
-                sums[one.name] = sums[one.name] + found if one.name in sums else found
-            yield SoFar(start + len(labels), correct, loss, sums)
+                yield None
+        if prediction is None:
+            raise ConfigurationError(
+                f"the prediction {self.prediction.kind!r} did not end with one: what its "
+                "method predict yields last must be an array (B, *output)",
+                "evaluation",
+            )
+        loss = float(measured.value(prediction, target).sum())
+        if not (isfinite(loss) and prediction.isfinite().all()):
+            output = model.network.output.name
+            raise DivergenceError(
+                f"with these weights the prediction at {output!r} is not finite, or its loss "
+                f"({loss}); {simulation.rule.remedy}.",
+                population=output,
+            )
+        sums = {}
+        for one in self.metrics:
+            shown = decided(prediction, labels, measured) if one.of_labels else prediction
+            sums[one.name] = one.sums(shown.flatten(1), target.flatten(1)).cpu()
+        right = metrics.accuracy(prediction, labels) * len(labels)
+        yield SoFar(len(labels), right, loss, sums)
 
     def robustness(self, test: Split, eps: float, watch: _Watch | None = None) -> dict[str, Any]:
         """Measures spectral norms, the Lipschitz bound that they give, and accuracy and loss on the
@@ -132,6 +176,20 @@ class Evaluator:
             "lipschitz_bound": lipschitz_bound(model.network, norms),
             "spectral_norms": norms,
         }
+
+
+def _of_all(batch: Iterator[SoFar | None], ranks: Ranks) -> list[SoFar]:
+    """Evaluates a batch, and returns what those of all processes come to, in their order. Raises
+    the first DivergenceError of these, in all of them."""
+    one, error = None, None
+    try:
+        *_, one = batch
+    except DivergenceError as raised:
+        error = raised
+    for told in ranks.raised(error):
+        raise told
+    assert one is not None
+    return one.told(ranks)
 
 
 def decided(prediction: Tensor, labels: Tensor, loss: Loss) -> Tensor:

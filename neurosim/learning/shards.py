@@ -83,9 +83,7 @@ class Shards:
         drawn = after = clocks.bit_generator.state
         diverged: list[DivergenceError] = []
         sizes, first = [p.numel() for p in moved.values()], next(iter(moved.values()))
-
         starts = dict(zip(moved, accumulate(sizes, initial=0), strict=False))
-
         names = tuple(asdict(Counts()))
 
         def of(shard: int, vector: Tensor, ready: Ready) -> list[float]:
@@ -147,10 +145,4 @@ class Shards:
         def when(error: DivergenceError) -> tuple[Any, ...]:
             return error.tick, places.get(str(error.population)), error.neuron, error.sample
 
-        seen, found = min(diverged, key=when, default=None), list[DivergenceError]()
-        said = "" if seen is None else json.dumps({"message": str(seen), **vars(seen)})
-        for rank in range(self.ranks.size):
-            if told := self.ranks.told(said, rank):
-                values = json.loads(told)
-                found.append(DivergenceError(**values | {"neuron": tuple(values["neuron"])}))
-        return min(found, key=when)
+        return min(self.ranks.raised(min(diverged, key=when, default=None)), key=when)

@@ -294,8 +294,7 @@ class Trainer:
                 due |= stopping.is_over(validated)
         self._validated = validated
         if self.ranks.size > 1:  # machines of different kinds may round differently
-            same = {"weights": digest_of_weights(self.model), "scores": repr(scores)}
-            self.ranks.check_same(same)
+            self.ranks.check_same({"weights": digest_of_weights(self.model)})
         accuracy = scores.get("validation_accuracy")
         if accuracy is not None:
             score = -scores["validation_loss"] if isnan(accuracy) else accuracy
@@ -323,7 +322,7 @@ class Trainer:
 
     def _batches(self, split: Split) -> Iterator[SoFar]:
         """Evaluates as `evaluate` does. In between, the model has its own weights again."""
-        batches = self.evaluator.batches(split)
+        batches = self.evaluator.batches(split, ranks=self.ranks)
         while True:
             with self._averaged():
                 so_far = next(batches, None)

@@ -168,7 +168,7 @@ class _Sweep:
                     continue
                 if "how" not in one:
                     self.begun.add(number)
-                    yield TaskNews(number, "began", one["worker"])
+                    yield TaskNews(number, "began", one["name"])
                 elif number in self.begun:
                     self.hear(number, tuple(one["how"]))
             elif one in self.parcels:

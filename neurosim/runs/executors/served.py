@@ -55,7 +55,8 @@ class Assignment(NamedTuple):
         copies = _kept(worker).copies(self.digests)
         if lacks := frozenset(name for name, copy in copies.items() if not copy.exists()):
             return Done(None, lacks=(worker.address, lacks))
-        worker.log_event(self.token, {"task": self.number, "worker": str(worker.name)})
+        # Of what a worker logs Dask overwrites "worker" with its address.
+        worker.log_event(self.token, {"task": self.number, "name": str(worker.name)})
 
         def tell(how: How) -> None:
             worker.log_event(self.token, {"task": self.number, "how": how})
