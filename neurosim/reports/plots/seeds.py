@@ -36,9 +36,9 @@ def _several(seeds: Sequence[Seeds]) -> bool:
     return any(one.runs > 1 for one in seeds)
 
 
-def _legend(seeds: Sequence[Seeds], hue: str, spread: str) -> list[Curve]:
+def _legend(seeds: Sequence[Seeds], hue: str) -> list[Curve]:
     """Says what is drawn; in the legend, which every form of a picture has."""
-    several = f"mean over the seeds; {spread}: least to greatest"
+    several = "mean over the seeds; bars: least to greatest"
     return [Curve(several if _several(seeds) else "one seed", colour=hue)]
 
 
@@ -119,7 +119,7 @@ def seed_chart(
         axes.margins(y=0.05)
         above = axes.transLimits.inverted().transform((0, 1 + 0.09 * len(used)))
         axes.set_ylim(top=axes.transScale.inverted().transform(above)[1])
-        return canvas.chart(_legend(seeds, hue, "band and bars"), " ".join(notes))
+        return canvas.chart(_legend(seeds, hue), " ".join(notes))
 
 
 def _told(quantity: Quantity, one: Seeds) -> str:
@@ -172,7 +172,7 @@ def row_chart(
         return None
     ours, theirs = colours(2)
     published = published or [None] * len(labels)
-    legend, notes = _legend(seeds, ours, "bars"), list[str]()
+    legend, notes = _legend(seeds, ours), list[str]()
     if any(published):
         legend.append(Curve("published, ± standard deviation", colour=theirs))
     with style():
