@@ -27,7 +27,7 @@ from neurosim.reports.plots.canvas import (
 
 FAR = 12.0  # median deviations from the median, which rows out of the axis exceed
 BARS = 2.0  # and median lengths of a bar
-NAME, LINE = 34, 28  # letters of a name beside a row: of one line, and of each of two
+LINE = 34  # letters of a name beside a row, which has two lines
 
 _SINGLE: dict[str, Any] = {"linestyle": "none", "clip_on": False}
 
@@ -222,14 +222,15 @@ def _fitting(labels: Sequence[str]) -> list[str]:
     middle, where that tells it from others better."""
     names = [plain(label) for label in labels]
     for middle in (False, True):
-        short = [name if len(name) <= NAME else _two_lines(name, middle) for name in names]
+        short = [name if len(name) <= LINE else _two_lines(name, middle) for name in names]
         if len(set(short)) == len(set(names)):
             break
     return short
 
 
 def _two_lines(name: str, middle: bool) -> str:
-    first, *rest = wrap(name, LINE)
+    parts = wrap(name.replace(": ", ":\u00a0"), LINE)  # a key stays with its value
+    first, *rest = (part.replace("\u00a0", " ") for part in parts)
     second = " ".join(rest)
     if len(second) > LINE:
         second = f"…{second[1 - LINE :]}" if middle else cut(second, LINE)
