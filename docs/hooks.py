@@ -118,7 +118,11 @@ def pages_of(path: Path) -> str:
             if "image/svg+xml" in data:
                 parts.append(f"<figure>{data['image/svg+xml'].partition('?>')[2]}</figure>")
             elif "text/html" in data:
-                parts.append(f"<div>{data['text/html']}</div>")
+                found = re.sub(
+                    r'<table border="1" class="dataframe">', "<table>", data["text/html"]
+                )
+                found = re.sub(r"<style.*?</style>", "", found, flags=re.DOTALL)  # the site's own
+                parts.append(f"<div>{found}</div>")
             else:
                 parts.append(f"```text\n{data['text/plain'].rstrip()}\n```")
     return "\n\n".join(parts)

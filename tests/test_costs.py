@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from click.testing import CliRunner
 import neurosim as ns
 from neurosim.cli.main import main
 from neurosim.measures import Costs
-from neurosim.reports.plots.pareto import front
+from neurosim.records import Seeds, quantities
+from neurosim.reports.plots.pareto import Choice, front, pareto_chart
 
 OWN = """
 name: mine
@@ -163,3 +165,24 @@ def test_a_table(tmp_path: Path) -> None:
     page = (tmp_path / "mnist-quick.md").read_text()
     assert "energy (µJ per sample)" in page
     assert "accuracy against energy" in page.lower()
+
+
+def test_names_of_choices_cover_no_line() -> None:
+    """As long as there is a place for them beside the front and the bars."""
+    choices = [
+        Choice(f"passes {2**n}", Seeds((cost, 1.01 * cost)), Seeds((gain - 2, gain + 2)))
+        for n, (cost, gain) in enumerate([(0.45, 12.0), (0.8, 20.3), (1.5, 21.7), (2.8, 21.6)])
+    ]
+    known = quantities()
+    chart = pareto_chart(known["energy"], known["test_accuracy"], choices)
+    assert chart is not None
+    axes = chart.canvas.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 4
+    for line in axes.lines:
+        x, y = (np.asarray(part, dtype=float) for part in line.get_data())
+        if line.get_drawstyle() == "steps-post":
+            x, y = np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
+        for a, b in pairwise(axes.transData.transform(np.stack([x, y], 1))):
+            between = a + np.linspace(0, 1, 500)[:, None] * (b - a)
+            assert not any(box.count_contains(between) for box in boxes)

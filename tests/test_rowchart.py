@@ -80,14 +80,16 @@ def test_long_names_take_two_lines() -> None:
     names = [
         "random_order, passes: 6, unit: neuron, groups: 8",
         "parallel, ticks: 12",
+        "poisson, unit: neuron, rate: 1.0, tick: 0.25, duration: 8",
         f"{'the same ' * 9}one",
         f"{'the same ' * 9}two",
     ]
-    chart = row_chart("key", ACCURACY, names, [Seeds((1.0,))] * 4)
+    chart = row_chart("key", ACCURACY, names, [Seeds((1.0,))] * 5)
     assert chart is not None
     shown = [label.get_text() for label in chart.canvas.axes.get_yticklabels()]
     assert shown[:2] == ["random_order, passes: 6,\nunit: neuron, groups: 8", names[1]]
-    assert len(set(shown)) == 4
+    assert shown[2] == "poisson, unit: neuron, rate: 1.0,\ntick: 0.25, duration: 8"
+    assert len(set(shown)) == 5
     chart.canvas.figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in chart.canvas.axes.get_yticklabels()]
     whole = chart.canvas.figure.bbox

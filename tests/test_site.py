@@ -10,6 +10,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from browsers import too_wide
 
 import neurosim as ns
 
@@ -53,6 +54,16 @@ def test_the_site(site: Path, root: Path) -> None:
     assert (site / "scenarios/random_order.yaml").read_bytes() == (
         root / "scenarios/random_order.yaml"
     ).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [420, 1300])
+@pytest.mark.parametrize("name", ["results/mnist", "studies/streaming", "notebooks/training"])
+def test_nothing_is_out_of_sight(site: Path, name: str, width: int) -> None:
+    """Commands of five hundred letters, tables of twelve columns, and what a notebook printed."""
+    page = site / f"{name}.html"
+    assert too_wide(page, width) == ""
+    assert 'class="dataframe"' not in page.read_text("utf-8")  # it would have no style of the site
 
 
 @pytest.mark.slow

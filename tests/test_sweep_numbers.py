@@ -1,9 +1,11 @@
 """What axes and numbers of a sweep are called on its page."""
 
 import pytest
+from markupsafe import Markup
 
 from neurosim.base.words import spread
 from neurosim.records.summary import brief
+from neurosim.reports.page import Listing, Report, Section
 from neurosim.reports.sweep import axis_label
 
 
@@ -42,3 +44,22 @@ def test_spread() -> None:
 def test_what_looks_exact_is(value: float, text: str) -> None:
     """2765 wakes are not 2760: four digits without a unit are read as all of them."""
     assert brief(value) == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "whole"),
+    [
+        ("1.399e-07", True),
+        (Markup("<strong>(4.1 ± 2.3)·10⁻⁶</strong>"), True),
+        ("135,744 ± 0 (2)", True),
+        ("2 of 2", False),
+        ("random_order, passes: 6", False),
+        (7, False),
+    ],
+)
+def test_no_line_breaks_in_a_number(cell: object, whole: bool) -> None:
+    """At the hyphen of an exponent, that is."""
+    report = Report(
+        "x", "run", "ok", "ok", [Section("A", [("table", Listing("c", "ab", [("a", cell)]))])]
+    )
+    assert ('class="w"' in report.html()) == whole

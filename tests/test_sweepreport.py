@@ -255,7 +255,7 @@ def test_curves_over_one_axis(tmp_path: Path) -> None:
     )
     assert {"0", "1", "2", "4", "8"} <= set(texts(time))
     assert {"time to tolerance", "failed", "never reached"} <= set(tooltips(time))
-    assert "mean over the seeds; band and bars: least to greatest" in found.text
+    assert "mean over the seeds; bars: least to greatest" in found.text
     assert "×\u00a0failed: 8 (2 of 3)." in found.text
     assert "▲\u00a0never reached: 8 (1 of 3)." in found.text
     assert "var(--bad)" in ET.tostring(time, encoding="unicode")

@@ -161,7 +161,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"show": _show, "numeric": _numeric}
+    environment.filters |= {"show": _show, "numeric": _numeric, "whole": _whole}
     environment.globals["script_of"] = _script
     environment.globals |= {"light": Markup(palette_css(False)), "dark": Markup(palette_css(True))}
     return environment
@@ -184,6 +184,13 @@ def _show(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.6g}"
     return value if isinstance(value, str) else spoken(value)
+
+
+def _whole(value: object) -> bool:
+    """Says if a text is a number with its spread, which no line may break in."""
+    text = value.striptags() if isinstance(value, Markup) else value
+    signs = r"[\d(+-][-+\d.,e±·⁻⁰¹²³⁴⁵⁶⁷⁸⁹()\s]*"
+    return isinstance(text, str) and re.fullmatch(signs, text) is not None
 
 
 def _numeric(rows: list[list[object]]) -> list[bool]:

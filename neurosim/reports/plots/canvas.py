@@ -36,7 +36,7 @@ BAND = "A band: the value goes up and down between its edges all the time."
 FALLS = "Of what falls to zero all the time the upper edge is drawn."
 SEEN, STRIPE = 0.005, 3.0  # parts of an axis that can be told apart; in widths of a line
 LOG_RATIO = 30.0  # values that differ by more are on a logarithmic axis
-LETTERS = 12.5  # of the name of a vertical axis, in an inch of the chart's height
+LETTERS = 13  # of the name of a vertical axis, in an inch of the chart's height
 INK = "#010203"  # a colour that nothing else has, to be replaced by currentColor
 
 # Okabe and Ito's hues, darkened or lightened until each has a contrast of 3 with its background.

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.path import Path
 from matplotlib.transforms import Bbox
 
 from neurosim.base import cut
@@ -14,6 +17,7 @@ from neurosim.reports.plots.seeds import spread_out
 MAX_NAMES = 16  # that are written beside their points
 # Where a name may stand beside its point, in points: near it first.
 PLACES = [(x, y) for y in (8, -9, 19, -20, 30, -31, 41, -42) for x in (6, -6)]
+TRIALS = [(place, clear) for clear in (True, False) for place in PLACES]  # first clear of lines
 
 
 class Choice(NamedTuple):
@@ -69,17 +73,27 @@ def pareto_chart(cost: Quantity, gain: Quantity, choices: Sequence[Choice]) -> C
 
 def _name(axes: Axes, names: dict[tuple[float, float], str]) -> None:
     """Writes names beside their points, the last first, where they cover neither each other nor a
-    point; those without such a place are left out."""
+    point, and no line either if there is such a place; those without any place are left out."""
     if whole := axes.get_figure(root=True):
         whole.draw_without_rendering()  # so that limits and places are final
     taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axes.transData.transform([*names])]
+    lines = [_drawn(axes, line) for line in axes.lines]
     for point, name in reversed(names.items()):
-        for x, y in PLACES:
+        for (x, y), clear in TRIALS:
             how: Any = {"ha": "left" if x >= 0 else "right", "va": "center", "fontsize": 8}
             text = axes.annotate(name, point, (x, y), textcoords="offset points", **how)
             box = text.get_window_extent()
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
-            if inside and not any(map(box.overlaps, taken)):
+            crossed = clear and any(line.intersects_bbox(box, filled=False) for line in lines)
+            if inside and not crossed and not any(map(box.overlaps, taken)):
                 taken.append(box)
                 break
             text.remove()
+
+
+def _drawn(axes: Axes, line: Line2D) -> Path:
+    """Returns the path of a line on the page, with the corners of its steps."""
+    x, y = (np.asarray(part, dtype=np.float64) for part in line.get_data())
+    if line.get_drawstyle() == "steps-post":
+        x, y = np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
+    return Path(axes.transData.transform(np.stack([x, y], 1)))

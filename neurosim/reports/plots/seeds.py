@@ -27,7 +27,7 @@ from neurosim.reports.plots.canvas import (
 
 FAR = 12.0  # median deviations from the median, which rows out of the axis exceed
 BARS = 2.0  # and median lengths of a bar
-NAME, LINE = 34, 28  # letters of a name beside a row: of one line, and of each of two
+LINE = 34  # letters of a name beside a row, which has two lines
 
 _SINGLE: dict[str, Any] = {"linestyle": "none", "clip_on": False}
 
@@ -36,9 +36,9 @@ def _several(seeds: Sequence[Seeds]) -> bool:
     return any(one.runs > 1 for one in seeds)
 
 
-def _legend(seeds: Sequence[Seeds], hue: str, spread: str) -> list[Curve]:
+def _legend(seeds: Sequence[Seeds], hue: str) -> list[Curve]:
     """Says what is drawn; in the legend, which every form of a picture has."""
-    several = f"mean over the seeds; {spread}: least to greatest"
+    several = "mean over the seeds; bars: least to greatest"
     return [Curve(several if _several(seeds) else "one seed", colour=hue)]
 
 
@@ -119,7 +119,7 @@ def seed_chart(
         axes.margins(y=0.05)
         above = axes.transLimits.inverted().transform((0, 1 + 0.09 * len(used)))
         axes.set_ylim(top=axes.transScale.inverted().transform(above)[1])
-        return canvas.chart(_legend(seeds, hue, "band and bars"), " ".join(notes))
+        return canvas.chart(_legend(seeds, hue), " ".join(notes))
 
 
 def _told(quantity: Quantity, one: Seeds) -> str:
@@ -172,7 +172,7 @@ def row_chart(
         return None
     ours, theirs = colours(2)
     published = published or [None] * len(labels)
-    legend, notes = _legend(seeds, ours, "bars"), list[str]()
+    legend, notes = _legend(seeds, ours), list[str]()
     if any(published):
         legend.append(Curve("published, ± standard deviation", colour=theirs))
     with style():
@@ -222,14 +222,15 @@ def _fitting(labels: Sequence[str]) -> list[str]:
     middle, where that tells it from others better."""
     names = [plain(label) for label in labels]
     for middle in (False, True):
-        short = [name if len(name) <= NAME else _two_lines(name, middle) for name in names]
+        short = [name if len(name) <= LINE else _two_lines(name, middle) for name in names]
         if len(set(short)) == len(set(names)):
             break
     return short
 
 
 def _two_lines(name: str, middle: bool) -> str:
-    first, *rest = wrap(name, LINE)
+    parts = wrap(name.replace(": ", ":\u00a0"), LINE)  # a key stays with its value
+    first, *rest = (part.replace("\u00a0", " ") for part in parts)
     second = " ".join(rest)
     if len(second) > LINE:
         second = f"…{second[1 - LINE :]}" if middle else cut(second, LINE)
