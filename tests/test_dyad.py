@@ -15,6 +15,7 @@ from torch import Tensor
 from neurosim.conformance import attempt, checks_of
 from neurosim.maths import dyad
 from neurosim.maths.activations import Activation, Linear, Relu, Tanh
+from neurosim.tensors.order import by_position
 
 
 def logistic(a: float) -> float:
@@ -326,3 +327,27 @@ def test_a_difference_is_that_of_the_states_in_any_shape(name: str) -> None:
     minus = dyad.relax(Activation.of(name), a, delta, -0.7)
     found = Activation.of(name).difference(plus, minus, delta)
     torch.testing.assert_close(found, plus - minus, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", sorted(Activation.family))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 600), (2, 3, 5, 4), (64, 8, 9, 9)])
+@pytest.mark.parametrize("stored", [torch.Tensor.contiguous, by_position])
+def test_both_states_at_once_are_those_of_each_alone(
+    name: str, dtype: torch.dtype, shape: tuple[int, ...], stored: Callable[[Tensor], Tensor]
+) -> None:
+    """Bit for bit, and in arrays of their own as far as a write goes."""
+    draws = torch.Generator().manual_seed(1)
+    f = Activation.of(name)
+    basal, apical = (stored(torch.randn(shape, generator=draws, dtype=dtype)) for _ in range(2))
+    before = basal.clone(), apical.clone()
+    for weight in (0.5, -0.25, 2.0):
+        plus, minus = dyad.relax_both(f, basal, apical, weight)
+        assert torch.equal(plus, dyad.relax(f, basal, apical, weight))
+        assert torch.equal(minus, dyad.relax(f, basal, apical, -weight))
+        assert plus.stride() == minus.stride() == dyad.relax(f, basal, apical, weight).stride()
+        kept = minus.clone()
+        plus.zero_()
+        assert torch.equal(minus, kept)
+    assert torch.equal(basal, before[0])
+    assert torch.equal(apical, before[1])

@@ -117,6 +117,22 @@ def replayed(simulation: ns.Simulation, monkeypatch: pytest.MonkeyPatch) -> Call
     return lambda: simulation.inferences - len(ran)
 
 
+def test_no_product_hides_that_a_square_is_large() -> None:
+    """Both are asked at the end of a replay, where their sum would be zero."""
+
+    def work(x: Tensor) -> list[Any]:
+        y = x * 2
+        return [finite_product(y, y), finite_product(y, -y), y]
+
+    tape = Tape([x := torch.ones(6)])
+    with tape:
+        left = work(x)
+    tape.close(left)
+    assert tape.replay([3 * x])[:2] == [True, True]
+    assert tape.replay([1e18 * x]) is None
+    assert work(1e18 * x)[:2] == [False, False]
+
+
 def test_what_is_asked_late_is_of_then() -> None:
     """Of arrays that are written in between, in place, an answer is about what was there."""
 

@@ -253,7 +253,7 @@ class Link(Arrays):
         if winners is None or changed is None or winners is not self.winners.tensor:
             return None
         alike = self.basal_stale.mask is True and [view.mask for view in views] == [None]
-        alike = alike and self._written() == self._seen  # nor has a weight been written since
+        alike = alike and self._as_seen()  # nor has a weight been written since
         if not alike or self.rounded or self.operator.winners_at_plus:
             return None
         weight, seen = self._multiplied("up"), self.pre.stored(self.brought(views[0]))
@@ -348,18 +348,24 @@ class Link(Arrays):
     def see_weights(self) -> bool:
         """Takes the model's present weights as those that cached potentials are made of. Returns
         whether they may be others than those seen before."""
-        model = self._model
-        self.weight, self.feedback = model.parameter(self.name, "weight"), model.feedback(self.name)
+        self.weight = self._model.parameter(self.name, "weight")
+        if self.feedback is not None:  # to find out that there is none takes longer
+            self.feedback = self._model.feedback(self.name)
         if self.bias is not None:
-            self.bias = model.parameter(self.post.name, "bias")
-        before, self._seen = self._seen, self._written()
-        if self._seen != before:
-            self._news = None, None
-        return self._seen != before
+            self.bias = self._model.parameter(self.post.name, "bias")
+        if self._as_seen():
+            return False
+        self._seen, self._news = [Writes(tensor) for tensor in self._weights], (None, None)
+        return True
 
-    def _written(self) -> list[Writes]:
-        """Returns how the weights stand now."""
-        return [Writes(t) for t in (self.weight, self.feedback, self.bias) if t is not None]
+    @property
+    def _weights(self) -> list[Tensor]:
+        return [t for t in (self.weight, self.feedback, self.bias) if t is not None]
+
+    def _as_seen(self) -> bool:
+        """Says if the weights stand as they were last seen."""
+        now = self._weights
+        return len(now) == len(self._seen) and all(map(Writes.none_since, self._seen, now))
 
     # ---- messages ------------------------------------------------------------------------------
 

@@ -24,7 +24,8 @@ class Activation(Kind, ABC, family="activation", bare=True):
     Every method takes and returns tensors of one shape (B, *shape), dyad by dyad, but where
     ``lateral`` says that the dyads of a sample depend on each other, which only those of the output
     can. ``holomorphic`` says that f also takes complex potentials, ``linear`` that f(a) = a, and
-    ``clips`` that f(a) is a, clipped: the closed forms of a nudge by the squared error hold then.
+    ``clips`` that f(a) is a, clipped, in an array of any shape: the closed forms of a nudge by the
+    squared error hold then, and two states are computed at once.
     """
 
     holomorphic: ClassVar[bool] = False

@@ -6,10 +6,13 @@ above), and two states s⁺ and s⁻. It sends the mean of its states forward an
 DP23 (Høier, Staudt & Zach, ICML 2023) eq. 8, DP24 (Høier & Zach, ICML 2024) eq. 13.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from neurosim.maths.activations import Activation
+from neurosim.tensors import moved
 
 
 def mean(plus: Tensor, minus: Tensor, alpha: float) -> Tensor:
@@ -47,3 +50,22 @@ def relax(
     if scale != 1.0:
         drive = drive / scale
     return f(drive) if drive is basal else f.in_place(drive)
+
+
+def relax_both(
+    f: Activation, basal: Tensor, apical: Tensor, weight: float
+) -> tuple[Tensor, Tensor]:
+    """Returns `relax` with the weights w and −w, as one array (2, B, …) where that gives the same
+    bits. It does if f(a) is a, clipped, and w a power of two, so that w Δ is exact; what rounds may
+    do so in another way elsewhere in an array."""
+    if not f.clips:
+        return relax(f, basal, apical, weight), relax(f, basal, apical, -weight)
+    signed = _signed(weight, apical.dim(), apical.dtype, apical.device)
+    plus, minus = f.in_place(torch.addcmul(basal, apical, signed))
+    return plus, minus
+
+
+@cache
+def _signed(weight: float, dims: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """w and −w, (2, 1, …) with so many dimensions more."""
+    return moved(torch.tensor([weight, -weight], dtype=dtype).view(2, *[1] * dims), device)

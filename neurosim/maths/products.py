@@ -136,7 +136,7 @@ class Copies:
 
     def of(self, weight: Tensor, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """Returns the copy of that key, which ``make`` makes of ``weight``."""
-        known, written = self._made.get(key), Writes(weight)
-        if known is None or known[0] != written:
-            known = self._made[key] = written, make()
+        known = self._made.get(key)
+        if known is None or not known[0].none_since(weight):
+            known = self._made[key] = Writes(weight), make()
         return known[1]

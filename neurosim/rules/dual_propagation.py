@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -143,15 +144,16 @@ class DualPropagation(Rule):
         stiff_plus = stiff_minus = 0.0
         if woken.force is not None and self.nudge == "proximal":
             stiff_plus, stiff_minus = w_plus * self.beta, -w_minus * self.beta
-        plus = dyad.relax(
-            f, basal, apical, w_plus, state=woken.plus, damping=damping, stiffness=stiff_plus
-        )
-        if apical is None and not damping:
-            return Wake(plus, plus, plus, None)
-        minus = dyad.relax(
-            f, basal, apical, -w_minus, state=woken.minus, damping=damping, stiffness=stiff_minus
-        )
-        if damping or stiff_plus or stiff_minus:
+        plain = not (damping or stiff_plus or stiff_minus)
+        if apical is not None and plain and w_plus == w_minus:  # both are ½, as their sum is 1
+            plus, minus = dyad.relax_both(f, basal, apical, w_plus)
+        else:
+            relaxed = partial(dyad.relax, f, basal, apical, damping=damping)
+            plus = relaxed(w_plus, state=woken.plus, stiffness=stiff_plus)
+            if apical is None and not damping:
+                return Wake(plus, plus, plus, None)
+            minus = relaxed(-w_minus, state=woken.minus, stiffness=stiff_minus)
+        if not plain:
             return Wake(plus, minus, self.mean(plus, minus), plus - minus)
         assert apical is not None
         difference = f.difference(plus, minus, apical)

@@ -158,8 +158,10 @@ class Left:
         """Whether the arrays of the state are still as it was written."""
         if not self.tensors:
             return False
-        slots = all(s.tensor is t for s, t in zip(self._slots, self.tensors, strict=True))
-        return slots and all(map(np.array_equal, (m.mask for m in self._marks), self._masks))
+        if any(s.tensor is not t for s, t in zip(self._slots, self.tensors, strict=True)):
+            return False
+        masks = ((marks.mask, mask) for marks, mask in zip(self._marks, self._masks, strict=True))
+        return all(now is then or np.array_equal(now, then) for now, then in masks)
 
 
 def _own(inference: Inference) -> list[tuple[Arrays, tuple[str, ...]]]:

@@ -110,7 +110,7 @@ def any_nonzero(values: Tensor) -> Tensor | bool:
     if not values.is_cpu:
         return values.any()
     array = values.numpy()
-    return bool(array[:1].any()) or bool(array.any())  # the first sample tells as a rule
+    return bool(np.count_nonzero(array[:1]) or array.any())  # the first sample tells as a rule
 
 
 def finite_product(one: Tensor, other: Tensor) -> Tensor | bool:
@@ -122,7 +122,8 @@ def finite_product(one: Tensor, other: Tensor) -> Tensor | bool:
         if one.dim() > 2:
             one, other = as_stored(one), as_stored(other)
         return moderate(np.vdot(one.numpy(), other.numpy()), one.dtype)
-    product = as_stored(one).flatten().dot(as_stored(other).flatten())
+    left = as_stored(one).flatten()
+    product = left.dot(left if other is one else as_stored(other).flatten())
     # On the CPU python looks at one number faster than torch does.
     return moderate(product.item(), one.dtype) if product.is_cpu else product.isfinite()
 

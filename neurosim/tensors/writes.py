@@ -9,9 +9,9 @@ def versions(*tensors: Tensor | None) -> list[int]:
 
 
 class Writes:
-    """Counts the writes into a tensor so far. Two of one tensor are equal unless it was written in
-    place or given other ``data`` between them; in-place writes through ``.data`` do not show. The
-    memory is kept meanwhile: no other data can lie where it was.
+    """Counts the writes into a tensor so far: in place, or by giving it other ``data``; in-place
+    writes through ``.data`` do not show. The memory is kept meanwhile: no other data can lie where
+    it was.
     """
 
     __slots__ = ("_kept", "_writes")
@@ -19,10 +19,7 @@ class Writes:
     def __init__(self, tensor: Tensor) -> None:
         self._kept, self._writes = tensor.detach(), versions(tensor)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Writes):
-            return NotImplemented
-        where = self._kept.data_ptr(), other._kept.data_ptr()
-        return self._writes == other._writes and where[0] == where[1]
-
-    __hash__ = None  # type: ignore[assignment]
+    def none_since(self, tensor: Tensor) -> bool:
+        """Says if a tensor is the one that this counts for, and was not written since."""
+        alike = self._writes == versions(tensor)
+        return alike and self._kept.data_ptr() == tensor.data_ptr()
