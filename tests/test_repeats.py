@@ -21,17 +21,8 @@ from neurosim.tensors import GRAPHS, Tape
 from neurosim.tensors.changes import any_nonzero, count, finite_product, tally, unequal
 
 DOUBLE: dict[str, Any] = {"dtype": torch.float64}
-CONV = ns.Network.from_dict(
-    {
-        "input": [2, 6, 6],
-        "layers": [
-            {"conv": 3, "pool": "max"},
-            {"conv": 4},
-            {"dense": 5},
-            {"name": "out", "dense": 2},
-        ],
-    }
-)
+LAYERS = [{"conv": 3, "pool": "max"}, {"conv": 4}, {"dense": 5}, {"name": "out", "dense": 2}]
+CONV = ns.Network.from_dict({"input": [2, 6, 6], "layers": LAYERS})
 QUIET = ns.Channel(threshold=0.05, refresh=2)
 WAKES = tuple((t, p, None if t % 2 else [0, 1]) for t in (1.0, 2.0, 3.0, 4.0) for p in ("a", "b"))
 CASES: dict[str, dict[str, Any]] = {

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from neurosim.channels import DelayLine, MessageKind
-from neurosim.dynamics.link import Dyads, Link
+from neurosim.dynamics.dyads import Dyads
+from neurosim.dynamics.link import Link
 from neurosim.rules import Rule, Wake
 from neurosim.tensors import (
     Arrays,
