@@ -332,8 +332,7 @@ class Simulation:
 
     @compatibility.undisturbed()
     def gradients(self) -> dict[str, Tensor]:
-        """Returns the local gradient of every parameter, batch mean, by the keys of
-        ``model.state_dict()``.
+        """Returns the local gradient of every parameter, batch mean, by name (``state_dict()``).
 
         ∂L/∂W = −1/(βB) Σ (s⁺ − s⁻) s̄ᵀ (DP23 eq. 10), with the states as they are now. Phases add
         what their ends give: StateError before the last. DivergenceError if one is not finite.
