@@ -89,7 +89,7 @@ class Link(Arrays):
         # Whether anything but the weight itself is multiplied by.
         self._changed = self.rounded or self.has_taps or damage.touches(projection.name)
         self._above: WeakKeyDictionary[Selection, Selection | None] = WeakKeyDictionary()
-        self._seen: list[Writes] = []
+        self._seen = Writes()
 
     # ---- products ------------------------------------------------------------------------------
 
@@ -173,7 +173,8 @@ class Link(Arrays):
         if winners is None or changed is None or winners is not self.winners.tensor:
             return None
         alike = self.basal_stale.mask is True and [view.mask for view in views] == [None]
-        alike = alike and self._as_seen()  # nor has a weight been written since
+        # Nor has a weight been written since.
+        alike = alike and self._seen.none_since(self.weight, self.feedback, self.bias)
         if not alike or self.rounded or self.operator.winners_at_plus:
             return None
         weight, seen = self._multiplied("up"), self.pre.stored(self.brought(views[0]))
@@ -273,19 +274,11 @@ class Link(Arrays):
             self.feedback = self._model.feedback(self.name)
         if self.bias is not None:
             self.bias = self._model.parameter(self.post.name, "bias")
-        if self._as_seen():
+        weights = self.weight, self.feedback, self.bias
+        if self._seen.none_since(*weights):
             return False
-        self._seen, self._news = [Writes(tensor) for tensor in self._weights], (None, None)
+        self._seen, self._news = Writes(*weights), (None, None)
         return True
-
-    @property
-    def _weights(self) -> list[Tensor]:
-        return [t for t in (self.weight, self.feedback, self.bias) if t is not None]
-
-    def _as_seen(self) -> bool:
-        """Says if the weights stand as they were last seen."""
-        now = self._weights
-        return len(now) == len(self._seen) and all(map(Writes.none_since, self._seen, now))
 
     # ---- messages ------------------------------------------------------------------------------
 

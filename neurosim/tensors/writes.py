@@ -9,17 +9,20 @@ def versions(*tensors: Tensor | None) -> list[int]:
 
 
 class Writes:
-    """Counts the writes into a tensor so far: in place, or by giving it other ``data``; in-place
+    """Counts the writes into tensors so far: in place, or by giving one other ``data``; in-place
     writes through ``.data`` do not show. The memory is kept meanwhile: no other data can lie where
-    it was.
+    it was. None is left out.
     """
 
     __slots__ = ("_kept", "_writes")
 
-    def __init__(self, tensor: Tensor) -> None:
-        self._kept, self._writes = tensor.detach(), versions(tensor)
+    def __init__(self, *tensors: Tensor | None) -> None:
+        self._kept = [tensor.detach() for tensor in tensors if tensor is not None]
+        self._writes = versions(*tensors)
 
-    def none_since(self, tensor: Tensor) -> bool:
-        """Says if a tensor is the one that this counts for, and was not written since."""
-        alike = self._writes == versions(tensor)
-        return alike and self._kept.data_ptr() == tensor.data_ptr()
+    def none_since(self, *tensors: Tensor | None) -> bool:
+        """Says if these are the tensors that it counts for, and none was written since."""
+        now = [tensor for tensor in tensors if tensor is not None]
+        if self._writes != versions(*now):
+            return False
+        return all(a.data_ptr() == b.data_ptr() for a, b in zip(self._kept, now, strict=True))
