@@ -114,7 +114,7 @@ def test_refuses_a_saved_state_with_something_else_in_it(key: str, value: Any) -
 def test_refuses_a_saved_state_with_no_number_where_one_is(value: Any) -> None:
     state = started().state_dict()
     state["counts"]["wakes"] = value
-    with pytest.raises(ns.StateError, match="is no number"):
+    with pytest.raises(ns.StateError, match="should be a valid integer"):
         simulation().load_state_dict(state)
 
 

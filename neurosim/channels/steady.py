@@ -96,13 +96,15 @@ class Steady(DelayLine):
         self._queue = _Queue()
 
     def check(self, batch: int, dtypes: Dtypes) -> None:
-        shape = (batch, *self._shape)
+        shape, whole = (batch, *self._shape), (torch.int64,)
         for sent in self._queue.values():
-            arrays = [array for array in (sent.values, sent.stamps) if array is not None]
-            known = sent.values is None or sent.values.dtype in dtypes
-            known &= all(array.shape == shape for array in arrays)
-            if not known or sent.counts.shape != self._shape:
-                raise ValueError("messages on their way have another shape than their senders")
+            parts = [(sent.values, shape, dtypes), (sent.stamps, shape, whole)]
+            parts.append((sent.counts, self._shape, whole))
+            for array, wanted, known in parts:
+                if array is not None and (array.shape != wanted or array.dtype not in known):
+                    raise ValueError("messages on their way are not of the kind of their senders")
+            if self._wiring.tracked and sent.stamps is None and sent.values is not None:
+                raise ValueError("nothing says in which ticks messages on their way were sent")
 
     def _clear(self) -> None:
         self._queue.clear()

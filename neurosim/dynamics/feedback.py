@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import stream
-from neurosim.dynamics.dyads import Dyads
-from neurosim.dynamics.link import Link
+from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.node import Counts
 from neurosim.dynamics.state import State
 from neurosim.network import LocalJacobian

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from neurosim.channels import DelayLine, MessageKind
-from neurosim.dynamics.dyads import Dyads
-from neurosim.dynamics.link import Link
+from neurosim.dynamics.link import Dyads, Link
 from neurosim.rules import Rule, Wake
 from neurosim.tensors import (
     Arrays,

@@ -134,6 +134,17 @@ class State(Arrays):
             if set(saved[part]) != set(own[part]):
                 raise StateError(f"the saved state belongs to a network with other {named}")
 
+    def check(self, batch: int, dtypes: Dtypes) -> None:
+        for cell in self.by_name.values():
+            shape = (batch, *cell.population.shape)
+            for found in (cell.plus.value, cell.minus.value):
+                if found.shape != shape or found.dtype not in dtypes:
+                    raise ValueError(f"{cell.name}: its states have to be of shape {list(shape)}")
+        for link in self.links:
+            chosen = link.winners.shape and not link.operator.winners_at_plus
+            if chosen and link.basal.tensor is not None:
+                link.winners.some(None)
+
     def check_outputs(self, dtypes: Dtypes, *arrays: Tensor | None) -> None:
         """Raises ValueError where one of these that is there is not of values (B, *output)."""
         shape = (self.batch, *self.output.population.shape)

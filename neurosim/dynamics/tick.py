@@ -19,8 +19,7 @@ from torch import Tensor
 
 from neurosim.base import DivergenceError
 from neurosim.channels import NOTHING, Moment, Parcel
-from neurosim.dynamics.dyads import Dyads
-from neurosim.dynamics.link import Link
+from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.node import Committed, Counts, Node, Offer, Reached, changes, marks_of
 from neurosim.dynamics.state import State
 from neurosim.rules import Nudge, Rule, Wake, Woken

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import NeurosimError, StateError
-from neurosim.tensors.kinds import restore
+from neurosim.tensors.kinds import check_kind
 from neurosim.tensors.machine import out_of_memory
 
 # How long a value lives. One of the ``phase`` is kept for the phases that begin with it; one of the
@@ -115,7 +115,8 @@ class Plain(Array):
         value = as_array(saved) if counted else mapped(saved, copied)
         if counted and value.shape != before.shape:
             raise ValueError(f"{value.shape}, where there has to be {before.shape}")
-        restore(self.owner, self.name, value)
+        check_kind(type(self.owner), self.name, value)
+        setattr(self.owner, self.name, value)
 
     def reset(self) -> None:
         own = vars(self.owner)

@@ -15,19 +15,22 @@ def check_kind(owner: type, name: str, value: Any) -> None:
     """Raises ValueError where a value is not what ``owner`` annotates this attribute with, or else
     of the kind of its first value there. Where it has neither, anything will do."""
     kind, dtype = _kind(owner, name)
-    own = name.strip("_")
     try:
         if kind is not None:
             kind.validate_python(value)
     except ValidationError as error:
-        raise ValueError(f"{own}: {error.errors()[0]['msg'].lower()}") from None
+        wrong = error.errors()[0]["msg"].removeprefix("Input ")
+        raise ValueError(f"{value!r:.40} {wrong}") from None
     if isinstance(value, np.ndarray) and dtype is not None and value.dtype != dtype:
-        raise ValueError(f"{own}: an array of {value.dtype}, where there has to be {dtype}")
+        raise ValueError(f"an array of {value.dtype} should be one of {dtype}")
 
 
 def restore(owner: object, name: str, value: Any) -> None:
     """Sets an attribute to a saved value. Raises what `check_kind` does."""
-    check_kind(type(owner), name, value)
+    try:
+        check_kind(type(owner), name, value)
+    except ValueError as error:
+        raise ValueError(f"{name.strip('_')}: {error}") from None
     setattr(owner, name, value)
 
 
@@ -48,7 +51,7 @@ def check_like(value: Any, own: Any) -> None:
         case Mapping():
             known = isinstance(value, Mapping)
     if not known:
-        raise ValueError(f"{value!r:.40}, where there has to be {_named(own)}")
+        raise ValueError(f"{value!r:.40} should be {_named(own)}")
     parts: list[tuple[Any, Any, Any]] = []
     if isinstance(own, Mapping):
         parts = [(key, value[key], part) for key, part in own.items() if key in value]

@@ -8,9 +8,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from neurosim.base import StateError
 from neurosim.tensors.arrays import Array, Copied, Dimensions, Dtypes, Lifetime, as_array
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection, Shape
+
+_EMPTY = "an array of the state is empty where values have to be, as if what was saved was damaged"
 
 
 class Slot(Array):
@@ -70,8 +73,10 @@ class Slot(Array):
 
     @property
     def value(self) -> Tensor:
-        """The array, which must not be empty."""
-        assert self.tensor is not None
+        """The array. Raises StateError where it is empty, as it can be where a saved state was
+        damaged."""
+        if self.tensor is None:
+            raise StateError(_EMPTY)
         return self.tensor
 
     def set(self, tensor: Tensor | None) -> None:
@@ -106,9 +111,10 @@ class Slot(Array):
         return selection.take(self.tensor)
 
     def some(self, selection: Selection | None) -> Tensor:
-        """Returns what `take` does, where it cannot be None."""
+        """Returns what `take` does. Raises StateError where `value` does."""
         values = self.take(selection)
-        assert values is not None
+        if values is None:
+            raise StateError(_EMPTY)
         return values
 
 
