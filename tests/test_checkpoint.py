@@ -201,7 +201,7 @@ def refusal(path: Path) -> str:
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "nothing")
-    assert "no such file" in refusal(tmp_path)
+    assert "is a folder" in refusal(tmp_path)
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:

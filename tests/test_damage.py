@@ -86,11 +86,26 @@ def line_dropped(data: bytes) -> bytes:
     return b"".join(data.splitlines(keepends=True)[1:])
 
 
+def other_key(data: bytes) -> bytes:
+    return data.replace(b'"crc"', b'"src"')
+
+
+def checksums_dropped(data: bytes) -> bytes:
+    return re.sub(rb', "crc": "\w+"', b"", data)
+
+
+def line_ends(data: bytes) -> bytes:
+    return data.replace(b"\n", b"\r\n")
+
+
 def zeros(data: bytes) -> bytes:
     return data[:40] + bytes(8) + data[48:]
 
 
-@pytest.mark.parametrize("how", [line_changed, line_twice, line_dropped, zeros])
+@pytest.mark.parametrize(
+    "how",
+    [line_changed, line_twice, line_dropped, zeros, other_key, checksums_dropped, line_ends],
+)
 def test_damaged_records_are_named_by_their_line(
     stopped: Path, whole: Path, how: Callable[[bytes], bytes]
 ) -> None:

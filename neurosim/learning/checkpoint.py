@@ -67,7 +67,7 @@ def save_state(path: Path, tree: Any) -> None:
 def load_state(path: Path) -> Any:
     """Reads the tree that `save_state` wrote. Raises DataError for a missing or damaged file."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(_missing(path))
     made: dict[str, Tensor] = {}
 
     def decode(node: Any) -> Any:
@@ -107,6 +107,10 @@ def digest_of_weights(model: Model) -> str:
     return _digest("", _plain(model))
 
 
+def _missing(path: Path) -> str:
+    return f"{path}: {'is a folder' if path.is_dir() else 'no such file'}"
+
+
 def _plain(model: Model) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
 
@@ -117,8 +121,7 @@ def load_weights(model: Model, path: Path) -> None:
     Raises DataError where it cannot be read, or does not hold exactly the model's parameters.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: {what}; name the checkpoints/model.safetensors of a run")
+        raise DataError(f"{_missing(path)}; name the checkpoints/model.safetensors of a run")
     try:
         metadata, found = _read(path)
     except (SafetensorError, OSError, ValueError) as error:
