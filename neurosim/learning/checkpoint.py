@@ -166,6 +166,27 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
         kinds |= {(key, _relation(value, weight)) for key, value in own.items()}
     if len(kinds) > len({key for key, _ in kinds}):
         raise ValueError("what the optimizer keeps is not of one kind for all weights")
+    _try(optimizer)
+
+
+def _try(optimizer: torch.optim.Optimizer) -> None:
+    """Takes a step of the smallest weight of each group in a copy of an optimizer of torch: it
+    raises what numbers that no optimizer has would make the next step raise."""
+    kind: Any = type(optimizer)
+    if not kind.__module__.startswith("torch.optim"):
+        return  # one of a plugin need not be made like this
+    weights = [min(group["params"], key=Tensor.numel) for group in optimizer.param_groups]
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    groups = zip(optimizer.param_groups, copies, strict=True)
+    tried = kind([{**group, "params": [weight]} for group, weight in groups])
+    for weight, like in zip(copies, weights, strict=True):
+        weight.grad = torch.zeros_like(weight)
+        if like in optimizer.state:
+            tried.state[weight] = copy.deepcopy(optimizer.state[like])
+    try:
+        tried.step()
+    except AssertionError as error:
+        raise ValueError(str(error)) from None
 
 
 def _relation(value: Any, weight: Tensor) -> str:
