@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neurosim.base.errors import DataError
+from neurosim.base import DataError, write_atomic
 from neurosim.learning import checkpoint
 from neurosim.learning.checkpoint import load_state, save_state
 
@@ -166,6 +167,16 @@ def test_a_failed_save_keeps_the_old_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
+def test_a_file_has_the_permissions_that_the_process_gives(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_state(tmp_path / "s", {"a": torch.ones(2)})
+        write_atomic(tmp_path / "t", "text")
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o640] * 2
+
+
 def test_a_reader_never_sees_half_of_a_file(tmp_path: Path) -> None:
     save_state(tmp_path / "s", {"a": torch.zeros(10)})
     with (tmp_path / "s").open("rb") as reader:
@@ -201,7 +212,7 @@ def refusal(path: Path) -> str:
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "nothing")
-    assert "no such file" in refusal(tmp_path)
+    assert "is a folder" in refusal(tmp_path)
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from small_trainings import Stop
 
+import neurosim as ns
 from neurosim.base.interrupts import SIGNALS, interruptible
 from neurosim.cli.main import main
 from neurosim.learning.checkpoint import load_state
@@ -204,6 +206,45 @@ def test_resume_in_a_process_of_its_own(root: Path, stopped: Path, tmp_path: Pat
     for key in ("weights_sha256", "metrics_sha256"):
         assert summary(folder)[key] == summary(tmp_path / "parallel/two")[key]
         assert summary(folder)[key] != summary(stopped)[key]
+
+
+def test_it_goes_on_with_the_threads_that_it_began_with(tmp_path: Path) -> None:
+    """Nobody said how many: it is what torch had then, and whoever goes on may have others."""
+    before, seen = torch.get_num_threads(), list[int]()
+
+    class Look(Stop):
+        def on_step(self, event: Any) -> None:
+            seen.append(torch.get_num_threads())
+            super().on_step(event)
+
+    path = Path(__file__).parents[1] / "scenarios/parallel.yaml"
+    try:
+        torch.set_num_threads(2)
+        more: Any = {"listeners": [Look(2)], "progress": False}
+        folder = ns.run(path, [*SHORT, "threads=null"], out=tmp_path, run_id="one", **more).folder
+        torch.set_num_threads(1)
+        ns.resume(folder, **more)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {2}
+    assert len(seen) > 2
+    whole = ns.run(path, [*SHORT, "threads=2"], out=tmp_path, run_id="two", progress=False).folder
+    for key in ("weights_sha256", "metrics_sha256"):
+        assert summary(folder)[key] == summary(whole)[key]
+
+
+def test_nohup() -> None:
+    """A SIGHUP that is ignored stays so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible() as interrupted:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupted()
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert interrupted()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # ---- resuming what cannot be resumed -----------------------------------------------------------

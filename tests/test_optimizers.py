@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forged import leaves, replaced, wrong
 from small_trainings import NETWORK, events, make
 from torch import Tensor
 
-from neurosim.base.errors import ConfigurationError
-from neurosim.learning.checkpoint import load_state, save_state
+from neurosim.base.errors import ConfigurationError, StateError
+from neurosim.learning.checkpoint import load_optimizer, load_state, save_state
 from neurosim.learning.trainer import Trainer, TrainingPlan
 from neurosim.maths.optimizers import (
     SGD,
@@ -23,6 +25,7 @@ from neurosim.maths.optimizers import (
     ParameterGroup,
     TorchOptimizer,
 )
+from neurosim.tensors import complete
 
 NAMED: Any = {
     "input": [1, 8, 8],
@@ -173,6 +176,30 @@ def test_every_optimizer_of_torch(name: str, learn_every: int | None, tmp_path: 
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, part.model.state_dict()[key]), key
         assert not torch.equal(value, start[key])
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex values")
+@pytest.mark.parametrize("choice", TorchOptimizer.example(), ids=lambda choice: choice.name)
+def test_a_saved_optimizer_that_is_none(choice: OptimizerChoice) -> None:
+    """Whatever value is wrong in it, it is refused or it goes on: no error of torch's own."""
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    optimizer = choice.make([weight])
+    optimizer.step()
+    saved, refused = optimizer.state_dict(), 0
+    load_optimizer(choice.make([weight]), saved)  # as it is
+    for path, value in leaves(saved):
+        number = isinstance(value, int | float)
+        for other in [*wrong(value), *[-1.0, -1, 1e30, inf, nan][: 5 * number]]:
+            again = choice.make([weight])
+            try:
+                with complete("optimizer"):
+                    load_optimizer(again, replaced(saved, path, other))
+            except StateError:
+                refused += 1
+            else:
+                again.step()
+    assert refused
 
 
 @pytest.mark.parametrize(

@@ -151,18 +151,29 @@ def test_its_report_can_be_written_anew(folder: Path) -> None:
 # ---- identical runs ----------------------------------------------------------------------------
 
 
+# What a process may find around it. Its clock goes back.
+AROUND = {"PYTHONHASHSEED": "424242", "COLUMNS": "40", "TERM": "xterm-256color"}
+AROUND |= {"LC_ALL": "tr_TR.UTF-8", "PYTHONIOENCODING": "latin-1", "TZ": "Pacific/Kiritimati"}
+AROUND |= {"HOME": "/nonexistent", "TMPDIR": "/nonexistent", "MPLBACKEND": "junk"}
+AROUND |= {"PYTHONOPTIMIZE": "2", "OMP_NUM_THREADS": "3"}
+BACK = "import time\nreal = time.time\nstart = real()\ntime.time = lambda: 2 * start - real()\n"
+
+
 @pytest.mark.parametrize("name", ["random_order", pytest.param("poisson", marks=pytest.mark.slow)])
 def test_the_same_in_processes_of_their_own(tmp_path: Path, name: str) -> None:
-    """Nothing depends on the order of sets and hashes, which here is another one, or on what ran
-    before. A pipe sees whole lines, whatever the width of the terminal is said to be, and no
-    control sequences."""
-    assert os.environ.get("PYTHONHASHSEED") != "424242"
-    scenario = ROOT / f"scenarios/{name}.yaml"
-    command = [sys.executable, "-m", "neurosim", "run", str(scenario), *SHORT]
+    """Nothing depends on the order of sets and hashes, which here is another one, on what ran
+    before, or on what is around. A pipe sees whole lines, whatever the width of the terminal is
+    said to be, and no control sequences."""
+    assert os.environ.get("PYTHONHASHSEED") != AROUND["PYTHONHASHSEED"]
+    scenario, short = ROOT / f"scenarios/{name}.yaml", [*SHORT, "threads=1"]
+    (tmp_path / "sitecustomize.py").write_text(BACK)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "neurosim", "run", str(scenario), *short]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "there"), "--id", "it"],
-        env=os.environ | {"PYTHONHASHSEED": "424242", "COLUMNS": "40", "TERM": "xterm-256color"},
+        env=os.environ | AROUND | {"PYTHONPATH": paths},
         cwd=tmp_path,
+        umask=0o077,
         capture_output=True,
         timeout=120,
         check=False,
@@ -170,12 +181,12 @@ def test_the_same_in_processes_of_their_own(tmp_path: Path, name: str) -> None:
     assert (done.returncode, done.stderr) == (0, b""), done.stdout
     assert b"\x1b" not in done.stdout
     assert b"\r" not in done.stdout
-    lines = done.stdout.decode().splitlines()
+    lines = done.stdout.decode("latin-1").splitlines()
     assert lines[0].startswith(f"run folder {tmp_path}")
     epoch = r"epoch 1  step 2/2  accuracy [\d.]+%  loss [\d.]+  [\d,]+ ticks/s  \d+ s, 0 s left"
     assert re.fullmatch(epoch, lines[1]), lines[1]
     assert lines[2] == "status         finished"
-    there, here = summary(tmp_path / f"there/{name}/it"), summary(run(tmp_path, scenario, *SHORT))
+    there, here = summary(tmp_path / f"there/{name}/it"), summary(run(tmp_path, scenario, *short))
     assert {key: here[key] for key in DIGESTS} == {key: there[key] for key in DIGESTS}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +105,25 @@ def test_machines_that_round_differently_are_found() -> None:
     for error in together(2, of, "feedforward"):
         assert isinstance(error, ns.ConfigurationError)
         assert said in str(error)
+
+
+def test_processes_that_are_not_alike_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They compare before the first step what they read, and what they compute with."""
+
+    def of(ranks: Ranks, trainer: Trainer) -> Any:
+        ranks.check_same(compared | {"version of torch": f"2.{ranks.rank}"})
+
+    compared = dict[str, str]()
+    monkeypatch.setattr(Ranks, "check_same", lambda _, what: compared.update(what))
+    ns.run(trainer(), out=tmp_path, progress=False)
+    assert compared.keys() >= {"scenario", "content of its data", "version of torch"}
+    assert compared["version of torch"] == torch.__version__
+    monkeypatch.undo()
+    for error in together(2, of, "feedforward"):
+        assert isinstance(error, ns.ConfigurationError)
+        assert "version of torch: process 1 of the training has another" in str(error)
 
 
 @pytest.mark.parametrize("prediction", ["feedforward", "settled"])

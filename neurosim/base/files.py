@@ -3,9 +3,9 @@
 import errno
 import json
 import os
+import secrets
 import socket
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,22 +41,21 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> N
     """Writes a file beside its target, syncs it, then renames it over the target. What is too large
     to be held as bytes is written by a function of the file's path."""
     data = content.encode() if isinstance(content, str) else content
+    beside = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     with naming(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with beside.open("xb") as file:
                 if isinstance(data, bytes):
                     file.write(data)
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if not isinstance(data, bytes):
-                data(Path(name))
-            with Path(name).open("rb+") as file:
+                data(beside)
+                beside.chmod(mode)  # libraries put a file of their own there
+            with beside.open("rb+") as file:
                 os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(name).chmod(0o666 & ~mask)
-            Path(name).replace(path)
+            beside.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
 
 

@@ -67,7 +67,7 @@ def save_state(path: Path, tree: Any) -> None:
 def load_state(path: Path) -> Any:
     """Reads the tree that `save_state` wrote. Raises DataError for a missing or damaged file."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(_missing(path))
     made: dict[str, Tensor] = {}
 
     def decode(node: Any) -> Any:
@@ -107,6 +107,10 @@ def digest_of_weights(model: Model) -> str:
     return _digest("", _plain(model))
 
 
+def _missing(path: Path) -> str:
+    return f"{path}: {'is a folder' if path.is_dir() else 'no such file'}"
+
+
 def _plain(model: Model) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
 
@@ -117,8 +121,7 @@ def load_weights(model: Model, path: Path) -> None:
     Raises DataError where it cannot be read, or does not hold exactly the model's parameters.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: {what}; name the checkpoints/model.safetensors of a run")
+        raise DataError(f"{_missing(path)}; name the checkpoints/model.safetensors of a run")
     try:
         metadata, found = _read(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -163,6 +166,27 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
         kinds |= {(key, _relation(value, weight)) for key, value in own.items()}
     if len(kinds) > len({key for key, _ in kinds}):
         raise ValueError("what the optimizer keeps is not of one kind for all weights")
+    _try(optimizer)
+
+
+def _try(optimizer: torch.optim.Optimizer) -> None:
+    """Takes a step of the smallest weight of each group in a copy of an optimizer of torch: it
+    raises what numbers that no optimizer has would make the next step raise."""
+    kind: Any = type(optimizer)
+    if not kind.__module__.startswith("torch.optim"):
+        return  # one of a plugin need not be made like this
+    weights = [min(group["params"], key=Tensor.numel) for group in optimizer.param_groups]
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    groups = zip(optimizer.param_groups, copies, strict=True)
+    tried = kind([{**group, "params": [weight]} for group, weight in groups])
+    for weight, like in zip(copies, weights, strict=True):
+        weight.grad = torch.zeros_like(weight)
+        if like in optimizer.state:
+            tried.state[weight] = copy.deepcopy(optimizer.state[like])
+    try:
+        tried.step()
+    except AssertionError as error:
+        raise ValueError(str(error)) from None
 
 
 def _relation(value: Any, weight: Tensor) -> str:

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from neurosim.base import ConfigurationError, DivergenceError, unknown
 from neurosim.families import BelowOne, Described, Fraction, Kind, NotNegative, Positive, register
 from neurosim.maths.torch_names import Options, TorchName, TorchNames, refusing
+from neurosim.tensors import unchanged
 
 Rate = Annotated[Positive, Field(description="learning rate")]
 Decay = Annotated[NotNegative, Field(description="weight decay, of biases too")]
@@ -88,6 +89,7 @@ class OptimizerChoice(Kind, ABC, family="optimizer"):
     def make(self, parameters: Parameters) -> Optimizer:
         """Makes the optimizer of parameters or groups of torch; `make_for` makes those groups."""
 
+    @unchanged()  # the first optimizer of a process loads half of torch
     def make_for(self, named: Iterable[tuple[str, Parameter]]) -> Optimizer:
         """Makes the optimizer of a model's ``named_parameters()``, each with what its groups say.
 

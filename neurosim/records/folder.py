@@ -90,7 +90,7 @@ class RunFiles:
     """
 
     def __init__(self, folder: Path, digests: Mapping[str, str] | None = None) -> None:
-        self.folder = folder
+        self.folder, self.summed = folder, (folder / MANIFEST).exists()
         if digests is None:
             found = (read_object(folder / MANIFEST) or {}).get("files")
             digests = found if isinstance(found, dict) else {}
@@ -134,9 +134,14 @@ def record_line(record: Mapping[str, Any], crc: int) -> tuple[bytes, int]:
     return text + b', "crc": "%08x"}\n' % crc, crc
 
 
-def read_lines(file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-    """Yields each line with its record, None for one that is damaged or follows a missing one."""
-    crc, chained = 0, any(_LINE.fullmatch(line) for line in file)
+def read_lines(
+    file: BinaryIO, chained: bool = False
+) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """Yields each line with its record, None for one that is damaged or follows a missing one.
+
+    Where nothing says that the lines are ``chained`` by checksums, they are if one of them is.
+    """
+    crc, chained = 0, chained or any(_LINE.fullmatch(line) for line in file)
     file.seek(0)
     for line in file:
         found = _LINE.fullmatch(line)
@@ -151,7 +156,7 @@ def check_lines(path: Path, size: int, crc: int) -> None:
     """Raises DataError unless the first ``size`` bytes of a file are lines with that checksum."""
     with plain(path).open("rb") as file:
         at, last = 0, 0
-        for number, (line, record) in enumerate(read_lines(file), 1):
+        for number, (line, record) in enumerate(read_lines(file, chained=True), 1):
             if at >= size:
                 break
             at += len(line)

@@ -119,7 +119,7 @@ class Run:
         line = b"\n"
         try:
             with plain(path).open("rb") as file:
-                for number, (line, entry) in enumerate(read_lines(file), 1):
+                for number, (line, entry) in enumerate(read_lines(file, files.summed), 1):
                     digest.update(line)
                     if entry is not None:
                         self._take(entry)

@@ -39,6 +39,7 @@ from neurosim.tensors.devices import (
     moved,
     repeatable,
     resolve_device,
+    unchanged,
     upload,
 )
 from neurosim.tensors.graph import GRAPHS

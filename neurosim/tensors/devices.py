@@ -78,26 +78,38 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 @contextmanager
-def repeatable(threads: int | None = None) -> Iterator[None]:
-    """Has convolutions on cuda computed in float32 in full, and the same every time, for as long as
-    the block runs: by themselves they round to TF32, and may add in any order.
-
-    With ``threads`` torch uses so many. Afterwards all of this is as it was, and so are filters of
-    warnings and the environment, which libraries change that torch loads when it needs them.
-    """
-    cudnn, before, variables = torch.backends.cudnn, torch.get_num_threads(), set(os.environ)
-    flags = cudnn.allow_tf32, cudnn.deterministic
+def unchanged() -> Iterator[None]:
+    """Leaves filters of warnings and the environment as they were, which libraries change that
+    torch loads when it needs them."""
+    variables = set(os.environ)
     with warnings.catch_warnings():
         try:
-            cudnn.allow_tf32, cudnn.deterministic = False, True
+            yield
+        finally:
+            for name in set(os.environ) - variables:
+                del os.environ[name]
+
+
+@contextmanager
+def repeatable(threads: int | None = None) -> Iterator[None]:
+    """Has convolutions on cuda computed in float32 in full, and the same every time, for as long as
+    the block runs: by themselves they round to TF32, may add in any order, and where the process
+    has asked for ``benchmark`` are those that were fastest just now.
+
+    With ``threads`` torch uses so many. Afterwards all of this is as it was, and what `unchanged`
+    says.
+    """
+    cudnn, before = torch.backends.cudnn, torch.get_num_threads()
+    flags = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    with unchanged():
+        try:
+            cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, True, False
             if threads is not None:
                 torch.set_num_threads(threads)
             yield
         finally:
-            cudnn.allow_tf32, cudnn.deterministic = flags
+            cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = flags
             torch.set_num_threads(before)
-            for name in set(os.environ) - variables:
-                del os.environ[name]
 
 
 def upload(array: npt.NDArray[Any], device: torch.device) -> Tensor:

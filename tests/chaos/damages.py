@@ -42,6 +42,12 @@ def _lines(data: bytes, rng: random.Random) -> bytes:
     return b"\n".join([*rows[:at], *[rows[at]] * rng.choice([0, 2]), *rows[at + 1 :]])
 
 
+def _everywhere(data: bytes, rng: random.Random) -> bytes:
+    """As an editor replaces, or as ends of lines are converted."""
+    old = rng.choice([b"\n", bytes([rng.choice(data)])])
+    return data.replace(old, rng.choice([b"\r\n", b"", bytes([rng.randrange(256)])]))
+
+
 DAMAGES: dict[str, Bytes] = {
     "bit": lambda d, r: _piece(d, r, lambda p: bytes([p[0] ^ 1 << r.randrange(8)]) + p[1:]),
     "junk": lambda d, r: _piece(d, r, lambda p: r.randbytes(len(p))),
@@ -49,6 +55,7 @@ DAMAGES: dict[str, Bytes] = {
     "huge": lambda d, r: _piece(d[:200], r, lambda p: b"\xff" * len(p[:8]) + p[8:]) + d[200:],
     "cut": lambda d, r: d[: r.choice([0, 1, 8, len(d) // 2, len(d) - 1, r.randrange(len(d))])],
     "digit": _digit,
+    "everywhere": _everywhere,
     "line": _lines,
     "grown": lambda d, r: d + r.choice([b"\0", bytes(512), d[-50:], r.randbytes(33)]),
     "nothing": lambda d, r: bytes(len(d)),
