@@ -27,6 +27,8 @@ def test_the_folder_of_torchvision(tmp_path: Path, root: str, inside: str) -> No
     (folder / inside).mkdir(parents=True)
     write_mnist(folder / inside)
     assert len(mnist(folder).train) > 0
+    (folder / inside / "SHA256SUMS").write_text(f"{'0' * 64}  SHA256SUMS\n")  # written twice
+    assert len(mnist(folder).train) > 0
     (folder / inside / "SHA256SUMS").write_text(f"{'0' * 64}  train-images-idx3-ubyte\n")
     with pytest.raises(DataError, match="is damaged"):
         mnist(folder)

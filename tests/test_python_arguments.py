@@ -85,6 +85,8 @@ def test_refuses(make: Callable[[], object], message: str) -> None:
         ("x", None, "a torch tensor or an array of numbers, not str"),
         (X.to("meta"), None, "on the device meta, and has no values"),
         (X.to_sparse(), None, r"is sparse .*to_dense"),
+        (np.ma.masked_less(X.numpy(), 9.0), None, "input is masked"),
+        (X, np.ma.masked_less(Y.numpy(), 9.0), "target is masked"),
         (X, torch.tensor([0, 1, 2, 0]), "label 2 at index 2 .*not in 0 … 1"),
         (X, torch.tensor([0, 1]), "4 inputs but 2 targets"),
         (X, torch.tensor([0.0, 1.0, 1.0, 0.0]), r"target has shape \[4\]; it must be \[B, 2\]"),
@@ -93,6 +95,17 @@ def test_refuses(make: Callable[[], object], message: str) -> None:
 def test_refuses_an_input(x: Any, y: Any, message: str) -> None:
     with pytest.raises(ns.InputError, match=message):
         simulation().infer(x, y)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch says that these are beginnings, or the end
+def test_refuses_tensors_of_other_forms() -> None:
+    forms = {
+        "nested": torch.nested.nested_tensor(list(X)),
+        "quantized": torch.quantize_per_tensor(X.float(), 0.1, 0, torch.qint8),
+    }
+    for name, x in forms.items():
+        with pytest.raises(ns.InputError, match=f"the input is {name}; use input"):
+            simulation().infer(x)
 
 
 @pytest.mark.parametrize("x", [None, "x", {}, X.to_sparse(), X[:, :1]])

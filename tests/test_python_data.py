@@ -126,6 +126,9 @@ def test_what_data_of_python_cannot_be(own: str) -> None:
     for bare in ((X, Y), DataLoader(Points())):
         with pytest.raises(ns.ConfigurationError, match=r"given as neurosim\.TorchData\(…\), not"):
             ns.run(own, {"data": bare})
+    masked = ns.TorchData((np.ma.masked_less(np.asarray(X), 9.0), Y))
+    with pytest.raises(ns.NeurosimError, match="has masked values"):
+        ns.run(own, {"data": masked})
     lambdas = ns.TorchData(DataLoader(Points(), collate_fn=lambda items: items), **OPTIONS)
     with pytest.raises(ns.NeurosimError, match=r"no pairs of a tensor and a label"):
         ns.sweep(own, {"rule.beta": 0.5}, {"data": lambdas}, executor=ns.Local(1))

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forged import leaves, replaced, wrong
+from small_trainings import make
 
 from neurosim.base.errors import NeurosimError, StateError
 from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.events import EvaluationEvent, TrainingEvent
-from neurosim.learning.trainer import Trainer
+from neurosim.learning.trainer import Trainer, TrainingPlan
 from neurosim.scenario.scenario import Scenario
 from neurosim.simulation.saving import STATE_VERSION
 
@@ -284,3 +286,21 @@ def test_a_state_of_another_version(root: Path) -> None:
     state["simulation"]["version"] = 3
     with pytest.raises(StateError, match="format 3 of another version of neurosim"):
         trainer.load_state_dict(state)
+
+
+def test_a_best_epoch_that_is_none() -> None:
+    """Whatever is wrong in it, it is refused, or the training comes to its end."""
+    trainer = make(TrainingPlan(2, batch_size=20), validation=10)
+    list(trainer.events(lambda: trainer.step > 3))
+    state, refused = trainer.state_dict(), 0
+    assert state["best"] is not None
+    for path, value in [((), state["best"]), *leaves(state["best"])]:
+        for other in wrong(value):
+            try:
+                trainer.load_state_dict(state | {"best": replaced(state["best"], path, other)})
+            except StateError:
+                refused += 1
+            else:
+                list(trainer.events())
+                trainer.best()
+    assert refused

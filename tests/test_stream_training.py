@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forged import wrong
 from rich.console import Console
 from small_simulations import DOUBLE, build, random
 from torch import Tensor
@@ -119,6 +120,26 @@ def test_the_scores_by_hand() -> None:
     after = scores.scores(Counts(wakes=18), 12, leaks=False)
     assert (after["wakes_per_sample"], after["cumulative_accuracy"]) == (1, 8 / 10)
     assert after["updates_per_sample"] == 0
+
+
+@pytest.mark.parametrize("key", ["_labels", "_first", "_stable", "_answer"])
+def test_saved_scores_that_are_none(key: str) -> None:
+    scores, y = Prequential(0.5, 4.0, 2), torch.tensor([0, 1])
+    scores.add(torch.eye(2), y)
+    scores.look(torch.eye(2), y, 1.0)
+    saved, refused = scores.state_dict(), 0
+    for other in wrong(saved[key]):
+        try:
+            scores.load_state_dict(saved | {key: other})
+        except ns.StateError:
+            refused += 1
+        else:
+            scores.look(torch.eye(2), y, 2.0)
+            scores.add(torch.eye(2), y)
+    assert refused
+    for table in ("sums", "window", "before"):
+        with pytest.raises((KeyError, ns.StateError)):
+            scores.load_state_dict(saved | {table: {}})
 
 
 def test_the_lag_of_a_series_by_cross_correlation() -> None:
@@ -352,9 +373,9 @@ def test_a_series_is_foretold_by_its_own_answers() -> None:
     # What it answers is seen again as all values are, by their standard.
     found = foretelling(values, 5, standard=Standard(30.0, 8.0, 1)).fit()[-1]
     assert found["foretold_smape"] == pytest.approx(sum(errors) / 5, rel=1e-9)
-    for wrong, said in ((99, "the test has 9 samples"), (5, "go on with their targets")):
+    for lag, said in ((99, "the test has 9 samples"), (5, "go on with their targets")):
         with pytest.raises(ns.ConfigurationError, match=said):
-            foretelling(values, wrong, ahead=1 if wrong == 99 else 2)
+            foretelling(values, lag, ahead=1 if lag == 99 else 2)
     with pytest.raises(ns.ConfigurationError, match="the targets are classes"):
         trainer(foretell=3)
 

@@ -52,7 +52,8 @@ def check_sums(path: Path) -> None:
         for number, line in enumerate(lines, 1):
             if not (found := _SUM.fullmatch(line)):
                 raise DataError(f"{path}:{number}: is not a SHA-256 and the name of a file")
-            if (file := path.with_name(found[2])).is_file():
+            file = path.with_name(found[2])
+            if file != path and file.is_file():  # sha256sum * finds the list of the last time, too
                 with file.open("rb") as content:
                     if hashlib.file_digest(content, "sha256").hexdigest() != found[1]:
                         said = f"its SHA-256 is not the one in {path.name}"

@@ -323,6 +323,8 @@ def _floats(labels: Values) -> Tensor:
 
 
 def _array(values: Any) -> Values:
+    if np.ma.is_masked(values):
+        raise DataError("an array has masked values, which are none; use array.filled(…)")
     return values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
 
 
@@ -342,9 +344,7 @@ def _taken(data: Any) -> Found:
     if isinstance(data, Split):
         data = data.take(slice(None)), data.labels
     if isinstance(data, tuple | list) and len(data) == 2:
-        x, y = (
-            one.numpy(force=True) if isinstance(one, Tensor) else np.asarray(one) for one in data
-        )
+        x, y = map(_array, data)
         if x.dtype.kind not in "buif" or not x.ndim or not y.ndim:
             raise DataError(f"{x.dtype} {x.shape} is no array of samples, one row each")
         return as_numbers(x), y

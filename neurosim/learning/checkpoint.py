@@ -147,6 +147,14 @@ def load_weights(model: Model, path: Path) -> None:
     model.load_state_dict(found)
 
 
+def check_best(model: Model, best: dict[str, Any] | None) -> None:
+    """Raises an error of torch, of a key or of a value where what was kept of the best epoch does
+    not fit the model, which has those weights afterwards."""
+    if best is not None:
+        check_like({key: best[key] for key in ("accuracy", "epoch")}, {"accuracy": 0.0, "epoch": 0})
+        model.load_state_dict(best["weights"])
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Continues an optimizer where its ``state_dict()`` was saved, bit for bit.
 

@@ -139,7 +139,7 @@ class StreamTrainer(Trainer):
             **options,
         )
         self.stream, self._twin = self._stream(simulation, self.optimizer), self._made_twin()
-        self.prequential = Prequential(streaming.fading, source.hold)
+        self.prequential = Prequential(streaming.fading, source.hold, streams)
         network, tick = simulation.model.network, simulation.schedule.tick
         self._check_foretelling()
         self._trip = simulation.channels.round_trip(network, tick)

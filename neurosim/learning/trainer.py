@@ -15,7 +15,7 @@ from neurosim.data import Batches, Split, batch_of, targets
 from neurosim.dynamics import Counts
 from neurosim.families import Seed, check
 from neurosim.learning.average import Average
-from neurosim.learning.checkpoint import digest_of_weights, load_optimizer
+from neurosim.learning.checkpoint import check_best, digest_of_weights, load_optimizer
 from neurosim.learning.display import Progress, TrainingDisplay, console_of
 from neurosim.learning.distributed import Ranks
 from neurosim.learning.evaluation import Evaluator, SoFar, split_for
@@ -382,6 +382,7 @@ class Trainer:
         """Continues where `state_dict` was taken. Raises StateError where it does not fit."""
         with complete("training"):
             try:
+                check_best(self.model, state["best"])
                 self.model.load_state_dict(state["model"])
                 load_optimizer(self.optimizer, state["optimizer"])
                 average = state["average"]

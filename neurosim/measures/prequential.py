@@ -40,8 +40,8 @@ class Prequential:
     with aₖ the accuracy of that one over the streams.
     """
 
-    def __init__(self, fading: float, hold: float) -> None:
-        self._fading, self._hold = fading, hold
+    def __init__(self, fading: float, hold: float, streams: int = 1) -> None:
+        self._fading, self._hold, self._streams = fading, hold, streams
         self._sums = dict.fromkeys(
             ("samples", "right", "faded", "weight", "same", "changed", "since", "level"), 0.0
         )
@@ -162,11 +162,16 @@ class Prequential:
         """Goes on where `state_dict` was taken. Raises StateError where it is of other scores."""
         if state["sums"].keys() != self._sums.keys():
             raise StateError("the saved scores of the stream are those of another version")
-        self._sums, self._window = dict(state["sums"]), dict(state["window"])
-        self._before = dict(state["before"])
+        for name in ("sums", "window", "before"):
+            own = getattr(self, f"_{name}")
+            setattr(self, f"_{name}", {key: state[name][key] for key in own})
         self._series = [(float(one), float(other)) for one, other in state["series"]]
         for name in _TENSORS:
-            setattr(self, name, state[name])
+            value = state[name]
+            known = isinstance(value, Tensor) and not value.is_complex()
+            if value is not None and not (known and value.shape == (self._streams,)):
+                raise StateError(f"the saved scores have no value of each stream as {name[1:]}")
+            setattr(self, name, value)
 
 
 _TENSORS = ("_labels", "_first", "_stable", "_answer")

@@ -220,8 +220,15 @@ def tensor_of(what: str, array: Any) -> Tensor:
         raise InputError(
             f"the {what} must be a torch tensor or an array of numbers, not {type(array).__name__}"
         ) from None
-    if found.layout is not torch.strided:
-        raise InputError(f"the {what} is sparse ({found.layout}); use {what}.to_dense()")
+    kinds = {
+        "masked": (np.ma.is_masked(array), "filled(…)"),
+        "quantized": (found.is_quantized, "dequantize()"),
+        "nested": (found.is_nested, "to_padded_tensor(0.0)"),
+        f"sparse ({found.layout})": (found.layout is not torch.strided, "to_dense()"),
+    }
+    for kind, (so, how) in kinds.items():
+        if so:
+            raise InputError(f"the {what} is {kind}; use {what}.{how}")
     return found
 
 
