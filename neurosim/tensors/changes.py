@@ -133,9 +133,10 @@ def surely_finite(array: Tensor, *factors: Tensor) -> bool:
     if they are given: no such sum is above the product of their norms (Cauchy-Schwarz), and where
     they have fewer values these are looked at in place of the array.
 
-    Nothing is known of complex values, nor of another device before somebody waits for it.
+    Nothing is known of complex values, of what autograd records, nor of another device before
+    somebody waits for it.
     """
-    if not all(one.is_cpu and not one.is_complex() for one in (array, *factors)):
+    if not all(a.is_cpu and not a.is_complex() and not a.requires_grad for a in (array, *factors)):
         return False
     few = factors and sum(one.numel() for one in factors) < array.numel()
     return all(finite_product(one, one) for one in (factors if few else (array,)))
