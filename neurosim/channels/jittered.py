@@ -11,7 +11,7 @@ from neurosim.base import NEVER, ConfigurationError
 from neurosim.channels.channel import Channel
 from neurosim.channels.effects import Parcel
 from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, arrival_ticks
-from neurosim.tensors import Dimensions, Dtypes, Flags, reset_arrays
+from neurosim.tensors import Dimensions, Dtypes, Flags, check_array, reset_arrays
 
 
 class Ring(View):
@@ -50,12 +50,10 @@ class Ring(View):
         if self._ring is None:
             return
         shape, slots = (batch, *(self.value.shape or ())), self._slots + 1
-        values, *others = self._ring
-        wanted = [(slots, *shape), (slots, *shape), (2, slots), shape, shape]
-        whole = all(array.dtype == torch.int64 for array in others)
-        known = whole and values.dtype in dtypes
-        if not known or [tuple(array.shape) for array in self._ring] != wanted:
-            raise ValueError("messages on their way have another shape than their senders")
+        shapes = [(slots, *shape), (slots, *shape), (2, slots), shape, shape]
+        kinds = [dtypes, *[(torch.int64,)] * 4]
+        for found in zip(self._ring, shapes, kinds, strict=True):
+            check_array(*found)
 
     def _allocate(self, parcel: Parcel) -> tuple[Tensor, ...]:
         """Raises ConfigurationError where there is not as much memory."""

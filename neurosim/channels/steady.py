@@ -17,6 +17,7 @@ from neurosim.tensors import (
     Dtypes,
     Flags,
     Selection,
+    check_array,
     check_kind,
     mapped,
 )
@@ -98,11 +99,9 @@ class Steady(DelayLine):
     def check(self, batch: int, dtypes: Dtypes) -> None:
         shape, whole = (batch, *self._shape), (torch.int64,)
         for sent in self._queue.values():
-            parts = [(sent.values, shape, dtypes), (sent.stamps, shape, whole)]
-            parts.append((sent.counts, self._shape, whole))
-            for array, wanted, known in parts:
-                if array is not None and (array.shape != wanted or array.dtype not in known):
-                    raise ValueError("messages on their way are not of the kind of their senders")
+            check_array(sent.values, shape, dtypes)
+            check_array(sent.stamps, shape, whole)
+            check_array(sent.counts, self._shape, whole)
             if self._wiring.tracked and sent.stamps is None and sent.values is not None:
                 raise ValueError("nothing says in which ticks messages on their way were sent")
 

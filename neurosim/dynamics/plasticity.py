@@ -41,8 +41,7 @@ class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebb
     post-synaptic dyads and of what it sees of the pre-synaptic ones, summed over the batch; a
     member says otherwise in `signal`, `seen`, `weight_gradient`, or in all of `gradients`.
     ``optimizer`` and ``learning_rate`` are what a scenario trains with; a `Trainer` is given its
-    own.
-    ``needs_target``: there is nothing to learn without one.
+    own. ``needs_target``: there is nothing to learn without one.
     """
 
     needs_target: ClassVar[bool] = True

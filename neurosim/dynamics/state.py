@@ -15,7 +15,7 @@ from neurosim.dynamics.node import Node, Outlet
 from neurosim.maths import Precision
 from neurosim.network import Damage, Model
 from neurosim.rules import Rule
-from neurosim.tensors import Array, Arrays, Dtypes, moved, passing_arrays
+from neurosim.tensors import Array, Arrays, Dtypes, check_array, moved, passing_arrays
 
 
 class State(Arrays):
@@ -136,10 +136,8 @@ class State(Arrays):
 
     def check(self, batch: int, dtypes: Dtypes) -> None:
         for cell in self.by_name.values():
-            shape = (batch, *cell.population.shape)
-            for found in (cell.plus.value, cell.minus.value):
-                if found.shape != shape or found.dtype not in dtypes:
-                    raise ValueError(f"{cell.name}: its states have to be of shape {list(shape)}")
+            for array in (cell.plus.value, cell.minus.value):
+                check_array(array, (batch, *cell.population.shape), dtypes)
         for link in self.links:
             chosen = link.winners.shape and not link.operator.winners_at_plus
             if chosen and link.basal.tensor is not None:
@@ -147,11 +145,8 @@ class State(Arrays):
 
     def check_outputs(self, dtypes: Dtypes, *arrays: Tensor | None) -> None:
         """Raises ValueError where one of these that is there is not of values (B, *output)."""
-        shape = (self.batch, *self.output.population.shape)
         for array in arrays:
-            if array is not None and (array.shape != shape or array.dtype not in dtypes):
-                found = f"{array.dtype} {list(array.shape)}"
-                raise ValueError(f"{found}, where outputs are {list(shape)}")
+            check_array(array, (self.batch, *self.output.population.shape), dtypes)
 
     # ---- weights -------------------------------------------------------------------------------
 

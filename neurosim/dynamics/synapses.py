@@ -9,7 +9,7 @@ from torch.nn import Parameter
 
 from neurosim.dynamics.plasticity import Plasticity
 from neurosim.dynamics.state import State
-from neurosim.tensors import Arrays, Dtypes
+from neurosim.tensors import Arrays, Dtypes, check_array
 
 
 class Synapses(Arrays):
@@ -30,9 +30,8 @@ class Synapses(Arrays):
 
     def check(self, batch: int, dtypes: Dtypes) -> None:
         shapes = {link.name: (batch, *link.operator.pre) for link in self._state.links}
-        known = (t.shape == shapes[n] and t.dtype in dtypes for n, t in self.traces.items())
-        if not all(known):
-            raise ValueError("traces have to be of the shape of what their projections see")
+        for name, trace in self.traces.items():
+            check_array(trace, shapes[name], dtypes)
 
     def advance(self, tick: int) -> None:
         """Lets time pass up to a ``tick``, through which what is seen has stayed as it is."""

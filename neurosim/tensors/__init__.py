@@ -6,7 +6,6 @@ from neurosim.tensors.arrays import (
     Copied,
     Copier,
     Dimensions,
-    Dtypes,
     Plain,
     as_array,
     as_tensors,
@@ -43,7 +42,7 @@ from neurosim.tensors.devices import (
     upload,
 )
 from neurosim.tensors.graph import GRAPHS
-from neurosim.tensors.kinds import check_kind, check_like, restore
+from neurosim.tensors.kinds import Dtypes, check_array, check_kind, check_like, restore
 from neurosim.tensors.machine import (
     describe_machine,
     device_bytes,

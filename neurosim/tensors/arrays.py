@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from neurosim.base import NeurosimError, StateError
-from neurosim.tensors.kinds import check_kind
+from neurosim.tensors.kinds import Dtypes, check_kind
 from neurosim.tensors.machine import out_of_memory
 
 # How long a value lives. One of the ``phase`` is kept for the phases that begin with it; one of the
 # ``inference`` is reset where an inference starts; one of the ``simulation`` never is.
 Lifetime = Literal["phase", "inference", "simulation"]
 _NUMBERS = (bool, int, float)
-Dtypes = tuple[torch.dtype, ...]  # those that states may have
 Copied = Callable[[Tensor | None], Tensor | None]
 
 

@@ -1,13 +1,15 @@
 """What a saved value has to be: what the class says that its attribute is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
+import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
+Dtypes = tuple[torch.dtype, ...]  # those that states may have
 _AS_IT_IS = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
 
@@ -23,6 +25,13 @@ def check_kind(owner: type, name: str, value: Any) -> None:
         raise ValueError(f"{value!r:.40} {wrong}") from None
     if isinstance(value, np.ndarray) and dtype is not None and value.dtype != dtype:
         raise ValueError(f"an array of {value.dtype} should be one of {dtype}")
+
+
+def check_array(array: Tensor | None, shape: Sequence[int], dtypes: Dtypes) -> None:
+    """Raises ValueError where an array that is there has another shape, or none of the dtypes."""
+    if array is not None and (array.shape != tuple(shape) or array.dtype not in dtypes):
+        found = f"an array of {array.dtype}, {list(array.shape)}"
+        raise ValueError(f"{found}, should be of {dtypes[0]}, {list(shape)}")
 
 
 def restore(owner: object, name: str, value: Any) -> None:

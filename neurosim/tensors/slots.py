@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from neurosim.base import StateError
-from neurosim.tensors.arrays import Array, Copied, Dimensions, Dtypes, Lifetime, as_array
+from neurosim.tensors.arrays import Array, Copied, Dimensions, Lifetime, as_array
+from neurosim.tensors.kinds import Dtypes
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection, Shape
 
