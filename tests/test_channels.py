@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import neurosim as ns
+from neurosim.channels.steady import Steady
 
 A, B, C = (ns.Channel(threshold=t) for t in (0.1, 0.2, 0.3))
 
@@ -184,6 +185,36 @@ def test_rings_have_an_end() -> None:
     with pytest.raises(ns.ConfigurationError, match="takes up to 1001, which is more than 1,000"):
         ns.Channels(mean=channel).resolve(network(), 1.0)
     ns.Channels(mean=channel).resolve(network(), 2.0)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_synapses_have_so_many_views(given: bool) -> None:
+    wide = ns.Network.from_dict({"input": 40, "layers": [{"name": "out", "dense": 50}]})
+    late: Any = ns.Uniform(1.0, 1001.0, per="synapse")
+    if given:
+        late = np.arange(2000.0).reshape(50, 40) % 1001 + 1
+    channels = ns.Channels(overrides={"out": {"mean": ns.Channel(delay=late)}})
+    with pytest.raises(ns.ConfigurationError, match="be late by 1,001 different numbers of ticks"):
+        channels.resolve(wide, 1.0)
+    channels.resolve(wide, 1.1)
+    few = ns.Network.from_dict({"input": 3, "layers": [{"name": "out", "dense": 4}]})
+    spread = ns.Channel(delay=ns.Uniform(0.0, 1e6, per="synapse"))
+    ns.Channels(overrides={"out": {"mean": spread}}).resolve(few, 1.0)  # 12 synapses, 12 views
+
+
+def test_each_dyad_has_one_route() -> None:
+    wide = ns.Network.from_dict({"input": 300, "layers": [{"name": "out", "dense": 2}]})
+    times = np.random.default_rng(0).uniform(0.0, 200.0, 300)
+    channels, schedule = ns.Channels(mean=ns.Channel(delay=times)), ns.schedules.Parallel(ticks=300)
+    simulation = ns.Simulation(ns.Model(wide, seed=0), schedule=schedule, channels=channels)
+    ((_, line),) = simulation.state.lines
+    assert isinstance(line, Steady)
+    found = np.zeros(300)
+    for ticks in range(202):
+        if (route := line.route(ticks)) is not None:
+            assert route.selection is not None and not found[route.selection.dyads].any()
+            found[route.selection.dyads] = ticks
+    assert np.array_equal(found, np.maximum(1, np.ceil(times)))
 
 
 def test_the_round_trip_counts_the_hops_of_the_longest_way() -> None:

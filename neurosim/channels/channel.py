@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ MessageKind = Literal["mean", "difference"]
 Ordering = Literal["fifo", "newest", "arrival"]
 
 MAX_SLOTS = 1_000  # of the ring that jitter needs: each holds a message of every dyad
+MAX_VIEWS = 1_000  # of synapses that are not equally late: each holds what they see of every dyad
 
 
 class Given:
@@ -172,6 +174,12 @@ class Channel(Described):
                 f"a message takes up to {latest + jitter:g}, which is more than {MAX_SLOTS:,} "
                 f"ticks of {tick:g}; where there is jitter, use a shorter time or a longer tick"
             )
+        elif (views := self._views(sender, weight, tick)) > MAX_VIEWS:
+            problem = (
+                f"its synapses may be late by {views:,} different numbers of ticks, and what they "
+                f"see is kept for each: at most {MAX_VIEWS:,}. Use a longer tick, times that are "
+                "closer, or delays per dyad"
+            )
         elif latest / tick > LAST_TICK:
             problem = (
                 f"delay is up to {latest:g}, which is more than {LAST_TICK:,} ticks of {tick:g}"
@@ -181,6 +189,17 @@ class Channel(Described):
         raise ConfigurationError(
             f"{kind} channel of projection {projection.name!r}: {problem}", key
         )
+
+    def _views(self, sender: Shape, weight: Shape | None, tick: float) -> int:
+        """Returns by how many numbers of ticks synapses may be late; 1 for delays of dyads."""
+        delay = self.delay
+        if isinstance(delay, Given):
+            ticks = np.maximum(1.0, np.ceil(delay.values / tick - 1e-9))
+            return len(np.unique(ticks)) if ticks.shape == weight != sender else 1
+        if not isinstance(delay, Distribution) or delay.per == "dyad" or weight is None:
+            return 1
+        first = float(delay.quantile(np.zeros(1))[0])
+        return min(ticks_of(delay.high, tick) - ticks_of(first, tick) + 1, prod(weight))
 
     def delays(self, projection: Projection, kind: MessageKind, draws: Draws) -> Floats:
         """Returns the delay in simulated time: a number, of the sender's or the weight's shape."""

@@ -1,9 +1,11 @@
 """Lines on which messages of a dyad, or over a synapse, are always equally late."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from neurosim.tensors import (
     Dimensions,
     Dtypes,
     Flags,
+    Ints,
     Selection,
     check_array,
     check_kind,
@@ -24,9 +27,8 @@ from neurosim.tensors import (
 
 
 class Route(NamedTuple):
-    """Who is how late: these dyads (None for all), in this view."""
+    """Who is equally late: these dyads (None for all), in this view."""
 
-    ticks: int
     selection: Selection | None
     view: View
 
@@ -80,21 +82,35 @@ class Steady(DelayLine):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         ticks, device = arrival_ticks(self._times, self._wiring.tick), self._wiring.device
-        distinct = torch.unique(ticks).tolist()
-        if self._by_synapse:
-            self.routes = [Route(d, None, self._view(ticks == d)) for d in distinct]
-            ticks = self._last(ticks)
-        elif len(distinct) == 1:
-            self.routes = [Route(distinct[0], None, self._view())]
-        else:
-            view, flat = self._view(), ticks.flatten()
-            dyads = [(flat == d).nonzero()[:, 0].numpy() for d in distinct]
-            chosen = [Selection(self._shape, some, device) for some in dyads]
-            self.routes = [Route(d, c, view) for d, c in zip(distinct, chosen, strict=True)]
-        self.views = list(dict.fromkeys(route.view for route in self.routes))
-        self._ends = ticks.to(device)  # after how many ticks a message has reached all its synapses
-        self._latest: int = distinct[-1]
+        found, sizes = torch.unique(ticks, return_counts=True)
+        self.delays: list[int] = found.tolist()  # in ticks, ascending
+        # There may be as many as dyads, so routes are made when messages arrive.
+        self._routes: dict[int, Route] = {}
+        self._ends = np.cumsum([0, *sizes.tolist()])
+        marks = [ticks == d for d in self.delays] if self._by_synapse else [None]
+        self.views = [self._view(mask) for mask in marks]
+        last = self._last(ticks) if self._by_synapse else ticks
+        self._reached = last.to(device)  # after how many ticks a message was at all its synapses
         self._queue = _Queue()
+
+    @cached_property
+    def _order(self) -> Ints:
+        """The dyads by how late they are: those of delay i from ``_ends`` i to i + 1, ascending."""
+        order: Ints = self._reached.flatten().argsort(stable=True).cpu().numpy()
+        return order
+
+    def route(self, ticks: int) -> Route | None:
+        """Returns who is so late; None for nobody."""
+        place = bisect_left(self.delays, ticks)
+        if place == len(self.delays) or self.delays[place] != ticks:
+            return None
+        if place not in self._routes:
+            selection = None
+            if not self._by_synapse and len(self.delays) > 1:
+                dyads = self._order[self._ends[place] : self._ends[place + 1]]
+                selection = Selection(self._shape, dyads, self._wiring.device)
+            self._routes[place] = Route(selection, self.views[place if self._by_synapse else 0])
+        return self._routes[place]
 
     def check(self, batch: int, dtypes: Dtypes) -> None:
         shape, whole = (batch, *self._shape), (torch.int64,)
@@ -124,10 +140,11 @@ class Steady(DelayLine):
 
     def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
         parts: dict[View, list[_Part]] = {}
-        for ticks, selection, view in self.routes:
-            sent = self._queue.get(tick - ticks)
-            if sent is None:
+        for sent in reversed(self._queue.values()):
+            route = self.route(tick - sent.tick)
+            if route is None:
                 continue
+            selection, view = route
             for slot, array in ((view.value, sent.values), (view.stamps, sent.stamps)):
                 if selection is None:
                     slot.set(array)
@@ -136,7 +153,7 @@ class Steady(DelayLine):
                 elif slot.tensor is not None:
                     slot.put(selection, torch.zeros_like(selection.take(slot.tensor)))
             parts.setdefault(view, []).append((sent, selection))
-        over = tick - self._latest
+        over = tick - self.delays[-1]
         for began in [began for began in self._queue if began < over]:
             del self._queue[began]
         if over in self._queue:  # seen by all; its count is still needed
@@ -148,25 +165,28 @@ class Steady(DelayLine):
 
     def in_flight(self, tick: int) -> int:
         sent = self._queue.values()
-        return sum(int((s.counts * (s.tick + self._ends > tick)).sum()) for s in sent)
+        return sum(int((s.counts * (s.tick + self._reached > tick)).sum()) for s in sent)
 
     def next_arrival(self, tick: int) -> int:
-        delays = {route.ticks for route in self.routes}
-        return min((a for s in self._queue for d in delays if (a := s + d) >= tick), default=NEVER)
+        def from_then(sent: int) -> int:
+            late = bisect_left(self.delays, tick - sent)
+            return sent + self.delays[late] if late < len(self.delays) else NEVER
+
+        return min(map(from_then, self._queue), default=NEVER)
 
     def last_arrival(self) -> int:
         sent = self._queue.values()
-        ends = [int(((s.tick + self._ends) * (s.counts > 0)).max()) for s in sent]
+        ends = [int(((s.tick + self._reached) * (s.counts > 0)).max()) for s in sent]
         return max(ends, default=0)
 
     @property
     def longest(self) -> int:
-        return self._latest
+        return self.delays[-1]
 
     def nbytes(self, sizes: Dimensions) -> int:
         view = self.views[0]
         each = view.value.nbytes(sizes) + view.stamps.nbytes(sizes)
-        return min(self._latest, sizes.ticks) * each
+        return min(self.delays[-1], sizes.ticks) * each
 
 
 def _latest(parts: Sequence[_Part]) -> Tensor | int:
