@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from report_pages import (
 
 from neurosim.network.network import Network
 from neurosim.reports import draw_network
-from neurosim.reports.drawing import weights_of
+from neurosim.reports.drawing import LEVELS, draw_for_page, weights_of
+
+ROOT = Path(__file__).parents[1]
 
 
 def boxes(svg: ET.Element) -> dict[str, tuple[float, float, float, float]]:
@@ -70,9 +73,10 @@ LONG = graph(
 )
 
 
+@pytest.mark.parametrize("levels", [LEVELS, 3, 2, 1])
 @pytest.mark.parametrize("network", [SKIPS, CYCLE, LONG], ids=["skips", "cycle", "long"])
-def test_arrows_join_their_boxes_and_cross_no_other(network: Network) -> None:
-    svg = ET.fromstring(draw_network(network))
+def test_arrows_join_their_boxes_and_cross_no_other(network: Network, levels: int) -> None:
+    svg = ET.fromstring(draw_network(network, levels=levels))
     places = boxes(svg)
     assert set(places) == {p.name for p in network.populations}
     width, height = float(svg.get("width", "")), float(svg.get("height", ""))
@@ -92,6 +96,43 @@ def test_arrows_join_their_boxes_and_cross_no_other(network: Network) -> None:
             inside = left + 0.5 < x < right - 0.5 and top + 0.5 < y < bottom - 0.5
             assert not inside, f"{q.name} crosses {name}"
         assert all(0 <= x <= width and 0 <= y <= height for x, y in way)
+
+
+@pytest.mark.parametrize("levels", [LEVELS, 2, 1])
+@pytest.mark.parametrize("network", [SKIPS, CYCLE, LONG], ids=["skips", "cycle", "long"])
+def test_words_stand_at_their_arrows(network: Network, levels: int) -> None:
+    svg = ET.fromstring(draw_network(network, levels=levels))
+    paths = {name.split(":")[0]: paths[0] for name, paths in series(svg).items() if paths}
+    for text in svg.iter(f"{SVG}text"):
+        if name := text.get("data-arrow"):
+            x, y, half = (
+                float(text.get("x", "")),
+                float(text.get("y", "")),
+                3 * len(text.text or ""),
+            )
+            # The words are in a box with edges x ± half and y − 10 and y + 3.
+            away = [
+                max(abs(a - x) - half, b - y - 3, y - 10 - b, 0.0) for a, b in curve(paths[name])
+            ]
+            assert min(away) < 14, (name, text.text)
+
+
+def test_a_page_has_a_second_drawing_for_phones() -> None:
+    """A page scales a drawing down to four fifths; of a phone of 390 pixels it has 337."""
+    for network in (
+        SKIPS,
+        CYCLE,
+        LONG,
+        vgg16(),
+        Network.from_yaml(ROOT / "networks/resnet20.yaml"),
+    ):
+        page = ET.fromstring(f"<p>{draw_for_page(network)}</p>")
+        (broad, slim) = page.iter(f"{SVG}svg")
+        assert 0.8 * float(broad.get("width", "")) <= 1070
+        assert 0.8 * float(slim.get("width", "")) <= 337
+        assert set(boxes(broad)) == set(boxes(slim)) == {p.name for p in network.populations}
+    small = graph({"input": 9, "output": 3}, ["input output"])
+    assert draw_for_page(small) == draw_network(small)
 
 
 def test_boxes_go_left_to_right_by_level_and_tell_shape_and_dyads() -> None:

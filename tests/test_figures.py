@@ -164,6 +164,26 @@ def test_what_goes_up_and_down_is_a_band() -> None:
     assert "<title>one</title>" in few.svg
 
 
+def test_curves_that_turn_about_as_often_are_bands_together() -> None:
+    x = np.arange(56.0)
+    often, seldom = np.cos(np.pi * x), np.cos(np.pi * x)
+    seldom[:18] = 1.0  # turns 37 times
+    both = line_chart("k", [Curve("one", x, often), Curve("two", x, seldom)], "time", "state")
+    alone = line_chart("k", [Curve("two", x, seldom)], "time", "state")
+    assert both is not None
+    assert alone is not None
+    assert "<title>two, upper edge</title>" in both.svg
+    assert "<title>two</title>" in alone.svg
+
+
+def test_a_single_epoch_is_a_whole_number() -> None:
+    """There are no epochs 0.98 and 1.02."""
+    one = np.ones(1)
+    chart = line_chart("k", [Curve("test", one, one)], "training (epochs)", "%", whole=True)
+    assert chart is not None
+    assert all(tick % 1 == 0 for tick in chart.canvas.axes.get_xticks())
+
+
 def test_nothing_that_goes_up_and_down_is_thinned_away() -> None:
     x = np.arange(10_000.0)
     points = np.stack([x, np.where(x % 2 == 0, 1.0, -1.0)], 1)

@@ -52,7 +52,8 @@ def full(tmp_path_factory: pytest.TempPathFactory, mlp: Network) -> Page:
 def test_a_full_run_has_every_figure_and_no_empty_one(full: Page) -> None:
     assert full.figures == FIGURES
     assert "left out" not in full.text
-    assert len(full.svgs) == len(FIGURES)  # the drawing, and all but Reach, which is a table
+    # The drawing for both widths of a page, and all but Reach, which is a table.
+    assert len(full.svgs) == len(FIGURES) + 1
     for title in FIGURES - {"Reach"}:
         drawn = series(full.svg(title))
         assert drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -67,6 +68,35 @@ def test_a_map_shows_what_diverged() -> None:
     assert chart is not None
     texts = {"".join(e.itertext()) for e in ElementTree.fromstring(chart.svg).iter()}
     assert {"diverged", "alpha 1, beta 1: diverged"} <= texts
+
+
+def test_a_zero_does_not_take_the_colours_from_numbers_of_many_sizes() -> None:
+    """Residuals: without it 2e-7 and 0.4 would be of one colour, as all others are."""
+    residual = replace(ACCURACY, unit="", show="{:.1e}".format)
+    values = (0.0, 2e-7, 1e-4, 0.4)
+    cells = {(n, 0): Seeds((value,)) for n, value in enumerate(values)}
+    columns = [str(value) for value in values]
+    chart = heat_map("key", residual, ("alpha", columns), ("beta", ["1"]), cells)
+    assert chart is not None
+    assert chart.note == "Colours are on a logarithmic scale; 0 has the darkest."
+    colours = re.findall(r"</title>\s*<path[^>]*fill: (#\w{6})", chart.svg)
+    assert len(colours) == 4
+    assert len(set(colours)) == 3
+    assert colours[0] == colours[1]  # the least number there is
+    percent = heat_map("key", ACCURACY, ("alpha", columns), ("beta", ["1"]), cells)
+    assert percent is not None
+    assert percent.note == ""  # they have ends of their own
+
+
+def test_columns_are_as_wide_as_what_is_said() -> None:
+    """Without spreads of seeds there is no room for them."""
+    columns = ("alpha", [str(n) for n in range(9)])
+    one = {(n, 0): Seeds((n + 1.0,)) for n in range(9)}
+    two = {(n, 0): Seeds((n + 1.0, n + 2.0), ("diverged",)) for n in range(9)}
+    narrow, broad = (heat_map("k", ACCURACY, columns, ("b", ["1"]), c) for c in (one, two))
+    assert narrow is not None
+    assert broad is not None
+    assert 2 * narrow.size[0] < broad.size[0]
 
 
 def test_a_row_is_not_far_off_where_seeds_differ_as_much() -> None:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from neurosim.base import compact
 from neurosim.records import Entry, group, value_at
-from neurosim.reports.drawing import Frame, draw_network
+from neurosim.reports.drawing import Frame, draw_for_page
 
 if TYPE_CHECKING:  # a report needs no torch
     from neurosim.network import Network
@@ -42,7 +42,7 @@ def animate(network: Network, records: Sequence[Entry]) -> Markup:
     }
     parts = [_FIGURE.format(json.dumps(found, separators=(",", ":")))]
     for still in _stills(len(frames)):
-        parts.append(_STILL.format(times[still], draw_network(network, frames[still])))
+        parts.append(_STILL.format(times[still], draw_for_page(network, frames[still])))
     return Markup("").join([*parts, _NOTE])
 
 
@@ -84,7 +84,11 @@ def _frames(network: Network, chosen: Sequence[Entry], records: Sequence[Entry])
             kinds = ("residual_mean", "residual_difference")
             residual = max(value_at(record, ("populations", name, k)) or 0.0 for k in kinds)
             level = round(activity / greatest, 3) if greatest else 0.0
-            boxes[name] = level, f"activity {activity:.2g}", f"residual {residual:.1g}"
+            boxes[name] = (
+                level,
+                f"activity {activity:.2g}",
+                f"residual {compact(float(f'{residual:.1g}'))}",
+            )
         since = []  # that were recorded after the frame before
         while past:
             since.append(past.pop(0))

@@ -19,8 +19,12 @@ WIDE = 52.0  # of the gap between columns, at least
 MOVING = 112.0  # of a frame: the same whatever it says
 LANE, STEP = 9.0, 15.0  # between neighbouring lines: vertical ones, horizontal ones with a label
 MARGIN, GAP = 10.0, 16.0
+BROAD = 1300.0  # pixels, of which the page shows four fifths at a legible size
+NARROW = 420.0  # the same of a phone of 390 pixels
 _LETTER = 0.6  # about what one takes of its size, rather too much than too little
 SKIP, BACK = "#3a87c8", "#d55e00"  # both read on white and on black
+
+_TWO = Markup('<div class="broad">{}</div><div class="slim">{}</div>')
 
 
 class _Box(NamedTuple):
@@ -38,15 +42,33 @@ class Frame(NamedTuple):
     arrows: dict[str, tuple[float, str]]
 
 
-def draw_network(network: Network, frame: Frame | None = None) -> Markup:
+def draw_network(network: Network, frame: Frame | None = None, levels: int = LEVELS) -> Markup:
     """Draws a box per population, left to right by level, and an arrow per projection.
 
-    More than seven levels go on in another row. An arrow to the next level is direct. Any other
-    (it skips levels, goes back, or on to the next row) leaves to the right, runs above the row of
-    its receiver, in a lane of its own, and arrives from the left: it crosses no box. At arrows are
-    operators and numbers of weights; tooltips tell the rest. A ``frame`` is shown in their place.
+    More than so many ``levels`` go on in another row. An arrow to the next level is direct. Any
+    other (it skips levels, goes back, or on to the next row) leaves to the right, runs above the
+    row of its receiver, in a lane of its own, and arrives from the left: it crosses no box. At
+    arrows are operators and numbers of weights; tooltips tell the rest. A ``frame`` is shown in
+    their place.
     """
-    return render("network.svg", **scene_of(network, frame))
+    return render("network.svg", **scene_of(network, frame, levels))
+
+
+def draw_for_page(network: Network, frame: Frame | None = None) -> Markup:
+    """Draws a network in rows that a page has room for, and again for a phone in shorter ones where
+    these are needed: a page shows one of both."""
+    broad, slim = (levels_within(network, frame, width) for width in (BROAD, NARROW))
+    drawn = draw_network(network, frame, broad)
+    return drawn if broad == slim else _TWO.format(drawn, draw_network(network, frame, slim))
+
+
+def levels_within(network: Network, frame: Frame | None, width: float) -> int:
+    """Returns how many levels a row may have in a drawing that is so many pixels wide at most, or
+    of which even one in a row is too wide."""
+    for levels in range(LEVELS, 1, -1):
+        if scene_of(network, frame, levels)["width"] <= width:
+            return levels
+    return 1
 
 
 def scene_of(network: Network, frame: Frame | None = None, levels: int = LEVELS) -> dict[str, Any]:
@@ -230,8 +252,9 @@ class _Drawing:
             path = _rounded([start, *corners, end])
             lines = [" · ".join(filter(None, self._label(q)))]
             at = [complex((out + into) / 2, lane - 4)]
-            if abs(out - into) < _LETTER * 10 * len(lines[0]) + 6:  # a lateral: beside its box
-                at = [complex(pre.x + pre.width / 2, lane - 4)]
+            if self.cell[q.pre][1] + 1 == self.cell[q.post][1]:  # down a gap: beside, over its box
+                beside = max(out, into) + 6 + _LETTER * 5 * len(lines[0])
+                at = [complex(beside, lane - 4)]
         else:
             middle = (start.real + end.real) / 2
             path = f"M{_xy(start)} C{_xy(complex(middle, start.imag))} "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from neurosim.records import Run
 from neurosim.reports.animation import stills_of
 from neurosim.reports.comparison import comparison_of
-from neurosim.reports.drawing import LEVELS, Frame, scene_of
+from neurosim.reports.drawing import Frame, levels_within, scene_of
 from neurosim.reports.page import named
 from neurosim.reports.plots.paper import READABLE, Format, on_paper
 from neurosim.reports.plots.scene import LETTERS, scene_on_paper
@@ -43,8 +43,5 @@ def _drawn(
     network: Network, frame: Frame | None, width: float, form: Format
 ) -> tuple[bytes, float]:
     """Draws a network in rows that are so short that letters can be read, if any are."""
-    for levels in range(LEVELS, 1, -1):
-        scene = scene_of(network, frame, levels)
-        if scene["width"] <= width * 72 * LETTERS / READABLE:
-            break
-    return scene_on_paper(scene, width, form)
+    levels = levels_within(network, frame, width * 72 * LETTERS / READABLE)
+    return scene_on_paper(scene_of(network, frame, levels), width, form)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from neurosim.base import number
 from neurosim.records import Entry, Results, Run, group, moment_text, names_in, shown_in, told
 from neurosim.reports.animation import animate
-from neurosim.reports.drawing import draw_network, weights_of
+from neurosim.reports.drawing import draw_for_page, weights_of
 from neurosim.reports.figures import (
     begins_of,
     confusion_figures,
@@ -131,7 +131,7 @@ def _network(network: Network | None) -> Section:
     ]
     header = ("projection", "from", "to", "operator", "weight shape", "weights", "feedback")
     table = Listing("Projections", header, rows)
-    blocks: list[Block] = [("html", _DRAWING.format(draw_network(network)))]
+    blocks: list[Block] = [("html", _DRAWING.format(draw_for_page(network)))]
     return Section("Network", [*blocks, folded("All projections", table)])
 
 

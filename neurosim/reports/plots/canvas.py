@@ -31,7 +31,7 @@ Values = npt.NDArray[np.float64]
 
 TIME = "simulated time (time units)"
 RAMP = 24
-TURNS = 40  # of a curve that is drawn as a band
+TURNS, ALIKE = 40, 20  # of a curve that is drawn as a band; beside one that is
 BAND = "A band: the value goes up and down between its edges all the time."
 FALLS = "Of what falls to zero all the time the upper edge is drawn."
 SEEN, STRIPE = 0.005, 3.0  # parts of an axis that can be told apart; in widths of a line
@@ -236,9 +236,11 @@ def line_chart(
         if not drawn:
             return None
         said, stripes = dict[str, None](), _stripes(drawn)
+        # Where one of them is a band, so are those that turn as often but a few times.
+        turns = ALIKE if any(_edges(curve.y, TURNS) for curve in drawn) else TURNS
         for place, curve in sorted(enumerate(drawn), key=lambda item: not item[1].faint):
             parts = {"": curve.y}
-            if (edges := _edges(curve.y)) is None:
+            if (edges := _edges(curve.y, turns)) is None:
                 pass
             elif zero is not None and np.mean(edges[0] == zero) > 0.5:
                 # It would fill the chart, down to where there is a place for zero.
@@ -264,7 +266,7 @@ def line_chart(
                 )
         canvas.mark(begins)
         if whole:
-            canvas.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            canvas.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         if scale == "degrees":
             most = max(float(curve.y.max()) for curve in curves)
             canvas.axes.set_ylim(0.0, 1.05 * most or 1.0)
@@ -302,12 +304,13 @@ def _stripes(curves: Sequence[Curve]) -> dict[int, Any]:
     }
 
 
-def _edges(values: Values) -> tuple[Values, Values] | None:
+def _edges(values: Values, least: int) -> tuple[Values, Values] | None:
     """Returns the least and the greatest of five neighbours, for values that turn at every second
-    place or more often: a line through so many is a solid block. None for any others."""
+    place or more often, and so many times at least: a line through so many is a solid block. None
+    for any others."""
     steps = np.sign(np.diff(values))
     turns = np.count_nonzero(steps[1:] * steps[:-1] < 0)
-    if turns < max(TURNS, len(values) / 2):
+    if turns < max(least, len(values) / 2):
         return None
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, 2, mode="edge"), 5)
     return windows.min(1), windows.max(1)

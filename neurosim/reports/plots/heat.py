@@ -50,7 +50,8 @@ def heat_map(
     columns = ["\n".join(cut(line, 22) for line in _lines(plain(text))) for text in x[1]]
     rows = [cut(plain(text), 34) for text in y[1]]
     lines = [line for text in columns for line in text.split("\n")]
-    longest = max(len(t) for t in (*lines, *map(quantity.show, means), "± 0.000, 0 of 0"))
+    said = [text for one in cells.values() if one.values for text in _texts(one, quantity)]
+    longest = max(map(len, (*lines, *said)))
     wide = max(_LETTER * longest + 10, SCALE / len(columns))
     tall = HEIGHT * len(rows)
     with style(**{"axes.grid": False, "hatch.linewidth": 0.8}):
@@ -90,7 +91,9 @@ def heat_map(
             note += f"is at least {SPREADS:.0f} of these long: what looks alike may be chance."
         if any(one.values and one.lacking for one in cells.values()):
             note += " “2 of 3”: the mean is over these seeds only, as the others have no value."
-        note += " Colours are on a logarithmic scale." if log else ""
+        if log:
+            zero = "; 0 has the darkest" if min(means) == 0 else ""
+            note += f" Colours are on a logarithmic scale{zero}."
         chart = canvas.chart(note=note.strip(), bbox_inches="tight", pad_inches=0.06)
         return chart._replace(scrolls=True)
 
@@ -106,14 +109,17 @@ def _lines(text: str) -> list[str]:
 
 def limits_of(quantity: Quantity, seeds: Iterable[Seeds]) -> tuple[float, float]:
     """Returns what the ends of a scale of colours stand for: the least and the greatest mean, or
-    several spreads of the seeds around their middle where that is more."""
+    several spreads of the seeds around their middle where that is more. A 0 beside numbers of many
+    sizes is left out, as no logarithmic scale has it."""
     cells = [one for one in seeds if one.values]
     means = [one.mean or 0.0 for one in cells]
     low, high = min(means), max(means)
     squares = [deviation**2 for one in cells if (deviation := spread(one.values)[1]) is not None]
     room = SPREADS * sqrt(sum(squares) / len(squares)) if squares else 0.0
     if high - low >= room:
-        return low, high
+        least = min((mean for mean in means if mean > 0), default=high)
+        far = low == 0 and high > LOG_RATIO * least and not quantity.bounded
+        return least if far else low, high
     least = 0.0 if low >= 0 else -inf  # no colour for what cannot be
     most = 100.0 if quantity.unit == "%" and high <= 100.0 else inf
     middle = (low + high) / 2
@@ -127,18 +133,24 @@ def _cell(
     (i, j), mean = place, one.mean
     told, look = LACKING[one.lack], _look(canvas, one.lack)
     if mean is not None:
-        look = {"facecolor": ramp.to_rgba(mean)}
+        shade = max(mean, ramp.norm.vmin)  # of 0 on a logarithmic scale, too
+        look = {"facecolor": ramp.to_rgba(shade)}
         told = f"{quantity.show(mean)} {quantity.unit}, {len(one.values)} of {one.runs} seeds"
-        below = [f"± {quantity.show(deviation)}"] if (deviation := spread(one.values)[1]) else []
-        below += [f"{len(one.values)} of {one.runs}"] if one.lacking else []
-        lines = {0.17: quantity.show(mean), -0.23: ", ".join(below)}
-        lines = lines if below else {0.0: quantity.show(mean)}
-        more: Any = {"color": "#ffffff" if ramp.norm(mean) < WHITE else "#000000", "ha": "center"}
-        for up, text in lines.items():
+        texts = _texts(one, quantity)
+        more: Any = {"color": "#ffffff" if ramp.norm(shade) < WHITE else "#000000", "ha": "center"}
+        for up, text in zip((0.17, -0.23) if texts[1:] else (0.0,), texts, strict=True):
             more |= {"fontsize": 9 if up >= 0 else 7, "va": "center_baseline"}
             canvas.axes.text(i + 0.5, j + 0.5 + up, text, **more)
     box = canvas.axes.add_patch(Rectangle((i + 0.02, j + 0.04), 0.96, 0.92, **look))
     canvas.name(box, f"{where}: {told}")
+
+
+def _texts(one: Seeds, quantity: Quantity) -> list[str]:
+    """Returns the lines in a cell that has values: the mean; spread and seeds where there are."""
+    deviation = spread(one.values)[1]
+    below = [f"± {quantity.show(deviation)}"] if deviation else []
+    below += [f"{len(one.values)} of {one.runs}"] if one.lacking else []
+    return [quantity.show(one.mean or 0.0), *([", ".join(below)] if below else [])]
 
 
 def _look(canvas: Canvas, lack: Lack) -> dict[str, Any]:
