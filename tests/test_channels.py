@@ -212,7 +212,8 @@ def test_each_dyad_has_one_route() -> None:
     found = np.zeros(300)
     for ticks in range(202):
         if (route := line.route(ticks)) is not None:
-            assert route.selection is not None and not found[route.selection.dyads].any()
+            assert route.selection is not None
+            assert not found[route.selection.dyads].any()
             found[route.selection.dyads] = ticks
     assert np.array_equal(found, np.maximum(1, np.ceil(times)))
 
