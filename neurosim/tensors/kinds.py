@@ -13,18 +13,20 @@ Dtypes = tuple[torch.dtype, ...]  # those that states may have
 _AS_IT_IS = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
 
-def check_kind(owner: type, name: str, value: Any) -> None:
-    """Raises ValueError where a value is not what ``owner`` annotates this attribute with, or else
-    of the kind of its first value there. Where it has neither, anything will do."""
+def check_kind(owner: type, name: str, value: Any) -> Any:
+    """Returns a value, with a number for what is as good as one. Raises ValueError where it is not
+    what ``owner`` annotates this attribute with, or else of the kind of its first value there.
+    Where it has neither, anything will do."""
     kind, dtype = _kind(owner, name)
     try:
         if kind is not None:
-            kind.validate_python(value)
+            value = kind.validate_python(value)
     except ValidationError as error:
         wrong = error.errors()[0]["msg"].removeprefix("Input ")
         raise ValueError(f"{value!r:.40} {wrong}") from None
     if isinstance(value, np.ndarray) and dtype is not None and value.dtype != dtype:
         raise ValueError(f"an array of {value.dtype} should be one of {dtype}")
+    return value
 
 
 def check_array(array: Tensor | None, shape: Sequence[int], dtypes: Dtypes) -> None:
@@ -37,10 +39,10 @@ def check_array(array: Tensor | None, shape: Sequence[int], dtypes: Dtypes) -> N
 def restore(owner: object, name: str, value: Any) -> None:
     """Sets an attribute to a saved value. Raises what `check_kind` does."""
     try:
-        check_kind(type(owner), name, value)
+        checked = check_kind(type(owner), name, value)
     except ValueError as error:
         raise ValueError(f"{name.strip('_')}: {error}") from None
-    setattr(owner, name, value)
+    setattr(owner, name, checked)
 
 
 def check_like(value: Any, own: Any) -> None:

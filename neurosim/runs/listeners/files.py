@@ -11,16 +11,26 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from pydantic import JsonValue
+
 from neurosim.base import DataError, RepairWarning, StateError, naming
 from neurosim.learning import Listener, Listeners, Trainer, events, load_state, save_state
 from neurosim.records import check_lines, record_line, recorded
 from neurosim.runs.folder import LAST, METRICS, SCENARIO, Job
 from neurosim.scenario import MAX_KEEP
-from neurosim.tensors import check_like, complete
+from neurosim.tensors import check_like, complete, restore
 
 # Of an epoch.
 _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy")
+_KEPT = ("laps", "scores", "ends", "looked")  # of a `RunSummary`
 VERSION = 5  # of checkpoints; 4 did not count updates
+_LIKE: Mapping[str, Any] = {  # what a checkpoint has, beside what the training knows of itself
+    "version": VERSION,
+    "scenario": "",
+    "data": "",
+    "trainer": {},
+    "listeners": [],
+}
 
 
 class MetricsFile(Listener):
@@ -93,42 +103,45 @@ class RunSummary(Listener):
     """Collects the numbers of the last epoch, of the last inference that probes looked into, and
     what each epoch took."""
 
+    _laps: list[tuple[float, float]]  # wall and processor time at the end of each epoch
+    _scores: dict[str, JsonValue]
+    _ends: dict[str, JsonValue]
+    _looked: int | None = None  # the step of that inference
+
     def __init__(self) -> None:
         self._watch = Stopwatch()
-        self._found: dict[str, Any] = {
-            "laps": [],
-            "scores": dict.fromkeys(_SCORES),
-            "ends": {},
-            "looked": None,  # the step of that inference
-        }
+        self._laps, self._scores, self._ends = [], dict.fromkeys(_SCORES), {}
 
     def on_trace(self, event: events.TraceEvent) -> None:
-        if event.step != self._found["looked"]:
-            self._found |= {"ends": {}, "looked": event.step}
-        self._found["ends"] |= recorded(event.probe, event.values)
+        if event.step != self._looked:
+            self._ends, self._looked = {}, event.step
+        self._ends |= recorded(event.probe, event.values)
 
     def on_epoch(self, event: events.EpochEvent) -> None:
-        self._found["laps"].append(self._watch.read())
-        scores = {key: getattr(event, key) for key in _SCORES}
-        self._found["scores"] = {**scores, **event.metrics}
+        self._laps.append(self._watch.read())
+        self._scores = {key: getattr(event, key) for key in _SCORES} | dict(event.metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self._watch.read(), **deepcopy(self._found)}
+        found = {key: getattr(self, f"_{key}") for key in _KEPT}
+        return {"seconds": self._watch.read(), **deepcopy(found)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._watch = Stopwatch(state["seconds"])
-        laps = [tuple(map(float, lap)) for lap in state["laps"]]
-        self._found = {key: state[key] for key in self._found} | {"laps": laps}
+        wall, processor = map(float, state["seconds"])
+        self._watch = Stopwatch((wall, processor))
+        for key in _KEPT:
+            restore(self, f"_{key}", state[key])
 
     def numbers(self) -> dict[str, Any]:
         """Returns the numbers of the last epoch and inference."""
-        return {**self._found["scores"], **self._found["ends"]}
+        return {**self._scores, **self._ends}
 
     def times(self) -> dict[str, Any]:
         """Returns both times since the beginning, until now and until the end of each epoch."""
         wall, cpu = self._watch.read()
-        times, laps = {"seconds": wall, "cpu_seconds": cpu}, self._found["laps"]
-        return times | {f"epoch_{key}": [lap[n] for lap in laps] for n, key in enumerate(times)}
+        times = {"seconds": wall, "cpu_seconds": cpu}
+        return times | {
+            f"epoch_{key}": [lap[n] for lap in self._laps] for n, key in enumerate(times)
+        }
 
 
 class Checkpoints(Listener):
@@ -217,7 +230,7 @@ def last_checkpoint(folder: Path) -> dict[str, Any]:
         try:
             saved: dict[str, Any] = load_state(path)
             with complete("checkpoint"):
-                check_like(saved, {"scenario": "", "data": "", "trainer": {}, "listeners": []})
+                check_like(saved, _LIKE)
             if saved.get("version", 1) != VERSION:
                 raise StateError(
                     f"{path}: a checkpoint of another version of neurosim; finish the run with "
