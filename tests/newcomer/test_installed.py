@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,30 @@ def test_completion(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
         main, prog_name="neurosim", env={"_NEUROSIM_COMPLETE": f"{shell}_complete"}
     )
     assert "random_order" in result.output
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("run poi", "poisson points.csv"),  # files too
+        ("run poin", ""),  # bash itself completes files
+        ("run ran", "random_order ranges/"),
+        ("examples digits_mlp_", "digits_mlp_bounded digits_mlp_tanh"),
+    ],
+)
+def test_bash_completes(words: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "points.csv").touch()
+    (tmp_path / "ranges").mkdir()
+    script = f'''
+        compopt() {{ :; }}  # which only works while bash completes
+        eval "$(neurosim completion bash)"
+        COMP_WORDS=(neurosim {words}) COMP_CWORD=2
+        _neurosim_completion neurosim
+        echo "${{COMPREPLY[@]}}"
+    '''
+    here = Newcomer(tmp_path, Path(sys.executable).parent)
+    assert here.run("bash", "-c", script).strip() == found
 
 
 def test_results_in_a_pipe_are_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
