@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, TypeGuard
 
 import torch
 from pydantic import Field
@@ -76,6 +76,10 @@ def _matches(pattern: str, parameter: str) -> bool:
     return any(word == pattern or fnmatchcase(word, pattern) for word in _words(parameter))
 
 
+def _made(kind: object) -> TypeGuard[type[Optimizer]]:
+    return isinstance(kind, type) and issubclass(kind, Optimizer)
+
+
 @dataclass(frozen=True)
 class OptimizerChoice(Kind, ABC, family="optimizer"):
     """Describes an optimizer, and makes it. Base class of the family."""
@@ -84,6 +88,16 @@ class OptimizerChoice(Kind, ABC, family="optimizer"):
         tuple[ParameterGroup, ...],
         Field(description="parameters with a rate or decay of their own; the last that says one"),
     ] = field(default=(), kw_only=True)
+
+    @classmethod
+    def of(cls, value: object, **options: Any) -> Self:
+        """Makes a member, or says how one of torch is given that is none."""
+        known = {kind.__name__.lower(): kind for kind in vars(torch.optim).values() if _made(kind)}
+        kind = known.get(value.lower()) if isinstance(value, str) else value
+        if _made(kind) and (not isinstance(value, str) or value.lower() not in cls.family):
+            given = f"torch.optim.{kind.__name__}(model.parameters(), lr=…)"
+            raise ConfigurationError(f"{value} is of torch, and has parameters: give {given}")
+        return super().of(value, **options)
 
     @abstractmethod
     def make(self, parameters: Parameters) -> Optimizer:

@@ -114,13 +114,13 @@ def test_completion(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bash_completes(words: str, found: str, tmp_path: Path) -> None:
     (tmp_path / "points.csv").touch()
     (tmp_path / "ranges").mkdir()
-    script = f'''
+    script = f"""
         compopt() {{ :; }}  # which only works while bash completes
         eval "$(neurosim completion bash)"
         COMP_WORDS=(neurosim {words}) COMP_CWORD=2
         _neurosim_completion neurosim
         echo "${{COMPREPLY[@]}}"
-    '''
+    """
     here = Newcomer(tmp_path, Path(sys.executable).parent)
     assert here.run("bash", "-c", script).strip() == found
 
