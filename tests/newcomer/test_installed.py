@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,25 @@ def test_completion(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
         main, prog_name="neurosim", env={"_NEUROSIM_COMPLETE": f"{shell}_complete"}
     )
     assert "random_order" in result.output
+
+
+def test_the_base_install_stays_small(wheel: Path) -> None:
+    """All else is an extra, or there anyway: what was needed before brings it."""
+    (built,) = wheel.parents[1].glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        assert sum(one.file_size for one in archive.infolist()) < 10e6
+    there = {"simpy", "networkx", "pyyaml", "pydantic", "click", "rich", "safetensors"}
+    left = ["torch", "numpy", "matplotlib", "jinja2", "markupsafe"]
+    while left:
+        there.add(name := left.pop())
+        left += base_requirements(name) - there
+    assert base_requirements("neurosim") <= there
+
+
+def base_requirements(name: str) -> set[str]:
+    """What a package needs without extras."""
+    found = [one for one in metadata.requires(name) or [] if "extra ==" not in one]
+    return {re.split(r"[^\w.-]", one)[0].lower() for one in found}
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
