@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from math import isfinite
 from typing import Annotated, Any, Self, TypeGuard
@@ -54,6 +54,19 @@ class ParameterGroup(Described):
         if not self.options:
             raise ConfigurationError("the group says nothing: give it lr or weight_decay", "lr")
 
+    @classmethod
+    def of(cls, said: Any) -> Any:
+        """Makes a group of a mapping; another is returned as it is."""
+        if not isinstance(said, dict):
+            return said
+        known = [one.name for one in fields(cls)]
+        for key in said:
+            if key not in known:
+                raise ConfigurationError(unknown("key of a group", key, known), "groups")
+        if "parameters" not in said:
+            raise ConfigurationError("a group needs the key 'parameters'", "groups")
+        return cls(**said)
+
     @property
     def patterns(self) -> tuple[str, ...]:
         return (self.parameters,) if isinstance(self.parameters, str) else self.parameters
@@ -88,6 +101,11 @@ class OptimizerChoice(Kind, ABC, family="optimizer"):
         tuple[ParameterGroup, ...],
         Field(description="parameters with a rate or decay of their own; the last that says one"),
     ] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.groups, list | tuple):
+            object.__setattr__(self, "groups", tuple(map(ParameterGroup.of, self.groups)))
+        super().__post_init__()
 
     @classmethod
     def of(cls, value: object, **options: Any) -> Self:
