@@ -362,7 +362,10 @@ def test_a_run(scenario: Path, tmp_path: Path) -> None:
         ("{name: cifar100, root: .}", "no train.bin, test.bin; put CIFAR-100's binary files"),
         ("{name: imagenet32, root: .}", "no train_data_batch_1.npz, "),
         ("{name: cifar10, root: ., batch_size: 17}", "20 training samples, 4 of them held out"),
-        ("{name: cifar10, root: ., limit: 2}", "no batch of 50 is left"),
+        (
+            "{name: cifar10, root: ., limit: 2}",
+            "is left; choose a smaller training.validation, or a",
+        ),
     ],
 )
 def test_what_a_scenario_cannot_say(scenario: Path, data: str, said: str) -> None:

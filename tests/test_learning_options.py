@@ -213,7 +213,9 @@ def test_early_stopping(
 def test_early_stopping_needs_validation() -> None:
     with pytest.raises(ConfigurationError, match="no samples are held out"):
         make(TrainingPlan(early_stopping=EarlyStopping()))
-    with pytest.raises(DocumentError, match=r"training\.early_stopping: early stopping goes by"):
+    with pytest.raises(
+        DocumentError, match=r"training\.early_stopping: early .*; say training\.valid"
+    ):
         Scenario.load(PARALLEL, ["training.early_stopping={patience: 3}"])
 
 

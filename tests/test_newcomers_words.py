@@ -99,6 +99,11 @@ def test_ranges_as_on_the_command_line() -> None:
     assert assignments({"seed": "1..2"}) == ['seed="1..2"']  # an override is one value
 
 
+def test_an_axis_of_numpy() -> None:
+    said = assignments({"rule.beta": np.linspace(0.25, 1, 3), "seed": np.arange(2)}, swept=True)
+    assert said == ["rule.beta=0.25,0.625,1.0", "seed=0,1"]
+
+
 def test_a_sweep_of_a_range(tmp_path: Path) -> None:
     short = {"training.max_steps": 1, "data.limit": 100}
     found = ns.sweep("parallel", {"seed": "1..2"}, short, out=tmp_path)
@@ -134,11 +139,26 @@ def test_data_that_a_trainer_does_not_take(data: Any, said: str) -> None:
         ns.Trainer(sim, "adam", data, (X, Y), batch_size=5)
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.RMSprop, "rmsprop", "RMSprop"])
+def test_an_optimizer_of_torch_is_given_parameters(optimizer: Any) -> None:
+    sim = ns.Simulation(ns.Model(network()), schedule="sweep")
+    with pytest.raises(ns.ConfigurationError, match=r"give torch\.optim\.RMSprop\(model\.para"):
+        ns.Trainer(sim, optimizer, (X, Y), (X, Y), batch_size=5)
+
+
 def test_options_that_live_elsewhere() -> None:
     with pytest.raises(ns.ConfigurationError, match=r"OptimizerChoice\.of\('adam', lr=…\)"):
         trainer(lr=0.1)
     with pytest.raises(ns.ConfigurationError, match=r"overrides \{'listeners': \[…\]\}"):
         trainer().fit(["tensorboard"])
+    with pytest.raises(
+        ns.ConfigurationError, match=r"a list, not a \w*Path; give listeners=\[it\]"
+    ):
+        trainer().fit(Path())  # type: ignore[arg-type]
+    with pytest.raises(
+        ns.ConfigurationError, match=r"a list, not a \w*Path; give listeners=\[it\]"
+    ):
+        ns.run(trainer(), listeners=Path(), out="never")  # type: ignore[arg-type]
     sim = ns.Simulation(ns.Model(network()), schedule="sweep", probes="residual")
     assert [probe.kind for probe in sim.probes] == ["residual"]
 
@@ -191,13 +211,19 @@ def test_options_that_are_values_of_the_scenario() -> None:
 
 def test_data_that_are_called_otherwise(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=X, labels=Y)
+    np.savez(tmp_path / "c.npz", x=X, y=Y.numpy().astype(object))
+    np.savez(tmp_path / "d.npz", x=X[:0], y=Y[:0])
     (tmp_path / "b.csv").write_text("a;label\n1;2\n")
     for part in ("train/x", "train/y", "test/x", "test/y"):
         (tmp_path / "pictures" / part).mkdir(parents=True)
     for data, said in (
         ({"kind": "npz", "file": "a.npz"}, "x and y say which arrays: unknown array 'x'"),
         ({"kind": "npz", "file": "b.csv"}, "say kind: csv if it is that"),
-        ({"kind": "csv", "file": "b.csv", "label": "label"}, "say delimiter: ';'"),
+        ({"kind": "csv", "file": "b.csv", "label": "label"}, 'say delimiter: ";"'),
+        ({"kind": "npz", "file": "pictures"}, "Is a directory; .* say kind: images, root: FOLD"),
+        ({"kind": "npz", "file": "c.npz"}, "c.npz, array 'y': holds object.*astype.str"),
+        ({"kind": "npz", "file": "d.npz"}, "d.npz: there are no samples"),
+        ({"kind": "parquet", "file": "b.csv", "label": "a"}, "say kind: csv if it is that"),
         ({"kind": "images", "root": "pictures"}, r"parts; say root: .*train, test: .*test"),
     ):
         key = "root" if "root" in data else "file"

@@ -111,6 +111,8 @@ def test_what_cannot_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     twice["projections"].append({"from": "a", "to": "b", "op": "identity", "name": "again"})
     with pytest.raises(ns.NetworkError, match="one edge from 'x__a', which here would count"):
         ns.Model(ns.Network.from_dict(twice)).to_nir(file)
+    with pytest.raises(ns.DataError, match=r"none\.nir: no such file; name one of NIR"):
+        ns.Network.from_nir(file.with_name("none.nir"))
     file.write_bytes(b"nothing")
     with pytest.raises(ns.DataError, match=r"other.nir: is no graph of NIR"):
         ns.Network.from_nir(file)

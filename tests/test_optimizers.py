@@ -97,6 +97,19 @@ def test_the_optimizers_take_the_steps_of_their_formulas(choice: OptimizerChoice
         torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-12)
 
 
+def test_groups_are_mappings_in_python() -> None:
+    said = [{"parameters": "*.bias", "lr": 0.2}, ParameterGroup("h1", lr=0.1)]
+    made = OptimizerChoice.of("sgd", groups=said)
+    assert made.groups == (ParameterGroup("*.bias", lr=0.2), ParameterGroup("h1", lr=0.1))
+    for group, words in (
+        ({"parameters": "h1", "rate": 1.0}, "unknown key of a group 'rate'; it is one of param"),
+        ({"lr": 1.0}, "a group needs the key 'parameters'"),
+        (3, "it must be a ParameterGroup"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            OptimizerChoice.of("sgd", groups=[group])
+
+
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_groups_of_parameters(decoupled: bool) -> None:
     """Each parameter steps as under an optimizer of its own; of two groups the last counts."""

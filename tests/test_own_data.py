@@ -79,7 +79,10 @@ def test_a_test_of_its_own(tmp_path: Path) -> None:
     [
         (Y[:59], {}, "60 samples but 59 labels"),
         (Y + 0.5, {}, "say labels: values if they are targets"),
-        (np.stack([Y, Y], 1), {}, r"int64 \(60, 2\) are no classes"),
+        (np.stack([Y, Y], 1), {}, r"int64 \(60, 2\) are no classes, .* sample; say labels: "),
+        (Y[:, None], {}, r"give y\[:, 0\], or say labels: values"),
+        (np.eye(3)[Y % 3], {}, r"give y\.argmax\(1\), or say labels: values"),
+        (Y[:, None] / 2, {}, "sample; say labels: values"),
         (Y, {"classes": 7}, r"label 7 of sample 30 \(counting from 0\) is none of 0 … 6"),
         (np.array(["a"] * 60), {"labels": "values"}, "values are <U1, not numbers"),
         (Y + np.nan, {"labels": "values"}, "target 0 .* is not finite"),
@@ -206,12 +209,14 @@ def test_csv_without_names(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("a,y\n", "has no rows"),
-        ("a,b\n1,2\n", "unknown column 'y'; it is one of a, b"),
+        ("a,b\n1,2\n", "unknown column 'y'; it is one of a, b$"),
+        ("-1.5,fox\n1,owl\n", "one of -1.5, fox; if the first row is data say header: false"),
+        ("a\ty\n1\t2\n", r'say delimiter: "\\t"$'),  # as YAML has it
         ("a,a,y\n1,2,3\n", "several columns are called 'a'"),
-        ("a,y\n1,2\n1\n", "line 3: has 1 values, not 2"),
+        ("a,y\n1,2\n1\n", "line 3: has 1 values, not 2, as many as the first row; fill it"),
         ("a,y\n1,2\n,1\n", "line 3: '' in column 'a' is no number"),
         ('a,y\n1,2\n"1,1\n', "is no text file of columns"),
-        ("a,y\n1,\udcff\n", "is no text file of columns"),
+        ("a,y\n1,\udcff\n", r"a\.csv: is no text file of columns .*; save it as CSV in UTF-8"),
         ("a,y\nnan,1\nnan,2\n", "has a value that is not finite"),
         ("y\n1\n", "one column must be seen"),
     ],
@@ -373,7 +378,7 @@ def test_what_torch_cannot_give() -> None:
         ([1, 2, 3], "items of tuple are no pairs of a tensor and a label"),
         ({"x": X}, "data must be a pair of arrays, a Dataset or a DataLoader of torch, not dict"),
         (None, r"it needs neurosim\.TorchData\(train\) in Python"),
-        (TensorDataset(torch.zeros(0, 2), torch.zeros(0).long()), "0 samples|needs|leaves nothing"),
+        (TensorDataset(torch.zeros(0, 2), torch.zeros(0).long()), "there are no samples"),
     ):
         with pytest.raises(DataError, match=said):
             TorchData(data).read()

@@ -116,3 +116,5 @@ def test_ones_own_can_only_be_downloaded_from_known_addresses(scenario: Path) ->
     result = CliRunner().invoke(main, ["download", "arrays", "--root", str(scenario.parent)])
     assert result.exit_code == 2
     assert "'arrays' has no known address" in result.stderr
+    result = CliRunner().invoke(main, ["download", "iris", "--root", str(scenario.parent)])
+    assert "it comes with scikit-learn, there is nothing to download; use" in result.stderr

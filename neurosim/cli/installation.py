@@ -24,7 +24,11 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 @options.command(
-    click.argument("name", required=False),
+    click.argument(
+        "name",
+        required=False,
+        shell_complete=lambda ctx, param, begin: options.names_of_shipped(*KINDS, begin=begin),
+    ),
     options.option(
         "--to",
         type=options.FOLDER,

@@ -37,9 +37,23 @@ class _File(click.Path):
         return find_file(str(value))
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
-        names = [name for kind in self._kinds for name in shipped_files(kind)]
-        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return [*found, *super().shell_complete(ctx, param, incomplete)]
+        found = names_of_shipped(*self._kinds, begin=incomplete)
+        if not found:
+            return super().shell_complete(ctx, param, incomplete)
+        # Bash forgets all names as soon as it is told that files may follow, too.
+        return [CompletionItem(name) for name in (*found, *_here(incomplete))]
+
+
+def names_of_shipped(*kinds: str, begin: str = "") -> list[str]:
+    """Returns the names of what ships with the package that begin so."""
+    return [name for kind in kinds for name in shipped_files(kind) if name.startswith(begin)]
+
+
+def _here(begin: str) -> list[str]:
+    """The files and folders here that begin so, and are not hidden."""
+    found = sorted(path for path in Path().iterdir() if path.name.startswith(begin))
+    seen = [path for path in found if begin or not path.name.startswith(".")]
+    return [f"{path.name}{os.sep * path.is_dir()}" for path in seen]
 
 
 def terminal() -> "Console":

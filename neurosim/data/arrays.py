@@ -141,8 +141,10 @@ def _reported(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile):
             raise _damaged(path, error) from None
-        reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read: {reason}; check name and permissions") from None
+        reason, how = error.strerror or error, "check name and permissions"
+        if path.is_dir():
+            how = "name a file in it, or of images say kind: images, root: FOLDER"
+        raise DataError(f"{path}: cannot be read: {reason}; {how}") from None
     except _DAMAGED as error:
         raise _damaged(path, error) from None
 
@@ -189,7 +191,9 @@ def open_npy(path: Path, member: str | None = None) -> Stored:
         start, packed = file.tell(), isinstance(file, gzip.GzipFile)
     if dtype.hasobject or dtype.kind not in "buifUS":
         said = f"holds {dtype}, not numbers or words, and nothing is unpickled"
-        raise DataError(f"{path}: {said}; save an array of numbers")
+        name = "" if member is None else f", array {member.removesuffix('.npy')!r}"
+        how = "save it as numbers (astype(float)), or labels as words (astype(str))"
+        raise DataError(f"{path}{name}: {said}; {how}")
     at = None if packed else start
     if member is not None:
         at = _place(path, member)

@@ -19,6 +19,10 @@ class _Bundled(OwnData):
     """Columns of numbers that come with scikit-learn: samples (N, columns), and what to learn."""
 
     paths = ()
+    origin = (
+        "it comes with scikit-learn, there is nothing to download; use it with data: {name: iris} "
+        f"(or wine, …), and where it is missing {_INSTALL}"
+    )
 
     test: TestPart = 0.2
 

@@ -1,6 +1,8 @@
 """Tables: columns of a CSV or a Parquet file, of which one or some are what to learn."""
 
 import csv
+import json
+import re
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,7 @@ from neurosim.data.lazy import IN_MEMORY, is_bomb
 from neurosim.data.own import Found, OwnData, TestFile, Values, says
 from neurosim.families import register
 
+_NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?")
 _INSTALL = "pip install 'neurosim[parquet]'"
 
 
@@ -40,7 +43,8 @@ class _Columns(OwnData):
         try:
             numbers, labels = self._read(path)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+            said = f"cannot be read: {error.strerror or error}; check name and permissions"
+            raise DataError(f"{path}: {said}") from None
         if not len(labels):
             raise DataError(f"{path}: has no rows")
         return torch.from_numpy(numbers), labels
@@ -55,9 +59,7 @@ class _Columns(OwnData):
         seen = list(self.columns or [name for name in header if name not in learned])
         for name in (*learned, *seen):
             if name not in header:
-                signs = [sign for sign in ";\t|" if len(header) == 1 and sign in header[0]]
-                hint = f"; to separate values by it say delimiter: {signs[0]!r}" if signs else ""
-                raise DataError(f"{path}: {unknown('column', name, header)}{hint}")
+                raise DataError(f"{path}: {unknown('column', name, header)}{_hint(header)}")
             if header.count(name) > 1:
                 raise DataError(f"{path}: several columns are called {name!r}; rename them")
         if not seen or set(seen) & set(learned):
@@ -70,6 +72,17 @@ class _Columns(OwnData):
         return numbers, learned[0] if len(learned) == 1 else np.stack(learned, 1)
 
 
+def _hint(header: Sequence[str]) -> str:
+    """What to say where a column is not there, and why, as the others are called."""
+    if len(header) == 1 and (signs := [sign for sign in ";\t|" if sign in header[0]]):
+        return f"; to separate values by it say delimiter: {json.dumps(signs[0])}"
+    if header != [str(i) for i in range(len(header))] and any(
+        _NUMBER.fullmatch(name) for name in header
+    ):
+        return "; if the first row is data say header: false, and call the columns '0', '1', …"
+    return ""
+
+
 @register("csv")
 @dataclass(frozen=True)
 class Csv(_Columns):
@@ -79,7 +92,7 @@ class Csv(_Columns):
         str, Field(min_length=1, max_length=1), says("what separates the values of a row")
     ] = ","
     header: Annotated[
-        bool, says("false: the first row is data; the columns are called 0, 1, …")
+        bool, says("false: the first row is data; the columns are called '0', '1', …")
     ] = True
 
     def _read(self, path: Path) -> tuple[Values, Values]:
@@ -89,7 +102,9 @@ class Csv(_Columns):
                 return self._parsed(path, rows)
             except (csv.Error, UnicodeDecodeError) as error:
                 said = f"is no text file of columns ({error}); save it as CSV in UTF-8"
-                raise DataError(f"{path}, line {rows.line_num}: {said}") from None
+                # Text is read, and its bytes are decoded, some lines ahead.
+                line = f", line {rows.line_num}" if isinstance(error, csv.Error) else ""
+                raise DataError(f"{path}{line}: {said}") from None
 
     def _parsed(self, path: Path, rows: Any) -> tuple[Values, Values]:
         filled = (row for row in rows if row)  # an empty line is no row
@@ -105,7 +120,8 @@ class Csv(_Columns):
         for row in filled if self.header else _again(first, filled):
             line = f"{path}, line {rows.line_num}"
             if len(row) != len(header):
-                raise DataError(f"{line}: has {len(row)} values, not {len(header)}")
+                how = "as many as the first row; fill it in, or remove it"
+                raise DataError(f"{line}: has {len(row)} values, not {len(header)}, {how}")
             try:
                 numbers.extend([float(row[i]) for i in at])
             except ValueError:
@@ -190,7 +206,8 @@ class Parquet(_Columns):
                     words.append([batch[name].to_pylist() for name in learned])
         except (ArrowException, ValueError, TypeError) as error:
             said = f"is no intact Parquet file whose columns are numbers ({error})"
-            raise DataError(f"{path}: {said}; save it again") from None
+            hint = "; say kind: csv if it is that" * (path.suffix.lower() in (".csv", ".tsv"))
+            raise DataError(f"{path}: {said}; save it again{hint}") from None
         columns = [np.array([x for batch in words for x in batch[i]]) for i in range(len(learned))]
         if any(column.dtype == object for column in columns):
             raise DataError(f"{path}: a value of {', '.join(learned)} is missing; remove the row")

@@ -130,7 +130,9 @@ class OwnData(DataSource):
         if labels.ndim != 1 or (labels.dtype.kind == "f" and (labels != np.round(labels)).any()):
             what = f"{labels.dtype} {labels.shape}"
             said = f"{what} are no classes, one word or whole number for each sample"
-            raise DataError(f"labels {said}; say labels: values if they are targets")
+            raise DataError(
+                f"labels {said}; {_other_form(labels)}say labels: values if they are targets"
+            )
         return np.unique(labels) if self.classes is None else np.arange(self.classes)
 
     def _encoded(self, labels: Values, names: Values) -> Tensor:
@@ -307,10 +309,22 @@ def split_of(data: Any) -> Split:
     return Split(images, found, _standard(samples), view)
 
 
+def _other_form(labels: Values) -> str:
+    """What to do with classes that stand in a column, or are a 1 among zeros."""
+    if labels.ndim != 2 or (labels.dtype.kind == "f" and (labels != np.round(labels)).any()):
+        return ""
+    if labels.shape[1] == 1:
+        return "give y[:, 0], or "
+    ones = labels.dtype.kind in "buif" and np.isin(labels, (0, 1)).all()
+    return "give y.argmax(1), or " if ones and (labels.sum(1) == 1).all() else ""
+
+
 def _check_pairs(samples: Samples, labels: Values) -> None:
     if len(samples) != len(labels):
         said = f"{len(samples)} samples but {len(labels)} labels; take both of the same source"
         raise DataError(said)
+    if not len(samples):
+        raise DataError("there are no samples; give it one at least")
 
 
 def _standard(samples: Samples) -> Standard:

@@ -29,6 +29,7 @@ from neurosim.learning.events import (
     StepEvent,
     TraceEvent,
     TrainingEvent,
+    listed,
 )
 from neurosim.learning.memory import Memory, check_memory, estimate
 from neurosim.learning.metrics import Metric

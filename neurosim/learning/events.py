@@ -4,7 +4,7 @@ A listener is any object with some of the methods of `Listener`. Deriving from i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -176,15 +176,24 @@ class ListenerChoice(Kind, ABC, family="listener", bare=True):
         """Makes the listener of one run, for which it may write files into ``folder``."""
 
 
+def listed(listeners: object) -> list[object]:
+    """Returns several listeners. Raises ConfigurationError for what is not several, as one is."""
+    if not isinstance(listeners, Iterable):
+        said = f"listeners are a list, not a {type(listeners).__name__}; give listeners=[it]"
+        raise ConfigurationError(said)
+    return list(listeners)
+
+
 class Listeners:
-    """Several listeners, each of which is told what it has a method for, in the order given.
+    """Several listeners, each of which is told what it has a method for, in the order given,
+    but some ``first``.
 
     Raises:
         ConfigurationError: for an object without such a method, or with an unknown ``on_…``.
     """
 
-    def __init__(self, listeners: Sequence[object]) -> None:
-        self._all = tuple(listeners)
+    def __init__(self, listeners: Sequence[object], *first: object) -> None:
+        self._all = (*first, *listed(listeners))
         for listener in self._all:
             name = type(listener).__name__
             own = [key for key in dir(listener) if key.startswith("on_")]

@@ -42,7 +42,8 @@ class EarlyStopping(Described):
         """Raises ConfigurationError where there is no validation."""
         if validation is None:
             said = "early stopping goes by validation, for which no samples are held out"
-            raise ConfigurationError(said, "early_stopping")
+            how = "say training.validation: 0.1, or give a Trainer validation=(x, y)"
+            raise ConfigurationError(f"{said}; {how}", "early_stopping")
 
 
 @dataclass(frozen=True)

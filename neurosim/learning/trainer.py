@@ -166,7 +166,7 @@ class Trainer:
             DivergenceError: where a state, a gradient, a weight or a prediction is not finite.
         """
         shown = () if progress is False else (TrainingDisplay(console_of(progress)),)
-        told = Listeners((*shown, *listeners) if self.ranks.leads else ())
+        told = Listeners(listeners, *shown) if self.ranks.leads else Listeners(())
         error: BaseException | None = None
         before, epochs = self.simulation.before_step, []
         try:

@@ -3,10 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, TypeGuard
 
 import torch
 from pydantic import Field
@@ -54,6 +54,19 @@ class ParameterGroup(Described):
         if not self.options:
             raise ConfigurationError("the group says nothing: give it lr or weight_decay", "lr")
 
+    @classmethod
+    def of(cls, said: Any) -> Any:
+        """Makes a group of a mapping; another is returned as it is."""
+        if not isinstance(said, dict):
+            return said
+        known = [one.name for one in fields(cls)]
+        for key in said:
+            if key not in known:
+                raise ConfigurationError(unknown("key of a group", key, known), "groups")
+        if "parameters" not in said:
+            raise ConfigurationError("a group needs the key 'parameters'", "groups")
+        return cls(**said)
+
     @property
     def patterns(self) -> tuple[str, ...]:
         return (self.parameters,) if isinstance(self.parameters, str) else self.parameters
@@ -76,6 +89,10 @@ def _matches(pattern: str, parameter: str) -> bool:
     return any(word == pattern or fnmatchcase(word, pattern) for word in _words(parameter))
 
 
+def _made(kind: object) -> TypeGuard[type[Optimizer]]:
+    return isinstance(kind, type) and issubclass(kind, Optimizer)
+
+
 @dataclass(frozen=True)
 class OptimizerChoice(Kind, ABC, family="optimizer"):
     """Describes an optimizer, and makes it. Base class of the family."""
@@ -84,6 +101,21 @@ class OptimizerChoice(Kind, ABC, family="optimizer"):
         tuple[ParameterGroup, ...],
         Field(description="parameters with a rate or decay of their own; the last that says one"),
     ] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.groups, list | tuple):
+            object.__setattr__(self, "groups", tuple(map(ParameterGroup.of, self.groups)))
+        super().__post_init__()
+
+    @classmethod
+    def of(cls, value: object, **options: Any) -> Self:
+        """Makes a member, or says how one of torch is given that is none."""
+        known = {kind.__name__.lower(): kind for kind in vars(torch.optim).values() if _made(kind)}
+        kind = known.get(value.lower()) if isinstance(value, str) else value
+        if _made(kind) and (not isinstance(value, str) or value.lower() not in cls.family):
+            given = f"torch.optim.{kind.__name__}(model.parameters(), lr=…)"
+            raise ConfigurationError(f"{value} is of torch, and has parameters: give {given}")
+        return super().of(value, **options)
 
     @abstractmethod
     def make(self, parameters: Parameters) -> Optimizer:

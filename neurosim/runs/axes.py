@@ -121,6 +121,8 @@ def _expanded(text: str) -> list[str]:
 def _stepped(text: str, low: Decimal, high: Decimal, step: Decimal) -> list[str]:
     if step.is_nan():
         step = Decimal(1).copy_sign(high - low)
+        if 0 < abs(high - low) < 1:
+            raise ValueError(f"{text}: in steps of 1 there is one value; say a step, {text}..0.1")
     if not step or (high - low) / step < 0:
         raise ValueError(f"{text}: the step leads nowhere")
     if max(abs(low), abs(high)) > 10**18 or (high - low) / step >= MAX_VALUES:

@@ -26,7 +26,7 @@ from neurosim.base import (
 )
 from neurosim.data import DataSource
 from neurosim.families import check
-from neurosim.learning import Progress, Trainer, console_of, load_weights
+from neurosim.learning import Progress, Trainer, console_of, listed, load_weights
 from neurosim.network import Model
 from neurosim.records import Results, RunFiles, file_digest, read_states, told
 from neurosim.records import Run as Left
@@ -209,7 +209,7 @@ def run(
         said = "what is run is a scenario file, a Scenario or a Trainer, not "
         raise ConfigurationError(said + reprlib.repr(what))
     with live_view(live if leads() else None) as view:
-        where = (Path(out), console_of(progress), run_id, listeners, view)
+        where = (Path(out), console_of(progress), run_id, listed(listeners), view)
         if isinstance(what, Trainer):
             return Run(runner.train(name or "training", what, *where))
         return Run(runner.run(what, *where))
@@ -232,7 +232,7 @@ def resume(
     folder = Path(check(str | Path, folder=folder))
     own: dict[str, Any] = {"overrides": assignments(overrides), "trainer": trainer, "given": data}
     with live_view(live if leads() else None) as view:
-        return Run(runner.resume(folder, console_of(progress), listeners, **own, live=view))
+        return Run(runner.resume(folder, console_of(progress), listed(listeners), **own, live=view))
 
 
 def sweep(

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from neurosim.base import ConfigurationError
 from neurosim.data import DataSource
 from neurosim.families import check, described
@@ -21,7 +23,7 @@ def assignments(said: Overrides, swept: bool = False) -> list[str]:
         return [said]
     if not isinstance(said, Mapping):
         return list(check(Sequence[str], overrides=said))
-    several = (list, tuple, range) if swept else ()
+    several = (list, tuple, range, np.ndarray) if swept else ()
     every = {k: v if isinstance(v, several) else [v] for k, v in said.items()}
     ranges = {k: v for k, v in said.items() if swept and isinstance(v, str) and is_range(v)}
     for value in every.get("data", ()):

@@ -41,6 +41,7 @@ def prepare(scenario: Scenario, data: Dataset) -> Study:
     split = data.test if section.split == "test" else data.train
     if section.samples > len(split):
         message = f"{section.samples} samples, but the {section.split} split has {len(split)}"
+        message += f"; say study.samples={len(split)}, or fewer"
         raise DocumentError([document.problem(("study", "samples"), message)])
     model = scenario.model()
     if section.weights is not None:

@@ -243,7 +243,8 @@ class Scenario:
             out = f", {held} of them held out for validation" if held else ""
             message = f"there are {len(data.train)} training samples{out}"
             where = ("data", "batch_size") if file.stream is None else ("stream", "streams")
-            message += f": no batch of {batch} is left; choose a smaller {where[-1]}"
+            fewer = "training.validation, or a smaller " if held else ""
+            message += f": no batch of {batch} is left; choose a smaller {fewer}{where[-1]}"
             raise DocumentError([document.problem(where, message)])
         return data
 

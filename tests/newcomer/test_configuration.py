@@ -231,6 +231,7 @@ def test_ranges(axis: str, seeds: list[int]) -> None:
         ("lin(1,2,1.5)", "a whole number of values, 2 to 10000"),
         ("1..1000000", "more than 10000 values"),
         ("1..5..0", "1..5..0: the step leads nowhere"),
+        ("0.1..0.5", "in steps of 1 there is one value; say a step, 0.1..0.5..0.1"),
     ],
 )
 def test_ranges_that_are_none(axis: str, said: str) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,49 @@ def test_completion(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
         main, prog_name="neurosim", env={"_NEUROSIM_COMPLETE": f"{shell}_complete"}
     )
     assert "random_order" in result.output
+
+
+def test_the_base_install_stays_small(wheel: Path) -> None:
+    """All else is an extra, or there anyway: what was needed before brings it."""
+    (built,) = wheel.parents[1].glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        assert sum(one.file_size for one in archive.infolist()) < 10e6
+    there = {"simpy", "networkx", "pyyaml", "pydantic", "click", "rich", "safetensors"}
+    left = ["torch", "numpy", "matplotlib", "jinja2", "markupsafe"]
+    while left:
+        there.add(name := left.pop())
+        left += base_requirements(name) - there
+    assert base_requirements("neurosim") <= there
+
+
+def base_requirements(name: str) -> set[str]:
+    """What a package needs without extras."""
+    found = [one for one in metadata.requires(name) or [] if "extra ==" not in one]
+    return {re.split(r"[^\w.-]", one)[0].lower() for one in found}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("run poi", "poisson points.csv"),  # files too
+        ("run poin", ""),  # bash itself completes files
+        ("run ran", "random_order ranges/"),
+        ("examples digits_mlp_", "digits_mlp_bounded digits_mlp_tanh"),
+    ],
+)
+def test_bash_completes(words: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "points.csv").touch()
+    (tmp_path / "ranges").mkdir()
+    script = f"""
+        compopt() {{ :; }}  # which only works while bash completes
+        eval "$(neurosim completion bash)"
+        COMP_WORDS=(neurosim {words}) COMP_CWORD=2
+        _neurosim_completion neurosim
+        echo "${{COMPREPLY[@]}}"
+    """
+    here = Newcomer(tmp_path, Path(sys.executable).parent)
+    assert here.run("bash", "-c", script).strip() == found
 
 
 def test_results_in_a_pipe_are_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,8 @@ def read(path: Path, neurons: str | None) -> tuple[nn.Module, Shape]:
         NetworkError: for what cannot be taken over exactly, by the name of the node.
     """
     nir = library()
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name one of NIR")
     try:
         # Its own check of shapes takes every kernel to be square; `Network` checks them.
         graph = nir.read(str(path), type_check=False)

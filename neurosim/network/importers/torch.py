@@ -62,8 +62,8 @@ class _Value:
 
 
 _UNKNOWN = (
-    "cannot be taken over: only Linear, Conv2d, pooling, BatchNorm, Flatten, Dropout and "
-    "activations that a network has (neurosim's families list them)"
+    "cannot be taken over: only Linear, Conv2d, pooling, BatchNorm, Flatten, Dropout, ReLU, Tanh, "
+    "Sigmoid, SiLU, GELU, ELU, LeakyReLU, Softplus, Hardtanh from 0 to 1, and at the output Softmax"
 )
 
 
