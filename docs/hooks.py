@@ -18,6 +18,7 @@ PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 REFERENCE = "reference/python.md"
 
 PAGES_OF_PLUGINS = ("CONTRIBUTING.md", "docs/plugins.md", "docs/python.md")
+BREAKS = re.compile(r"[_/](?=\w)|(?<=\w\w)\.(?=[a-z]{3})")  # within a long name
 IMPORT = re.compile(r"^\+?from (neurosim\.[\w.]+) import ([\w, ]+)$", re.MULTILINE)
 
 # The public names, in the order in which a reader meets them; what is not named here comes last.
@@ -57,8 +58,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Takes the backslash away that a bar has within the code of a table's cell."""
-    return re.sub(r"<td.*?</td>", lambda cell: cell[0].replace("\\|", "|"), html, flags=re.DOTALL)
+    """Takes the backslash away that a bar has within the code of a table's cell. Lets long names in
+    cells break after an underscore, a slash or a dot, but keys, in the first, are read whole."""
+
+    def shown(cell: re.Match[str]) -> str:
+        text = cell[0].replace("\\|", "|")
+        if html[cell.start() - 20 : cell.start()].rstrip().endswith("<tr>"):
+            return text
+        return re.sub(r">[^<]+<", lambda part: BREAKS.sub(r"\g<0><wbr>", part[0]), text)
+
+    return re.sub(r"<td.*?</td>", shown, html, flags=re.DOTALL)
 
 
 def reference() -> str:

@@ -12,7 +12,7 @@ _OPTIONS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-backg
 _FRAME = Template("""<!doctype html><iframe src="$page" style="width:${width}px;height:900px"
 onload="
 const inner = this.contentDocument, wide = [];
-for (const one of [inner.documentElement, ...inner.querySelectorAll('pre')])
+for (const one of [inner.documentElement, ...inner.querySelectorAll('$what')])
   if (one.scrollWidth > one.clientWidth) wide.push(one.tagName);
 document.body.append('too wide: [' + wide + ']')"></iframe>""")
 
@@ -27,9 +27,10 @@ def dom(url: str, folder: Path, *options: str) -> str:
     return ran.stdout
 
 
-def too_wide(page: Path, width: int) -> str:
-    """Returns the tags of what reaches out of a page of so many pixels, with commas between."""
+def too_wide(page: Path, width: int, what: str = "pre") -> str:
+    """Returns the tags of what reaches out of a page of so many pixels, or is ``what`` (a selector
+    of CSS) and has to be scrolled, with commas between."""
     frame = page.with_name("frame.html")
-    frame.write_text(_FRAME.substitute(page=page.name, width=width))
+    frame.write_text(_FRAME.substitute(page=page.name, width=width, what=what))
     found = dom(frame.as_uri(), page.parent, "--allow-file-access-from-files")
     return found.partition("</iframe>")[2].partition("too wide: [")[2].partition("]")[0]

@@ -67,6 +67,12 @@ def test_nothing_is_out_of_sight(site: Path, name: str, width: int) -> None:
 
 
 @pytest.mark.slow
+def test_keys_are_read_on_a_phone_without_scrolling_their_tables(site: Path) -> None:
+    """Long names may break at an underscore, so that there is room for what a key is."""
+    assert too_wide(site / "kinds.html", 420, "pre, table, .md-typeset__scrollwrap") == ""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path: Path, tmp_path: Path) -> None:
     """As they stand, in an empty folder; what they have shown is in them."""

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import neurosim as ns
+from neurosim.cli.main import main
 from neurosim.learning import trackers
 
 SHORT = {"training.epochs": 2, "data.limit": 100, "probes": [{"kind": "loss", "every": 1}]}
@@ -166,5 +168,22 @@ def test_a_tracker_that_cannot_begin_says_why(
         raise OSError("no room for events")
 
     monkeypatch.setattr(trackers._TensorBoard, "open", fails)
-    with pytest.raises(OSError, match="no room for events"):
+    why = "the listener tensorboard cannot begin: no room for events"
+    with pytest.raises(ns.ConfigurationError, match=why):
         ns.run("parallel", SHORT | {"listeners": ["tensorboard"]}, out=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_that_has_no_store_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the command line without a traceback. The extra is a part of MLflow without databases."""
+    pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://x")
+    told = ["run", "parallel", "listeners=[mlflow]", "data.limit=60", "--quiet"]
+    found = CliRunner().invoke(main, told)
+    assert found.exit_code == 2
+    assert "error: the listener mlflow cannot begin: " in found.output
+    assert "uri names a server" in found.output

@@ -22,11 +22,13 @@ class Tracker(events.Listener, ABC):
     """Hands on what a training records: its logged steps, probes and epochs, each with the step.
 
     Raises:
-        ConfigurationError: without the ``module`` that the ``extra`` brings.
+        ConfigurationError: without the ``module`` that the ``extra`` brings, or where it cannot
+            begin.
     """
 
     module: ClassVar[str]
     extra: ClassVar[str]
+    hint: ClassVar[str] = ""  # what to do where it cannot begin
     opened = False
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +54,13 @@ class Tracker(events.Listener, ABC):
 
     def on_start(self, event: events.StartEvent) -> None:
         file = self.folder / _SCENARIO
-        self.open(file.read_text(encoding="utf-8") if file.is_file() else "", event.step)
+        scenario = file.read_text(encoding="utf-8") if file.is_file() else ""
+        try:
+            self.open(scenario, event.step)
+        except Exception as error:  # each library has its own, for servers and folders alike
+            said = " ".join(f"{error or type(error).__name__}".split())
+            said = f"the listener {self.extra} cannot begin: {said[:400]}{self.hint}"
+            raise ConfigurationError(said) from error
         self.opened = True
 
     def _told(self, event: events.TrainingEvent) -> None:
@@ -110,6 +118,10 @@ class _WeightsAndBiases(Tracker):
 
 class _MLflow(Tracker):
     module = extra = "mlflow"
+    hint = (
+        " (uri names a server; databases and files need all of MLflow, of which the extra "
+        "neurosim[mlflow] is a part: pip install mlflow)"
+    )
 
     def __init__(self, folder: Path, uri: str | None, experiment: str) -> None:
         super().__init__(folder)
