@@ -114,8 +114,7 @@ class Plain(Array):
         value = as_array(saved) if counted else mapped(saved, copied)
         if counted and value.shape != before.shape:
             raise ValueError(f"{value.shape}, where there has to be {before.shape}")
-        check_kind(type(self.owner), self.name, value)
-        setattr(self.owner, self.name, value)
+        setattr(self.owner, self.name, check_kind(type(self.owner), self.name, value))
 
     def reset(self) -> None:
         own = vars(self.owner)
