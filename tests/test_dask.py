@@ -14,20 +14,24 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 from click.testing import CliRunner
+from dask.config import set as configured
 from dask_cluster import PARALLEL, ROOT, SHORT, Cluster, Watcher, check, cluster, run, wait
-from distributed import WorkerPlugin
+from distributed import KilledWorker, WorkerPlugin
 from distributed.protocol.pickle import dumps
 
-from neurosim.base import NeurosimError
+from neurosim.base import ConfigurationError, NeurosimError
 from neurosim.cli.main import main
 from neurosim.families import plugins
 from neurosim.runs import Dask, sweep
 from neurosim.runs.executors import dask
+from neurosim.runs.executors.processes import TaskNews
 from tests.plugged import SCHEDULE, Write, write
 
 __all__ = ["cluster", "write"]  # the fixtures
@@ -163,6 +167,126 @@ def test_workers_that_are_started_here_know_the_plugins(write: Write, tmp_path: 
     watcher, folder = Watcher(), tmp_path / "runs"
     rows = run(folder, Dask("local:2", True), watcher, "schedule={kind: every}", seeds=2)
     check(folder, rows, watcher)
+
+
+KILLS = """
+        if self.ticks == 7 and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_that_kills_its_workers_has_failed_and_the_others_go_on(
+    write: Write, tmp_path: Path
+) -> None:
+    """Workers that are started here come back, and who died is said once, by the run."""
+    text = dedent(SCHEDULE).replace("def start(self, at):\n", f"def start(self, at):{KILLS}")
+    file = write("import multiprocessing\nimport os\nimport signal\n" + text)
+    command = [sys.executable, "-m", "neurosim", "sweep", str(PARALLEL), *SHORT]
+    command += ["schedule={kind: every}", "schedule.ticks=7,8", "--plugin", str(file)]
+    command += ["--executor", "dask", "--scheduler", "local:1", "--out", str(tmp_path / "runs")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (1, "")
+    said = r"failed .*/ticks-7\S* .*4 workers died of it, the last: tcp://\S+ \(is there"
+    assert re.search(said, done.stdout)
+    assert "2: 1 finished, 1 failed" in done.stdout
+
+
+def test_ctrl_c_when_no_worker_is_left(cluster: Cluster, tmp_path: Path) -> None:
+    """There is nobody to wait for."""
+    cluster.scheduler()
+    worker = cluster.worker()
+    wait(cluster.file)
+    watcher, until = Watcher(worker.kill), time.monotonic() + 120
+
+    def stop() -> bool:
+        assert time.monotonic() < until
+        return worker.poll() is not None
+
+    rows = run(tmp_path / "runs", Dask(str(cluster.file)), watcher, seeds=3, stop=stop)
+    assert [row.status for row in rows].count("finished") == 0
+    assert len(watcher.begun) == 1
+
+
+class Killed:
+    """A future of a task whose workers have died."""
+
+    status = "error"
+
+    def exception(self) -> Exception:
+        return KilledWorker("task", SimpleNamespace(address="tcp://one:1"), 3)
+
+    def add_done_callback(self, act: object) -> None:
+        del act
+
+
+class Client:
+    """A cluster whose workers die: it notes what is submitted to it."""
+
+    status, cluster = "running", None
+
+    def __init__(self) -> None:
+        self.submitted: list[Any] = []
+
+    def submit(self, *_: Any, **how: Any) -> Any:
+        self.submitted.append(how["key"])
+        return Killed()
+
+
+def test_a_run_that_waited_beside_one_that_killed_its_worker_is_not_to_blame() -> None:
+    """Dask counts a worker's death for all that it was to do; it is submitted once more."""
+    client, task = Client(), ("runs/a/b", "", "")
+    over: Any = dask._Sweep(client, False, sweep.carry_out, [task], lambda task, how: None)
+
+    def end() -> list[TaskNews]:
+        ((future, number),) = over.pending.items()
+        del over.pending[future]
+        return list(over._over(future, number, lambda: False))
+
+    over._submit(0)
+    assert end() == []
+    assert len(client.submitted) == 2
+    began, died = end()
+    assert (began.kind, died.kind, over.pending) == ("began", "died", {})
+    assert str(died.message).startswith("4 workers died of it, the last: tcp://one:1 (is")
+
+
+def test_workers_that_a_cluster_of_here_has_given_up_are_started_again() -> None:
+    """Dask does so where one is away for a time, though it is about to come back."""
+    client: Any = Client()
+    asked = list[int]()
+    client.cluster = SimpleNamespace(workers={}, worker_spec={0: {}, 1: {}}, scale=asked.append)
+    over: Any = dask._Sweep(client, False, sweep.carry_out, [], lambda task, how: None)
+    over._look(False)
+    client.cluster.workers = {0: None, 1: None}
+    over._look(False)
+    assert asked == [2]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        ("nonsense", "there is no such file, and an address ends with a port"),
+        ("nowhere.json", "there is no such file"),
+        ("broken.json", "this file has no address"),
+        ("other.json", "this file has no address"),
+        ("tcp://127.0.0.1:1", "Timed out"),
+        ("tls://127.0.0.1:1", "TLS"),
+        ("carrier://pigeon:1", "unknown address scheme 'carrier'"),
+    ],
+)
+def test_where_no_cluster_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str, said: str
+) -> None:
+    """No client of Dask is begun, whose end would take a minute and be a traceback."""
+    monkeypatch.chdir(tmp_path)
+    Path("broken.json").write_text("{")
+    Path("other.json").write_text('{"a": 1}')
+    monkeypatch.setattr("distributed.Client", lambda *_, **__: pytest.fail("a client"))
+    with (
+        configured({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(ConfigurationError, match=rf"no cluster answers there \(.*{said}"),
+    ):
+        list(Dask(scheduler).run(sweep.carry_out, [("a/b/c", "", "")], lambda: False))
 
 
 def test_workers_that_are_started_here_leave_without_a_word(tmp_path: Path) -> None:

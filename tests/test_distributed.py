@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import trained_together as together
@@ -212,3 +215,37 @@ def test_torchrun_goes_on_after_a_process_has_died_or_hung(
     assert left(folder)[2:] == left(whole.folder)[2:]
     assert said.count("error: another process of this training has ended") == 2
     assert said.count("report  ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_a_second_ctrl_c_under_torchrun_costs_nothing(tmp_path: Path) -> None:
+    """torchrun leaves at once, and the processes end as the first one has asked them to."""
+    scenario, case = written(tmp_path), {**together.CASES["sweep"], "training.epochs": 100_000}
+    more = [f"{key}={json.dumps(value)}" for key, value in case.items()]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command += ["-m", "neurosim", "run", str(scenario), *more, "--out", str(tmp_path), "--quiet"]
+    said = tmp_path / "said"
+    with (
+        said.open("w") as to,
+        subprocess.Popen(
+            command, stdout=to, stderr=to, cwd=Path(__file__).parents[1], start_new_session=True
+        ) as process,
+    ):
+        until = time.monotonic() + 120
+        while not list(tmp_path.glob("together/*/checkpoints/last.safetensors")):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        for _ in range(2):  # to all of them, as a terminal does
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.1)
+        process.wait(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == []
+    (folder,) = (tmp_path / "together").iterdir()
+    assert f"resume with    neurosim resume {folder}" in said.read_text()
+    found = ns.load_run(folder)
+    saved = load_state(folder / "checkpoints/last.safetensors")
+    assert found.status == "interrupted"
+    assert 0 < saved["trainer"]["step"] == found.summary["steps"] < 400_000

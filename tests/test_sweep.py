@@ -377,6 +377,14 @@ def test_errors_of_the_command(arguments: list[str], said: str, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_scheduler_may_be_named_as_dask_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "local:none")
+    assert "scheduler 'local:none'" in invoke("sweep", PARALLEL, *DASK, code=2).stderr
+    assert invoke("sweep", PARALLEL, "--dry-run", "--out", tmp_path).output  # it needs none
+
+
 def test_quiet_and_named(tmp_path: Path) -> None:
     options = ["--out", tmp_path, "--name", "mine", "--quiet", "--jobs", "0"]
     output = invoke("sweep", PARALLEL, *SHORT, *options).output

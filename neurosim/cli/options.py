@@ -324,10 +324,11 @@ def executor(how: dict[str, Any]) -> Any:
         beside = " with --devices" if given["devices"] and kind == "local" else ""
         raise ConfigurationError(f"{flags} does not go with --executor {kind}{beside}")
     if kind == "dask":
-        if given["scheduler"] is None:
+        scheduler = given["scheduler"] or os.environ.get("DASK_SCHEDULER_ADDRESS")
+        if not scheduler:
             said = "say where the cluster is: --scheduler ADDRESS, or --scheduler local:N"
             raise ConfigurationError(said)
-        return Dask(given["scheduler"], given["collect"])
+        return Dask(scheduler, given["collect"])
     if kind == "inline":
         return Inline()
     if given["devices"]:

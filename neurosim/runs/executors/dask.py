@@ -1,13 +1,17 @@
 """Runs as tasks of a Dask cluster: Dask schedules and transports, and a run is as ever."""
 
+import asyncio
 import atexit
+import json
 import logging
 import os
+import re
 import signal
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -88,6 +92,7 @@ class Dask:
                     dashboard_address=None,
                     scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # there may be others
                     memory_limit=None,  # at which Dask would pause and kill: runs have the machine
+                    silence_logs=logging.CRITICAL,  # of workers that die we say so ourselves
                 )
             with _quiet() as quiet, cluster, distributed.Client(cluster, set_as_default=False) as c:
                 c.register_plugin(_brief(distributed.WorkerPlugin))
@@ -101,15 +106,47 @@ class Dask:
                             os.kill(nanny.pid, signal.SIGKILL)
                     raise
             return
-        path = Path(self.scheduler)
-        how = {"scheduler_file": str(path)} if path.is_file() else {"address": self.scheduler}
         try:
-            client = distributed.Client(**how, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
+            address = self._address()
+            _knock(address)
+            client = distributed.Client(address, set_as_default=False)
+        except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
             said = f"scheduler {self.scheduler!r}: no cluster answers there ({error})"
             raise ConfigurationError(said) from None
         with client:
             yield client
+
+    def _address(self) -> str:
+        """Reads where the scheduler is. Raises ValueError where that can be nowhere."""
+        path = Path(self.scheduler)
+        if path.is_file():
+            with suppress(ValueError, LookupError, TypeError):
+                return str(json.loads(path.read_bytes())["address"])
+            raise ValueError("this file has no address; the scheduler writes it as it starts")
+        if not re.search(r":\d+$", self.scheduler):
+            raise ValueError("there is no such file, and an address ends with a port")
+        return self.scheduler
+
+
+def _knock(address: str) -> None:
+    """Raises what keeps a client from that address: one that could not begin says so a minute
+    later, with a traceback."""
+    connect: Any = import_module("distributed.comm").connect
+    security: Any = import_module("distributed.security").Security()
+    found: Future[None] = Future()
+
+    async def knock() -> None:
+        comm = await connect(address, **security.get_connection_args("client"))
+        await comm.close()
+
+    def run() -> None:
+        try:
+            found.set_result(asyncio.run(knock()))
+        except Exception as error:
+            found.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # a notebook has a loop of its own here
+    found.result()
 
 
 @contextmanager
@@ -138,6 +175,7 @@ class _Sweep:
         self.heard: SimpleQueue[Any] = SimpleQueue()
         self.pending: dict[Any, int] = {}
         self.begun: set[int] = set()
+        self.spared: set[int] = set()  # which had not begun when it was to blame for its workers
         names = {name for task in tasks for name in task[3:]}
         self.digests = {name: digest_of(Path(name)) for name in names}
         self.parcels: dict[Any, Any] = {}  # what workers lacked that is on its way
@@ -156,11 +194,7 @@ class _Sweep:
             try:
                 one = self.heard.get(timeout=_POLL)
             except Empty:
-                if self.client.status in ("closed", "closing"):
-                    raise NeurosimError(
-                        f"the scheduler is gone, and {len(self.pending)} runs are not over; start "
-                        "it again, then the same command continues"
-                    ) from None
+                self._look(told)
                 continue
             if isinstance(one, dict):
                 number: int = one["task"]
@@ -176,12 +210,30 @@ class _Sweep:
             elif one in self.pending:
                 yield from self._over(one, self.pending.pop(one), stop)
 
+    def _look(self, told: bool) -> None:
+        """Looks after what nobody tells: who is there. Raises NeurosimError where nobody is."""
+        if self.client.status in ("closed", "closing"):
+            raise NeurosimError(
+                f"the scheduler is gone, and {len(self.pending)} runs are not over; start it "
+                "again, then the same command continues"
+            )
+        own = self.client.cluster  # which gives up workers that are long in coming back
+        if not told and own is not None and len(own.workers) < len(own.worker_spec):
+            own.scale(len(own.worker_spec))
+        with suppress(OSError):  # of a scheduler that is away
+            if told and not self._workers():  # none that could end what it does
+                self.client.cancel([*self.pending, *self.parcels])
+
+    def _workers(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        return found
+
     def _listen(self) -> None:
         self.client.subscribe_topic(self.token, lambda event: self.heard.put(event[1]))
 
     def _check_workers(self, stop: Callable[[], bool]) -> None:
         until = time.monotonic() + _WORKERS
-        while not (workers := self.client.scheduler_info(n_workers=-1)["workers"]):
+        while not (workers := self._workers()):
             if stop() or time.monotonic() > until:
                 raise ConfigurationError("the cluster has no workers; start some: dask worker …")
             time.sleep(_POLL)
@@ -244,14 +296,19 @@ class _Sweep:
         if done is not None and done.lacks is not None:
             self._lacks(number, done.lacks)
             return
+        error = future.exception() if done is None else None
+        last = getattr(error, "last_worker", None)  # of those that died
+        if last is not None and number not in self.begun | self.spared and not stop():
+            self.spared.add(number)  # it waited beside one that is to blame
+            self._submit(number)
+            return
         if number not in self.begun:
             self.begun.add(number)
             yield TaskNews(number, "began")
         if done is None:
-            error = future.exception()
             if isinstance(error, NeurosimError):
                 raise error
-            yield TaskNews(number, "died", str(error))  # one whose workers died names them
+            yield TaskNews(number, "died", str(error) if last is None else _fate(error))
             return
         if done.files is not None:
             _put(Path(self.tasks[number][0]), done.files, done.anew)
@@ -273,6 +330,13 @@ class _Sweep:
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(patience)
+
+
+def _fate(error: Any) -> str:
+    """Says how a task ended whose workers have died."""
+    count = error.allowed_failures + 1
+    died = "its worker died" if count == 1 else f"{count} workers died of it, the last"
+    return f"{died}: {error.last_worker.address} (is there enough memory? its log says more)"
 
 
 def _sent() -> Callable[[bytes], object]:
