@@ -42,6 +42,8 @@ def examples(name: str | None, to: Path | None) -> None:
     Commands find them by name: neurosim run random_order.
     """
     if name is None:
+        if to is not None:
+            raise DataError(f"--to {to}: which one? Say it: neurosim examples NAME --to {to}")
         for kind in KINDS:
             click.echo(f"{kind}:")
             for stem, path in shipped_files(kind).items():

@@ -63,6 +63,7 @@ def test_an_example_is_copied_with_its_network(name: str, tmp_path: Path) -> Non
         scenario = ns.Scenario.load(path)
         assert Path(scenario.network_document.file).is_relative_to(tmp_path)
     invoke("examples", name, "--to", str(tmp_path))  # nothing differs
+    assert "which one? Say it: neurosim examples NAME" in invoke("examples", "--to", "x", code=2)
     path.write_text("mine: 1\n")
     assert f"{path}: is there and differs" in invoke(
         "examples", name, "--to", str(tmp_path), code=2
