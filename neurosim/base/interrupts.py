@@ -3,8 +3,10 @@
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
+from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +17,7 @@ from types import FrameType
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _APART = 0.5  # seconds: what comes sooner is the same request, sent twice
+_SOON = 0.01  # seconds
 
 
 class Interrupted:
@@ -22,6 +25,7 @@ class Interrupted:
 
     def __init__(self) -> None:
         self.since = inf
+        self._again: threading.Timer | None = None
 
     @property
     def seen(self) -> bool:
@@ -37,6 +41,36 @@ class Interrupted:
         if number == signal.SIGINT and alone and time.monotonic() - self.since > _APART:
             raise KeyboardInterrupt
         self.since = min(self.since, time.monotonic())
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Has a Ctrl-C that comes where python cannot raise, as in a `__del__` or the callback of a
+        weak reference, come again soon; python would only tell of it, and go on."""
+        usual = sys.unraisablehook
+
+        def lost(what: "sys.UnraisableHookArgs") -> None:
+            if what.exc_type is not KeyboardInterrupt:
+                usual(what)
+                return
+            self._again = threading.Timer(_SOON, _interrupt)
+            self._again.daemon = True
+            self._again.start()
+
+        sys.unraisablehook = lost
+        try:
+            yield
+        finally:
+            sys.unraisablehook = usual
+            if self._again is not None:
+                self._again.cancel()
+
+
+def _interrupt() -> None:
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(main, signal.SIGINT)  # which ends a wait of the system, too
+    else:
+        interrupt_main()
 
 
 _ASKED: ContextVar[Interrupted | None] = ContextVar("asked", default=None)
@@ -70,7 +104,8 @@ def interruptible() -> Iterator[Interrupted]:
     outer = [one for one in around if isinstance(one, Interrupted)]
     interrupted.since = min([interrupted.since, *(one.since for one in outer)])
     try:
-        yield interrupted
+        with interrupted.heard():
+            yield interrupted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
