@@ -19,14 +19,21 @@ Together = Annotated[tuple[str, ...], Field(min_length=1)]
 Steps = Annotated[tuple[str | Together, ...], Field(min_length=1)]
 UPDATE = "update"  # the step of an order at which weights are updated
 ReplayWake = tuple[float, str, Sequence[int] | None]
-MAX_WAKES = 10**8  # the plan of one inference is kept in memory
+# The plan of one inference is kept in memory. A tick of a population takes far longer than its
+# place in the plan, so nobody waits for the end of more.
+MAX_TICKS = 5 * 10**6
+MAX_WAKES, OFTEN, MOST = 10**7, 20, 10**8  # or so many of each unit, if these are not the most
 
 
-def check_plan(option: str, wakes: int) -> None:
-    """Raises ConfigurationError for a plan of more wakes than fit in memory."""
-    if wakes > MAX_WAKES:
-        said = f"one inference would have {wakes:,} planned wakes, more than {MAX_WAKES:,}"
-        raise ConfigurationError(f"{option} is too large: {said}", option)
+def check_plan(option: str, ticks: int, passes: int = 0, units: int = 0) -> None:
+    """Raises ConfigurationError for a plan of more ticks, or wakes of units in so many passes, than
+    fit in memory."""
+    limits = {"ticks": (ticks, MAX_TICKS)}
+    limits["wakes"] = passes * units, min(MOST, max(MAX_WAKES, OFTEN * units))
+    for what, (planned, most) in limits.items():
+        if planned > most:
+            said = f"one inference would have {planned:,} planned {what}, more than {most:,}"
+            raise ConfigurationError(f"{option} is too large: {said}", option)
 
 
 class PlannedClock(Clock):
@@ -122,6 +129,7 @@ class Sweep(Schedule):
             if step == before == UPDATE:
                 said = f"nothing wakes before the update at place {number} (counting from 0)"
                 raise ConfigurationError(f"{said} of the order", ("order", number))
+        check_plan("passes", self.passes * len(steps))
 
     @property
     def update_ticks(self) -> tuple[int, ...]:
@@ -261,7 +269,7 @@ class RandomOrder(Schedule):
                 "into groups",
                 "groups",
             )
-        check_plan("passes", layout.total * self.passes)
+        check_plan("passes", self.groups * self.passes, self.passes, layout.total)
         units = np.arange(layout.total)
         ticks = np.empty((layout.total, self.passes), dtype=np.int64)
         for number in range(self.passes):
@@ -322,7 +330,7 @@ class Replay(Schedule):
         """Returns the units of a wake, and its tick from the start on."""
         time, name, indices = self.wakes[number]
         where = f"wake {number} of the replay, ({time}, {name!r}, …)"
-        latest = MAX_WAKES * self.tick
+        latest = MOST * self.tick
         if not 0 < time < latest:
             part, said = 0, f"{where}: the time must be greater than 0, below {latest:g}"
         elif name == layout.network.input.name:
