@@ -163,6 +163,7 @@ def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_workers_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource_tracker.ensure_running()  # or it would be what cannot begin
     monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
     with pytest.raises(NeurosimError, match="ended with exit code 1 before it could begin"):
         ended([("nothing",)], 1)
