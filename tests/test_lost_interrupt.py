@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 import weakref
@@ -65,3 +66,20 @@ def test_others_are_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with interruptible():
         Broken()
     assert told == [ValueError]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_one_that_comes_while_python_ends() -> None:
+    script = """if True:
+        import os, signal, threading, time
+        from neurosim.base import ignore_at_exit
+        def late():
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        ignore_at_exit()
+        threading.Thread(target=late).start()  # which Python waits for
+        raise SystemExit(130)
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, b"")

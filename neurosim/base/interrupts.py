@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from _thread import interrupt_main
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf
@@ -18,6 +18,20 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _APART = 0.5  # seconds: what comes sooner is the same request, sent twice
 _SOON = 0.01  # seconds
+
+
+class _Unraisable:
+    """Tells of what Python cannot raise, as in a `__del__` or the callback of a weak reference: of
+    a Ctrl-C by another call than of all else."""
+
+    def __init__(self, interrupted: Callable[[], object]) -> None:
+        self._usual, self._interrupted = sys.unraisablehook, interrupted
+
+    def __call__(self, what: "sys.UnraisableHookArgs") -> None:
+        if what.exc_type is KeyboardInterrupt:
+            self._interrupted()
+        else:
+            self._usual(what)
 
 
 class Interrupted:
@@ -44,25 +58,20 @@ class Interrupted:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Has a Ctrl-C that comes where python cannot raise, as in a `__del__` or the callback of a
-        weak reference, come again soon; python would only tell of it, and go on."""
+        """Has a Ctrl-C that Python cannot raise come again soon: it would tell of it, and go on."""
         usual = sys.unraisablehook
-
-        def lost(what: "sys.UnraisableHookArgs") -> None:
-            if what.exc_type is not KeyboardInterrupt:
-                usual(what)
-                return
-            self._again = threading.Timer(_SOON, _interrupt)
-            self._again.daemon = True
-            self._again.start()
-
-        sys.unraisablehook = lost
+        sys.unraisablehook = _Unraisable(self._soon)
         try:
             yield
         finally:
             sys.unraisablehook = usual
             if self._again is not None:
                 self._again.cancel()
+
+    def _soon(self) -> None:
+        self._again = threading.Timer(_SOON, _interrupt)
+        self._again.daemon = True
+        self._again.start()
 
 
 def _interrupt() -> None:
@@ -115,6 +124,9 @@ def interruptible() -> Iterator[Interrupted]:
 
 def ignore_at_exit() -> None:
     """Has the process ignore requests to terminate once it ends by itself, as it was asked to:
-    schedulers send several, and its status tells that there is something to resume."""
+    schedulers send several, and its status tells that there is something to resume. Nor does it
+    tell of a Ctrl-C that comes while Python ends."""
     for number in SIGNALS[1:]:
         atexit.register(signal.signal, number, signal.SIG_IGN)
+    if not isinstance(sys.unraisablehook, _Unraisable):
+        sys.unraisablehook = _Unraisable(lambda: None)

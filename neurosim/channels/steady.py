@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,6 @@ from neurosim.tensors import (
     Dimensions,
     Dtypes,
     Flags,
-    Ints,
     Selection,
     check_array,
     check_kind,
@@ -86,18 +85,15 @@ class Steady(DelayLine):
         self.delays: list[int] = found.tolist()  # in ticks, ascending
         # There may be as many as dyads, so routes are made when messages arrive.
         self._routes: dict[int, Route] = {}
-        self._ends = np.cumsum([0, *sizes.tolist()])
+        self._split = not self._by_synapse and len(self.delays) > 1
+        if self._split:  # those of delay i are from ``_ends`` i to i + 1 in this order, ascending
+            self._order = ticks.flatten().argsort(stable=True).numpy()
+            self._ends = np.cumsum([0, *sizes.tolist()])
         marks = [ticks == d for d in self.delays] if self._by_synapse else [None]
         self.views = [self._view(mask) for mask in marks]
         last = self._last(ticks) if self._by_synapse else ticks
         self._reached = last.to(device)  # after how many ticks a message was at all its synapses
         self._queue = _Queue()
-
-    @cached_property
-    def _order(self) -> Ints:
-        """The dyads by how late they are: those of delay i from ``_ends`` i to i + 1, ascending."""
-        order: Ints = self._reached.flatten().argsort(stable=True).cpu().numpy()
-        return order
 
     def route(self, ticks: int) -> Route | None:
         """Returns who is so late; None for nobody."""
@@ -106,7 +102,7 @@ class Steady(DelayLine):
             return None
         if place not in self._routes:
             selection = None
-            if not self._by_synapse and len(self.delays) > 1:
+            if self._split:
                 dyads = self._order[self._ends[place] : self._ends[place + 1]]
                 selection = Selection(self._shape, dyads, self._wiring.device)
             self._routes[place] = Route(selection, self.views[place if self._by_synapse else 0])
