@@ -197,6 +197,8 @@ def test_synapses_have_so_many_views(given: bool) -> None:
     with pytest.raises(ns.ConfigurationError, match="be late by 1,001 different numbers of ticks"):
         channels.resolve(wide, 1.0)
     channels.resolve(wide, 1.1)
+    prompt = ns.Channel(delay=ns.Uniform(0.0, 1000.0, per="synapse"))  # 0 is one tick
+    ns.Channels(overrides={"out": {"mean": prompt}}).resolve(wide, 1.0)
     few = ns.Network.from_dict({"input": 3, "layers": [{"name": "out", "dense": 4}]})
     spread = ns.Channel(delay=ns.Uniform(0.0, 1e6, per="synapse"))
     ns.Channels(overrides={"out": {"mean": spread}}).resolve(few, 1.0)  # 12 synapses, 12 views

@@ -198,8 +198,9 @@ class Channel(Described):
             return len(np.unique(ticks)) if ticks.shape == weight != sender else 1
         if not isinstance(delay, Distribution) or delay.per == "dyad" or weight is None:
             return 1
-        first = float(delay.quantile(np.zeros(1))[0])
-        return min(ticks_of(delay.high, tick) - ticks_of(first, tick) + 1, prod(weight))
+        ends = float(delay.quantile(np.zeros(1))[0]), delay.high
+        first, last = (max(1, ticks_of(end, tick)) for end in ends)
+        return min(last - first + 1, prod(weight))
 
     def delays(self, projection: Projection, kind: MessageKind, draws: Draws) -> Floats:
         """Returns the delay in simulated time: a number, of the sender's or the weight's shape."""

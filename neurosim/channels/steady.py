@@ -1,7 +1,7 @@
 """Lines on which messages of a dyad, or over a synapse, are always equally late."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -134,13 +134,21 @@ class Steady(DelayLine):
         stamps = self._carried_stamps.take(None)
         self._queue[tick] = _Sent(tick, carried, stamps, counts, parcel.sure)
 
+    def _arriving(self, tick: int) -> Iterator[tuple[_Sent, Route]]:
+        """Yields what arrives, the latest sent first, with its route. Either may be many: what is
+        on its way, or the delays."""
+        queue = self._queue
+        if len(self.delays) < len(queue):
+            found = [queue[tick - late] for late in self.delays if tick - late in queue]
+        else:
+            found = [*reversed(queue.values())]
+        for sent in found:
+            if (route := self.route(tick - sent.tick)) is not None:
+                yield sent, route
+
     def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
         parts: dict[View, list[_Part]] = {}
-        for sent in reversed(self._queue.values()):
-            route = self.route(tick - sent.tick)
-            if route is None:
-                continue
-            selection, view = route
+        for sent, (selection, view) in self._arriving(tick):
             for slot, array in ((view.value, sent.values), (view.stamps, sent.stamps)):
                 if selection is None:
                     slot.set(array)

@@ -22,14 +22,15 @@ ReplayWake = tuple[float, str, Sequence[int] | None]
 # The plan of one inference is kept in memory. A tick of a population takes far longer than its
 # place in the plan, so nobody waits for the end of more.
 MAX_TICKS = 5 * 10**6
-MAX_WAKES, OFTEN, MOST = 10**7, 20, 10**8  # or so many of each unit, if these are not the most
+# Of units that many wakes, or passes over all units of a large network, up to that most.
+ENOUGH_WAKES, ENOUGH_PASSES, MAX_WAKES = 10**7, 20, 10**8
 
 
 def check_plan(option: str, ticks: int, passes: int = 0, units: int = 0) -> None:
     """Raises ConfigurationError for a plan of more ticks, or wakes of units in so many passes, than
     fit in memory."""
-    limits = {"ticks": (ticks, MAX_TICKS)}
-    limits["wakes"] = passes * units, min(MOST, max(MAX_WAKES, OFTEN * units))
+    enough = max(ENOUGH_WAKES, ENOUGH_PASSES * units)
+    limits = {"ticks": (ticks, MAX_TICKS), "wakes": (passes * units, min(MAX_WAKES, enough))}
     for what, (planned, most) in limits.items():
         if planned > most:
             said = f"one inference would have {planned:,} planned {what}, more than {most:,}"
@@ -330,7 +331,7 @@ class Replay(Schedule):
         """Returns the units of a wake, and its tick from the start on."""
         time, name, indices = self.wakes[number]
         where = f"wake {number} of the replay, ({time}, {name!r}, …)"
-        latest = MOST * self.tick
+        latest = MAX_WAKES * self.tick
         if not 0 < time < latest:
             part, said = 0, f"{where}: the time must be greater than 0, below {latest:g}"
         elif name == layout.network.input.name:
