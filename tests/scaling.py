@@ -2,11 +2,11 @@
 
 A run more than inline takes so many seconds of wall time with one worker (target: at most 0.3), and
 two workers are so many times as fast as one (target: at least 1.8), each with one thread. Starting
-the workers is not counted. Processor time tells the same where cores are shared.
+the workers is not counted. The parts of a sweep are run in turns, as machines change their speed.
 """
 
 import json
-import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,54 +20,66 @@ import neurosim as ns
 
 TINY = {"training.max_steps": 1, "data.limit": 60, "threads": 1, "schedule.passes": 1}
 LONGER = {"training.max_steps": 40, "training.epochs": 4, "data.limit": 600, "threads": 1}
-
-
-def _spent() -> float:
-    """Processor time of this process and of the children that have ended."""
-    return sum(os.times()[:4])
-
-
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
-    wall, spent = time.perf_counter(), _spent()
-    work()
-    return time.perf_counter() - wall, _spent() - spent
+TURNS = 10
 
 
 @contextmanager
 def _workers(number: int) -> Iterator[ns.Dask]:
-    """Workers that have imported everything."""
+    """Workers that have imported everything, with Dask's own defaults."""
     how: Any = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": None}
     with LocalCluster(n_workers=number, **how) as cluster, Client(cluster) as client:
         client.run(lambda: __import__("neurosim.runs.sweep"))
         yield ns.Dask(cluster.scheduler_address)
 
 
-def _sweep(folder: str, name: str, overrides: dict[str, Any], runs: int, executor: Any) -> None:
+def _sweep(folder: str, name: str, overrides: dict[str, Any], runs: int, executor: Any) -> float:
+    """Returns the seconds of wall time that it took."""
+    began = time.perf_counter()
     found = ns.sweep(
         "random_order", {}, overrides, seeds=runs, out=folder, name=name, executor=executor
     )
     assert {row["status"] for row in found.records} == {"finished"}
+    return time.perf_counter() - began
 
 
-def measure(runs: int, longer: int) -> dict[str, float]:
-    """Returns seconds by what took them, and what they come to."""
-    found: dict[str, float] = {}
-    with TemporaryDirectory() as folder:
-        for number in (0, 1, 2):
-            with _workers(max(1, number)) as dask:
-                executor = dask if number else ns.Inline()
-                for name, how, count in (("tiny", TINY, runs), ("longer", LONGER, longer)):
-                    if name == "longer" and not number:
-                        continue
-                    where = f"{name}-{number}"
-                    _sweep(folder, f"warm-{where}", how, max(1, number), executor)
-                    wall, spent = _timed(lambda: _sweep(folder, where, how, count, executor))  # noqa: B023
-                    found |= {f"{where}, wall": wall, f"{where}, processor here": spent}
-    found["more per run"] = (found["tiny-1, wall"] - found["tiny-0, wall"]) / runs
-    found["two over one"] = found["longer-1, wall"] / found["longer-2, wall"]
+def _in_turns(sweeps: dict[str, Callable[[str], float]]) -> dict[str, list[float]]:
+    """Returns the seconds of each part of each sweep."""
+    found: dict[str, list[float]] = {name: [] for name in sweeps}
+    for turn in range(TURNS):
+        for name, sweep in sweeps.items():
+            found[name].append(sweep(f"{name}-{turn}"))
+            sys.stderr.write(f"{name}, part {turn + 1} of {TURNS}: {found[name][-1]:.1f} s\n")
     return found
 
 
+def measure(runs: int, longer: int) -> dict[str, Any]:
+    """Returns seconds by what took them, and what they come to, for so many runs in a part."""
+    with TemporaryDirectory() as folder:
+
+        def in_turns(
+            name: str, how: dict[str, Any], count: int, where: dict[str, Any]
+        ) -> dict[str, list[float]]:
+            def sweep(executor: Any) -> Callable[[str], float]:
+                return lambda turn: _sweep(folder, f"{name}-{turn}", how, count, executor)
+
+            for place, executor in where.items():
+                _sweep(folder, f"warm-{name}-{place}", TINY, 2, executor)
+            return _in_turns({place: sweep(executor) for place, executor in where.items()})
+
+        with _workers(1) as one:
+            tiny = in_turns("tiny", TINY, runs, {"inline": ns.Inline(), "workers-1": one})
+        with _workers(1) as one, _workers(2) as two:
+            long = in_turns("longer", LONGER, longer, {"workers-1": one, "workers-2": two})
+    more = (sum(tiny["workers-1"]) - sum(tiny["inline"])) / (TURNS * runs)
+    times = [a / b for a, b in zip(*long.values(), strict=True)]
+    return {
+        "tiny": {place: sum(seconds) for place, seconds in tiny.items()},
+        "longer": {place: sum(seconds) for place, seconds in long.items()},
+        "more per run": more,
+        "two over one": statistics.median(times),
+    }
+
+
 if __name__ == "__main__":
-    sizes = [int(argument) for argument in sys.argv[1:]] or [200, 24]
+    sizes = [int(argument) for argument in sys.argv[1:]] or [20, 4]
     sys.stdout.write(json.dumps(measure(*sizes), indent=2) + "\n")

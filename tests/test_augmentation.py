@@ -46,6 +46,8 @@ def test_shift(padding: Any) -> None:
     assert set(columns) == set(range(-3, 4))
     with pytest.raises(DataError, match="columns is 7; images of 5×7 pixels can be reflected by 6"):
         Shift(1, 7, "reflect").check((2, 5, 7))
+    with pytest.raises(DataError, match="rows is 5; images of 5×7 pixels can be moved by 4 at"):
+        Shift(5, 2, padding).check((2, 5, 7))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 20])

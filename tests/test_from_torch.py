@@ -271,6 +271,8 @@ def test_onnx(tmp_path: Path) -> None:
     model = double(ns.Network.from_torch(module, IMAGE))
     model.to_onnx(tmp_path / "net.onnx")
     onnx.checker.check_model(tmp_path / "net.onnx")
+    with pytest.raises(FileNotFoundError, match=r"none.net\.onnx"):
+        model.to_onnx(tmp_path / "none/net.onnx")
     (found,) = reference.ReferenceEvaluator(str(tmp_path / "net.onnx")).run(
         None, {"input": x.numpy()}
     )

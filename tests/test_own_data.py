@@ -199,9 +199,13 @@ def test_csv_against_numpy(tmp_path: Path) -> None:
 
 def test_csv_without_names(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", [[*x, y] for x, y in zip(X.tolist(), Y, strict=True)], ";")
-    data = Csv("a.csv", "4", header=False, delimiter=";", split="ordered").read(tmp_path)
-    assert places(data.train) == list(range(48))
-    assert data.classes == 3
+    for label in ("4", 4):
+        how: Any = {"header": False, "delimiter": ";", "split": "ordered"}
+        data = Csv("a.csv", label, **how).read(tmp_path)
+        assert places(data.train) == list(range(48))
+        assert data.classes == 3
+    few = Csv("a.csv", (4, 0), columns=(2, 1), labels="values", **how).read(tmp_path)
+    assert (few.train.shape, few.train.labels.shape) == ((2,), (48, 2))
 
 
 @pytest.mark.parametrize(

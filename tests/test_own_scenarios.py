@@ -77,8 +77,27 @@ def test_kind_or_name(own: Path) -> None:
         given = Scenario.load(own / "own.yaml", [f"data={data}"])
         assert given.file.data.kind == "digits"
     (own / "own.yaml").write_text(SCENARIO.replace("npz\n", "npzz\n"))
-    with pytest.raises(DocumentError, match=r"own\.yaml:5:9: data: unknown name 'npzz'"):
+    with pytest.raises(DocumentError, match=r"own\.yaml:5:9: data: unknown kind 'npzz'"):
         Scenario.load(own / "own.yaml")
+    (own / "own.yaml").write_text(SCENARIO.replace("kind: npz\n", "kind: [npz]\n"))
+    with pytest.raises(DocumentError, match=r"own\.yaml:5:9: data: unknown kind a list"):
+        Scenario.load(own / "own.yaml")
+
+
+def test_the_file_at_fault_has_the_line(own: Path) -> None:
+    apart = "\n  {kind: npy,\n  x: x.npy,\n  y: y.npy"
+    (own / "values.yaml").write_text(VALUES.replace("{kind: npy, x: x.npy, y: y.npy", apart))
+    where = r"values\.yaml:7:6: data\.y: "
+    for spoilt in (b"", b"\x93NUMPY"):
+        (own / "y.npy").write_bytes(spoilt)
+        with pytest.raises(DocumentError, match=where):
+            Scenario.load(own / "values.yaml").data()
+    (own / "y.npy").unlink()
+    with pytest.raises(DocumentError, match=where):
+        Scenario.load(own / "values.yaml").data()
+    np.save(own / "y.npy", X[:-1, 0, 0, :2])  # of both files
+    with pytest.raises(DocumentError, match=r"values\.yaml:6:6: data\.x: .*x\.npy, .*y\.npy: "):
+        Scenario.load(own / "values.yaml").data()
 
 
 def test_files_are_seen_from_who_says_them(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,10 @@ class InputError(NeurosimError, ValueError):
 
 
 class DataError(NeurosimError):
-    """A data file that is missing, damaged or not what it says it is."""
+    """A data file that is missing, damaged or not what it says it is. ``option`` is the key that
+    names it, as far as that is known: a document then points to its line."""
+
+    option: tuple[str, ...] = ()
 
 
 class FolderInUseError(DataError):

@@ -173,8 +173,14 @@ def validate(file: Path, overrides: Sequence[str]) -> None:
     )
 
 
+def _downloadable(context: click.Context, param: click.Parameter, begin: str) -> list[str]:
+    from neurosim.data import DataSource
+
+    return [name for name, s in DataSource.family.items() if s.remotes and name.startswith(begin)]
+
+
 @options.command(
-    click.argument("name"),
+    click.argument("name", shell_complete=_downloadable),
     option(
         "--root",
         type=PATH,

@@ -84,8 +84,14 @@ def sweep(
     _exit_as(found.results, found.results.count("failed"))
 
 
+def _tables(context: click.Context, param: click.Parameter, begin: str) -> list[str]:
+    from neurosim.tables import TABLES
+
+    return [name for name in TABLES if name.startswith(begin)]
+
+
 @options.command(
-    click.argument("name", metavar="mnist|alpha|systems|streams"),
+    click.argument("name", metavar="mnist|alpha|systems|streams", shell_complete=_tables),
     OVERRIDES,
     option(
         "--quick",

@@ -107,7 +107,7 @@ class Crop(Augmentation):
 
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
-        _check_reflection(self.padding, {"pad": self.pad}, shape, min(shape[1:]))
+        _check_moves(self.padding, {"pad": self.pad}, shape, min(shape[1:]))
 
     def __call__(self, images: Tensor, generator: np.random.Generator) -> Tensor:
         return _moved(images, generator, (self.pad, self.pad), self.padding)
@@ -128,19 +128,18 @@ class Shift(Augmentation):
 
     def check(self, shape: tuple[int, ...]) -> None:
         super().check(shape)
-        _check_reflection(self.padding, {"rows": self.rows}, shape, shape[1])
-        _check_reflection(self.padding, {"columns": self.columns}, shape, shape[2])
+        _check_moves(self.padding, {"rows": self.rows}, shape, shape[1])
+        _check_moves(self.padding, {"columns": self.columns}, shape, shape[2])
 
     def __call__(self, images: Tensor, generator: np.random.Generator) -> Tensor:
         return _moved(images, generator, (self.rows, self.columns), self.padding)
 
 
-def _check_reflection(
-    padding: str, said: dict[str, int], shape: tuple[int, ...], size: int
-) -> None:
+def _check_moves(padding: str, said: dict[str, int], shape: tuple[int, ...], size: int) -> None:
     ((name, pixels),) = said.items()
-    if padding == "reflect" and pixels >= size:
-        what = f"images of {shape[1]}×{shape[2]} pixels can be reflected by {size - 1} at most"
+    if pixels >= size:
+        how = "reflected" if padding == "reflect" else "moved"
+        what = f"images of {shape[1]}×{shape[2]} pixels can be {how} by {size - 1} at most"
         raise DataError(f"{name} is {pixels}; {what}")
 
 

@@ -20,6 +20,7 @@ from neurosim.data.own import Found, OwnData, TestFile, Values, says
 from neurosim.families import register
 
 _NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?")
+Column = str | int  # columns may be called 0, 1, …
 _INSTALL = "pip install 'neurosim[parquet]'"
 
 
@@ -30,10 +31,12 @@ class _Columns(OwnData):
     paths = ("file", "test")
 
     file: Annotated[str, says("the table, seen from the scenario")]
-    label: Annotated[str | tuple[str, ...], says("the column to learn; of values also several")]
+    label: Annotated[
+        Column | tuple[Column, ...], says("the column to learn; of values also several")
+    ]
     test: TestFile = 0.2
     columns: Annotated[
-        tuple[str, ...] | None, says("the columns that are seen; default: all others")
+        tuple[Column, ...] | None, says("the columns that are seen; default: all others")
     ] = None
 
     def _found(self, folder: Path, test: bool) -> Found | None:
@@ -49,14 +52,19 @@ class _Columns(OwnData):
             raise DataError(f"{path}: has no rows")
         return torch.from_numpy(numbers), labels
 
+    @property
+    def _learned(self) -> list[str]:
+        return [str(n) for n in (self.label if isinstance(self.label, tuple) else [self.label])]
+
     @abstractmethod
     def _read(self, path: Path) -> tuple[Values, Values]:
         """Reads the columns that are seen (N, columns), float32, and what is to be learned."""
 
     def _chosen(self, path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
         """Returns the names of the columns that are seen, and of those to learn."""
-        learned = [self.label] if isinstance(self.label, str) else list(self.label)
-        seen = list(self.columns or [name for name in header if name not in learned])
+        learned = self._learned
+        chosen = [str(name) for name in self.columns or ()]
+        seen = chosen or [name for name in header if name not in learned]
         for name in (*learned, *seen):
             if name not in header:
                 raise DataError(f"{path}: {unknown('column', name, header)}{_hint(header)}")
@@ -79,7 +87,7 @@ def _hint(header: Sequence[str]) -> str:
     if header != [str(i) for i in range(len(header))] and any(
         _NUMBER.fullmatch(name) for name in header
     ):
-        return "; if the first row is data say header: false, and call the columns '0', '1', …"
+        return "; if the first row is data say header: false, and call the columns 0, 1, …"
     return ""
 
 
@@ -92,7 +100,7 @@ class Csv(_Columns):
         str, Field(min_length=1, max_length=1), says("what separates the values of a row")
     ] = ","
     header: Annotated[
-        bool, says("false: the first row is data; the columns are called '0', '1', …")
+        bool, says("false: the first row is data; the columns are called 0, 1, …")
     ] = True
 
     def _read(self, path: Path) -> tuple[Values, Values]:
@@ -181,11 +189,10 @@ class Parquet(_Columns):
         try:
             quiet = np.errstate(all="ignore")  # what is not finite is an error later
             # Words stay in their dictionary, so that a long one that is everywhere is there once.
-            names = [self.label] if isinstance(self.label, str) else list(self.label)
             with (
                 quiet,
                 plain(path).open("rb") as stream,
-                parquet.ParquetFile(stream, read_dictionary=names) as file,
+                parquet.ParquetFile(stream, read_dictionary=self._learned) as file,
             ):
                 seen, learned = self._chosen(path, file.schema_arrow.names)
                 rows = file.metadata.num_rows

@@ -70,9 +70,9 @@ class OwnData(DataSource):
         """Reads the samples for the test, or all others; None if they are a part of these."""
 
     def read(self, folder: Path = Path()) -> Dataset:
-        found, held = self._found(folder, False), self._found(folder, True)
-        assert found is not None
         with self._naming(folder):
+            found, held = self._found(folder, False), self._found(folder, True)
+            assert found is not None
             names = self._names(found[1])
             train = self._split(found, names)
             if held is not None:
@@ -90,15 +90,18 @@ class OwnData(DataSource):
 
     @contextmanager
     def _naming(self, folder: Path) -> Iterator[None]:
-        """Names what was read in an error about its content that does not."""
-        files = [value for name in self.paths if isinstance(value := getattr(self, name, 0), str)]
-        where = [str(folder / file) for file in files]
+        """Names what was read in an error about its content that does not, and the key of the file
+        at fault where it does."""
+        said = {name: getattr(self, name, None) for name in self.paths}
+        files = {str(_path(folder, file)): n for n, file in said.items() if isinstance(file, str)}
         try:
             yield
         except DataError as error:
-            if any(path in str(error) for path in where):
-                raise
-            raise DataError(f"{', '.join(where) or self.kind}: {error}") from None
+            named = [path for path in files if path in str(error)]
+            if not named:
+                raise DataError(f"{', '.join(files) or self.kind}: {error}") from None
+            error.option = (files[max(named, key=len)],)
+            raise
 
     def _split(self, found: Found, names: Values) -> Split:
         """Puts samples and labels together, in order."""

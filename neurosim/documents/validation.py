@@ -211,7 +211,9 @@ def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
     if kind == "union_tag_invalid":
         tag = given.get(key, context["tag"]) if isinstance(given, dict) else context["tag"]
         hint = did_you_mean(str(tag), tags) or f"; it is one of {', '.join(tags)}"
-        message = f"unknown {key} {shorten(tag) if isinstance(tag, str) else describe(tag)}{hint}"
+        spelled = document.spelled.get((*path, str(key)), key)
+        named = shorten(tag) if isinstance(tag, str) else describe(tag)
+        message = f"unknown {spelled} {named}{hint}"
         return replace(make(message), point=(*path, key))
 
     if isinstance(context.get("error"), Exception):

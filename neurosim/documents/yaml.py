@@ -58,8 +58,8 @@ class Document:
     Attributes: ``file``, as the user wrote it; ``value``, made of dict, list, str, int, float,
     bool and None; ``marks``, for each node the marks of its key (or list item) and of its value;
     ``prefix``, for a part of a document, where in it that is (shown in problems); ``layers``, the
-    files that were merged, the last one wins. A document made in Python needs no marks: all its
-    problems are then reported at line 1.
+    files that were merged, the last one wins; ``spelled``, keys that the user wrote otherwise. A
+    document made in Python needs no marks: all its problems are then reported at line 1.
     """
 
     file: str
@@ -67,6 +67,7 @@ class Document:
     marks: Mapping[NodePath, tuple[Mark, Mark]] = field(default_factory=dict, repr=False)
     prefix: NodePath = ()
     layers: tuple[str, ...] = ()
+    spelled: Mapping[NodePath, str] = field(default_factory=dict, repr=False)
 
     def position(self, path: NodePath, *, key: bool = False) -> Mark:
         """Returns where the value at ``path`` is written, or its key if ``key`` is set.
@@ -87,7 +88,11 @@ class Document:
 
     def problem(self, path: NodePath, message: str) -> Problem:
         """Makes a `Problem` with the node at ``path``."""
-        return Problem(*self.position(path), show_path((*self.prefix, *path)), message)
+        if path in self.spelled:
+            shown = (*self.prefix, *path[:-1], self.spelled[path])
+        else:
+            shown = (*self.prefix, *path)
+        return Problem(*self.position(path), show_path(shown), message)
 
     def part(self, path: NodePath) -> Document:
         """Returns the node at ``path`` as a document. Its problems name the place in the whole."""
@@ -96,7 +101,8 @@ class Document:
             value = value[step]
         count = len(path)
         marks = {at[count:]: pair for at, pair in self.marks.items() if at[:count] == path}
-        return Document(self.file, value, marks, (*self.prefix, *path), self.layers)
+        spelled = {at[count:]: key for at, key in self.spelled.items() if at[:count] == path}
+        return Document(self.file, value, marks, (*self.prefix, *path), self.layers, spelled)
 
 
 def loads(text: str, file: str) -> Document:

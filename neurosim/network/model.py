@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neurosim.base import ConfigurationError, InputError, NetworkError, stream
+from neurosim.base import ConfigurationError, InputError, NetworkError, stream, write_atomic
 from neurosim.families import Seed, check
 from neurosim.network.faults import Damage
 from neurosim.network.importers import nir
@@ -158,10 +158,14 @@ class Model(nn.Module):
         names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"]}
         axes = {name: {0: "batch"} for name in ("input", "output")}
         module = self.to_torch().eval()
+
+        def export(file: Path) -> None:
+            torch.onnx.export(module, (x,), str(file), dynamic_axes=axes, dynamo=False, **names)
+
         with warnings.catch_warnings():
             # The other exporter needs more packages, and these graphs nothing of it.
             warnings.simplefilter("ignore", DeprecationWarning)
-            torch.onnx.export(module, (x,), str(path), dynamic_axes=axes, dynamo=False, **names)
+            write_atomic(Path(path), export)
 
     def to_nir(self, path: str | Path) -> None:
         """Writes the same as a graph in the Neuromorphic Intermediate Representation (extra

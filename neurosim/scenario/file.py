@@ -269,7 +269,9 @@ def _by_name(document: Document) -> Document:
     marks = dict(document.marks)
     if (mark := marks.pop(("data", "kind"), None)) is not None:
         marks["data", "name"] = mark
-    return replace(document, value={**document.value, "data": renamed}, marks=marks)
+    value = {**document.value, "data": renamed}
+    spelled = {**document.spelled, ("data", "name"): "kind"}
+    return replace(document, value=value, marks=marks, spelled=spelled)
 
 
 # Where a scenario has the options of a simulation.

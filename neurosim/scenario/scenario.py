@@ -213,7 +213,7 @@ class Scenario:
         if any(self.path(path) != self._named(path, folder) for path in paths):
             said: dict[str, Any] = {str(p[-1]): str(self.path(p).resolve()) for p in paths}
             source = replace(source, **said)
-        with located(document, where):
+        with documents.located(document, ("data",), {(): where}):
             data = source.read(folder)
         if (augmentation := file.data.augmentation) is not None:
             with located(document, ("data", "augment")):

@@ -131,6 +131,8 @@ def base_requirements(name: str) -> set[str]:
         ("run poin", ""),  # bash itself completes files
         ("run ran", "random_order ranges/"),
         ("examples digits_mlp_", "digits_mlp_bounded digits_mlp_tanh"),
+        ("download cifar", "cifar10 cifar100"),
+        ("table s", "systems streams"),
     ],
 )
 def test_bash_completes(words: str, found: str, tmp_path: Path) -> None:

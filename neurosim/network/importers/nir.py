@@ -10,7 +10,7 @@ import networkx as nx
 import torch
 from torch import Tensor, fx, nn
 
-from neurosim.base import ConfigurationError, DataError, NetworkError
+from neurosim.base import ConfigurationError, DataError, NetworkError, write_atomic
 from neurosim.maths import Activation
 from neurosim.network.importers.layers import layer_of
 from neurosim.tensors import Shape
@@ -61,7 +61,8 @@ def write(module: nn.Module, pre: Shape, post: Shape, path: Path) -> None:
         shapes[name] = tuple(made.shape)
         edges += [(one, name) for one in before]
         sums[node] = [name]
-    nir.write(str(path), nir.NIRGraph(nodes, edges, {}, type_check=False))
+    graph = nir.NIRGraph(nodes, edges, {}, type_check=False)
+    write_atomic(path, lambda file: nir.write(str(file), graph))
 
 
 def _dtype(layer: nn.Module) -> torch.dtype:

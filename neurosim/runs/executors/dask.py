@@ -93,6 +93,8 @@ class Dask:
                     scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # there may be others
                     memory_limit=None,  # at which Dask would pause and kill: runs have the machine
                     silence_logs=logging.CRITICAL,  # of workers that die we say so ourselves
+                    # Nobody looks at what Dask samples of a run, which takes a fifth of its time.
+                    config={"distributed": {"worker": {"profile": {"enabled": False}}}},
                 )
             with _quiet() as quiet, cluster, distributed.Client(cluster, set_as_default=False) as c:
                 c.register_plugin(_brief(distributed.WorkerPlugin))
