@@ -7,6 +7,7 @@ from math import prod
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, SkipValidation
 from torch import Tensor
 
@@ -194,8 +195,8 @@ class Channel(Described):
         """Returns by how many numbers of ticks synapses may be late; 1 for delays of dyads."""
         delay = self.delay
         if isinstance(delay, Given):
-            ticks = np.maximum(1.0, np.ceil(delay.values / tick - 1e-9))
-            return len(np.unique(ticks)) if ticks.shape == weight != sender else 1
+            ticks = arrival_ticks(torch.tensor(delay.values), tick)
+            return len(torch.unique(ticks)) if ticks.shape == weight != sender else 1
         if not isinstance(delay, Distribution) or delay.per == "dyad" or weight is None:
             return 1
         ends = float(delay.quantile(np.zeros(1))[0]), delay.high
@@ -212,6 +213,11 @@ class Channel(Described):
             assert shape is not None
             return self.delay.quantile(draws.once("delay", shape).numpy())
         return np.array(self.delay, dtype=np.float64)
+
+
+def arrival_ticks(times: Tensor, tick: float) -> Tensor:
+    """Returns max(1, ⌈time/tick⌉), forgiving round-off just above a whole number."""
+    return torch.clamp(torch.ceil(times / tick - 1e-9), min=1.0).long()
 
 
 def _delay(values: Any) -> float | Distribution | Given:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from neurosim.base import NEVER, ConfigurationError
-from neurosim.channels.channel import Channel
+from neurosim.channels.channel import Channel, arrival_ticks
 from neurosim.channels.effects import Parcel
-from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, arrival_ticks
+from neurosim.channels.line import NOTHING, DelayLine, Delivery, View
 from neurosim.tensors import Dimensions, Dtypes, Flags, check_array, reset_arrays
 
 

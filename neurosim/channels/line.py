@@ -213,8 +213,3 @@ def merge(slot: Slot, parcel: Parcel, values: Tensor) -> None:
     if known is None:
         known = torch.zeros_like(values)
     slot.put(parcel.selection, torch.where(parcel.sent, values, known))
-
-
-def arrival_ticks(times: Tensor, tick: float) -> Tensor:
-    """Returns max(1, ⌈time/tick⌉), forgiving round-off just above a whole number."""
-    return torch.clamp(torch.ceil(times / tick - 1e-9), min=1.0).long()

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from neurosim.base import NEVER
+from neurosim.channels.channel import arrival_ticks
 from neurosim.channels.effects import Parcel
-from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, arrival_ticks, merge
+from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, merge
 from neurosim.tensors import (
     Array,
     Copied,
