@@ -68,7 +68,7 @@ def test_hints_in_python() -> None:
         ("training.metrics=[accuracy]", "no metric can be 'accuracy', which is what every evalua"),
         ("training.metrics=mse", "expected a list, got 'mse' (text); write [mse]"),
         ("network.activation=linear", "did you mean 'identity'?"),
-        ("data={kind: tsv, file: x.tsv}", "unknown name 'tsv'; did you mean 'csv'?"),
+        ("data={kind: tsv, file: x.tsv}", "unknown kind 'tsv'; did you mean 'csv'?"),
         ("loss=bce", "did you mean 'binary_cross_entropy'?"),
         ("rule=bp", "did you mean {kind: backprop}?"),
         (
