@@ -10,6 +10,7 @@ import pytest
 
 import neurosim as ns
 from neurosim.records import Seeds, quantities
+from neurosim.records.sweep import Results, Row
 from neurosim.reports.drawing import Frame, scene_of
 from neurosim.reports.plots import Curve, colours, heat_map, line_chart
 from neurosim.reports.plots.paper import inches, on_paper
@@ -49,6 +50,19 @@ def test_a_map_is_too(columns: int, readable: bool) -> None:
 def test_a_width_says_its_unit(width: str, tmp_path: Path) -> None:
     with pytest.raises(ns.ConfigurationError, match="such as 85mm"):
         ns.figures(tmp_path, width=width)
+
+
+def test_a_width_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ns.ConfigurationError, match=r"between 12\.7mm and 1016mm, .* not '3mm'"):
+        ns.figures(tmp_path, width="3mm")
+    with pytest.raises(ns.ConfigurationError, match="width is 85; give its unit too"):
+        ns.figures(tmp_path, width=85)  # type: ignore[arg-type]
+
+
+def test_that_nothing_is_drawn_is_said(tmp_path: Path) -> None:
+    Results("demo", [], [Row((), 0, "x/a", None)]).write(tmp_path)
+    with pytest.warns(ns.NeurosimWarning, match="no figure is written"):
+        assert ns.figures(tmp_path, to=tmp_path / "figures") == []
 
 
 def test_what_is_no_format(tmp_path: Path) -> None:

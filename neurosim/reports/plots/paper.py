@@ -28,8 +28,11 @@ def inches(width: str) -> float:
     """Returns a width such as 85mm, 8.5cm, 3.35in or 241pt in inches. Raises ConfigurationError."""
     units = {"mm": 25.4, "cm": 2.54, "in": 1.0, "pt": 72.0}
     found = re.fullmatch(r"(\d+\.?\d*)\s*(mm|cm|in|pt)", width)
-    if found is None or not 0.5 <= (size := float(found[1]) / units[found[2]]) <= 40:
+    if found is None:
         said = f"a width is a number with mm, cm, in or pt, such as 85mm, not {width!r}"
+        raise ConfigurationError(said, "width")
+    if not 0.5 <= (size := float(found[1]) / units[found[2]]) <= 40:
+        said = f"a width is between 12.7mm and 1016mm, such as 85mm, not {width!r}"
         raise ConfigurationError(said, "width")
     return size
 
