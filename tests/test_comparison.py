@@ -132,3 +132,12 @@ def test_the_angle_is_named_by_what_the_runs_compared_with(
         assert f"angle to {truth} (°)" in svg
         assert "true gradient" not in page.text
     assert f"Angle to {settled}" in Page(write_report(other)).figures
+
+
+def test_a_single_step_has_no_parts_of_steps_around_it(tmp_path: Path) -> None:
+    for name in "ab":
+        run_folder(tmp_path / name, [{"event": "step", "epoch": 0, "step": 4, "loss": 0.5}])
+    to = ns.compare(tmp_path / "a", tmp_path / "b", to=tmp_path / "both.html")
+    texts = [one.text for one in Page(to).svg("Training loss, single steps").iter()]
+    assert "4" in texts
+    assert not any(text and text.startswith(("3.", "4.")) for text in texts)

@@ -58,7 +58,7 @@ def _overlaid(spec: Spec, runs: Mapping[str, Run]) -> Figure:
     for (name, run), hue in zip(runs.items(), colours(len(runs)), strict=True):
         series: Series = [(Curve(name, colour=hue), tuple(spec.labels or ()))]
         curves += points_of(_entries(spec, run), series, spec.x, spec.factor)
-    truth, whole = truth_of(*runs.values()), spec.x == "epoch"
+    truth, whole = truth_of(*runs.values()), spec.x in ("epoch", "step")
     title, label = (text.format(truth=truth) for text in (spec.title, spec.label))
     scale = scale_of(curves) if spec.spread else spec.scale
     chart = line_chart(spec.key, curves, AXES[spec.x], label, spec.note, scale, whole=whole)
