@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,15 @@ def test_every_chart_of_a_run_is_a_file(tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"%PDF") for path in one)
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
     assert "network.pdf" in {path.name for path in one}
+
+
+def test_words_that_are_cut_off_are_told(tmp_path: Path) -> None:
+    run = ns.run("parallel", {"training.epochs": 2, "data.limit": 50}, out=tmp_path)
+    with pytest.warns(ns.NeurosimWarning, match="or cut off, in loss, accuracy"):
+        ns.figures(run, to=tmp_path / "narrow", width="35mm")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ns.figures(run, to=tmp_path / "wide", width="85mm")
 
 
 def test_rows_are_so_short_that_letters_can_be_read() -> None:

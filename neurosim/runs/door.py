@@ -371,7 +371,8 @@ def figures(
             "no figure is written: there is nothing to draw", NeurosimWarning, stacklevel=2
         )
     if small:
-        said = f"letters of less than {READABLE:g} points in {', '.join(small)}: give more width"
+        said = f"letters of less than {READABLE:g} points, or cut off, in {', '.join(small)}"
+        said += ": give more width"
         warnings.warn(said, NeurosimWarning, stacklevel=2)
     return written
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from matplotlib.collections import Collection
 from matplotlib.colors import to_hex, to_rgba
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
@@ -22,6 +23,7 @@ READABLE = 5.0  # points of a letter, at least
 POINTS = 8.0  # of the letters; of ticks less
 _BAD = {"bad": "#b3261e"}
 _SIZE = 10.0  # points of the letters on a page
+_EDGE = 0.03  # inches
 
 
 def inches(width: str) -> float:
@@ -39,7 +41,7 @@ def inches(width: str) -> float:
 
 def on_paper(chart: Chart, width: float, form: Format) -> tuple[bytes, float]:
     """Returns a chart as a file of that ``form``, ``width`` inches wide, with its legend and in
-    colours for white paper, and the size of its smallest letters in points.
+    colours for white paper, and the size of its smallest letters in points, 0 if some are cut off.
 
     The chart is of no use for anything else afterwards.
     """
@@ -75,8 +77,15 @@ def on_paper(chart: Chart, width: float, form: Format) -> tuple[bytes, float]:
             options["bbox_inches"] = whole
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, dpi=300, metadata=UNDATED[form], **options)
-    shown = [t.get_fontsize() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
-    return buffer.getvalue(), min(shown, default=POINTS)
+        shown = [t.get_fontsize() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
+        seen = chart.scrolls or fits(figure, width)
+    return buffer.getvalue(), min(shown, default=POINTS) if seen else 0.0
+
+
+def fits(figure: Figure, width: float) -> bool:
+    """Says if nothing of a drawn figure sticks out at its sides; a letter's edge is no matter."""
+    box = figure.get_tightbbox()
+    return bool(box.x0 > -_EDGE and box.x1 < width + _EDGE)
 
 
 def _recolour(artist: Any, hues: dict[str, str]) -> None:
