@@ -22,6 +22,7 @@ from neurosim.base.words import duration
 from neurosim.cli.main import main
 from neurosim.documents import load
 from neurosim.learning.display import TrainingDisplay
+from neurosim.runs.listeners.display import summary_lines
 from neurosim.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
@@ -382,3 +383,9 @@ def test_folders_that_are_none(command: str, tmp_path: Path) -> None:
         assert result.stderr.startswith("error: ")
         assert str(folder) in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_stand_below_each_other() -> None:
+    scores = {"test_accuracy": 0.5, "test_f1_macro": 0.25}
+    first, *others = summary_lines({"status": "finished", **scores})
+    assert {line.index(line.split()[-1]) for line in others[1:]} == {first.index("finished")}

@@ -82,7 +82,28 @@ def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path) -> None:
         ns.compare(folders[0], folders[0])
     with pytest.raises(ns.DataError, match="is not a run folder"):
         ns.compare(folders[0], tmp_path)
+    with pytest.raises(ns.ConfigurationError, match=r"\*runs in place of a list"):
+        ns.compare(folders)  # type: ignore[arg-type]
+    with pytest.raises(ns.DataError, match="there is no such folder"):
+        ns.compare(folders[0], tmp_path / "nowhere")
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(ns.DataError, match="it is that of a sweep, whose runs have folders"):
+        ns.compare(folders[0], tmp_path)
+    with pytest.raises(ns.DataError, match=r"folder of a run, which ns\.load_run reads"):
+        ns.load_sweep(folders[0])
     assert not Path("comparison.html").exists()
+
+
+@pytest.mark.parametrize(("last", "scale"), [(0.1, "linear"), (0.001, "log")])
+def test_losses_far_apart_are_on_a_logarithmic_axis(
+    last: float, scale: str, tmp_path: Path
+) -> None:
+    for name in "ab":
+        losses = enumerate((1.0, 0.5, last), 1)
+        lines = [{"event": "epoch", "epoch": n, "step": n, "test_loss": loss} for n, loss in losses]
+        run_folder(tmp_path / name, lines)
+    to = ns.compare(tmp_path / "a", tmp_path / "b", to=tmp_path / "both.html")
+    assert Page(to).svg("Test loss").get("data-y", "").endswith(scale)
 
 
 def test_the_angle_is_named_by_what_the_runs_compared_with(
@@ -111,3 +132,12 @@ def test_the_angle_is_named_by_what_the_runs_compared_with(
         assert f"angle to {truth} (°)" in svg
         assert "true gradient" not in page.text
     assert f"Angle to {settled}" in Page(write_report(other)).figures
+
+
+def test_a_single_step_has_no_parts_of_steps_around_it(tmp_path: Path) -> None:
+    for name in "ab":
+        run_folder(tmp_path / name, [{"event": "step", "epoch": 0, "step": 4, "loss": 0.5}])
+    to = ns.compare(tmp_path / "a", tmp_path / "b", to=tmp_path / "both.html")
+    texts = [one.text for one in Page(to).svg("Training loss, single steps").iter()]
+    assert "4" in texts
+    assert not any(text and text.startswith(("3.", "4.")) for text in texts)

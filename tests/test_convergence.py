@@ -70,6 +70,13 @@ def test_the_records_are_those_of_a_run_by_hand() -> None:
             assert record[f"distance_{kind}"] == pytest.approx(total, abs=1e-12)
 
 
+def test_classes_and_arrays_are_taken_as_by_an_inference() -> None:
+    classes = torch.tensor([0, 2, 1, 0])
+    found = ns.measure_convergence(simulate(), X.numpy(), classes)  # type: ignore[arg-type]
+    same = ns.measure_convergence(simulate(), X, torch.eye(3, dtype=X.dtype)[classes])
+    assert found.records == same.records
+
+
 def test_the_last_tick_is_recorded_once() -> None:
     for every, ticks in ((4, [0, 4, 8, 10]), (5, [0, 5, 10]), (100, [0, 10])):
         schedule = ns.schedules.Parallel(ticks=10)

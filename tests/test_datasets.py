@@ -87,6 +87,15 @@ def test_digits_are_split_by_class_without_overlap(data: Dataset) -> None:
         assert part.labels.tolist() == labels[chosen].tolist()
 
 
+def test_a_data_set_is_shown_in_a_line(data: Dataset) -> None:
+    assert repr(data) == (
+        "Dataset('digits', classes=10, train=Split(1,442 samples [1, 8, 8] as float32, classes), "
+        "test=Split(355 samples [1, 8, 8] as float32, classes))"
+    )
+    values = Split(torch.zeros(3, 2), torch.zeros(3, 4))
+    assert repr(values) == "Split(3 samples [2] as float32, targets [4])"
+
+
 def test_digits_dtype() -> None:
     assert digits(dtype=torch.float64).test.images.dtype == torch.float64
     with pytest.raises(ConfigurationError, match=r"torch\.int64"):

@@ -99,6 +99,18 @@ def test_yaml_and_dict_agree(description: dict[str, Any], tmp_path: Path) -> Non
     assert ns.Network.from_yaml(str(path)) == ns.Network.from_dict(description)
 
 
+def test_a_shipped_network_by_its_name(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = ns.Network.from_yaml(root / "networks/digits_mlp.yaml")
+    assert ns.Network.from_yaml("digits_mlp") == shipped
+    (tmp_path / "digits_mlp").write_text("{input: [2], layers: [{dense: 2}]}")  # what is here wins
+    assert ns.Network.from_yaml("digits_mlp") != shipped
+    with pytest.raises(ns.DocumentError, match="no such file"):
+        ns.Network.from_yaml("digits_mpl")
+
+
 @pytest.mark.parametrize("name", ["digits_mlp", "digits_conv", "digits_skip", "mnist_mlp"])
 def test_the_networks_that_ship(root: Path, name: str) -> None:
     network = ns.Network.from_yaml(root / "networks" / f"{name}.yaml")

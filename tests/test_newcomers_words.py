@@ -70,6 +70,12 @@ def test_hints_in_python() -> None:
         ("network.activation=linear", "did you mean 'identity'?"),
         ("data={kind: tsv, file: x.tsv}", "unknown kind 'tsv'; did you mean 'csv'?"),
         ("loss=bce", "did you mean 'binary_cross_entropy'?"),
+        ("training.lr=0.1", "training: unknown key 'lr'; did you mean plasticity.optimizer.lr?"),
+        ("plasticity.lr=0.1", "unknown key 'lr'; did you mean plasticity.optimizer.lr?"),
+        ("training.patience=3", "did you mean training.early_stopping.patience?"),
+        ("training.batch_size=3", "did you mean data.batch_size?"),
+        ("training.epoch=3", "training: unknown key 'epoch'; did you mean 'epochs'?"),
+        ("training.zzz=3", "training: unknown key 'zzz'; the keys here are epochs, "),
         ("rule=bp", "did you mean {kind: backprop}?"),
         (
             "schedule=bursts",

@@ -171,7 +171,7 @@ def test_values(own: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("training.early_stopping={patience: 1}", "have no accuracy; monitor the loss"),
+        ("training.early_stopping={patience: 1}", "have no accuracy; say monitor: loss"),
         ("training.label_smoothing=0.1", "label_smoothing is for classes"),
         ("network.layers[1].dense=3", "has 2 values a target, but the output"),
         ("data.augment=flip", r"images of shape \(3,\) cannot be augmented"),
@@ -297,3 +297,12 @@ def test_a_file_twice_as_large_as_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", LARGE], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_run_that_early_stopping_has_ended_is_not_prolonged(own: Path, tmp_path: Path) -> None:
+    plan: dict[str, Any] = {"epochs": 9, "validation": 0.2}
+    plan["early_stopping"] = {"monitor": "loss", "patience": 1, "min_delta": 1e3}
+    run = ns.run(own / "values.yaml", {"training": plan}, out=tmp_path)
+    assert run.summary["epochs"] < 9
+    invoked = CliRunner().invoke(main, ["resume", str(run.folder), "training.epochs=20"])
+    assert "nothing to resume: early stopping has ended it" in invoked.output

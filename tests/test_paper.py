@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import neurosim as ns
 from neurosim.records import Seeds, quantities
+from neurosim.records.sweep import Results, Row
 from neurosim.reports.drawing import Frame, scene_of
 from neurosim.reports.plots import Curve, colours, heat_map, line_chart
 from neurosim.reports.plots.paper import inches, on_paper
@@ -51,6 +53,19 @@ def test_a_width_says_its_unit(width: str, tmp_path: Path) -> None:
         ns.figures(tmp_path, width=width)
 
 
+def test_a_width_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ns.ConfigurationError, match=r"between 12\.7mm and 1016mm, .* not '3mm'"):
+        ns.figures(tmp_path, width="3mm")
+    with pytest.raises(ns.ConfigurationError, match="width is 85; give its unit too"):
+        ns.figures(tmp_path, width=85)  # type: ignore[arg-type]
+
+
+def test_that_nothing_is_drawn_is_said(tmp_path: Path) -> None:
+    Results("demo", [], [Row((), 0, "x/a", None)]).write(tmp_path)
+    with pytest.warns(ns.NeurosimWarning, match="no figure is written"):
+        assert ns.figures(tmp_path, to=tmp_path / "figures") == []
+
+
 def test_what_is_no_format(tmp_path: Path) -> None:
     with pytest.raises(ns.ConfigurationError, match="did you mean 'pdf'"):
         ns.figures(tmp_path, format="pfd")  # type: ignore[arg-type]
@@ -64,6 +79,15 @@ def test_every_chart_of_a_run_is_a_file(tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"%PDF") for path in one)
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
     assert "network.pdf" in {path.name for path in one}
+
+
+def test_words_that_are_cut_off_are_told(tmp_path: Path) -> None:
+    run = ns.run("parallel", {"training.epochs": 2, "data.limit": 50}, out=tmp_path)
+    with pytest.warns(ns.NeurosimWarning, match="or cut off, in loss, accuracy"):
+        ns.figures(run, to=tmp_path / "narrow", width="35mm")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ns.figures(run, to=tmp_path / "wide", width="85mm")
 
 
 def test_rows_are_so_short_that_letters_can_be_read() -> None:

@@ -269,6 +269,17 @@ def test_numbers_that_are_far_apart_and_a_zero(tmp_path: Path) -> None:
     assert "one seed" in found.text
 
 
+@pytest.mark.parametrize("axes", [[(NOISE, [1, 2])], [(NOISE, [1, 2]), (DELAY, [0, 1])]])
+def test_the_loss_is_drawn_where_there_is_no_accuracy(
+    axes: list[tuple[str, list[Any]]], tmp_path: Path
+) -> None:
+    none: dict[str, Any] = {"test_accuracy": None}
+    found = page(tmp_path, axes, 2, lambda v, s: finished(**none, test_loss=v[0] + 0.1 * s))
+    assert found.figures == {"Test loss"}
+    assert found.text.count(">test loss (per sample)</th>") == 2  # of means and of runs, once each
+    assert "Test accuracy" not in found.text
+
+
 def test_values_that_are_no_numbers(tmp_path: Path) -> None:
     values = [
         "null",

@@ -15,7 +15,7 @@ from neurosim.convergence.stretch import Convergence, ConvergenceRecord, Stretch
 from neurosim.dynamics import current_mean
 from neurosim.families import Count, Positive, check
 from neurosim.measures import alpha_objective, gradients, metrics
-from neurosim.simulation import Simulation
+from neurosim.simulation import Simulation, accept_batch
 
 TOLERANCE = 1e-2
 _SKETCH = 512  # values per population and kind in which a recurrence is looked for
@@ -78,14 +78,11 @@ class InferenceMeasurement:
         rule = simulation.rule
         self._truth_due = target is not None and rule.settles
         if target is not None and not rule.settles and simulation.model.network.cycle is None:
-            x, target = (array.detach().to("cpu", torch.float64) for array in (x, target))
-            self._truth = gradients.back_propagation(
-                fixedpoint.exact_copy(simulation.model),
-                simulation.loss,
-                x,
-                target,
-                simulation.state.damage,
-            )
+            exact = fixedpoint.exact_copy(simulation.model)
+            inputs, wanted = accept_batch(x, target, exact)
+            assert wanted is not None
+            damage = simulation.state.damage
+            self._truth = gradients.back_propagation(exact, simulation.loss, inputs, wanted, damage)
 
     def run(self, interrupted: Callable[[], bool] = lambda: False) -> Iterator[ConvergenceRecord]:
         """Runs to the end of the schedule and yields the records; stops once ``interrupted()``.

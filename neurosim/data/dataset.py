@@ -61,6 +61,11 @@ class Split:
             bad = (~ok).nonzero().flatten().tolist()
             raise DataError(f"target {bad[0]} (counting from 0) is not finite; remove or repair it")
 
+    def __repr__(self) -> str:
+        labels, dtype = self.labels, str(self.images.dtype).removeprefix("torch.")
+        targets = f"targets {list(labels.shape[1:])}" if labels.is_floating_point() else "classes"
+        return f"Split({len(self):,} samples {list(self.shape)} as {dtype}, {targets})"
+
     def take(self, which: slice | Tensor) -> Tensor:
         """Returns the images of a slice or of indices (B,), floating-point (B, *shape)."""
         return self.finish(self.images[which])
@@ -173,6 +178,10 @@ class Dataset:
         if self.train.labels.shape[1:] != self.test.labels.shape[1:]:
             one, other = (tuple(split.labels.shape[1:]) for split in (self.train, self.test))
             raise DataError(f"{self.name}: targets have shape {one}, those of the test {other}")
+
+    def __repr__(self) -> str:
+        classes = "" if self.classes is None else f", classes={self.classes:,}"
+        return f"Dataset({self.name!r}{classes}, train={self.train}, test={self.test})"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -75,12 +75,14 @@ class Schemas:
         tags = self.tags(schema)[1]
         return [tag for tag in tags if name in self.keys(self.tagged(schema, tag) or LEAF)]
 
-    def places(self, name: str, value: Any, here: Sequence[str]) -> dict[NodePath, list[str]]:
+    def places(
+        self, name: str, value: Any, here: Sequence[str], *, slips: bool = True
+    ) -> dict[NodePath, list[str]]:
         """Returns the shortest paths to keys of that name, through the kinds that the value names
         or that are the default, and the kinds that have it where these have not.
 
         Where there are none, it returns paths to those that it may be a slip for, unless a key
-        ``here`` may be.
+        ``here`` may be or ``slips`` are not looked for.
         """
         found: dict[str, dict[NodePath, list[str]]] = {}
         level: list[tuple[NodePath, Schema, Any]] = [((), self.root, value)]
@@ -106,7 +108,9 @@ class Schemas:
                     ):
                         at[*path, key] = kinds
             level = below
-        close = name if name in found else None if nearest(name, here) else nearest(name, found)
+        close = name if name in found else None
+        if close is None and slips and not nearest(name, here):
+            close = nearest(name, found)
         return found[close] if close else {}
 
     def _models(self, schema: Schema, value: Any) -> list[Schema]:

@@ -189,7 +189,11 @@ def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
     if kind == "extra_forbidden":
         elsewhere = getattr(schema.get("cls"), "elsewhere", {})
         known = schemas.keys(schema)
-        places = {} if path else schemas.places(last, document.value, known)
+        owners = schemas.owners(last, _follow(schemas, document.value, at[:-1])[1])
+        near = path and (owners or nearest(str(last), known))  # what may be meant where it stands
+        places = {} if near else schemas.places(last, document.value, known, slips=not path)
+        if path:  # elsewhere, only what may be said as things are
+            places = {place: kinds for place, kinds in places.items() if not kinds}
         message = _unknown_key(last, known, elsewhere)
         if look_alikes(last):
             message = f"unknown key {shorten(last)}{look_alikes(last)}"
@@ -200,7 +204,7 @@ def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
                 for place, kinds in places.items()
             ]
             message = f"unknown key {shorten(last)}; did you mean {' or '.join(shown)}?"
-        elif owners := schemas.owners(last, _follow(schemas, document.value, at[:-1])[1]):
+        elif owners:
             message += f"; {last!r} belongs to {', '.join(owners)}"
         return replace(make(message, at_key=True), point=(*path, last))
     if at_key and kind == "literal_error":  # of a mapping whose keys are some words

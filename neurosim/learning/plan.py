@@ -95,7 +95,7 @@ class TrainingPlan(Described):
         if not labels.is_floating_point():
             return
         if stopping is not None and stopping.monitor == "accuracy":
-            said = "the targets are values, which have no accuracy; monitor the loss"
+            said = "the targets are values, which have no accuracy; say monitor: loss"
             raise ConfigurationError(said, "early_stopping")
         if self.label_smoothing:
             said = "label_smoothing is for classes, and the targets are values; leave it out"

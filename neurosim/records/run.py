@@ -48,6 +48,15 @@ def moment_text(moment: tuple[int, int]) -> str:
     return f"epoch {moment[0]:,}, step {moment[1]:,}"
 
 
+def _instead(folder: Path) -> str:
+    """Says what a folder is in which there is no run."""
+    if not folder.exists():
+        return "there is no such folder"
+    if (folder / "sweep.json").is_file():
+        return "it is that of a sweep, whose runs have folders of their own"
+    return f"it holds none of {', '.join(FILES)}"
+
+
 @dataclass
 class Run:
     """Holds what a run has left: ``traces`` by probe, ``convergence`` of a study, ``states``
@@ -67,8 +76,7 @@ class Run:
     def read(cls, folder: Path) -> Run:
         """Reads a folder. Raises DataError where it holds none of the files of a run."""
         if not any((folder / name).is_file() for name in FILES):
-            names = ", ".join(FILES)
-            raise DataError(f"{str(folder)!r} is not a run folder; it holds none of {names}")
+            raise DataError(f"{str(folder)!r} is not a run folder; {_instead(folder)}")
         run = cls()
         try:
             files = RunFiles(folder)

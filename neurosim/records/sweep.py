@@ -123,7 +123,8 @@ class Results:
         """Reads a sweep's folder. Raises DataError where there is no usable sweep.json."""
         path = folder / "sweep.json"
         if not path.is_file():
-            raise DataError(f"{path}: no such file; this is not the folder of a sweep")
+            run = (folder / "scenario.yaml").is_file() and "a run, which ns.load_run reads"
+            raise DataError(f"{path}: no such file; this is the folder of {run or 'no sweep'}")
         found = read_object(path)
         try:
             if found is None or found["format"] != FORMAT:

@@ -9,7 +9,7 @@ import yaml
 
 from neurosim.base import ConfigurationError, spoken
 from neurosim.records import Entry, Run, quantities
-from neurosim.reports.figures import AXES, SPECS, Series, Spec, points_of, truth_of
+from neurosim.reports.figures import AXES, SPECS, Series, Spec, points_of, scale_of, truth_of
 from neurosim.reports.page import Block, Figure, Listing, Report, Section
 from neurosim.reports.plots.canvas import Curve, colours, line_chart
 
@@ -58,9 +58,10 @@ def _overlaid(spec: Spec, runs: Mapping[str, Run]) -> Figure:
     for (name, run), hue in zip(runs.items(), colours(len(runs)), strict=True):
         series: Series = [(Curve(name, colour=hue), tuple(spec.labels or ()))]
         curves += points_of(_entries(spec, run), series, spec.x, spec.factor)
-    truth, whole = truth_of(*runs.values()), spec.x == "epoch"
+    truth, whole = truth_of(*runs.values()), spec.x in ("epoch", "step")
     title, label = (text.format(truth=truth) for text in (spec.title, spec.label))
-    chart = line_chart(spec.key, curves, AXES[spec.x], label, spec.note, spec.scale, whole=whole)
+    scale = scale_of(curves) if spec.spread else spec.scale
+    chart = line_chart(spec.key, curves, AXES[spec.x], label, spec.note, scale, whole=whole)
     return Figure(title, chart)
 
 

@@ -51,6 +51,7 @@ class Spec:
     total: bool = True  # and one curve for all of them together
     x: str = "time"
     scale: Literal["linear", "log", "degrees"] = "linear"
+    spread: bool = False  # a logarithmic scale where values are far apart, see `scale_of`
     factor: float = 1.0  # from what was recorded to the unit of the axis
     phases: bool = False  # marks where they begin
     owners: bool = False  # the legend names the owners of parameters, not every parameter
@@ -236,6 +237,13 @@ def _by_owner(chart: Chart | None, series: Series) -> Chart | None:
     return chart._replace(legend=legend, note=f"{chart.note} Lines: {', '.join(kinds)}.")
 
 
+def scale_of(curves: Sequence[Curve]) -> Literal["log", "linear"]:
+    """Returns the scale on which losses can be read that may differ by orders of magnitude."""
+    values = np.concatenate([curve.y for curve in curves] or [np.array([])])
+    wide = values.size and values.min() > 0 and values.max() / 100 > values.min()
+    return "log" if wide else "linear"
+
+
 def loss_figure(run: Run) -> Figure:
     """Draws training and test loss against epochs, or against steps until an epoch has ended."""
     ends, epochs = [(0.0, 0.0)], list(run.epochs.values())
@@ -255,9 +263,7 @@ def loss_figure(run: Run) -> Figure:
         means = labelled({"train_loss": "training, mean of the epoch", "test_loss": "test"})
         curves = [curve._replace(x=np.interp(curve.x, *at.T) + after)]
         curves += points_of(epochs, means, "epoch")
-    values = np.concatenate([curve.y for curve in curves])
-    wide = bool(values.size and values.min() > 0 and values.max() / 100 > values.min())
-    scale: Literal["log", "linear"] = "log" if wide else "linear"
+    scale = scale_of(curves)
     chart = line_chart("loss", curves, AXES[x], "loss (mean per sample)", scale=scale, whole=True)
     return Figure("Loss", chart, "no step and no epoch was recorded")
 

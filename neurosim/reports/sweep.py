@@ -44,8 +44,8 @@ def axis_label(key: str) -> str:
 def report_of_sweep(results: Results) -> Report:
     """Returns the report of a sweep."""
     keys, total = results.keys, len(results.rows)
-    maps = [one for one in shown_in("map") if one.key in keys]
-    means = [*maps, *(one for one in shown_in("mean") if one.key in keys)]
+    maps = _drawn(results)
+    means = [*maps, *(one for one in shown_in("mean") if one.key in keys and one not in maps)]
     groups = results.groups()
     counts = {"runs": total, "combinations": len(groups)}
     counts |= {status: results.count(status) for status in ("finished", "failed")}
@@ -123,6 +123,17 @@ def _names(results: Results) -> list[dict[str, str]]:
 
 def _called(names: Sequence[Mapping[str, str]], values: Sequence[str]) -> list[str]:
     return [of[value] for of, value in zip(names, values, strict=True)]
+
+
+def _drawn(results: Results) -> list[Quantity]:
+    """Returns what is drawn; the loss stands for an accuracy that no run has."""
+    known = quantities()
+    accuracy, loss = known["test_accuracy"], known["test_loss"]
+    maps = [one for one in shown_in("map") if one.key in results.keys]
+    had, there = (
+        any(row.value(one) is not None for row in results.rows) for one in (accuracy, loss)
+    )
+    return [loss if one is accuracy and there and not had else one for one in maps]
 
 
 def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:

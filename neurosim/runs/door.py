@@ -330,6 +330,8 @@ def compare(*runs: str | Path | Run, to: str | Path = "comparison.html") -> Path
 
 
 def _folder(run: str | Path | Run | SweepResults) -> Path:
+    if isinstance(run, list | tuple):
+        raise ConfigurationError("give several runs one by one: *runs in place of a list", "run")
     return run.folder if isinstance(run, Run | SweepResults) else Path(check(str | Path, run=run))
 
 
@@ -353,6 +355,8 @@ def figures(
     """
     if format not in get_args(Format):
         raise ConfigurationError(unknown("format", str(format), get_args(Format)), "format")
+    if isinstance(width, int | float):
+        raise ConfigurationError(f"width is {width}; give its unit too, such as '85mm'", "width")
     folders, size = [_folder(run) for run in runs], inches(check(str, width=width))
     pictures = printed(folders, network_in(folders[0]) if len(folders) == 1 else None)
     Path(to).mkdir(parents=True, exist_ok=True)
@@ -362,8 +366,13 @@ def figures(
         written.append(Path(to) / f"{name}.{format}")
         write_atomic(written[-1], content)
         small += [name] if letters < READABLE else []
+    if not written:
+        warnings.warn(
+            "no figure is written: there is nothing to draw", NeurosimWarning, stacklevel=2
+        )
     if small:
-        said = f"letters of less than {READABLE:g} points in {', '.join(small)}: give more width"
+        said = f"letters of less than {READABLE:g} points, or cut off, in {', '.join(small)}"
+        said += ": give more width"
         warnings.warn(said, NeurosimWarning, stacklevel=2)
     return written
 

@@ -335,9 +335,9 @@ def _train(
             if Launch.read().restarts:
                 ranks.told(f"{_OVER}{folder}")
                 return folder
-            streams = isinstance(trainer, StreamTrainer)
-            said = "this run is finished; there is nothing to resume, but for longer"
-            raise DataError(f"{folder}: {said}: neurosim resume {folder} {LENGTH[streams]}=…")
+            how = f"neurosim resume {folder} {LENGTH[isinstance(trainer, StreamTrainer)]}=…"
+            why = ": early stopping has ended it" if trainer.stopped else f", but for longer: {how}"
+            raise DataError(f"{folder}: this run is finished; there is nothing to resume{why}")
         reopen(folder, job)
     ranks.told(f"{_NEW if saved is None else _ON}{folder}")
     ranks.check_same({"checkpoint": str(trainer.step)})

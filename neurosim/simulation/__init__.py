@@ -2,7 +2,13 @@
 
 from neurosim.families import gather
 from neurosim.simulation.common import run_length
-from neurosim.simulation.compatibility import Init, check_optimizer, trained, undisturbed
+from neurosim.simulation.compatibility import (
+    Init,
+    accept_batch,
+    check_optimizer,
+    trained,
+    undisturbed,
+)
 from neurosim.simulation.engine import Engine, Processes
 from neurosim.simulation.episodes import Episodes
 from neurosim.simulation.inference import Inference

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from matplotlib.collections import Collection
 from matplotlib.colors import to_hex, to_rgba
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
@@ -22,21 +23,25 @@ READABLE = 5.0  # points of a letter, at least
 POINTS = 8.0  # of the letters; of ticks less
 _BAD = {"bad": "#b3261e"}
 _SIZE = 10.0  # points of the letters on a page
+_EDGE = 0.03  # inches
 
 
 def inches(width: str) -> float:
     """Returns a width such as 85mm, 8.5cm, 3.35in or 241pt in inches. Raises ConfigurationError."""
     units = {"mm": 25.4, "cm": 2.54, "in": 1.0, "pt": 72.0}
     found = re.fullmatch(r"(\d+\.?\d*)\s*(mm|cm|in|pt)", width)
-    if found is None or not 0.5 <= (size := float(found[1]) / units[found[2]]) <= 40:
+    if found is None:
         said = f"a width is a number with mm, cm, in or pt, such as 85mm, not {width!r}"
+        raise ConfigurationError(said, "width")
+    if not 0.5 <= (size := float(found[1]) / units[found[2]]) <= 40:
+        said = f"a width is between 12.7mm and 1016mm, such as 85mm, not {width!r}"
         raise ConfigurationError(said, "width")
     return size
 
 
 def on_paper(chart: Chart, width: float, form: Format) -> tuple[bytes, float]:
     """Returns a chart as a file of that ``form``, ``width`` inches wide, with its legend and in
-    colours for white paper, and the size of its smallest letters in points.
+    colours for white paper, and the size of its smallest letters in points, 0 if some are cut off.
 
     The chart is of no use for anything else afterwards.
     """
@@ -72,8 +77,15 @@ def on_paper(chart: Chart, width: float, form: Format) -> tuple[bytes, float]:
             options["bbox_inches"] = whole
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, dpi=300, metadata=UNDATED[form], **options)
-    shown = [t.get_fontsize() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
-    return buffer.getvalue(), min(shown, default=POINTS)
+        shown = [t.get_fontsize() for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
+        seen = chart.scrolls or fits(figure, width)
+    return buffer.getvalue(), min(shown, default=POINTS) if seen else 0.0
+
+
+def fits(figure: Figure, width: float) -> bool:
+    """Says if nothing of a drawn figure sticks out at its sides; a letter's edge is no matter."""
+    box = figure.get_tightbbox()
+    return bool(box.x0 > -_EDGE and box.x1 < width + _EDGE)
 
 
 def _recolour(artist: Any, hues: dict[str, str]) -> None:

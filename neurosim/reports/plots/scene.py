@@ -12,7 +12,7 @@ from matplotlib.path import Path as Line
 from matplotlib.patheffects import withStroke
 
 from neurosim.reports.plots.canvas import style
-from neurosim.reports.plots.paper import UNDATED, Format
+from neurosim.reports.plots.paper import UNDATED, Format, fits
 
 _CODES = {
     "M": (Line.MOVETO, 1),
@@ -26,7 +26,7 @@ _MOST = 1.0  # points of a pixel: a small network is not blown up to the width
 
 def scene_on_paper(scene: Mapping[str, Any], width: float, form: Format) -> tuple[bytes, float]:
     """Returns a drawing as a file of that ``form``, ``width`` inches wide, in colours for white
-    paper, and the size of its smallest letters in points."""
+    paper, and the size of its smallest letters in points, 0 if some are cut off."""
     point = min(_MOST, width * 72 / scene["width"])  # of a pixel
     across = width * 72 / point  # pixels
     with style(**{"svg.fonttype": "path", "pdf.fonttype": 42}):
@@ -38,7 +38,8 @@ def scene_on_paper(scene: Mapping[str, Any], width: float, form: Format) -> tupl
         sizes = [size * point for size in _draw(axes, scene, point)]
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, dpi=300, metadata=UNDATED[form])
-    return buffer.getvalue(), min(sizes)
+        whole = fits(figure, width)
+    return buffer.getvalue(), min(sizes) if whole else 0.0
 
 
 def _draw(axes: Axes, scene: Mapping[str, Any], point: float) -> list[float]:

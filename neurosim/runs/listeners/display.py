@@ -104,4 +104,5 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         for name, found in (summary.get("phases") or {}).items():
             lines.append(("phase", f"{name}: {found['verdict']}: {found['reason']}"))
     lines += told(summary, "line")
-    return [f"{title:<14} {harmless(str(text))}" for title, text in lines]
+    width = max(14, *(len(title) for title, _ in lines))
+    return [f"{title:<{width}} {harmless(str(text))}" for title, text in lines]
