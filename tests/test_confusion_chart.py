@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import neurosim as ns
-from neurosim.records import Run
+from neurosim.records import Run, told
 from neurosim.reports.figures import confusion_figures
 from neurosim.reports.plots.canvas import Chart
 from neurosim.reports.plots.confusion import confusion_chart
@@ -29,6 +30,30 @@ def test_every_count_is_told() -> None:
         "10 of 100 of class 0: predicted 1",
         "7 of 7 of class 1: predicted 1",
     ]
+
+
+def test_classes_have_their_names(tmp_path: Path) -> None:
+    """Those of a table, of which some are no words for a library that draws formulas."""
+    names, rows = ["a_cat", "$a_$ <b>", "an eel that is long"], ["x,y,animal"]
+    rows += [f"{n % 3},{n % 7},{names[n % 3]}" for n in range(60)]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    said = {
+        "name": "animals",
+        "network": {"input": [2], "layers": [{"dense": 3}]},
+        "data": {"kind": "csv", "file": "a.csv", "label": "animal", "batch_size": 5},
+        "schedule": {"kind": "sweep"},
+        "training": {"epochs": 1, "metrics": ["confusion_matrix", {"kind": "top_k", "k": 2}]},
+    }
+    (tmp_path / "s.yaml").write_text(json.dumps(said))
+    run = ns.run(tmp_path / "s.yaml", out=tmp_path)
+    assert run.summary["classes"] == sorted(names)
+    (figure,) = confusion_figures(Run.read(run.folder))
+    assert isinstance(figure.content, Chart)
+    found = re.findall(r"of class ([^<]*?): predicted ([^<]*)<", figure.content.svg)
+    assert {html.unescape(word) for pair in found for word in pair} <= set(names)
+    assert found
+    portion = run.summary["test_top_2"]
+    assert ("test accuracy of the best 2", f"{100 * portion:.2f} %") in told(run.summary, "line")
 
 
 def test_many_classes_have_cells_without_numbers() -> None:

@@ -25,9 +25,8 @@ from neurosim.data.source import Remote, digits
 Bytes = npt.NDArray[np.uint8]
 
 # Every example overwrites the same file; a slow disk is no failure.
-files = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+_OVER = [HealthCheck.function_scoped_fixture]
+files = settings(max_examples=30, deadline=None, suppress_health_check=_OVER)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 # optdigits.names of the UCI repository, test part

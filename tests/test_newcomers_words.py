@@ -191,6 +191,19 @@ def test_hints_on_the_command_line(
     assert said in str(caught.value)
 
 
+def test_a_network_is_no_scenario(root: Path) -> None:
+    with pytest.raises(ns.DocumentError, match=r"digits_mlp\.yaml:\d+:1: this is a network, not a"):
+        ns.run(root / "networks/digits_mlp.yaml", ["training.epochs=2"], out="never")
+
+
+def test_a_finished_trainer_is_not_resumed_for_longer(tmp_path: Path) -> None:
+    done = ns.run(trainer(), out=tmp_path, run_id="a", progress=False)
+    with pytest.raises(ns.DataError, match=r"is finished; .*; train with another trainer$"):
+        ns.resume(done.folder, trainer())
+    assert repr(trainer()).startswith("Trainer(Network(")
+    assert repr(trainer()).endswith(", step 0 of 40)")
+
+
 def test_a_kind_leaves_out_a_value_that_it_does_not_take(root: Path) -> None:
     """`variant` is a key of both rules, with other words."""
     scenario = root / "scenarios/random_order.yaml"

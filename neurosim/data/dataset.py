@@ -158,12 +158,14 @@ def digest_of(*splits: Split, numbers: bool = True) -> str:
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Holds a training and a test split of one image shape, with labels 0 … ``classes`` − 1, or
-    with targets of one shape and ``classes`` None."""
+    with targets of one shape and ``classes`` None. ``words`` name the classes, where they have
+    names."""
 
     name: str
     train: Split
     test: Split
     classes: int | None
+    words: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.train.shape != self.test.shape:

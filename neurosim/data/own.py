@@ -85,7 +85,9 @@ class OwnData(DataSource):
                     raise DataError(f"{said} samples; give more, or a smaller part")
                 train, test = train.part(slice(kept)), train.part(slice(kept, None))
             classes = (len(names) or None) if self.classes is None else self.classes
-            data = Dataset(self.kind, train, test, None if self.labels == "values" else classes)
+            words = tuple(map(str, names)) if names.dtype.kind in "US" else None
+            learned = None if self.labels == "values" else classes
+            data = Dataset(self.kind, train, test, learned, words)
             return data.standardized(self.standardize)
 
     @contextmanager

@@ -35,6 +35,9 @@ class StatesFile(Listener):
             recorder already.
     """
 
+    def __repr__(self) -> str:
+        return f"StatesFile({str(self.path)!r}, every {self.every} ticks)"
+
     def __init__(self, path: str | Path, simulation: Simulation, probe: Probe) -> None:
         check(Simulation, simulation=simulation)
         self.path, self._simulation = Path(check(str | Path, path=path)), simulation

@@ -117,6 +117,9 @@ class Trainer:
         per = self.per_epoch, self.steps
         self.rates = Rates(optimizer, self.plan, scheduler, scheduler_every, *per)
 
+    def __repr__(self) -> str:
+        return f"Trainer({self.model.network!r}, step {self.step:,} of {self.steps:,})"
+
     @property
     def per_epoch(self) -> int:
         """Steps of an epoch."""
@@ -141,8 +144,7 @@ class Trainer:
     @property
     def stopped(self) -> bool:
         """Whether early stopping has ended the training."""
-        stopping = self.plan.early_stopping
-        return stopping is not None and stopping.is_over(self._validated)
+        return (one := self.plan.early_stopping) is not None and one.is_over(self._validated)
 
     def _now(self) -> tuple[int, int]:
         return -(-self.step // self.per_epoch), self.step
@@ -256,10 +258,8 @@ class Trainer:
         scores = taken.loss, taken.accuracy
         for key, found in zip(self._sums, scores, strict=True):
             self._sums[key] += found * share
-        for key, value in taken.counts.items():
-            self.totals[key] += value
-        self.totals["ticks"] += taken.ticks
-        self.totals["time"] += taken.ticks * unit
+        spent = {**taken.counts, "ticks": taken.ticks, "time": taken.ticks * unit}
+        self.totals = {key: total + spent.get(key, 0) for key, total in self.totals.items()}
         self.step += 1
         rate = self.rates.end_step()
         self._ending = epoch if last else None

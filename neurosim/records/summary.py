@@ -3,8 +3,9 @@
 To add a number, add a `Quantity` to ``QUANTITIES`` that says where the number comes from.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Any, Literal
@@ -374,5 +375,19 @@ def told(summary: Summary, place: Place) -> list[tuple[str, str]]:
     """
     loss = place == "line" and summary.get("test_accuracy") is None
     shown = [quantities()["test_loss"], *shown_in(place)] if loss else shown_in(place)
+    if place in ("line", "run"):
+        shown += _of_metrics(summary)
     found = [(one, one.of(summary)) for one in shown]
     return [(one.title, one.text(value)) for one, value in found if value is not None]
+
+
+def _of_metrics(summary: Summary) -> list[Quantity]:
+    """Describes the numbers of metrics that nobody else does: a plugin's, or another k."""
+    known, found = quantities(), []
+    for key in summary:
+        if key.startswith("test_") and key not in known:
+            best = re.fullmatch(r"test_top_(\d+)", key)
+            title = f"test accuracy of the best {best[1]}" if best else key.replace("_", " ")
+            alike = known["test_top_5"] if best else Quantity("", "", show="{:.4g}".format)
+            found.append(replace(alike, key=key, title=title))
+    return found

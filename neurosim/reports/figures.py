@@ -309,5 +309,8 @@ def confusion_figures(run: Run) -> list[Figure]:
     chart, why = None, f"the record is no matrix of at most {confusion.MOST} classes"
     if counts.ndim == 2 and 0 < len(counts) == counts.shape[1] <= confusion.MOST:
         counts = np.where(np.isfinite(counts), counts, 0.0).clip(0.0)
-        chart = confusion.confusion_chart("confusion", counts)
+        named = run.summary.get("classes")
+        words = [str(word) for word in named] if isinstance(named, list) else []
+        words = words if len(words) == len(counts) else []
+        chart = confusion.confusion_chart("confusion", counts, words)
     return [Figure("Confusion matrix of the test split", chart, why)]

@@ -29,6 +29,7 @@ from neurosim.base import (
     plain,
     write_atomic,
 )
+from neurosim.data import Dataset
 from neurosim.families import plugins
 from neurosim.learning import Unasked
 from neurosim.measures import Costs, parameters_of
@@ -79,7 +80,8 @@ def _new_folder(parent: Path, run_id: str | None) -> Path:
 class Job:
     """What a run folder is of: a scenario, or what was put together in Python.
 
-    ``text`` is what scenario.yaml says.
+    ``text`` is what scenario.yaml says; ``length``, the key that prolongs it, if there is one;
+    ``words``, the names of the classes, where they have any.
     """
 
     name: str
@@ -88,13 +90,21 @@ class Job:
     checkpoints: CheckpointPlan = CheckpointPlan()
     robustness: Robustness | None = None
     costs: Costs | None = None
+    length: str | None = None
+    words: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, scenario: Scenario) -> Self:
-        """Returns the run of a scenario."""
+    def of(cls, scenario: Scenario, data: Dataset) -> Self:
+        """Returns the run of a scenario with its data."""
         file, text = scenario.file, scenario.resolved()
         checkpoints, robustness = file.training.checkpoints, file.robustness
-        return cls(file.name, text, scenario.network, checkpoints, robustness, scenario.costs)
+        parts = scenario.network, checkpoints, robustness, scenario.costs
+        return cls(file.name, text, *parts, length_of(scenario), data.words)
+
+
+def length_of(scenario: Scenario) -> str:
+    """Returns the key that says how long a run is."""
+    return "training.epochs" if scenario.file.stream is None else "stream.horizon"
 
 
 def begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path:

@@ -48,15 +48,11 @@ from neurosim.runs.folder import (
     carry_on,
     facts,
     former,
+    length_of,
     reopen,
     set_aside,
 )
-from neurosim.runs.listeners.files import (
-    Checkpoints,
-    MetricsFile,
-    RunSummary,
-    last_checkpoint,
-)
+from neurosim.runs.listeners.files import Checkpoints, MetricsFile, RunSummary, last_checkpoint
 from neurosim.runs.listeners.live import LiveView
 from neurosim.runs.study import prepare, run_study
 from neurosim.runs.written import check_trainer, job_of
@@ -71,7 +67,6 @@ from neurosim.tensors import (
 )
 
 # What may be other when a run goes on, besides where its data are: if asked for, for how long.
-LENGTH = {False: "training.epochs", True: "stream.horizon"}  # by whether it is a stream
 PROLONGED = {("training", "epochs"), ("training", "max_steps"), ("stream", "horizon")}
 
 Place = tuple[Path, dict[str, Any] | None]  # the folder of a run, and the checkpoint to go on from
@@ -99,7 +94,8 @@ def run(
         DivergenceError: where a state is no longer finite; the folder is valid all the same.
     """
     with repeatable(scenario.file.threads):
-        data, job = scenario.data(digest), Job.of(scenario)
+        data = scenario.data(digest)
+        job = Job.of(scenario, data)
         if scenario.file.study is not None:
             if live is not None:
                 raise ConfigurationError("a study has no live view, but a report", "live")
@@ -183,7 +179,7 @@ def resume(
             _check_changes(folder / SCENARIO, saved["scenario"], scenario, overrides)
             read = scenario.data()
             trainer = scenario.trainer(read, resumed=True)
-            what = Job.of(scenario), trainer, read.digest(), console, live
+            what = Job.of(scenario, read), trainer, read.digest(), console, live
             return _together(
                 lambda: nullcontext((folder, saved)),
                 lambda _: [*_named(scenario, folder, trainer.simulation), *listeners],
@@ -219,11 +215,10 @@ def _check_changes(path: Path, before: str, now: Scenario, overrides: Sequence[s
     placed = {key for key in changed if key[0] == "devices" and ("devices",) in asked}
     if wrong := changed - corrected - placed - (PROLONGED & asked):
         keys = ", ".join(sorted(".".join(map(str, key)) for key in wrong))
-        length = LENGTH[now.file.stream is not None]
         raise DataError(
             f"{path}: changed since the run began ({keys}); put it back, or run it anew. A run "
             "goes on with data elsewhere, for longer or on other devices: neurosim resume FOLDER "
-            f"data.root=… {length}=… 'devices={{…}}'"
+            f"data.root=… {length_of(now)}=… 'devices={{…}}'"
         )
 
 
@@ -335,8 +330,10 @@ def _train(
             if Launch.read().restarts:
                 ranks.told(f"{_OVER}{folder}")
                 return folder
-            how = f"neurosim resume {folder} {LENGTH[isinstance(trainer, StreamTrainer)]}=…"
-            why = ": early stopping has ended it" if trainer.stopped else f", but for longer: {how}"
+            why = "; train with another trainer"
+            if job.length is not None:
+                why = f", but for longer: neurosim resume {folder} {job.length}=…"
+            why = ": early stopping has ended it" if trainer.stopped else why
             raise DataError(f"{folder}: this run is finished; there is nothing to resume{why}")
         reopen(folder, job)
     ranks.told(f"{_NEW if saved is None else _ON}{folder}")
@@ -387,6 +384,8 @@ def _train(
             "peak_memory_bytes": peak_memory(model.device),
             **found,
         }
+        if job.words is not None:
+            summary["classes"] = job.words
         if job.costs is not None:
             about = summary | {"batch_size": trainer.plan.batch_size}
             summary |= {"hardware": job.costs.name, **job.costs.of_training(about)}

@@ -13,6 +13,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from neurosim import documents
+from neurosim.base import DocumentError
 from neurosim.channels import Channels
 from neurosim.convergence import RESIDUAL, SWEEPS, TOLERANCE
 from neurosim.data import DataSource
@@ -256,6 +257,10 @@ def parsed(document: Document) -> tuple[Document, Any]:
     """
     document, model = _by_name(document), model_of(ScenarioFile)
     own = file_models()[0].model_fields.keys() - model.model_fields.keys()
+    said = document.value.keys() if isinstance(document.value, dict) else set()
+    if said & {"layers", "populations"} and not said & {"network", "data", "schedule"}:
+        problem = "this is a network, not a scenario; a scenario names it: network: FILE"
+        raise DocumentError([document.problem((), problem)])
     model.elsewhere = {key: f"the network: network.{key}" for key in own}
     return document, documents.parse(model, document)
 

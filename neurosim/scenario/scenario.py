@@ -232,7 +232,7 @@ class Scenario:
             with located(document, ("loss",)):
                 for split in (train, test):
                     file.loss.check_targets(split.labels)
-        data = Dataset(data.name, train, test, data.classes).limit(limit, limit)
+        data = replace(data, train=train, test=test).limit(limit, limit)
         if digest and (found := self.digest(data)) != digest:
             names = ", ".join(self._absolute(path) for path in paths)
             told = f"{names}: other data (SHA-256 {found[:12]}…) than where the run was planned"

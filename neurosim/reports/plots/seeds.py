@@ -1,6 +1,7 @@
 """Draws what seeds came to: curves over one axis of a sweep, and the rows of a table."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import log10
 from textwrap import wrap
 from typing import Any
@@ -43,13 +44,15 @@ def _legend(seeds: Sequence[Seeds], hue: str) -> list[Curve]:
 
 
 def spread_out(axis: XAxis | YAxis, values: Sequence[float], zero: bool = False) -> bool:
-    """Makes an axis logarithmic if the values are far apart; returns True if it did.
+    """Makes an axis logarithmic if the values are far apart, or of x in steps of one factor, as
+    ``log(1e-3,3e-2,3)`` are; returns True if it did.
 
     With ``zero`` there may be zeros among the values; they get a place of their own.
     """
     positive = [value for value in values if value > 0]
     ratio = max(positive, default=1.0) / min(positive, default=1.0)
-    if min(values) < 0 or ratio <= LOG_RATIO or (len(positive) < len(values) and not zero):
+    far = ratio > LOG_RATIO or (axis.axis_name == "x" and _in_factors(positive))
+    if min(values) < 0 or not far or (len(positive) < len(values) and not zero):
         return False
     scale: Any = {"value": "log"}
     if len(positive) < len(values):  # a quarter of the axis below all others
@@ -58,6 +61,13 @@ def spread_out(axis: XAxis | YAxis, values: Sequence[float], zero: bool = False)
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(Ticks())
     return True
+
+
+def _in_factors(values: Sequence[float]) -> bool:
+    """Whether three values or more are each the one before times a factor, within 5 %."""
+    found = sorted(set(values))
+    factors = [b / a for a, b in pairwise(found)]
+    return len(factors) > 1 and max(factors) <= 1.05 * min(factors) and min(factors) > 1.5
 
 
 # ---- over one axis -----------------------------------------------------------------------------
