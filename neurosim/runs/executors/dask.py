@@ -93,8 +93,7 @@ class Dask:
                     scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # there may be others
                     memory_limit=None,  # at which Dask would pause and kill: runs have the machine
                     silence_logs=logging.CRITICAL,  # of workers that die we say so ourselves
-                    # Nobody looks at what Dask samples of a run, which takes a fifth of its time.
-                    config={"distributed": {"worker": {"profile": {"enabled": False}}}},
+                    config={"distributed": _unsampled()},
                 )
             with _quiet() as quiet, cluster, distributed.Client(cluster, set_as_default=False) as c:
                 c.register_plugin(_brief(distributed.WorkerPlugin))
@@ -128,6 +127,16 @@ class Dask:
         if not re.search(r":\d+$", self.scheduler):
             raise ValueError("there is no such file, and an address ends with a port")
         return self.scheduler
+
+
+def _unsampled() -> dict[str, Any]:
+    """Returns Dask's settings without its profiler: nobody looks at what it samples of a run, which
+    takes a fifth of its time."""
+    config: Any = import_module("dask.config")
+    found: dict[str, Any] = config.merge(
+        config.get("distributed"), {"worker": {"profile": {"enabled": False}}}
+    )
+    return found
 
 
 def _knock(address: str) -> None:
