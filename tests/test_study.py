@@ -136,11 +136,14 @@ def test_what_is_printed(tmp_path: Path) -> None:
     arguments = [PARALLEL, *SHORT, "--out", tmp_path, "--id"]
     output = invoke("converge", *arguments, "a", "--quiet").stdout.splitlines()
     found = summary(tmp_path / "parallel/a")
-    assert output[:3] == [
-        "status         finished",
-        f"verdict        converged: {found['reason']}",
+    assert [" ".join(line.split()) for line in output[:3]] == [
+        "status finished",
+        f"verdict converged: {found['reason']}",
         f"time to tolerance {found['time_to_tolerance']:g} time units",
     ]
+    texts = "finished", "converged: ", f"{found['time_to_tolerance']:g} time"
+    columns = {line.index(text) for line, text in zip(output, texts, strict=False)}
+    assert len(columns) == 1  # below each other
     assert output[-1] == f"report         {tmp_path / 'parallel/a/report.html'}"
     output = invoke("converge", *arguments, "b", "schedule.ticks=5").stdout.splitlines()
     assert output[0] == f"run folder {tmp_path / 'parallel/b'}"

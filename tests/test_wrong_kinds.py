@@ -101,7 +101,7 @@ def test_wrong_kinds_of_arguments(
 
 def test_what_is_wanted_is_said() -> None:
     cases: list[tuple[Callable[[], object], str]] = [
-        (lambda: ns.compare([]), r"run is \[\]; it must be"),  # type: ignore[arg-type]
+        (lambda: ns.compare([]), r"give several runs one by one: \*runs"),  # type: ignore[arg-type]
         (lambda: ns.fixed_point(None, None), "model is None; it must be a Model"),  # type: ignore[arg-type]
         (lambda: ns.measure_convergence(3, None), "simulation is 3; it must be a Simulation"),  # type: ignore[arg-type]
         (lambda: ns.load_run(None), "folder is None; it must be"),  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ def test_names_of_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     error = invoke("networks", "digits_ml", code=2)
     assert error.startswith("error: digits_ml: no such file, and no example of that name; did you")
     shutil.copy(ROOT / "networks/digits_mlp.yaml", "random_order")  # a file comes first
-    assert "random_order:2:1: needs" in invoke("validate", "random_order", code=2)
+    assert "random_order:2:1: this is a network" in invoke("validate", "random_order", code=2)
 
 
 def test_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
