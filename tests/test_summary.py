@@ -76,6 +76,16 @@ def test_every_quantity_is_described_once() -> None:
     assert all(set(one.shown.split()) <= places for one in numbers.QUANTITIES)
 
 
+def test_a_metric_of_a_plugin_is_told_by_its_name() -> None:
+    lines = summary_lines({"status": "finished", "test_mine": 1.5, "test_top_3": 0.5})
+    assert [" ".join(line.split()) for line in lines] == [
+        "status finished",
+        "test mine 1.5",
+        "test accuracy of the best 3 50.00 %",
+    ]
+    assert "\x1b" not in "".join(summary_lines({"status": "finished", "test_\x1b[31m": 1.0}))
+
+
 def test_what_is_not_there_is_not_told() -> None:
     assert told({"status": "finished"}, "run") == []
     titles = [title for title, _ in told({"seconds": 90.0, "heat": 1e-9}, "run")]

@@ -103,6 +103,6 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(("verdict", f"{summary['verdict']}: {summary['reason']}"))
         for name, found in (summary.get("phases") or {}).items():
             lines.append(("phase", f"{name}: {found['verdict']}: {found['reason']}"))
-    lines += told(summary, "line")
+    lines += [(harmless(title), text) for title, text in told(summary, "line")]
     width = max(14, *(len(title) for title, _ in lines))
     return [f"{title:<{width}} {harmless(str(text))}" for title, text in lines]
