@@ -107,8 +107,10 @@ def test_a_shipped_network_by_its_name(
     assert ns.Network.from_yaml("digits_mlp") == shipped
     (tmp_path / "digits_mlp").write_text("{input: [2], layers: [{dense: 2}]}")  # what is here wins
     assert ns.Network.from_yaml("digits_mlp") != shipped
-    with pytest.raises(ns.DocumentError, match="no such file"):
+    with pytest.raises(ns.DataError, match=r"no such file, .*; did you mean 'digits_mlp'\?"):
         ns.Network.from_yaml("digits_mpl")
+    with pytest.raises(ns.DocumentError, match="no such file; check the path"):
+        ns.Network.from_yaml(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("name", ["digits_mlp", "digits_conv", "digits_skip", "mnist_mlp"])

@@ -259,7 +259,7 @@ class Trainer:
         for key, found in zip(self._sums, scores, strict=True):
             self._sums[key] += found * share
         spent = {**taken.counts, "ticks": taken.ticks, "time": taken.ticks * unit}
-        self.totals = {key: total + spent.get(key, 0) for key, total in self.totals.items()}
+        self.totals = {key: total + spent[key] for key, total in self.totals.items()}
         self.step += 1
         rate = self.rates.end_step()
         self._ending = epoch if last else None

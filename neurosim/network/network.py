@@ -14,14 +14,7 @@ from pydantic import InstanceOf
 from torch import Tensor, nn
 
 from neurosim import documents
-from neurosim.base import (
-    DocumentError,
-    NetworkError,
-    html_table,
-    inside,
-    shipped_files,
-    unknown,
-)
+from neurosim.base import DocumentError, NetworkError, find_file, html_table, inside, unknown
 from neurosim.families import check
 from neurosim.network.feedback import Feedback
 from neurosim.network.file import parts_of
@@ -77,10 +70,8 @@ class Network:
     @classmethod
     def from_yaml(cls, path: str | Path) -> Network:
         """Reads a network file, or a shipped one by its name. Raises DocumentError with the line of
-        each problem."""
-        file = Path(check(str | Path, path=path))
-        known = {} if file.exists() else shipped_files("networks")
-        return cls.from_document(documents.load(known.get(str(path), file)))
+        each problem, DataError for a name that nothing has."""
+        return cls.from_document(documents.load(find_file(str(check(str | Path, path=path)))))
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> Network:

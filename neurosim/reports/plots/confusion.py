@@ -38,15 +38,16 @@ def confusion_chart(key: str, counts: Values, classes: Sequence[str] = ()) -> Ch
         axes = canvas.axes
         end = len(counts) - 0.5
         axes.set(xlim=(-0.5, end), ylim=(end, -0.5), aspect="equal")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(6, integer=True))
-            axis.set_major_formatter("{x:.0f}")
         if few:
             said = [one if len(one) <= LONG else f"{one[: LONG - 1]}…" for one in classes]
             crowded = len(said) * max(map(len, said)) > ROOM
             plain: Any = {"parse_math": False}  # names are the user's
             axes.set_xticks(range(len(said)), said, **plain, **(_SLANTED if crowded else {}))
             axes.set_yticks(range(len(said)), said, **plain)
+        else:
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(6, integer=True))
+                axis.set_major_formatter("{x:.0f}")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         for i, j in np.argwhere(counts > 0):
