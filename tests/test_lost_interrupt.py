@@ -8,10 +8,15 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from neurosim.base.interrupts import interruptible
+from neurosim.cli.main import main
+from neurosim.runs import folder as folders
 
 
 class Ended:
@@ -83,3 +88,58 @@ def test_one_that_comes_while_python_ends() -> None:
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize(
+    "job",
+    [
+        ["parallel", "data.limit=50"],
+        ["stream_digits", "data.limit=20"],
+        ["parallel", "data.limit=50", "study={kind: convergence, samples: 4}"],
+    ],
+)
+@pytest.mark.parametrize("written", ["scenario.yaml", "environment.json", "manifest.json"])
+def test_one_that_comes_while_the_folder_is_made_leaves_a_whole_one(
+    job: list[str], written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one without a summary and a report, that is neither resumed nor made anew."""
+    name = "write_manifest" if written == "manifest.json" else "write_atomic"
+    usual = getattr(folders, name)
+
+    def writes(path: Path, *content: object) -> None:
+        if written in (path.name, "manifest.json"):
+            monkeypatch.setattr(folders, name, usual)
+            signal.raise_signal(signal.SIGINT)
+        usual(path, *content)
+
+    monkeypatch.setattr(folders, name, writes)
+    found = CliRunner().invoke(main, ["run", *job, "--id", "x", "--out", str(tmp_path)])
+    assert found.exit_code == 130, found.output
+    (folder,) = tmp_path.glob("*/x")
+    assert {"summary.json", "report.html"} <= {path.name for path in folder.iterdir()}
+
+
+def told_as_an_error() -> None:
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise TypeError("'cls' must be valid") from None
+
+
+def lost() -> None:
+    by_del()
+    time.sleep(10.0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize("made_of_it", [told_as_an_error, lost])
+def test_what_a_library_makes_of_one(
+    made_of_it: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = sys.unraisablehook
+    monkeypatch.setitem(main.commands, "library", click.Command("library", callback=made_of_it))
+    found = CliRunner().invoke(main, ["library"])
+    assert (found.exit_code, found.output) == (130, "stopped at once\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sys.unraisablehook is hook

@@ -34,6 +34,7 @@ from neurosim.base.interrupts import (
     ignore_at_exit,
     interrupted_by,
     interruptible,
+    interrupts_raised,
 )
 from neurosim.base.launch import Launch, leads
 from neurosim.base.random import seed_sequence, stream

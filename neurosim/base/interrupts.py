@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from _thread import interrupt_main
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf
@@ -20,26 +20,11 @@ _APART = 0.5  # seconds: what comes sooner is the same request, sent twice
 _SOON = 0.01  # seconds
 
 
-class _Unraisable:
-    """Tells of what Python cannot raise, as in a `__del__` or the callback of a weak reference: of
-    a Ctrl-C by another call than of all else."""
-
-    def __init__(self, interrupted: Callable[[], object]) -> None:
-        self._usual, self._interrupted = sys.unraisablehook, interrupted
-
-    def __call__(self, what: "sys.UnraisableHookArgs") -> None:
-        if what.exc_type is KeyboardInterrupt:
-            self._interrupted()
-        else:
-            self._usual(what)
-
-
 class Interrupted:
     """Remembers the first signal; a later Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.since = inf
-        self._again: threading.Timer | None = None
 
     @property
     def seen(self) -> bool:
@@ -56,22 +41,31 @@ class Interrupted:
             raise KeyboardInterrupt
         self.since = min(self.since, time.monotonic())
 
-    @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Has a Ctrl-C that Python cannot raise come again soon: it would tell of it, and go on."""
-        usual = sys.unraisablehook
-        sys.unraisablehook = _Unraisable(self._soon)
-        try:
-            yield
-        finally:
-            sys.unraisablehook = usual
-            if self._again is not None:
-                self._again.cancel()
 
-    def _soon(self) -> None:
-        self._again = threading.Timer(_SOON, _interrupt)
-        self._again.daemon = True
-        self._again.start()
+class _Unraisable:
+    """Has a Ctrl-C come again soon that Python cannot raise, as in a `__del__` or the callback of
+    a weak reference: it would tell of it, and go on. Tells of all else as ever."""
+
+    def __init__(self, comes_again: bool = True) -> None:
+        self._usual, self._comes_again = sys.unraisablehook, comes_again
+        self._again: threading.Timer | None = None
+
+    def __call__(self, what: "sys.UnraisableHookArgs") -> None:
+        if what.exc_type is not KeyboardInterrupt:
+            self._usual(what)
+        elif self._comes_again:
+            self._again = threading.Timer(_SOON, _interrupt)
+            self._again.daemon = True
+            self._again.start()
+
+    def __enter__(self) -> None:
+        sys.unraisablehook = self
+
+    def __exit__(self, *error: object) -> None:
+        if sys.unraisablehook is self:  # and not what is there until Python ends
+            sys.unraisablehook = self._usual
+        if self._again is not None:
+            self._again.cancel()
 
 
 def _interrupt() -> None:
@@ -113,7 +107,7 @@ def interruptible() -> Iterator[Interrupted]:
     outer = [one for one in around if isinstance(one, Interrupted)]
     interrupted.since = min([interrupted.since, *(one.since for one in outer)])
     try:
-        with interrupted.heard():
+        with _Unraisable():
             yield interrupted
     finally:
         for number, handler in before.items():
@@ -122,11 +116,37 @@ def interruptible() -> Iterator[Interrupted]:
             one.since = min(one.since, interrupted.since)
 
 
+@contextmanager
+def interrupts_raised() -> Iterator[None]:
+    """Has a Ctrl-C raise KeyboardInterrupt whatever a library's compiled code makes of it: in the
+    middle of a schema pydantic takes it for an error of the schema, or loses it."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        with _Unraisable():
+            yield
+    except Exception:
+        if came:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def ignore_at_exit() -> None:
     """Has the process ignore requests to terminate once it ends by itself, as it was asked to:
     schedulers send several, and its status tells that there is something to resume. Nor does it
     tell of a Ctrl-C that comes while Python ends."""
     for number in SIGNALS[1:]:
         atexit.register(signal.signal, number, signal.SIG_IGN)
-    if not isinstance(sys.unraisablehook, _Unraisable):
-        sys.unraisablehook = _Unraisable(lambda: None)
+    sys.unraisablehook = _Unraisable(comes_again=False)

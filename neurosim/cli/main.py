@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from neurosim._version import __version__
-from neurosim.base import DivergenceError, NeurosimError, ignore_at_exit, leads
+from neurosim.base import (
+    DivergenceError,
+    NeurosimError,
+    ignore_at_exit,
+    interrupts_raised,
+    leads,
+)
 from neurosim.cli import options
 from neurosim.cli.check import check
 from neurosim.cli.installation import completion, doctor, examples
@@ -52,7 +58,7 @@ class _Group(click.Group):
 
     def _in_words(self, context: click.Context) -> Any:
         try:
-            with options.warnings_in_words():
+            with interrupts_raised(), options.warnings_in_words():
                 return super().invoke(context)
         except NeurosimError as error:
             options.complain(str(error))

@@ -5,8 +5,8 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -26,6 +26,7 @@ from neurosim.base import (
     NeurosimError,
     finite,
     interruptible,
+    owned,
     plain,
     write_atomic,
 )
@@ -107,12 +108,22 @@ def length_of(scenario: Scenario) -> str:
     return "training.epochs" if scenario.file.stream is None else "stream.horizon"
 
 
-def begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path:
-    """Makes the folder ``out/<name>/<id>`` of a run with what is known before it.
+@contextmanager
+def begun(job: Job, device: torch.device, out: Path, run_id: str | None) -> Iterator[Path]:
+    """Makes and owns the folder ``out/<name>/<id>`` of a run for as long as the block runs. From
+    there on a Ctrl-C is a request, so that no folder is left without a summary and a report.
 
     Raises:
         DataError: where the folder exists.
     """
+    with interruptible():
+        folder = _begin(job, device, out, run_id)
+        with owned(folder):
+            yield folder
+
+
+def _begin(job: Job, device: torch.device, out: Path, run_id: str | None) -> Path:
+    """Makes the folder of a run with what is known before it."""
     folder = _new_folder(out / job.name, run_id)
     text, found = job.text, json.dumps(finite(_environment(device)), indent=2) + "\n"
     write_atomic(folder / SCENARIO, text)

@@ -44,7 +44,7 @@ from neurosim.runs.folder import (
     SUMMARY,
     Found,
     Job,
-    begin,
+    begun,
     carry_on,
     facts,
     former,
@@ -103,8 +103,7 @@ def run(
                 said = "a study is one inference, of one process: start it without torchrun"
                 raise ConfigurationError(said, "study")
             study = prepare(scenario, data)
-            folder = begin(job, study.simulation.device, out, run_id)
-            with owned(folder):
+            with begun(job, study.simulation.device, out, run_id) as folder:
                 return carry_on(
                     job, folder, console, lambda stop: run_study(study, folder, console, stop)
                 )
@@ -266,8 +265,7 @@ def _placed(job: Job, trainer: Trainer, out: Path, run_id: str | None) -> Iterat
             return
         if folder is not None:
             set_aside(folder)
-    folder = begin(job, trainer.model.device, out, run_id)
-    with owned(folder):
+    with begun(job, trainer.model.device, out, run_id) as folder:
         yield folder, None
 
 
