@@ -137,6 +137,12 @@ SPOILED = {
         "0 becomes another value",
         "Leave moves_zero out",
     ),
+    "effect that is another in every inference": (
+        'parcel.normal(draws, "how").abs()',
+        'parcel.normal(draws, "how").abs() * (1 + parcel.moment.inference % 2)',
+        "an inference that is replayed gives other results",
+        "What repeats depends on what it is given and what it draws",
+    ),
     "probe that writes": (
         "cell.plus.value.abs()",
         "cell.plus.value.mul_(1.5).abs()",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError, seed_sequence, stream
 from neurosim.families import Bounded, Count, Fraction, Kind, NotNegative, register
-from neurosim.tensors import Selection, Shape
+from neurosim.tensors import Selection, Shape, drawn
 
 NoiseKind = Literal["additive", "relative"]
 Rounding = Literal["nearest", "stochastic"]
@@ -50,13 +50,13 @@ class Draws:
         return self._narrower[name]
 
     def _generator(
-        self, effect: str, moment: Moment, drawn: int = 0, block: int = 0
+        self, effect: str, inference: int, tick: int, first: int = 0, block: int = 0
     ) -> np.random.Generator:
         if effect not in self._keys:
             words = seed_sequence(self._seed, *self._name, effect).generate_state(2, np.uint64)
             self._keys[effect] = words.astype(np.uint64)
         # A counter-based generator starts anywhere at no cost. Its first word counts the draws.
-        counter = np.array([drawn, block, moment.inference, moment.tick], dtype=np.uint64)
+        counter = np.array([first, block, inference, tick], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(counter=counter, key=self._keys[effect]))
 
     def uniform(
@@ -65,9 +65,14 @@ class Draws:
         """Draws uniformly from [0, 1), on the CPU, for samples (B, …) from the moment's on."""
         code = _code(dtype)
         each = 8 if code == "f4" else 4  # numbers of one count
-        drawn, over = divmod(moment.sample * prod(shape[1:]), each)
-        found = self._generator(effect, moment, drawn).random(over + prod(shape), code)
-        return torch.from_numpy(found[over:].reshape(shape))
+
+        def draw(inference: int, sample: int) -> Tensor:
+            first, over = divmod(sample * prod(shape[1:]), each)
+            generator = self._generator(effect, inference, moment.tick, first)
+            found = generator.random(over + prod(shape), code)
+            return torch.from_numpy(found[over:].reshape(shape))
+
+        return drawn(draw, moment.inference, moment.sample)
 
     def normal(
         self, effect: str, moment: Moment, shape: Sequence[int], dtype: torch.dtype = torch.float64
@@ -76,14 +81,17 @@ class Draws:
         code = _code(dtype)
         # How many counts one takes is not known before: a block of samples has counts of its own.
         rows = max(1, BLOCK // prod(shape[1:]))
-        first, end = moment.sample, moment.sample + shape[0]
-        found = []
-        for block in range(first // rows, -(-end // rows)):
-            begins = block * rows
-            draw = self._generator(effect, moment, block=block).standard_normal
-            drawn = draw((min(rows, end - begins), *shape[1:]), code)
-            found.append(drawn[max(0, first - begins) :])
-        return torch.from_numpy(found[0] if len(found) == 1 else np.concatenate(found))
+
+        def draw(inference: int, first: int) -> Tensor:
+            found, end = [], first + shape[0]
+            for block in range(first // rows, -(-end // rows)):
+                begins = block * rows
+                generator = self._generator(effect, inference, moment.tick, block=block)
+                size = min(rows, end - begins), *shape[1:]
+                found.append(generator.standard_normal(size, code)[max(0, first - begins) :])
+            return torch.from_numpy(found[0] if len(found) == 1 else np.concatenate(found))
+
+        return drawn(draw, moment.inference, moment.sample)
 
     def once(self, effect: str, shape: Sequence[int]) -> Tensor:
         """Draws uniformly from [0, 1) what stays the same for a network in all inferences."""
@@ -129,11 +137,14 @@ class Effect(Kind, ABC, family="effect"):
     """Changes messages on their way. Base class of all channel effects.
 
     ``initial``: it also acts on what is seen at the start, which cannot be lost. ``for_complex``:
-    it is defined for the complex messages of holomorphic rules.
+    it is defined for the complex messages of holomorphic rules. ``repeats``: what it does with
+    values follows from them and from what it draws, by functions of torch, so that an inference can
+    be recorded and replayed.
     """
 
     initial: ClassVar[bool] = True
     for_complex: ClassVar[bool] = False
+    repeats: ClassVar[bool] = False
 
     @abstractmethod
     def act(self, parcel: Parcel, draws: Draws) -> None:
@@ -166,6 +177,8 @@ class Quantize(Effect):
 
     Raises ConfigurationError for a range of zero, or bits not from 1 (2 for a number) to 24.
     """
+
+    repeats: ClassVar[bool] = True
 
     bits: Annotated[Count, Field(description="bits of a message")]
     range: Annotated[
@@ -208,7 +221,7 @@ class Quantize(Effect):
             level = scaled.round()
         else:
             level = scaled.floor()
-            level += parcel.uniform(draws, "rounding") < scaled - level
+            level = level + (parcel.uniform(draws, "rounding") < scaled - level)
         parcel.values = origin + level.clamp_(least, most) * step
 
     def moves_zero(self) -> bool:
@@ -218,6 +231,8 @@ class Quantize(Effect):
 @dataclass(frozen=True)
 class Noise(Effect):
     """Adds Gaussian noise to every message: v + std·ε (additive), or v·(1 + std·ε) (relative)."""
+
+    repeats: ClassVar[bool] = True
 
     std: Annotated[NotNegative, Field(description="relative noise is in units of the message")]
     kind: Annotated[  # type: ignore[misc]  # is no member: a channel has a key for it
@@ -244,6 +259,7 @@ class Erasure(Effect):
 
     initial: ClassVar[bool] = False
     for_complex: ClassVar[bool] = True
+    repeats: ClassVar[bool] = True
 
     probability: Annotated[Fraction, Field(description="that a message never arrives")]
 

@@ -10,8 +10,10 @@ from torch import Tensor
 from neurosim.base import NEVER, ConfigurationError
 from neurosim.channels.channel import Channel, arrival_ticks
 from neurosim.channels.effects import Parcel
-from neurosim.channels.line import NOTHING, DelayLine, Delivery, View
+from neurosim.channels.line import DelayLine, Delivery, View
 from neurosim.tensors import Dimensions, Dtypes, Flags, check_array, reset_arrays
+
+NOTHING = -1  # in place of the tick in which the last message was sent, where there is none
 
 
 class Ring(View):
@@ -97,8 +99,8 @@ class Ring(View):
         waiting.scatter_add_(1, slot.flatten().expand_as(counts), counts)
         self._until = max(self._until, now + self.horizon)
 
-    def deliver(self, tick: int, flags: Flags) -> Delivery | None:
-        """Returns what arrives at ``tick``, which is not shown yet."""
+    def deliver(self, tick: int, flags: Flags, since: int | None) -> Delivery | None:
+        """Returns what arrives at ``tick``, which is not shown yet; see `DelayLine.deliver`."""
         if self._ring is None or tick > self._until + 1:
             return None
         self._forget_shown()
@@ -110,7 +112,8 @@ class Ring(View):
             torch.maximum(stamps, seen, out=seen)
         arrived = stamps != NOTHING
         show = partial(self._show, arrived, values, stamps)
-        return Delivery(self, partial(arrived.any, 0), flags.add(stamps.max()), show)
+        told = None if since is None else flags.add((stamps >= since).any())
+        return Delivery(self, partial(arrived.any, 0), told, flags.add(arrived.any()), show)
 
     def _forget_shown(self) -> None:
         """Clears the place of what was delivered last for what comes a whole ring later."""
@@ -173,9 +176,8 @@ class Jittered(DelayLine):
         for ring in self.views:
             ring.take(parcel, share)
 
-    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
-        del asked
-        found = [ring.deliver(tick, flags) for ring in self.views]
+    def deliver(self, tick: int, flags: Flags, since: int | None) -> list[Delivery]:
+        found = [ring.deliver(tick, flags, since) for ring in self.views]
         return [delivery for delivery in found if delivery is not None]
 
     def in_flight(self, tick: int) -> int:

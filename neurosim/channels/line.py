@@ -19,8 +19,6 @@ from neurosim.channels.effects import Draws, Moment, Parcel
 from neurosim.network import Projection
 from neurosim.tensors import Arrays, Dimensions, Dtypes, Flags, Slot
 
-NOTHING = -1  # in place of the tick in which the last message was sent, where there is none
-
 
 class Wiring(NamedTuple):
     """What all lines of a simulation share. ``tick`` is the simulated time of one, ``tracked`` says
@@ -57,14 +55,15 @@ class View(Arrays):
 class Delivery(NamedTuple):
     """Messages that reach one view.
 
-    ``senders()`` returns which dyads sent any of them, over the population's shape. ``latest`` is
-    where the `Flags` have the tick in which the last of them was sent, or NOTHING. ``show()`` has
-    to be called then if there is anything; without it, all is shown.
+    ``senders()`` returns which dyads sent any of them, over the population's shape. ``told`` is
+    where the `Flags` say if any was sent in the tick that was asked for, or later. ``arrived`` is
+    where they say if there is any, and ``show()`` has to be called then; without it, all is shown.
     """
 
     view: View
     senders: Callable[[], Tensor]
-    latest: int | None
+    told: int | None
+    arrived: int | None = None
     show: Callable[[], None] | None = None
 
 
@@ -75,6 +74,7 @@ class DelayLine(Arrays, ABC):
     """
 
     views: Sequence[View]
+    planned = False  # when a message arrives follows from when it was sent
 
     def __init__(
         self,
@@ -97,6 +97,17 @@ class DelayLine(Arrays, ABC):
         self._carried_stamps, self._sent_stamps = self._stamps(), self._stamps()
         self._times = torch.from_numpy(channel.delays(projection, kind, self._draws).copy())
         self._by_synapse = self._times.dim() > 0 and self._times.shape != self._shape
+
+    @property
+    def repeats(self) -> bool:
+        """Whether all but values and draws is the same in every inference in which the same dyads
+        send in the same ticks."""
+        return self.planned and all(acting.effect.repeats for acting in self._effects)
+
+    @property
+    def changes(self) -> bool:
+        """Whether messages are changed or lost on their way."""
+        return bool(self._effects)
 
     def arrays(self) -> dict[str, Any]:
         return super().arrays() | {"views": self.views}
@@ -164,8 +175,9 @@ class DelayLine(Arrays, ABC):
         """Takes messages, as they are after all effects, on their way."""
 
     @abstractmethod
-    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
-        """Shows what arrives at ``tick``. ``asked``: the latest of it has to be known."""
+    def deliver(self, tick: int, flags: Flags, since: int | None) -> list[Delivery]:
+        """Shows what arrives at ``tick``. With a tick ``since`` asks if any of it was sent then or
+        later."""
 
     # ---- measures ------------------------------------------------------------------------------
 

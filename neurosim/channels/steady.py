@@ -12,7 +12,7 @@ from torch import Tensor
 from neurosim.base import NEVER
 from neurosim.channels.channel import arrival_ticks
 from neurosim.channels.effects import Parcel
-from neurosim.channels.line import NOTHING, DelayLine, Delivery, View, merge
+from neurosim.channels.line import DelayLine, Delivery, View, merge
 from neurosim.tensors import (
     Array,
     Copied,
@@ -78,6 +78,8 @@ class Steady(DelayLine):
     way: the queue holds a reference to the array as it was, and the sender makes a new one when it
     writes. With the view that makes at most d + 1 copies.
     """
+
+    planned = True
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -147,7 +149,7 @@ class Steady(DelayLine):
             if (route := self.route(tick - sent.tick)) is not None:
                 yield sent, route
 
-    def deliver(self, tick: int, flags: Flags, asked: bool) -> list[Delivery]:
+    def deliver(self, tick: int, flags: Flags, since: int | None) -> list[Delivery]:
         parts: dict[View, list[_Part]] = {}
         for sent, (selection, view) in self._arriving(tick):
             for slot, array in ((view.value, sent.values), (view.stamps, sent.stamps)):
@@ -164,7 +166,11 @@ class Steady(DelayLine):
         if over in self._queue:  # seen by all; its count is still needed
             self._queue[over] = self._queue[over]._replace(values=None, stamps=None)
         return [
-            Delivery(view, partial(_senders, found), flags.add(_latest(found)) if asked else None)
+            Delivery(
+                view,
+                partial(_senders, found),
+                None if since is None else flags.add(_any_since(since, found)),
+            )
             for view, found in parts.items()
         ]
 
@@ -194,12 +200,12 @@ class Steady(DelayLine):
         return min(self.delays[-1], sizes.ticks) * each
 
 
-def _latest(parts: Sequence[_Part]) -> Tensor | int:
-    """Returns the last tick in which any of these messages was sent, or NOTHING."""
-    if all(sent.sure and selection is None for sent, selection in parts):
-        return max(sent.tick for sent, _ in parts)
-    found = [sent.some(some).any() * (sent.tick - NOTHING) + NOTHING for sent, some in parts]
-    return torch.stack(found).max()
+def _any_since(tick: int, parts: Sequence[_Part]) -> Tensor | bool:
+    """Says if any of these messages was sent in this tick or later."""
+    late = [part for part in parts if part[0].tick >= tick]
+    if not late or any(sent.sure and selection is None for sent, selection in late):
+        return bool(late)
+    return torch.stack([sent.some(selection).any() for sent, selection in late]).any()
 
 
 def _senders(parts: Sequence[_Part]) -> Tensor:

@@ -32,6 +32,7 @@ from neurosim.tensors import Selection
 _WAKES = "`next` and what `reschedule` returns must be ticks that are still to come, as int64"
 _SHAPE = (2, 6, 4)
 _TICKING, _LISTENING = Poisson("neuron", 0.7, duration=8.0), Lazy(10.0, unit="channel")
+_EVERY = Parallel(12)
 _BLOCKS = replace(_TICKING, unit=Unit("block", 4))
 _DRAWS = "Draw by Parcel.uniform and Parcel.normal, which draw for the whole population"
 
@@ -49,6 +50,8 @@ def of_schedule(schedule: Schedule) -> Named:
     yield "leaving out what has not changed", partial(simulations.caching, late)
     yield "resumed at every tick", partial(simulations.every_tick, flat)
     yield "resumed at every tick, carried on", partial(simulations.every_tick, late, 2)
+    if schedule.repeats:
+        yield "replayed", partial(simulations.replayed, simulated(FLAT, schedule))
 
 
 def of_rule(rule: Rule) -> Named:
@@ -146,6 +149,9 @@ def of_effect(effect: Effect) -> Named:
     yield "zeros stay zeros, if it says so", partial(_zeros, effect)
     channel = Channel(0.01, refresh=2, delay=1.5, effects=(effect,))
     yield from _in_simulations(CONVOLUTIONAL, Channels(channel, channel))
+    if effect.repeats:
+        late = Channels(Channel(delay=1.0, effects=(effect,)))
+        yield "replayed", partial(simulations.replayed, simulated(FLAT, _EVERY, channels=late))
 
 
 def _in_simulations(network: Network, channels: Channels) -> Named:

@@ -26,6 +26,7 @@ from neurosim.schedules import Schedule
 from neurosim.simulation import Outcome, Simulation
 
 MODES = "A clock may depend on its arrays, its generator and the tick alone, not on who asks it"
+REPEATS = "What repeats depends on what it is given and what it draws, by functions of torch alone"
 CACHED = "A wake may depend on what it is given alone: the same potentials must give the same bits"
 SELECTED = "What is computed for some dyads must be what is computed for all, up to round-off"
 
@@ -193,6 +194,21 @@ def both_modes(build: Build, inferences: int = 1) -> None:
 def twice(build: Build, inferences: int = 1) -> None:
     """The same seed gives the same bits."""
     _alike(build(), build(), inferences, "twice the same seed gives different results", TWICE)
+
+
+def replayed(build: Build) -> None:
+    """An inference that is replayed from a recording leaves what it leaves when it is run."""
+    replays, runs = (build(probes=[], learn_every=None) for _ in range(2))
+    for _ in range(6):  # of which the second is recorded, and others may be run all the same
+        replays.simulation.infer(*replays.data[0])
+        runs.simulation.start(*runs.data[0])
+        runs.simulation.advance()
+        runs.simulation.finish()
+        one, other = (
+            {"gradients": setup.simulation.gradients(), **states(setup.simulation)}
+            for setup in (replays, runs)
+        )
+        same(one, other, "an inference that is replayed gives other results", REPEATS)
 
 
 def _in_step(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import DivergenceError
-from neurosim.channels import NOTHING, Moment, Parcel
+from neurosim.channels import Moment, Parcel
 from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.node import Committed, Counts, Node, Offer, Reached, changes, marks_of
 from neurosim.dynamics.state import State
@@ -332,23 +332,21 @@ class Ticker:
             return
         flags, arrived = Flags(), []
         for link, line in lines:
-            asked = line.kind == "difference" and not link.heard
-            asked = asked and link.post.reached_at is not None
-            for found in line.deliver(tick, flags, asked):
+            asks = line.kind == "difference" and not link.heard
+            since = link.post.reached_at if asks else None
+            for found in line.deliver(tick, flags, since):
                 competes = line.kind == "mean" and self._competes(link)
                 above = self._above(link, found.senders(), flags) if competes else None
-                arrived.append((link, line.kind, asked, found, above))
+                arrived.append((link, line.kind, found, above))
         answers = flags.read()
-        for link, kind, asked, found, above in arrived:
-            latest = None if found.latest is None else answers[found.latest]
-            if found.show is not None:
-                if latest == NOTHING:
+        for link, kind, found, above in arrived:
+            if found.arrived is not None and found.show is not None:
+                if not answers[found.arrived]:
                     continue
                 found.show()
             link.touch(kind)
-            if asked and latest is not None and not link.heard:
-                assert link.post.reached_at is not None
-                link.heard = latest >= link.post.reached_at
+            if found.told is not None and not link.heard:
+                link.heard = bool(answers[found.told])
             if self.listens:
                 senders = found.senders()
                 reached.add(*link.reach(kind, senders, found.view.mask))

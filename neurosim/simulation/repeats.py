@@ -1,8 +1,9 @@
 """Inferences that are repeated: the second of a kind is recorded, and the others replay it.
 
-See `tensors.tape`. It is possible where a schedule says beforehand who wakes when, channels are
-ideal, and nobody looks at states in between. Results are the same bits, states and counts included.
-An inference that turns out to decide otherwise is run as any other, from its start.
+See `tensors.tape`. It is possible where a schedule says beforehand who wakes when, and channels how
+late messages are, and nobody looks at states in between. Results are the same bits, states and
+counts included. An inference that turns out to decide otherwise is run as any other, from its
+start.
 """
 
 import time
@@ -68,7 +69,7 @@ class Recording:
     def replay(self, inference: Inference, given: list[Tensor]) -> bool:
         """Runs an inference from its start to its end; returns if that is what it comes to."""
         began = time.thread_time()  # what else the machine does must not count
-        left = self._tape.replay(given)
+        left = self._tape.replay(given, (inference.number, self._common.sample))
         took = time.thread_time() - began
         if left is None:
             self.lost += _MISS
@@ -218,7 +219,7 @@ class Repeats:
         looks = looks or (inference.recording and bool(common.probes))
         waits = (
             common.state.crosses
-            or bool(common.state.lines)
+            or not all(line.repeats for _, line in common.state.lines)
             or inference.clock.listens
             or bool(inference.clock.wants)
         )
@@ -231,7 +232,10 @@ def check_capture(common: Common) -> None:
     """Raises ConfigurationError for a simulation that has to capture inferences, and cannot."""
     if common.compute != "graph":
         return
-    device, lines = getattr(common.state.device, "type", ""), common.state.lines
+    device = getattr(common.state.device, "type", "")
+    lines = [(f"{link.name!r} {line.kind}s", line) for link, line in common.state.lines]
+    late = next((name for name, line in lines if not line.planned), "")
+    changed = next((name for name, line in lines if line.changes), "")
     within = common.learns_within or common.plasticity.trace_time is not None
     problems = (
         (not device, "populations are on several devices"),
@@ -240,7 +244,8 @@ def check_capture(common: Common) -> None:
         (common.init == "carry", "with init 'carry' no inference starts as the last did"),
         (within, "weights or traces change within an inference"),
         (common.stop is not None, "stop may end an inference at any tick"),
-        (lines, f"the channel of {lines[0][0].name if lines else ''} is not ideal"),
+        (late, f"of {late} each is late by its own time"),
+        (changed, f"the {changed} are changed or lost on their way"),
     )
     for applies, why in problems:
         if applies:

@@ -42,6 +42,7 @@ from neurosim.tensors.devices import (
     upload,
 )
 from neurosim.tensors.graph import GRAPHS
+from neurosim.tensors.host import drawn
 from neurosim.tensors.kinds import Dtypes, check_array, check_kind, check_like, restore
 from neurosim.tensors.machine import (
     describe_machine,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, Launch
-from neurosim.tensors.tape import read
+from neurosim.tensors.host import read
 
 PATTERN = r"^(auto|cpu|cuda(:[0-9]{1,2})?)$"
 

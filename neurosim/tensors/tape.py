@@ -17,10 +17,11 @@ from weakref import ref
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.overrides import TorchFunctionMode
 
 from neurosim.tensors.arrays import mapped
 from neurosim.tensors.graph import Captured, capturable
+from neurosim.tensors.host import drawn, read
 from neurosim.tensors.late import Answering, Kind, Questions
 
 # Questions: of the first it only matters whether the answer is zero, or that is counted; see `Sum`.
@@ -31,18 +32,6 @@ _EXACT = {"item", "__int__", "__index__", "__float__", "__complex__", "equal", "
 _SHAPE = {"__get__", "__len__", "__hash__", "size", "dim", "ndimension", "numel", "nelement"}
 _SHAPE |= {"stride", "is_contiguous", "is_floating_point", "is_complex", "is_conj", "is_neg"}
 _SHAPE |= {"element_size", "get_device", "storage_offset", "data_ptr"}
-
-
-def read(numbers: Tensor) -> list[int]:
-    """Returns whole numbers (n,) of a device, for which the host waits: a replay once, at its
-    end."""
-    if has_torch_function_unary(numbers):
-        of_tape: list[int] = handle_torch_function(read, (numbers,), numbers)
-        return of_tape
-    found: list[int] = numbers.cpu().tolist()
-    return found
-
-
 _IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
 _IN_PLACE |= {"__iand__", "__ior__", "__ixor__"}
 _RANDOM = re.compile("rand|normal|uniform|bernoulli|multinomial|poisson|dropout|exponential")
@@ -114,6 +103,7 @@ class Tape(TorchFunctionMode):
         self._reads: list[tuple[Tensor, list[int]]] = []  # what is read; places of the answers
         self._questions = Questions()
         self._inputs = len([self._place(tensor) for tensor in inputs])
+        self._when = (0, 0)  # the number of the inference that is replayed, and its first sample
 
     # ---- recording -----------------------------------------------------------------------------
 
@@ -130,6 +120,9 @@ class Tape(TorchFunctionMode):
             return result
         if name == "requires_grad_" or (name == "_set_grad_enabled" and args[0]):
             self.problem = "autograd computes"
+        elif function is drawn:
+            self._steps.append(_Step(partial(self._draw, args[0]), (), self._place(result), True))
+            self._graphs = False  # which none of the host's draws can be part of
         elif _RANDOM.match(name):
             self.problem = f"{name} draws"
         elif not any(id(tensor) in self._made or id(tensor) in self._sources for tensor in given):
@@ -176,6 +169,9 @@ class Tape(TorchFunctionMode):
         if several:
             return tuple(self._answer(part) for part in result)
         return self._answer(result, exact)
+
+    def _draw(self, draw: Callable[[int, int], Tensor]) -> Tensor:
+        return draw(*self._when)
 
     def _answer(self, value: Any, exact: bool = False) -> Any:
         self._answers.append((value, exact))
@@ -259,8 +255,10 @@ class Tape(TorchFunctionMode):
 
     # ---- replaying -----------------------------------------------------------------------------
 
-    def replay(self, inputs: Sequence[Tensor]) -> Any:
-        """Returns the tree that is left with these inputs; None where an answer is another."""
+    def replay(self, inputs: Sequence[Tensor], when: tuple[int, int] = (0, 0)) -> Any:
+        """Returns the tree that is left with these inputs, and what is `drawn` then; None where an
+        answer is another."""
+        self._when = when
         if len(inputs) != self._inputs:
             return None
         values = self._values.copy()

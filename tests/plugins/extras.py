@@ -79,6 +79,8 @@ class Hinge(Loss):
 class Bursts(Effect):
     """Multiplies each message by 1 + ``strength``·|ε| with a ``probability``, ε standard normal."""
 
+    repeats: ClassVar[bool] = True
+
     probability: Fraction = 0.1
     strength: NotNegative = 1.0
 
