@@ -247,6 +247,7 @@ def test_keys_of_chain_and_graph() -> None:
 
 RESERVED = ["forward", "type", "train", "network", "to", "dtype", "parameter"]
 RESERVED += ["_modules", "_parameters", "__class__", "state_dict", "bias_carrier"]
+RESERVED += ["_buffers", "_owners", "named_children"]
 
 
 @pytest.mark.parametrize("name", RESERVED)
@@ -259,6 +260,8 @@ def test_names_are_the_users(name: str) -> None:
     keys = [f"{name}.weight", f"{name}.bias", "output.weight", "output.bias"]
     assert list(model.state_dict()) == keys
     model.load_state_dict(dict(zip(keys, other.state_dict().values(), strict=True)))
+    assert model.network.populations[1].name == name
+    assert model.training
     model.train().eval().requires_grad_(False).double().float()
     x = torch.ones(1, 4)
     assert torch.equal(model(x), other(x))
@@ -268,6 +271,7 @@ def test_a_model_can_be_copied() -> None:
     """As a researcher does it, to keep the best weights or an average of them."""
     model = ns.Model(ns.Network.from_dict({"input": 4, "layers": [{"dense": 3}]}))
     twin = copy.deepcopy(model)
+    assert twin.parameter("output", "weight") is twin.state_dict(keep_vars=True)["output.weight"]
     assert torch.equal(twin(torch.ones(1, 4)), model(torch.ones(1, 4)))
     with torch.no_grad():
         model.state_dict()["output.weight"].zero_()

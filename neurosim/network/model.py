@@ -52,6 +52,7 @@ class Model(nn.Module):
             raise ConfigurationError(said, "dtype")
         seed, place = check(Seed, seed=seed), resolve_device(device)
         self.network = network
+        self._owners: dict[str, nn.Module] = {}
         drawn_by = {p.name: p for p in network.projections}
         constants = network.constants
         for key, shape in network.parameter_shapes().items():
@@ -68,13 +69,22 @@ class Model(nn.Module):
                 random = stream(seed, "weights" if kind == "weight" else kind, owner)
                 drawn = draw(shape, projection.operator.fans, random)
                 value = torch.from_numpy(drawn).to(dtype)
-            # The names are the user's: `add_module` refuses those that are attributes of Module.
-            module = self._modules.setdefault(owner, nn.Module())
-            assert module is not None
+            module = self._owner(owner)
             if key in constants:
                 module.register_buffer(kind, value.to(place))
             else:
                 module.register_parameter(kind, nn.Parameter(value.to(place)))
+
+    def _owner(self, name: str) -> nn.Module:
+        """Returns the module of that name, made if there is none. Names are the user's, and
+        `add_module` refuses those of attributes; a module that is set as one takes the attribute's
+        place, so all are put back."""
+        if name not in self._owners:
+            attributes = dict(vars(self))
+            self._owners[name] = nn.Module()
+            setattr(self, name, self._owners[name])
+            vars(self).update(attributes)
+        return self._owners[name]
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -85,12 +95,12 @@ class Model(nn.Module):
 
     def parameter(self, owner: str, kind: str) -> nn.Parameter | None:
         """Returns the parameter ``<owner>.<kind>``, or None where there is none."""
-        found: nn.Parameter | None = getattr(self._modules.get(owner), kind, None)
+        found: nn.Parameter | None = getattr(self._owners.get(owner), kind, None)
         return found
 
     def feedback(self, projection: str) -> Tensor | None:
         """Returns the separate weight of the way back, or None where it is W itself."""
-        found: Tensor | None = getattr(self._modules.get(projection), "feedback", None)
+        found: Tensor | None = getattr(self._owners.get(projection), "feedback", None)
         return found
 
     def bias_carrier(self, population: Population) -> Projection | None:
@@ -116,7 +126,7 @@ class Model(nn.Module):
             else:
                 alone.register_buffer(kind, tensor)
             post = owner if kind == "bias" else self.network.projection(owner).post
-            setattr(self._modules[owner], kind, getattr(alone.to(devices[post]), kind))
+            setattr(self._owners[owner], kind, getattr(alone.to(devices[post]), kind))
         return self
 
     @property
@@ -132,7 +142,7 @@ class Model(nn.Module):
     @property
     def _first(self) -> nn.Parameter:
         """The first parameter; torch's own walks take ten times as long, and more."""
-        owned = (self.parameter(owner, kind) for owner in self._modules for kind in _KINDS)
+        owned = (self.parameter(owner, kind) for owner in self._owners for kind in _KINDS)
         return next(parameter for parameter in owned if parameter is not None)
 
     def to_torch(self) -> nn.Module:
