@@ -1,6 +1,7 @@
 """The machine and the software that results may depend on."""
 
 import ctypes
+import errno
 import gc
 import os
 import platform
@@ -57,8 +58,9 @@ def keep_memory() -> None:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that there is no memory left; torch has no class for a CPU."""
-    told = "can't allocate memory" in str(error)
+    """Whether an exception says that there is no memory left. For a CPU torch has no class of it,
+    but hands on what the system says."""
+    told = os.strerror(errno.ENOMEM) in str(error)
     return told or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
