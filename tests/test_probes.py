@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from small_simulations import X, Y
+from small_simulations import build as simulated
 
 import neurosim as ns
 from neurosim.base import PluginError
 from neurosim.cli.main import main
 from neurosim.conformance import attempt, checks_of
 from neurosim.families import build, described, model_of, register
-from neurosim.measures import Observation, in_order
+from neurosim.measures import Observation, gradients, in_order
 from neurosim.measures.probes import LossProbe, ResidualProbe
 
 ROOT = Path(__file__).parents[1]
@@ -132,3 +134,40 @@ def test_an_own_probe_in_a_run(norms: Any, tmp_path: Path) -> None:
     kinds = [event["probe"] for event in map(json.loads, lines) if event["event"] == "trace"]
     assert set(kinds) == {"norms", "reach"}
     assert "kind: norms" in (tmp_path / "parallel/x/scenario.yaml").read_text()
+
+
+def test_back_propagation_is_computed_once_for_the_same_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It does not depend on states: one for all ticks, until a weight or the batch is another."""
+    computed, usual = [0], gradients.back_propagation
+
+    def counted(*arguments: Any) -> dict[str, torch.Tensor]:
+        computed[0] += 1
+        return usual(*arguments)
+
+    monkeypatch.setattr(gradients, "back_propagation", counted)
+    simulation = simulated(ns.schedules.Parallel(8), probes=["gradient_angle"])
+    model, loss = simulation.model, simulation.loss
+    weight = model.parameter("a", "weight")
+    assert weight is not None
+
+    def goes_on(ticks: int, times: int) -> None:
+        simulation.advance(ticks)
+        assert computed == [times]
+        true = usual(model, loss, X, Y)
+        angle = gradients.alignment(simulation.gradients(), true)[""].angle
+        assert simulation.trace["gradient_angle"][-1]["total_angle"] == angle
+
+    simulation.start(X, Y)
+    goes_on(4, 1)
+    with torch.no_grad():
+        weight *= 1.5
+    goes_on(1, 2)
+    weight.data.mul_(1.5)
+    simulation.weights_changed()
+    goes_on(2, 3)
+    simulation.finish()
+    simulation.start(2 * X, Y)
+    simulation.advance(1)
+    assert computed == [4]

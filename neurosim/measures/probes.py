@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
+from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.dynamics import Counts, Phases, State
 from neurosim.families import Count, Kind, check, register
-from neurosim.measures.gradients import Alignment, alignment, feedback_alignment, true_gradient
+from neurosim.measures.gradients import Alignment, Truth, alignment, feedback_alignment
 from neurosim.measures.metrics import in_flight, reach, residual, staleness
 from neurosim.network import Network
 from neurosim.rules import Nudge, Rule
@@ -36,6 +37,11 @@ class Observation:
     counts: Counts
     tick: int
     woken: Woken
+    truth: Truth
+
+    def true_gradient(self) -> dict[str, Tensor] | None:
+        """Returns the gradient of the batch-mean loss, see `measures.true_gradient`."""
+        return self.truth.of(self.state, self.rule, self.nudge)
 
 
 class _ByName(ABCMeta):
@@ -173,6 +179,7 @@ class Recorder:
     probes: Sequence[Probe]
     unit: float
     sink: Sink | None = None
+    truth: Truth = field(default_factory=Truth)
 
     def record(
         self, trace: Trace | None, counts: Counts, tick: int, passed: int, woken: Woken
@@ -205,7 +212,7 @@ class Recorder:
 
     def _seen(self, counts: Counts, tick: int, woken: Woken) -> Observation:
         about = self.state, self.rule, self.nudge, self.phases
-        return Observation(*about, self.unit, counts, tick, woken)
+        return Observation(*about, self.unit, counts, tick, woken, self.truth)
 
     def _when(self, tick: int) -> Record:
         return {"tick": tick, "time": tick * self.unit}
@@ -254,7 +261,7 @@ class GradientAngleProbe(Probe):
     def measure(self, seen: Observation) -> Record | None:
         if seen.nudge.target is None or not seen.phases.complete:
             return None
-        reference = true_gradient(seen.state, seen.rule, seen.nudge)
+        reference = seen.true_gradient()
         if reference is None:
             return None
         angles = _aligned(alignment(seen.phases.gradients()[0], reference))
