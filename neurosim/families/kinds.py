@@ -262,9 +262,23 @@ def model_of(cls: Any, *, named: bool = True) -> type[Section]:
         parts[family.key] = (Literal[cls.kind], about)
     parts |= keys_of(cls)
     title = cls.__name__ if named or not family else f"Only{cls.__name__}"
-    made = create_model(title, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
+    try:
+        made = create_model(title, __base__=Section, __doc__=inspect.getdoc(cls), **parts)
+    except PydanticSchemaGenerationError as error:
+        raise _unwritable(cls, parts) or error from None
     made.makes = cls
     return made
+
+
+def _unwritable(cls: Any, parts: Mapping[str, Any]) -> PluginError | None:
+    """Finds the field that no document can hold: one by one, which takes longer than the model."""
+    for field in fields_of(cls):
+        try:
+            TypeAdapter[Any](parts[field.name][0])
+        except PydanticSchemaGenerationError:
+            said = f"no document can hold {field.name}: {field.type} of {cls.__name__}"
+            return _broken(cls, f"{said}; annotate it with what stands there")
+    return None
 
 
 def keys_of(cls: Any) -> dict[str, Any]:
@@ -273,16 +287,7 @@ def keys_of(cls: Any) -> dict[str, Any]:
         hints = get_type_hints(cls, include_extras=True)
     except NameError as error:
         raise _broken(cls, f"an annotation of {cls.__name__} is not known: {error}") from None
-    parts: dict[str, Any] = {}
-    for field in fields_of(cls):
-        try:
-            annotation = written(hints[field.name])
-            TypeAdapter[Any](annotation)
-        except PydanticSchemaGenerationError:
-            said = f"no document can hold {field.name}: {hints[field.name]} of {cls.__name__}"
-            raise _broken(cls, f"{said}; annotate it with what stands there") from None
-        parts[field.name] = annotation, _default(field)
-    return parts
+    return {field.name: (written(hints[field.name]), _default(field)) for field in fields_of(cls)}
 
 
 def fields_of(cls: Any) -> list[Any]:
