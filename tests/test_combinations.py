@@ -94,3 +94,12 @@ def test_all_that_is_wrong_is_told() -> None:
     with pytest.raises(DocumentError) as caught:
         read_axes(["seed", "name=a,b", "x=1,,2"])
     assert [problem.line for problem in caught.value.problems] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("1..3", ("1", "2", "3")), ("0..1..0.5", ("0", "0.5", "1")), ("1...3", ("1...3",))],
+)
+def test_a_range_has_two_dots(text: str, values: tuple[str, ...]) -> None:
+    (axis,) = read_axes([f"key={text}"])
+    assert axis.texts == values

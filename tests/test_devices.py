@@ -169,6 +169,17 @@ def test_goes_on_there(elsewhere: Elsewhere) -> None:
     assert asdict(found.counts) == asdict(expected.counts)
 
 
+def test_another_default_of_torch_is_refused_in_words() -> None:
+    network = ns.Network.from_dict({"input": 4, "layers": [{"dense": 3}]})
+    model = ns.Model(network)
+    said = "torch makes its tensors on 'meta' by default .* give device='cuda'"
+    with torch.device("meta"):
+        with pytest.raises(ns.ConfigurationError, match=said):
+            ns.Model(network)
+        with pytest.raises(ns.ConfigurationError, match=said):
+            ns.Simulation(model, schedule="parallel")
+
+
 # ---- how often it is waited for ------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from neurosim.documents import COMMAND_LINE
 
 MAX_VALUES = 10_000  # of a range
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?"
-_STEPS = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
+_STEPS = re.compile(rf"(?!.*\.{{3}})({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
 _SPACED = re.compile(r"(lin|log)\((.*)\)")
 # A range, or a sign with the quoted text that may follow it: a quote opens only where a value can
 # begin.

@@ -50,8 +50,10 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """Returns the torch device of a name; ``auto`` is cuda where there is one.
 
     On "meta" a simulation can be built and checked, but has no values. Raises ConfigurationError
-    for another name, and for a device that is not here.
+    for another name, for a device that is not here, and where torch makes tensors elsewhere than on
+    the CPU by default.
     """
+    _check_default()
     name = str(device)
     if name.partition(":")[0] == "meta":
         return torch.device(name)
@@ -75,6 +77,19 @@ def resolve_device(device: str | torch.device) -> torch.device:
         "elsewhere",
         "device",
     )
+
+
+def _check_default() -> None:
+    """Raises ConfigurationError where torch has been told to make tensors elsewhere than on the
+    CPU."""
+    device = torch.get_default_device()
+    if device.type != "cpu":
+        raise ConfigurationError(
+            f"torch makes its tensors on {str(device)!r} by default (torch.set_default_device, or "
+            "with torch.device(…)); what is simulated says its device itself: let "
+            "torch.set_default_device('cpu') come before, and give device='cuda'",
+            "device",
+        )
 
 
 @contextmanager
