@@ -14,7 +14,7 @@ from constant_messages import BATCH, TICKS, VALUE, N, constant, seen
 from torch import Tensor
 
 import neurosim as ns
-from neurosim.channels.effects import Draws, Moment
+from neurosim.channels.effects import Draws
 
 NETWORK = {
     "input": [2, 6, 6],
@@ -190,9 +190,9 @@ def test_nothing_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[Any, ...]] = []
     generator = Draws._generator
 
-    def recorded(self: Draws, effect: str, moment: Moment, *counter: int, **block: int) -> Any:
-        drawn.append((self._name, effect, *moment))
-        return generator(self, effect, moment, *counter, **block)
+    def recorded(self: Draws, effect: str, *when: int, **block: int) -> Any:
+        drawn.append((self._name, effect, *when[:2]))
+        return generator(self, effect, *when, **block)
 
     monkeypatch.setattr(Draws, "_generator", recorded)
     run(ns.Channels(BUSY, BUSY), "parallel")

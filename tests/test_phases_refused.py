@@ -14,7 +14,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.cli.main import main
-from neurosim.measures import probes as recording
+from neurosim.measures import gradients
 from neurosim.scenario.scenario import Scenario
 from tests.shipped import ROOT
 
@@ -183,13 +183,13 @@ def test_a_run_says_what_its_angle_is_to(tmp_path: Path, monkeypatch: pytest.Mon
     assert "back-propagation" not in report.split("<h2>Scenario")[0]
     assert "Phases: free from 0, plus from 30, minus from 40 time units on" in report
 
-    true_gradient, calls = recording.true_gradient, []
+    true_gradient, calls = gradients.true_gradient, []
 
     def once(*arguments: Any) -> dict[str, Tensor] | None:
         calls.append(arguments)
         return true_gradient(*arguments) if len(calls) == 1 else None
 
-    monkeypatch.setattr(recording, "true_gradient", once)
+    monkeypatch.setattr(gradients, "true_gradient", once)
     summary, _ = run("lost")
     assert len(calls) == 2
     assert "gradient_angle" not in summary
