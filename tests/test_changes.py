@@ -74,7 +74,7 @@ def test_elsewhere_answers_stay_tensors(dtype: torch.dtype) -> None:
     assert all(isinstance(one, Tensor) and one.is_meta for one in found)
 
 
-@pytest.mark.parametrize("shape", [(3, 50), (3, 5000)])
+@pytest.mark.parametrize("shape", [(3, 50), (9, 1200)])
 def test_what_is_surely_finite(shape: tuple[int, int]) -> None:
     """Never a product that is not, whatever its factors; and whatever is far from that."""
     draws, known = torch.Generator().manual_seed(0), 0
