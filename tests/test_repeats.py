@@ -13,6 +13,7 @@ from torch import Tensor
 import neurosim as ns
 from neurosim.channels import Draws, Parcel
 from neurosim.learning.plan import TrainingPlan
+from neurosim.schedules import Clock, Parallel, Start
 from neurosim.tensors import Tape
 from neurosim.tensors.changes import any_nonzero, count, finite_product, tally, unequal
 
@@ -110,6 +111,28 @@ def test_what_a_user_draws_is_not_on_tape(monkeypatch: pytest.MonkeyPatch) -> No
     found = [simulation.infer(*data(simulation.model, 0)).plus for _ in range(4)]
     assert count() == 0
     assert bits(found[0]) == bits(found[2]) != bits(found[1]) == bits(found[3])
+
+
+def test_a_subclass_says_anew_that_it_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does is not what its base class does, which says so."""
+
+    @dataclass(frozen=True)
+    class Fading(ns.Noise):
+        def act(self, parcel: Parcel, draws: Draws) -> None:
+            parcel.values = parcel.values / parcel.moment.inference
+
+    @dataclass(frozen=True)
+    class Often(Parallel):
+        def start(self, at: Start) -> Clock:
+            return Parallel(int(at.random.integers(3, 99))).start(at)
+
+    late = ns.Channels(ns.Channel(delay=1.0, noise=Fading(0.1)))
+    fading, often = made("delays", channels=late), made("parallel", schedule=Often())
+    count, batch = replayed(fading, monkeypatch), data(fading.model, 0)
+    found = [bits(fading.infer(*batch).plus) for _ in range(4)]
+    assert count() == 0
+    assert all(one != other for one, other in pairwise(found))
+    assert len({often.infer(*batch).ticks for _ in range(4)}) == 4
 
 
 def test_a_training_replays_what_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
