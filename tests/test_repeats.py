@@ -16,6 +16,7 @@ from neurosim.learning.plan import TrainingPlan
 from neurosim.schedules import Clock, Parallel, Start
 from neurosim.tensors import Tape
 from neurosim.tensors.changes import any_nonzero, count, finite_product, tally, unequal
+from neurosim.tensors.tape import Sum
 
 
 def test_no_product_hides_that_a_square_is_large() -> None:
@@ -32,6 +33,18 @@ def test_no_product_hides_that_a_square_is_large() -> None:
     assert tape.replay([3 * x])[:2] == [True, True]
     assert tape.replay([1e18 * x]) is None
     assert work(1e18 * x)[:2] == [False, False]
+
+
+def test_a_sum_of_many_answers() -> None:
+    """It is as long as they are many only once: each sum on the way holds the two that it is of."""
+    tape, total = Tape([x := torch.arange(5.0)]), 0
+    with tape:
+        for number in range(1, 2001):
+            total += number * count(x * number)
+    tape.close([total])
+    assert isinstance(total, Sum)
+    assert len(total.parts) == 2
+    assert tape.replay([x * torch.tensor([0, 0, 1, 0, 1])]) == [2 * sum(range(2001))]
 
 
 def test_what_is_asked_late_is_of_then() -> None:
