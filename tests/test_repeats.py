@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from repeated import bits, data, made, named, replayed, run, told
+from small_simulations import build, random
 from small_trainings import make
 from torch import Tensor
 
 import neurosim as ns
 from neurosim.channels import Draws, Parcel
 from neurosim.learning.plan import TrainingPlan
+from neurosim.maths import Conv2d
 from neurosim.schedules import Clock, Parallel, Start
 from neurosim.tensors import Tape
 from neurosim.tensors.changes import any_nonzero, count, finite_product, tally, unequal
@@ -146,6 +148,26 @@ def test_a_subclass_says_anew_that_it_repeats(monkeypatch: pytest.MonkeyPatch) -
     assert count() == 0
     assert all(one != other for one, other in pairwise(found))
     assert len({often.infer(*batch).ticks for _ in range(4)}) == 4
+
+
+@pytest.mark.parametrize("precision", [None, "bf16-mixed"])
+def test_winners_on_tape_are_those_of_then(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of means that have been sent last, by the present weights, wherever a link keeps a copy of
+    them or looks for winners where means have changed only."""
+    monkeypatch.setattr(Conv2d, "large", 0)
+    monkeypatch.setattr("neurosim.maths.operators.planes.gather_pays", lambda *_: True)
+    layers = [{"conv": 2}, {"conv": 3, "pool": "max"}, {"name": "out", "dense": 2}]
+    network = ns.Network.from_dict({"input": [1, 6, 6], "layers": layers})
+    channels = ns.Channels(ns.Channel(threshold=0.1))
+    how: Any = {"channels": channels, "precision": precision}
+    one, other = (build(Parallel(5), ns.Model(network), **how) for _ in range(2))
+    count, x = replayed(one, monkeypatch), random(4, 1, 6, 6, seed=1).float()
+    for number in range(8):
+        batch = x + 0.02 * random(4, 1, 6, 6, seed=number).float(), torch.eye(2)[[0, 1, 0, 1]]
+        assert told(one, one.infer(*batch)) == told(other, run(other, *batch)), number
+        for parameter in (*one.model.parameters(), *other.model.parameters()):
+            parameter.data = parameter + 0.01 * random(*parameter.shape, seed=number).float()
+    assert count() >= 2
 
 
 def test_a_training_replays_what_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
