@@ -7,14 +7,18 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from repeated import bits, data, made, named, replayed, run, told
+from small_simulations import build, random
 from small_trainings import make
 from torch import Tensor
 
 import neurosim as ns
 from neurosim.channels import Draws, Parcel
 from neurosim.learning.plan import TrainingPlan
+from neurosim.maths import Conv2d
+from neurosim.schedules import Clock, Parallel, Start
 from neurosim.tensors import Tape
 from neurosim.tensors.changes import any_nonzero, count, finite_product, tally, unequal
+from neurosim.tensors.tape import Sum
 
 
 def test_no_product_hides_that_a_square_is_large() -> None:
@@ -31,6 +35,18 @@ def test_no_product_hides_that_a_square_is_large() -> None:
     assert tape.replay([3 * x])[:2] == [True, True]
     assert tape.replay([1e18 * x]) is None
     assert work(1e18 * x)[:2] == [False, False]
+
+
+def test_a_sum_of_many_answers() -> None:
+    """It is as long as they are many only once: each sum on the way holds the two that it is of."""
+    tape, total = Tape([x := torch.arange(5.0)]), 0
+    with tape:
+        for number in range(1, 2001):
+            total += number * count(x * number)
+    tape.close([total])
+    assert isinstance(total, Sum)
+    assert len(total.parts) == 2
+    assert tape.replay([x * torch.tensor([0, 0, 1, 0, 1])]) == [2 * sum(range(2001))]
 
 
 def test_what_is_asked_late_is_of_then() -> None:
@@ -110,6 +126,48 @@ def test_what_a_user_draws_is_not_on_tape(monkeypatch: pytest.MonkeyPatch) -> No
     found = [simulation.infer(*data(simulation.model, 0)).plus for _ in range(4)]
     assert count() == 0
     assert bits(found[0]) == bits(found[2]) != bits(found[1]) == bits(found[3])
+
+
+def test_a_subclass_says_anew_that_it_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does is not what its base class does, which says so."""
+
+    @dataclass(frozen=True)
+    class Fading(ns.Noise):
+        def act(self, parcel: Parcel, draws: Draws) -> None:
+            parcel.values = parcel.values / parcel.moment.inference
+
+    @dataclass(frozen=True)
+    class Often(Parallel):
+        def start(self, at: Start) -> Clock:
+            return Parallel(int(at.random.integers(3, 99))).start(at)
+
+    late = ns.Channels(ns.Channel(delay=1.0, noise=Fading(0.1)))
+    fading, often = made("delays", channels=late), made("parallel", schedule=Often())
+    count, batch = replayed(fading, monkeypatch), data(fading.model, 0)
+    found = [bits(fading.infer(*batch).plus) for _ in range(4)]
+    assert count() == 0
+    assert all(one != other for one, other in pairwise(found))
+    assert len({often.infer(*batch).ticks for _ in range(4)}) == 4
+
+
+@pytest.mark.parametrize("precision", [None, "bf16-mixed"])
+def test_winners_on_tape_are_those_of_then(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of means that have been sent last, by the present weights, wherever a link keeps a copy of
+    them or looks for winners where means have changed only."""
+    monkeypatch.setattr(Conv2d, "large", 0)
+    monkeypatch.setattr("neurosim.maths.operators.planes.gather_pays", lambda *_: True)
+    layers = [{"conv": 2}, {"conv": 3, "pool": "max"}, {"name": "out", "dense": 2}]
+    network = ns.Network.from_dict({"input": [1, 6, 6], "layers": layers})
+    channels = ns.Channels(ns.Channel(threshold=0.1))
+    how: Any = {"channels": channels, "precision": precision}
+    one, other = (build(Parallel(5), ns.Model(network), **how) for _ in range(2))
+    count, x = replayed(one, monkeypatch), random(4, 1, 6, 6, seed=1).float()
+    for number in range(8):
+        batch = x + 0.02 * random(4, 1, 6, 6, seed=number).float(), torch.eye(2)[[0, 1, 0, 1]]
+        assert told(one, one.infer(*batch)) == told(other, run(other, *batch)), number
+        for parameter in (*one.model.parameters(), *other.model.parameters()):
+            parameter.data = parameter + 0.01 * random(*parameter.shape, seed=number).float()
+    assert count() >= 2
 
 
 def test_a_training_replays_what_is_short(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from neurosim.base import ConfigurationError, seed_sequence, stream
-from neurosim.families import Bounded, Count, Fraction, Kind, NotNegative, register
+from neurosim.families import Bounded, Count, Fraction, Kind, NotNegative, Repeating, register
 from neurosim.tensors import Selection, Shape, drawn
 
 NoiseKind = Literal["additive", "relative"]
@@ -133,18 +133,17 @@ class Parcel:
         return self.some(draws.normal(name, self.moment, self.shape, dtype))
 
 
-class Effect(Kind, ABC, family="effect"):
+class Effect(Kind, Repeating, ABC, family="effect"):
     """Changes messages on their way. Base class of all channel effects.
 
     ``initial``: it also acts on what is seen at the start, which cannot be lost. ``for_complex``:
     it is defined for the complex messages of holomorphic rules. ``repeats``: what it does with
     values follows from them and from what it draws, by functions of torch, so that an inference can
-    be recorded and replayed.
+    be recorded and replayed; a subclass says so anew.
     """
 
     initial: ClassVar[bool] = True
     for_complex: ClassVar[bool] = False
-    repeats: ClassVar[bool] = False
 
     @abstractmethod
     def act(self, parcel: Parcel, draws: Draws) -> None:
@@ -264,8 +263,8 @@ class Erasure(Effect):
     probability: Annotated[Fraction, Field(description="that a message never arrives")]
 
     def act(self, parcel: Parcel, draws: Draws) -> None:
-        drawn = parcel.uniform(draws, "loss", torch.float32)
-        parcel.sent, parcel.sure = parcel.sent & (drawn >= self.probability), False
+        share = parcel.uniform(draws, "loss", torch.float32)
+        parcel.sent, parcel.sure = parcel.sent & (share >= self.probability), False
 
 
 class Acting(NamedTuple):

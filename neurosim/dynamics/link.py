@@ -339,6 +339,11 @@ class Link(Arrays):
         itemsize = ROUNDED.itemsize if self.rounded else self.weight.itemsize
         return copies * self.weight.numel() * itemsize
 
+    def forget_made(self) -> None:
+        """Forgets the copies of weights, and which winners there were before."""
+        self.copies.clear()
+        self._news = (None, None)
+
     def see_weights(self) -> bool:
         """Takes the model's present weights as those that cached potentials are made of. Returns
         whether they may be others than those seen before."""

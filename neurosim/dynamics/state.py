@@ -154,7 +154,13 @@ class State(Arrays):
         """Takes the present weights as those that the cached potentials were computed with."""
         for link in self.links:
             link.see_weights()
-            link.copies.clear()
+        self.forget_made()
+
+    def forget_made(self) -> None:
+        """Forgets what links have made and keep apart from their arrays, so that they make it anew:
+        whoever records has to see how."""
+        for link in self.links:
+            link.forget_made()
 
     def forget_target(self) -> None:
         """Takes note of a new target: it has reached nothing yet."""

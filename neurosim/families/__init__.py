@@ -28,3 +28,4 @@ from neurosim.families.kinds import (
     written,
 )
 from neurosim.families.objects import build
+from neurosim.families.repeating import Repeating

@@ -39,22 +39,24 @@ def true_gradient(state: State, rule: Rule, nudge: Nudge) -> dict[str, Tensor] |
 
 class Truth:
     """Knows the last `true_gradient` of an inference as long as input, target and weights are the
-    same: back-propagation does not depend on states. ``written``: weights are others, in a way that
-    torch does not count."""
+    same: back-propagation does not depend on states."""
 
     def __init__(self) -> None:
-        self.written = False
         self._known: tuple[Writes, dict[str, Tensor]] | None = None
+
+    def forget(self) -> None:
+        """Takes note of weights that have changed, perhaps in a way that torch does not count."""
+        self._known = None
 
     def of(self, state: State, rule: Rule, nudge: Nudge) -> dict[str, Tensor] | None:
         """Returns what `true_gradient` does."""
         if rule.settles:
             return true_gradient(state, rule, nudge)
         parts = (state.input.plus.value, nudge.target, *state.model.parameters())
-        if self._known is None or self.written or not self._known[0].none_since(*parts):
+        if self._known is None or not self._known[0].none_since(*parts):
             found = true_gradient(state, rule, nudge)
             assert found is not None
-            self._known, self.written = (Writes(*parts), found), False
+            self._known = Writes(*parts), found
         return self._known[1]
 
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from neurosim.base import ConfigurationError
-from neurosim.families import Kind, Positive
+from neurosim.families import Kind, Positive, Repeating
 from neurosim.schedules.units import Layout, Unit, UnitKind
 from neurosim.tensors import Ints, as_array, as_tensors, restore
 
@@ -108,17 +108,16 @@ class Clock(ABC):
 Tick = Annotated[Positive, Field(description="simulated time of one tick")]
 
 
-class Schedule(Kind, ABC, family="schedule"):
+class Schedule(Kind, Repeating, ABC, family="schedule"):
     """Decides when each unit wakes. Base class of all schedules.
 
     A member has the fields ``unit``, a `Unit` or the name of its kind, and ``tick``, the simulated
-    time of one tick.
+    time of one tick. ``repeats``: its clocks wake the same units at the same ticks in every
+    inference that starts alike; a subclass says so anew.
     """
 
     unit: UnitKind | Unit
     tick: float
-    # Whether its clocks wake the same units at the same ticks in every inference that starts alike.
-    repeats: ClassVar[bool] = False
 
     @property
     def update_ticks(self) -> tuple[int, ...]:

@@ -371,7 +371,7 @@ class Inference(Arrays):
         and as news to every unit."""
         if self._common.state.check_weights(written=written):
             self._common.state.update_damping(self._common.rule)
-            self._recorder.truth.written = True
+            self._recorder.truth.forget()
             self.news.to_all(self.clock, self.tick + 1)
 
     # ---- as data -------------------------------------------------------------------------------

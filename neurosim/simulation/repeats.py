@@ -106,6 +106,7 @@ class Recording:
         if found is None:
             graphs = self._common.compute != "dense"
             tape = self._learning = Tape(given, self._sources, graphs=graphs)
+            self._common.state.forget_made()
             with tape:
                 found = inference.phases.gradients()
             tape.close(found)

@@ -9,7 +9,7 @@ means nothing.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from operator import getitem, itemgetter
 from typing import Any, NamedTuple
@@ -45,22 +45,35 @@ class Place(NamedTuple):
 
 
 class Sum(int):
-    """An answer while a tape is recorded, or a sum of such, which knows its ``terms``: the numbers
-    of answers, and how often each is in it."""
+    """An answer while a tape is recorded, or a sum of such, which knows its ``parts`` and how often
+    each is in it. An answer knows its ``number``."""
 
-    terms: tuple[tuple[int, int], ...]
+    number: int | None
+    parts: tuple[tuple["Sum", int], ...]
 
     @classmethod
-    def of(cls, value: int, *terms: tuple[int, int]) -> "Sum":
+    def of(cls, value: int, *parts: tuple["Sum", int], number: int | None = None) -> "Sum":
         made = cls(value)
-        made.terms = terms
+        made.parts, made.number = parts, number
         return made
 
+    @cached_property
+    def terms(self) -> list[tuple[int, int]]:
+        """The numbers of all answers in it, and how often each is: found when all are added."""
+        found, left = list[tuple[int, int]](), [(self, 1)]
+        while left:
+            part, times = left.pop()
+            if part.number is not None:
+                found.append((part.number, times))
+            left += [(one, times * factor) for one, factor in part.parts]
+        return found
+
     def __add__(self, other: int) -> "Sum":
-        return Sum.of(int(self) + int(other), *self.terms, *getattr(other, "terms", ()))
+        parts = [(one, 1) for one in (self, other) if isinstance(one, Sum)]
+        return Sum.of(int(self) + int(other), *parts)
 
     def __mul__(self, times: int) -> "Sum":
-        return Sum.of(int(self) * times, *((n, times * factor) for n, factor in self.terms))
+        return Sum.of(int(self) * times, (self, times))
 
     __radd__, __rmul__ = __add__, __mul__
     # Of these it would not know any more.
@@ -177,7 +190,7 @@ class Tape(TorchFunctionMode):
         self._answers.append((value, exact))
         if exact or isinstance(value, bool):
             return value
-        return Sum.of(value, (len(self._answers) - 1, 1))
+        return Sum.of(value, number=len(self._answers) - 1)
 
     def _call(self, function: Any, args: Any, kwargs: Any) -> tuple[Any, tuple[int, ...]]:
         """Returns a function of the values at some places that makes this call, and the places."""
