@@ -12,7 +12,7 @@ from captures import FakeGraph
 from repeated import NOISY, WAITING, bits, data, made, run
 
 import neurosim as ns
-from neurosim.tensors import GRAPHS, Tape
+from neurosim.tensors import GRAPHS, Tape, drawn
 
 
 @pytest.mark.parametrize("name", ["parallel", "neurons", "delays", *WAITING])
@@ -93,6 +93,18 @@ def test_where_a_graph_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found[0] is x
         assert torch.equal(found[1], x * weight)
         assert Again.made == made_so_far
+
+
+def test_what_the_host_draws_is_in_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would launch what was drawn when it was made, again and again."""
+    monkeypatch.setitem(GRAPHS, "cpu", FakeGraph)
+    tape = Tape([x := torch.ones(3)], graphs=True)
+    with tape:
+        left = [x * drawn(lambda inference, sample: torch.tensor(inference + sample), 1, 2)]
+    tape.close(left)
+    for number in range(4):
+        assert tape.replay([x], (number, 5))[0].tolist() == [number + 5] * 3
+    assert tape.graph is None
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
