@@ -112,8 +112,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"init": "carry"}, "no inference starts as the last did"),
     ({"learn_every": 2}, "change within an inference"),
     ({"stop": ns.Stop(0.1)}, "stop may end an inference"),
-    ({"channels": ns.Channels(ns.Channel(jitter=ns.Uniform(0.0, 2.0)))}, "late by its own time"),
-    ({"channels": ns.Channels(difference=NOISY)}, "differences are changed or lost on their way"),
+    ({"channels": ns.Channels(ns.Channel(jitter=ns.Uniform(0.0, 2.0)))}, "late by their own time"),
+    (
+        {"channels": ns.Channels(difference=NOISY)},
+        "\\(difference\\) are changed or lost on their way",
+    ),
 ]
 
 

@@ -234,7 +234,7 @@ def check_capture(common: Common) -> None:
     if common.compute != "graph":
         return
     device = getattr(common.state.device, "type", "")
-    lines = [(f"{link.name!r} {line.kind}s", line) for link, line in common.state.lines]
+    lines = [(f"{link.name!r} ({line.kind})", line) for link, line in common.state.lines]
     late = next((name for name, line in lines if not line.planned), "")
     changed = next((name for name, line in lines if line.changes), "")
     within = common.learns_within or common.plasticity.trace_time is not None
@@ -245,8 +245,8 @@ def check_capture(common: Common) -> None:
         (common.init == "carry", "with init 'carry' no inference starts as the last did"),
         (within, "weights or traces change within an inference"),
         (common.stop is not None, "stop may end an inference at any tick"),
-        (late, f"of {late} each is late by its own time"),
-        (changed, f"the {changed} are changed or lost on their way"),
+        (late, f"messages of {late} are each late by their own time"),
+        (changed, f"messages of {changed} are changed or lost on their way"),
     )
     for applies, why in problems:
         if applies:
