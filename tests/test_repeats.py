@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from repeated import bits, data, made, named, replayed, run, told
@@ -13,6 +14,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.channels import Draws, Parcel
+from neurosim.dynamics.plasticity import ContrastiveHebbianPlasticity
 from neurosim.learning.plan import TrainingPlan
 from neurosim.maths import Conv2d
 from neurosim.schedules import Clock, Parallel, Start
@@ -148,6 +150,24 @@ def test_a_subclass_says_anew_that_it_repeats(monkeypatch: pytest.MonkeyPatch) -
     assert count() == 0
     assert all(one != other for one, other in pairwise(found))
     assert len({often.infer(*batch).ticks for _ in range(4)}) == 4
+
+
+def test_what_a_plasticity_draws_is_not_on_tape(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Shaky(ContrastiveHebbianPlasticity):
+        random: ClassVar[np.random.Generator] = np.random.default_rng(0)
+
+        def weight_gradient(self, link: Any, signal: Tensor) -> Tensor:
+            return super().weight_gradient(link, signal) * float(self.random.uniform(1.0, 2.0))
+
+    simulation = made("sweep", plasticity=Shaky())
+    count, batch = replayed(simulation, monkeypatch), data(simulation.model, 0)
+    found = []
+    for _ in range(6):
+        simulation.infer(*batch)
+        found.append(bits(simulation.gradients()))
+    assert count() == 4
+    assert all(one != other for one, other in pairwise(found))
 
 
 @pytest.mark.parametrize("precision", [None, "bf16-mixed"])

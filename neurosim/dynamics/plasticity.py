@@ -13,7 +13,7 @@ from neurosim.channels import Channel, MessageKind
 from neurosim.dynamics.link import Link
 from neurosim.dynamics.node import Node
 from neurosim.dynamics.state import State
-from neurosim.families import Count, Kind, NotNegative, Positive, register
+from neurosim.families import Count, Kind, NotNegative, Positive, Repeating, register
 from neurosim.maths import Clip, LearningRate, OptimizerChoice
 from neurosim.rules import Nudge, Rule
 from neurosim.tensors import surely_finite
@@ -34,14 +34,16 @@ class Gradient(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plasticity(Kind, family="plasticity", bare=True, default="contrastive_hebbian"):
+class Plasticity(Kind, Repeating, family="plasticity", bare=True, default="contrastive_hebbian"):
     """Says what weights learn, at the end of every inference or ``every`` so many ticks.
 
     Base class of the family. The gradient of a weight is the product of a signal at its
     post-synaptic dyads and of what it sees of the pre-synaptic ones, summed over the batch; a
     member says otherwise in `signal`, `seen`, `weight_gradient`, or in all of `gradients`.
     ``optimizer`` and ``learning_rate`` are what a scenario trains with; a `Trainer` is given its
-    own. ``needs_target``: there is nothing to learn without one.
+    own. ``needs_target``: there is nothing to learn without one. ``repeats``: gradients follow from
+    states and weights, by functions of torch, so that they can be recorded and replayed; a subclass
+    says so anew.
     """
 
     needs_target: ClassVar[bool] = True
@@ -175,6 +177,8 @@ class ContrastiveHebbianPlasticity(Plasticity):
     computed: ``presynaptic`` "activation".
     """
 
+    repeats: ClassVar[bool] = True
+
     presynaptic: Annotated[
         Presynaptic, Field(description="what weights see of the dyads below: s̄, or f(a)")
     ] = "mean"
@@ -216,6 +220,8 @@ class ContinualPlasticity(ContrastiveHebbianPlasticity):
     fades with this time constant, e' = (s̄ − e)/τ. ``only_with_target``: what is due while no target
     acts is left out.
     """
+
+    repeats: ClassVar[bool] = True
 
     threshold: Annotated[
         NotNegative, Field(description="synapses learn where |difference| is above it")

@@ -98,8 +98,8 @@ class Recording:
 
     def learned(self, inference: Inference) -> Gradients:
         """Returns what `Phases.gradients` does; on tape, where states are as they were left."""
-        tape = self._learning
-        if inference.phases.all or not self._left.holds or tape.problem:
+        tape, repeats = self._learning, self._common.plasticity.repeats
+        if not repeats or inference.phases.all or not self._left.holds or tape.problem:
             return inference.phases.gradients()
         given = list({id(v): v for v in self._left.tensors if v is not None}.values())
         found: Gradients | None = tape.replay(given) if tape.closed else None
