@@ -128,7 +128,9 @@ def interrupts_raised() -> Iterator[None]:
         yield
         return
     usual = (signal.SIG_DFL, signal.default_int_handler)
-    before = {n: old for n in SIGNALS if (old := signal.getsignal(n)) in usual}
+    alone = "TORCHELASTIC_RUN_ID" not in os.environ  # others wait in compiled code, and would on
+    numbers = SIGNALS if alone else (signal.SIGINT,)
+    before = {n: old for n in numbers if (old := signal.getsignal(n)) in usual}
     unraisable, since = _Unraisable(), -inf
 
     def handle(number: int, frame: FrameType | None) -> None:
