@@ -173,6 +173,19 @@ def test_a_command_that_is_stopped_writes_no_half_files(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_torchrun_ends_who_waits_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait in compiled code, where an exception of Python would wait, too."""
+
+    def look() -> None:
+        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+
+    monkeypatch.setitem(main.commands, "look", click.Command("look", callback=look))
+    assert CliRunner().invoke(main, ["look"]).output == "False\n"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert CliRunner().invoke(main, ["look"]).output == "True\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 def test_another_one_while_a_lost_one_is_seen_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """What starts a thread in Python waits for it, and the next one would come there."""
     comes = lambda *_: signal.raise_signal(signal.SIGINT)  # noqa: E731
