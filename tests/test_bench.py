@@ -18,7 +18,7 @@ from torch import Tensor
 
 from neurosim import Network, bench
 from neurosim.base.errors import ConfigurationError
-from neurosim.bench import layers, scheduling, steps, timing, work
+from neurosim.bench import laws, layers, scheduling, steps, timing, work
 from neurosim.measures.gradients import true_gradient
 from neurosim.schedules.units import UnitKind
 from neurosim.simulation.engine import Processes
@@ -53,6 +53,16 @@ def test_a_law_is_the_power_that_fits() -> None:
     assert value == pytest.approx(1.5, abs=1e-12)
     assert unit == "(exponent)"
     assert against == "3/2; 10: 63.2 ms, 30: 329 ms, 1,000: 6.32e+04 ms; between the last two 1.50"
+
+
+@pytest.mark.parametrize("sizes", [timing.QUICK, timing.FULL], ids=["quick", "full"])
+def test_a_law_of_wakes_has_ticks_enough_in_its_plan(
+    sizes: bench.Sizes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more wakes than one inference may have."""
+    monkeypatch.setattr(laws, "alternate", lambda ticks, repeats: {n: float(n) for n in ticks})
+    assert laws.law_wakes.measure(sizes).value == pytest.approx(1.0, abs=1e-12)
+    assert 1 + 1 + 3 * sizes.repeats < laws.PASSES  # the fewest ticks are one a pass
 
 
 def test_peak_bytes_counts_what_is_alive_at_once() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
+import tomllib
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from neurosim.base.interrupts import interruptible
+from neurosim.base import write_atomic
+from neurosim.base.interrupts import SIGNALS, interruptible
 from neurosim.cli.main import main
 from neurosim.runs import folder as folders
 
@@ -143,3 +146,69 @@ def test_what_a_library_makes_of_one(
     assert (found.exit_code, found.output) == (130, "stopped at once\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert sys.unraisablehook is hook
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_that_is_stopped_writes_no_half_files(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schedulers send a request several times, and fingers a Ctrl-C: the second one does not stop
+    the first one from clearing up."""
+    unlink, before = Path.unlink, [signal.getsignal(one) for one in SIGNALS]
+
+    def signalled(path: Path, missing_ok: bool = False) -> None:
+        signal.raise_signal(number)
+        unlink(path, missing_ok)
+
+    def write() -> None:
+        write_atomic(tmp_path / "page.html", lambda path: signal.raise_signal(number))
+
+    monkeypatch.setattr(Path, "unlink", signalled)
+    monkeypatch.setitem(main.commands, "write", click.Command("write", callback=write))
+    found = CliRunner().invoke(main, ["write"])
+    assert (found.exit_code, found.output) == (130, "stopped at once\n")
+    assert list(tmp_path.iterdir()) == []
+    assert [signal.getsignal(one) for one in SIGNALS] == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_torchrun_ends_who_waits_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait in compiled code, where an exception of Python would wait, too."""
+
+    def look() -> None:
+        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+
+    monkeypatch.setitem(main.commands, "look", click.Command("look", callback=look))
+    assert CliRunner().invoke(main, ["look"]).output == "False\n"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert CliRunner().invoke(main, ["look"]).output == "True\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_another_one_while_a_lost_one_is_seen_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What starts a thread in Python waits for it, and the next one would come there."""
+    comes = lambda *_: signal.raise_signal(signal.SIGINT)  # noqa: E731
+    monkeypatch.setattr(threading.Event, "wait", comes)
+    monkeypatch.setitem(main.commands, "lost", click.Command("lost", callback=lost))
+    found = CliRunner().invoke(main, ["lost"])
+    assert (found.exit_code, found.output) == (130, "stopped at once\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_one_before_the_commands_are_imported() -> None:
+    """There are no words yet, nor a traceback."""
+    script = """if True:
+        import signal, sys
+        from neurosim.__main__ import main
+        class Comes:
+            def find_spec(self, name, *_):
+                if name == "neurosim.cli.main":
+                    signal.raise_signal(signal.SIGINT)
+        sys.meta_path.insert(0, Comes())
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"neurosim": "neurosim.__main__:main"}

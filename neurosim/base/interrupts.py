@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from _thread import interrupt_main
+from _thread import interrupt_main, start_new_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -48,15 +48,19 @@ class _Unraisable:
 
     def __init__(self, comes_again: bool = True) -> None:
         self._usual, self._comes_again = sys.unraisablehook, comes_again
-        self._again: threading.Timer | None = None
+        self._over, self.lost = False, False
 
     def __call__(self, what: "sys.UnraisableHookArgs") -> None:
         if what.exc_type is not KeyboardInterrupt:
             self._usual(what)
         elif self._comes_again:
-            self._again = threading.Timer(_SOON, _interrupt)
-            self._again.daemon = True
-            self._again.start()
+            self.lost = True  # a Thread would wait for its start, where the next one might come
+            start_new_thread(self._again, ())
+
+    def _again(self) -> None:
+        time.sleep(_SOON)
+        if not self._over:
+            _interrupt()
 
     def __enter__(self) -> None:
         sys.unraisablehook = self
@@ -64,8 +68,7 @@ class _Unraisable:
     def __exit__(self, *error: object) -> None:
         if sys.unraisablehook is self:  # and not what is there until Python ends
             sys.unraisablehook = self._usual
-        if self._again is not None:
-            self._again.cancel()
+        self._over = True
 
 
 def _interrupt() -> None:
@@ -118,29 +121,36 @@ def interruptible() -> Iterator[Interrupted]:
 
 @contextmanager
 def interrupts_raised() -> Iterator[None]:
-    """Has a Ctrl-C raise KeyboardInterrupt whatever a library's compiled code makes of it: in the
-    middle of a schema pydantic takes it for an error of the schema, or loses it."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    """Has Ctrl-C and requests to terminate raise KeyboardInterrupt, so that what is being written
+    is not left behind, whatever a library's compiled code makes of it: in the middle of a schema
+    pydantic takes it for an error of the schema, or loses it. What is ignored stays so."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = False
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    alone = "TORCHELASTIC_RUN_ID" not in os.environ  # others wait in compiled code, and would on
+    numbers = SIGNALS if alone else (signal.SIGINT,)
+    before = {n: old for n in numbers if (old := signal.getsignal(n)) in usual}
+    unraisable, since = _Unraisable(), -inf
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        signal.default_int_handler(number, frame)
+        nonlocal since
+        if unraisable.lost or time.monotonic() - since > _APART:
+            unraisable.lost, since = False, time.monotonic()
+            raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, handle)
     try:
-        with _Unraisable():
+        for number in before:
+            signal.signal(number, handle)
+        with unraisable:
             yield
     except Exception:
-        if came:
+        if since > -inf:
             raise KeyboardInterrupt from None
         raise
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def ignore_at_exit() -> None:

@@ -11,6 +11,8 @@ from neurosim.bench.work import mlp, steady
 from neurosim.channels import Channel
 from neurosim.schedules import Parallel, RandomOrder
 
+PASSES = 10**3  # more ticks than are measured; of more, a plan would have too many wakes
+
 
 def _step(width: int, batch: int, depth: int = 3) -> Work:
     return step_of(*SWEEP.on(mlp(width, batch, depth)))
@@ -39,7 +41,7 @@ def law_wakes(sizes: Sizes) -> Result:
     """Ticks in which a part of the neurons wakes; all that they compute is new."""
     ticks = {}
     for n in sizes.span:
-        schedule = RandomOrder(unit="neuron", groups=max(sizes.span) // n, passes=10**4)
+        schedule = RandomOrder(unit="neuron", groups=max(sizes.span) // n, passes=PASSES)
         simulation = steady(mlp(sizes.width, sizes.batch), schedule)
         before = simulation.counts.wakes
         simulation.advance(1)
