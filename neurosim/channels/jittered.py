@@ -111,9 +111,9 @@ class Ring(View):
             stamps = torch.where(stamps > seen, stamps, NOTHING)
             torch.maximum(stamps, seen, out=seen)
         arrived = stamps != NOTHING
-        show = partial(self._show, arrived, values, stamps)
+        show = flags.add(arrived.any()), partial(self._show, arrived, values, stamps)
         told = None if since is None else flags.add((stamps >= since).any())
-        return Delivery(self, partial(arrived.any, 0), told, flags.add(arrived.any()), show)
+        return Delivery(self, partial(arrived.any, 0), told, show)
 
     def _forget_shown(self) -> None:
         """Clears the place of what was delivered last for what comes a whole ring later."""

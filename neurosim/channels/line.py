@@ -56,15 +56,14 @@ class Delivery(NamedTuple):
     """Messages that reach one view.
 
     ``senders()`` returns which dyads sent any of them, over the population's shape. ``told`` is
-    where the `Flags` say if any was sent in the tick that was asked for, or later. ``arrived`` is
-    where they say if there is any, and ``show()`` has to be called then; without it, all is shown.
+    where the `Flags` say if any was sent in the tick that was asked for, or later. ``show`` is
+    where they say if there is any, and what has to be called then; without it, all is shown.
     """
 
     view: View
     senders: Callable[[], Tensor]
     told: int | None
-    arrived: int | None = None
-    show: Callable[[], None] | None = None
+    show: tuple[int, Callable[[], None]] | None = None
 
 
 class DelayLine(Arrays, ABC):

@@ -330,20 +330,21 @@ class Ticker:
         lines = [one for one in self.state.lines if not of_input or one[0].pre is given]
         if not lines:
             return
-        flags, arrived = Flags(), []
+        flags, brought = Flags(), []
         for link, line in lines:
             asks = line.kind == "difference" and not link.heard
             since = link.post.reached_at if asks else None
             for found in line.deliver(tick, flags, since):
                 competes = line.kind == "mean" and self._competes(link)
                 above = self._above(link, found.senders(), flags) if competes else None
-                arrived.append((link, line.kind, found, above))
+                brought.append((link, line.kind, found, above))
         answers = flags.read()
-        for link, kind, found, above in arrived:
-            if found.arrived is not None and found.show is not None:
-                if not answers[found.arrived]:
+        for link, kind, found, above in brought:
+            if found.show is not None:
+                arrived, show = found.show
+                if not answers[arrived]:
                     continue
-                found.show()
+                show()
             link.touch(kind)
             if found.told is not None and not link.heard:
                 link.heard = bool(answers[found.told])
