@@ -17,8 +17,8 @@ import torch
 from damages import DataDamage, FolderDamage
 from forgeries import Forgery
 from fuzz import Fuzz
+from ordeals import BASES, Environment, Fault, Kill, Signals
 from processes import FAILURES, ROOT, command
-from runs import BASES, Environment, Fault, Kill, Signals
 
 ATTACKS = (Fuzz, FolderDamage, Forgery, DataDamage, Kill, Signals, Fault, Environment)
 

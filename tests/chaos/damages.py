@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import yaml
+from ordeals import AXES, LESS, RUN, SHORT, STREAM
 from processes import Attack, Case, command, outcome
-from runs import AXES, LESS, RUN, SHORT, STREAM
 
 from neurosim.data import CIFAR10, CIFAR100, colour, source
 from neurosim.runs import run as runner
