@@ -46,6 +46,14 @@ def nothing_stays_registered() -> Iterator[None]:
     assert set(plugins.members_of()) == before
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_run_is_left_in_the_repository() -> Iterator[None]:
+    """Tests write elsewhere: what is in its ``runs`` is of whoever works in it."""
+    before = set(ROOT.glob("runs/*/*"))
+    yield
+    assert set(ROOT.glob("runs/*/*")) == before
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

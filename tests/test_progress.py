@@ -28,7 +28,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_script_on_a_terminal_shows_bars(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+def test_a_script_on_a_terminal_shows_bars(
+    monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TERM", "xterm")
     for call in (
         lambda **how: make(PLAN).fit(**how),
@@ -45,8 +48,12 @@ def test_a_script_on_a_terminal_shows_bars(monkeypatch: pytest.MonkeyPatch, root
 
 
 def test_what_is_short_says_nothing_in_a_pipe(
-    capfd: pytest.CaptureFixture[str], root: Path
+    capfd: pytest.CaptureFixture[str],
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     make(PLAN).fit()
     ns.run(root / "scenarios/parallel.yaml", SHORT)
     assert capfd.readouterr() == ("", "")
