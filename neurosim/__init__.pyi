@@ -86,6 +86,7 @@ from neurosim.network import (
     Population as Population,
     Projection as Projection,
 )
+from neurosim.records import States as States
 from neurosim.rules import (
     LPOM as LPOM,
     BackPropagation as BackPropagation,

@@ -86,6 +86,7 @@ PUBLIC = [
     "Standardization",
     "StartEvent",
     "StateError",
+    "States",
     "StatesFile",
     "StepEvent",
     "Stop",

@@ -101,7 +101,7 @@ class StatesProbe(Probe):
 
 @dataclass(frozen=True)
 class RecordPlan:
-    """What is recorded into the file ``states.npy`` of the run, at ticks of every inference."""
+    """What is recorded into the file ``states.zarr`` of the run, at ticks of every inference."""
 
     states: Annotated[
         _Chosen | None,

@@ -5,6 +5,7 @@ from neurosim.records.folder import (
     RunFiles,
     check_lines,
     file_digest,
+    files_below,
     read_lines,
     read_object,
     record_line,
@@ -20,6 +21,6 @@ from neurosim.records.run import (
     names_in,
     value_at,
 )
-from neurosim.records.states import LARGE_HEADER, read_states
+from neurosim.records.states import States, StatesWriter
 from neurosim.records.summary import Quantity, measured, quantities, recorded, shown_in, told
 from neurosim.records.sweep import LACKING, Lack, Results, Row, Seeds

@@ -105,6 +105,13 @@ class RunFiles:
                 raise DataError(f"{path} could not be read: it is missing, and {MANIFEST} lists it")
             raise DataError(f"{path} does not hold what was written there, says {MANIFEST}")
 
+    def check_below(self, name: str) -> None:
+        """Raises DataError where a file in a folder is not the one in the manifest, or missing."""
+        found = files_below(self.folder, name)
+        listed = (known for known in self.digests if known.startswith(f"{name}/"))
+        for known in {**dict.fromkeys(listed), **found}:
+            self.check(known, found.get(known))
+
     def read(self, name: str) -> bytes | None:
         """Returns a file, None where there is none. Raises DataError where it is damaged."""
         data = _read(self.folder / name)
@@ -121,6 +128,14 @@ def file_digest(path: Path) -> str:
     """Returns the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_below(folder: Path, name: str) -> dict[str, str]:
+    """Returns the SHA-256 of a file of a folder, or of all files in one of its folders, by name;
+    of nothing where there is none."""
+    path = folder / name
+    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in found}
 
 
 # ---- lines of records ----------------------------------------------------------------------------

@@ -9,17 +9,15 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from neurosim.base import DataError, number, plain
 from neurosim.records.folder import RunFiles, read_lines
-from neurosim.records.states import read_states
+from neurosim.records.states import States
 
 Entry = Mapping[str, Any]  # a line of metrics.jsonl
 # The records of a probe by the (epoch, step) of the inference that they belong to.
 Traces = Mapping[tuple[int, int], Sequence[Entry]]
 
-METRICS, STATES = "metrics.jsonl", "states.npy"
+METRICS, STATES = "metrics.jsonl", "states.zarr"
 FILES = ("scenario.yaml", "environment.json", METRICS, "summary.json")
 
 
@@ -69,7 +67,7 @@ class Run:
     epochs: dict[float, Entry] = field(default_factory=dict)
     traces: dict[str, dict[tuple[int, int], list[Entry]]] = field(default_factory=dict)
     convergence: list[Entry] = field(default_factory=list)
-    states: npt.NDArray[Any] | None = None
+    states: States | None = None
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -96,7 +94,8 @@ class Run:
             except DataError as error:
                 run._note(folder, error)
         try:
-            run.states = read_states(folder / STATES) if (folder / STATES).is_file() else None
+            files.check_below(STATES)
+            run.states = States(folder / STATES) if (folder / STATES).exists() else None
         except DataError as error:
             run._note(folder, error)
         run.steps, run.epochs = dict(sorted(run.steps.items())), dict(sorted(run.epochs.items()))

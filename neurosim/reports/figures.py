@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import yaml
 
-from neurosim.base import number
-from neurosim.records import Entry, Run, Traces, moment_text, names_in, value_at
+from neurosim.base import DataError, number
+from neurosim.records import Entry, Run, States, Traces, moment_text, names_in, value_at
 from neurosim.reports.page import Figure
 from neurosim.reports.plots import confusion
 from neurosim.reports.plots.canvas import TIME, Chart, Curve, Values, colours, line_chart
@@ -270,20 +269,27 @@ def loss_figure(run: Run) -> Figure:
 
 def recorded_figures(run: Run) -> list[Figure]:
     """Draws what ``record`` wrote of dyads: at the end of each inference, and in the last one."""
-    if run.states is None or not len(run.states):
-        return []
-    inferences, names = run.states["inference"], run.states.dtype.names or ()
-    first, last = int(inferences[0]), int(inferences[-1])
+    try:
+        return list(_recorded(run.states)) if run.states is not None and len(run.states) else []
+    except DataError as error:
+        return [Figure("Recorded dyads", None, str(error))]
+
+
+def _recorded(states: States) -> Iterator[Figure]:
+    first, last = (int(states[row]["inference"]) for row in (0, -1))
     shown = np.unique(np.linspace(first, last, min(MAX_POINTS, last - first + 1)).round())
-    ends = sorted({max(0, bisect_right(inferences, number) - 1) for number in shown})
-    within = slice(max(bisect_left(inferences, last), len(inferences) - MAX_TICKS), None)
-    figures = []
+    before, begun = np.zeros(len(shown), dtype=np.int64), 0
+    for inferences in states.blocks("inference"):  # in memory one after the other
+        before += np.searchsorted(inferences, shown, "right")
+        begun += int(np.searchsorted(inferences, last))
+    ends = np.unique(np.maximum(before - 1, 0))
+    within = slice(max(begun, len(states) - MAX_TICKS), None)
     for spec in (spec for spec in SPECS["inference"] if spec.probe == "states"):
-        chosen = [name for name in names if name.startswith(f"{spec.of}.")]
+        chosen = [name for name in states.names if name.startswith(f"{spec.of}.")]
         curves = _named([name.removeprefix(f"{spec.of}.") for name in chosen])
         for rows, x, where in (
-            (run.states[ends], "inference", "at the end of each inference"),
-            (run.states[within], "tick", f"in the last inference ({last:,})"),
+            (states[ends], "inference", "at the end of each inference"),
+            (states[within], "tick", f"in the last inference ({last:,})"),
         ):
             drawn = [
                 curve._replace(x=rows[x].astype(np.float64), y=np.array(rows[name]))
@@ -291,8 +297,8 @@ def recorded_figures(run: Run) -> list[Figure]:
             ]
             key, label = f"recorded-{spec.key}-{x}", f"{x} (count)"
             chart = line_chart(key, drawn, label, spec.label, whole=True) if len(rows) > 1 else None
-            figures.append(Figure(f"{spec.title}, {where}", chart))
-    return [figure for figure in figures if figure.content]
+            if chart:
+                yield Figure(f"{spec.title}, {where}", chart)
 
 
 def confusion_figures(run: Run) -> list[Figure]:

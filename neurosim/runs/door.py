@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy.typing as npt
 from rich.console import Console
 
 from neurosim import documents
@@ -28,7 +27,7 @@ from neurosim.data import DataSource
 from neurosim.families import check
 from neurosim.learning import Progress, Trainer, console_of, listed, load_weights
 from neurosim.network import Model
-from neurosim.records import Results, RunFiles, file_digest, read_states, told
+from neurosim.records import Results, RunFiles, States, told
 from neurosim.records import Run as Left
 from neurosim.reports import READABLE, Format, comparison_of, inches, printed
 from neurosim.runs import run as runner
@@ -82,19 +81,19 @@ class Run:
         return Records({name: [_record(e) for e in entries] for name, entries in found.items()})
 
     @cached_property
-    def states(self) -> npt.NDArray[Any]:
-        """What ``record`` wrote into states.npy, a row for each tick, by field: ``inference``,
-        ``tick``, ``plus.h1[5]``. It stays on the disk: ``pandas.DataFrame(run.states)`` reads it.
+    def states(self) -> States:
+        """What ``record`` wrote into states.zarr, a row for each tick, by field: ``inference``,
+        ``tick``, ``plus.h1[5]``. It stays on the disk: ``run.states["plus.h1[5]"]`` reads a column,
+        ``pandas.DataFrame(numpy.asarray(run.states))`` all of them.
 
         Raises DataError where nothing was recorded, or the file is not what was written.
         """
         path = self.folder / runner.STATES
-        if not path.is_file():
+        if not path.exists():
             said = "nothing was recorded; a scenario says what: record: {states: {h1: [0, 5]}}"
             raise DataError(f"{path}: {said}")
-        found = read_states(path)
-        RunFiles(self.folder).check(path.name, file_digest(path))
-        return found
+        RunFiles(self.folder).check_below(path.name)
+        return States(path)
 
     def model(self, model: Model | None = None) -> Model:
         """Returns the model of the run's scenario, or the ``model`` given, with its last weights.

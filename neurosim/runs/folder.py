@@ -35,7 +35,7 @@ from neurosim.families import plugins
 from neurosim.learning import Unasked
 from neurosim.measures import Costs, parameters_of
 from neurosim.network import Network
-from neurosim.records import RunFiles, file_digest, measured, write_manifest
+from neurosim.records import RunFiles, file_digest, files_below, measured, write_manifest
 from neurosim.reports import write_report
 from neurosim.scenario import CheckpointPlan, Robustness, Scenario
 from neurosim.schedules import Periodic
@@ -44,7 +44,7 @@ from neurosim.tensors import describe_machine
 
 SCENARIO, ENVIRONMENT = "scenario.yaml", "environment.json"
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
-MODEL, REPORT, STATES = "checkpoints/model.safetensors", "report.html", "states.npy"
+MODEL, REPORT, STATES = "checkpoints/model.safetensors", "report.html", "states.zarr"
 LAST = "checkpoints/last.safetensors"
 Found = tuple[
     dict[str, Any], NeurosimError | OSError | None
@@ -163,8 +163,8 @@ def reopen(folder: Path, job: Job) -> None:
 def conclude(folder: Path, summary: dict[str, Any]) -> None:
     """Writes the summary of a run, and which files belong to it."""
     files: dict[str, bytes | str] = {**RunFiles(folder).digests}
-    left = (name for name in (METRICS, MODEL, STATES) if (folder / name).is_file())
-    files |= {name: file_digest(folder / name) for name in left}
+    for name in (METRICS, MODEL, STATES):
+        files |= files_below(folder, name)
     text = json.dumps(finite(summary), indent=2, allow_nan=False) + "\n"
     write_manifest(folder, files | {SUMMARY: text.encode()})
     write_atomic(folder / SUMMARY, text)

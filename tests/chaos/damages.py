@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from ordeals import AXES, LESS, RUN, SHORT, STREAM
+from ordeals import AXES, LESS, RECORD, RUN, SHORT, STREAM
 from processes import Attack, Case, command, outcome
 
 from neurosim.data import CIFAR10, CIFAR100, colour, source
@@ -92,9 +92,9 @@ def stopped(after: int) -> Callable[[], object]:
 
 NEW = {"run": "parallel/x", "stream": "stream_digits/x", "whole": "parallel/x", "sweep": "x"}
 MAKE = {
-    "run": ["run", RUN, *SHORT, "costs=loihi", "--id", "x"],
+    "run": ["run", RUN, *SHORT, RECORD, "costs=loihi", "--id", "x"],
     "stream": ["run", STREAM, *LESS, "--id", "x"],
-    "whole": ["run", RUN, *SHORT, "costs=loihi", "--id", "x"],
+    "whole": ["run", RUN, *SHORT, RECORD, "costs=loihi", "--id", "x"],
     "sweep": ["sweep", RUN, *AXES, "--jobs", "0", "--name", "x"],
     "table": ["table", "mnist", "--quick", "--row", "DP", "--epochs", "1", "data.limit=120"],
 }

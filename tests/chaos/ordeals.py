@@ -23,8 +23,9 @@ SHORT += ["network.layers[0].dense=8", "network.layers[1].dense=8", "threads=1"]
 AXES = [*SHORT, "rule.beta=0.5,1"]
 RUN, STREAM = "scenarios/parallel.yaml", "scenarios/stream_digits.yaml"
 LESS = ["data.limit=12", "stream.window=5", "network.layers[0].dense=8", "threads=1"]
+RECORD = "record={states: {h1: [0, 5]}, every: 2}"
 BASES: dict[str, tuple[list[str], str]] = {  # the first command, and the folder of what it makes
-    "run": (["run", RUN, *SHORT, "--id", "x"], "parallel/x"),
+    "run": (["run", RUN, *SHORT, RECORD, "--id", "x"], "parallel/x"),
     "stream": (["run", STREAM, *LESS, "--id", "x"], "stream_digits/x"),
     "sweep": (["sweep", RUN, *AXES, "--jobs", "0", "--name", "x"], "x"),
 }

@@ -109,6 +109,7 @@ def outcome(folder: Path) -> Any:
         for path in sorted(folder.rglob("summary.json")):
             files = [path.with_name(n) for n in ("metrics.jsonl", "checkpoints/model.safetensors")]
             values = {k: v for k, v in json.loads(path.read_text()).items() if k not in TIMES}
+            files += sorted(p for p in path.with_name("states.zarr").rglob("*") if p.is_file())
             contents = [file.read_bytes() if file.exists() else None for file in files]
             page = path.with_name("report.html").is_file()
             found[str(path.relative_to(folder))] = values, contents, page
