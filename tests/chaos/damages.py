@@ -99,7 +99,7 @@ MAKE = {
     "table": ["table", "mnist", "--quick", "--row", "DP", "--epochs", "1", "data.limit=120"],
 }
 MAKE["table"] += ["network.layers[0].dense=8", "--seeds", "1", "--jobs", "0"]
-SMALL = ["study.samples=2", "study.reference.sweeps=2", "--id", "s"]
+SMALL = ["study.samples=2", "study.reference.sweeps=2", "record=null", "--id", "s"]
 WEIGHTS = "{F}/checkpoints/model.safetensors"
 THEN: dict[str, tuple[str, list[str], str]] = {  # the folder, the command, and what it makes
     "resume": ("run", ["resume", "{F}"], "{F}"),
