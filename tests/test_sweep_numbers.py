@@ -12,12 +12,12 @@ from neurosim.reports.sweep import axis_label
 @pytest.mark.parametrize(
     ("key", "label"),
     [
-        ("channels.mean.delay", "channels.mean.delay (simulated time)"),
+        ("channels.mean.delay", "channels.mean.delay (time units)"),
         ("channels.overrides.h.threshold", "channels.overrides.h.threshold (units of the message)"),
         ("channels.mean.loss", "channels.mean.loss (probability)"),
         ("loss", "loss"),
         ("schedule.passes", "schedule.passes (count)"),
-        ("schedule.duration", "schedule.duration (simulated time)"),
+        ("schedule.duration", "schedule.duration (time units)"),
         ("rule.beta", "rule.beta (dimensionless)"),
         ("rule.variant", "rule.variant"),
     ],

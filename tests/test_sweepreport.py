@@ -121,7 +121,7 @@ def test_maps_hold_the_means(maps: SweepPage) -> None:
     assert maps.figures == {"Gradient angle", "Time to tolerance"}
     angle = maps.svg("Gradient angle")
     assert {"21.0", "22.0", "23.0", "1 of 2"} <= set(texts(angle))
-    names = ["channels.difference.delay (simulated time)"]
+    names = ["channels.difference.delay (time units)"]
     names += ["channels.mean.noise.std (units of the message)", "gradient angle (°)"]
     assert set(names) <= set(texts(angle))
     told = tooltips(angle)
@@ -250,7 +250,7 @@ def test_curves_over_one_axis(tmp_path: Path) -> None:
     found = page(tmp_path, [(DELAY, [0, 1, 2, 4, 8])], 3, summary)
     assert found.words["h2"][:2] == ["Result", "Curves"]
     time = found.svg("Time to tolerance")
-    assert {"channels.difference.delay (simulated time)", "time to tolerance (time units)"} <= (
+    assert {"channels.difference.delay (time units)", "time to tolerance (time units)"} <= (
         set(texts(time))
     )
     assert {"0", "1", "2", "4", "8"} <= set(texts(time))
@@ -355,7 +355,7 @@ def test_points_tell_their_values(tmp_path: Path) -> None:
     found = page(
         tmp_path, [(DELAY, [0, 4])], 3, lambda v, s: finished(gradient_angle=9.0 + v[0] + s)
     )
-    said = "channels.difference.delay (simulated time) 4: 14.0 ° (13.0 to 15.0, 3 seeds)"
+    said = "channels.difference.delay (time units) 4: 14.0 ° (13.0 to 15.0, 3 seeds)"
     assert said in tooltips(found.svg("Gradient angle"))
 
 
