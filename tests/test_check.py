@@ -61,6 +61,13 @@ FAILING = {
         "was passed over",
         "must be ticks that are still to come",
     ),
+    "repeats": (
+        "def start(self, at):\n            return Every(np.full(at.layout.total, at.tick + 1)",
+        "repeats = True\n\n        def start(self, at):\n"
+        "            return Every(at.tick + at.random.integers(1, 4, at.layout.total)",
+        "other draws give other wakes",
+        "Leave repeats out",
+    ),
     "no example": ("ticks: int = 8", "ticks: int", "there is no example", "a classmethod example"),
 }
 

@@ -20,7 +20,7 @@ from neurosim.maths import Conv2d
 from neurosim.schedules import Clock, Parallel, Start
 from neurosim.tensors import Tape
 from neurosim.tensors.changes import any_nonzero, count, finite_product, tally, unequal
-from neurosim.tensors.tape import Sum
+from neurosim.tensors.sums import Sum
 
 
 def test_no_product_hides_that_a_square_is_large() -> None:
@@ -168,6 +168,22 @@ def test_what_a_plasticity_draws_is_not_on_tape(monkeypatch: pytest.MonkeyPatch)
         found.append(bits(simulation.gradients()))
     assert count() == 4
     assert all(one != other for one, other in pairwise(found))
+
+
+def test_what_is_too_long_is_not_recorded_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take several times as long, and as much memory as there are calls."""
+    monkeypatch.setattr("neurosim.tensors.tape.MOST", 100)
+    monkeypatch.setattr(Tape, "_note", lambda *a, note=Tape._note, **k: seen.append(note(*a, **k)))
+    seen: list[None] = []
+    one, other = made("parallel"), made("parallel")
+    count = replayed(one, monkeypatch)
+    for number in range(5):
+        batch = data(one.model, number)
+        assert told(one, one.infer(*batch)) == told(other, run(other, *batch)), number
+    assert count() == 0
+    assert 20 < len(seen) <= 100
+    assert one._repeats._kinds
+    assert not any(known._tape._values for known in one._repeats._kinds.values() if known)
 
 
 @pytest.mark.parametrize("precision", [None, "bf16-mixed"])

@@ -51,6 +51,7 @@ def of_schedule(schedule: Schedule) -> Named:
     yield "resumed at every tick", partial(simulations.every_tick, flat)
     yield "resumed at every tick, carried on", partial(simulations.every_tick, late, 2)
     if schedule.repeats:
+        yield "the same wakes in every inference", partial(clock_repeats, schedule, FLAT)
         yield "replayed", partial(simulations.replayed, simulated(FLAT, schedule))
 
 
@@ -270,6 +271,12 @@ def clock_twice(schedule: Schedule, network: Network) -> None:
     what = "wakes depend on the tick at which an inference begins"
     mend = "Count ticks from Start.tick on"
     same(wakes(schedule, network, tick=1000), first, what, mend)
+
+
+def clock_repeats(schedule: Schedule, network: Network) -> None:
+    """The wakes are the same whatever is drawn."""
+    what, mend = "other draws give other wakes", "Leave repeats out, or draw nothing"
+    same(wakes(schedule, network, seed=1), wakes(schedule, network), what, mend)
 
 
 def clock_goes_on(schedule: Schedule, network: Network, tick: int = 0) -> None:

@@ -23,7 +23,7 @@ from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.node import Committed, Counts, Node, Offer, Reached, changes, marks_of
 from neurosim.dynamics.state import State
 from neurosim.rules import Nudge, Rule, Wake, Woken
-from neurosim.tensors import Flags, Selection, Stale, finite_product, moved, summed, unequal
+from neurosim.tensors import Flags, Selection, Stale, Writes, finite_product, moved, summed, unequal
 
 Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
@@ -51,6 +51,9 @@ class Ticker:
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
         self._lateral |= state.output.population.activation.lateral
+        self._forced: tuple[Writes, complex, Tensor] | None = (
+            None  # the last force, and what made it
+        )
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
         """Commits the wakes of these populations, by index, hands over their messages, and delivers
@@ -145,10 +148,16 @@ class Ticker:
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the
-        potentials of all of them: those of the others as they last computed them."""
-        output = cell.population.activation(self.basal(cell, None))
-        force = cell.stored(self.rule.force(self.nudge, output))
-        return force if selection is None else selection.take(force)
+        potentials of all of them: those of the others as they last computed them. Where it depends
+        on none of them it is made once."""
+        nudge, rule = self.nudge, self.rule
+        of, known = (nudge.target, nudge.gradient, nudge.settled), self._forced
+        alike = known and known[1] == nudge.strength and known[0].none_since(*of)
+        if known is None or not alike or rule.nudges_at_potential:
+            output = cell.population.activation(self.basal(cell, None))
+            force = cell.stored(rule.force(nudge, output))
+            known = self._forced = Writes(*of), nudge.strength, force
+        return known[2] if selection is None else selection.take(known[2])
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the sum of the cached basal potentials of the selected dyads."""

@@ -61,7 +61,7 @@ def relax_both(
     if not f.clips:
         return relax(f, basal, apical, weight), relax(f, basal, apical, -weight)
     signed = _signed(weight, apical.dim(), apical.dtype, apical.device)
-    plus, minus = f.in_place(torch.addcmul(basal, apical, signed))
+    plus, minus = f.in_place(torch.addcmul(basal, apical, signed)).unbind()
     return plus, minus
 
 

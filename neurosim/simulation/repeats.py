@@ -43,6 +43,8 @@ class Recording:
         self._tape, self._learning = Tape(given, self._sources, graphs=graphs), Tape(())
         with self._tape:
             inference.begin(given[0], carried=False)
+            inference.advance(None, lambda: self._tape.problem is not None)
+        if not inference.done:  # to record the rest is for nothing
             inference.advance(None, lambda: False)
         self._clock = inference.clock  # that of its last run
         self._left = Left(common.state.passing, inference)
@@ -52,8 +54,9 @@ class Recording:
         self._forget_if_lost()
 
     def _forget_if_lost(self) -> None:
-        """Lets go of the states that it has left, where nobody will need them again."""
+        """Lets go of what is on tape, and left, where nobody will need it again."""
         if not self.holds:
+            self._tape.clear()
             self._left.forget()
 
     @property

@@ -64,5 +64,6 @@ from neurosim.tensors.order import (
 )
 from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
 from neurosim.tensors.slots import Slot, Stale
-from neurosim.tensors.tape import Tape, plain
+from neurosim.tensors.sums import plain
+from neurosim.tensors.tape import Tape
 from neurosim.tensors.writes import Writes

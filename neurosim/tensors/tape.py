@@ -9,7 +9,7 @@ means nothing.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import partial
 from itertools import groupby
 from operator import getitem, itemgetter
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from neurosim.tensors.arrays import mapped
 from neurosim.tensors.graph import Captured, capturable
 from neurosim.tensors.host import drawn, read
 from neurosim.tensors.late import Answering, Kind, Questions
+from neurosim.tensors.sums import Sum
 
 # Questions: of the first it only matters whether the answer is zero, or that is counted; see `Sum`.
 _COUNT = {"__bool__", "is_nonzero", "count", "tally", "any_nonzero", "finite_product"}
@@ -36,48 +37,13 @@ _IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
 _IN_PLACE |= {"__iand__", "__ior__", "__ixor__"}
 _RANDOM = re.compile("rand|normal|uniform|bernoulli|multinomial|poisson|dropout|exponential")
 _ATOMS = (bool, int, float, type(None))
+MOST = 100_000  # steps: recording takes several times as long as computing
 
 
 class Place(NamedTuple):
     """Where a replay has a tensor."""
 
     number: int
-
-
-class Sum(int):
-    """An answer while a tape is recorded, or a sum of such, which knows its ``parts`` and how often
-    each is in it. An answer knows its ``number``."""
-
-    number: int | None
-    parts: tuple[tuple["Sum", int], ...]
-
-    @classmethod
-    def of(cls, value: int, *parts: tuple["Sum", int], number: int | None = None) -> "Sum":
-        made = cls(value)
-        made.parts, made.number = parts, number
-        return made
-
-    @cached_property
-    def terms(self) -> list[tuple[int, int]]:
-        """The numbers of all answers in it, and how often each is: found when all are added."""
-        found, left = list[tuple[int, int]](), [(self, 1)]
-        while left:
-            part, times = left.pop()
-            if part.number is not None:
-                found.append((part.number, times))
-            left += [(one, times * factor) for one, factor in part.parts]
-        return found
-
-    def __add__(self, other: int) -> "Sum":
-        parts = [(one, 1) for one in (self, other) if isinstance(one, Sum)]
-        return Sum.of(int(self) + int(other), *parts)
-
-    def __mul__(self, times: int) -> "Sum":
-        return Sum.of(int(self) * times, (self, times))
-
-    __radd__, __rmul__ = __add__, __mul__
-    # Of these it would not know any more.
-    __sub__ = __rsub__ = __neg__ = __truediv__ = __floordiv__ = None  # type: ignore[assignment]
 
 
 class _Step(NamedTuple):
@@ -124,6 +90,10 @@ class Tape(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if len(self._steps) >= MOST:
+            self.problem = "more is computed than is worth recording"
+        if self.problem:
+            return function(*args, **kwargs)
         result, name = function(*args, **kwargs), getattr(function, "__name__", "").split(".")[0]
         given, made = _tensors((args, kwargs)), _tensors(result)
         writes = (name.endswith("_") and not name.endswith("__")) or "out" in kwargs
@@ -261,6 +231,10 @@ class Tape(TorchFunctionMode):
         self._made, self._reads, self._steps, self.closed = {}, [], [], True
         self._questions = Questions()
 
+    def clear(self) -> None:
+        """Lets go of all: it cannot be replayed any more."""
+        self._values, self._program, self._left, self._late = [], [], None, []
+
     @property
     def calls(self) -> int:
         """How many calls a replay makes."""
@@ -342,19 +316,6 @@ class Tape(TorchFunctionMode):
 
 def _dtype(kind: Kind) -> str:
     return str(kind[0].values.dtype)
-
-
-def plain(node: Any) -> Any:
-    """Returns a tree that a recording has left, its numbers without what they are sums of."""
-    match node:
-        case Sum():
-            return int(node)
-        case dict():
-            return {key: plain(part) for key, part in node.items()}
-        case list() | tuple():
-            return type(node)(map(plain, node))
-        case _:
-            return node
 
 
 def _deep(function: Callable[..., Any], tree: Any, *tensors: Tensor) -> Any:
