@@ -118,14 +118,12 @@ class Ticker:
             fresh |= outlet.count_wakes(selection)
         for link in cell.incoming:
             fresh |= self.update_basal(link, selection)
-            fresh |= link.unread.part(selection, cell.device) is not False
-            link.unread.clear(selection)
+            fresh |= link.unread.look(selection)
         if fresh and is_output and self._lateral:
             cell.stale.touch()  # outputs that do not wake now will feel it when they do
         for link in cell.outgoing:
             fresh |= self._update_apical(link, selection)
-        fresh |= cell.stale.part(selection, cell.device) is not False
-        cell.stale.clear(selection)
+        fresh |= cell.stale.look(selection)
         damped, f = bool(cell.damping), cell.population.activation
         if not fresh and not damped:
             return None

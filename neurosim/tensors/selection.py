@@ -109,14 +109,14 @@ class Selection:
     def _rows(self, batch: int) -> Tensor:
         """(B, count): the dyads of each sample, made once for all that a wake writes."""
         rows = self._of_batch
-        if rows is None or len(rows) != batch:
+        if rows is None or rows.size(0) != batch:
             self._of_batch = rows = self.flat.expand(batch, -1)
         return rows
 
     def put(self, array: Tensor, values: Tensor) -> None:
         """Writes values of the shape that `take` returns into ``array`` in place."""
         if array.dim() == 2:
-            array.scatter_(1, self._rows(len(values)), values)
+            array.scatter_(1, self._rows(array.size(0)), values)
         elif self.whole == "channels":
             array[:, self._index] = values  # twice as fast as index_copy_
         elif self.whole == "positions":

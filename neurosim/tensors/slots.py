@@ -165,6 +165,16 @@ class Stale(Array):
         elif self.mask is not False:
             self._writable()[selection.dyads] = False
 
+    def look(self, selection: Selection | None) -> bool:
+        """Says if any of the selected dyads (None for all) was out of date, and marks them as up to
+        date."""
+        mask = self.mask
+        if mask is False:
+            return False
+        some = mask if selection is None or mask is True else mask[selection.dyads]
+        self.clear(selection)
+        return bool(np.any(some))
+
     def part(
         self, selection: Selection | None, device: torch.device
     ) -> Selection | Literal[False] | None:
