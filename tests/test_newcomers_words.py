@@ -77,6 +77,7 @@ def test_hints_in_python() -> None:
         ("training.epoch=3", "training: unknown key 'epoch'; did you mean 'epochs'?"),
         ("training.zzz=3", "training: unknown key 'zzz'; the keys here are epochs, "),
         ("rule=bp", "did you mean {kind: backprop}?"),
+        ("data={limit: 100}", "; data.limit=VALUE changes that alone"),
         (
             "schedule=bursts",
             "expected a mapping with a 'kind', got 'bursts' (text); the kinds are ",

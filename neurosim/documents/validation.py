@@ -29,6 +29,7 @@ from neurosim.documents.remedies import look_alikes
 from neurosim.documents.schemas import LEAF, Schema, Schemas
 from neurosim.documents.yaml import (
     COMMAND_LINE,
+    COMMAND_LINE,
     Document,
     NodePath,
     describe,
@@ -211,7 +212,10 @@ def _finding(schemas: Schemas, document: Document, error: Any) -> _Finding:
         above, mapping, _ = _follow(schemas, document.value, location[:-2])
         return replace(make(_unknown_key(location[-2], schemas.words(mapping))), path=above)
     if kind == "union_tag_not_found":
-        return make(f"needs a {key!r}: one of {', '.join(tags)}")
+        said = f"needs a {key!r}: one of {', '.join(tags)}"
+        if isinstance(given, dict) and given and document.position(path).file == COMMAND_LINE:
+            said += f"; {show_path((*path, next(iter(given))))}=VALUE changes that alone"
+        return make(said)
     if kind == "union_tag_invalid":
         tag = given.get(key, context["tag"]) if isinstance(given, dict) else context["tag"]
         hint = did_you_mean(str(tag), tags) or f"; it is one of {', '.join(tags)}"
