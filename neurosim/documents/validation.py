@@ -29,7 +29,6 @@ from neurosim.documents.remedies import look_alikes
 from neurosim.documents.schemas import LEAF, Schema, Schemas
 from neurosim.documents.yaml import (
     COMMAND_LINE,
-    COMMAND_LINE,
     Document,
     NodePath,
     describe,
