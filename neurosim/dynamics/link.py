@@ -371,11 +371,13 @@ class Link(Arrays):
         on means, too, where these have winners. ``changed`` (B, *pre) says, where that is known,
         which means are others than before."""
         if kind == "mean":
-            fresh = self.basal_stale.mask is False and self.operator.has_winners
-            self._news = (self.winners.tensor, changed) if fresh else (None, None)
+            if self.operator.has_winners:
+                fresh = self.basal_stale.mask is False
+                self._news = (self.winners.tensor, changed) if fresh else (None, None)
+                self.apical_stale.touch()
             self.basal_stale.touch()
             self._brought.clear()
-        if kind == "difference" or self.operator.has_winners:
+        else:
             self.apical_stale.touch()
 
     def reach(

@@ -295,13 +295,11 @@ class Node(Dyads):
         self, selection: Selection | None, mean: Tensor, difference: Tensor | None, flags: Flags
     ) -> list[Offer]:
         """Returns what the outlets have to send of these values of the selected dyads."""
-        found = []
-        for outlets, values in zip(self.outlets.values(), (mean, difference), strict=True):
-            for outlet in outlets:
-                offer = outlet.offer(selection, values, flags)
-                if offer is not None:
-                    found.append(offer)
-        return found
+        made = [outlet.offer(selection, mean, flags) for outlet in self.outlets["mean"]]
+        made += [
+            outlet.offer(selection, difference, flags) for outlet in self.outlets["difference"]
+        ]
+        return [offer for offer in made if offer is not None]
 
 
 Committed = tuple[Node, Selection | None, Wake, int]  # with the place of a flag

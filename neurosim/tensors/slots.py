@@ -172,8 +172,11 @@ class Stale(Array):
         if mask is False:
             return False
         some = mask if selection is None or mask is True else mask[selection.dyads]
+        found = bool(np.count_nonzero(some))
         self.clear(selection)
-        return bool(np.any(some))
+        if not isinstance(self.mask, bool) and not np.count_nonzero(self.mask):
+            self.mask = False
+        return found
 
     def part(
         self, selection: Selection | None, device: torch.device
