@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,24 @@ def test_a_store_goes_on_where_a_checkpoint_was(tmp_path: Path, rows: int) -> No
     for wrong in ((701, kept[1]), (kept[0], kept[1] ^ 1), (kept[0] + 1, kept[1])):
         with pytest.raises(ns.DataError, match="lacks rows"):
             StatesWriter.after(path, *wrong)
+
+
+def test_nothing_but_the_store_grows(tmp_path: Path) -> None:
+    """Neither what writes it nor what reads a column or some rows holds more than a chunk."""
+    row, chunks = [0.5] * 8, 12
+    tracemalloc.start()
+    try:
+        writer = StatesWriter(tmp_path / "s.zarr", [str(n) for n in range(8)])
+        for n in range(16_384 * chunks):
+            writer.append(n, 1, row)
+        states = States(tmp_path / "s.zarr")
+        assert [int(states[n]["inference"]) for n in (0, -1)] == [0, 16_384 * chunks - 1]
+        assert sum(part.sum() for part in states.blocks("7")) == 0.5 * 16_384 * chunks
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(states) * states.dtype.itemsize == 15 * 2**20
+    assert most < 8 * 2**20
 
 
 @pytest.mark.parametrize("name", [".zmetadata", "column/0", "value/0.0", "tick/0"])
