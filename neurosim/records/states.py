@@ -286,13 +286,11 @@ class States:
     def _bytes(self, name: str, most: int) -> bytes:
         path = self.path / name
         try:
-            with plain(path).open("rb") as file:
-                data = file.read(most + 1)
+            if plain(path).stat().st_size <= most:
+                return path.read_bytes()
         except OSError as error:
             raise DataError(f"{path} could not be read: {error.strerror}") from None
-        if len(data) > most:
-            raise self._damaged(name)
-        return data
+        raise self._damaged(name)
 
     def _damaged(self, name: str) -> DataError:
         return DataError(f"{self.path / name} does not hold what a recorder writes: it is damaged")
