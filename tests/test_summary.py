@@ -77,11 +77,14 @@ def test_every_quantity_is_described_once() -> None:
 
 
 def test_a_metric_of_a_plugin_is_told_by_its_name() -> None:
-    lines = summary_lines({"status": "finished", "test_mine": 1.5, "test_top_3": 0.5})
-    assert [" ".join(line.split()) for line in lines] == [
-        "status finished",
-        "test mine 1.5",
-        "test accuracy of the best 3 50.00 %",
+    found = {"status": "finished", "test_mine": 1.5, "test_top_3": 0.5}
+    column = len("test accuracy of the best 3 ")
+    lines = summary_lines(found, resume_with="neurosim resume x")
+    assert [(line[:column].strip(), line[column:]) for line in lines] == [
+        ("status", "finished"),
+        ("test mine", "1.5"),
+        ("test accuracy of the best 3", "50.00 %"),
+        ("resume with", "neurosim resume x"),
     ]
     assert "\x1b" not in "".join(summary_lines({"status": "finished", "test_\x1b[31m": 1.0}))
 

@@ -326,13 +326,13 @@ def _finish(run: Run) -> None:
     if interrupted := run.status == "interrupted":
         ignore_at_exit()
     if leads():
-        for line in summary_lines(run.summary):
+        more, study = {"report": str(run.report)}, run.summary.get("kind") == "convergence"
+        if interrupted and not study:
+            more["resume_with"] = f"neurosim resume {run.folder}"
+        for line in summary_lines(run.summary, **more):
             click.echo(line)
-        click.echo(f"report         {run.report}")
-        if interrupted and run.summary.get("kind") == "convergence":
+        if interrupted and study:
             click.echo("A study is not resumed; run it anew.")
-        elif interrupted:
-            click.echo(f"resume with    neurosim resume {run.folder}")
     if interrupted:
         sys.exit(options.INTERRUPTED)
 
