@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -110,7 +112,7 @@ def test_rows_are_chosen_as_from_an_array(tmp_path: Path, key: Any) -> None:
     whole = np.asarray(states)
     assert np.array_equal(states[key], whole[np.asarray(key, int) if key == [] else key])
     assert np.array_equal(states[whole["tick"] == 3], whole[whole["tick"] == 3])
-    for wrong in (20_000, [-20_001], [0.5], [[1]]):
+    for wrong in (20_000, [-20_001], [0.5], [[1]], whole["tick"][1:] == 3):
         with pytest.raises(IndexError):
             states[wrong]
 
@@ -160,6 +162,10 @@ def test_a_damaged_store_is_refused(tmp_path: Path, name: str) -> None:
         (path / name).write_bytes(content)
         with pytest.raises(ns.DataError, match=name.replace(".", r"\.")):
             np.asarray(States(path))
+    if name == "column/0":
+        (path / name).write_bytes(zlib.compress(np.array(3 * ["plus.hö[0]"]).tobytes()))
+        with pytest.raises(ns.DataError, match="it is damaged"):
+            States(path)
     (path / name).unlink()
     with pytest.raises(ns.DataError, match="could not be read"):
         np.asarray(States(path))
@@ -189,9 +195,69 @@ def test_what_cannot_be_recorded(tmp_path: Path) -> None:
         assert other.exists()
     with pytest.raises(ns.ConfigurationError, match="at most 262,144 values"):
         StatesWriter(tmp_path / "s.zarr", [str(n) for n in range(262_145)])
-    ns.StatesFile(tmp_path / "s.zarr", sim, probe)
-    with pytest.raises(ns.ConfigurationError, match="a recorder already"):
-        ns.StatesFile(tmp_path / "s.zarr", sim, probe)
+    ns.StatesFile(tmp_path / "s.zarr", sim, probe)  # never opened
+    one, other = (ns.StatesFile(tmp_path / f"{n}.zarr", sim, probe) for n in "st")
+    with one, pytest.raises(ns.ConfigurationError, match="an open recorder already"), other:
+        pass
+    for nothing in ({}, {"h1": ()}):
+        empty = ns.Probe("states", dyads=nothing)
+        with (
+            pytest.raises(ns.ConfigurationError, match="nothing to record"),
+            ns.StatesFile(tmp_path / "s.zarr", sim, empty),
+        ):
+            sim.infer(batches()[0])
+
+
+def test_a_recorder_is_opened_again(tmp_path: Path) -> None:
+    """It goes on after its rows, from those of a state."""
+    sim, path = simulation(), tmp_path / "s.zarr"
+    recorder = ns.StatesFile(path, sim, ns.Probe("states", dyads={"h1": (0,)}))
+    nothing = recorder.state_dict()
+    for _ in range(2):
+        with recorder:
+            sim.infer(batches()[0])
+    assert States(path)["inference"].tolist() == [1] * 9 + [2] * 9
+    recorder.load_state_dict(nothing)
+    with recorder:
+        sim.infer(batches()[0])
+    assert States(path)["inference"].tolist() == [3] * 9
+
+
+@pytest.mark.parametrize("there", ["a store", "a folder", "nothing"])
+def test_a_link_leads_to_the_store(tmp_path: Path, there: str) -> None:
+    """As to another disk."""
+    other, link = tmp_path / "other", tmp_path / "s.zarr"
+    if there == "a store":
+        store(other, 3, 10)
+    elif there == "a folder":
+        other.mkdir()
+    link.symlink_to(other)
+    store(link, 2, 5)
+    assert link.is_symlink()
+    assert len(States(other)) == len(States(link)) == 5
+
+
+def test_rows_that_a_full_disk_refused_are_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a chunk is refused, and the next row; then there is room again."""
+    writer = StatesWriter(tmp_path / "s.zarr", [str(n) for n in range(800)])
+    refused = []
+
+    def full(path: Path, content: Any) -> None:
+        refused.append(path.name)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for row in range(340):
+        with monkeypatch.context() as patch:
+            if row in (162, 163):
+                patch.setattr("neurosim.records.states.write_atomic", full)
+            with suppress(OSError):
+                writer.append(row, 1, [0.5] * 800)
+    writer.flush()
+    assert refused == ["0", "0"]
+    rows = States(tmp_path / "s.zarr")["inference"].tolist()
+    assert rows == [row for row in range(340) if row != 163]
 
 
 def test_a_store_of_a_recorder_is_written_anew(tmp_path: Path) -> None:
@@ -218,6 +284,7 @@ def test_what_records_by_itself_refuses_it(other: str) -> None:
     ("record", "said"),
     [
         ("{}", "name dyads"),
+        ("{states: {h1: []}, weights: {h1.weight: []}}", "name dyads"),
         ("{states: {h9: [0]}}", "unknown population 'h9'"),
         ("{states: {h1: [0]}, evry: 2}", "every"),
         ("{weights: {h1.weight: [99999999]}}", "there is no 99999999"),

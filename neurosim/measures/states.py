@@ -120,7 +120,7 @@ class RecordPlan:
 
     def check(self, network: Network, batch: int, *, study: bool, shards: bool) -> None:
         """Raises ConfigurationError for what is not there, or where nothing would be recorded."""
-        if not (self.states or self.weights):
+        if not any((*(self.states or {}).values(), *self.weights.values())):
             raise ConfigurationError("record: name dyads (states) or weights to record")
         if study:
             raise ConfigurationError("a study has records of its own: leave record out")
