@@ -30,6 +30,13 @@ def simulation(**options: Any) -> ns.Simulation:
     return ns.Simulation(**{"model": MODEL, "schedule": SWEEP} | options)
 
 
+def test_lists_are_taken_within_mappings_too() -> None:
+    chosen = ns.Probe("states", dyads={"h1": [0, np.int64(5)]}, weights={"h1.weight": [7]})
+    assert chosen == ns.Probe("states", dyads={"h1": (0, 5)}, weights={"h1.weight": (7,)})
+    with pytest.raises(ns.ConfigurationError, match=r"dyads of 0 is -1; it must be at least 0"):
+        ns.Probe("states", dyads={"h1": [-1]})
+
+
 def started() -> ns.Simulation:
     within = simulation()
     within.start(X, Y)
