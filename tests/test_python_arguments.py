@@ -284,3 +284,19 @@ def test_a_program_finds_its_process_as_it_was(root: Path, tmp_path: Path) -> No
     command = [sys.executable, script, scenario, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (lambda rate: {"lr": 0.1}, r"OptimizerChoice\.of"),
+        (lambda rate: {"clip": 1.0}, r"plasticity of the simulation has it: clip=ns\.Clip"),
+        (lambda rate: {"learning_rate": rate}, r"give it as Trainer\(…, scheduler=…\)"),
+    ],
+    ids=["lr", "clip", "scheduler"],
+)
+def test_a_trainer_says_where_else_it_is_told(option: Callable[[Any], Any], said: str) -> None:
+    optimizer = torch.optim.SGD(MODEL.parameters(), lr=0.1)
+    rate = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    with pytest.raises(ns.ConfigurationError, match=said):
+        ns.Trainer(simulation(), optimizer, (X, Y), (X, Y), **option(rate))

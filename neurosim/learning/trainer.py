@@ -30,7 +30,7 @@ from neurosim.learning.events import (
     TraceEvent,
     TrainingEvent,
 )
-from neurosim.learning.plan import TrainingPlan
+from neurosim.learning.plan import ELSEWHERE, TrainingPlan
 from neurosim.learning.rates import Every, Rates
 from neurosim.learning.shards import Shards, Taken, check_shards
 from neurosim.maths import OptimizerChoice, finite_norm
@@ -38,7 +38,6 @@ from neurosim.measures import metrics
 from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete, restore
 
-_RATE = "; the optimizer has it: OptimizerChoice.of('adam', lr=…), or one of torch"
 Data = Any  # samples and labels: what `split_for` takes
 
 
@@ -79,7 +78,7 @@ class Trainer:
         known = [one.name for one in fields(TrainingPlan)]
         for key in (one for one in options if one not in known):
             said = unknown("option of a training", key, known)
-            raise ConfigurationError(said + _RATE * (key in ("lr", "weight_decay")), key)
+            raise ConfigurationError(said + ELSEWHERE.get(key, ""), key)
         if plan is None and (size := batch_of(train)) is not None:
             options.setdefault("batch_size", size)
         plan = check(TrainingPlan | None, plan=plan) or TrainingPlan()
