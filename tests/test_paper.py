@@ -13,6 +13,7 @@ import neurosim as ns
 from neurosim.records import Seeds, quantities
 from neurosim.records.sweep import Results, Row
 from neurosim.reports.drawing import Frame, scene_of
+from neurosim.reports.page import Figure, named
 from neurosim.reports.plots import Curve, colours, heat_map, line_chart
 from neurosim.reports.plots.paper import inches, on_paper
 from neurosim.reports.plots.scene import scene_on_paper
@@ -79,6 +80,13 @@ def test_every_chart_of_a_run_is_a_file(tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"%PDF") for path in one)
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
     assert "network.pdf" in {path.name for path in one}
+
+
+def test_the_files_of_plus_and_minus_are_told_apart() -> None:
+    chart = line_chart("k", [Curve("a", np.arange(2.0), np.arange(2.0), colours(1)[0])], "x", "y")
+    titles = "Dyads: s⁺", "Dyads: s⁻", "Dyads: difference s⁺ − s⁻"
+    names = [name for name, *_ in named(Figure(title, chart) for title in titles)]
+    assert names == ["dyads-s-plus", "dyads-s-minus", "dyads-difference-s-plus-s-minus"]
 
 
 def test_words_that_are_cut_off_are_told(tmp_path: Path) -> None:
