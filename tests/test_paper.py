@@ -115,7 +115,7 @@ def test_a_drawing_has_the_width_and_all_words() -> None:
     network = ns.Network.from_dict({"input": 4, "layers": layers})
     frame = Frame({p.name: (0.5, "half", "") for p in network.populations}, _silent(network))
     for moment, words in ((None, "8 dyads"), (frame, "half")):
-        scene = scene_of(network, moment)
+        scene = scene_of(network, moment, levels=3)
         content, letters = scene_on_paper(scene, inches("85mm"), "png")
         assert struct.unpack(">I", content[16:20])[0] == pytest.approx(85 / 25.4 * 300, abs=2)
         assert 3 < letters < scene_on_paper(scene, inches("170mm"), "png")[1] <= 11
