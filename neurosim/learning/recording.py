@@ -49,23 +49,33 @@ class StatesFile(Listener):
         for cell in simulation.state.cells if self._probe.observes else ():
             cell.observed = True
         self._open, self._writer = False, cast("StatesWriter | None", None)  # at the first row
+        self._take()  # already now: an inference may be put back before its training goes on
+
+    def _take(self) -> None:
+        """Asks the simulation to show its ticks."""
+        other = self._simulation.sink
+        if isinstance(other, StatesFile) and other is not self and other._open:
+            said = "the simulation has an open recorder already: leave that first"
+            raise ConfigurationError(said)
+        self._simulation.sink = self
 
     def __enter__(self) -> Self:
-        if self._simulation.sink not in (None, self):
-            raise ConfigurationError(
-                "the simulation has an open recorder already: leave that first"
-            )
-        self._simulation.sink, self._open = self, True
+        self._take()
+        self._open = True
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Writes the rest, and lets the simulation go."""
+        if self._simulation.sink is self:
+            self._simulation.sink = None
         if self._open:
-            self._simulation.sink, self._open = None, False
+            self._open = False
             self._flush()
 
     def look(self, passed: int, seen: Observation) -> None:
         """Appends a row."""
+        if not self._open:
+            return
         found = flat(self._probe.measure(seen) or {})
         with naming(self.path):
             if self._writer is None:
