@@ -144,6 +144,15 @@ def test_a_scenario_says_where_it_is_wrong(record: str, said: str) -> None:
     assert "record" in str(raised.value)
 
 
+def test_a_sample_that_the_last_batch_lacks_is_told_at_once(tmp_path: Path) -> None:
+    """Not at the end of the first epoch."""
+    said = SHORT | {"record.sample": 40, "data.limit": 120, "data.remainder": "keep"}
+    with pytest.raises(ns.DocumentError, match="no sample 40 in a batch of 20") as raised:
+        ns.run("parallel", said, out=tmp_path, listeners=[Killed(1, 9)])
+    assert "record.sample" in str(raised.value)
+    assert ns.run("parallel", said | {"record.sample": 19}, out=tmp_path).status == "finished"
+
+
 class Killed:
     """Dies at a step: at once, or with a chance to save."""
 

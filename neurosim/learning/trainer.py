@@ -106,8 +106,7 @@ class Trainer:
             said = "init is carry, which needs batches of one size, and the remainder is kept"
             raise ConfigurationError(f"{said}; drop it, or start inferences otherwise", "init")
         self.ranks = Ranks(simulation.device)
-        kept = len(train) % batch if self.plan.remainder == "keep" else 0
-        check_shards(simulation, self.plan.shards, kept or batch)
+        check_shards(simulation, self.plan.shards, self.batches.least)
         self._shards = Shards(simulation, self.plan.shards, self.ranks)
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "updates": 0, "ticks": 0, "time": 0.0}

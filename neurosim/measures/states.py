@@ -127,11 +127,15 @@ class RecordPlan:
         if shards:
             said = "shards are computed one by one, in several processes: leave record out"
             raise ConfigurationError(said)
-        if self.sample >= batch:
-            said = f"record: there is no sample {self.sample} in a batch of {batch}"
-            raise ConfigurationError(said, "sample")
+        self.check_batch(batch)
         _check(self.states or {}, _sizes(network), "population", "states", "record")
         _check(self.weights, _parameters(network), "parameter", "weights", "record")
+
+    def check_batch(self, samples: int) -> None:
+        """Raises ConfigurationError where the sample is not in a batch of so many."""
+        if self.sample >= samples:
+            said = f"record: there is no sample {self.sample} in a batch of {samples}"
+            raise ConfigurationError(said, "sample")
 
 
 def _named(name: str, values: Tensor, chosen: tuple[int, ...]) -> dict[str, float]:
