@@ -19,7 +19,7 @@ from report_pages import (
 
 from neurosim.network.network import Network
 from neurosim.reports import draw_network
-from neurosim.reports.drawing import LEVELS, draw_for_page, weights_of
+from neurosim.reports.drawing import LEVELS, Frame, draw_for_page, weights_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,6 +133,19 @@ def test_a_page_has_a_second_drawing_for_phones() -> None:
         assert set(boxes(broad)) == set(boxes(slim)) == {p.name for p in network.populations}
     small = graph({"input": 9, "output": 3}, ["input output"])
     assert draw_for_page(small) == draw_network(small)
+
+
+def test_all_moments_have_the_same_boxes() -> None:
+    """However long what is said in them: the script of a page shows all of them in the first."""
+    names = ["input", "h", "output"]
+    network = graph(dict.fromkeys(names, 3), ["input h", "h output"])
+    arrows = dict.fromkeys((q.name for q in network.projections), (1.0, ""))
+    short, long = (
+        Frame(dict.fromkeys(names, (0.5, f"activity {a:.2g}", "residual 1e-05")), arrows)
+        for a in (1.0, 1.23e-5)
+    )
+    drawn = [ET.fromstring(draw_network(network, frame)) for frame in (short, long)]
+    assert boxes(drawn[0]) == boxes(drawn[1])
 
 
 def test_boxes_go_left_to_right_by_level_and_tell_shape_and_dyads() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import neurosim as ns
 from neurosim.base.words import gigabytes
@@ -124,6 +127,44 @@ def test_learning_needs_more() -> None:
         found = estimate(sim, 2, kind)
         assert (found.weights, found.gradients, found.optimizer) == (size, size, moments * size)
     assert estimate(sim, 2).gradients == 0
+
+
+class Peak(TorchDispatchMode):
+    """How many bytes of arrays that were made in it there have been at the same time."""
+
+    now = most = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, given: tuple[Any, ...] = (), named: Any = None
+    ) -> Any:
+        before = {one.data_ptr() for one in tree_leaves(given) if isinstance(one, torch.Tensor)}
+        made = operation(*given, **(named or {}))
+        for one in tree_leaves(made):
+            if isinstance(one, torch.Tensor) and one.data_ptr() not in before:
+                self.add(one.nbytes)
+                weakref.finalize(one, self.add, -one.nbytes)
+        return made
+
+    def add(self, size: int) -> None:
+        self.now += size
+        self.most = max(self.most, self.now)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}], ids=str)
+def test_the_step_of_an_optimizer_is_a_part_of_it(options: dict[str, float]) -> None:
+    """Of a large network and few samples it is the largest part of the work."""
+    layers = [{"dense": 1000}, {"dense": 1000}, {"dense": 10}]
+    model = ns.Model(ns.Network.from_dict({"input": 1000, "layers": layers}))
+    sim = ns.Simulation(model, schedule="sweep")
+    choice = ns.OptimizerChoice.of("adam", **options)
+    optimizer = choice.make_for(model.named_parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()  # which makes its moments
+    with Peak() as peak:
+        optimizer.step()
+    work = estimate(sim, 1, choice).work
+    assert peak.most <= work <= 2.1 * peak.most
 
 
 @pytest.mark.parametrize("available", [10**5, 10**6, 12_345_678])

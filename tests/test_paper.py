@@ -13,6 +13,7 @@ import neurosim as ns
 from neurosim.records import Seeds, quantities
 from neurosim.records.sweep import Results, Row
 from neurosim.reports.drawing import Frame, scene_of
+from neurosim.reports.page import Figure, named
 from neurosim.reports.plots import Curve, colours, heat_map, line_chart
 from neurosim.reports.plots.paper import inches, on_paper
 from neurosim.reports.plots.scene import scene_on_paper
@@ -81,6 +82,13 @@ def test_every_chart_of_a_run_is_a_file(tmp_path: Path) -> None:
     assert "network.pdf" in {path.name for path in one}
 
 
+def test_the_files_of_plus_and_minus_are_told_apart() -> None:
+    chart = line_chart("k", [Curve("a", np.arange(2.0), np.arange(2.0), colours(1)[0])], "x", "y")
+    titles = "Dyads: s⁺", "Dyads: s⁻", "Dyads: difference s⁺ − s⁻"
+    names = [name for name, *_ in named(Figure(title, chart) for title in titles)]
+    assert names == ["dyads-s-plus", "dyads-s-minus", "dyads-difference-s-plus-s-minus"]
+
+
 def test_words_that_are_cut_off_are_told(tmp_path: Path) -> None:
     run = ns.run("parallel", {"training.epochs": 2, "data.limit": 50}, out=tmp_path)
     with pytest.warns(ns.NeurosimWarning, match="or cut off, in loss, accuracy"):
@@ -107,7 +115,7 @@ def test_a_drawing_has_the_width_and_all_words() -> None:
     network = ns.Network.from_dict({"input": 4, "layers": layers})
     frame = Frame({p.name: (0.5, "half", "") for p in network.populations}, _silent(network))
     for moment, words in ((None, "8 dyads"), (frame, "half")):
-        scene = scene_of(network, moment)
+        scene = scene_of(network, moment, levels=3)
         content, letters = scene_on_paper(scene, inches("85mm"), "png")
         assert struct.unpack(">I", content[16:20])[0] == pytest.approx(85 / 25.4 * 300, abs=2)
         assert 3 < letters < scene_on_paper(scene, inches("170mm"), "png")[1] <= 11

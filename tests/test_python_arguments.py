@@ -30,6 +30,13 @@ def simulation(**options: Any) -> ns.Simulation:
     return ns.Simulation(**{"model": MODEL, "schedule": SWEEP} | options)
 
 
+def test_lists_are_taken_within_mappings_too() -> None:
+    chosen = ns.Probe("states", dyads={"h1": [0, np.int64(5)]}, weights={"h1.weight": [7]})
+    assert chosen == ns.Probe("states", dyads={"h1": (0, 5)}, weights={"h1.weight": (7,)})
+    with pytest.raises(ns.ConfigurationError, match=r"dyads of 0 is -1; it must be at least 0"):
+        ns.Probe("states", dyads={"h1": [-1]})
+
+
 def started() -> ns.Simulation:
     within = simulation()
     within.start(X, Y)
@@ -277,3 +284,19 @@ def test_a_program_finds_its_process_as_it_was(root: Path, tmp_path: Path) -> No
     command = [sys.executable, script, scenario, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (lambda rate: {"lr": 0.1}, r"OptimizerChoice\.of"),
+        (lambda rate: {"clip": 1.0}, r"plasticity of the simulation has it: clip=ns\.Clip"),
+        (lambda rate: {"learning_rate": rate}, r"give it as Trainer\(…, scheduler=…\)"),
+    ],
+    ids=["lr", "clip", "scheduler"],
+)
+def test_a_trainer_says_where_else_it_is_told(option: Callable[[Any], Any], said: str) -> None:
+    optimizer = torch.optim.SGD(MODEL.parameters(), lr=0.1)
+    rate = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    with pytest.raises(ns.ConfigurationError, match=said):
+        ns.Trainer(simulation(), optimizer, (X, Y), (X, Y), **option(rate))

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tracemalloc
-import zlib
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -65,132 +63,6 @@ def test_rows_are_what_the_probe_records(tmp_path: Path) -> None:
     assert table["mean.h1[5]"][4] == records[4]["mean"]["h1[5]"]
 
 
-def store(path: Path, columns: int, rows: int) -> np.ndarray[Any, Any]:
-    """Writes random rows, and returns them: inference, tick and values."""
-    draws = np.random.default_rng(columns + rows)
-    values = draws.normal(size=(rows, columns)) * (draws.random((rows, columns)) < 0.9)
-    writer = StatesWriter(path, [f"plus.hö[{n}]" for n in range(columns)])
-    for number, row in enumerate(values):
-        writer.append(number // 7 + 1, number % 7 + 1, row.tolist())
-    writer.flush()
-    head = [(n // 7 + 1, n % 7 + 1) for n in range(rows)]
-    return np.hstack([np.array(head, dtype=float).reshape(rows, 2), values])
-
-
-@pytest.mark.parametrize(
-    ("columns", "rows"), [(1, 0), (1, 5), (2, 16_384), (3, 40_000), (70_000, 4)]
-)
-def test_zarr_and_xarray_read_the_store(tmp_path: Path, columns: int, rows: int) -> None:
-    """No number of them is masked, as 0 would be if it were the fill value."""
-    written = store(tmp_path / "s.zarr", columns, rows)
-    states = States(tmp_path / "s.zarr")
-    zarr, xarray = pytest.importorskip("zarr"), pytest.importorskip("xarray")
-    group = zarr.open_group(str(tmp_path / "s.zarr"), mode="r")
-    found = [group[name][:] for name in ("inference", "tick", "value")]
-    assert [part.dtype for part in found] == [np.int64, np.int64, np.float64]
-    assert np.array_equal(np.hstack([found[0][:, None], found[1][:, None], found[2]]), written)
-    assert tuple(group["column"][:]) == states.columns
-    with xarray.open_zarr(str(tmp_path / "s.zarr")) as data:
-        assert data["inference"].dtype == np.int64
-        last = data["value"].sel(column=states.columns[-1])
-        assert np.array_equal(last, written[:, -1])
-    for name, column in zip(states.names[:3], written.T, strict=False):
-        assert np.array_equal(states[name], column)
-    table = np.asarray(states)
-    assert np.array_equal(np.stack([table[n] for n in states.names[:3]], 1), written[:, :3])
-    with pytest.raises(KeyError, match=r"'x'.*inference"):
-        states["x"]
-
-
-@pytest.mark.parametrize(
-    "key", [0, -1, slice(5, 2, -1), slice(None, None, 1000), [16_383, 16_384, 3, -1], []]
-)
-def test_rows_are_chosen_as_from_an_array(tmp_path: Path, key: Any) -> None:
-    store(tmp_path / "s.zarr", 3, 20_000)
-    states = States(tmp_path / "s.zarr")
-    whole = np.asarray(states)
-    assert np.array_equal(states[key], whole[np.asarray(key, int) if key == [] else key])
-    assert np.array_equal(states[whole["tick"] == 3], whole[whole["tick"] == 3])
-    for wrong in (20_000, [-20_001], [0.5], [[1]]):
-        with pytest.raises(IndexError):
-            states[wrong]
-
-
-@pytest.mark.parametrize("rows", [0, 1, 300, 327, 328, 400, 655, 700])
-def test_a_store_goes_on_where_a_checkpoint_was(tmp_path: Path, rows: int) -> None:
-    """Chunks of 327 rows: what was written later is cut off, then written again."""
-    path, columns = tmp_path / "s.zarr", 400
-    writer = StatesWriter(path, [f"c{n}" for n in range(columns)])
-
-    def write(end: int) -> None:
-        while writer.rows < end:
-            n = writer.rows
-            writer.append(n, n + 1, np.arange(columns) * 1e-3 + n)
-        writer.flush()
-
-    write(rows)
-    kept = writer.rows, writer.crc
-    write(700)
-    whole = {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
-    writer = StatesWriter.after(path, *kept)
-    assert len(States(path)) == rows
-    assert len(list((path / "value").glob("*.0"))) == -(-rows // 327)
-    write(700)
-    assert {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()} == whole
-    for wrong in ((701, kept[1]), (kept[0], kept[1] ^ 1), (kept[0] + 1, kept[1])):
-        with pytest.raises(ns.DataError, match="lacks rows"):
-            StatesWriter.after(path, *wrong)
-
-
-def test_nothing_but_the_store_grows(tmp_path: Path) -> None:
-    """Neither what writes it nor what reads a column or some rows holds more than a chunk."""
-    row, chunks = [0.5] * 8, 12
-    tracemalloc.start()
-    try:
-        writer = StatesWriter(tmp_path / "s.zarr", [str(n) for n in range(8)])
-        for n in range(16_384 * chunks):
-            writer.append(n, 1, row)
-        states = States(tmp_path / "s.zarr")
-        assert [int(states[n]["inference"]) for n in (0, -1)] == [0, 16_384 * chunks - 1]
-        assert sum(part.sum() for part in states.blocks("7")) == 0.5 * 16_384 * chunks
-        most = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert len(states) * states.dtype.itemsize == 15 * 2**20
-    assert most < 8 * 2**20
-
-
-@pytest.mark.parametrize("name", [".zmetadata", "column/0", "value/0.0", "tick/0"])
-def test_a_damaged_store_is_refused(tmp_path: Path, name: str) -> None:
-    """Whatever stands there instead, also what would need more memory than a chunk."""
-    path = tmp_path / "s.zarr"
-    store(path, 3, 10)
-    whole = (path / name).read_bytes()
-    for content in (
-        b"",
-        whole[:-1],
-        whole + b"x",
-        whole[:20] + bytes([whole[20] ^ 1]) + whole[21:],
-        zlib.compress(bytes(1 << 28)),
-        whole.replace(b"10,", b"99,", 1),
-    ):
-        if content == whole or (name == ".zmetadata" and json_like(content) == json_like(whole)):
-            continue
-        (path / name).write_bytes(content)
-        with pytest.raises(ns.DataError, match=name.replace(".", r"\.")):
-            np.asarray(States(path))
-    (path / name).unlink()
-    with pytest.raises(ns.DataError, match="could not be read"):
-        np.asarray(States(path))
-
-
-def json_like(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError:
-        return content
-
-
 def test_what_cannot_be_recorded(tmp_path: Path) -> None:
     sim, probe = simulation(), ns.Probe("states", dyads={"h1": (0,)})
     with pytest.raises(ns.ConfigurationError, match="it takes 'states'"):
@@ -208,23 +80,43 @@ def test_what_cannot_be_recorded(tmp_path: Path) -> None:
         assert other.exists()
     with pytest.raises(ns.ConfigurationError, match="at most 262,144 values"):
         StatesWriter(tmp_path / "s.zarr", [str(n) for n in range(262_145)])
-    ns.StatesFile(tmp_path / "s.zarr", sim, probe)
-    with pytest.raises(ns.ConfigurationError, match="a recorder already"):
-        ns.StatesFile(tmp_path / "s.zarr", sim, probe)
+    ns.StatesFile(tmp_path / "s.zarr", sim, probe)  # never opened
+    one, other = (ns.StatesFile(tmp_path / f"{n}.zarr", sim, probe) for n in "st")
+    with one:
+        with pytest.raises(ns.ConfigurationError, match="an open recorder already"), other:
+            pass
+        with pytest.raises(ns.ConfigurationError, match="an open recorder already"):
+            ns.StatesFile(tmp_path / "u.zarr", sim, probe)
+    for nothing in ({}, {"h1": ()}):
+        empty = ns.Probe("states", dyads=nothing)
+        with (
+            pytest.raises(ns.ConfigurationError, match="nothing to record"),
+            ns.StatesFile(tmp_path / "s.zarr", sim, empty),
+        ):
+            sim.infer(batches()[0])
 
 
-def test_a_store_of_a_recorder_is_written_anew(tmp_path: Path) -> None:
-    """What a kill has left of one as well."""
-    path = tmp_path / "s.zarr"
-    store(path, 3, 10)
-    store(path, 2, 5)
-    assert len(States(path)) == 5
-    for lost in (".zmetadata", "value/.zarray", "column/0"):
-        store(path, 3, 10)
-        (path / ".zmetadata").unlink()
-        (path / lost).unlink(missing_ok=True)
-        store(path, 2, 6)
-        assert len(States(path)) == 6
+def test_a_recorder_is_opened_again(tmp_path: Path) -> None:
+    """It goes on after its rows, from those of a state."""
+    sim, path = simulation(), tmp_path / "s.zarr"
+    recorder = ns.StatesFile(path, sim, ns.Probe("states", dyads={"h1": (0,)}))
+    nothing = recorder.state_dict()
+    for _ in range(2):
+        with recorder:
+            sim.infer(batches()[0])
+    assert States(path)["inference"].tolist() == [1] * 9 + [2] * 9
+    with recorder:
+        sim.start(batches()[0], torch.eye(2))
+        sim.advance(ticks=2)
+    sim.advance()  # which is not recorded any more
+    sim.finish()
+    with recorder:
+        pass
+    assert States(path)["inference"].tolist() == [1] * 9 + [2] * 9 + [3] * 2
+    recorder.load_state_dict(nothing)
+    with recorder:
+        sim.infer(batches()[0])
+    assert States(path)["inference"].tolist() == [4] * 9
 
 
 @pytest.mark.parametrize("other", ["study={kind: convergence}", "training.shards=2"])
@@ -237,6 +129,7 @@ def test_what_records_by_itself_refuses_it(other: str) -> None:
     ("record", "said"),
     [
         ("{}", "name dyads"),
+        ("{states: {h1: []}, weights: {h1.weight: []}}", "name dyads"),
         ("{states: {h9: [0]}}", "unknown population 'h9'"),
         ("{states: {h1: [0]}, evry: 2}", "every"),
         ("{weights: {h1.weight: [99999999]}}", "there is no 99999999"),
@@ -249,6 +142,20 @@ def test_a_scenario_says_where_it_is_wrong(record: str, said: str) -> None:
     with pytest.raises(ns.DocumentError, match=said) as raised:
         ns.run("parallel", [f"record={record}"])
     assert "record" in str(raised.value)
+
+
+def test_a_sample_that_the_last_batch_lacks_is_told_at_once(tmp_path: Path) -> None:
+    """Not at the end of the first epoch."""
+
+    class Never:
+        def on_step(self, event: Any) -> None:
+            pytest.fail(f"step {event.step} was taken")
+
+    said = SHORT | {"record.sample": 40, "data.limit": 120, "data.remainder": "keep"}
+    with pytest.raises(ns.DocumentError, match="no sample 40 in a batch of 20") as raised:
+        ns.run("parallel", said, out=tmp_path, listeners=[Never()])
+    assert "record.sample" in str(raised.value)
+    assert ns.run("parallel", said | {"record.sample": 19}, out=tmp_path).status == "finished"
 
 
 class Killed:
@@ -295,6 +202,19 @@ def test_a_run_that_goes_on_has_the_rows_of_one_that_never_stopped(tmp_path: Pat
     path.unlink()
     with pytest.raises(ns.DataError, match="is missing"):
         run.states  # noqa: B018
+
+
+def test_a_stream_that_goes_on_has_all_rows(tmp_path: Path) -> None:
+    """It is one inference, of which the rest is recorded too."""
+    said = {"record": {"states": {"h1": [0]}, "every": 4}, "data.limit": 40}
+    whole = ns.run("stream_digits", said, out=tmp_path, run_id="whole")
+    stopped = ns.run(
+        "stream_digits", said, out=tmp_path, run_id="a", listeners=[Killed(7, signal.SIGINT)]
+    )
+    assert stopped.status == "interrupted"
+    assert 0 < len(stopped.states) < len(whole.states)
+    again = ns.resume(stopped.folder, listeners=[Killed(-1, 0)])
+    assert np.array_equal(again.states, whole.states)
 
 
 def marks(states: States) -> tuple[int, int]:

@@ -93,6 +93,21 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+def test_mlflow_is_given_names_that_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow = pytest.importorskip("mlflow")
+    uri = (tmp_path / "store").as_uri()
+    tracker = ns.MLflow(uri=uri).make(tmp_path)
+    tracker.open("", 0)
+    tracker.write({"states/plus.h1[5]": 1.0, "gradient_angle/h1->output.weight": 2.0}, 3)
+    kept = mlflow.MlflowClient(uri).get_run(tracker._id).data.metrics
+    assert kept == {"states/plus.h1.5": 1.0, "gradient_angle/h1-_output.weight": 2.0}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
@@ -148,14 +163,15 @@ def test_what_is_missing_is_named(
         ns.run("parallel", SHORT | {"listeners": [kind]}, out=tmp_path)
 
 
-def test_a_tracker_that_cannot_begin_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("method", "what"), [("open", "begin"), ("write", "go on")])
+def test_a_tracker_that_fails_says_why(
+    method: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
         raise OSError("no room for events")
 
-    monkeypatch.setattr(trackers._TensorBoard, "open", fails)
-    why = "the listener tensorboard cannot begin: no room for events"
+    monkeypatch.setattr(trackers._TensorBoard, method, fails)
+    why = f"the listener tensorboard cannot {what}: no room for events"
     with pytest.raises(ns.ConfigurationError, match=why):
         ns.run("parallel", SHORT | {"listeners": ["tensorboard"]}, out=tmp_path)
 

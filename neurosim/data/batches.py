@@ -62,6 +62,11 @@ class Batches:
         whole, left = divmod(len(self.split), self._size)
         return whole + bool(left and self._extra)
 
+    @property
+    def least(self) -> int:
+        """How many samples the smallest batch has."""
+        return (self._extra and len(self.split) % self._size) or self._size
+
     def next(self) -> tuple[Tensor, Tensor]:
         """Returns copies of the next images (B, *shape) and labels (B,)."""
         if self.position == len(self):

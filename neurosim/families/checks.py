@@ -136,8 +136,10 @@ def _checked(adapter: TypeAdapter[Any], name: str, value: object) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of numpy and torch as those of Python, and a list as a tuple, which strict checks
-    ask for."""
+    """Numbers of numpy and torch as those of Python, and lists as tuples, which strict checks ask
+    for."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return tuple(_plain(item) for item in value)
     return value.item() if getattr(value, "ndim", None) == 0 else value

@@ -31,7 +31,7 @@ class Memory:
     states: int = _of("s⁺, s⁻, difference, and what was sent last")  # and what phases keep of them
     caches: int = _of("potentials and max-pool winners")
     rings: int = _of("messages on their way")
-    work: int = _of("made and dropped within a tick, or in evaluation")
+    work: int = _of("made and dropped within a tick, a step, or in evaluation")
 
     @property
     def total(self) -> int:
@@ -60,7 +60,8 @@ def estimate(
     links = [link for link in state.links if link.post.name in some]
     own = {f"{link.name}.{kind}" for link in links for kind in ("weight", "feedback")}
     own |= {f"{name}.bias" for name in some}
-    parameters = sum(p.numel() for name, p in model.named_parameters() if name in own) * element
+    counts = [p.numel() for name, p in model.named_parameters() if name in own]
+    parameters = sum(counts) * element
     constants = sum(b.numel() for name, b in model.named_buffers() if name in own) * element
     parts = 2 if rule.holomorphic else 1  # of a number
 
@@ -103,6 +104,9 @@ def estimate(
         kept = states + caches + (parameters if any(p.share for p in rule.phases[:-1]) else 0)
     evaluated = sum(cell.population.size for cell in cells.values())
     evaluation = EVALUATION_BATCH * evaluated * element if optimizer is not None else 0
+    # Steps of torch's optimizers hold up to four copies of one parameter after the other, or, where
+    # it takes all at once, a sum of gradients and decay and a root of moments.
+    step = 0 if optimizer is None else max(4 * max(counts, default=0) * element, 2 * parameters)
     return Memory(
         weights=parameters * (2 if averaged else 1) + constants + copies,
         gradients=parameters if optimizer is not None else 0,
@@ -110,7 +114,7 @@ def estimate(
         states=parts * (states + kept),
         caches=parts * caches,
         rings=parts * rings,
-        work=max(parts * (wakes + largest), evaluation),
+        work=max(parts * (wakes + largest), evaluation, step),
     )
 
 

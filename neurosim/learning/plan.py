@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from neurosim.base import ConfigurationError
 from neurosim.data import Augmentation, Remainder
@@ -16,6 +17,13 @@ from neurosim.maths import LearningRate
 from neurosim.simulation import Prediction
 
 Every = Annotated[Count, Field(description="1 for each, n for every n-th")]
+_OF_THE_OPTIMIZER = "; the optimizer has it: OptimizerChoice.of('adam', lr=…), or one of torch"
+# Where what is no option of a training can be said.
+ELSEWHERE = {
+    "lr": _OF_THE_OPTIMIZER,
+    "weight_decay": _OF_THE_OPTIMIZER,
+    "clip": "; the plasticity of the simulation has it: clip=ns.Clip(norm=…)",
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,9 @@ class TrainingPlan(Described):
     shards: Count = 1
 
     def __post_init__(self) -> None:
+        if isinstance(self.learning_rate, LRScheduler):
+            said = "a scheduler of torch is not in the plan: give it as Trainer(…, scheduler=…)"
+            raise ConfigurationError(said, "learning_rate")
         named = {"evaluation": Prediction, "learning_rate": LearningRate, "augment": Augmentation}
         for name, family in named.items():
             if (given := getattr(self, name)) is not None:

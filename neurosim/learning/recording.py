@@ -26,8 +26,8 @@ class StatesFile(Listener):
 
     Raises:
         ConfigurationError: for another probe, dyads that are not there, another name of the file,
-            one that is there and is no store of a recorder, or a simulation that has a recorder
-            already.
+            one that is there and is no store of a recorder, or a simulation that has an open
+            recorder already.
     """
 
     def __repr__(self) -> str:
@@ -45,21 +45,29 @@ class StatesFile(Listener):
                 f"{self.path}: a Zarr store is written; call it {self.path.stem or 'states'}.zarr"
             )
             raise ConfigurationError(said)
-        if simulation.sink is not None:
-            raise ConfigurationError("the simulation has a recorder already: close that one first")
         self._probe.check(simulation.model.network, simulation.rule)
         for cell in simulation.state.cells if self._probe.observes else ():
             cell.observed = True
-        simulation.sink = self
         self._open, self._writer = False, cast("StatesWriter | None", None)  # at the first row
+        self._take()  # already now: an inference may be put back before its training goes on
+
+    def _take(self) -> None:
+        """Asks the simulation to show its ticks."""
+        other = self._simulation.sink
+        if isinstance(other, StatesFile) and other is not self and other._open:
+            said = "the simulation has an open recorder already: leave that first"
+            raise ConfigurationError(said)
+        self._simulation.sink = self
 
     def __enter__(self) -> Self:
+        self._take()
         self._open = True
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Writes the rest, and lets the simulation go."""
-        self._simulation.sink = None
+        if self._simulation.sink is self:
+            self._simulation.sink = None
         if self._open:
             self._open = False
             self._flush()
@@ -83,7 +91,6 @@ class StatesFile(Listener):
 
     def on_start(self, event: StartEvent) -> None:
         del event
-        self._simulation.sink = self
         self.__enter__()
 
     def on_end(self, event: EndEvent) -> None:
@@ -99,5 +106,5 @@ class StatesFile(Listener):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Cuts off what was written later. Raises DataError where something else was before."""
-        if state["rows"]:
-            self._writer = StatesWriter.after(self.path, state["rows"], state["crc"])
+        rows, crc = state["rows"], state["crc"]
+        self._writer = StatesWriter.after(self.path, rows, crc) if rows else None

@@ -1,8 +1,10 @@
 """Listeners that tell a tracker of experiments what happens; each tracker is an extra."""
 
 import importlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,7 +25,7 @@ class Tracker(events.Listener, ABC):
 
     Raises:
         ConfigurationError: without the ``module`` that the ``extra`` brings, or where it cannot
-            begin.
+            begin or go on.
     """
 
     module: ClassVar[str]
@@ -55,13 +57,18 @@ class Tracker(events.Listener, ABC):
     def on_start(self, event: events.StartEvent) -> None:
         file = self.folder / _SCENARIO
         scenario = file.read_text(encoding="utf-8") if file.is_file() else ""
-        try:
+        with self._in_words("cannot begin", self.hint):
             self.open(scenario, event.step)
+        self.opened = True
+
+    @contextmanager
+    def _in_words(self, what: str, hint: str = "") -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # each library has its own, for servers and folders alike
             said = " ".join(f"{error or type(error).__name__}".split())
-            said = f"the listener {self.extra} cannot begin: {said[:400]}{self.hint}"
+            said = f"the listener {self.extra} {what}: {said[:400]}{hint}"
             raise ConfigurationError(said) from error
-        self.opened = True
 
     def _told(self, event: events.TrainingEvent) -> None:
         record = event.record()
@@ -70,13 +77,15 @@ class Tracker(events.Listener, ABC):
             known = ("event", "probe", "epoch", "step", "tick")
             named = flat({key: record[key] for key in record if key not in known}, f"{kind}/")
             numbers = {key: n for key, value in named.items() if (n := number(value)) is not None}
-            self.write(numbers, event.step)
+            with self._in_words("cannot go on"):
+                self.write(numbers, event.step)
 
     on_step = on_trace = on_epoch = _told
 
     def on_end(self, event: events.EndEvent) -> None:
         if self.opened:  # and not where that failed, of which the error tells
-            self.close(event.status)
+            with self._in_words("cannot end"):
+                self.close(event.status)
 
 
 class _TensorBoard(Tracker):
@@ -141,7 +150,8 @@ class _MLflow(Tracker):
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         for name, value in numbers.items():
-            self._client.log_metric(self._id, name, value, step=step)
+            plain = re.sub(r"[^\w./ :-]", "_", name.replace("[", ".").replace("]", ""))
+            self._client.log_metric(self._id, plain, value, step=step)  # which takes no h1[5]
 
     def close(self, status: events.Status) -> None:
         self._client.set_terminated(self._id, _STATUS[status])

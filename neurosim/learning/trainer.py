@@ -30,7 +30,7 @@ from neurosim.learning.events import (
     TraceEvent,
     TrainingEvent,
 )
-from neurosim.learning.plan import TrainingPlan
+from neurosim.learning.plan import ELSEWHERE, TrainingPlan
 from neurosim.learning.rates import Every, Rates
 from neurosim.learning.shards import Shards, Taken, check_shards
 from neurosim.maths import OptimizerChoice, finite_norm
@@ -38,7 +38,6 @@ from neurosim.measures import metrics
 from neurosim.simulation import Outcome, Simulation, check_optimizer
 from neurosim.tensors import complete, restore
 
-_RATE = "; the optimizer has it: OptimizerChoice.of('adam', lr=…), or one of torch"
 Data = Any  # samples and labels: what `split_for` takes
 
 
@@ -79,7 +78,7 @@ class Trainer:
         known = [one.name for one in fields(TrainingPlan)]
         for key in (one for one in options if one not in known):
             said = unknown("option of a training", key, known)
-            raise ConfigurationError(said + _RATE * (key in ("lr", "weight_decay")), key)
+            raise ConfigurationError(said + ELSEWHERE.get(key, ""), key)
         if plan is None and (size := batch_of(train)) is not None:
             options.setdefault("batch_size", size)
         plan = check(TrainingPlan | None, plan=plan) or TrainingPlan()
@@ -107,8 +106,7 @@ class Trainer:
             said = "init is carry, which needs batches of one size, and the remainder is kept"
             raise ConfigurationError(f"{said}; drop it, or start inferences otherwise", "init")
         self.ranks = Ranks(simulation.device)
-        kept = len(train) % batch if self.plan.remainder == "keep" else 0
-        check_shards(simulation, self.plan.shards, kept or batch)
+        check_shards(simulation, self.plan.shards, self.batches.least)
         self._shards = Shards(simulation, self.plan.shards, self.ranks)
         counts = dict.fromkeys(asdict(Counts()), 0)
         self.totals: dict[str, float] = {**counts, "updates": 0, "ticks": 0, "time": 0.0}

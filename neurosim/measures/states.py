@@ -120,18 +120,22 @@ class RecordPlan:
 
     def check(self, network: Network, batch: int, *, study: bool, shards: bool) -> None:
         """Raises ConfigurationError for what is not there, or where nothing would be recorded."""
-        if not (self.states or self.weights):
+        if not any((*(self.states or {}).values(), *self.weights.values())):
             raise ConfigurationError("record: name dyads (states) or weights to record")
         if study:
             raise ConfigurationError("a study has records of its own: leave record out")
         if shards:
             said = "shards are computed one by one, in several processes: leave record out"
             raise ConfigurationError(said)
-        if self.sample >= batch:
-            said = f"record: there is no sample {self.sample} in a batch of {batch}"
-            raise ConfigurationError(said, "sample")
+        self.check_batch(batch)
         _check(self.states or {}, _sizes(network), "population", "states", "record")
         _check(self.weights, _parameters(network), "parameter", "weights", "record")
+
+    def check_batch(self, samples: int) -> None:
+        """Raises ConfigurationError where the sample is not in a batch of so many."""
+        if self.sample >= samples:
+            said = f"record: there is no sample {self.sample} in a batch of {samples}"
+            raise ConfigurationError(said, "sample")
 
 
 def _named(name: str, values: Tensor, chosen: tuple[int, ...]) -> dict[str, float]:

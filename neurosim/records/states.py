@@ -94,11 +94,16 @@ class StatesWriter:
     ``rows`` is their number and ``crc`` their checksum. A store that is there is written anew.
 
     Raises:
-        ConfigurationError: where there is something else, or there are too many columns.
+        ConfigurationError: where there is something else, or there are no or too many columns.
         OSError: where it cannot be written.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        if not columns:
+            raise ConfigurationError(
+                f"{path}: no dyad and no weight is named, so nothing to record"
+            )
+        path = path.resolve() if path.is_symlink() else path  # where what it leads to is removed
         self._prepare(path, columns)
         names = np.array(columns, "<U").tobytes()
         if len(columns) > _MOST or len(names) > MAX_BYTES:
@@ -116,6 +121,7 @@ class StatesWriter:
 
     def _prepare(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self._columns, self.rows, self.crc = path, columns, 0, 0
+        self._written = 0  # rows on the disk
         self._chunk = np.zeros(_chunk_rows(len(columns)), _row_type(columns))
         self._arrays = _arrays(len(columns))
 
@@ -141,6 +147,8 @@ class StatesWriter:
     def append(self, inference: int, tick: int, values: Iterable[float]) -> None:
         """Appends a row."""
         at = self.rows % len(self._chunk)
+        if not at:
+            self.flush()  # what a full disk has refused before, as its place is taken now
         self._chunk[at] = (inference, tick, *values)
         self.crc = crc32(self._chunk[at].tobytes(), self.crc)
         self.rows += 1
@@ -149,7 +157,7 @@ class StatesWriter:
 
     def flush(self) -> None:
         """Writes all rows to the disk: their chunk, then how many there are."""
-        if not self.rows:
+        if self.rows == self._written:
             return
         chunk, number = self._chunk.view(self._arrays), (self.rows - 1) // len(self._chunk)
         for name in _GROWING:
@@ -169,6 +177,7 @@ class StatesWriter:
             while (late := self.path / name / _key(name, number)).exists():
                 late.unlink()
                 number += 1
+        self._written = self.rows
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -195,12 +204,12 @@ class States:
             names = self._unpacked("column/0", None)
             columns = np.frombuffer(names, f"<U{len(names) // (4 * count)}").tolist()
             most = _chunk_rows(count) * sum(1 for _ in (self.path / "value").iterdir())
+            self.dtype = _row_type(columns)
             if len(columns) != count or found != _metadata(columns, rows) or not 0 <= rows <= most:
                 raise ValueError
         except (KeyError, TypeError, ValueError, OSError):
             raise self._damaged(_METADATA) from None
         self.columns: tuple[str, ...] = tuple(columns)
-        self.dtype = _row_type(self.columns)
         self._rows, self._size = rows, _chunk_rows(count)
         self._last: tuple[int, Rows] | None = None
 
@@ -234,7 +243,9 @@ class States:
             return np.arange(*key.indices(len(self)))
         numbers = np.asarray(key)
         if numbers.dtype == bool:
-            return np.flatnonzero(np.broadcast_to(numbers, len(self)))
+            if numbers.shape != (len(self),):
+                raise IndexError(f"there are {len(self):,} rows, and {numbers.size:,} are told of")
+            return np.flatnonzero(numbers)
         if numbers.size and (numbers.dtype.kind not in "iu" or numbers.ndim > 1):
             raise IndexError("rows are chosen by their numbers")
         numbers = np.where(numbers < 0, numbers + len(self), numbers).astype(np.int64)

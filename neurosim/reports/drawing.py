@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # a drawing needs no torch
 
 LEVELS = 7  # in one row: what a page shows at a legible size
 WIDE = 52.0  # of the gap between columns, at least
-MOVING = 112.0  # of a frame: the same whatever it says
+# Of a frame the gap and what a box holds (``activity 1.2e-05``): the same whatever it says.
+MOVING, HELD = 112.0, 106.0
 LANE, STEP = 9.0, 15.0  # between neighbouring lines: vertical ones, horizontal ones with a label
 MARGIN, GAP = 10.0, 16.0
 BROAD = 1300.0  # pixels, of which the page shows four fifths at a legible size
@@ -139,7 +140,7 @@ class _Drawing:
     def _place_boxes(self) -> None:
         network, routed = self.network, self.routed
         self.labels: dict[str, tuple[str, ...]] = {}
-        width, tall = 84.0, {}
+        width, tall = 84.0 if self.frame is None else HELD, {}
         for p in network.populations:
             ends = max(map(len, (network.incoming(p.name), network.outgoing(p.name))))
             self.labels[p.name] = (cut(p.name, 20), *self._said(p))

@@ -126,7 +126,8 @@ def named(figures: Iterable[Figure]) -> Iterator[tuple[str, str, Chart]]:
         if not isinstance(chart, Chart):
             continue
         whole = f"{title}, {where}" if where else title
-        base = re.sub(r"[^a-z0-9.]+", "-", whole.lower()).strip("-.") or "figure"
+        said = whole.lower().replace("⁺", "-plus").replace("⁻", "-minus")
+        base = re.sub(r"[^a-z0-9.]+", "-", said).strip("-.") or "figure"
         taken = sum(re.fullmatch(rf"{base}(-\d+)?", name) is not None for name in names)
         names.append(f"{base}-{taken + 1}" if taken else base)
         yield names[-1], whole, chart

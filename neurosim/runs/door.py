@@ -90,8 +90,8 @@ class Run:
         """
         path = self.folder / runner.STATES
         if not path.exists():
-            said = "nothing was recorded; a scenario says what: record: {states: {h1: [0, 5]}}"
-            raise DataError(f"{path}: {said}")
+            said = "nothing was recorded; a scenario says what (record: {states: {h1: [0, 5]}})"
+            raise DataError(f"{path}: {said}, and `every` is at most the ticks of an inference")
         RunFiles(self.folder).check_below(path.name)
         return States(path)
 

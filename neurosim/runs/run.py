@@ -57,7 +57,6 @@ from neurosim.runs.listeners.live import LiveView
 from neurosim.runs.study import prepare, run_study
 from neurosim.runs.written import check_trainer, job_of
 from neurosim.scenario import Scenario, located
-from neurosim.simulation import Simulation
 from neurosim.tensors import (
     device_bytes,
     out_of_memory,
@@ -116,7 +115,7 @@ def run(
         what = job, trainer, data.digest(), console, live
         return _together(
             lambda: _placed(job, trainer, out, run_id),
-            lambda folder: [*_named(scenario, folder, trainer.simulation), *listeners],
+            lambda folder: [*_named(scenario, folder, trainer), *listeners],
             *what,
         )
 
@@ -181,7 +180,7 @@ def resume(
             what = Job.of(scenario, read), trainer, read.digest(), console, live
             return _together(
                 lambda: nullcontext((folder, saved)),
-                lambda _: [*_named(scenario, folder, trainer.simulation), *listeners],
+                lambda _: [*_named(scenario, folder, trainer), *listeners],
                 *what,
             )
 
@@ -241,11 +240,13 @@ def _over(folder: Path) -> bool:
     return whole and status in ("finished", "failed")
 
 
-def _named(scenario: Scenario, folder: Path, simulation: Simulation) -> list[object]:
+def _named(scenario: Scenario, folder: Path, trainer: Trainer) -> list[object]:
     """Makes the listeners that the scenario names. Raises DocumentError where one cannot be."""
     made: list[object] = []
     if (plan := scenario.file.record) is not None:
-        made.append(StatesFile(folder / STATES, simulation, plan.probe))
+        with located(scenario.document, ("record",)):  # the last batch may be a smaller one
+            plan.check_batch(trainer.batches.least)
+        made.append(StatesFile(folder / STATES, trainer.simulation, plan.probe))
     for number, choice in enumerate(scenario.file.listeners):
         with located(scenario.document, ("listeners", number)):
             made.append(choice.make(folder))
