@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +130,15 @@ def test_what_cannot_be_captured(
     monkeypatch.setitem(GRAPHS, "cpu", FakeGraph)
     with pytest.raises(ns.ConfigurationError, match=f"compute is 'graph', but .*{said}"):
         made("sweep", compute="graph", **options)
+
+
+def test_a_scenario_may_ask_for_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is valid wherever it is checked; where there are none it does not begin."""
+    scenario = ns.Scenario.load("scenarios/parallel.yaml", ["compute=graph"])
+    with pytest.raises(ns.DocumentError, match=r"compute: .*the device cpu has no graphs"):
+        ns.run("parallel", {"compute": "graph"}, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ns.DocumentError, match="random_order wakes other units"):
+        ns.Scenario.load("scenarios/random_order.yaml", ["compute=graph"])
+    monkeypatch.setitem(GRAPHS, "cpu", FakeGraph)
+    assert scenario.simulation(scenario.model()).compute == "graph"

@@ -146,8 +146,7 @@ class Ticker:
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the
-        potentials of all of them: those of the others as they last computed them. Where it depends
-        on none of them it is made once."""
+        potentials of all of them, as they last computed them. What depends on none is made once."""
         nudge, rule = self.nudge, self.rule
         of, known = (nudge.target, nudge.gradient, nudge.settled), self._forced
         alike = known and known[1] == nudge.strength and known[0].none_since(*of)

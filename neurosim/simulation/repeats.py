@@ -237,13 +237,14 @@ def check_capture(common: Common) -> None:
     if common.compute != "graph":
         return
     device = getattr(common.state.device, "type", "")
+    graphs = device in GRAPHS or device == "meta"  # where it will run is seen when it does
     lines = [(f"{link.name!r} ({line.kind})", line) for link, line in common.state.lines]
     late = next((name for name, line in lines if not line.planned), "")
     changed = next((name for name, line in lines if line.changes), "")
     within = common.learns_within or common.plasticity.trace_time is not None
     problems = (
         (not device, "populations are on several devices"),
-        (device not in GRAPHS, f"the device {device} has no graphs, as those of cuda have"),
+        (not graphs, f"the device {device} has no graphs, as those of cuda have"),
         (not common.schedule.repeats, f"{common.schedule.kind} wakes other units every time"),
         (common.init == "carry", "with init 'carry' no inference starts as the last did"),
         (within, "weights or traces change within an inference"),
