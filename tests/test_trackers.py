@@ -161,6 +161,7 @@ def test_what_is_missing_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ns.DocumentError, match=rf"pip install 'neurosim\[{kind}\]'"):
         ns.run("parallel", SHORT | {"listeners": [kind]}, out=tmp_path)
+    assert not list(tmp_path.iterdir())  # before there is a run
 
 
 @pytest.mark.parametrize(("method", "what"), [("open", "begin"), ("write", "go on")])

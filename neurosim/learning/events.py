@@ -171,6 +171,9 @@ HOOKS = tuple(name for name in vars(Listener) if name.startswith("on_"))
 class ListenerChoice(Kind, ABC, family="listener", bare=True):
     """Describes a listener of a scenario's runs, and makes it. Base class of the family."""
 
+    def check(self) -> None:
+        """Raises ConfigurationError for one that cannot be made; asked before a run is begun."""
+
     @abstractmethod
     def make(self, folder: Path) -> object:
         """Makes the listener of one run, for which it may write files into ``folder``."""

@@ -34,12 +34,16 @@ class Tracker(events.Listener, ABC):
     opened = False
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.library = folder, self.imported()
+
+    @classmethod
+    def imported(cls) -> Any:
+        """Returns the library. Raises ConfigurationError where it is missing."""
         try:
-            self.library = importlib.import_module(self.module)
+            return importlib.import_module(cls.module)
         except ImportError:
-            how = f"pip install 'neurosim[{self.extra}]'"
-            said = f"the listener {self.extra} needs a package: {how}"
+            how = f"pip install 'neurosim[{cls.extra}]'"
+            said = f"the listener {cls.extra} needs a package: {how}"
             raise ConfigurationError(said) from None
 
     @abstractmethod
@@ -197,10 +201,19 @@ class _Aim(Tracker):
         self._id = state["id"]
 
 
+class _Choice(events.ListenerChoice, ABC):
+    tracker: ClassVar[type[Tracker]]
+
+    def check(self) -> None:
+        self.tracker.imported()
+
+
 @register("tensorboard")
 @dataclass(frozen=True)
-class TensorBoard(events.ListenerChoice):
+class TensorBoard(_Choice):
     """Writes events for TensorBoard into the folder ``tensorboard`` of the run."""
+
+    tracker = _TensorBoard
 
     def make(self, folder: Path) -> Tracker:
         return _TensorBoard(folder)
@@ -208,8 +221,10 @@ class TensorBoard(events.ListenerChoice):
 
 @register("wandb")
 @dataclass(frozen=True)
-class WeightsAndBiases(events.ListenerChoice):
+class WeightsAndBiases(_Choice):
     """Tells Weights & Biases, by default into files of the run's folder (``wandb sync`` later)."""
+
+    tracker = _WeightsAndBiases
 
     project: Annotated[
         str, Field(min_length=1, description="the project or experiment that the run belongs to")
@@ -225,8 +240,10 @@ class WeightsAndBiases(events.ListenerChoice):
 
 @register("mlflow")
 @dataclass(frozen=True)
-class MLflow(events.ListenerChoice):
+class MLflow(_Choice):
     """Tells MLflow."""
+
+    tracker = _MLflow
 
     uri: Annotated[
         str | None,
@@ -242,8 +259,10 @@ class MLflow(events.ListenerChoice):
 
 @register("aim")
 @dataclass(frozen=True)
-class Aim(events.ListenerChoice):
+class Aim(_Choice):
     """Tells Aim, by default in files of the run's folder (``aim up --repo FOLDER``)."""
+
+    tracker = _Aim
 
     repo: Annotated[
         str | None, Field(description="folder or server of Aim; default: the run's folder")

@@ -57,13 +57,7 @@ from neurosim.runs.listeners.live import LiveView
 from neurosim.runs.study import prepare, run_study
 from neurosim.runs.written import check_trainer, job_of
 from neurosim.scenario import Scenario, located
-from neurosim.tensors import (
-    device_bytes,
-    out_of_memory,
-    peak_memory,
-    repeatable,
-    reset_peak_memory,
-)
+from neurosim.tensors import device_bytes, out_of_memory, peak_memory, repeatable, reset_peak_memory
 
 # What may be other when a run goes on, besides where its data are: if asked for, for how long.
 PROLONGED = {("training", "epochs"), ("training", "max_steps"), ("stream", "horizon")}
@@ -107,6 +101,9 @@ def run(
                     job, folder, console, lambda stop: run_study(study, folder, console, stop)
                 )
         trainer = scenario.trainer(data)
+        for number, choice in enumerate(scenario.file.listeners):
+            with located(scenario.document, ("listeners", number)):
+                choice.check()
         plan = trainer.plan
         batch = -(-plan.batch_size // plan.shards)  # of the largest shard
         with located(scenario.document, ("data",)):
