@@ -175,8 +175,8 @@ def test_options_that_live_elsewhere() -> None:
     [
         (["activation=tanh"], "'activation' belongs to the network: network.activation"),
         (["noise=0.1"], "did you mean channels.mean.noise or channels.difference.noise?"),
-        (["seed=1..3"], "got '1..3' (text); several values are for neurosim sweep"),
-        (["seed=0,1"], "several values are for neurosim sweep"),
+        (["seed=1..3"], "got '1..3' (text); several values, 1,2 or 1..5, are for neurosim sweep"),
+        (["seed=0,1"], "several values, 1,2 or 1..5, are for neurosim sweep"),
         (["data.kind=npz"], "<command line>:1:1: data: needs the key 'file'"),
         (["network=digits_mpl"], "no example of that name; did you mean 'digits_mlp'?"),
         (["network=nothing_like_it"], "no example of that name; neurosim examples lists them"),

@@ -41,7 +41,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 MAX_PROBLEMS = 100  # that are explained: a file of something else has tens of thousands
-_SEVERAL = "; several values are for neurosim sweep"
+_SEVERAL = "; several values, 1,2 or 1..5, are for neurosim sweep"
 _RANGE = re.compile(r"[-+0-9.eE]+(\.\.|,)|(lin|log)\(")
 _NOT_FINITE = {"inf": ".inf", "infinity": ".inf", "-inf": "-.inf", "nan": ".nan"}
 
