@@ -151,7 +151,7 @@ class Ticker:
         of, known = (nudge.target, nudge.gradient, nudge.settled), self._forced
         alike = known and known[1] == nudge.strength and known[0].none_since(*of)
         if known is None or not alike or rule.nudges_at_potential:
-            output = cell.population.activation(self.basal(cell, None))
+            output = cell.population.activation(cell.potential())
             force = cell.stored(rule.force(nudge, output))
             known = self._forced = Writes(*of), nudge.strength, force
         return known[2] if selection is None else selection.take(known[2])
