@@ -170,6 +170,26 @@ def test_what_a_plasticity_draws_is_not_on_tape(monkeypatch: pytest.MonkeyPatch)
     assert all(one != other for one, other in pairwise(found))
 
 
+@pytest.mark.parametrize(("nudge", "once"), [("proximal", True), ("potential", False)])
+def test_a_force_that_depends_on_no_potential_is_made_once(nudge: Any, once: bool) -> None:
+    """In an inference, for its target."""
+    made_forces: list[None] = []
+
+    @dataclass(frozen=True)
+    class Watched(ns.DualPropagation):
+        def force(self, nudge: Any, output: Tensor) -> Tensor:
+            made_forces.append(None)
+            return super().force(nudge, output)
+
+    schedule = ns.schedules.RandomOrder("neuron", groups=4, passes=3)
+    rules = Watched(nudge=nudge), ns.DualPropagation(nudge=nudge)
+    one, other = (made("neurons", schedule=schedule, rule=rule) for rule in rules)
+    for number in range(3):
+        found, expected = (sim.infer(*data(sim.model, number)) for sim in (one, other))
+        assert bits([found.plus, found.minus]) == bits([expected.plus, expected.minus])
+    assert (len(made_forces) == 3) == once
+
+
 def test_what_is_too_long_is_not_recorded_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take several times as long, and as much memory as there are calls."""
     monkeypatch.setattr("neurosim.tensors.tape.MOST", 100)

@@ -51,9 +51,7 @@ class Ticker:
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
         self._lateral |= state.output.population.activation.lateral
-        self._forced: tuple[Writes, complex, Tensor] | None = (
-            None  # the last force, and what made it
-        )
+        self._forced: tuple[complex, Writes, Tensor] | None = None  # what made the last, and it
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
         """Commits the wakes of these populations, by index, hands over their messages, and delivers
@@ -147,14 +145,16 @@ class Ticker:
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the
         potentials of all of them, as they last computed them. What depends on none is made once."""
-        nudge, rule = self.nudge, self.rule
-        of, known = (nudge.target, nudge.gradient, nudge.settled), self._forced
-        alike = known and known[1] == nudge.strength and known[0].none_since(*of)
-        if known is None or not alike or rule.nudges_at_potential:
+        nudge, known = self.nudge, self._forced
+        of = nudge.target, nudge.gradient, nudge.settled
+        if known is not None and known[0] == nudge.strength and known[1].none_since(*of):
+            force = known[2]
+        else:
             output = cell.population.activation(cell.potential())
-            force = cell.stored(rule.force(nudge, output))
-            known = self._forced = Writes(*of), nudge.strength, force
-        return known[2] if selection is None else selection.take(known[2])
+            force = cell.stored(self.rule.force(nudge, output))
+            if not self.rule.nudges_at_potential:
+                self._forced = nudge.strength, Writes(*of), force
+        return force if selection is None else selection.take(force)
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the sum of the cached basal potentials of the selected dyads."""
