@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # pytest-xdist tells its workers how wide the terminal is; what they run goes to a pipe.
 os.environ.pop("COLUMNS", None)
+# A shell has what it starts in the background ignore Ctrl-C, and so would what tests interrupt.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
