@@ -110,7 +110,7 @@ def test_nothing_but_the_store_grows(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert len(states) * states.dtype.itemsize == 15 * 2**20
-    assert most < 8 * 2**20
+    assert most < 6 * 2**20
 
 
 @pytest.mark.parametrize("name", [".zmetadata", "column/0", "value/0.0", "tick/0"])

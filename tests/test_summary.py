@@ -79,7 +79,7 @@ def test_every_quantity_is_described_once() -> None:
 def test_a_metric_of_a_plugin_is_told_by_its_name() -> None:
     found = {"status": "finished", "test_mine": 1.5, "test_top_3": 0.5}
     column = len("test accuracy of the best 3 ")
-    lines = summary_lines(found, resume_with="neurosim resume x")
+    lines = summary_lines(found, [("resume with", "neurosim resume x")])
     assert [(line[:column].strip(), line[column:]) for line in lines] == [
         ("status", "finished"),
         ("test mine", "1.5"),

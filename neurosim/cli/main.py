@@ -326,10 +326,11 @@ def _finish(run: Run) -> None:
     if interrupted := run.status == "interrupted":
         ignore_at_exit()
     if leads():
-        more, study = {"report": str(run.report)}, run.summary.get("kind") == "convergence"
+        study = run.summary.get("kind") == "convergence"
+        more: list[tuple[str, object]] = [("report", run.report)]
         if interrupted and not study:
-            more["resume_with"] = f"neurosim resume {run.folder}"
-        for line in summary_lines(run.summary, **more):
+            more.append(("resume with", f"neurosim resume {run.folder}"))
+        for line in summary_lines(run.summary, more):
             click.echo(line)
         if interrupted and study:
             click.echo("A study is not resumed; run it anew.")

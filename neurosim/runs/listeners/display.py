@@ -1,5 +1,6 @@
 """What a user sees of sweeps, studies, downloads and the end of a run."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich import progress as bars
@@ -96,15 +97,15 @@ class DownloadDisplay(Display):
         self.show(remote.name, done, remote.size, line, "")
 
 
-def summary_lines(summary: dict[str, Any], **more: object) -> list[str]:
+def summary_lines(summary: dict[str, Any], more: Sequence[tuple[str, object]] = ()) -> list[str]:
     """Returns the last lines of a run: its status, its verdict, what it found and cost, and
-    ``more`` by their titles, with _ for a space."""
+    ``more`` titles with their texts."""
     lines = [("status", summary["status"])]
     if summary.get("verdict") is not None:
         lines.append(("verdict", f"{summary['verdict']}: {summary['reason']}"))
         for name, found in (summary.get("phases") or {}).items():
             lines.append(("phase", f"{name}: {found['verdict']}: {found['reason']}"))
     lines += [(harmless(title), text) for title, text in told(summary, "line")]
-    lines += [(title.replace("_", " "), str(text)) for title, text in more.items()]
+    lines += more
     width = max(14, *(len(title) for title, _ in lines))
     return [f"{title:<{width}} {harmless(str(text))}" for title, text in lines]
