@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
@@ -31,6 +35,15 @@ NAMED: Any = {
     "input": [1, 8, 8],
     "layers": [{"name": "h", "dense": 9}, {"name": "output", "dense": 10}],
 }
+
+QUICK = """
+name: quick
+network: {input: [1, 8, 8], layers: [{name: output, dense: 10}]}
+data: {name: digits, batch_size: 50, limit: 100}
+schedule: {kind: parallel, ticks: 2}
+plasticity: {kind: contrastive_hebbian, optimizer: {kind: adam}, learning_rate: {kind: cosine}}
+training: {epochs: 1}
+"""
 
 
 def sgd(choice: SGD) -> Callable[[Tensor, Tensor, int], Tensor]:
@@ -147,6 +160,56 @@ OPTIMIZERS = sorted(
     for name, cls in vars(torch.optim).items()
     if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name != "Optimizer"
 )
+
+
+@pytest.mark.parametrize("choice", [SGD(), Adam(), AdamW(), *TorchOptimizer.example()], ids=str)
+def test_an_optimizer_is_torchs_own_to_the_bit(choice: OptimizerChoice) -> None:
+    """Its steps, what it keeps, its hooks and its copies."""
+    named = getattr(choice, "name", type(choice).__name__)
+    generator = torch.Generator().manual_seed(2)
+    steps: list[str] = []
+
+    def fresh(weight: Tensor) -> tuple[torch.nn.Parameter, Any]:
+        return (made := torch.nn.Parameter(weight.clone())), choice.make([made])
+
+    own, optimizer = fresh(torch.randn(3, 4, generator=generator))
+    theirs = torch.nn.Parameter(own.detach().clone())
+    kind = getattr(torch.optim, named)
+    known = inspect.signature(kind).parameters
+    said = {key: value for key, value in optimizer.defaults.items() if key in known}
+    reference = kind([theirs], **said)
+    assert type(optimizer) is not type(reference)
+    assert isinstance(optimizer, type(reference))
+    assert repr(optimizer) == repr(reference)
+    optimizer.register_step_post_hook(lambda *_: steps.append(named))
+    for number in range(6):
+        if number == 3:
+            own, later = fresh(own.detach())
+            later.load_state_dict(optimizer.state_dict())
+            optimizer = copy.deepcopy(later)
+            own = optimizer.param_groups[0]["params"][0]
+        gradient = torch.randn(3, 4, generator=generator)
+        for parameter, moved in ((own, optimizer), (theirs, reference)):
+            parameter.grad = gradient.clone()
+            moved.step()
+            moved.zero_grad()
+        assert torch.equal(own, theirs), number
+        assert own.grad is None
+        assert str(optimizer.state_dict()) == str(reference.state_dict())
+    assert len(steps) == 3
+
+
+def test_no_compiler_is_loaded(tmp_path: Path) -> None:
+    """Torch would load its own, for seconds, at the first step of a run."""
+    (tmp_path / "scenario.yaml").write_text(QUICK)
+    script = """
+import sys
+from neurosim.cli.main import main
+main(["run", "scenario.yaml"], standalone_mode=False)
+assert "torch" in sys.modules
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
 
 
 @pytest.mark.parametrize("learn_every", [None, 2])

@@ -13,6 +13,7 @@ from torch.optim import lr_scheduler
 
 from neurosim.base import ConfigurationError, inside
 from neurosim.families import Kind, NotNegative, Positive, register
+from neurosim.maths.eager import eager
 from neurosim.maths.torch_names import Options, TorchName, TorchNames, refusing
 
 Every = Annotated[
@@ -158,7 +159,7 @@ class TorchRate(_AfterWarmup):
         return {}
 
     def _scheduler(self, rate: float) -> lr_scheduler.LRScheduler:
-        return _made(torch.optim.SGD([torch.zeros(1)], lr=rate), self.name, self.options)
+        return _made(eager(torch.optim.SGD)([torch.zeros(1)], lr=rate), self.name, self.options)
 
     def scheduler(self, optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler | None:
         return _made(optimizer, self.name, self.options) if self.name == _PLATEAU else None

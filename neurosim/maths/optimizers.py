@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from neurosim.base import ConfigurationError, DivergenceError, unknown
 from neurosim.families import BelowOne, Described, Fraction, Kind, NotNegative, Positive, register
+from neurosim.maths.eager import eager
 from neurosim.maths.torch_names import Options, TorchName, TorchNames, refusing
 from neurosim.tensors import unchanged
 
@@ -187,7 +188,7 @@ class SGD(OptimizerChoice):
             raise ConfigurationError("there is no weight_decay to be decoupled", "decoupled")
 
     def make(self, parameters: Parameters) -> Optimizer:
-        optimizer = torch.optim.SGD(
+        optimizer = eager(torch.optim.SGD)(
             parameters,
             lr=self.lr,
             momentum=self.momentum,
@@ -220,7 +221,7 @@ class _Adam(OptimizerChoice):
 
     def make(self, parameters: Parameters) -> Optimizer:
         cls = torch.optim.AdamW if isinstance(self, AdamW) else torch.optim.Adam
-        return cls(
+        return eager(cls)(
             parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
         )
 
@@ -246,6 +247,7 @@ _TORCH = TorchNames(
         "SparseAdam": "takes sparse gradients, and those here are dense",
     },
     given=("params",),
+    adapted=eager,
 )
 
 

@@ -17,13 +17,15 @@ Options = Annotated[Mapping[str, Any], Field(description="its options, by their 
 @dataclass(frozen=True)
 class TorchNames:
     """The classes of a ``module`` of torch that derive from a ``base``; what each of those that are
-    ``refused`` needs and cannot have; and the ``given`` arguments that are no options."""
+    ``refused`` needs and cannot have; the ``given`` arguments that are no options; and what each of
+    them is ``adapted`` to."""
 
     title: str
     module: Any
     base: type[Any]
     refused: Mapping[str, str]
     given: tuple[str, ...]
+    adapted: Callable[[Any], Any] | None = None
 
     def __iter__(self) -> Iterator[str]:
         left_out = {self.base.__name__, *self.refused}
@@ -49,7 +51,8 @@ class TorchNames:
                 said = unknown(f"option of {name}:", key, known)
                 raise ConfigurationError(said, ("options", key))
         with refusing(name):
-            return cls(*arguments, **options)
+            made = cls if self.adapted is None else self.adapted(cls)
+            return made(*arguments, **options)
 
 
 @contextmanager

@@ -225,6 +225,8 @@ def line_chart(
     """
     drawn = curves = [curve for curve in curves if len(curve.x)]
     zero: float | None = None
+    if not drawn:
+        return None
     with style():
         canvas = Canvas(key, x_label, y_label)
         canvas.scales = "linear", "linear"
