@@ -43,6 +43,10 @@ class View(Arrays):
     def __init__(self, value: Slot, mask: Tensor | None = None, stamps: Slot | None = None) -> None:
         self.value, self.mask, self.stamps = value, mask, stamps or Slot()
 
+    def through(self, weight: Tensor | None) -> Tensor | None:
+        """Returns the weight of the synapses that see it."""
+        return weight if self.mask is None or weight is None else weight * self.mask
+
     def check(self, batch: int, dtypes: Dtypes) -> None:
         if self.value.tensor is not None and self.stamps.shape and self.stamps.tensor is None:
             raise ValueError("nothing says in which ticks it was sent")

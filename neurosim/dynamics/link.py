@@ -1,6 +1,7 @@
 """The dyads of a population, and a projection between two of them, in simulation."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -24,8 +25,6 @@ from neurosim.tensors import (
     shaped,
     summed,
 )
-
-Way = Literal["up", "down"]
 
 
 class Dyads(Arrays):
@@ -154,7 +153,8 @@ class Link(Arrays):
         self.apical = Slot(None if pre.index < 0 else below, device=pre.device)
         self.basal_stale, self.apical_stale = Stale(above), Stale(below)
         slopes = getattr(getattr(self.operator, "pool", None), "slopes", 0)
-        kept = above if self.operator.has_winners else None
+        self.pools = self.operator.has_winners
+        kept = above if self.pools else None
         self.winners = Slot(kept, itemsize=None if slopes else 8, rows=slopes or 1)
         # The winners before the last means, and which of these were others than the ones before.
         self._news: tuple[Tensor | None, Tensor | None] = None, None
@@ -166,13 +166,21 @@ class Link(Arrays):
 
     # ---- products ------------------------------------------------------------------------------
 
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether all synapses see the same mean as it was sent, and are the weight."""
+        other = self.crosses or self._changed or self.pre.by_position or self.post.by_position
+        return not other and [view.mask for view in self.means] == [None]
+
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
         """Returns W s̄ + b of the means as they are seen, and winners; see `Operator.basal`."""
+        if self._plain and (sent := self.means[0].value.tensor) is not None:
+            return self.products.basal(sent, self.weight, self.bias, selection)
         weight, bias = self._multiplied("up", by_tap=selection is not None), self.bias
         total = winners = None
         for view in self.heard_means:
-            seen, through = self.pre.stored(self.brought(view)), _through(view, weight)
-            part, winners = self.products.basal(seen, through, bias, selection)
+            seen = self.pre.stored(self.brought(view))
+            part, winners = self.products.basal(seen, view.through(weight), bias, selection)
             total, bias = part if total is None else total + part, None
         if total is None:
             like, shape = self.pre.plus.value, self.post.population.shape
@@ -184,19 +192,18 @@ class Link(Arrays):
 
     @property
     def heard_means(self) -> list[View]:
-        """The views that are not all zero: only these cost an operation."""
+        """The views of means that are not all zero: only these cost an operation."""
         return [view for view in self.means if view.value.tensor is not None]
 
     def adjoint(self, selection: Selection | None) -> Tensor | None:
         """Returns Wᵀ δ of the differences as they are seen; None where all of them are zero."""
         selection = None if selection is None else selection.on(self.device)
         weight = self._multiplied("down", by_tap=selection is not None)
+        apical, stored, winners = self.products.apical, self.post.stored, self.winners.tensor
         total = summed(
-            self.products.apical(
-                self.post.stored(seen), _through(view, weight), self.winners.tensor, selection
-            )
+            apical(stored(sent), view.through(weight), winners, selection)
             for view in self.differences
-            if (seen := view.value.tensor) is not None
+            if (sent := view.value.tensor) is not None
         )
         return None if total is None else self.pre.stored(total)
 
@@ -234,7 +241,7 @@ class Link(Arrays):
     def present_winners(self) -> Tensor | None:
         """Returns the winners among the means as they are seen now; None without a max-pool."""
         known = self.basal_stale.mask is False and not self.operator.winners_at_plus
-        if not self.operator.has_winners or known:
+        if not self.pools or known:
             return self.winners.tensor
         few = self._few_winners()
         return self.forward(None)[1] if few is None else few
@@ -264,9 +271,8 @@ class Link(Arrays):
     def way_back(self, mean: Tensor) -> Tensor | None:
         """Returns the winners to which differences go back if these are the means (B, *pre), and
         the states s⁺ the present ones; None without a max-pool."""
-        if not self.operator.has_winners:
-            return None
-        return self.winners_among(self.pre.plus.value if self.operator.winners_at_plus else mean)
+        states = self.pre.plus.value if self.operator.winners_at_plus else mean
+        return self.winners_among(states) if self.pools else None
 
     def above(self, selection: Selection) -> Selection | None:
         """Returns the dyads of the population above that any of these has a synapse with."""
@@ -305,14 +311,13 @@ class Link(Arrays):
         down = None if self._alike else self._damage.feedback_weight(self.name, back)
         return Upward(self.operator, up, down)
 
-    def _multiplied(self, way: Way, *, by_tap: bool = False) -> Tensor | None:
+    def _multiplied(self, way: Literal["up", "down"], *, by_tap: bool = False) -> Tensor | None:
         """Returns what is multiplied by on the way up or down. ``by_tap``: in the order where the
         values of a tap lie together, if there are taps."""
         weight = self.weight if way == "up" or self.feedback is None else self.feedback
         if weight is None or not self._changed:
             return weight
-        if way == "down" and self._alike:
-            way = "up"
+        way = "up" if self._alike else way
         damaged = self._damage.forward_weight if way == "up" else self._damage.feedback_weight
         by_tap = by_tap and self.has_taps
         if not self.rounded and not by_tap:
@@ -371,7 +376,7 @@ class Link(Arrays):
         on means, too, where these have winners. ``changed`` (B, *pre) says, where that is known,
         which means are others than before."""
         if kind == "mean":
-            if self.operator.has_winners:
+            if self.pools:
                 fresh = self.basal_stale.mask is False
                 self._news = (self.winners.tensor, changed) if fresh else (None, None)
                 self.apical_stale.touch()
@@ -392,8 +397,3 @@ class Link(Arrays):
         if mask is None:
             return self.pre, self.operator.backward_reach(senders)
         return self.pre, (mask & senders.flatten()[:, None]).any(0)
-
-
-def _through(view: View, weight: Tensor | None) -> Tensor | None:
-    """Returns the weight of the synapses that see this view."""
-    return weight if view.mask is None or weight is None else weight * view.mask

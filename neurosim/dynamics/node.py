@@ -295,10 +295,11 @@ class Node(Dyads):
         self, selection: Selection | None, mean: Tensor, difference: Tensor | None, flags: Flags
     ) -> list[Offer]:
         """Returns what the outlets have to send of these values of the selected dyads."""
-        made = [outlet.offer(selection, mean, flags) for outlet in self.outlets["mean"]]
-        made += [
-            outlet.offer(selection, difference, flags) for outlet in self.outlets["difference"]
-        ]
+        made = []
+        for outlet in self.outlets["mean"]:
+            made.append(outlet.offer(selection, mean, flags))
+        for outlet in self.outlets["difference"]:
+            made.append(outlet.offer(selection, difference, flags))
         return [offer for offer in made if offer is not None]
 
 

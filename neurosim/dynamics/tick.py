@@ -158,8 +158,8 @@ class Ticker:
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the sum of the cached basal potentials of the selected dyads."""
-        first, *others = (link.basal.some(selection) for link in cell.incoming)
-        return sum(others, first)
+        parts = [link.basal.some(selection) for link in cell.incoming]
+        return parts[0] if len(parts) == 1 else sum(parts[1:], parts[0])
 
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
         """Adds the outputs that a softmax ties to those that wake now."""
@@ -231,8 +231,8 @@ class Ticker:
             return False
         link.apical_stale.clear(part)
         some = self._alone(link.operator.adjoint_selects, part)
-        heard = sum(view.value.tensor is not None for view in link.differences)
-        if heard and link.operator.has_winners:
+        heard = len([view for view in link.differences if view.value.tensor is not None])
+        if heard and link.pools:
             above = None if part is None else link.above(part)
             if above is None or above.count:
                 self.update_winners(link, above)

@@ -154,6 +154,11 @@ class HardSigmoid(_Ramp):
         return torch.where((potential >= 0.0) & (potential <= 1.0), apical, 0.0)
 
 
+def _from_one(values: Tensor) -> Tensor:
+    """Returns 1 − x in the place of x, to the same bits: torch takes twice as long to make it."""
+    return values.neg_().add_(1.0)
+
+
 @register("tanh")
 @dataclass(frozen=True)
 class Tanh(Activation):
@@ -179,10 +184,10 @@ class Tanh(Activation):
         return self(potential) if potential.is_complex() else potential.tanh_()
 
     def difference(self, plus: Tensor, minus: Tensor, apical: Tensor) -> Tensor:
-        return self(apical) * (1.0 - plus * minus)
+        return self(apical) * _from_one(plus * minus)
 
     def backward(self, potential: Tensor | None, state: Tensor, apical: Tensor) -> Tensor:
-        return apical * (1.0 - state * state)
+        return apical * _from_one(state * state)
 
     def inverse_primitive(self, state: Tensor) -> Tensor:
         """½[(1+s) log(1+s) + (1−s) log(1−s)]."""

@@ -127,7 +127,7 @@ class Engine:
             strike.callbacks += sleep.callbacks
             sleep.callbacks = []
         with _NoCollections():
-            self._env.run(until=strike)
+            self._env.step()  # the clock strikes: nothing else is scheduled while all sleep
         woken, self._woken = self._woken, []
         if woken == numbers:
             return units

@@ -136,6 +136,8 @@ def upload(array: npt.NDArray[Any], device: torch.device) -> Tensor:
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """Returns a tensor on a device, which the host waits for only where it is the host's own."""
+    if tensor.device == device:
+        return tensor
     return tensor.to(device, non_blocking=device.type != "cpu")
 
 

@@ -1,10 +1,13 @@
-"""Questions of a tape that can wait until its end, where all are answered in a few passes.
+"""Questions of a tape that can wait until its end, where all are answered together.
 
-Of small arrays, most of what an answer takes is the call. What is asked is `unequal` with `count`,
-`tally`, `any_nonzero` or `finite_product`, see `tensors.changes`.
+Of small arrays, most of what an answer takes is the call: they are answered in a few passes. Of
+larger ones it is that the processor has done something else meanwhile: they are answered one after
+the other. What is asked is `unequal` with `count`, `tally`, `any_nonzero` or `finite_product`, see
+`tensors.changes`.
 """
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -15,74 +18,130 @@ from torch import Tensor
 
 from neurosim.tensors.writes import versions
 
-SMALL = 10_000  # values of an array that can wait
+SMALL = 10_000  # values of an array that is laid out with others
+_LARGE = 2**17  # and of one that can wait
+_FEW = 8  # questions that are not worth that
 _KEPT = 2**20  # values that wait at a time
 _ROOM = 2.0**-20  # of the largest number there is: what a sum may be that is far from it
 
 Values = list[Any]
 Flat = np.ndarray[Any, Any]
-Answers = Callable[[Flat, Flat, Values], None]  # writes them to their places
+Call = Callable[..., Any]
+At = Callable[[Tensor], int]  # where a replay has a tensor
 
 
 class Question(NamedTuple):
     """Asks for how many ``values`` differ from ``others`` (None: from zeros) and the sum of their
-    ``weights``, or whether their products with the others are finite. ``step`` is where it was
-    asked, ``place`` that of the answer, ``versions`` those that the tensors had."""
+    ``weights``, or whether their products with the others are finite. ``call`` is asked, ``step``
+    is where it was, ``place`` that of the answer, ``versions`` those that the tensors had."""
 
-    kind: str  # the name of the function
+    call: Call
     step: int
     place: int
     versions: list[int]
     weights: Tensor | None
     values: Tensor
     others: Tensor | None = None
+    compared: Call | None = None  # what made the marks that are asked for
+
+    @property
+    def kind(self) -> str:
+        return self.call.__name__
+
+    @property
+    def asked_of(self) -> list[Tensor]:
+        return [self.values] if self.others is None else [self.values, self.others]
+
+    def answer(self, values: Tensor, others: Tensor | None = None) -> Any:
+        """Returns the answer for other values in the place of these."""
+        more = () if self.weights is None else (self.weights,)
+        if self.compared is not None:
+            return self.call(self.compared(values, others), *more)
+        return self.call(values, *more) if others is None else self.call(values, others)
 
 
 class Questions:
     """Collects the questions that may wait, and keeps what they ask of."""
 
     def __init__(self) -> None:
-        self._masks: dict[int, tuple[Tensor, list[Tensor | None], list[int]]] = {}
+        self._masks: dict[int, tuple[Call, Tensor, list[Tensor | None], list[int]]] = {}
         self._asked: list[Question] = []
         self._kept = 0
 
-    def compare(self, mask: Tensor, new: Tensor, old: Tensor | None = None) -> None:
+    def compare(self, call: Call, mask: Tensor, new: Tensor, old: Tensor | None = None) -> None:
         """Remembers what a mask was made of."""
         if self._takes(new, old):
-            self._masks[id(mask)] = mask, [new, old], versions(mask, new, old)
+            self._masks[id(mask)] = call, mask, [new, old], versions(mask, new, old)
 
-    def ask(self, kind: str, step: int, place: int, values: Tensor, *more: Tensor) -> None:
+    def ask(self, call: Call, step: int, place: int, values: Tensor, *more: Tensor) -> None:
         """Takes a question if it may wait."""
-        of: list[Tensor | None] = [values, *more[: kind == "finite_product"]]
-        weights, before = more[0] if kind == "tally" else None, versions(*of)
-        made = self._masks.get(id(values))
-        if made and made[2][:1] == versions(values):
-            of, before = made[1], made[2][1:]
+        of: list[Any] = [values, more[0] if call.__name__ == "finite_product" else None]
+        weights, before = more[0] if call.__name__ == "tally" else None, versions(*of)
+        compared, mask, pair, written = self._masks.get(id(values), (None, values, of, []))
+        if written[:1] == versions(mask):
+            of, before = pair, written[1:]
+        else:
+            compared = None
         if self._takes(*of):
-            self._asked.append(Question(kind, step, place, before, weights, *of))  # type: ignore[arg-type]
+            values, others = of
+            question = Question(call, step, place, before, weights, values, others, compared)
+            self._asked.append(question)
 
     def _takes(self, *tensors: Tensor | None) -> bool:
-        if not all(t is None or (t.is_cpu and 0 < t.numel() <= SMALL) for t in tensors):
+        if not all(t is None or (t.is_cpu and 0 < t.numel() <= _LARGE) for t in tensors):
             return False
         self._kept += sum(t.numel() for t in tensors if t is not None)
         return self._kept <= _KEPT
 
-    def kept(self) -> list["Kind"]:
-        """Returns those that can be answered at the end, as their tensors still have the same
-        values; in lists, by what they have in common."""
-        found: dict[Any, Kind] = {}
-        for asked in self._asked:
-            if asked.versions == versions(*asked[-2:]):
-                dtypes = (None if t is None else t.dtype for t in asked[-3:])
-                squares = asked.values is asked.others  # of which no sum hides that one is large
-                found.setdefault((asked.kind, squares, *dtypes), Kind()).append(asked)
-        return [*found.values()]
+    def answers(self, at: At) -> list["Answers"]:
+        """Returns what answers those that can be answered at the end, as their tensors still have
+        the same values. ``at`` says where a replay has a tensor."""
+        kept = [one for one in self._asked if one.versions == versions(one.values, one.others)]
+        small, alone = dict[Any, list[Question]](), list[Question]()
+        for one in kept:
+            alike = one.values.dtype if one.values.numel() <= SMALL else None
+            (alone if alike is None else small.setdefault(alike, [])).append(one)
+        made: list[Answers] = []
+        for questions in small.values():
+            if len(questions) < _FEW:
+                alone += questions
+            else:
+                made.append(Together(questions, at))
+        return [*made, Apart(alone, at)] if alone else made
+
+
+class Answers(ABC):
+    """Answers questions, of the tensors at some ``places``; ``steps`` are where they were asked."""
+
+    def __init__(self, questions: Iterable[Question], of: Iterable[Tensor], at: At) -> None:
+        self.steps = {one.step for one in questions}
+        self.places = tuple(map(at, of))
+
+    @abstractmethod
+    def __call__(self, tensors: Sequence[Tensor], values: Values) -> None:
+        """Writes the answers to their places among the values of a replay."""
+
+
+class Apart(Answers):
+    """Answers questions about large arrays, one after the other."""
+
+    def __init__(self, questions: Sequence[Question], at: At) -> None:
+        super().__init__(questions, (t for one in questions for t in one.asked_of), at)
+        ends = np.cumsum([0, *(len(one.asked_of) for one in questions)]).tolist()
+        self._questions = [
+            (one.answer, slice(*of), one.place)
+            for one, of in zip(questions, pairwise(ends), strict=True)
+        ]
+
+    def __call__(self, tensors: Sequence[Tensor], values: Values) -> None:
+        for answer, of, place in self._questions:
+            values[place] = answer(*tensors[of])
 
 
 class Kind(list[Question]):
     """Questions that are answered together, of tensors of one dtype."""
 
-    def answers(self) -> Answers:
+    def answer(self) -> Callable[[Flat, Flat, Values], None]:
         """Returns what answers them, from all their values and all others, flat."""
         places, sizes = [q.place for q in self], [q.values.numel() for q in self]
         starts, alone = np.cumsum([0, *sizes])[:-1], self[0].others is None
@@ -106,20 +165,24 @@ class Kind(list[Question]):
         return finite if self[0].kind == "finite_product" else counted
 
 
-class Answering:
-    """Answers the kinds of questions that are of tensors of one dtype: what they ask of is laid
-    out in one array. ``at`` says where a replay has a tensor."""
+class Together(Answers):
+    """Answers questions about small arrays of one dtype, which it lays out in one array."""
 
-    def __init__(self, kinds: Sequence[Kind], at: Callable[[Tensor], int]) -> None:
+    def __init__(self, questions: Sequence[Question], at: At) -> None:
+        found: dict[Any, Kind] = {}
+        for one in questions:
+            squares = one.values is one.others  # of which no sum hides that one is large
+            dtypes = [None if t is None else t.dtype for t in (one.others, one.weights)]
+            found.setdefault((one.kind, squares, *dtypes), Kind()).append(one)
         of: list[Tensor] = []
         cuts = [0]
-        for kind in kinds:
+        for kind in (kinds := [*found.values()]):
             for tensors in ([q.values for q in kind], [q.others for q in kind]):
                 of += [t for t in tensors if t is not None]
                 cuts.append(sum(t.numel() for t in of))
-        self.places = tuple(map(at, of))
+        super().__init__(questions, of, at)
         ends = [slice(*ends) for ends in pairwise(cuts)]
-        answers = [kind.answers() for kind in kinds]
+        answers = [kind.answer() for kind in kinds]
         self._kinds = [*zip(answers, ends[::2], ends[1::2], strict=True)]
 
     def __call__(self, tensors: Sequence[Tensor], values: Values) -> None:

@@ -30,6 +30,7 @@ class Selection:
         self.shape, self.dyads, self.device, self.whole = shape, dyads, device, whole
         self.flat = upload(dyads, device)
         self.count = len(dyads)
+        self._flat = len(shape) == 1
         self._of_batch: Tensor | None = None
         self._elsewhere: dict[torch.device, Self] = {}
 
@@ -95,7 +96,7 @@ class Selection:
     def take(self, array: Tensor) -> Tensor:
         """Returns the selected values: (B, count), or (B, channels, H, W) and (B, C, positions) of
         whole ones."""
-        if array.dim() == 2:
+        if self._flat or array.dim() == 2:
             return array.index_select(1, self.flat)
         if self.whole == "channels":
             return array.index_select(1, self._index)
@@ -115,8 +116,8 @@ class Selection:
 
     def put(self, array: Tensor, values: Tensor) -> None:
         """Writes values of the shape that `take` returns into ``array`` in place."""
-        if array.dim() == 2:
-            array.scatter_(1, self._rows(array.size(0)), values)
+        if self._flat or array.dim() == 2:
+            array.scatter_(1, self._rows(values.size(0)), values)
         elif self.whole == "channels":
             array[:, self._index] = values  # twice as fast as index_copy_
         elif self.whole == "positions":

@@ -90,14 +90,21 @@ class Slot(Array):
         if selection is None:
             self.set(values)
             return
+        tensor = self.tensor
+        if tensor is None or not self._own:
+            tensor = self._writable(selection, values)
+        selection.put(tensor, values)
+        self._fresh = (selection, values) if taken_next else None
+
+    def _writable(self, selection: Selection, values: Tensor) -> Tensor:
+        """Returns an array of the slot's own, in which such values can be written."""
         if self.tensor is None:
             zeros = values.new_zeros(len(values), *selection.shape)
             self.tensor = by_position(zeros) if selection.whole == "positions" else zeros
-            self._own = True
-        elif not self._own:
-            self.tensor, self._own = self.tensor.clone(), True
-        selection.put(self.tensor, values)
-        self._fresh = (selection, values) if taken_next else None
+        else:
+            self.tensor = self.tensor.clone()
+        self._own = True
+        return self.tensor
 
     def take(self, selection: Selection | None) -> Tensor | None:
         """Returns the whole array, or the selected values; None for zeros."""

@@ -10,7 +10,6 @@ means nothing.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
 from operator import getitem, itemgetter
 from typing import Any, NamedTuple
 from weakref import ref
@@ -22,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from neurosim.tensors.arrays import mapped
 from neurosim.tensors.graph import Captured, capturable
 from neurosim.tensors.host import drawn, read
-from neurosim.tensors.late import Answering, Kind, Questions
+from neurosim.tensors.late import Questions
 from neurosim.tensors.sums import Sum
 
 # Questions: of the first it only matters whether the answer is zero, or that is counted; see `Sum`.
@@ -125,7 +124,7 @@ class Tape(TorchFunctionMode):
         elif writes or any(id(tensor) not in self._made for tensor in made):
             self._note(function, args, kwargs, result, pure=not writes)
             if name == "unequal":
-                self._questions.compare(result, *args)
+                self._questions.compare(function, result, *args)
         return result
 
     def _note(self, function: Any, args: Any, kwargs: Any, result: Any, *, pure: bool) -> None:
@@ -146,7 +145,7 @@ class Tape(TorchFunctionMode):
         place, several = self._new(), isinstance(result, tuple)
         name = function.__name__
         if name in _LATE and not kwargs and (result or name != "finite_product"):
-            self._questions.ask(name, len(self._steps), place, *args)
+            self._questions.ask(function, len(self._steps), place, *args)
         self._steps.append(_Step(*self._call(function, args, kwargs), place, True))
         self._asked.append((place, several))
         if several:
@@ -211,10 +210,8 @@ class Tape(TorchFunctionMode):
         self._read_from = [self._at(tensor) for tensor, _ in self._reads]
         self._read_to = [place for _, places in self._reads for place in places]
         needed = {place for place, _ in self._asked}.union(_places(self._left), self._read_from)
-        kinds = self._questions.kept()
-        late = {question.step for kind in kinds for question in kind}
-        by_dtype = groupby(sorted(kinds, key=_dtype), _dtype)
-        made = [Answering([*alike], self._at) for _, alike in by_dtype]
+        made = self._questions.answers(self._at)
+        late = {step for answers in made for step in answers.steps}
         self._late = [(answer, _fetch(answer.places)) for answer in made]
         needed.update(place for answer in made for place in answer.places)
         steps = []
@@ -312,10 +309,6 @@ class Tape(TorchFunctionMode):
         if kind is Sum:
             return int(node) + sum(f * (answers[n] - self._recorded[n]) for n, f in node.terms)
         return node
-
-
-def _dtype(kind: Kind) -> str:
-    return str(kind[0].values.dtype)
 
 
 def _deep(function: Callable[..., Any], tree: Any, *tensors: Tensor) -> Any:
