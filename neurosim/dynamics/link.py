@@ -1,7 +1,6 @@
 """The dyads of a population, and a projection between two of them, in simulation."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -166,16 +165,8 @@ class Link(Arrays):
 
     # ---- products ------------------------------------------------------------------------------
 
-    @cached_property
-    def _plain(self) -> bool:
-        """Whether all synapses see the same mean as it was sent, and are the weight."""
-        other = self.crosses or self._changed or self.pre.by_position or self.post.by_position
-        return not other and [view.mask for view in self.means] == [None]
-
     def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
         """Returns W s̄ + b of the means as they are seen, and winners; see `Operator.basal`."""
-        if self._plain and (sent := self.means[0].value.tensor) is not None:
-            return self.products.basal(sent, self.weight, self.bias, selection)
         weight, bias = self._multiplied("up", by_tap=selection is not None), self.bias
         total = winners = None
         for view in self.heard_means:
