@@ -1,6 +1,6 @@
 """How often an inference waits for a device, on one that is not there: ``python -m tests.waits``.
 
-Prints the table of docs/defence.md, and how many offers of messages had none."""
+Prints the tables of docs/defence.md, and how many offers of messages had none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import neurosim as ns
 from neurosim.dynamics.node import Offer
 from neurosim.schedules import Parallel, Periodic, Poisson, RandomOrder, Sweep
 
-LAYERS = [{"dense": 10}, {"dense": 10}, {"dense": 10}]
+SIZES = {10: [10, 10, 10, 10], 50: [64, 128, 64, 10]}  # of layers, by the batch
 CLOCKS: dict[str, Any] = {"unit": "neuron", "duration": 24.0, "tick": 0.25}
 SCHEDULES = {
     "sweep down": Sweep("backward", passes=1),
@@ -36,14 +36,25 @@ CHANNELS = {
 }
 
 
-def simulated(schedule: ns.Schedule, channel: ns.Channel, device: Any) -> ns.Simulation:
-    model = ns.Model(ns.Network.from_dict({"input": 10, "layers": LAYERS}))
+def simulated(
+    sizes: Sequence[int], schedule: ns.Schedule, channel: ns.Channel, device: Any
+) -> ns.Simulation:
+    layers = [{"dense": size} for size in sizes[1:]]
+    model = ns.Model(ns.Network.from_dict({"input": sizes[0], "layers": layers}))
     channels = ns.Channels(channel, channel)
     return ns.Simulation(model, schedule=schedule, channels=channels, device=device)
 
 
 def main() -> None:
-    x, y = (random(10, 10, seed=seed).float() for seed in (1, 2))
+    for batch, sizes in SIZES.items():
+        print(f"\n{'-'.join(map(str, sizes))}, batch {batch}\n")
+        table(batch, sizes)
+
+
+def table(batch: int, sizes: Sequence[int]) -> None:
+    x, y = (
+        random(batch, size, seed=seed).float() for seed, size in ((1, sizes[0]), (2, sizes[-1]))
+    )
     print(f"| schedule (ticks) | {' | '.join(CHANNELS)} |\n|---{'|---' * len(CHANNELS)}|")
     take, counted = Offer.take, [0, 0, 0]
 
@@ -58,17 +69,17 @@ def main() -> None:
     for name, schedule in SCHEDULES.items():
         found: list[int] = []
         for over, channel in CHANNELS.items():
-            here = simulated(schedule, channel, "cpu")
+            here = simulated(sizes, schedule, channel, "cpu")
             counted[:] = 0, 0, 0
             here.start(x, y)
             here.advance()
             ticks = here.finish().ticks
             told.append(f"{name}, {over}: {counted[1]} of {counted[0]}, {counted[2]} end")
             with Elsewhere() as mode:
-                simulation = simulated(schedule, channel, AWAY)
-                batch = [tensor.to(AWAY) for tensor in (x, y)]
+                simulation = simulated(sizes, schedule, channel, AWAY)
+                given = [tensor.to(AWAY) for tensor in (x, y)]
                 for _ in range(4):
-                    waits = mode.during(lambda: simulation.infer(*batch))  # noqa: B023
+                    waits = mode.during(lambda: simulation.infer(*given))  # noqa: B023
             found.append(len(waits) - 2)  # without those that ask if the batch is finite
         print(f"| {name} ({ticks}) | {' | '.join(map(str, found))} |")
     print("\noffers with no message, and differences that end:", *told, sep="\n")

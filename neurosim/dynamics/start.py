@@ -7,7 +7,7 @@ from neurosim.dynamics.node import Reached
 from neurosim.dynamics.state import State
 from neurosim.dynamics.tick import Ticker, check_finite, is_finite
 from neurosim.rules import Woken
-from neurosim.tensors import Flags, moved
+from neurosim.tensors import moved
 
 
 def reset(state: State, x: Tensor, moment: Moment, *, empty: bool) -> None:
@@ -49,7 +49,7 @@ def _set_input(state: State, x: Tensor) -> Tensor:
 def feed_forward(ticker: Ticker, moment: Moment) -> None:
     """Makes one pass from the input up, after `reset`: s⁺ = s⁻ = the plain prediction, as far as
     what is seen of the layers below is what they sent."""
-    state, rule, flags = ticker.state, ticker.rule, Flags()
+    state, rule, flags = ticker.state, ticker.rule, ticker.flags()
     for cell in state.cells:
         for link in cell.incoming:
             ticker.update_basal(link, None)
@@ -81,7 +81,7 @@ def new_input(ticker: Ticker, x: Tensor, moment: Moment, *, at_once: bool = True
     """Hands over a new input x (B, *input) as messages that arrive ``at_once``, or over the
     channels as those that dyads send in that tick; all else is carried. Returns who has heard of
     it."""
-    flags, reached, cell = Flags(), Reached(), ticker.state.input
+    flags, reached, cell = ticker.flags(), Reached(), ticker.state.input
     x = _set_input(ticker.state, x)
     for outlet in () if at_once else cell.refreshing:
         outlet.count_wakes(None)

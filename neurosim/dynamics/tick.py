@@ -33,7 +33,9 @@ _Part = Selection | Literal[False] | None  # of a population: False for none of 
 
 class Ticker:
     """Runs ticks on a `State`, under `torch.no_grad`. ``listens``: somebody asks whom messages
-    reach. ``caching``: see `Simulation`."""
+    reach. ``caching``: see `Simulation`. ``flags`` makes what asks the device."""
+
+    flags: Callable[[], Flags] = Flags
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Ticker:
     def tick(self, moment: Moment, woken: Woke) -> Reached:
         """Commits the wakes of these populations, by index, hands over their messages, and delivers
         what arrives at the next tick. Returns who has heard of it."""
-        flags, reached = Flags(), Reached()
+        flags, reached = self.flags(), Reached()
         wakes: list[Committed] = []
         offers: list[Offer] = []
         for index, selection in woken:
@@ -86,8 +88,7 @@ class Ticker:
             cell.plus.put(selection, wake.plus)
             if cell.paired:
                 cell.minus.put(selection, wake.minus)
-        answers = flags.read()
-        reached.learn(answers)
+        reached.learn(answers := flags.read())
         for cell, selection, wake, finite in wakes:
             if not answers[finite]:
                 check_finite(cell, moment, self.rule.remedy, selection, wake.difference)
@@ -332,11 +333,10 @@ class Ticker:
 
     def deliver(self, tick: int, reached: Reached, *, of_input: bool = False) -> None:
         """Shows what arrives at ``tick``, over all lines or those ``of_input``: seen from then."""
-        given = self.state.input
-        lines = [one for one in self.state.lines if not of_input or one[0].pre is given]
+        lines = [one for one in self.state.lines if not of_input or one[0].pre is self.state.input]
         if not lines:
             return
-        flags, brought = Flags(), []
+        flags, brought = self.flags(), []
         for link, line in lines:
             asks = line.kind == "difference" and not link.heard
             since = link.post.reached_at if asks else None

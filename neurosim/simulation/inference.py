@@ -36,7 +36,7 @@ from neurosim.simulation.compatibility import trained, undisturbed
 from neurosim.simulation.news import News
 from neurosim.simulation.outcome import Outcome
 from neurosim.simulation.silence import warn_of_silence
-from neurosim.tensors import Arrays, Copier, Ints, save_arrays
+from neurosim.tensors import Arrays, Copier, Flags, Ints, save_arrays
 
 
 class Inference(Arrays):
@@ -96,6 +96,10 @@ class Inference(Arrays):
     def acts_at(self) -> int:
         """The tick from which the target acts."""
         return self.began + self._common.nudge_after
+
+    def ask(self, read: Callable[[Tensor], list[int]]) -> None:
+        """Has numbers of a device read by a function in the place of `tensors.read`."""
+        self._ticker.flags = partial(Flags, read)
 
     # ---- from start to end ---------------------------------------------------------------------
 

@@ -10,15 +10,16 @@ import time
 from operator import is_
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.dynamics import Gradients
 from neurosim.schedules import Clock
+from neurosim.simulation.ahead import Ahead, is_foreseen
 from neurosim.simulation.common import Common, new_clock
 from neurosim.simulation.inference import Inference
-from neurosim.tensors import GRAPHS, Array, Arrays, Plain, Slot, Stale, Tape, plain, same
+from neurosim.simulation.left import Left
+from neurosim.tensors import GRAPHS, Tape, plain
 
 _KINDS = 4  # that are kept: of whole batches and of what remains, with and without a target
 _LOST = 9  # in replays, after which a tape is given up: one that is for nothing loses as much as
@@ -116,72 +117,12 @@ class Recording:
         return found
 
 
-class Left:
-    """What an inference leaves in the ``arrays`` of a state, and in itself, to be written there
-    again. Most of it is the same numbers every time, which are written at once."""
-
-    def __init__(self, arrays: list[Array], inference: Inference) -> None:
-        self._slots = [array for array in arrays if type(array) is Slot]
-        self._marks = [array for array in arrays if type(array) is Stale]
-        self._masks = [np.copy(a.mask) if np.ndim(a.mask) else a.mask for a in self._marks]
-        self.tensors: list[Tensor | None] = []
-        others = [array for array in arrays if type(array) not in (Slot, Stale)]
-        self._others = [a for a in others if not isinstance(a, Plain) or not a.is_number]
-        numbers: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
-        for array in others:
-            if isinstance(array, Plain) and array.is_number:
-                own = vars(array.owner)
-                numbers.setdefault(id(own), (own, {}))[1][array.name] = array.save(same)
-        self._numbers = list(numbers.values())
-
-    def saved(self, inference: Inference) -> Any:
-        """Returns it, as tensors and numbers."""
-        own = [{name: getattr(part, name) for name in names} for part, names in _own(inference)]
-        slots = [slot.take(None) for slot in self._slots]
-        return slots, [array.save(same) for array in self._others], own
-
-    def write(self, inference: Inference, left: Any) -> None:
-        """Writes what `saved` has returned."""
-        self.tensors, others, own = left
-        for slot, tensor in zip(self._slots, self.tensors, strict=True):
-            slot.set(tensor)
-        for marks, mask in zip(self._marks, self._masks, strict=True):
-            marks.mask = mask if isinstance(mask, bool) else mask.copy()
-        for attributes, numbers in self._numbers:
-            attributes.update(numbers)
-        for array, value in zip(self._others, others, strict=True):
-            array.load(value, same)
-        for (part, _), values in zip(_own(inference), own, strict=True):
-            vars(part).update(values)
-
-    def forget(self) -> None:
-        """Lets go of what was written: it does not hold any more."""
-        self.tensors = []
-
-    @property
-    def holds(self) -> bool:
-        """Whether the arrays of the state are still as it was written."""
-        if not self.tensors:
-            return False
-        if any(s.tensor is not t for s, t in zip(self._slots, self.tensors, strict=True)):
-            return False
-        masks = ((marks.mask, mask) for marks, mask in zip(self._marks, self._masks, strict=True))
-        return all(now is then or np.array_equal(now, then) for now, then in masks)
-
-
-def _own(inference: Inference) -> list[tuple[Arrays, tuple[str, ...]]]:
-    """Returns what of an inference changes as it runs."""
-    parts = inference.phases, inference.counts, inference.nudge
-    names = "tick", "running", "stopped", "prediction"
-    return [(inference, names), *((part, part.plain) for part in parts)]
-
-
 class Repeats:
     """The inferences of a simulation that are repeated, by what those of a kind have in common."""
 
     def __init__(self, common: Common) -> None:
         check_capture(common)
-        self._common = common
+        self._common, self._ahead = common, Ahead(common)
         self._kinds: dict[Any, Recording | None] = {}  # None where there has been one so far
         self._clock: tuple[list[Any], Clock] | None = None  # the last, as it was made of these
 
@@ -197,8 +138,11 @@ class Repeats:
         return clock
 
     def run(self, inference: Inference, x: Tensor) -> bool:
-        """Runs an inference of input x from its start to its end. Returns False where that is not
-        possible in this way, and nothing has happened."""
+        """Runs an inference of input x from its start to its end: on tape, or ahead of a device.
+        Returns False where neither is possible, and nothing has happened."""
+        return self._replay(inference, x) or self._ahead.run(inference, x)
+
+    def _replay(self, inference: Inference, x: Tensor) -> bool:
         common, target = self._common, inference.nudge.target
         if not self._may(inference) or target is x:
             return False
@@ -218,18 +162,7 @@ class Repeats:
 
     def _may(self, inference: Inference) -> bool:
         """Whether all but values follows from the schedule, and nobody looks at states."""
-        common = self._common
-        looks = common.stop is not None or common.sink is not None
-        looks = looks or (inference.recording and bool(common.probes))
-        waits = (
-            common.state.crosses
-            or not all(line.repeats for _, line in common.state.lines)
-            or inference.clock.listens
-            or bool(inference.clock.wants)
-        )
-        may = common.schedule.repeats and common.init != "carry"
-        may = may and common.plasticity.trace_time is None  # it goes by every tick
-        return may and not (looks or waits or inference.optimizer)
+        return self._common.schedule.repeats and is_foreseen(self._common, inference)
 
 
 def check_capture(common: Common) -> None:

@@ -42,7 +42,8 @@ from neurosim.tensors.devices import (
     upload,
 )
 from neurosim.tensors.graph import GRAPHS
-from neurosim.tensors.host import drawn
+from neurosim.tensors.guesses import Guesses, Told
+from neurosim.tensors.host import drawn, read
 from neurosim.tensors.kinds import Dtypes, check_array, check_kind, check_like, restore
 from neurosim.tensors.machine import (
     describe_machine,
@@ -64,6 +65,6 @@ from neurosim.tensors.order import (
 )
 from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
 from neurosim.tensors.slots import Slot, Stale
-from neurosim.tensors.sums import plain
+from neurosim.tensors.sums import plain, resolved
 from neurosim.tensors.tape import Tape
 from neurosim.tensors.writes import Writes

@@ -8,7 +8,7 @@ for.
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -150,9 +150,10 @@ def gathered(parts: Sequence[Tensor]) -> Tensor:
 
 class Flags:
     """Numbers and marks that are needed on the host: those on a device are collected, and read at
-    once."""
+    once, by a function that says what numbers (n,) are."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[Tensor], list[int]] = read) -> None:
+        self._told = read
         self._values: list[Any] = []  # numbers, and in their place those that are still away
         self._away: list[int] = []
         self._marks: list[Tensor] = []
@@ -181,7 +182,7 @@ class Flags:
         away = [self._values[place] for place in self._away]
         away += [marks.reshape(-1).long() for marks in self._marks]
         if away and not self._marks:
-            for place, answer in zip(self._away, read(gathered(away)), strict=True):
+            for place, answer in zip(self._away, self._told(gathered(away)), strict=True):
                 self._values[place] = answer
         elif away:
             ends = np.cumsum([part.numel() for part in away])

@@ -1,18 +1,19 @@
-"""Numbers that know what they are sums of, while a tape is recorded."""
+"""Numbers that know what they are sums of, while answers are not known."""
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 
 class Sum(int):
-    """An answer while a tape is recorded, or a sum of such, which knows its ``parts`` and how often
+    """An answer that will be another, or a sum of such, which knows its ``parts`` and how often
     each is in it. An answer knows its ``number``."""
 
     number: int | None
     parts: tuple[tuple["Sum", int], ...]
 
     @classmethod
-    def of(cls, value: int, *parts: tuple["Sum", int], number: int | None = None) -> "Sum":
+    def of(cls, value: int, *parts: tuple["Sum", int], number: int | None = None) -> Self:
         made = cls(value)
         made.parts, made.number = parts, number
         return made
@@ -40,14 +41,19 @@ class Sum(int):
     __sub__ = __rsub__ = __neg__ = __truediv__ = __floordiv__ = None  # type: ignore[assignment]
 
 
-def plain(node: Any) -> Any:
-    """Returns a tree that a recording has left, its numbers without what they are sums of."""
+def resolved(node: Any, value: Callable[[Sum], int]) -> Any:
+    """Returns a tree with the value of each sum in its place."""
     match node:
         case Sum():
-            return int(node)
+            return value(node)
         case dict():
-            return {key: plain(part) for key, part in node.items()}
+            return {key: resolved(part, value) for key, part in node.items()}
         case list() | tuple():
-            return type(node)(map(plain, node))
+            return type(node)(resolved(part, value) for part in node)
         case _:
             return node
+
+
+def plain(node: Any) -> Any:
+    """Returns a tree that a recording has left, its numbers without what they are sums of."""
+    return resolved(node, int)
