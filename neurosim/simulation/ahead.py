@@ -23,6 +23,7 @@ from neurosim.tensors import Guesses, Told, read, resolved
 _TICKS = 1000  # after which each asks: to run more of them again would take too long
 _AGAIN = 2  # times that an inference runs again before each tick asks
 _BEFORE = 2  # inferences by which is guessed
+_KINDS = 4  # that are kept: of whole batches and of what remains, with and without a target
 _PAUSE = 63  # inferences, at most, in which nothing is guessed as that was wrong before
 
 
@@ -71,8 +72,9 @@ class Ahead:
         common, device = self._common, self._common.state.device
         if device is None or device.type == "cpu" or not is_foreseen(common, inference):
             return False
-        kind = self._kinds.setdefault((x.shape, inference.nudge.target is None), _Kind())
-        kind.paused -= (paused := kind.paused > 0)
+        kind = self._kind(x.shape, inference.nudge.target is None)
+        paused = kind.paused > 0
+        kind.paused -= paused
         clock, drawn = inference.clock.again(), common.random.bit_generator.state
         guesses = Guesses([], 0 if paused else _AGAIN, kind.before)
         inference = self._begun(inference, x, guesses)
@@ -86,6 +88,12 @@ class Ahead:
         inference.ask(read)
         inference.advance(None, lambda: False)
         return True
+
+    def _kind(self, *alike: object) -> _Kind:
+        """Returns what is known of inferences of this kind, of which few are kept."""
+        if alike not in self._kinds and len(self._kinds) == _KINDS:
+            self._kinds.clear()
+        return self._kinds.setdefault(alike, _Kind())
 
     @staticmethod
     def _begun(inference: Inference, x: Tensor, guesses: Guesses) -> Inference:
