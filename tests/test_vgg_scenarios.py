@@ -57,7 +57,7 @@ def test_what_all_of_them_say(path: Path) -> None:
     assert file.training.held_out(50_000) == 5000
     optimizer = file.plasticity.optimizer.make(scenario.model().parameters())
     (group,) = optimizer.param_groups
-    assert type(optimizer) is torch.optim.SGD  # its weight decay is coupled
+    assert isinstance(optimizer, torch.optim.SGD)  # its weight decay is coupled
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.025, 0.9, 5e-4)
     rate = file.plasticity.learning_rate
     assert rate.at(0, 0.025, 450, 130) == rate.warmup_from
