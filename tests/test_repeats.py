@@ -51,10 +51,16 @@ def test_a_sum_of_many_answers() -> None:
     assert tape.replay([x * torch.tensor([0, 0, 1, 0, 1])]) == [2 * sum(range(2001))]
 
 
-def test_what_is_asked_late_is_of_then() -> None:
-    """Of arrays that are written in between, in place, an answer is about what was there."""
+@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("copies", [1, 1000, 12_000])
+def test_what_is_asked_late_is_of_then(copies: int, times: int) -> None:
+    """Of arrays that are written in between, in place, an answer is about what was there. Few
+    questions and many, about arrays that are laid out together, wait alone, or do not wait."""
 
     def work(x: Tensor) -> list[Any]:
+        return [part for _ in range(times) for part in asked_of(x)]
+
+    def asked_of(x: Tensor) -> list[Any]:
         new, old = x * 2, x * 3
         mask, other, fan_out = unequal(new, old), unequal(new, None), torch.arange(6).view(2, 3)
         old.zero_()
@@ -65,7 +71,8 @@ def test_what_is_asked_late_is_of_then() -> None:
         return [*asked, new, old]
 
     def example(rest: float) -> Tensor:
-        return torch.tensor([[[1.0, 0, rest], [0, 0, 2]], [[rest, 0, 3], [0, 0, rest]]])
+        one = torch.tensor([[[1.0, 0, rest], [0, 0, 2]], [[rest, 0, 3], [0, 0, rest]]])
+        return one.repeat(copies, 1, 1)
 
     tape = Tape([x := example(1.0)])
     with tape:
@@ -74,7 +81,7 @@ def test_what_is_asked_late_is_of_then() -> None:
     for rest in (2.0, 5.0, -1.0):
         assert bits(tape.replay([example(rest)])) == bits(work(example(rest)))
     assert tape.replay([example(torch.nan)]) is None
-    assert tape.replay([torch.zeros(2, 2, 3)]) is None
+    assert tape.replay([torch.zeros(2 * copies, 2, 3)]) is None
 
 
 @pytest.mark.parametrize("name", named("damped", "faults", "free and nudged"))

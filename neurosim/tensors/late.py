@@ -52,12 +52,17 @@ class Question(NamedTuple):
     def asked_of(self) -> list[Tensor]:
         return [self.values] if self.others is None else [self.values, self.others]
 
-    def answer(self, values: Tensor, others: Tensor | None = None) -> Any:
-        """Returns the answer for other values in the place of these."""
-        more = () if self.weights is None else (self.weights,)
-        if self.compared is not None:
-            return self.call(self.compared(values, others), *more)
-        return self.call(values, *more) if others is None else self.call(values, others)
+    def again(self) -> Call:
+        """Returns what answers it for other values in the place of these. It keeps none of them."""
+        call, compared, weights = self.call, self.compared, self.weights
+        more = () if weights is None else (weights,)
+
+        def answer(values: Tensor, others: Tensor | None = None) -> Any:
+            if compared is not None:
+                return call(compared(values, others), *more)
+            return call(values, *more) if others is None else call(values, others)
+
+        return answer
 
 
 class Questions:
@@ -129,7 +134,7 @@ class Apart(Answers):
         super().__init__(questions, (t for one in questions for t in one.asked_of), at)
         ends = np.cumsum([0, *(len(one.asked_of) for one in questions)]).tolist()
         self._questions = [
-            (one.answer, slice(*of), one.place)
+            (one.again(), slice(*of), one.place)
             for one, of in zip(questions, pairwise(ends), strict=True)
         ]
 
