@@ -93,6 +93,7 @@ def same(found: ns.Simulation, expected: ns.Simulation, one: Any, other: Any) ->
     assert found.random.bit_generator.state == expected.random.bit_generator.state
     outlets = zip(found.state.outlets, expected.state.outlets, strict=True)
     assert all((a.last_tick, a.last_count) == (b.last_tick, b.last_count) for a, b in outlets)
+    assert all(type(outlet.last_count) is int for outlet in found.state.outlets)
 
 
 def infer(simulation: ns.Simulation, number: int = 0) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.memory import estimate
 from neurosim.runs import run as runner
 from neurosim.scenario.scenario import Scenario
+from neurosim.schedules import Poisson, RandomOrder
 from neurosim.tensors.devices import repeatable
 from tests.conformance.cases import Case, Setup
 
@@ -186,3 +188,34 @@ def test_a_graph_computes_the_same_bits(compute: Any) -> None:
                     parameter -= 0.1 * found_there[key]
     graphs = [known._tape.graph for known in one._repeats._kinds.values() if known is not None]
     assert any(graphs)
+
+
+@pytest.mark.parametrize("channel", [ns.Channel(), ns.Channel(delay=2.0), ns.Channel(noise=0.05)])
+@pytest.mark.parametrize("kind", ["random_order", "poisson"])
+def test_running_ahead_computes_the_same_bits(kind: str, channel: ns.Channel) -> None:
+    """As an inference in which each tick asks, and waits but a few times."""
+    layers = [{"dense": 64}, {"dense": 48}, {"dense": 10}]
+    network = ns.Network.from_dict({"input": 32, "layers": layers})
+    options: dict[str, Any] = {"channels": ns.Channels(channel, channel), **CUDA}
+    if kind == "poisson":
+        options["schedule"] = Poisson("neuron", duration=12.0, tick=0.5)
+    else:
+        options["schedule"] = RandomOrder("neuron", groups=8, passes=4)
+    one, other = (ns.Simulation(ns.Model(network), **options) for _ in range(2))
+    random = torch.Generator().manual_seed(0)
+    for number in range(4):
+        x, target = torch.rand(40, 32, generator=random), torch.rand(40, 10, generator=random)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            found = one.infer(x, target)
+            torch.cuda.set_sync_debug_mode("default")
+        other.start(x, target)
+        other.advance()
+        expected = other.finish()
+        assert asdict(found.counts) == asdict(expected.counts)
+        assert all(torch.equal(found.plus[key], values) for key, values in expected.plus.items())
+        gradients = one.gradients()
+        assert all(torch.equal(gradients[k], v) for k, v in other.gradients().items())
+        waits = sum("synchronizing" in str(w.message) for w in caught)
+        assert waits < found.ticks / 2 or not number, waits
