@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -186,7 +187,7 @@ def test_an_optimizer_is_torchs_own_to_the_bit(choice: OptimizerChoice) -> None:
         if number == 3:
             own, later = fresh(own.detach())
             later.load_state_dict(optimizer.state_dict())
-            optimizer = copy.deepcopy(later)
+            optimizer = pickle.loads(pickle.dumps(copy.deepcopy(later)))
             own = optimizer.param_groups[0]["params"][0]
         gradient = torch.randn(3, 4, generator=generator)
         for parameter, moved in ((own, optimizer), (theirs, reference)):

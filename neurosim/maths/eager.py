@@ -19,6 +19,7 @@ def eager(kind: type[Optimizer]) -> Callable[..., Optimizer]:
     Torch wraps their methods in others that import ``torch._dynamo`` when they are called: 800
     modules, and one to two seconds of every process, to keep a compiler out that is not there. What
     they wrap is called as it is, with autograd on or off as their ``step`` would have it.
+    Optimizers are pickled and copied as torch's are.
     """
     bare = inspect.unwrap(kind.step)
 
@@ -27,6 +28,14 @@ def eager(kind: type[Optimizer]) -> Callable[..., Optimizer]:
         with torch.set_grad_enabled(bool(self.defaults.get("differentiable"))):
             return bare(self, *arguments, **options)
 
+    def reduced(self: Any) -> Any:  # the class has no name by which it would be found again
+        return _blank, (kind,), self.__getstate__()
+
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in _WITHOUT}
-    about = {"__doc__": kind.__doc__, "__module__": kind.__module__}
+    about = {"__doc__": kind.__doc__, "__module__": kind.__module__, "__reduce__": reduced}
     return type(kind.__name__, (kind,), {**methods, **about, "step": step})
+
+
+def _blank(kind: Any) -> Any:
+    cls: Any = eager(kind)
+    return cls.__new__(cls)

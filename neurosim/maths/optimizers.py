@@ -122,7 +122,7 @@ class OptimizerChoice(Kind, ABC, family="optimizer"):
     def make(self, parameters: Parameters) -> Optimizer:
         """Makes the optimizer of parameters or groups of torch; `make_for` makes those groups."""
 
-    @unchanged()  # the first optimizer of a process loads half of torch
+    @unchanged()  # one of a plugin may load torch's compiler
     def make_for(self, named: Iterable[tuple[str, Parameter]]) -> Optimizer:
         """Makes the optimizer of a model's ``named_parameters()``, each with what its groups say.
 

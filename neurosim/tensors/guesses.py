@@ -12,7 +12,8 @@ Told = list[list[int]]  # one list for each time that numbers were read
 
 
 class Guess(Sum):
-    """A number that nobody knows yet, taken to be zero or not: it notes if anybody went by that."""
+    """A number that nobody knows yet, taken to be zero or not: it notes if anybody went by that.
+    Sums of guesses are for counting, and note nothing."""
 
     asked = False
 
