@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from dask.config import set as configured
 from dask_cluster import PARALLEL, ROOT, SHORT, Cluster, Watcher, check, cluster, run, wait
 from distributed import KilledWorker, WorkerPlugin
+from distributed.client import FutureCancelledError
 from distributed.protocol.pickle import dumps
 
 from neurosim.base import ConfigurationError, NeurosimError
@@ -248,6 +249,25 @@ def test_a_run_that_waited_beside_one_that_killed_its_worker_is_not_to_blame() -
     began, died = end()
     assert (began.kind, died.kind, over.pending) == ("began", "died", {})
     assert str(died.message).startswith("4 workers died of it, the last: tcp://one:1 (is")
+
+
+@pytest.mark.parametrize("lost", [FutureCancelledError("a", "lost"), OSError("away")])
+def test_a_run_is_given_again_whose_result_is_lost_as_it_is_asked_for(lost: Exception) -> None:
+    """The scheduler may go away between the news that it is over and its result."""
+
+    class Lost(Killed):
+        status = "finished"
+
+        def result(self) -> object:
+            self.status = "cancelled"
+            raise lost
+
+    client: Any = Client()
+    client.subscribe_topic = lambda *_: None
+    over: Any = dask._Sweep(client, False, sweep.carry_out, [("a/b", "")], lambda task, how: None)
+    assert list(over._over(Lost(), 0, lambda: False)) == []
+    assert (len(client.submitted), list(over.pending.values())) == (1, [0])
+    assert dask._result(SimpleNamespace(status="finished", result=lambda: 3)) == 3
 
 
 def test_workers_that_a_cluster_of_here_has_given_up_are_started_again() -> None:

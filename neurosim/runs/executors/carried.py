@@ -6,7 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
-from neurosim.base import write_atomic
+from neurosim.base import DataError, write_atomic
+from neurosim.records import RunFiles
+from neurosim.runs.folder import set_aside
 
 LARGEST = 64_000_000  # bytes of a file, or of all in a folder, that travel
 _MOST = 10_000  # files of a folder that does
@@ -24,6 +26,29 @@ def write_files(folder: Path, files: Files) -> None:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / name, content)
+
+
+def put_run(folder: Path, files: Files, anew: bool) -> None:
+    """Puts a run folder that a worker sent in its place. Raises DataError where it is damaged.
+
+    What lay there, which the worker had, is what it continued, unless it made the run ``anew``.
+    """
+    if not files:
+        return
+    if any(".." in Path(name).parts or Path(name).is_absolute() for name in files):
+        raise DataError(f"{folder}: a worker sent files that lead out of the folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".collected-") as name:
+        come = Path(name) / "run"
+        write_files(come, files)
+        found = RunFiles(come)
+        for path in found.digests:
+            found.read(path)
+        if anew:
+            set_aside(folder)
+        elif folder.exists():
+            folder.rename(Path(name) / "before")
+        come.rename(folder)
 
 
 def content_of(path: Path) -> Files:

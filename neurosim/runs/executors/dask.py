@@ -11,23 +11,20 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
-from neurosim.base import ConfigurationError, DataError, NeurosimError
+from neurosim.base import ConfigurationError, NeurosimError
 from neurosim.families import check
-from neurosim.records import RunFiles
-from neurosim.runs.executors.carried import Files, content_of, digest_of, read_files, write_files
+from neurosim.runs.executors.carried import content_of, digest_of, put_run, read_files
 from neurosim.runs.executors.executor import News
 from neurosim.runs.executors.processes import Hear, Task, TaskNews, Work, undisturbed, unheard
 from neurosim.runs.executors.served import Assignment, Parcel, ask_to_end
-from neurosim.runs.folder import set_aside
 
 _POLL = 0.2  # seconds until a request to stop is seen
 _PATIENCE = 5.0  # seconds that workers may take to hear a request to stop
@@ -285,9 +282,10 @@ class _Sweep:
 
     def _come(self, future: Any, stop: Callable[[], bool]) -> News:
         """Submits what has waited for files that have come."""
+        found = _result(future)
         problem = str(future.exception()) if future.status == "error" else None
-        if future.status == "finished":
-            problem = future.result().message
+        if found is not None:
+            problem = found.message
         for number in self.waiting.pop(self.parcels.pop(future)):
             if problem is not None:
                 yield TaskNews(number, "began")
@@ -296,6 +294,7 @@ class _Sweep:
                 self._submit(number)
 
     def _over(self, future: Any, number: int, stop: Callable[[], bool]) -> News:
+        done = _result(future)
         if future.status == "cancelled":  # the scheduler has forgotten it
             if not stop():
                 self._listen()
@@ -303,7 +302,6 @@ class _Sweep:
             elif number in self.begun:
                 yield TaskNews(number, "ended")
             return
-        done = future.result() if future.status == "finished" else None
         if done is not None and done.lacks is not None:
             self._lacks(number, done.lacks)
             return
@@ -322,7 +320,7 @@ class _Sweep:
             yield TaskNews(number, "died", str(error) if last is None else _fate(error))
             return
         if done.files is not None:
-            _put(Path(self.tasks[number][0]), done.files, done.anew)
+            put_run(Path(self.tasks[number][0]), done.files, done.anew)
         yield TaskNews(number, "ended", done.message)
 
     def leave(self) -> None:
@@ -341,6 +339,17 @@ class _Sweep:
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(patience)
+
+
+def _result(future: Any) -> Any:
+    """Returns what a task gave, or None where it failed or the scheduler, which may go away while
+    it is asked, has forgotten it: the status says which, afterwards."""
+    while future.status == "finished":
+        try:
+            return future.result()
+        except (CancelledError, OSError):  # the status follows
+            time.sleep(_POLL)
+    return None
 
 
 def _fate(error: Any) -> str:
@@ -371,26 +380,3 @@ def _brief(base: type[Any]) -> object:
             atexit.register(os._exit, 0)
 
     return Brief()
-
-
-def _put(folder: Path, files: Files, anew: bool) -> None:
-    """Puts a run folder that a worker sent in its place. Raises DataError where it is damaged.
-
-    What lay there, which the worker had, is what it continued, unless it made the run ``anew``.
-    """
-    if not files:
-        return
-    if any(".." in Path(name).parts or Path(name).is_absolute() for name in files):
-        raise DataError(f"{folder}: a worker sent files that lead out of the folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=".collected-") as name:
-        come = Path(name) / "run"
-        write_files(come, files)
-        found = RunFiles(come)
-        for path in found.digests:
-            found.read(path)
-        if anew:
-            set_aside(folder)
-        elif folder.exists():
-            folder.rename(Path(name) / "before")
-        come.rename(folder)
