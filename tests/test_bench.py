@@ -65,6 +65,14 @@ def test_a_law_of_wakes_has_ticks_enough_in_its_plan(
     assert 1 + 1 + 3 * sizes.repeats < laws.PASSES  # the fewest ticks are one a pass
 
 
+@pytest.mark.slow
+def test_the_memory_of_a_sweep_on_vgg16() -> None:
+    """It is counted, not measured: the same on every machine."""
+    found = steps.vgg16_dp_peak_memory_over_bp.measure(timing.FULL)
+    assert found.unit == "times"
+    assert found.value <= 1.5
+
+
 def test_peak_bytes_counts_what_is_alive_at_once() -> None:
     kept = torch.zeros(1000)
 

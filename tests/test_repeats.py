@@ -18,7 +18,7 @@ from neurosim.dynamics.plasticity import ContrastiveHebbianPlasticity
 from neurosim.learning.plan import TrainingPlan
 from neurosim.maths import Conv2d
 from neurosim.schedules import Clock, Parallel, Start
-from neurosim.tensors import Tape
+from neurosim.tensors import Tape, by_position
 from neurosim.tensors.changes import any_nonzero, count, finite_product, tally, unequal
 from neurosim.tensors.sums import Sum
 
@@ -37,6 +37,24 @@ def test_no_product_hides_that_a_square_is_large() -> None:
     assert tape.replay([3 * x])[:2] == [True, True]
     assert tape.replay([1e18 * x]) is None
     assert work(1e18 * x)[:2] == [False, False]
+
+
+@pytest.mark.parametrize("stored", [torch.Tensor.contiguous, by_position])
+def test_what_libraries_do_not_read_is_not_kept(stored: Any) -> None:
+    """A convolution backwards takes arrays of which it asks the size alone."""
+    layer = Conv2d((8, 20, 20), (16, 20, 20), (3, 3), padding=(1, 1))
+    weight = torch.ones(layer.weight_shape)
+
+    def work(x: Tensor) -> list[Tensor]:
+        back = layer.apical(x, weight, None, None)
+        return [back, layer.weight_gradient(x, back)]
+
+    tape = Tape([x := stored(torch.ones(4, 16, 20, 20))], [weight])
+    with tape:
+        left = work(x)
+    tape.close(left)
+    assert [id(value) for value in tape._values if isinstance(value, Tensor)] == [id(weight)]
+    assert all(map(torch.equal, tape.replay([2 * x]), work(2 * x)))
 
 
 def test_a_sum_of_many_answers() -> None:

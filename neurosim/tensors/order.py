@@ -49,6 +49,8 @@ def for_library(array: Tensor) -> Tensor:
 
 def blank(size: tuple[int, ...], like: Tensor) -> Tensor:
     """Makes an array of this size and in the order of another, of which no more is asked."""
+    if has_torch_function_unary(like):  # a `Tape` makes it anew, and does not keep it
+        return handle_torch_function(blank, (like,), size, like)
     order = torch.channels_last
     if not like.is_contiguous(memory_format=order) or like.is_contiguous():
         return unwritten(size, like)
@@ -61,6 +63,8 @@ def unwritten(size: tuple[int, ...], like: Tensor) -> Tensor:
     What libraries are given they copy unless it is one piece. So a large one has memory, which is
     never looked at, and of a small one there is a single zero, which takes no call of torch.
     """
+    if has_torch_function_unary(like):
+        return handle_torch_function(unwritten, (like,), size, like)
     if prod(size) > _MANY:
         return torch.empty(size, dtype=like.dtype, device=like.device)
     return _zero(size, like.dtype, like.device)
