@@ -108,6 +108,12 @@ SPOILED = {
         "backward is f'(a) Δ\n",
         "Leave the closed form out, or mend it",
     ),
+    "ceiling": (
+        "    sharpness: Positive = 1.0\n",
+        "    sharpness: Positive = 1.0\n    ceiling = 4.0\n",
+        "f(a) is not min(max(a, 0), ceiling)",
+        "Leave the ceiling out",
+    ),
     "mean over the batch": (
         ".flatten(1).sum(1)",
         ".flatten(1).sum(1).mean().expand(len(target))",

@@ -39,6 +39,8 @@ def of_activation(f: Activation) -> Named:
     yield "difference is f(u + Δ) − f(u)", partial(_difference, f)
     yield "backward is f'(a) Δ", partial(_backward, f)
     yield "no slope is larger than largest_slope", partial(_slope, f)
+    if f.ceiling is not None:
+        yield "it is a, clipped between 0 and its ceiling", partial(_clipped, f, f.ceiling)
     if f.holomorphic:
         yield "complex potentials continue the real ones", partial(_holomorphic, f)
 
@@ -80,6 +82,14 @@ def _slope(f: Activation) -> None:
     said = f.largest_slope
     what = f"f' of {slope:g} was found, but largest_slope is {said}"
     require(said is None or slope <= said + CLOSE, what, "Say the largest |f'(a)|, or leave it out")
+
+
+def _clipped(f: Activation, ceiling: float) -> None:
+    potential, apical = (3.0 * _drawn(2, 100, seed=seed) for seed in range(2))
+    plus, minus = (potential + apical).clamp(0.0, ceiling), potential.clamp(0.0, ceiling)
+    how = "Leave the ceiling out: of what has one, f and difference are not asked"
+    same(f(potential), minus, "f(a) is not min(max(a, 0), ceiling)", how)
+    same(f.difference(plus, minus, apical), plus - minus, "δ is not the clipped Δ", how, CLOSE)
 
 
 def _holomorphic(f: Activation) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor
 from neurosim.channels import Moment
 from neurosim.dynamics.node import Reached
 from neurosim.dynamics.state import State
-from neurosim.dynamics.tick import Ticker, check_finite, is_finite
+from neurosim.dynamics.tick import Ticker, check_finite
 from neurosim.rules import Woken
 from neurosim.tensors import moved
 
@@ -58,7 +58,7 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
         wake = cell.hold(rule.wake(Woken(cell.population.activation, basal, strength=strength)))
         cell.plus.set(wake.plus)
         cell.minus.set(wake.minus)
-        flags.add(is_finite(wake))
+        flags.add(wake.is_finite())
         cell.stale.clear(None)
         messages = [(outlet, wake.mean) for outlet in cell.outlets["mean"]]
         if wake.difference is not None:

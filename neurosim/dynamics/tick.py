@@ -23,7 +23,7 @@ from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.node import Committed, Counts, Node, Offer, Reached, changes, marks_of
 from neurosim.dynamics.state import State
 from neurosim.rules import Nudge, Rule, Wake, Woken
-from neurosim.tensors import Flags, Selection, Stale, Writes, finite_product, moved, summed, unequal
+from neurosim.tensors import Flags, Selection, Stale, Writes, moved, summed, unequal
 
 Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
@@ -68,7 +68,7 @@ class Ticker:
             wake = self._wake(cell, selection)
             if wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
-                wakes.append((cell, selection, wake, flags.add(is_finite(wake))))
+                wakes.append((cell, selection, wake, flags.add(wake.is_finite())))
                 offers += cell.offers(selection, wake.mean, wake.difference, flags)
         if self.listens:
             self._feel_softmax(woken, reached)
@@ -141,7 +141,7 @@ class Ticker:
         if part is selection:
             return wake
         assert selection is not None
-        return Wake(*(None if s is None else selection.take(s) for s in wake))  # type: ignore[arg-type]
+        return Wake(*(None if s is None else selection.take(s) for s in wake[:4]))  # type: ignore[arg-type]
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the
@@ -359,15 +359,6 @@ class Ticker:
                 reached.add(*link.reach(kind, senders, found.view.mask))
                 if above is not None:
                     self._rewire(link, above, reached)
-
-
-def is_finite(wake: Wake) -> Tensor | bool:
-    """Says if s⁺ᵀs⁻ is finite, which it is not if any state is not, and a difference that is not
-    between two states."""
-    known, difference = finite_product(wake.plus, wake.minus), wake.difference
-    if wake.minus is wake.plus and difference is not None and difference is not wake.plus:
-        known = known & finite_product(difference, difference)
-    return known
 
 
 def check_finite(

@@ -6,6 +6,7 @@ is refused with words. Closed forms take fewer operations, and no subtraction ro
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Annotated, ClassVar
 
 import torch
@@ -25,12 +26,15 @@ class Activation(Kind, ABC, family="activation", bare=True):
     ``lateral`` says that the dyads of a sample depend on each other, which only those of the output
     can. ``holomorphic`` says that f also takes complex potentials, ``linear`` that f(a) = a, and
     ``clips`` that f(a) is a, clipped, in an array of any shape: the closed forms of a nudge by the
-    squared error hold then, and two states are computed at once.
+    squared error hold then, and two states are computed at once. A ``ceiling`` says that f(a) is
+    min(max(a, 0), ceiling) and `difference` the closed form of that, so that one pass over memory
+    can compute all of a wake.
     """
 
     holomorphic: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     clips: ClassVar[bool] = False
+    ceiling: ClassVar[float | None] = None
     lateral: ClassVar[bool] = False
 
     @property
@@ -101,6 +105,8 @@ class _Ramp(Activation):
 class Relu(_Ramp):
     """f(a) = max(a, 0). δ is Δ clipped to [−s⁻, s⁺]."""
 
+    ceiling: ClassVar[float | None] = inf
+
     def __call__(self, potential: Tensor) -> Tensor:
         return torch.relu(potential)
 
@@ -139,6 +145,8 @@ class HardSigmoid(_Ramp):
 
     δ is Δ clipped to [max(−s⁻, s⁺ − 1), min(s⁺, 1 − s⁻)].
     """
+
+    ceiling: ClassVar[float | None] = 1.0
 
     def __call__(self, potential: Tensor) -> Tensor:
         return potential.clamp(0.0, 1.0)

@@ -12,20 +12,31 @@ from neurosim.base import ConfigurationError
 from neurosim.families import Kind
 from neurosim.maths import Activation, Loss, Operator
 from neurosim.network import Feedback, LocalJacobian, Network
-from neurosim.tensors import Arrays
+from neurosim.tensors import Arrays, finite_product
 
 
 class Wake(NamedTuple):
     """The result of a wake: states, and the two messages. A difference of None is exactly zero.
 
     A neuron with one state has it twice, and sends back what its rule says in the difference's
-    place.
+    place. ``finite`` says if all of it is, where the rule has found that out.
     """
 
     plus: Tensor
     minus: Tensor
     mean: Tensor
     difference: Tensor | None
+    finite: bool | None = None
+
+    def is_finite(self) -> Tensor | bool:
+        """Says if s⁺ᵀs⁻ is finite, which it is not if any state is not, and a difference that is
+        not between two states; what the rule has found out is not asked again."""
+        if self.finite is not None:
+            return self.finite
+        known, difference = finite_product(self.plus, self.minus), self.difference
+        if self.minus is self.plus and difference is not None and difference is not self.plus:
+            known = known & finite_product(difference, difference)
+        return known
 
 
 class Woken(NamedTuple):

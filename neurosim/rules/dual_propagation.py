@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Fraction, Positive, register
-from neurosim.maths import Loss, dyad, loop_gain
+from neurosim.maths import Loss, dyad, loop_gain, relax_at_half
 from neurosim.network import Network
 from neurosim.rules.base import (
     Nudge,
@@ -146,6 +146,9 @@ class DualPropagation(Rule):
             stiff_plus, stiff_minus = w_plus * self.beta, -w_minus * self.beta
         plain = not (damping or stiff_plus or stiff_minus)
         if apical is not None and plain and w_plus == w_minus:  # both are ½, as their sum is 1
+            relaxed_at_once = relax_at_half(f, basal, apical)
+            if relaxed_at_once is not None:
+                return Wake(*relaxed_at_once)
             plus, minus = dyad.relax_both(f, basal, apical, w_plus)
         else:
             relaxed = partial(dyad.relax, f, basal, apical, damping=damping)

@@ -136,9 +136,13 @@ class Tape(TorchFunctionMode):
         whole = self._new()
         self._steps.append(_Step(*call, whole, pure))
         for number, part in enumerate(result or ()):
+            places = whole, self._constant(number)
             if isinstance(part, Tensor):
-                places = whole, self._constant(number)
                 self._steps.append(_Step(getitem, places, self._place(part), True))
+            elif isinstance(part, bool):  # the answer to a question that came along
+                self._steps.append(_Step(getitem, places, place := self._new(), True))
+                self._asked.append((place, False))
+                self._answer(part)
         self._free.append(whole)
 
     def _ask(self, function: Any, args: Any, kwargs: Any, result: Any, exact: bool) -> Any:
