@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import neurosim as ns
 from neurosim.base.ticks import NEVER
 from neurosim.schedules import Lazy, Periodic, Poisson, Schedule
+from neurosim.schedules.base import places
 
 MANY = chain(2000)
 NETWORK = chain(5, 3, 4)
@@ -274,3 +275,19 @@ def test_units_of_a_clock() -> None:
         schedule = Poisson(unit, duration=5.0)  # type: ignore[arg-type]
         clock = schedule.start(starting(schedule, network))
         assert len(clock.next) == total
+
+
+@pytest.mark.parametrize("size", [0, 7, 1000, 65_536, 65_537, 100_003, 279_999])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.021, 0.05, 0.099, 0.101, 0.5, 1.0])
+def test_places_of_marks(size: int, share: float) -> None:
+    """Where they are, in the dtype of an index, whatever the way that is taken to find them."""
+    marks = np.random.default_rng(size).permutation(size) < round(share * size)
+    found = places(marks)
+    assert found.dtype == np.int64
+    assert np.array_equal(found, np.flatnonzero(marks))
+
+
+@given(st.integers(65_536, 70_000), st.floats(0.02, 0.1), st.integers(0, 1000))
+def test_places_of_any_marks(size: int, share: float, seed: int) -> None:
+    marks = np.random.default_rng(seed).random(size) < share
+    assert np.array_equal(places(marks), np.flatnonzero(marks))

@@ -34,6 +34,22 @@ class Start:
     previous: Clock | None = None
 
 
+_MANY = 2**16  # marks, from which on
+_SPARSE = 0.02, 0.1  # and a share that is set, between which `places` has a way of its own
+
+
+def places(marks: npt.NDArray[np.bool_]) -> Ints:
+    """Returns where marks are set, ascending, as `numpy.flatnonzero` does, which below a tenth
+    looks for each of them by itself: of a few percent of many that takes twice as long."""
+    if len(marks) < _MANY or not _SPARSE[0] < np.count_nonzero(marks) / len(marks) <= _SPARSE[1]:
+        return np.flatnonzero(marks)
+    eights = np.packbits(marks, bitorder="little")
+    some = np.flatnonzero(eights != 0)
+    within = np.flatnonzero(np.unpackbits(eights[some], bitorder="little").view(bool))
+    found: Ints = 8 * some[within >> 3] + (within & 7)
+    return found
+
+
 class Clock(ABC):
     """Holds the next wake of every unit. ``next`` are ticks, `NEVER` for none.
 
@@ -58,7 +74,7 @@ class Clock(ABC):
 
     def advance(self, tick: int) -> Ints:
         """The units that wake at ``tick``, ascending; their next wakes are set."""
-        due = np.flatnonzero(self.next == tick)
+        due = places(self.next == tick)
         if len(due):
             self.next[due] = self.reschedule(tick, due)
         return due
