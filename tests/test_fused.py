@@ -140,11 +140,19 @@ def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fused._compiled.__wrapped__() is None
 
 
+def test_with_a_numba_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NUMBA_DISABLE_JIT has it."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert fused._compiled.__wrapped__() is None
+
+
 def test_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a read-only folder, of a user without a home: each process compiles it."""
     asked = []
 
     class Homeless:
+        config = numba.config
+
         @staticmethod
         def njit(**options: bool) -> Any:
             asked.append(options)

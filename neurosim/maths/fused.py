@@ -86,10 +86,12 @@ def _in_rows(array: Tensor) -> tuple[Floats, int]:
 
 @cache
 def _compiled() -> Callable[..., bool] | None:
-    """Returns the compiled pass, or None where there is no Numba."""
+    """Returns the compiled pass, or None where there is no Numba, or it is told not to compile."""
     try:
         numba: Any = import_module("numba")
     except ImportError:
+        return None
+    if numba.config.DISABLE_JIT:  # then it would be a loop of Python
         return None
     try:
         return numba.njit(nogil=True, cache=True)(_pass)  # type: ignore[no-any-return]

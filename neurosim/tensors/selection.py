@@ -31,7 +31,7 @@ class Selection:
         self.flat = upload(dyads, device)
         self.count = len(dyads)
         self._flat = len(shape) == 1
-        self._of_batch: Tensor | None = None
+        self._batch, self._of_batch = -1, self.flat  # see `_rows`
         self._elsewhere: dict[torch.device, Self] = {}
 
     def on(self, device: torch.device) -> Self:
@@ -109,10 +109,9 @@ class Selection:
 
     def _rows(self, batch: int) -> Tensor:
         """(B, count): the dyads of each sample, made once for all that a wake writes."""
-        rows = self._of_batch
-        if rows is None or rows.size(0) != batch:
-            self._of_batch = rows = self.flat.expand(batch, -1)
-        return rows
+        if batch != self._batch:
+            self._batch, self._of_batch = batch, self.flat.expand(batch, -1)
+        return self._of_batch
 
     def put(self, array: Tensor, values: Tensor) -> None:
         """Writes values of the shape that `take` returns into ``array`` in place."""
