@@ -106,6 +106,13 @@ def test_what_is_not_finite_is_for_torch(bad: float, which: int) -> None:
         assert all(map(torch.equal, found[:4], made))
 
 
+def test_two_orders_of_values_are_not_taken_for_one() -> None:
+    """Though an array of this shape looks the same in both."""
+    basal, apical = drawn((16, 16, 16, 16))
+    for given in ((by_position(basal), apical), (basal, by_position(apical))):
+        assert fused.relax_at_half(Activation.of("relu"), *given) is None
+
+
 def test_what_else_is_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     relu, (basal, apical) = Activation.of("relu"), drawn((16, 32, 8, 8))
     assert fused.relax_at_half(relu, basal, apical) is not None

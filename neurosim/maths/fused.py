@@ -49,7 +49,8 @@ def relax_at_half(f: Activation, basal: Tensor, apical: Tensor) -> Relaxed | Non
     if not (basal.is_cpu and apical.is_cpu and basal.dtype in _DTYPES) or _compiled() is None:
         return None
     of_basal, of_apical = as_stored(basal), as_stored(apical)
-    if of_basal.shape != of_apical.shape or basal.shape != apical.shape:
+    by_position = of_basal is not basal
+    if basal.shape != apical.shape or by_position != (of_apical is not apical):
         return None
     if not (of_basal[0].is_contiguous() and of_apical[0].is_contiguous()):
         return None
@@ -58,10 +59,10 @@ def relax_at_half(f: Activation, basal: Tensor, apical: Tensor) -> Relaxed | Non
     found = _relaxed(of_basal, of_apical, f.ceiling)
     if not found.finite:
         return None
-    if of_basal is not basal:
-        made = (array.movedim((-2, -1), (0, 1)) for array in found[:4])
-        return Relaxed._make([*made, found.finite])
-    return found
+    if not by_position:
+        return found
+    plus, minus, mean, difference = (array.movedim((-2, -1), (0, 1)) for array in found[:4])
+    return Relaxed(plus, minus, mean, difference, True)
 
 
 def _relaxed(basal: Tensor, apical: Tensor, ceiling: float) -> Relaxed:
@@ -71,10 +72,10 @@ def _relaxed(basal: Tensor, apical: Tensor, ceiling: float) -> Relaxed:
     compute, half, most = _kernel(basal.dtype, ceiling)
     whole = basal.is_contiguous() and apical.is_contiguous()
     shape = (1, basal.numel()) if whole else (len(basal), basal[0].numel())
-    # Four small pieces of memory: a large one would be handed back and made anew each time.
-    made = [basal.new_empty(basal.shape) for _ in range(4)]
+    # In four pieces: memory for all at once would be handed back and made anew each time.
+    made = plus, minus, mean, difference = [basal.new_empty(basal.shape) for _ in range(4)]
     finite = compute(half, most, *map(_in_rows, (basal, apical, *made)), *shape)
-    return Relaxed._make([*made, finite])
+    return Relaxed(plus, minus, mean, difference, finite)
 
 
 def _in_rows(array: Tensor) -> tuple[Floats, int]:
