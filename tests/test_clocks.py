@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import neurosim as ns
 from neurosim.base.ticks import NEVER
 from neurosim.schedules import Lazy, Periodic, Poisson, Schedule
-from neurosim.schedules.base import places
+from neurosim.tensors import places
 
 MANY = chain(2000)
 NETWORK = chain(5, 3, 4)

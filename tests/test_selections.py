@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from random_operators import (
 
 from neurosim.maths.operators.base import COLUMN_GATHER_COST, ROW_GATHER_COST, Operator, gather_pays
 from neurosim.maths.operators.planes import Conv2d, Pool2d
+from neurosim.tensors import Tape
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection, Shape
 
@@ -124,3 +126,38 @@ def test_the_cost_model() -> None:
         assert pays[0]
     assert gather_pays(500, 1000, 1000, ROW_GATHER_COST)
     assert not gather_pays(500, 1000, 1, ROW_GATHER_COST)
+
+
+@pytest.mark.parametrize("order", [torch.clone, by_position])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64, torch.int64])
+def test_whole_channels_are_written_by_any_library(order: Any, dtype: torch.dtype) -> None:
+    """What a tape sees is written by torch, and what has no dtype of numpy."""
+    chosen, array = (
+        channel_selection((6, 4, 5), np.array([1, 2, 5])),
+        order(torch.zeros(3, 6, 4, 5)),
+    )
+    array, values = array.to(dtype), (10 * random(1, 3, 3, 4, 5)).to(dtype)
+    chosen.put(array, values)
+    assert torch.equal(chosen.take(array), values)
+    assert array.count_nonzero() == values.count_nonzero()
+    assert array.stride() == order(torch.zeros(3, 6, 4, 5)).stride()
+    tape = Tape([x := torch.ones(3, 3, 4, 5)])
+    with tape:
+        left = torch.zeros(3, 6, 4, 5) * x.sum()
+        chosen.put(left, x)
+    tape.close(left)
+    assert torch.equal(tape.replay([2 * x])[:, [1, 2, 5]], 2 * x)
+
+
+@given(shape=SHAPES, seed=SEEDS)
+def test_numbers_of_a_map(shape: Shape, seed: int) -> None:
+    """They expand to those of all selected dyads, whatever is selected, and of whatever map."""
+    whole = random(seed, *shape)
+    selections = [Selection(shape, some_of(prod(shape), seed), CPU)]
+    if len(shape) == 3:
+        selections.append(channel_selection(shape, some_of(shape[0], seed)))
+        selections.append(position_selection(shape, some_of(prod(shape[1:]), seed)))
+    for numbers in (whole, whole[0]) if len(shape) == 3 else (whole,):
+        for selection in selections:
+            expected = selection.take(numbers.expand(shape)[None])[0]
+            assert torch.equal(selection.of_map(numbers).expand(expected.shape), expected)

@@ -198,8 +198,7 @@ class Outlet(Arrays):
         if isinstance(self.fan_out, Tensor):
             synapses = self.fan_out  # a map (H, W), or of every dyad
             if selection is not None:
-                shape = self.sender.population.shape
-                synapses = selection.take(synapses.expand(shape)[None])[0]
+                synapses = selection.of_map(synapses)
             messages, operations = map(flags.add, tally(changed, synapses))
         else:
             messages = flags.add(count(changed))

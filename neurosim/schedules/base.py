@@ -20,7 +20,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind, Positive, Repeating
 from neurosim.schedules.units import Layout, Unit, UnitKind
-from neurosim.tensors import Ints, as_array, as_tensors, restore
+from neurosim.tensors import Ints, as_array, as_tensors, places, restore
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,6 @@ class Start:
     feedforward: bool
     random: np.random.Generator
     previous: Clock | None = None
-
-
-_MANY = 2**16  # marks, from which on
-_SPARSE = 0.02, 0.1  # and a share that is set, between which `places` has a way of its own
-
-
-def places(marks: npt.NDArray[np.bool_]) -> Ints:
-    """Returns where marks are set, ascending, as `numpy.flatnonzero` does, which below a tenth
-    looks for each of them by itself: of a few percent of many that takes twice as long."""
-    if len(marks) < _MANY or not _SPARSE[0] < np.count_nonzero(marks) / len(marks) <= _SPARSE[1]:
-        return np.flatnonzero(marks)
-    eights = np.packbits(marks, bitorder="little")
-    some = np.flatnonzero(eights != 0)
-    within = np.flatnonzero(np.unpackbits(eights[some], bitorder="little").view(bool))
-    found: Ints = 8 * some[within >> 3] + (within & 7)
-    return found
 
 
 class Clock(ABC):

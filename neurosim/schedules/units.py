@@ -17,7 +17,7 @@ from neurosim.base import ConfigurationError, NetworkError
 from neurosim.families import Count, Described
 from neurosim.maths import MAX_DYADS
 from neurosim.network import Network, Population
-from neurosim.tensors import Ints, Selection, Whole
+from neurosim.tensors import Ints, Selection, Whole, places
 
 UnitKind = Literal["neuron", "channel", "column", "tile", "block", "population"]
 DEFAULT_SIZES = {"tile": 4, "block": 64}
@@ -130,8 +130,7 @@ class Layout:
             return units
         woken = np.zeros(self.counts[population], dtype=bool)
         woken[units] = True
-        dyads: Ints = np.flatnonzero(woken[self._membership[population]])
-        return dyads
+        return places(woken[self._membership[population]])
 
     def units(self, population: int, dyads: npt.NDArray[np.bool_]) -> Ints:
         """Unit numbers (over the network) that hold any of the marked dyads, ascending."""

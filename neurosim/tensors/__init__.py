@@ -24,6 +24,7 @@ from neurosim.tensors.changes import (
     beyond_rounding,
     count,
     finite_product,
+    places,
     summed,
     surely_finite,
     tally,

@@ -23,6 +23,8 @@ from neurosim.tensors.order import Ints, as_stored
 
 _ROWS = 255  # as many as one byte can count
 _ROUNDING = 4  # units in the last place of the largest value
+_MANY = 2**16  # marks, from which on
+_SPARSE = 0.02, 0.1  # and a share that is set, between which `places` has a way of its own
 _NUMPY = 10_000  # values from which on passes are dear, and numpy starts threads for products,
 _PRODUCTS = {torch.float32: 2**17}  # but not of these: it takes half as long as torch
 
@@ -101,6 +103,18 @@ def _sums(rows: npt.NDArray[np.bool_]) -> Ints:
             parts = np.split(words, range(_ROWS, len(rows), _ROWS), along)
             stored = np.stack([some.sum(along) for some in parts], along).view(np.uint8)
     found: Ints = stored.sum(along, dtype=np.int64)
+    return found
+
+
+def places(marks: npt.NDArray[np.bool_]) -> Ints:
+    """Returns where marks are set, ascending, as `numpy.flatnonzero` does, which below a tenth
+    looks for each of them by itself: of a few percent of many that takes twice as long."""
+    if len(marks) < _MANY or not _SPARSE[0] < np.count_nonzero(marks) / len(marks) <= _SPARSE[1]:
+        return np.flatnonzero(marks)
+    eights = np.packbits(marks, bitorder="little")
+    some = np.flatnonzero(eights != 0)
+    within = np.flatnonzero(np.unpackbits(eights[some], bitorder="little").view(bool))
+    found: Ints = 8 * some[within >> 3] + (within & 7)
     return found
 
 

@@ -136,7 +136,9 @@ class _Planar(Sliding, SelectiveOperator):
         taps = positions if self.pool is None else self.pool.windows(self.middle).covered(positions)
         values, where = mean.flatten(2), taps
         if weight is not None:
-            before, where = needed(taps)
+            # Without a pool these are the positions themselves.
+            alone = self.pool is None and len(positions)
+            before, where = (positions, positions) if alone else needed(taps)
             if not self._gathers(len(before), len(weight), mean):
                 return None
             values = add_bias(correlate(weight, values, self._seen.covered(before)), early, None)
