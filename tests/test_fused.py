@@ -171,7 +171,7 @@ def test_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     compute = fused._compiled.__wrapped__()
     assert asked == [{"nogil": True, "cache": True}, {"nogil": True}]
     given = [(array.numpy(), 8) for array in drawn((8,))]
-    made = [(given[0][0].copy(), 8) for _ in range(4)]
+    made = [given[0][0].copy() for _ in range(4)]
     assert compute(np.float32(0.5), np.float32(1.0), *given, *made, 1, 8)
 
 

@@ -22,7 +22,7 @@ from neurosim.tensors import as_stored
 Floats = npt.NDArray[Any]
 Rows = tuple[Floats, int]
 _DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
-_THREADS = 2  # up to which one thread here is faster than those of torch
+_THREADS = 2  # up to which one thread here was seen to be faster than those of torch
 _LARGE = 2**15  # values from which on passes over memory take longer than calls
 
 
@@ -74,7 +74,8 @@ def _relaxed(basal: Tensor, apical: Tensor, ceiling: float) -> Relaxed:
     shape = (1, basal.numel()) if whole else (len(basal), basal[0].numel())
     # In four pieces: memory for all at once would be handed back and made anew each time.
     made = plus, minus, mean, difference = [basal.new_empty(basal.shape) for _ in range(4)]
-    finite = compute(half, most, *map(_in_rows, (basal, apical, *made)), *shape)
+    flat = [array.numpy().reshape(-1) for array in made]
+    finite = compute(half, most, _in_rows(basal), _in_rows(apical), *flat, *shape)
     return Relaxed(plus, minus, mean, difference, finite)
 
 
@@ -112,10 +113,10 @@ def _pass(
     most: Any,
     basal: Rows,
     apical: Rows,
-    plus: Rows,
-    minus: Rows,
-    mean: Rows,
-    difference: Rows,
+    plus: Floats,
+    minus: Floats,
+    mean: Floats,
+    difference: Floats,
     rows: int,
     columns: int,
 ) -> bool:
@@ -125,8 +126,8 @@ def _pass(
         a = basal[0][row * basal[1] :][:columns]
         pull = apical[0][row * apical[1] :][:columns]
         of_row = slice(row * columns, (row + 1) * columns)
-        s_plus, s_minus, s_mean = plus[0][of_row], minus[0][of_row], mean[0][of_row]
-        delta = difference[0][of_row]
+        s_plus, s_minus, s_mean = plus[of_row], minus[of_row], mean[of_row]
+        delta = difference[of_row]
         for i in range(columns):
             change = pull[i]
             p, m = a[i] + change * half, a[i] - change * half
