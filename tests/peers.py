@@ -17,7 +17,7 @@ from torch import Tensor
 
 import neurosim as ns
 from neurosim.dynamics import feedback
-from neurosim.dynamics.node import Counts
+from neurosim.dynamics.outlet import Counts
 
 Arrays = Mapping[str, Any]
 Found = Iterator[tuple[str, float]]  # what was compared, and the worst difference

@@ -135,7 +135,7 @@ SCHEDULES = [
 # The house: a folder may import those of the lines above its own, and of its own line none.
 ORDER = """
 base
-families
+families compiled
 documents tensors records data
 maths
 network
@@ -154,7 +154,7 @@ BELOW = {
     folder: {"base"}.union(*LINES[:number]) for number, line in enumerate(LINES) for folder in line
 }
 BELOW["reports"] = {"base", "records", "network"}  # pages know nothing of what is simulated
-WITHOUT_TORCH = ("base", "families", "documents", "records")
+WITHOUT_TORCH = ("base", "families", "compiled", "documents", "records")
 
 
 def module_of(path: Path) -> str:

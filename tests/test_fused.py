@@ -12,12 +12,15 @@ from repeated import bits
 from torch import Tensor
 
 import neurosim as ns
+from neurosim.compiled import compiler
+from neurosim.dynamics import tick
 from neurosim.maths import Activation, dyad, fused
 from neurosim.rules import Woken
 from neurosim.schedules import Parallel, Sweep
 from neurosim.tensors import by_position
 
 numba = pytest.importorskip("numba")
+slots = compiler.kernels("slots")
 
 CLIPPED = [name for name in sorted(Activation.family) if Activation.family[name].ceiling]
 Stored = Callable[[Tensor], Tensor]
@@ -135,22 +138,27 @@ def test_what_else_is_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(3)
     assert fused.relax_at_half(relu, basal, apical) is None
     torch.set_num_threads(1)
-    monkeypatch.setattr(fused, "_compiled", lambda: None)
+    without_numba(monkeypatch)
     assert fused.relax_at_half(relu, basal, apical) is None
+
+
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (fused, tick):
+        monkeypatch.setattr(module, "kernels", lambda name: None)
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(fused, "import_module", missing)
-    assert fused._compiled.__wrapped__() is None
+    monkeypatch.setattr(compiler, "import_module", missing)
+    assert compiler.kernels.__wrapped__("wakes") is None
 
 
 def test_with_a_numba_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     """As NUMBA_DISABLE_JIT has it."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    assert fused._compiled.__wrapped__() is None
+    assert compiler.kernels.__wrapped__("wakes") is None
 
 
 def test_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,12 +175,12 @@ def test_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise RuntimeError("cannot cache function: no locator available")
             return numba.njit(**options)
 
-    monkeypatch.setattr(fused, "import_module", lambda name: Homeless)
-    compute = fused._compiled.__wrapped__()
+    monkeypatch.setattr(compiler, "import_module", lambda name: Homeless)
+    put = compiler.compiled(slots.put.py_func)
     assert asked == [{"nogil": True, "cache": True}, {"nogil": True}]
-    given = [(array.numpy(), 8) for array in drawn((8,))]
-    made = [given[0][0].copy() for _ in range(4)]
-    assert compute(np.float32(0.5), np.float32(1.0), *given, *made, 1, 8)
+    array = np.zeros((2, 4), np.float32)
+    put(array, np.array([1, 3]), np.ones((2, 2), np.float32))
+    assert array.tolist() == [[0, 1, 0, 1]] * 2
 
 
 RULES = {
@@ -225,7 +233,7 @@ def test_inferences_are_those_of_torch(
         watched.setattr(fused, "_relaxed", noted)
         found = learned(network, activation, RULES[name], schedule)
     assert bool(used) == (name in ("aro", "lagrangian"))
-    monkeypatch.setattr(fused, "_compiled", lambda: None)
+    without_numba(monkeypatch)
     other = learned(network, activation, RULES[name], schedule)
     assert bits(found) == bits(other)
 
@@ -243,7 +251,7 @@ def test_a_divergence_is_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         return str(caught.value)
 
     by_numba = said()
-    monkeypatch.setattr(fused, "_compiled", lambda: None)
+    without_numba(monkeypatch)
     assert by_numba == said()
 
 

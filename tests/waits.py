@@ -15,7 +15,7 @@ from away import AWAY, Elsewhere
 from small_simulations import random
 
 import neurosim as ns
-from neurosim.dynamics.node import Offer
+from neurosim.dynamics.outlet import Offer
 from neurosim.schedules import Parallel, Periodic, Poisson, RandomOrder, Sweep
 
 SIZES = {10: [10, 10, 10, 10], 50: [64, 128, 64, 10]}  # of layers, by the batch

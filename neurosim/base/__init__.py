@@ -27,6 +27,7 @@ from neurosim.base.files import (
     write_atomic,
     write_json,
 )
+from neurosim.base.garbage import search_seldom, spare_loaded
 from neurosim.base.html import html_table
 from neurosim.base.interrupts import (
     SIGNALS,

@@ -298,10 +298,12 @@ def given(file: Path, overrides: Sequence[str], device: str | None = None) -> li
 
 def own_process(how: dict[str, Any]) -> dict[str, Any]:
     """Returns the arguments of a function of Python, for a process that is there for it alone: it
-    keeps memory that arrays give back."""
+    keeps memory that arrays give back, and what it has loaded."""
+    from neurosim.base import spare_loaded
     from neurosim.tensors import keep_memory
 
     keep_memory()
+    spare_loaded()
     return {("progress" if key == "console" else key): value for key, value in how.items()}
 
 

@@ -2,14 +2,13 @@
 
 from neurosim.dynamics.feedback import learn_feedback
 from neurosim.dynamics.node import (
-    Counts,
     Node,
-    Outlet,
     Reached,
     basal_potential,
     current_mean,
     output_potential,
 )
+from neurosim.dynamics.outlet import Counts, Outlet
 from neurosim.dynamics.phases import Phases
 from neurosim.dynamics.plasticity import Gradients, Plasticity
 from neurosim.dynamics.start import feed_forward, new_input, reset

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neurosim.base import stream
 from neurosim.dynamics.link import Dyads, Link
-from neurosim.dynamics.node import Counts
+from neurosim.dynamics.outlet import Counts
 from neurosim.dynamics.state import State
 from neurosim.network import LocalJacobian
 from neurosim.rules import Rule

@@ -3,59 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurosim.channels import DelayLine, MessageKind
+from neurosim.base import DivergenceError
+from neurosim.channels import MessageKind, Moment
 from neurosim.dynamics.link import Dyads, Link
+from neurosim.dynamics.outlet import Offer, Outlet
+from neurosim.maths import Messages, Rows
 from neurosim.rules import Rule, Wake
-from neurosim.tensors import (
-    Arrays,
-    Flags,
-    Ints,
-    Selection,
-    Slot,
-    any_nonzero,
-    beyond_rounding,
-    count,
-    gathered,
-    moved,
-    summed,
-    tally,
-    unequal,
-    upload,
-)
-
-
-@dataclass
-class Counts(Arrays):
-    """What a simulation has done so far.
-
-    ``wakes`` counts dyads, ``unit_wakes`` units; messages are counted per sample, dyad,
-    projection; ``synaptic_operations`` are messages times the fan-out of their sender before
-    pooling. ``forward``, ``adjoint`` and ``weight_gradient`` count operations of projections.
-    """
-
-    wakes: int = 0
-    unit_wakes: int = 0
-    mean_messages: int = 0
-    difference_messages: int = 0
-    synaptic_operations: int = 0
-    forward: int = 0
-    adjoint: int = 0
-    weight_gradient: int = 0
-
-    @property
-    def messages(self) -> int:
-        return self.mean_messages + self.difference_messages
-
-
-Counts.plain = tuple(field.name for field in fields(Counts))
+from neurosim.tensors import Flags, Selection, beyond_rounding, gathered, moved, summed
 
 
 def marks_of(cell: Dyads, selection: Selection | None, changed: Tensor) -> Tensor:
@@ -127,139 +89,6 @@ class Reached:
         return dict(zip(self._marks, found, strict=True))
 
 
-class Outlet(Arrays):
-    """Holds what a population last sent of one kind, for all its channels with one ``threshold``
-    and ``refresh``.
-
-    ``direct`` are the links whose ends see the slot ``sent`` itself, as their channels are ideal;
-    ``lines`` carry it to the others. ``fan_out`` is the number of synapses of each dyad, summed
-    over all ``links``. An outlet without links only keeps what its sender would send.
-    """
-
-    plain = ("wakes", "last_tick", "last_count")
-    wakes: Ints | None = None  # how often each dyad has woken, where that decides what it sends
-    last_tick = last_count = 0  # the messages of the last tick in which there were any
-
-    def __init__(
-        self,
-        kind: MessageKind,
-        sender: Dyads,
-        threshold: float = 0.0,
-        refresh: int | None = None,
-        sent: Slot | None = None,
-    ) -> None:
-        self.kind, self.sender, self.threshold, self.refresh = kind, sender, threshold, refresh
-        self.sent = Slot(sender.population.shape) if sent is None else sent
-        self.links: list[Link] = []
-        self.lines: list[DelayLine] = []
-        self.direct: list[Link] = []
-        self.fan_out: int | Tensor = 0
-        if refresh is not None:
-            self.wakes = np.zeros(sender.population.size, dtype=np.int64)
-
-    def count_wakes(self, selection: Selection | None) -> bool:
-        """Counts a wake of the selected dyads. Returns if any of them has to send in any case."""
-        if self.wakes is None:
-            return False
-        self.wakes[slice(None) if selection is None else selection.dyads] += 1
-        return bool(self._due(self.wakes, selection).any())
-
-    def _due(self, wakes: Ints, selection: Selection | None) -> npt.NDArray[np.bool_]:
-        """Returns which of the selected dyads, that wake now, have to send."""
-        assert self.refresh is not None
-        some = wakes if selection is None else wakes[selection.dyads]
-        due: npt.NDArray[np.bool_] = (some % self.refresh == 0) & (some > 0)
-        return due
-
-    def offer(self, selection: Selection | None, new: Tensor | None, flags: Flags) -> Offer | None:
-        """Compares the new values of the selected dyads (None for zeros) with what they last sent.
-
-        Returns:
-            What there is to send, with its questions in ``flags``; None where all is and was zero.
-        """
-        old = self.sent.take(selection)
-        if new is None:
-            if old is None and self.refresh is None:
-                return None
-            new = torch.zeros_like(self.sender.plus.some(selection) if old is None else old)
-        if not self.links:  # only kept, so it does not matter what of it has changed
-            left, rest = flags.add(any_nonzero(new)), self._rest(selection, old, flags)
-            return Offer(self, selection, new, new, flags.add(1), None, left, rest)
-        if self.threshold:
-            changed = (new if old is None else new - old).abs() > self.threshold
-        else:
-            changed = unequal(new, old)
-        if self.wakes is not None:
-            due = self._due(self.wakes, selection)
-            changed |= upload(due, new.device).view(1, *new.shape[1:])
-        if self.threshold:
-            new = torch.where(changed, new, torch.zeros_like(new) if old is None else old)
-        operations: int | None = None
-        if isinstance(self.fan_out, Tensor):
-            synapses = self.fan_out  # a map (H, W), or of every dyad
-            if selection is not None:
-                synapses = selection.of_map(synapses)
-            messages, operations = map(flags.add, tally(changed, synapses))
-        else:
-            messages = flags.add(count(changed))
-        if self.kind == "mean":
-            return Offer(self, selection, new, changed, messages, operations)
-        # What differs from zeros is what is not zero.
-        same = old is None and self.wakes is None
-        nonzero = messages if same else flags.add(any_nonzero(new))
-        rest = self._rest(selection, old, flags)
-        return Offer(self, selection, new, changed, messages, operations, nonzero, rest)
-
-    def _rest(self, selection: Selection | None, old: Tensor | None, flags: Flags) -> int | None:
-        """Asks how many values of the other dyads are not zero, where that is asked with all the
-        rest: on the CPU it can wait until it matters."""
-        sent = self.sent.tensor
-        if selection is None or (sent is not None and sent.is_cpu):
-            return None
-        if sent is None or old is None:
-            return flags.add(0)
-        return flags.add(sent.count_nonzero() - old.count_nonzero())
-
-
-class Offer(NamedTuple):
-    """What an outlet is about to send: values of the selected dyads, and where they have changed.
-
-    The numbers are places in `Flags`: of the messages, of the synapses that they reach, of whether
-    any value is not zero, and of how many last values of the other dyads are not.
-    """
-
-    outlet: Outlet
-    selection: Selection | None
-    values: Tensor
-    changed: Tensor
-    messages: int
-    operations: int | None
-    nonzero: int | None = None
-    rest: int | None = None
-
-    def take(self, answers: Sequence[int], tick: int, counts: Counts) -> bool:
-        """Makes what is offered what was last sent, and counts it. Returns if there is anything."""
-        outlet, messages, selection = self.outlet, answers[self.messages], self.selection
-        if not messages:
-            return False
-        slot = outlet.sent
-        slot.put(selection, self.values)
-        if self.nonzero is not None and not answers[self.nonzero]:
-            rest = self.rest
-            if selection is None or not (slot.value.any() if rest is None else answers[rest]):
-                slot.set(None)  # what was sent last has become zero, and nothing else is left
-        outlet.last_tick, outlet.last_count = tick, messages
-        if outlet.kind == "mean":
-            counts.mean_messages += messages * len(outlet.links)
-        else:
-            counts.difference_messages += messages * len(outlet.links)
-        if self.operations is not None:
-            counts.synaptic_operations += answers[self.operations]
-        elif isinstance(outlet.fan_out, int):
-            counts.synaptic_operations += messages * outlet.fan_out
-        return True
-
-
 class Node(Dyads):
     """The dyads of one population, with their links.
 
@@ -290,6 +119,59 @@ class Node(Dyads):
             self.refreshing.append(made)
         return made
 
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether all that these dyads do and send can be found out in one pass."""
+        ups, downs = self.outlets["mean"], self.outlets["difference"]
+        if self.routed or len(ups) > 1 or len(downs) > 1:
+            return False
+        return all(outlet.is_plain for outlet in (*ups, *downs))
+
+    @cached_property
+    def _sends(self) -> bool:
+        """Whether a difference can be sent at once: who sees it wakes before these in a tick, as
+        populations wake in their order, and has looked already."""
+        return all(link.pre.index <= self.index for link in self.incoming)
+
+    def rows(self, selection: Selection, *, forced: bool) -> Rows | None:
+        """Returns the arrays of what these dyads are and have sent, for one pass over it; None
+        where they take more than that. ``forced``: they do not see their apical potential alone."""
+        if self.damping or not self._plain:
+            return None
+        ups = self.outlets["mean"]
+        sent = self.difference
+        difference = sent.own_numbers() if self._sends else sent.numbers()
+        mean = ups[0].sent.numbers() if ups else difference
+        plus, minus = self.plus.own_numbers(), self.minus.own_numbers()
+        if mean is None or difference is None or plus is None or minus is None:
+            return None
+        basal = apical = None
+        if len(self.incoming) == 1:
+            basal = self.incoming[0].basal.late_numbers(selection)
+        if len(self.outgoing) == 1 and not forced:
+            apical = self.outgoing[0].apical.late_numbers(selection)
+        return Rows(selection.dyads, plus, minus, mean, difference, basal, apical, self._sends)
+
+    def remember(self, rows: Rows) -> None:
+        """Takes note of the potentials that a pass has written."""
+        if rows.basal is not None:
+            self.incoming[0].basal.written()
+        if rows.apical is not None:
+            self.outgoing[0].apical.written()
+
+    def offered(self, selection: Selection, found: Messages, flags: Flags) -> list[Offer]:
+        """Returns what the outlets have to send, of what one pass has found out."""
+        made = [
+            Offer(up, selection, None, None, flags.add(found.means), numbers=found.mean)
+            for up in self.outlets["mean"]
+        ]
+        (down,) = self.outlets["difference"]
+        # What is only kept is kept whatever of it has changed.
+        changed = flags.add(found.differences if down.links else 1)
+        numbers, nonzero = None if self._sends else found.difference, flags.add(found.nonzero)
+        made.append(Offer(down, selection, None, None, changed, None, nonzero, None, numbers))
+        return made
+
     def offers(
         self, selection: Selection | None, mean: Tensor, difference: Tensor | None, flags: Flags
     ) -> list[Offer]:
@@ -310,11 +192,41 @@ def changes(wakes: Iterable[Committed], offers: Iterable[Offer], flags: Flags) -
     for offer in offers:
         sent = offer.outlet.sent
         if offer.outlet.links and not flags.is_none(offer.messages):
-            yield offer.values, sent.take(offer.selection), sent.tensor
+            yield offer.told[0], sent.take(offer.selection), sent.tensor
     for cell, selection, wake, _ in wakes:
         for new, old in zip(wake[:2], (cell.plus, cell.minus), strict=True):
             if cell.damping:
                 yield new, old.take(selection), old.tensor
+
+
+def check_finite(
+    cell: Node,
+    moment: Moment,
+    remedy: str,
+    selection: Selection | None = None,
+    difference: Tensor | None = None,
+) -> None:
+    """Raises DivergenceError for the first value that is not finite, of all states and of the
+    ``difference`` of those selected."""
+    bad = ~(cell.plus.value.isfinite() & cell.minus.value.isfinite())
+    if difference is not None:
+        lost = ~difference.isfinite()
+        if selection is not None:
+            some, lost = lost, torch.zeros_like(bad)
+            selection.put(lost, some)
+        bad |= lost
+    if not bad.any():
+        return  # only the product overflowed
+    # The first bad neuron, whatever the sample: neurons have names, samples do not.
+    neuron = int(bad.flatten(1).any(0).nonzero()[0])
+    tick, sample = moment.tick, moment.sample + int(bad.flatten(1)[:, neuron].nonzero()[0])
+    where = tuple(int(i) for i in np.unravel_index(neuron, cell.population.shape))
+    said = (
+        f"population {cell.name!r} is no longer finite at tick {tick}: first at neuron "
+        f"{list(where)} of sample {sample}. Inference diverges with these weights and this rule; "
+        f"{remedy}."
+    )
+    raise DivergenceError(said, population=cell.name, tick=tick, neuron=where, sample=sample)
 
 
 def current_mean(cell: Dyads, rule: Rule) -> Tensor:

@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from neurosim.channels import Moment
-from neurosim.dynamics.node import Reached
+from neurosim.dynamics.node import Reached, check_finite
 from neurosim.dynamics.state import State
-from neurosim.dynamics.tick import Ticker, check_finite
+from neurosim.dynamics.tick import Ticker
 from neurosim.rules import Woken
 from neurosim.tensors import moved
 

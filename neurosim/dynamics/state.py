@@ -11,7 +11,8 @@ from torch import Tensor
 from neurosim.base import StateError
 from neurosim.channels import Channel, DelayLine, Jittered, MessageKind, Steady, View, Wiring
 from neurosim.dynamics.link import Link
-from neurosim.dynamics.node import Node, Outlet
+from neurosim.dynamics.node import Node
+from neurosim.dynamics.outlet import Outlet
 from neurosim.maths import Precision
 from neurosim.network import Damage, Model
 from neurosim.rules import Rule

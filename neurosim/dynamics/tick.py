@@ -11,17 +11,21 @@ make it late, change or lose it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import has_torch_function_unary
 
-from neurosim.base import DivergenceError
 from neurosim.channels import Moment, Parcel
+from neurosim.compiled import kernels
 from neurosim.dynamics.link import Dyads, Link
-from neurosim.dynamics.node import Committed, Counts, Node, Offer, Reached, changes, marks_of
+from neurosim.dynamics.node import Committed, Node, Reached, changes, check_finite, marks_of
+from neurosim.dynamics.outlet import Counts, Offer
 from neurosim.dynamics.state import State
+from neurosim.maths import Messages
 from neurosim.rules import Nudge, Rule, Wake, Woken
 from neurosim.tensors import Flags, Selection, Stale, Writes, moved, summed, unequal
 
@@ -66,7 +70,10 @@ class Ticker:
             self.counts.wakes += cell.population.size if selection is None else selection.count
             self._note_target(cell, selection, moment.tick)
             wake = self._wake(cell, selection)
-            if wake is not None:
+            if isinstance(wake, Messages):
+                assert selection is not None
+                offers += cell.offered(selection, wake, flags)
+            elif wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
                 wakes.append((cell, selection, wake, flags.add(wake.is_finite())))
                 offers += cell.offers(selection, wake.mean, wake.difference, flags)
@@ -101,6 +108,11 @@ class Ticker:
         self.deliver(moment.tick + 1, reached)
         return reached
 
+    @cached_property
+    def _in_passes(self) -> bool:
+        """Whether wakes of some dyads can be computed in one pass each."""
+        return not self.listens and self.rule.passes and kernels("wakes") is not None
+
     # ---- wakes ---------------------------------------------------------------------------------
 
     def _note_target(self, cell: Node, selection: Selection | None, tick: int) -> None:
@@ -110,7 +122,7 @@ class Ticker:
             if nudged or any(link.heard for link in cell.outgoing):
                 cell.reached_at = tick
 
-    def _wake(self, cell: Node, selection: Selection | None) -> Wake | None:
+    def _wake(self, cell: Node, selection: Selection | None) -> Wake | Messages | None:
         """Returns new states of these dyads, or None where nothing that they see has changed."""
         fresh, is_output = not self.caching, cell is self.state.output
         for outlet in cell.refreshing:
@@ -137,6 +149,13 @@ class Ticker:
             force=self._force(cell, part) if is_output and self.nudge.active else None,
             strength=self.nudge.strength if is_output else None,
         )
+        on_tape = has_torch_function_unary(woken.basal)
+        if part is selection and part is not None and self._in_passes and not on_tape:
+            rows = cell.rows(part, forced=woken.force is not None)
+            found = None if rows is None else self.rule.wake_at_once(woken, rows)
+            if rows is not None and found is not None:
+                cell.remember(rows)
+                return found
         wake = self.rule.wake(woken)
         if part is selection:
             return wake
@@ -267,7 +286,7 @@ class Ticker:
         if not self.listens:
             return {}
         return {
-            link: self._above(link, marks_of(offer.outlet.sender, *offer[1:4:2]), flags)
+            link: self._above(link, marks_of(link.pre, offer.selection, offer.told[1]), flags)
             for offer in offers
             for link in offer.outlet.direct
             if offer.outlet.kind == "mean" and self._competes(link)
@@ -313,10 +332,10 @@ class Ticker:
         for offer in offers:
             if not offer.take(answers, moment.tick, self.counts):
                 continue
-            outlet, selection, values, changed = offer[:4]
+            outlet, selection, changed = offer.outlet, offer.selection, offer.changed
             links = outlet.links if at_once else outlet.direct
             if self.listens:
-                reached.announce(links, outlet.kind, selection, changed)
+                reached.announce(links, outlet.kind, selection, offer.told[1])
             for link in links:
                 link.touch(outlet.kind, changed if selection is None else None)
                 if outlet.kind == "mean" and link in above:
@@ -325,6 +344,7 @@ class Ticker:
                 for link in outlet.direct:
                     link.heard = True
             for line in outlet.lines:
+                values, changed = offer.told
                 shape = (len(values), *outlet.sender.population.shape)
                 if at_once:
                     line.show(values, moment, len(values), changed)
@@ -359,33 +379,3 @@ class Ticker:
                 reached.add(*link.reach(kind, senders, found.view.mask))
                 if above is not None:
                     self._rewire(link, above, reached)
-
-
-def check_finite(
-    cell: Node,
-    moment: Moment,
-    remedy: str,
-    selection: Selection | None = None,
-    difference: Tensor | None = None,
-) -> None:
-    """Raises DivergenceError for the first value that is not finite, of all states and of the
-    ``difference`` of those selected."""
-    bad = ~(cell.plus.value.isfinite() & cell.minus.value.isfinite())
-    if difference is not None:
-        lost = ~difference.isfinite()
-        if selection is not None:
-            some, lost = lost, torch.zeros_like(bad)
-            selection.put(lost, some)
-        bad |= lost
-    if not bad.any():
-        return  # only the product overflowed
-    # The first bad neuron, whatever the sample: neurons have names, samples do not.
-    neuron = int(bad.flatten(1).any(0).nonzero()[0])
-    tick, sample = moment.tick, moment.sample + int(bad.flatten(1)[:, neuron].nonzero()[0])
-    where = tuple(int(i) for i in np.unravel_index(neuron, cell.population.shape))
-    said = (
-        f"population {cell.name!r} is no longer finite at tick {tick}: first at neuron "
-        f"{list(where)} of sample {sample}. Inference diverges with these weights and this rule; "
-        f"{remedy}."
-    )
-    raise DivergenceError(said, population=cell.name, tick=tick, neuron=where, sample=sample)

@@ -1,29 +1,56 @@
 """All that a wake computes of a clipped dyad in one pass over memory, compiled by Numba.
 
 An optional part: it needs the extra ``fast``. torch makes the same values in eight passes, which
-over large arrays wait for memory. The operations are the same ones in the same order, so the values
-are the same as well. (A zero in δ may have another sign, as torch itself gives it by its place.)
+over large arrays wait for memory, and of small ones in as many calls, each of which takes longer
+than its pass. The operations are the same ones in the same order, so the values are the same as
+well. (A zero in δ may have another sign, as torch itself gives it by its place.)
 """
 
-from collections.abc import Callable
 from functools import cache
-from importlib import import_module
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from neurosim.compiled import kernels
 from neurosim.maths.activations import Activation
-from neurosim.tensors import as_stored
+from neurosim.tensors import Floats, Ints, as_stored
 
-Floats = npt.NDArray[Any]
-Rows = tuple[Floats, int]
 _DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 _THREADS = 2  # up to which one thread here was seen to be faster than those of torch
 _LARGE = 2**15  # values from which on passes over memory take longer than calls
+
+
+class Rows(NamedTuple):
+    """What one pass over some dyads (n,) of a population reads and writes: arrays (B, N).
+
+    ``plus`` and ``minus`` are their states, ``mean`` and ``difference`` what was last sent (any
+    array where no means are sent). ``basal`` and ``apical`` keep the potentials, where there is one
+    of each and nobody else has written it. ``sends``: the difference is written at once.
+    """
+
+    dyads: Ints
+    plus: Floats
+    minus: Floats
+    mean: Floats
+    difference: Floats
+    basal: Floats | None
+    apical: Floats | None
+    sends: bool
+
+
+class Messages(NamedTuple):
+    """Means and differences (B, n), how many of them are others than those sent last, and if any
+    difference is not zero."""
+
+    mean: Floats
+    difference: Floats
+    means: int
+    differences: int
+    nonzero: bool
 
 
 class Relaxed(NamedTuple):
@@ -46,7 +73,7 @@ def relax_at_half(f: Activation, basal: Tensor, apical: Tensor) -> Relaxed | Non
     """
     if f.ceiling is None or basal.numel() < _LARGE or torch.get_num_threads() > _THREADS:
         return None
-    if not (basal.is_cpu and apical.is_cpu and basal.dtype in _DTYPES) or _compiled() is None:
+    if not (basal.is_cpu and apical.is_cpu and basal.dtype in _DTYPES) or kernels("wakes") is None:
         return None
     of_basal, of_apical = as_stored(basal), as_stored(apical)
     by_position = of_basal is not basal
@@ -69,13 +96,13 @@ def _relaxed(basal: Tensor, apical: Tensor, ceiling: float) -> Relaxed:
     """Computes it of arrays of which each row is one piece."""
     if has_torch_function_variadic(basal, apical):
         return handle_torch_function(_relaxed, (basal, apical), basal, apical, ceiling)
-    compute, half, most = _kernel(basal.dtype, ceiling)
+    half, _, most, *_ = _constants(basal.dtype, ceiling)
     whole = basal.is_contiguous() and apical.is_contiguous()
     shape = (1, basal.numel()) if whole else (len(basal), basal[0].numel())
     # In four pieces: memory for all at once would be handed back and made anew each time.
     made = plus, minus, mean, difference = [basal.new_empty(basal.shape) for _ in range(4)]
     flat = [array.numpy().reshape(-1) for array in made]
-    finite = compute(half, most, _in_rows(basal), _in_rows(apical), *flat, *shape)
+    finite = kernels("wakes").relax(half, most, _in_rows(basal), _in_rows(apical), *flat, *shape)
     return Relaxed(plus, minus, mean, difference, finite)
 
 
@@ -86,61 +113,39 @@ def _in_rows(array: Tensor) -> tuple[Floats, int]:
     return array.as_strided((size,), (1,)).numpy(), step
 
 
-@cache
-def _compiled() -> Callable[..., bool] | None:
-    """Returns the compiled pass, or None where there is no Numba, or it is told not to compile."""
-    try:
-        numba: Any = import_module("numba")
-    except ImportError:
+def relax_some_at_half(
+    f: Activation, basal: Tensor, apical: Tensor, scales: tuple[float, float], rows: Rows
+) -> Messages | None:
+    """Computes s± = f((a ± ½Δ) / scale±), s̄ at α = ½, and δ, of some dyads (B, n) whose activation
+    says its `ceiling` or is linear. Writes their states.
+
+    Returns:
+        None where that is for torch to compute: without Numba, for other activations, and for a
+        state that is not finite.
+    """
+    if f.ceiling is None and not f.linear:
         return None
-    if numba.config.DISABLE_JIT:  # then it would be a loop of Python
+    if basal.numel() >= _LARGE and torch.get_num_threads() > _THREADS:
         return None
-    try:
-        return numba.njit(nogil=True, cache=True)(_pass)  # type: ignore[no-any-return]
-    except RuntimeError:  # there is nowhere to keep what was compiled
-        return numba.njit(nogil=True)(_pass)  # type: ignore[no-any-return]
+    passes = kernels("wakes")
+    if passes is None:
+        return None
+    if not (basal.is_contiguous() and apical.is_contiguous()) or basal.shape != apical.shape:
+        return None
+    half, least, most, up, down = _constants(basal.dtype, f.ceiling, scales)
+    a, pull = basal.numpy(), apical.numpy()
+    if basal.dim() > 2:
+        a, pull = a.reshape(len(a), -1), pull.reshape(len(a), -1)
+    made = np.empty((4, *a.shape), a.dtype)
+    finite, *news = passes.relax_some(half, least, most, up, down, a, pull, made, *rows)
+    return Messages(made[0], made[1], *news) if finite else None
 
 
 @cache
-def _kernel(dtype: torch.dtype, ceiling: float) -> tuple[Any, ...]:
-    """Returns the compiled pass, and its constants."""
+def _constants(
+    dtype: torch.dtype, ceiling: float | None, scales: tuple[float, float] = (1.0, 1.0)
+) -> tuple[Any, ...]:
+    """Returns what a compiled pass is given: ½, between what it clips, and by what it divides."""
     of = _DTYPES[dtype]
-    return _compiled(), of(0.5), of(ceiling)
-
-
-def _pass(
-    half: Any,
-    most: Any,
-    basal: Rows,
-    apical: Rows,
-    plus: Floats,
-    minus: Floats,
-    mean: Floats,
-    difference: Floats,
-    rows: int,
-    columns: int,
-) -> bool:
-    """Writes the last four arrays. Returns if all states are finite."""
-    zero, finite = half - half, True
-    for row in range(rows):
-        a = basal[0][row * basal[1] :][:columns]
-        pull = apical[0][row * apical[1] :][:columns]
-        of_row = slice(row * columns, (row + 1) * columns)
-        s_plus, s_minus, s_mean = plus[of_row], minus[of_row], mean[of_row]
-        delta = difference[of_row]
-        for i in range(columns):
-            change = pull[i]
-            p, m = a[i] + change * half, a[i] - change * half
-            p = zero if p < zero else p
-            p = most if p > most else p
-            m = zero if m < zero else m
-            m = most if m > most else m
-            # δ is Δ, clipped to [max(−s⁻, s⁺ − most), min(s⁺, most − s⁻)].
-            least, largest = -m, p
-            least = p - most if p - most > least else least
-            largest = most - m if most - m < largest else largest
-            change = change if change > least else least
-            s_plus[i], s_minus[i], s_mean[i] = p, m, p - (p - m) * half
-            delta[i] = change if change < largest else largest
-            finite &= (p - p == zero) & (m - m == zero)
-    return finite
+    ends = (-inf, inf) if ceiling is None else (0.0, ceiling)
+    return tuple(map(of, (0.5, *ends, *scales)))

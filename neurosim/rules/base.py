@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind
-from neurosim.maths import Activation, Loss, Operator
+from neurosim.maths import Activation, Loss, Messages, Operator, Rows
 from neurosim.network import Feedback, LocalJacobian, Network
 from neurosim.tensors import Arrays, finite_product
 
@@ -245,3 +245,16 @@ class Rule(Kind, ABC, family="rule"):
     @abstractmethod
     def wake(self, woken: Woken) -> Wake:
         """One wake of these dyads."""
+
+    def wake_at_once(self, woken: Woken, rows: Rows) -> Messages | None:
+        """Does in one compiled pass what `wake` does, for some dyads of a population, and writes
+        their states. Returns None where `wake` has to do it, as it has by default."""
+        del woken, rows
+        return None
+
+    @property
+    def passes(self) -> bool:
+        """Whether the class that says last what `wake` and `mean` do says it of `wake_at_once`."""
+        names = {"wake", "mean", "wake_at_once"}
+        said = (names & vars(owner).keys() for owner in type(self).__mro__)
+        return "wake_at_once" in next(filter(None, said))

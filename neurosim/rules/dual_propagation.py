@@ -10,7 +10,15 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Fraction, Positive, register
-from neurosim.maths import Loss, dyad, loop_gain, relax_at_half
+from neurosim.maths import (
+    Loss,
+    Messages,
+    Rows,
+    dyad,
+    loop_gain,
+    relax_at_half,
+    relax_some_at_half,
+)
 from neurosim.network import Network
 from neurosim.rules.base import (
     Nudge,
@@ -141,9 +149,7 @@ class DualPropagation(Rule):
         f, damping = woken.activation, woken.damping
         basal, apical = woken.basal, woken.pull
         w_plus, w_minus = self.weights
-        stiff_plus = stiff_minus = 0.0
-        if woken.force is not None and self.nudge == "proximal":
-            stiff_plus, stiff_minus = w_plus * self.beta, -w_minus * self.beta
+        stiff_plus, stiff_minus = self._stiffness(woken)
         plain = not (damping or stiff_plus or stiff_minus)
         if apical is not None and plain and w_plus == w_minus:  # both are ½, as their sum is 1
             relaxed_at_once = relax_at_half(f, basal, apical)
@@ -168,3 +174,18 @@ class DualPropagation(Rule):
         else:
             mean = self.mean(plus, minus)
         return Wake(plus, minus, mean, difference)
+
+    def _stiffness(self, woken: Woken) -> tuple[float, float]:
+        """What the proximal nudge adds to the denominators of s⁺ and s⁻."""
+        if woken.force is None or self.nudge != "proximal":
+            return 0.0, 0.0
+        w_plus, w_minus = self.weights
+        return w_plus * self.beta, -w_minus * self.beta
+
+    def wake_at_once(self, woken: Woken, rows: Rows) -> Messages | None:
+        apical, (w_plus, w_minus) = woken.pull, self.weights
+        if apical is None or w_plus != w_minus or woken.damping:
+            return None
+        plus, minus = self._stiffness(woken)
+        scales = 1.0 + plus, 1.0 + minus
+        return relax_some_at_half(woken.activation, woken.basal, apical, scales, rows)

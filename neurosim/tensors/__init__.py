@@ -65,7 +65,7 @@ from neurosim.tensors.order import (
     unwritten,
 )
 from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
-from neurosim.tensors.slots import Slot, Stale
+from neurosim.tensors.slots import Floats, Slot, Stale
 from neurosim.tensors.sums import plain, resolved
 from neurosim.tensors.tape import Tape
 from neurosim.tensors.writes import Writes

@@ -1,19 +1,24 @@
 """Arrays that are written as a whole or in part, and marks of what made of them is out of date."""
 
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.overrides import has_torch_function_unary
 
 from neurosim.base import StateError
+from neurosim.compiled import kernels
 from neurosim.tensors.arrays import Array, Copied, Dimensions, Lifetime, as_array
 from neurosim.tensors.kinds import Dtypes
 from neurosim.tensors.order import by_position
 from neurosim.tensors.selection import Selection, Shape
 
+Floats = npt.NDArray[Any]
+
+_FLOATS = torch.float32, torch.float64
 _EMPTY = "an array of the state is empty where values have to be, as if what was saved was damaged"
 
 
@@ -27,7 +32,18 @@ class Slot(Array):
     owner's other arrays are.
     """
 
-    __slots__ = ("_fresh", "_own", "device", "itemsize", "lifetime", "rows", "shape", "tensor")
+    __slots__ = (
+        "_fresh",
+        "_late",
+        "_numbers",
+        "_own",
+        "_tensor",
+        "device",
+        "itemsize",
+        "lifetime",
+        "rows",
+        "shape",
+    )
     lifetime: Lifetime
 
     def __init__(
@@ -41,9 +57,11 @@ class Slot(Array):
     ) -> None:
         self.device, self.rows = device, rows
         self.shape, self.itemsize, self.lifetime = shape, itemsize, lifetime
-        self.tensor: Tensor | None = None
+        self._tensor: Tensor | None = None
         self._own = False
+        self._numbers: Floats | None = None  # the array as numbers of the host
         self._fresh: tuple[Selection, Tensor] | None = None
+        self._late: tuple[Selection, Tensor] | None = None  # what is still to be written
 
     def save(self, copied: Copied) -> Tensor | None:
         return copied(self.take(None))
@@ -73,50 +91,69 @@ class Slot(Array):
         return sizes.batch * size * itemsize
 
     @property
+    def tensor(self) -> Tensor | None:
+        """The array; None where it is empty."""
+        if (late := self._late) is not None:
+            self._late = None
+            self._write(*late)
+        return self._tensor
+
+    @property
     def value(self) -> Tensor:
         """The array. Raises StateError where it is empty, as it can be where a saved state was
         damaged."""
-        if self.tensor is None:
+        tensor = self.tensor
+        if tensor is None:
             raise StateError(_EMPTY)
-        return self.tensor
+        return tensor
 
     def set(self, tensor: Tensor | None) -> None:
         """Replaces the array by a reference to this one; None for zeros."""
-        self.tensor, self._own, self._fresh = tensor, False, None
+        self._tensor, self._own, self._numbers = tensor, False, None
+        self._fresh = self._late = None
 
     def put(self, selection: Selection | None, values: Tensor, *, taken_next: bool = False) -> None:
         """Writes values of the shape that `Selection.take` returns; for None it is `set`. Those
-        that are ``taken_next`` are not gathered again then, which is as dear as the writing."""
+        that are ``taken_next`` are not gathered again then, which is as dear as the writing, and
+        are written once the array is asked for, or by who takes them: see `late_numbers`."""
         if selection is None:
             self.set(values)
             return
-        tensor = self.tensor
-        if tensor is None or not self._own:
-            tensor = self._writable(selection, values)
-        selection.put(tensor, values)
-        self._fresh = (selection, values) if taken_next else None
+        if self._late is not None:
+            self._write(*self._late)
+        self._fresh = self._late = None
+        if taken_next:
+            self._fresh = selection, values
+            if values.is_cpu and not has_torch_function_unary(values):
+                self._late = self._fresh
+                return
+        self._write(selection, values)
 
-    def _writable(self, selection: Selection, values: Tensor) -> Tensor:
-        """Returns an array of the slot's own, in which such values can be written."""
-        if self.tensor is None:
+    def _write(self, selection: Selection, values: Tensor) -> None:
+        tensor = self._tensor
+        if tensor is None:
             zeros = values.new_zeros(len(values), *selection.shape)
-            self.tensor = by_position(zeros) if selection.whole == "positions" else zeros
-        else:
-            self.tensor = self.tensor.clone()
-        self._own = True
-        return self.tensor
+            tensor = by_position(zeros) if selection.whole == "positions" else zeros
+            self._replace(tensor)
+        elif not self._own:
+            tensor = tensor.clone()
+            self._replace(tensor)
+        selection.put(tensor, values)
+
+    def _replace(self, tensor: Tensor) -> None:
+        """Takes an array that is the slot's own."""
+        self._tensor, self._own, self._numbers = tensor, True, None
 
     def take(self, selection: Selection | None) -> Tensor | None:
         """Returns the whole array, or the selected values; None for zeros."""
-        if self.tensor is None:
-            return None
+        if selection is not None:
+            fresh, self._fresh = self._fresh, None
+            if fresh is not None and fresh[0] is selection:
+                return fresh[1]
+        tensor = self.tensor
         if selection is None:
             self._own = False  # the caller may keep it, so the next write in place copies
-            return self.tensor
-        fresh, self._fresh = self._fresh, None
-        if fresh is not None and fresh[0] is selection:
-            return fresh[1]
-        return selection.take(self.tensor)
+        return tensor if tensor is None or selection is None else selection.take(tensor)
 
     def some(self, selection: Selection | None) -> Tensor:
         """Returns what `take` does. Raises StateError where `value` does."""
@@ -124,6 +161,48 @@ class Slot(Array):
         if values is None:
             raise StateError(_EMPTY)
         return values
+
+    # ---- for compiled passes -------------------------------------------------------------------
+
+    def numbers(self) -> Floats | None:
+        """Returns the array as numbers (B, size) that share its memory. None where it is empty,
+        elsewhere than in the memory of the host, or in another order."""
+        tensor = self._tensor if self._late is None else self.tensor
+        if self._numbers is None and tensor is not None:
+            plain = tensor.is_cpu and tensor.is_contiguous() and not tensor.requires_grad
+            if plain and tensor.dtype in _FLOATS:
+                self._numbers = tensor.numpy().reshape(len(tensor), -1)
+        return self._numbers
+
+    def own_numbers(self) -> Floats | None:
+        """Returns them to be written in place."""
+        if self._own and self._numbers is not None and self._late is None:
+            return self._numbers
+        if not self._own and self.numbers() is not None:
+            self._replace(self.value.clone())
+        return self.numbers()
+
+    def put_numbers(self, selection: Selection, values: Floats) -> None:
+        """Writes values (B, n) in one pass into an array that has `numbers`."""
+        numbers = self.own_numbers()
+        assert numbers is not None
+        kernels("slots").put(numbers, selection.dyads, values)
+        self._fresh = None
+
+    def late_numbers(self, selection: Selection) -> Floats | None:
+        """Returns `own_numbers` to one that will write what was last put, if that are values of
+        these dyads and nobody has; see `written`."""
+        late = self._late
+        if late is None or late[0] is not selection or self._tensor is None:
+            return None
+        self._late = None
+        numbers = self.own_numbers()
+        self._late = late
+        return numbers
+
+    def written(self) -> None:
+        """Takes note that what was late is written."""
+        self._late = None
 
 
 class Stale(Array):

@@ -1,0 +1,363 @@
+"""What a compiled pass over some dyads computes, writes and counts, against what torch does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fewer import covering
+from hypothesis import given
+from hypothesis import strategies as st
+from repeated import bits
+from test_fused import drawn, without_numba
+from torch import Tensor
+
+import neurosim as ns
+from neurosim.maths import Activation, dyad, fused
+from neurosim.rules import Wake, Woken, dual_propagation
+from neurosim.schedules import Poisson, RandomOrder, Sweep
+from neurosim.tensors import Selection, Slot
+
+pytest.importorskip("numba")
+
+CPU = torch.device("cpu")
+
+
+# ---- one pass ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["relu", "hard_sigmoid", "identity"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (1.25, 0.75), (1.5, 0.5)])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_it_computes_writes_and_counts(
+    name: str, dtype: torch.dtype, scales: tuple[float, float], keeps: bool
+) -> None:
+    f, (basal, apical) = Activation.of(name), drawn((7, 13), dtype)
+    dyads = np.sort(np.random.default_rng(0).permutation(30)[:13])
+    relaxed = [
+        dyad.relax(f, basal, apical, weight, stiffness=scale - 1.0)
+        for weight, scale in zip((0.5, -0.5), scales, strict=True)
+    ]
+    plus, minus = relaxed
+    mean, difference = dyad.mean(plus, minus, 0.5), plus - minus
+    if scales == (1.0, 1.0):
+        difference = f.difference(plus, minus, apical)
+        mean = basal if f.linear else mean
+    arrays = {key: np.full((7, 30), 9.0, basal.numpy().dtype) for key in "+-mdba"}
+    arrays["m"][:, dyads[:5]] = mean.numpy()[:, :5]
+    arrays["d"][:, dyads[3:9]] = difference.numpy()[:, 3:9]
+    expected = {key: array.copy() for key, array in arrays.items()}
+    written = {"+": plus, "-": minus, "d": difference}
+    written |= {"b": basal, "a": apical} if keeps else {}
+    for key, values in written.items():
+        expected[key][:, dyads] = values.numpy()
+    kept = [arrays[key] if keeps else None for key in "ba"]
+    rows = fused.Rows(dyads, *(arrays[key] for key in "+-md"), *kept, sends=True)
+    changed = [(7 * 30 - int((expected[key] == arrays[key]).sum())) for key in "d"]
+    found = fused.relax_some_at_half(f, basal, apical, scales, rows)
+    assert found is not None
+    assert torch.equal(torch.from_numpy(found.mean), mean)
+    assert torch.equal(torch.from_numpy(found.difference), difference)
+    assert found.means == int((mean.numpy()[:, 5:] != 9.0).sum())
+    assert [found.differences] == changed
+    assert found.nonzero
+    for key, array in arrays.items():
+        assert np.array_equal(array, expected[key]), key
+
+
+def test_a_difference_is_only_counted_where_somebody_has_yet_to_look() -> None:
+    basal, apical = drawn((3, 4))
+    arrays = [np.zeros((3, 4), np.float32) for _ in range(4)]
+    rows = fused.Rows(np.arange(4), *arrays, None, None, sends=False)
+    found = fused.relax_some_at_half(Activation.of("relu"), basal, apical, (1.0, 1.0), rows)
+    assert found is not None
+    assert found.differences > 0
+    assert not arrays[3].any()
+    still = fused.relax_some_at_half(
+        Activation.of("relu"), basal, torch.zeros_like(apical), (1.0, 1.0), rows
+    )
+    assert still is not None
+    assert (still.differences, still.nonzero) == (0, False)
+
+
+@pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("name", ["relu", "identity"])
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (1.5, 0.5)])
+def test_what_is_not_finite_is_for_torch(
+    bad: float, which: int, name: str, scales: tuple[float, float]
+) -> None:
+    potentials = drawn((3, 4))
+    potentials[which][1, 2] = bad
+    arrays = [np.zeros((3, 4), np.float32) for _ in range(4)]
+    rows = fused.Rows(np.arange(4), *arrays, None, None, sends=True)
+    f = Activation.of(name)
+    states = [
+        dyad.relax(f, *potentials, weight, stiffness=scale - 1.0)
+        for weight, scale in zip((0.5, -0.5), scales, strict=True)
+    ]
+    finite = all(bool(state.isfinite().all()) for state in states)
+    assert (fused.relax_some_at_half(f, *potentials, scales, rows) is not None) == finite
+
+
+def test_a_difference_that_overflows_is_for_torch() -> None:
+    """Though both states are finite."""
+    basal, apical = torch.zeros(1, 1), torch.full((1, 1), 3e38)
+    arrays = [np.zeros((1, 1), np.float32) for _ in range(4)]
+    rows = fused.Rows(np.arange(1), *arrays, None, None, sends=True)
+    f = Activation.of("identity")
+    assert fused.relax_some_at_half(f, basal, apical, (0.6, 0.6), rows) is None
+    assert fused.relax_some_at_half(f, basal, apical, (1.25, 1.25), rows) is not None
+
+
+def test_what_else_is_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    basal, apical = drawn((3, 4))
+    arrays = [np.zeros((3, 4), np.float32) for _ in range(4)]
+    rows, ones = fused.Rows(np.arange(4), *arrays, None, None, sends=True), (1.0, 1.0)
+    for name in set(Activation.family) - {"relu", "hard_sigmoid", "identity", "softmax"}:
+        assert fused.relax_some_at_half(Activation.of(name), basal, apical, ones, rows) is None
+    relu = Activation.of("relu")
+    for others in ((basal.T, apical.T), (basal, apical[:1]), (basal[:, ::2], apical[:, ::2])):
+        assert fused.relax_some_at_half(relu, *others, ones, rows) is None
+    monkeypatch.setattr(fused, "_LARGE", 12)
+    monkeypatch.setattr(fused, "_THREADS", 0)
+    assert fused.relax_some_at_half(relu, basal, apical, ones, rows) is None
+    monkeypatch.undo()
+    assert fused.relax_some_at_half(relu, basal, apical, ones, rows) is not None
+    without_numba(monkeypatch)
+    assert fused.relax_some_at_half(relu, basal, apical, ones, rows) is None
+
+
+# ---- inferences ----------------------------------------------------------------------------------
+
+
+def dense(name: str, size: int, **options: Any) -> dict[str, Any]:
+    return {"name": name, "dense": size, **options}
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "chain": {"input": [16], "layers": [dense("a", 24), dense("b", 12), dense("o", 5)]},
+    "clipped": {
+        "input": [16],
+        "activation": "hard_sigmoid",
+        "layers": [dense("a", 24), dense("b", 12), dense("o", 5, activation="hard_sigmoid")],
+    },
+    "linear": {
+        "input": [16],
+        "activation": "identity",
+        "layers": [dense("a", 24), dense("b", 12), dense("o", 5)],
+    },
+    "conv": {
+        "input": [2, 4, 4],
+        "layers": [
+            {"name": "a", "conv": 3, "kernel": 3, "padding": 1},
+            dense("b", 12),
+            dense("o", 5),
+        ],
+    },
+    "skip": {
+        "populations": {
+            "x": {"shape": [16], "role": "input"},
+            "a": {"shape": [24]},
+            "b": {"shape": [12]},
+            "o": {"shape": [5], "role": "output"},
+        },
+        "projections": [
+            {"from": before, "to": after} for before, after in ("xa", "ab", "bo", "ao", "xb")
+        ],
+    },
+}
+RULES = {
+    "potential": ns.DualPropagation(0.5, 0.5),
+    "proximal": ns.DualPropagation(0.5, 0.5, nudge="proximal"),
+    "prediction": ns.DualPropagation(0.5, 0.1, "lagrangian", "prediction"),
+}
+SCHEDULES: dict[str, Any] = {
+    "random": RandomOrder("neuron", groups=4, passes=3),
+    "poisson": Poisson("neuron", rate=0.5, duration=12.0),
+    "blocks": Sweep("backward", 3, unit=ns.Unit("block", 4)),
+}
+CHANNELS = {
+    "ideal": ns.Channel(),
+    "late": ns.Channel(delay=2.0),
+    "sparing": ns.Channel(threshold=0.01),
+    "refreshing": ns.Channel(refresh=2),
+}
+INITS = ("zero", "feedforward", "carry")
+
+
+def simulated(
+    network: str, rule: ns.Rule, schedule: str, channel: str, init: str, **options: Any
+) -> ns.Simulation:
+    model = ns.Model(ns.Network.from_dict(NETWORKS[network]), seed=3)
+    channels = ns.Channels(CHANNELS[channel], CHANNELS[channel])
+    how: dict[str, Any] = {"schedule": SCHEDULES[schedule], "channels": channels, "init": init}
+    return ns.Simulation(model, rule=rule, probes=["messages", "residual"], **how, **options)
+
+
+def unsigned(node: Any) -> Any:
+    """The same, with one zero."""
+    match node:
+        case Tensor():
+            return node + 0.0 if node.is_floating_point() else node
+        case dict():
+            return {key: unsigned(value) for key, value in node.items()}
+        case list() | tuple():
+            return [unsigned(value) for value in node]
+        case _:
+            return node
+
+
+def told_of(simulation: ns.Simulation) -> list[Any]:
+    """All that three inferences leave, of which the weights learn, but for the signs of zeros."""
+    optimizer = torch.optim.SGD(simulation.model.parameters(), lr=0.05)
+    draws, found = torch.Generator().manual_seed(1), list[Any]()
+    shape = simulation.model.network.input.shape
+    for _ in range(3):
+        x = torch.randn(6, *shape, generator=draws)
+        y = torch.rand(6, 5, generator=draws)
+        outcome = simulation.infer(x, y)
+        found += [outcome.prediction, outcome.plus, outcome.minus, asdict(outcome.counts)]
+        found += [simulation.state_dict(), simulation.gradients(), outcome.trace.state_dict()]
+        simulation.learn(optimizer)
+    return bits(unsigned(found))  # type: ignore[no-any-return]
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Notes of every pass whether it was one."""
+    used, wake = list[bool](), fused.relax_some_at_half
+
+    def noted(*arguments: Any) -> Any:
+        found = wake(*arguments)
+        used.append(found is not None)
+        return found
+
+    monkeypatch.setattr(dual_propagation, "relax_some_at_half", noted)
+    return used
+
+
+@pytest.mark.parametrize(
+    ("network", "rule", "schedule", "channel", "init"),
+    covering(
+        case
+        for case in product(NETWORKS, RULES, SCHEDULES, CHANNELS, INITS)
+        if case[1] != "prediction" or case[-1] == "feedforward"
+    ),
+)
+def test_inferences_are_those_of_torch(
+    network: str,
+    rule: str,
+    schedule: str,
+    channel: str,
+    init: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the bit: states, counts, gradients, traces, what is saved, and what was learned."""
+    arguments = network, RULES[rule], schedule, channel, init
+    with monkeypatch.context() as watched:
+        used = counted(watched)
+        found = told_of(simulated(*arguments))
+    assert any(used) == (channel == "ideal" and schedule != "blocks")  # these repeat, on tape
+    without_numba(monkeypatch)
+    assert found == told_of(simulated(*arguments))
+
+
+@pytest.mark.parametrize("how", ["neuron", "dense", "no caching"])
+@pytest.mark.parametrize("network", ["chain", "skip"])
+def test_however_they_are_run(network: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"neuron": {"processes": "neuron"}, "dense": {"compute": "dense"}}.get(how, {})
+
+    def found() -> list[Any]:
+        arguments = network, RULES["potential"], "random", "ideal", "zero"
+        simulation = simulated(*arguments, **options)
+        simulation.caching = how != "no caching"
+        return told_of(simulation)
+
+    by_passes = found()
+    without_numba(monkeypatch)
+    assert by_passes == found()
+
+
+def test_other_rules_never_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = counted(monkeypatch)
+    for rule in (ns.DualPropagation(0.2, 0.1), ns.DualPropagation(1.0, 0.1), ns.BackPropagation()):
+        told_of(simulated("chain", rule, "random", "ideal", "zero"))
+    assert not any(used)
+
+
+@dataclass(frozen=True)
+class Louder(ns.DualPropagation):
+    """Sends twice the difference."""
+
+    def wake(self, woken: Woken) -> Wake:
+        wake = super().wake(woken)
+        return wake if wake.difference is None else wake._replace(difference=2 * wake.difference)
+
+
+def test_a_rule_that_wakes_in_its_own_way_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass is that of the class that it is derived from."""
+    assert RULES["potential"].passes
+    assert not Louder(0.5, 0.5).passes
+    assert not ns.BackPropagation().passes
+    used = counted(monkeypatch)
+    louder = told_of(simulated("chain", Louder(0.5, 0.5), "random", "ideal", "zero"))
+    assert not used
+    assert louder != told_of(simulated("chain", RULES["potential"], "random", "ideal", "zero"))
+
+
+# ---- what a slot has yet to write ----------------------------------------------------------------
+
+MEMBERS = st.lists(st.integers(0, 5), min_size=1, unique=True).map(sorted)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "next", "numbers", "all", "pass", "set", "read", "taken"]),
+        MEMBERS,
+        st.integers(1, 1000),
+    ),
+    max_size=12,
+)
+
+
+@given(steps=STEPS, empty=st.booleans())
+def test_values_that_are_written_late_are_those(
+    steps: list[tuple[str, list[int], int]], empty: bool
+) -> None:
+    """Whoever asks in between, and whoever writes them."""
+    slot, known = Slot((6,)), torch.zeros(2, 6)
+    if not empty:
+        slot.set(known.clone())
+    held: list[tuple[Tensor, Tensor]] = []  # arrays given out, and what was in them
+    for kind, members, number in steps:
+        chosen = Selection((6,), np.array(members), CPU)
+        values = torch.full((2, len(members)), float(number))
+        match kind:
+            case "put" | "next" | "pass" | "taken":
+                slot.put(chosen, values, taken_next=kind != "put")
+                known = known.clone()
+                known[:, members] = values
+                if kind == "taken":
+                    assert torch.equal(slot.some(chosen), values)
+                if kind == "pass" and (rows := slot.late_numbers(chosen)) is not None:
+                    rows[:, members] = values.numpy()
+                    slot.written()
+            case "numbers":
+                if slot.numbers() is not None:
+                    slot.put_numbers(chosen, values.numpy())
+                    known = known.clone()
+                    known[:, members] = values
+            case "set":
+                known = known + number
+                slot.set(known)
+            case "all":
+                if (array := slot.take(None)) is not None:
+                    held.append((array, array.clone()))
+            case "read":
+                assert (slot.take(chosen) is None) == (slot.tensor is None)
+    array = slot.tensor
+    assert torch.equal(torch.zeros(2, 6) if array is None else array, known)
+    assert all(torch.equal(one, other) for one, other in held)
