@@ -20,7 +20,7 @@ import neurosim as ns
 from neurosim.maths import Activation, dyad, fused
 from neurosim.rules import Wake, Woken, dual_propagation
 from neurosim.schedules import Poisson, RandomOrder, Sweep
-from neurosim.tensors import Selection, Slot
+from neurosim.tensors import Selection, Slot, Stale
 
 pytest.importorskip("numba")
 
@@ -131,6 +131,15 @@ def test_what_else_is_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fused.relax_some_at_half(relu, basal, apical, ones, rows) is not None
     without_numba(monkeypatch)
     assert fused.relax_some_at_half(relu, basal, apical, ones, rows) is None
+
+
+def test_rows_of_another_batch_are_not_written() -> None:
+    """Beyond an array there is other memory."""
+    basal, apical = drawn((3, 4))
+    arrays = [np.zeros((2, 4), np.float32) for _ in range(4)]
+    rows = fused.Rows(np.arange(4), *arrays, None, None, sends=True)
+    with pytest.raises(ValueError, match="another batch"):
+        fused.relax_some_at_half(Activation.of("relu"), basal, apical, (1.0, 1.0), rows)
 
 
 # ---- inferences ----------------------------------------------------------------------------------
@@ -361,3 +370,36 @@ def test_values_that_are_written_late_are_those(
     array = slot.tensor
     assert torch.equal(torch.zeros(2, 6) if array is None else array, known)
     assert all(torch.equal(one, other) for one, other in held)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["touch", "clear", "look", "part", "all", "none", "saved"]), MEMBERS
+        ),
+        max_size=12,
+    )
+)
+def test_what_is_out_of_date_is_known_late(steps: list[tuple[str, list[int]]]) -> None:
+    """Whoever asks in between."""
+    stale, known = Stale((6,)), np.ones(6, dtype=bool)
+    for kind, members in steps:
+        chosen = Selection((6,), np.array(members), CPU)
+        match kind:
+            case "touch" | "clear":
+                getattr(stale, kind)(chosen)
+                known[members] = kind == "touch"
+            case "look":
+                assert stale.look(chosen) == known[members].any()
+                known[members] = False
+            case "part":
+                part, due = stale.part(chosen, CPU), [m for m in members if known[m]]
+                assert (part.dyads.tolist() if part else []) == due
+            case "all" | "none":
+                (stale.touch if kind == "all" else stale.clear)(None)
+                known[:] = kind == "all"
+            case "saved":
+                again = Stale((6,))
+                again.load(stale.save(lambda array: array), lambda array: array)
+                stale = again
+    assert np.array_equal(np.broadcast_to(np.asarray(stale.mask), 6), known)

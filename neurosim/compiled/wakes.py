@@ -84,7 +84,10 @@ def relax_some(
     """
     zero, one = half - half, half + half
     finite, nonzero, means, differences = True, False, 0, 0
-    for row in range(len(basal)):
+    rows = len(basal)
+    if not rows == len(plus) == len(minus) == len(last_mean) == len(last_difference):
+        raise ValueError("the states are of another batch")
+    for row in range(rows):
         a, pull = basal[row], apical[row]
         s_mean, delta, s_plus, s_minus = made[0, row], made[1, row], made[2, row], made[3, row]
         if up != one or down != one:

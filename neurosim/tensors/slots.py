@@ -208,25 +208,39 @@ class Slot(Array):
 class Stale(Array):
     """Which dyads' cached potentials are out of date: all, none, or a mask by flat index."""
 
-    __slots__ = ("_marks", "mask", "shape", "size")
+    __slots__ = ("_but", "_marks", "_mask", "shape", "size")
 
     def __init__(self, shape: Shape) -> None:
         self.shape, self.size = shape, prod(shape)
-        self.mask: npt.NDArray[np.bool_] | bool = True
+        self._mask: npt.NDArray[np.bool_] | bool = True
+        self._but: Selection | None = None  # who is up to date, but not in a mask of all yet
         self._marks: npt.NDArray[np.bool_] | None = None  # the array that a mask is written in
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_] | bool:
+        """The dyads that are out of date."""
+        if (but := self._but) is not None:
+            self._but = None
+            self._writable()[but.dyads] = False
+        return self._mask
+
+    @mask.setter
+    def mask(self, mask: npt.NDArray[np.bool_] | bool) -> None:
+        self._mask, self._but = mask, None
 
     def _writable(self) -> npt.NDArray[np.bool_]:
         """Returns the mask as an array."""
-        if isinstance(self.mask, bool):
+        if isinstance(mask := self.mask, bool):
             if self._marks is None:
                 self._marks = np.empty(self.size, dtype=bool)
-            self._marks.fill(self.mask)
-            self.mask = self._marks
-        return self.mask
+            self._marks.fill(mask)
+            self._mask = mask = self._marks
+        return mask
 
     def save(self, copied: Copied) -> Tensor | bool:
         del copied
-        return self.mask if isinstance(self.mask, bool) else torch.from_numpy(self.mask.copy())
+        mask = self.mask
+        return mask if isinstance(mask, bool) else torch.from_numpy(mask.copy())
 
     def load(self, saved: Tensor | bool, copied: Copied) -> None:
         del copied
@@ -245,10 +259,13 @@ class Stale(Array):
             self._writable()[selection.dyads] = True
 
     def clear(self, selection: Selection | None) -> None:
-        """Marks the selected dyads (None for all) as up to date."""
+        """Marks the selected dyads (None for all) as up to date. Of all dyads that are out of date,
+        which most often are so again before anybody looks, it only takes note of them."""
         if selection is None:
             self.mask = False
-        elif self.mask is not False:
+        elif self._mask is True and self._but is None:
+            self._but = selection
+        elif self._mask is not False:
             self._writable()[selection.dyads] = False
 
     def look(self, selection: Selection | None) -> bool:
@@ -269,16 +286,17 @@ class Stale(Array):
     ) -> Selection | Literal[False] | None:
         """Returns the part of the selection that is out of date: False for nothing, None for all of
         the population."""
-        if self.mask is True:
+        mask = self.mask
+        if mask is True:
             return selection
-        if self.mask is False:
+        if mask is False:
             return False
         if selection is None:
-            stale = np.flatnonzero(self.mask)
+            stale = np.flatnonzero(mask)
             if len(stale) == self.size:
                 return None
             return Selection(self.shape, stale, device) if len(stale) else False
-        some = self.mask[selection.dyads]
+        some = mask[selection.dyads]
         found = np.count_nonzero(some)
         if found == len(some):
             return selection
