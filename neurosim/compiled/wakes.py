@@ -5,6 +5,8 @@ They do what torch does, in its order: `dyad.relax`, `dyad.mean` and `Activation
 
 from typing import Any
 
+import numpy as np
+
 from neurosim.compiled.compiler import compiled
 
 
@@ -83,48 +85,46 @@ def relax_some(
         last ones (B, N), and if any difference is not zero.
     """
     zero, one = half - half, half + half
-    finite, nonzero, means, differences = True, False, 0, 0
-    rows = len(basal)
+    rows, columns = basal.shape
     if not rows == len(plus) == len(minus) == len(last_mean) == len(last_difference):
         raise ValueError("the states are of another batch")
-    for row in range(rows):
-        a, pull = basal[row], apical[row]
-        s_mean, delta, s_plus, s_minus = made[0, row], made[1, row], made[2, row], made[3, row]
-        if up != one or down != one:
-            for i in range(len(dyads)):
-                change = pull[i] * half
-                p = _clipped((a[i] + change) / up, least, most)
-                m = _clipped((a[i] - change) / down, least, most)
-                s_plus[i], s_minus[i], s_mean[i], delta[i] = p, m, p - (p - m) * half, p - m
-        elif least < zero:  # nothing is clipped
-            for i in range(len(dyads)):
-                change = pull[i] * half
-                s_plus[i], s_minus[i], s_mean[i] = a[i] + change, a[i] - change, a[i]
-                delta[i] = pull[i]
+    stiff, plain = up != one or down != one, least < zero
+    bad, nonzero, means, differences = 0, 0, 0, 0
+    for row in range(rows):  # a view of each row would take longer than the row
+        if stiff:
+            for i in range(columns):
+                a, change = basal[row, i], apical[row, i] * half
+                p = _clipped((a + change) / up, least, most)
+                m = _clipped((a - change) / down, least, most)
+                made[0, row, i], made[1, row, i] = p - (p - m) * half, p - m
+                made[2, row, i], made[3, row, i] = p, m
+        elif plain:  # nothing is clipped
+            for i in range(columns):
+                a, change = basal[row, i], apical[row, i] * half
+                made[0, row, i], made[1, row, i] = a, apical[row, i]
+                made[2, row, i], made[3, row, i] = a + change, a - change
         else:
-            for i in range(len(dyads)):
-                change = pull[i] * half
-                p, m = _clipped(a[i] + change, least, most), _clipped(a[i] - change, least, most)
-                s_plus[i], s_minus[i], s_mean[i] = p, m, p - (p - m) * half
-                delta[i] = _difference(p, m, pull[i], most)
-        new_plus, new_minus = plus[row], minus[row]
-        old_mean, old = last_mean[row], last_difference[row]
-        for i in range(len(dyads)):
-            at, p, m = dyads[i], s_plus[i], s_minus[i]
-            new_plus[at], new_minus[at] = p, m
-            change = delta[i]
-            finite &= (p - p == zero) & (m - m == zero) & (change - change == zero)
-            means += old_mean[at] != s_mean[i]
-            differences += old[at] != change
-            nonzero |= change != zero
+            for i in range(columns):
+                a, change = basal[row, i], apical[row, i] * half
+                p, m = _clipped(a + change, least, most), _clipped(a - change, least, most)
+                made[0, row, i] = p - (p - m) * half
+                made[1, row, i] = _difference(p, m, apical[row, i], most)
+                made[2, row, i], made[3, row, i] = p, m
+        for i in range(columns):
+            delta, p, m = made[1, row, i], made[2, row, i], made[3, row, i]
+            bad |= int((p - p != zero) | (m - m != zero) | (delta - delta != zero))
+            nonzero |= int(delta != zero)
+        for i in range(columns):
+            at, delta = np.uintp(dyads[i]), made[1, row, i]  # signed, it could count from the end
+            plus[row, at], minus[row, at] = made[2, row, i], made[3, row, i]
+            means += last_mean[row, at] != made[0, row, i]
+            differences += last_difference[row, at] != delta
             if sends:
-                old[at] = change
+                last_difference[row, at] = delta
         if kept_basal is not None:
-            kept = kept_basal[row]
-            for i in range(len(dyads)):
-                kept[dyads[i]] = a[i]
+            for i in range(columns):
+                kept_basal[row, np.uintp(dyads[i])] = basal[row, i]
         if kept_apical is not None:
-            kept = kept_apical[row]
-            for i in range(len(dyads)):
-                kept[dyads[i]] = pull[i]
-    return finite, means, differences, nonzero
+            for i in range(columns):
+                kept_apical[row, np.uintp(dyads[i])] = apical[row, i]
+    return bad == 0, means, differences, nonzero != 0
