@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -403,3 +405,33 @@ def test_what_is_out_of_date_is_known_late(steps: list[tuple[str, list[int]]]) -
                 again.load(stale.save(lambda array: array), lambda array: array)
                 stale = again
     assert np.array_equal(np.broadcast_to(np.asarray(stale.mask), 6), known)
+
+
+# ---- what it costs to begin ----------------------------------------------------------------------
+
+
+def test_the_compiler_is_loaded_by_the_first_wake_alone() -> None:
+    code = (
+        "import sys\nimport torch\nimport neurosim as ns\nfrom neurosim.runs import door\n"
+        "model = ns.Model(ns.Network.from_dict({'input': 4, 'layers': [{'dense': 3}]}))\n"
+        "def loaded(schedule):\n"
+        "    ns.Simulation(model, schedule=schedule).infer(torch.ones(2, 4), torch.ones(2, 3))\n"
+        "    return 'numba' in sys.modules\n"
+        "print(loaded(ns.schedules.Sweep('backward')))\n"
+        "print(loaded(ns.schedules.RandomOrder('neuron', groups=2, passes=2)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_what_a_command_has_loaded_is_no_garbage() -> None:
+    """It is looked at seldom, and in the end not at all. In other processes nothing changes."""
+    code = (
+        "import gc\nfrom neurosim.base import search_seldom, spare_loaded\n"
+        "before = gc.get_threshold()\nspare_loaded()\n"
+        "print(gc.get_threshold() == before, gc.get_freeze_count())\nsearch_seldom()\n"
+        "print(gc.get_threshold()[0], gc.get_freeze_count())\nspare_loaded()\n"
+        "print(gc.get_threshold()[0], gc.get_freeze_count() > 1000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True 0", "500000 0", "50000 True"]
