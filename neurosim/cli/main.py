@@ -296,9 +296,8 @@ def bench(json_file: Path | None, only: Sequence[str], quick: bool) -> None:
     """Measure speed, side by side in one process."""
     from neurosim import bench as measurements
     from neurosim.base import write_json
-    from neurosim.tensors import keep_memory
 
-    keep_memory()
+    options.own_process({})
     found = measurements.run_benchmarks(
         list(only) or None, quick, lambda text: click.echo(text, err=True)
     )

@@ -62,8 +62,9 @@ def relax_some(
     half: Any,
     least: Any,
     most: Any,
-    up: Any,
-    down: Any,
+    scale_plus: Any,
+    scale_minus: Any,
+    stiff: bool,
     basal: Any,
     apical: Any,
     made: Any,
@@ -77,28 +78,32 @@ def relax_some(
     sends: bool,
 ) -> tuple[bool, int, int, bool]:
     """Computes s̄ and δ, the first of what is ``made`` (4, B, n), of these dyads (n,) of a
-    population, and writes s⁺ and s⁻ (B, N), the potentials where they are kept, and δ where it
+    population, whose potentials are clipped to [least, most]; if they are ``stiff``, divided by a
+    scale before. Writes s⁺ and s⁻ (B, N), the potentials where they are kept, and δ where it
     ``sends`` it at once.
 
     Returns:
         If all states are finite, how many of the means and of the differences are others than the
         last ones (B, N), and if any difference is not zero.
     """
-    zero, one = half - half, half + half
+    zero, linear = half - half, least < half - half
     rows, columns = basal.shape
     if not rows == len(plus) == len(minus) == len(last_mean) == len(last_difference):
         raise ValueError("the states are of another batch")
-    stiff, plain = up != one or down != one, least < zero
+    if kept_basal is not None and len(kept_basal) != rows:
+        raise ValueError("the basal potentials are of another batch")
+    if kept_apical is not None and len(kept_apical) != rows:
+        raise ValueError("the apical potentials are of another batch")
     bad, nonzero, means, differences = 0, 0, 0, 0
     for row in range(rows):  # a view of each row would take longer than the row
         if stiff:
             for i in range(columns):
                 a, change = basal[row, i], apical[row, i] * half
-                p = _clipped((a + change) / up, least, most)
-                m = _clipped((a - change) / down, least, most)
+                p = _clipped((a + change) / scale_plus, least, most)
+                m = _clipped((a - change) / scale_minus, least, most)
                 made[0, row, i], made[1, row, i] = p - (p - m) * half, p - m
                 made[2, row, i], made[3, row, i] = p, m
-        elif plain:  # nothing is clipped
+        elif linear:
             for i in range(columns):
                 a, change = basal[row, i], apical[row, i] * half
                 made[0, row, i], made[1, row, i] = a, apical[row, i]

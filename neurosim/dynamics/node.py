@@ -129,8 +129,8 @@ class Node(Dyads):
 
     @cached_property
     def _sends(self) -> bool:
-        """Whether a difference can be sent at once: who sees it wakes before these in a tick, as
-        populations wake in their order, and has looked already."""
+        """Whether a difference can be sent at once: all that see it are populations before this
+        one, or itself, and these have looked at what they see by the time that this one wakes."""
         return all(link.pre.index <= self.index for link in self.incoming)
 
     def rows(self, selection: Selection, *, forced: bool) -> Rows | None:
@@ -152,14 +152,14 @@ class Node(Dyads):
             apical = self.outgoing[0].apical.late_numbers(selection)
         return Rows(selection.dyads, plus, minus, mean, difference, basal, apical, self._sends)
 
-    def remember(self, rows: Rows) -> None:
+    def potentials_written(self, rows: Rows) -> None:
         """Takes note of the potentials that a pass has written."""
         if rows.basal is not None:
             self.incoming[0].basal.written()
         if rows.apical is not None:
             self.outgoing[0].apical.written()
 
-    def offered(self, selection: Selection, found: Messages, flags: Flags) -> list[Offer]:
+    def offers_of_pass(self, selection: Selection, found: Messages, flags: Flags) -> list[Offer]:
         """Returns what the outlets have to send, of what one pass has found out."""
         made = [
             Offer(up, selection, None, None, flags.add(found.means), numbers=found.mean)

@@ -159,8 +159,10 @@ class Offer(NamedTuple):
 
     ``messages``, ``operations``, ``nonzero`` and ``rest`` are places in `Flags`: of how many there
     are, of the synapses that they reach, of whether any value is not zero, and of how many last
-    values of the other dyads are not. Of what one pass has found out there are no values and no
-    changes, but ``numbers``, if it has not written them itself.
+    values of the other dyads are not.
+
+    Where one pass has computed a wake, ``values`` and ``changed`` are None. Then the values are in
+    ``numbers``, or None if the pass has written them.
     """
 
     outlet: Outlet
@@ -175,7 +177,8 @@ class Offer(NamedTuple):
 
     @property
     def told(self) -> tuple[Tensor, Tensor]:
-        """Returns the values and where they have changed, to who needs more than the slot."""
+        """Returns the values and where they have changed, which lines and listeners are told. No
+        pass computes a wake where there are any."""
         assert self.values is not None
         assert self.changed is not None
         return self.values, self.changed

@@ -11,7 +11,6 @@ make it late, change or lose it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -30,7 +29,7 @@ from neurosim.rules import Nudge, Rule, Wake, Woken
 from neurosim.tensors import Flags, Selection, Stale, Writes, moved, summed, unequal
 
 Compute = Literal["auto", "dense", "graph"]
-Woke = Sequence[tuple[int, Selection | None]]  # dyads by the index of their population
+Woke = Sequence[tuple[int, Selection | None]]  # dyads by their population's index, ascending
 _Above = Callable[[], Selection | None]  # who is above some senders; None for all
 _Part = Selection | Literal[False] | None  # of a population: False for none of it, None for all
 
@@ -57,6 +56,7 @@ class Ticker:
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
         self._lateral |= state.output.population.activation.lateral
+        self._passes: dict[int, bool] = {}  # by population, see `_at_once`
         self._forced: tuple[complex, Writes, Tensor] | None = None  # what made the last, and it
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
@@ -72,7 +72,7 @@ class Ticker:
             wake = self._wake(cell, selection)
             if isinstance(wake, Messages):
                 assert selection is not None
-                offers += cell.offered(selection, wake, flags)
+                offers += cell.offers_of_pass(selection, wake, flags)
             elif wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
                 wakes.append((cell, selection, wake, flags.add(wake.is_finite())))
@@ -107,11 +107,6 @@ class Ticker:
                     self._rewire(link, above[link], reached)
         self.deliver(moment.tick + 1, reached)
         return reached
-
-    @cached_property
-    def _in_passes(self) -> bool:
-        """Whether wakes of some dyads can be computed in one pass each."""
-        return not self.listens and self.rule.passes and kernels("wakes") is not None
 
     # ---- wakes ---------------------------------------------------------------------------------
 
@@ -150,17 +145,25 @@ class Ticker:
             strength=self.nudge.strength if is_output else None,
         )
         on_tape = has_torch_function_unary(woken.basal)
-        if part is selection and part is not None and self._in_passes and not on_tape:
+        if part is not None and not on_tape and self._at_once(cell):
             rows = cell.rows(part, forced=woken.force is not None)
             found = None if rows is None else self.rule.wake_at_once(woken, rows)
             if rows is not None and found is not None:
-                cell.remember(rows)
+                cell.potentials_written(rows)
                 return found
         wake = self.rule.wake(woken)
         if part is selection:
             return wake
         assert selection is not None
         return Wake(*(None if s is None else selection.take(s) for s in wake[:4]))  # type: ignore[arg-type]
+
+    def _at_once(self, cell: Dyads) -> bool:
+        """Says if wakes of some of these dyads can be computed in one pass each."""
+        known = self._passes.get(cell.index)
+        if known is None:
+            can = not self.listens and self.rule.wakes_at_once(cell.population.activation)
+            known = self._passes[cell.index] = can and kernels("wakes") is not None
+        return known
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the
@@ -211,7 +214,8 @@ class Ticker:
         self.counts.forward += len(link.heard_means)
         if part is not None and some is None:
             value, winners = part.take(value), None if winners is None else part.take(winners)
-        link.basal.put(part, value, taken_next=True)
+        late = part is not None and self._at_once(link.post)
+        link.basal.put(part, value, taken_next=True, late=late)
         if winners is not None and not link.operator.winners_at_plus:
             link.winners.put(part, winners)
         link.basal_stale.clear(part)
@@ -270,7 +274,8 @@ class Ticker:
             value = torch.zeros_like(part.take(known))
         elif part is not None and some is None:
             value = part.on(value.device).take(value)
-        link.apical.put(part, moved(value, link.pre.device), taken_next=True)
+        late = part is not None and self._at_once(link.pre)
+        link.apical.put(part, moved(value, link.pre.device), taken_next=True, late=late)
         return True
 
     def _above(self, link: Link, senders: Tensor, flags: Flags) -> _Above:

@@ -3,7 +3,8 @@
 An optional part: it needs the extra ``fast``. torch makes the same values in eight passes, which
 over large arrays wait for memory, and of small ones in as many calls, each of which takes longer
 than its pass. The operations are the same ones in the same order, so the values are the same as
-well. (A zero in δ may have another sign, as torch itself gives it by its place.)
+well. (A zero in δ may have another sign, as torch itself gives it by its place; and numbers too
+small to be normal may round otherwise, as torch adds a product without rounding it.)
 """
 
 from functools import cache
@@ -114,10 +115,11 @@ def _in_rows(array: Tensor) -> tuple[Floats, int]:
 
 
 def relax_some_at_half(
-    f: Activation, basal: Tensor, apical: Tensor, scales: tuple[float, float], rows: Rows
+    f: Activation, basal: Tensor, apical: Tensor, stiffness: tuple[float, float], rows: Rows
 ) -> Messages | None:
-    """Computes s± = f((a ± ½Δ) / scale±), s̄ at α = ½, and δ, of some dyads (B, n) whose activation
-    says its `ceiling` or is linear. Writes their states.
+    """Computes s± = f((a ± ½Δ) / (1 + c±)), s̄ at α = ½, and δ, of some dyads (B, n) whose
+    activation says its `ceiling` or is linear, with the ``stiffness`` (c⁺, c⁻). Writes their
+    states, and what else of the ``rows`` is to be written.
 
     Returns:
         None where that is for torch to compute: without Numba, for other activations, and for a
@@ -132,20 +134,21 @@ def relax_some_at_half(
         return None
     if not (basal.is_contiguous() and apical.is_contiguous()) or basal.shape != apical.shape:
         return None
-    half, least, most, up, down = _constants(basal.dtype, f.ceiling, scales)
+    half, least, most, *scales = _constants(basal.dtype, f.ceiling, stiffness)
     a, pull = basal.numpy(), apical.numpy()
     if basal.dim() > 2:
         a, pull = a.reshape(len(a), -1), pull.reshape(len(a), -1)
     made = np.empty((4, *a.shape), a.dtype)
-    finite, *news = passes.relax_some(half, least, most, up, down, a, pull, made, *rows)
+    stiff = stiffness != (0.0, 0.0)
+    finite, *news = passes.relax_some(half, least, most, *scales, stiff, a, pull, made, *rows)
     return Messages(made[0], made[1], *news) if finite else None
 
 
 @cache
 def _constants(
-    dtype: torch.dtype, ceiling: float | None, scales: tuple[float, float] = (1.0, 1.0)
+    dtype: torch.dtype, ceiling: float | None, stiffness: tuple[float, float] = (0.0, 0.0)
 ) -> tuple[Any, ...]:
     """Returns what a compiled pass is given: ½, between what it clips, and by what it divides."""
     of = _DTYPES[dtype]
     ends = (-inf, inf) if ceiling is None else (0.0, ceiling)
-    return tuple(map(of, (0.5, *ends, *scales)))
+    return tuple(map(of, (0.5, *ends, *(1.0 + c for c in stiffness))))

@@ -247,14 +247,16 @@ class Rule(Kind, ABC, family="rule"):
         """One wake of these dyads."""
 
     def wake_at_once(self, woken: Woken, rows: Rows) -> Messages | None:
-        """Does in one compiled pass what `wake` does, for some dyads of a population, and writes
-        their states. Returns None where `wake` has to do it, as it has by default."""
+        """Does what `wake` does, for some dyads of a population, in one pass over its ``rows``: it
+        writes their states, the potentials that are kept there, and the difference if it is sent
+        at once. Returns None where `wake` has to do it, as it has by default."""
         del woken, rows
         return None
 
-    @property
-    def passes(self) -> bool:
-        """Whether the class that says last what `wake` and `mean` do says it of `wake_at_once`."""
+    def wakes_at_once(self, activation: Activation) -> bool:
+        """Says if `wake_at_once` can do what `wake` does for dyads with this activation. It cannot
+        where a subclass has changed `wake` or `mean`, but not `wake_at_once`."""
+        del activation
         names = {"wake", "mean", "wake_at_once"}
-        said = (names & vars(owner).keys() for owner in type(self).__mro__)
-        return "wake_at_once" in next(filter(None, said))
+        defined = (names & vars(owner).keys() for owner in type(self).__mro__)
+        return "wake_at_once" in next(filter(None, defined))

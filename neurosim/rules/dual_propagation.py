@@ -11,6 +11,7 @@ from torch import Tensor
 from neurosim.base import ConfigurationError
 from neurosim.families import Fraction, Positive, register
 from neurosim.maths import (
+    Activation,
     Loss,
     Messages,
     Rows,
@@ -152,7 +153,7 @@ class DualPropagation(Rule):
         stiff_plus, stiff_minus = self._stiffness(woken)
         plain = not (damping or stiff_plus or stiff_minus)
         if apical is not None and plain and w_plus == w_minus:  # both are ½, as their sum is 1
-            relaxed_at_once = relax_at_half(f, basal, apical)
+            relaxed_at_once = relax_at_half(f, basal, apical) if self._halves else None
             if relaxed_at_once is not None:
                 return Wake(*relaxed_at_once)
             plus, minus = dyad.relax_both(f, basal, apical, w_plus)
@@ -182,10 +183,17 @@ class DualPropagation(Rule):
         w_plus, w_minus = self.weights
         return w_plus * self.beta, -w_minus * self.beta
 
+    @property
+    def _halves(self) -> bool:
+        """Whether w⁺, w⁻ and α are ½."""
+        return self.alpha == 0.5 and self.weights == (0.5, 0.5)
+
+    def wakes_at_once(self, activation: Activation) -> bool:
+        clips = activation.linear or activation.ceiling is not None
+        return clips and self._halves and super().wakes_at_once(activation)
+
     def wake_at_once(self, woken: Woken, rows: Rows) -> Messages | None:
-        apical, (w_plus, w_minus) = woken.pull, self.weights
-        if apical is None or w_plus != w_minus or woken.damping:
+        apical, stiffness = woken.pull, self._stiffness(woken)
+        if apical is None or woken.damping:
             return None
-        plus, minus = self._stiffness(woken)
-        scales = 1.0 + plus, 1.0 + minus
-        return relax_some_at_half(woken.activation, woken.basal, apical, scales, rows)
+        return relax_some_at_half(woken.activation, woken.basal, apical, stiffness, rows)

@@ -29,7 +29,7 @@ class Slot(Array):
     before it writes in place. An empty slot stands for all zeros. ``itemsize`` is the bytes of a
     value that is no state but a whole number. ``rows`` are those of a sample. A slot without a
     shape takes any array, which is counted elsewhere. ``device`` is where it is, if not where its
-    owner's other arrays are.
+    owner's other arrays are. Values can be written late, see `put`.
     """
 
     __slots__ = (
@@ -112,10 +112,18 @@ class Slot(Array):
         self._tensor, self._own, self._numbers = tensor, False, None
         self._fresh = self._late = None
 
-    def put(self, selection: Selection | None, values: Tensor, *, taken_next: bool = False) -> None:
+    def put(
+        self,
+        selection: Selection | None,
+        values: Tensor,
+        *,
+        taken_next: bool = False,
+        late: bool = False,
+    ) -> None:
         """Writes values of the shape that `Selection.take` returns; for None it is `set`. Those
-        that are ``taken_next`` are not gathered again then, which is as dear as the writing, and
-        are written once the array is asked for, or by who takes them: see `late_numbers`."""
+        that are ``taken_next`` are not gathered again then, which is as dear as the writing. Those
+        that are ``late`` besides are only written when somebody asks for the array, or by the pass
+        that takes them: see `late_numbers`."""
         if selection is None:
             self.set(values)
             return
@@ -124,7 +132,7 @@ class Slot(Array):
         self._fresh = self._late = None
         if taken_next:
             self._fresh = selection, values
-            if values.is_cpu and not has_torch_function_unary(values):
+            if late and values.is_cpu and not has_torch_function_unary(values):
                 self._late = self._fresh
                 return
         self._write(selection, values)
@@ -175,7 +183,7 @@ class Slot(Array):
         return self._numbers
 
     def own_numbers(self) -> Floats | None:
-        """Returns them to be written in place."""
+        """Returns them for writing in place: the array is the slot's own."""
         if self._own and self._numbers is not None and self._late is None:
             return self._numbers
         if not self._own and self.numbers() is not None:
@@ -190,8 +198,8 @@ class Slot(Array):
         self._fresh = None
 
     def late_numbers(self, selection: Selection) -> Floats | None:
-        """Returns `own_numbers` to one that will write what was last put, if that are values of
-        these dyads and nobody has; see `written`."""
+        """Returns `own_numbers`, for a pass that writes the values of these dyads, if they are
+        still to be written; None otherwise. `written` has to be called afterwards."""
         late = self._late
         if late is None or late[0] is not selection or self._tensor is None:
             return None
@@ -201,32 +209,32 @@ class Slot(Array):
         return numbers
 
     def written(self) -> None:
-        """Takes note that what was late is written."""
+        """Takes note that the late values are written."""
         self._late = None
 
 
 class Stale(Array):
     """Which dyads' cached potentials are out of date: all, none, or a mask by flat index."""
 
-    __slots__ = ("_but", "_marks", "_mask", "shape", "size")
+    __slots__ = ("_cleared", "_marks", "_mask", "shape", "size")
 
     def __init__(self, shape: Shape) -> None:
         self.shape, self.size = shape, prod(shape)
         self._mask: npt.NDArray[np.bool_] | bool = True
-        self._but: Selection | None = None  # who is up to date, but not in a mask of all yet
+        self._cleared: Selection | None = None  # who is up to date, but not yet in the mask
         self._marks: npt.NDArray[np.bool_] | None = None  # the array that a mask is written in
 
     @property
     def mask(self) -> npt.NDArray[np.bool_] | bool:
         """The dyads that are out of date."""
-        if (but := self._but) is not None:
-            self._but = None
-            self._writable()[but.dyads] = False
+        if (cleared := self._cleared) is not None:
+            self._cleared = None
+            self._writable()[cleared.dyads] = False
         return self._mask
 
     @mask.setter
     def mask(self, mask: npt.NDArray[np.bool_] | bool) -> None:
-        self._mask, self._but = mask, None
+        self._mask, self._cleared = mask, None
 
     def _writable(self) -> npt.NDArray[np.bool_]:
         """Returns the mask as an array."""
@@ -259,12 +267,12 @@ class Stale(Array):
             self._writable()[selection.dyads] = True
 
     def clear(self, selection: Selection | None) -> None:
-        """Marks the selected dyads (None for all) as up to date. Of all dyads that are out of date,
-        which most often are so again before anybody looks, it only takes note of them."""
+        """Marks the selected dyads (None for all) as up to date. Where all dyads were out of date
+        the mask is only written when somebody asks for it: most often all are again before."""
         if selection is None:
             self.mask = False
-        elif self._mask is True and self._but is None:
-            self._but = selection
+        elif self._mask is True and self._cleared is None:
+            self._cleared = selection
         elif self._mask is not False:
             self._writable()[selection.dyads] = False
 
