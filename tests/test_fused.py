@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -264,3 +266,17 @@ def test_a_wake_says_that_it_is_finite() -> None:
     assert asked.finite is None
     assert asked.is_finite() is True
     assert not asked._replace(plus=asked.plus / 0).is_finite()
+
+
+def test_the_compiler_is_loaded_by_the_first_wake_alone() -> None:
+    code = (
+        "import sys\nimport torch\nimport neurosim as ns\nfrom neurosim.runs import door\n"
+        "model = ns.Model(ns.Network.from_dict({'input': 4, 'layers': [{'dense': 3}]}))\n"
+        "def loaded(schedule):\n"
+        "    ns.Simulation(model, schedule=schedule).infer(torch.ones(2, 4), torch.ones(2, 3))\n"
+        "    return 'numba' in sys.modules\n"
+        "print(loaded(ns.schedules.Sweep('backward')))\n"
+        "print(loaded(ns.schedules.RandomOrder('neuron', groups=2, passes=2)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -42,3 +42,16 @@ def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: pytest.fail("loaded a library"))
     machine.keep_memory()
+
+
+def test_what_a_command_has_loaded_is_no_garbage() -> None:
+    """It is looked at seldom, and in the end not at all. In other processes nothing changes."""
+    code = (
+        "import gc\nfrom neurosim.base import search_seldom, spare_loaded\n"
+        "before = gc.get_threshold()\nspare_loaded()\n"
+        "print(gc.get_threshold() == before, gc.get_freeze_count())\nsearch_seldom()\n"
+        "print(gc.get_threshold()[0], gc.get_freeze_count())\nspare_loaded()\n"
+        "print(gc.get_threshold()[0], gc.get_freeze_count() > 1000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True 0", "500000 0", "50000 True"]

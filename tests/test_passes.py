@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -12,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 from fewer import covering
-from hypothesis import given
-from hypothesis import strategies as st
 from repeated import bits
 from test_fused import drawn, without_numba
 from torch import Tensor
@@ -22,11 +18,8 @@ import neurosim as ns
 from neurosim.maths import Activation, dyad, fused
 from neurosim.rules import Wake, Woken, dual_propagation
 from neurosim.schedules import Poisson, RandomOrder
-from neurosim.tensors import Selection, Slot, Stale
 
 pytest.importorskip("numba")
-
-CPU = torch.device("cpu")
 
 
 # ---- one pass ------------------------------------------------------------------------------------
@@ -386,119 +379,3 @@ def test_a_nudge_too_weak_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     found = told_of(simulated("chain", rule, "random", "ideal", "zero"))
     without_numba(monkeypatch)
     assert found == told_of(simulated("chain", rule, "random", "ideal", "zero"))
-
-
-# ---- what a slot has yet to write ----------------------------------------------------------------
-
-MEMBERS = st.lists(st.integers(0, 5), min_size=1, unique=True).map(sorted)
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["put", "next", "numbers", "all", "pass", "set", "read", "taken"]),
-        MEMBERS,
-        st.integers(1, 1000),
-    ),
-    max_size=12,
-)
-
-
-@given(steps=STEPS, empty=st.booleans())
-def test_values_that_are_written_late_are_those(
-    steps: list[tuple[str, list[int], int]], empty: bool
-) -> None:
-    """Whoever asks in between, and whoever writes them."""
-    slot, known = Slot((6,)), torch.zeros(2, 6)
-    if not empty:
-        slot.set(known.clone())
-    held: list[tuple[Tensor, Tensor]] = []  # arrays given out, and what was in them
-    for kind, members, number in steps:
-        chosen = Selection((6,), np.array(members), CPU)
-        values = torch.full((2, len(members)), float(number))
-        match kind:
-            case "put" | "next" | "pass" | "taken":
-                slot.put(chosen, values, taken_next=kind != "put", late=kind in ("next", "pass"))
-                known = known.clone()
-                known[:, members] = values
-                if kind == "taken":
-                    assert torch.equal(slot.some(chosen), values)
-                if kind == "pass" and (rows := slot.late_numbers(chosen)) is not None:
-                    rows[:, members] = values.numpy()
-                    slot.written()
-            case "numbers":
-                if slot.numbers() is not None:
-                    slot.put_numbers(chosen, values.numpy())
-                    known = known.clone()
-                    known[:, members] = values
-            case "set":
-                known = known + number
-                slot.set(known)
-            case "all":
-                if (array := slot.take(None)) is not None:
-                    held.append((array, array.clone()))
-            case "read":
-                assert (slot.take(chosen) is None) == (slot.tensor is None)
-    array = slot.tensor
-    assert torch.equal(torch.zeros(2, 6) if array is None else array, known)
-    assert all(torch.equal(one, other) for one, other in held)
-
-
-@given(
-    steps=st.lists(
-        st.tuples(
-            st.sampled_from(["touch", "clear", "look", "part", "all", "none", "saved"]), MEMBERS
-        ),
-        max_size=12,
-    )
-)
-def test_what_is_out_of_date_is_known_late(steps: list[tuple[str, list[int]]]) -> None:
-    """Whoever asks in between."""
-    stale, known = Stale((6,)), np.ones(6, dtype=bool)
-    for kind, members in steps:
-        chosen = Selection((6,), np.array(members), CPU)
-        match kind:
-            case "touch" | "clear":
-                getattr(stale, kind)(chosen)
-                known[members] = kind == "touch"
-            case "look":
-                assert stale.look(chosen) == known[members].any()
-                known[members] = False
-            case "part":
-                part, due = stale.part(chosen, CPU), [m for m in members if known[m]]
-                assert (part.dyads.tolist() if part else []) == due
-            case "all" | "none":
-                (stale.touch if kind == "all" else stale.clear)(None)
-                known[:] = kind == "all"
-            case "saved":
-                again = Stale((6,))
-                again.load(stale.save(lambda array: array), lambda array: array)
-                stale = again
-    assert np.array_equal(np.broadcast_to(np.asarray(stale.mask), 6), known)
-
-
-# ---- what it costs to begin ----------------------------------------------------------------------
-
-
-def test_the_compiler_is_loaded_by_the_first_wake_alone() -> None:
-    code = (
-        "import sys\nimport torch\nimport neurosim as ns\nfrom neurosim.runs import door\n"
-        "model = ns.Model(ns.Network.from_dict({'input': 4, 'layers': [{'dense': 3}]}))\n"
-        "def loaded(schedule):\n"
-        "    ns.Simulation(model, schedule=schedule).infer(torch.ones(2, 4), torch.ones(2, 3))\n"
-        "    return 'numba' in sys.modules\n"
-        "print(loaded(ns.schedules.Sweep('backward')))\n"
-        "print(loaded(ns.schedules.RandomOrder('neuron', groups=2, passes=2)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
-
-
-def test_what_a_command_has_loaded_is_no_garbage() -> None:
-    """It is looked at seldom, and in the end not at all. In other processes nothing changes."""
-    code = (
-        "import gc\nfrom neurosim.base import search_seldom, spare_loaded\n"
-        "before = gc.get_threshold()\nspare_loaded()\n"
-        "print(gc.get_threshold() == before, gc.get_freeze_count())\nsearch_seldom()\n"
-        "print(gc.get_threshold()[0], gc.get_freeze_count())\nspare_loaded()\n"
-        "print(gc.get_threshold()[0], gc.get_freeze_count() > 1000)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["True 0", "500000 0", "50000 True"]

@@ -169,7 +169,7 @@ class Node(Dyads):
         # What is only kept is kept whatever of it has changed.
         changed = flags.add(found.differences if down.links else 1)
         numbers, nonzero = None if self._sends else found.difference, flags.add(found.nonzero)
-        made.append(Offer(down, selection, None, None, changed, None, nonzero, None, numbers))
+        made.append(Offer(down, selection, None, None, changed, nonzero=nonzero, numbers=numbers))
         return made
 
     def offers(

@@ -144,11 +144,9 @@ class Ticker:
             force=self._force(cell, part) if is_output and self.nudge.active else None,
             strength=self.nudge.strength if is_output else None,
         )
-        on_tape = has_torch_function_unary(woken.basal)
-        if part is not None and not on_tape and self._at_once(cell):
+        if part is not None and self._at_once(cell) and not has_torch_function_unary(woken.basal):
             rows = cell.rows(part, forced=woken.force is not None)
-            found = None if rows is None else self.rule.wake_at_once(woken, rows)
-            if rows is not None and found is not None:
+            if rows is not None and (found := self.rule.wake_at_once(woken, rows)) is not None:
                 cell.potentials_written(rows)
                 return found
         wake = self.rule.wake(woken)

@@ -249,7 +249,8 @@ class Rule(Kind, ABC, family="rule"):
     def wake_at_once(self, woken: Woken, rows: Rows) -> Messages | None:
         """Does what `wake` does, for some dyads of a population, in one pass over its ``rows``: it
         writes their states, the potentials that are kept there, and the difference if it is sent
-        at once. Returns None where `wake` has to do it, as it has by default."""
+        at once. It is asked where `wakes_at_once`. Returns None where `wake` has to do it, as it
+        has by default."""
         del woken, rows
         return None
 
