@@ -82,13 +82,13 @@ def test_what_is_surely_finite(shape: tuple[int, int]) -> None:
         one, other = (torch.randn(shape, generator=draws).abs() + 0.5 for _ in range(2))
         factors = one * 10.0**exponent, other * 10.0 ** (exponent % 7)
         product = factors[0].T @ factors[1]
-        sure = changes.surely_finite(product, *factors)
+        sure = changes.surely_finite(product, factors)
         assert not sure or product.isfinite().all()
         assert sure or exponent > 8
         known += sure
         assert changes.surely_finite(product) == (float(product.double().norm()) < 1e16)
     assert 15 <= known <= 30
-    assert not changes.surely_finite(torch.ones(2, 2), torch.tensor([torch.nan]))
+    assert not changes.surely_finite(torch.ones(2, 2), (torch.tensor([torch.nan]),))
     broken = torch.ones(9, 9)
     broken[4, 4] = torch.nan
     assert not changes.surely_finite(broken)
@@ -96,4 +96,4 @@ def test_what_is_surely_finite(shape: tuple[int, int]) -> None:
 
 def test_nothing_is_sure_of_other_devices_and_complex_values() -> None:
     assert not changes.surely_finite(torch.ones(2, device="meta"))
-    assert not changes.surely_finite(torch.ones(9), torch.ones(2, dtype=torch.complex64))
+    assert not changes.surely_finite(torch.ones(9), (torch.ones(2, dtype=torch.complex64),))

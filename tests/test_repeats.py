@@ -218,8 +218,13 @@ def test_a_force_that_depends_on_no_potential_is_made_once(nudge: Any, once: boo
 def test_what_is_too_long_is_not_recorded_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take several times as long, and as much memory as there are calls."""
     monkeypatch.setattr("neurosim.tensors.tape.MOST", 100)
-    monkeypatch.setattr(Tape, "_note", lambda *a, note=Tape._note, **k: seen.append(note(*a, **k)))
-    seen: list[None] = []
+    seen, note = list[Any](), Tape._note
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        seen.append(note(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(Tape, "_note", noted)
     one, other = made("parallel"), made("parallel")
     count = replayed(one, monkeypatch)
     for number in range(5):
@@ -363,7 +368,7 @@ def test_a_tape_that_is_given_up_keeps_no_states(monkeypatch: pytest.MonkeyPatch
     (recording,) = simulation._repeats._kinds.values()
     assert recording is not None
     assert not recording.holds
-    assert not recording._left.tensors
+    assert not recording._left.arrays
     learned = [simulation.gradients()]
     outcomes.append(simulation.infer(x, y))
     learned.append(simulation.gradients())

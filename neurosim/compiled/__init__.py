@@ -1,5 +1,5 @@
 """Passes over memory that Numba compiles: an optional part, which the extra ``fast`` brings."""
 
-from neurosim.compiled.compiler import compiled, kernels
+from neurosim.compiled.compiler import PIECE, compiled, kernels
 
-__all__ = ["compiled", "kernels"]
+__all__ = ["PIECE", "compiled", "kernels"]

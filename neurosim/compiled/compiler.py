@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
+PIECE = 1024  # values that are still at hand when they are looked at again
+
 
 @cache
 def kernels(module: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.compiled.compiler import compiled
+from neurosim.compiled.compiler import PIECE, compiled
 
 
 @compiled
@@ -27,34 +27,66 @@ def _difference(plus: Any, minus: Any, pull: Any, most: Any) -> Any:
 
 
 @compiled
+def _others(values: Any, last: Any) -> int:
+    """Returns how many values are others than the last."""
+    found = np.int32(0)  # as wide as they are: eight are compared at once
+    for i in range(len(values)):
+        found += np.int32(values[i] != last[i])
+    return int(found)
+
+
+@compiled
 def relax(
     half: Any,
     most: Any,
+    largest: Any,
     basal: Any,
     apical: Any,
-    plus: Any,
-    minus: Any,
+    last_mean: Any,
+    last_difference: Any,
     mean: Any,
     difference: Any,
+    plus: Any,
+    minus: Any,
+    keeps: bool,
     rows: int,
     columns: int,
-) -> bool:
-    """Writes the last four arrays. Returns if all states are finite. ``basal`` and ``apical`` come
-    with how far their rows are apart."""
-    zero, finite = half - half, True
+) -> tuple[bool, int, int, bool]:
+    """Writes mean and difference, and the states if it ``keeps`` them: if not they are scratch of
+    `PIECE` values. ``basal`` and ``apical`` come with how far their rows are apart.
+
+    Returns:
+        If no state is above the ``largest`` nor NaN; and where the last mean is not empty how many
+        values of mean and difference are others than the last ones, of which the difference may be
+        empty for zeros, and if any difference is not zero.
+    """
+    zero, far, means, differences, nonzero = half - half, 0, 0, 0, 0
     for row in range(rows):
-        a = basal[0][row * basal[1] :][:columns]
-        pull = apical[0][row * apical[1] :][:columns]
-        of_row = slice(row * columns, (row + 1) * columns)
-        s_plus, s_minus, s_mean = plus[of_row], minus[of_row], mean[of_row]
-        delta = difference[of_row]
-        for i in range(columns):
-            change = pull[i] * half
-            p, m = _clipped(a[i] + change, zero, most), _clipped(a[i] - change, zero, most)
-            s_plus[i], s_minus[i], s_mean[i] = p, m, p - (p - m) * half
-            delta[i] = _difference(p, m, pull[i], most)
-            finite &= (p - p == zero) & (m - m == zero)
-    return finite
+        for start in range(0, columns, PIECE):
+            size = min(PIECE, columns - start)
+            a = basal[0][row * basal[1] + start :][:size]
+            pull = apical[0][row * apical[1] + start :][:size]
+            at = slice(row * columns + start, row * columns + start + size)
+            s_mean, delta = mean[at], difference[at]
+            kept = at if keeps else slice(0, size)
+            s_plus, s_minus = plus[kept], minus[kept]
+            for i in range(size):
+                change = pull[i] * half
+                p, m = _clipped(a[i] + change, zero, most), _clipped(a[i] - change, zero, most)
+                s_plus[i], s_minus[i], s_mean[i] = p, m, p - (p - m) * half
+                delta[i] = _difference(p, m, pull[i], most)
+                far |= int(not p <= largest) | int(not m <= largest)
+            if len(last_mean):
+                means += _others(s_mean, last_mean[at])
+                if len(last_difference):
+                    differences += _others(delta, last_difference[at])
+                    for i in range(size):
+                        nonzero |= int(delta[i] != zero)
+                else:
+                    for i in range(size):
+                        differences += int(delta[i] != zero)
+                    nonzero = differences
+    return far == 0, means, differences, nonzero != 0
 
 
 @compiled

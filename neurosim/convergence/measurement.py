@@ -79,7 +79,7 @@ class InferenceMeasurement:
         self._truth_due = target is not None and rule.settles
         if target is not None and not rule.settles and simulation.model.network.cycle is None:
             exact = fixedpoint.exact_copy(simulation.model)
-            inputs, wanted = accept_batch(x, target, exact)
+            inputs, wanted, _ = accept_batch(x, target, exact)
             assert wanted is not None
             damage = simulation.state.damage
             self._truth = gradients.back_propagation(exact, simulation.loss, inputs, wanted, damage)

@@ -17,7 +17,15 @@ from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.outlet import Offer, Outlet
 from neurosim.maths import Messages, Rows
 from neurosim.rules import Rule, Wake
-from neurosim.tensors import Flags, Selection, beyond_rounding, gathered, moved, summed
+from neurosim.tensors import (
+    Flags,
+    Selection,
+    beyond_rounding,
+    gathered,
+    made,
+    moved,
+    summed,
+)
 
 
 def marks_of(cell: Dyads, selection: Selection | None, changed: Tensor) -> Tensor:
@@ -133,6 +141,17 @@ class Node(Dyads):
         one, or itself, and these have looked at what they see by the time that this one wakes."""
         return all(link.pre.index <= self.index for link in self.incoming)
 
+    def last(self) -> tuple[Tensor | None, Tensor | None] | None:
+        """Returns the mean and the difference that were sent last, the mean where one pass can find
+        out what of those of all dyads is news, and nobody asks which; None where somebody asks for
+        new states at once."""
+        if self.routed or self.damping:
+            return None
+        ups = self.outlets["mean"]
+        if not (self._plain and ups) or any(link.pools for link in ups[0].links):
+            return None, None
+        return ups[0].sent.tensor, self.difference.tensor
+
     def rows(self, selection: Selection, *, forced: bool) -> Rows | None:
         """Returns the arrays of what these dyads are and have sent, for one pass over it; None
         where they take more than that. ``forced``: they do not see their apical potential alone."""
@@ -159,29 +178,46 @@ class Node(Dyads):
         if rows.apical is not None:
             self.outgoing[0].apical.written()
 
-    def offers_of_pass(self, selection: Selection, found: Messages, flags: Flags) -> list[Offer]:
+    def offers_of_pass(
+        self,
+        selection: Selection | None,
+        found: Messages,
+        flags: Flags,
+        moderate: int | None = None,
+    ) -> list[Offer]:
         """Returns what the outlets have to send, of what one pass has found out."""
+        written = selection is not None and self._sends
         made = [
-            Offer(up, selection, None, None, flags.add(found.means), numbers=found.mean)
+            Offer(up, selection, found.mean, None, flags.add(found.means), moderate=moderate)
             for up in self.outlets["mean"]
         ]
         (down,) = self.outlets["difference"]
         # What is only kept is kept whatever of it has changed.
         changed = flags.add(found.differences if down.links else 1)
-        numbers, nonzero = None if self._sends else found.difference, flags.add(found.nonzero)
-        made.append(Offer(down, selection, None, None, changed, nonzero=nonzero, numbers=numbers))
-        return made
+        left, nonzero = None if written else found.difference, flags.add(found.nonzero)
+        down_there = Offer(down, selection, left, None, changed, nonzero=nonzero, moderate=moderate)
+        return [*made, down_there]
 
     def offers(
-        self, selection: Selection | None, mean: Tensor, difference: Tensor | None, flags: Flags
+        self,
+        selection: Selection | None,
+        wake: Wake,
+        flags: Flags,
+        moderate: int | None = None,
+        *,
+        listens: bool,
     ) -> list[Offer]:
-        """Returns what the outlets have to send of these values of the selected dyads."""
+        """Returns what the outlets have to send of a wake of the selected dyads."""
+        mean, difference = wake.mean, wake.difference
+        if wake.news is not None:
+            found = Messages(mean, difference, *wake.news)
+            return self.offers_of_pass(selection, found, flags, moderate)
         made = []
         for outlet in self.outlets["mean"]:
-            made.append(outlet.offer(selection, mean, flags))
+            made.append(outlet.offer(selection, mean, flags, listens=listens))
         for outlet in self.outlets["difference"]:
-            made.append(outlet.offer(selection, difference, flags))
-        return [offer for offer in made if offer is not None]
+            made.append(outlet.offer(selection, difference, flags, listens=listens))
+        return [offer._replace(moderate=moderate) for offer in made if offer is not None]
 
 
 Committed = tuple[Node, Selection | None, Wake, int]  # with the place of a flag
@@ -196,7 +232,7 @@ def changes(wakes: Iterable[Committed], offers: Iterable[Offer], flags: Flags) -
     for cell, selection, wake, _ in wakes:
         for new, old in zip(wake[:2], (cell.plus, cell.minus), strict=True):
             if cell.damping:
-                yield new, old.take(selection), old.tensor
+                yield made(new), old.take(selection), old.tensor
 
 
 def check_finite(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from neurosim.tensors import (
     Slot,
     any_nonzero,
     count,
+    differing,
     tally,
     unequal,
     upload,
@@ -84,6 +86,12 @@ class Outlet(Arrays):
         if refresh is not None:
             self.wakes = np.zeros(sender.population.size, dtype=np.int64)
 
+    @cached_property
+    def _tells(self) -> bool:
+        """Whether somebody has to know which values have changed, besides who listens."""
+        winners = self.kind == "mean" and any(link.pools for link in self.links)
+        return winners or not self.is_plain
+
     @property
     def is_plain(self) -> bool:
         """Whether it sends what has changed, over ideal channels, to as many synapses each."""
@@ -104,8 +112,11 @@ class Outlet(Arrays):
         due: npt.NDArray[np.bool_] = (some % self.refresh == 0) & (some > 0)
         return due
 
-    def offer(self, selection: Selection | None, new: Tensor | None, flags: Flags) -> Offer | None:
+    def offer(
+        self, selection: Selection | None, new: Tensor | None, flags: Flags, *, listens: bool
+    ) -> Offer | None:
         """Compares the new values of the selected dyads (None for zeros) with what they last sent.
+        ``listens``: somebody wants to know which have changed.
 
         Returns:
             What there is to send, with its questions in ``flags``; None where all is and was zero.
@@ -118,23 +129,20 @@ class Outlet(Arrays):
         if not self.links:  # only kept, so it does not matter what of it has changed
             left, rest = flags.add(any_nonzero(new)), self._rest(selection, old, flags)
             return Offer(self, selection, new, new, flags.add(1), None, left, rest)
-        if self.threshold:
-            changed = (new if old is None else new - old).abs() > self.threshold
+        changed = operations = None
+        if not (listens or self._tells):
+            messages = flags.add(differing(new, old))
         else:
-            changed = unequal(new, old)
-        if self.wakes is not None:
-            due = self._due(self.wakes, selection)
-            changed |= upload(due, new.device).view(1, *new.shape[1:])
-        if self.threshold:
-            new = torch.where(changed, new, torch.zeros_like(new) if old is None else old)
-        operations: int | None = None
-        if isinstance(self.fan_out, Tensor):
-            synapses = self.fan_out  # a map (H, W), or of every dyad
-            if selection is not None:
-                synapses = selection.of_map(synapses)
-            messages, operations = map(flags.add, tally(changed, synapses))
-        else:
-            messages = flags.add(count(changed))
+            changed = self._changed(selection, new, old)
+            if self.threshold:
+                new = torch.where(changed, new, torch.zeros_like(new) if old is None else old)
+            if isinstance(self.fan_out, Tensor):
+                synapses = self.fan_out  # a map (H, W), or of every dyad
+                if selection is not None:
+                    synapses = selection.of_map(synapses)
+                messages, operations = map(flags.add, tally(changed, synapses))
+            else:
+                messages = flags.add(count(changed))
         if self.kind == "mean":
             return Offer(self, selection, new, changed, messages, operations)
         # What differs from zeros is what is not zero.
@@ -142,6 +150,17 @@ class Outlet(Arrays):
         nonzero = messages if same else flags.add(any_nonzero(new))
         rest = self._rest(selection, old, flags)
         return Offer(self, selection, new, changed, messages, operations, nonzero, rest)
+
+    def _changed(self, selection: Selection | None, new: Tensor, old: Tensor | None) -> Tensor:
+        """Returns which of the new values are to be sent."""
+        if self.threshold:
+            changed = (new if old is None else new - old).abs() > self.threshold
+        else:
+            changed = unequal(new, old)
+        if self.wakes is not None:
+            due = self._due(self.wakes, selection)
+            changed |= upload(due, new.device).view(1, *new.shape[1:])
+        return changed
 
     def _rest(self, selection: Selection | None, old: Tensor | None, flags: Flags) -> int | None:
         """Asks how many values of the other dyads are not zero, where that is asked with all the
@@ -157,29 +176,30 @@ class Outlet(Arrays):
 class Offer(NamedTuple):
     """What an outlet is about to send: values of the selected dyads, and where they have changed.
 
-    ``messages``, ``operations``, ``nonzero`` and ``rest`` are places in `Flags`: of how many there
-    are, of the synapses that they reach, of whether any value is not zero, and of how many last
-    values of the other dyads are not.
+    ``messages``, ``operations``, ``nonzero``, ``rest`` and ``moderate`` are places in `Flags`: of
+    how many there are, of the synapses that they reach, of whether any value is not zero, of how
+    many last values of the other dyads are not, and of whether the norm of all is known to be far
+    from overflow.
 
-    Where one pass has computed a wake, ``values`` and ``changed`` are None. Then the values are in
-    ``numbers``, or None if the pass has written them.
+    Where one pass has computed a wake, ``changed`` is None. Of some dyads its values are numbers of
+    the host, or None if the pass has written them.
     """
 
     outlet: Outlet
     selection: Selection | None
-    values: Tensor | None
+    values: Tensor | Floats | None
     changed: Tensor | None
     messages: int
     operations: int | None = None
     nonzero: int | None = None
     rest: int | None = None
-    numbers: Floats | None = None
+    moderate: int | None = None
 
     @property
     def told(self) -> tuple[Tensor, Tensor]:
         """Returns the values and where they have changed, which lines and listeners are told. No
         pass computes a wake where there are any."""
-        assert self.values is not None
+        assert isinstance(self.values, Tensor)
         assert self.changed is not None
         return self.values, self.changed
 
@@ -189,11 +209,13 @@ class Offer(NamedTuple):
         if not messages:
             return False
         slot = outlet.sent
-        if self.values is not None:
+        if isinstance(self.values, Tensor):
             slot.put(selection, self.values)
-        elif self.numbers is not None:
+            if selection is None and self.moderate is not None:
+                slot.moderate = bool(answers[self.moderate])
+        elif self.values is not None:
             assert selection is not None
-            slot.put_numbers(selection, self.numbers)
+            slot.put_numbers(selection, self.values)
         if self.nonzero is not None and not answers[self.nonzero]:
             rest = self.rest
             if selection is None or not (slot.value.any() if rest is None else answers[rest]):

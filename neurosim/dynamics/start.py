@@ -6,13 +6,14 @@ from neurosim.channels import Moment
 from neurosim.dynamics.node import Reached, check_finite
 from neurosim.dynamics.state import State
 from neurosim.dynamics.tick import Ticker
-from neurosim.rules import Woken
+from neurosim.rules import Wake, Woken
 from neurosim.tensors import moved
 
 
-def reset(state: State, x: Tensor, moment: Moment, *, empty: bool) -> None:
+def reset(state: State, x: Tensor, moment: Moment, *, empty: bool, moderate: bool = False) -> None:
     """Sets all states to zero, but for dyads that never wake. The first layer already sees the
-    input x (B, *input). ``empty``: a feed-forward pass comes next, which needs none of them."""
+    input x (B, *input), of which ``moderate`` says what `Slot` does. ``empty``: a feed-forward pass
+    comes next, which needs none of them."""
     for array in state.passing:
         array.reset()
     state.batch = len(x)
@@ -33,7 +34,7 @@ def reset(state: State, x: Tensor, moment: Moment, *, empty: bool) -> None:
             outlet.sent.set(back)
     x = _set_input(state, x)
     for outlet in state.input.outlets["mean"]:
-        outlet.sent.set(x)
+        outlet.sent.set(x, moderate=moderate)
     for _, line in state.lines:
         line.show(line.sent.tensor, moment, state.batch)
     state.mark_weights_seen()
@@ -85,7 +86,7 @@ def new_input(ticker: Ticker, x: Tensor, moment: Moment, *, at_once: bool = True
     x = _set_input(ticker.state, x)
     for outlet in () if at_once else cell.refreshing:
         outlet.count_wakes(None)
-    offers = cell.offers(None, x, None, flags)
+    offers = cell.offers(None, Wake(x, x, x, None), flags, listens=ticker.listens)
     ticker.send(offers, flags.read(), moment, reached, {}, at_once=at_once)
     if not at_once:
         ticker.deliver(moment.tick + 1, reached, of_input=True)

@@ -26,7 +26,7 @@ from neurosim.dynamics.outlet import Counts, Offer
 from neurosim.dynamics.state import State
 from neurosim.maths import Messages
 from neurosim.rules import Nudge, Rule, Wake, Woken
-from neurosim.tensors import Flags, Selection, Stale, Writes, moved, summed, unequal
+from neurosim.tensors import Flags, Selection, Stale, Writes, made, moved, summed, unequal
 
 Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by their population's index, ascending
@@ -56,7 +56,7 @@ class Ticker:
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
         self._lateral |= state.output.population.activation.lateral
-        self._passes: dict[int, bool] = {}  # by population, see `_at_once`
+        self._passes: dict[int, bool] = {}  # by population, see `_may_pass`
         self._forced: tuple[complex, Writes, Tensor] | None = None  # what made the last, and it
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
@@ -75,8 +75,9 @@ class Ticker:
                 offers += cell.offers_of_pass(selection, wake, flags)
             elif wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
-                wakes.append((cell, selection, wake, flags.add(wake.is_finite())))
-                offers += cell.offers(selection, wake.mean, wake.difference, flags)
+                wakes.append((cell, selection, wake, finite := flags.add(wake.is_finite())))
+                sure = finite if wake.moderate else None
+                offers += cell.offers(selection, wake, flags, sure, listens=self.listens)
         if self.listens:
             self._feel_softmax(woken, reached)
             reached.ask(changes(wakes, offers, flags), flags)
@@ -84,11 +85,11 @@ class Ticker:
         above = self._above_all(offers, flags)
         for cell, selection, wake, _ in wakes:
             if self.listens and cell.damping:
-                moved = unequal(wake.plus, cell.plus.some(selection))
-                moved |= unequal(wake.minus, cell.minus.some(selection))
+                moved = unequal(made(wake.plus), cell.plus.some(selection))
+                moved |= unequal(made(wake.minus), cell.minus.some(selection))
                 reached.add(cell, marks_of(cell, selection, moved))
             if cell.routed:
-                moved = unequal(wake.plus, cell.plus.some(selection))
+                moved = unequal(made(wake.plus), cell.plus.some(selection))
                 routes.append((cell, flags.add(moved.any())))
                 for link in cell.routed if self.listens else ():
                     above[link] = self._above(link, marks_of(cell, selection, moved), flags)
@@ -143,6 +144,7 @@ class Ticker:
             damping=cell.damping,
             force=self._force(cell, part) if is_output and self.nudge.active else None,
             strength=self.nudge.strength if is_output else None,
+            last=cell.last() if selection is None and self._may_pass(cell) else None,
         )
         if part is not None and self._at_once(cell) and not has_torch_function_unary(woken.basal):
             rows = cell.rows(part, forced=woken.force is not None)
@@ -153,15 +155,19 @@ class Ticker:
         if part is selection:
             return wake
         assert selection is not None
-        return Wake(*(None if s is None else selection.take(s) for s in wake[:4]))  # type: ignore[arg-type]
+        return Wake(*(None if s is None else selection.take(made(s)) for s in wake[:4]))  # type: ignore[arg-type]
 
-    def _at_once(self, cell: Dyads) -> bool:
-        """Says if wakes of some of these dyads can be computed in one pass each."""
+    def _may_pass(self, cell: Dyads) -> bool:
+        """Says if wakes of these dyads could be computed in one pass each."""
         known = self._passes.get(cell.index)
         if known is None:
-            can = not self.listens and self.rule.wakes_at_once(cell.population.activation)
-            known = self._passes[cell.index] = can and kernels("wakes") is not None
+            known = not self.listens and self.rule.wakes_at_once(cell.population.activation)
+            self._passes[cell.index] = known
         return known
+
+    def _at_once(self, cell: Dyads) -> bool:
+        """Says if they can, even of a few."""
+        return self._may_pass(cell) and kernels("wakes") is not None
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the

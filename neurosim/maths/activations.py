@@ -28,13 +28,15 @@ class Activation(Kind, ABC, family="activation", bare=True):
     ``clips`` that f(a) is a, clipped, in an array of any shape: the closed forms of a nudge by the
     squared error hold then, and two states are computed at once. A ``ceiling`` says that f(a) is
     min(max(a, 0), ceiling) and `difference` the closed form of that, so that one pass over memory
-    can compute all of a wake.
+    can compute all of a wake. ``bounded``: no real f(a) that is finite, nor `difference` of two, is
+    beyond ±2.
     """
 
     holomorphic: ClassVar[bool] = False
     linear: ClassVar[bool] = False
     clips: ClassVar[bool] = False
     ceiling: ClassVar[float | None] = None
+    bounded: ClassVar[bool] = False
     lateral: ClassVar[bool] = False
 
     @property
@@ -147,6 +149,7 @@ class HardSigmoid(_Ramp):
     """
 
     ceiling: ClassVar[float | None] = 1.0
+    bounded: ClassVar[bool] = True
 
     def __call__(self, potential: Tensor) -> Tensor:
         return potential.clamp(0.0, 1.0)
@@ -177,6 +180,7 @@ class Tanh(Activation):
     """
 
     holomorphic: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
 
     largest_slope = 1.0
 
@@ -212,6 +216,7 @@ class Sigmoid(Activation):
     """
 
     holomorphic: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
 
     gain: Annotated[Positive, Field(description="gain g, four times the largest slope")] = 1.0
     center: Annotated[Bounded, Field(description="potential c at which f is ½")] = 0.0

@@ -7,7 +7,8 @@ well. (A zero in δ may have another sign, as torch itself gives it by its place
 small to be normal may round otherwise, as torch adds a product without rounding it.)
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from math import inf
 from typing import Any, NamedTuple
 
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from neurosim.compiled import kernels
+from neurosim.compiled import PIECE, kernels
 from neurosim.maths.activations import Activation
-from neurosim.tensors import Floats, Ints, as_stored
+from neurosim.maths.dyad import relax
+from neurosim.tensors import Deferred, Floats, Ints, as_stored, largest_moderate
 
 _DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 _THREADS = 2  # up to which one thread here was seen to be faster than those of torch
@@ -44,33 +46,44 @@ class Rows(NamedTuple):
 
 
 class Messages(NamedTuple):
-    """Means and differences (B, n), how many of them are others than those sent last, and if any
-    difference is not zero."""
+    """Means and differences (B, …), how many of them are others than those sent last, and if any
+    difference is not zero. Those of some dyads (B, n) are numbers of the host."""
 
-    mean: Floats
-    difference: Floats
+    mean: Tensor | Floats
+    difference: Tensor | Floats | None
     means: int
     differences: int
     nonzero: bool
 
 
-class Relaxed(NamedTuple):
-    """Both states of dyads, their mean and difference, and whether all are finite."""
+News = tuple[int, int, bool]  # of `Messages`, what comes after the messages
 
-    plus: Tensor
-    minus: Tensor
+
+class Relaxed(NamedTuple):
+    """Both states of dyads, their mean and difference, and what of these is news."""
+
+    plus: Tensor | Deferred
+    minus: Tensor | Deferred
     mean: Tensor
     difference: Tensor
-    finite: bool
+    news: News | None
 
 
-def relax_at_half(f: Activation, basal: Tensor, apical: Tensor) -> Relaxed | None:
-    """Computes s± = f(a ± ½Δ), s̄ at α = ½, and δ, of an activation that says its `ceiling`.
+def relax_at_half(
+    f: Activation,
+    basal: Tensor,
+    apical: Tensor,
+    last: tuple[Tensor | None, Tensor | None] | None = None,
+) -> Relaxed | None:
+    """Computes s± = f(a ± ½Δ), s̄ at α = ½, and δ, of an activation that says its `ceiling`. The
+    states are deferred where the ``last`` s̄ and δ are given. Of these, where they lie in the same
+    order, it counts how many are others; a δ of None stands for zeros, and for an s̄ of None
+    nothing is counted.
 
     Returns:
         None where that is for torch to compute: without Numba, elsewhere than in the memory of the
         host, for few values, other activations and orders of values, where many threads are at
-        hand, and for a state that is not finite.
+        hand, and for states whose norm is not finite, or not far from overflow.
     """
     if f.ceiling is None or basal.numel() < _LARGE or torch.get_num_threads() > _THREADS:
         return None
@@ -84,32 +97,59 @@ def relax_at_half(f: Activation, basal: Tensor, apical: Tensor) -> Relaxed | Non
         return None
     if basal.requires_grad or apical.requires_grad:
         return None
-    found = _relaxed(of_basal, of_apical, f.ceiling)
-    if not found.finite:
+    sent = [] if last is None or last[0] is None else [as_stored(a) for a in last if a is not None]
+    if any(a.shape != of_basal.shape or not a.is_contiguous() for a in sent):
+        sent = []
+    keeps = last is None
+    moderate, *found = _relaxed(of_basal, of_apical, f.ceiling, keeps, *sent)
+    if not moderate:
         return None
-    if not by_position:
-        return found
-    plus, minus, mean, difference = (array.movedim((-2, -1), (0, 1)) for array in found[:4])
-    return Relaxed(plus, minus, mean, difference, True)
+    made = found[3:]
+    if by_position:
+        made = [array.movedim((-2, -1), (0, 1)) for array in made]
+    plus, minus = made[2:] if keeps else (Deferred(half, (basal, apical)) for half in _halves(f))
+    news = (found[0], found[1], found[2]) if sent else None
+    return Relaxed(plus, minus, made[0], made[1], news)
 
 
-def _relaxed(basal: Tensor, apical: Tensor, ceiling: float) -> Relaxed:
-    """Computes it of arrays of which each row is one piece."""
-    if has_torch_function_variadic(basal, apical):
-        return handle_torch_function(_relaxed, (basal, apical), basal, apical, ceiling)
+@cache
+def _halves(f: Activation) -> list[Callable[[Tensor, Tensor], Tensor]]:
+    """Returns what makes s⁺ and s⁻ of the basal and apical potentials."""
+    return [partial(relax, f, weight=0.5), partial(relax, f, weight=-0.5)]
+
+
+def _relaxed(
+    basal: Tensor, apical: Tensor, ceiling: float, keeps: bool, *last: Tensor
+) -> tuple[Any, ...]:
+    """Computes it of arrays of which each row is one piece.
+
+    Returns:
+        Whether the norms of all are far from overflow; what is `News`; mean and difference, and the
+        states if it ``keeps`` them.
+    """
+    given = basal, apical, *last
+    if has_torch_function_variadic(*given):
+        return handle_torch_function(_relaxed, given, basal, apical, ceiling, keeps, *last)
     half, _, most, *_ = _constants(basal.dtype, ceiling)
     whole = basal.is_contiguous() and apical.is_contiguous()
     shape = (1, basal.numel()) if whole else (len(basal), basal[0].numel())
-    # In four pieces: memory for all at once would be handed back and made anew each time.
-    made = plus, minus, mean, difference = [basal.new_empty(basal.shape) for _ in range(4)]
+    # In pieces: memory for all at once would be handed back and made anew each time.
+    made = [basal.new_empty(basal.shape) for _ in range(4 if keeps else 2)]
     flat = [array.numpy().reshape(-1) for array in made]
-    finite = kernels("wakes").relax(half, most, _in_rows(basal), _in_rows(apical), *flat, *shape)
-    return Relaxed(plus, minus, mean, difference, finite)
+    flat += [] if keeps else [*np.empty((2, PIECE), half.dtype)]
+    sent = [array.numpy().reshape(-1) for array in last]
+    sent += [flat[0][:0]] * (2 - len(sent))
+    largest = _DTYPES[basal.dtype](largest_moderate(basal.numel(), basal.dtype))
+    rows = _in_rows(basal), _in_rows(apical)
+    found = kernels("wakes").relax(half, most, largest, *rows, *sent, *flat, keeps, *shape)
+    return *found, *made
 
 
 def _in_rows(array: Tensor) -> tuple[Floats, int]:
     """Returns an array as one piece of memory, and how far its rows are apart."""
     step = array.stride(0)
+    if array.is_contiguous():
+        return array.numpy().reshape(-1), step
     size = (len(array) - 1) * step + array[0].numel()
     return array.as_strided((size,), (1,)).numpy(), step
 

@@ -12,28 +12,34 @@ from neurosim.base import ConfigurationError
 from neurosim.families import Kind
 from neurosim.maths import Activation, Loss, Messages, Operator, Rows
 from neurosim.network import Feedback, LocalJacobian, Network
-from neurosim.tensors import Arrays, finite_product
+from neurosim.tensors import Arrays, Deferred, finite_product, made
 
 
 class Wake(NamedTuple):
     """The result of a wake: states, and the two messages. A difference of None is exactly zero.
 
     A neuron with one state has it twice, and sends back what its rule says in the difference's
-    place. ``finite`` says if all of it is, where the rule has found that out.
+    place. ``finite`` says if all of it is, where the rule has found that out, and ``moderate`` that
+    the norms of both messages are far from overflow if all of it is. ``news`` says how many values
+    of mean and difference are others than those `Woken.last`, and if any difference is not zero.
+    States may be `Deferred` where there is a `Woken.last`.
     """
 
-    plus: Tensor
-    minus: Tensor
+    plus: Tensor | Deferred
+    minus: Tensor | Deferred
     mean: Tensor
     difference: Tensor | None
-    finite: bool | None = None
+    finite: Tensor | bool | None = None
+    moderate: bool = False
+    news: tuple[int, int, bool] | None = None
 
     def is_finite(self) -> Tensor | bool:
         """Says if s⁺ᵀs⁻ is finite, which it is not if any state is not, and a difference that is
         not between two states; what the rule has found out is not asked again."""
         if self.finite is not None:
             return self.finite
-        known, difference = finite_product(self.plus, self.minus), self.difference
+        plus, minus = made(self.plus), made(self.minus)
+        known, difference = finite_product(plus, minus), self.difference
         if self.minus is self.plus and difference is not None and difference is not self.plus:
             known = known & finite_product(difference, difference)
         return known
@@ -44,7 +50,9 @@ class Woken(NamedTuple):
 
     An apical potential of None is zero. The states ``plus`` and ``minus`` are given under damping
     alone, ``force`` for output dyads under an active nudge, and ``strength`` for all output dyads:
-    that of the present phase.
+    that of the present phase. ``last`` is there where nobody asks for the states at once: the mean
+    and the difference (None: zeros) that were sent last, of which a rule may count for itself what
+    is news. A mean of None says that others count.
     """
 
     activation: Activation
@@ -55,6 +63,7 @@ class Woken(NamedTuple):
     damping: float = 0.0
     force: Tensor | None = None
     strength: complex | None = None
+    last: tuple[Tensor | None, Tensor | None] | None = None
 
     @property
     def pull(self) -> Tensor | None:

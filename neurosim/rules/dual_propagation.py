@@ -30,6 +30,7 @@ from neurosim.rules.base import (
     only_clipping,
     only_squared_error,
 )
+from neurosim.tensors import finite_product
 
 Variant = Literal["aro", "lagrangian", "damped"]
 NudgeName = Literal["prediction", "potential", "proximal"]
@@ -153,9 +154,10 @@ class DualPropagation(Rule):
         stiff_plus, stiff_minus = self._stiffness(woken)
         plain = not (damping or stiff_plus or stiff_minus)
         if apical is not None and plain and w_plus == w_minus:  # both are ½, as their sum is 1
-            relaxed_at_once = relax_at_half(f, basal, apical) if self._halves else None
-            if relaxed_at_once is not None:
-                return Wake(*relaxed_at_once)
+            halves = self._halves and self._means
+            found = relax_at_half(f, basal, apical, woken.last) if halves else None
+            if found is not None:
+                return Wake(*found[:4], finite=True, moderate=True, news=found.news)
             plus, minus = dyad.relax_both(f, basal, apical, w_plus)
         else:
             relaxed = partial(dyad.relax, f, basal, apical, damping=damping)
@@ -172,9 +174,11 @@ class DualPropagation(Rule):
             # and the rounding would look like news.
             tilt = self.alpha * w_plus - (1.0 - self.alpha) * w_minus
             mean = dyad.relax(f, basal, apical, tilt)
-        else:
-            mean = self.mean(plus, minus)
-        return Wake(plus, minus, mean, difference)
+            # Where these norms are moderate those of the states are.
+            finite = finite_product(mean, mean) & finite_product(difference, difference)
+            return Wake(plus, minus, mean, difference, finite, moderate=True)
+        mean, moderate = self.mean(plus, minus), f.bounded and self._means
+        return Wake(plus, minus, mean, difference, moderate=moderate)
 
     def _stiffness(self, woken: Woken) -> tuple[float, float]:
         """What the proximal nudge adds to the denominators of s⁺ and s⁻."""
@@ -187,6 +191,11 @@ class DualPropagation(Rule):
     def _halves(self) -> bool:
         """Whether w⁺, w⁻ and α are ½."""
         return self.alpha == 0.5 and self.weights == (0.5, 0.5)
+
+    @property
+    def _means(self) -> bool:
+        """Whether the mean is that of dual propagation."""
+        return type(self).mean is DualPropagation.mean
 
     def wakes_at_once(self, activation: Activation) -> bool:
         clips = activation.linear or activation.ceiling is not None

@@ -106,6 +106,7 @@ class Ahead:
         """Returns the same inference before its start, in the place of that one."""
         common, target = self._common, inference.nudge.target
         how: Any = {"number": inference.number, "tick": inference.began}
-        made = Inference(common, clock, target, record=inference.recording, **how)
+        how |= {"record": inference.recording, "moderate": inference.moderate}
+        made = Inference(common, clock, target, **how)
         common.take_up(made)
         return made

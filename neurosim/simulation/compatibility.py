@@ -46,17 +46,23 @@ def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:
 
     Raises InputError for a wrong shape or values that are not finite.
     """
+    return _accepted(what, array, shape, model)[0]
+
+
+def _accepted(what: str, array: Tensor, shape: Shape, model: Model) -> tuple[Tensor, bool]:
+    """Returns it, and if its norm is known to be far from overflow."""
     array = as_tensor(what, array)
     check_shape(what, array, shape)
     if array.is_complex():
         raise InputError(f"the {what} must be real, not {array.dtype}")
     array = array.detach().to(model.device, model.dtype, copy=True)
-    if not finite_product(array, array):  # perhaps it only overflows
+    moderate = bool(finite_product(array, array))
+    if not moderate:  # perhaps it only overflows
         bad = (~array.isfinite()).nonzero()
         if len(bad):
             sample, *index = bad[0].tolist()
             raise InputError(f"the {what} is not finite: first at sample {sample}, index {index}")
-    return array
+    return array, moderate
 
 
 def as_tensor(what: str, array: Any) -> Tensor:
@@ -67,14 +73,17 @@ def as_tensor(what: str, array: Any) -> Tensor:
     return found
 
 
-def accept_batch(x: Tensor, target: Tensor | None, model: Model) -> tuple[Tensor, Tensor | None]:
-    """Returns `accept` of inputs and, if there are any, as many targets."""
-    x = accept("input", x, model.network.input.shape, model)
+def accept_batch(
+    x: Tensor, target: Tensor | None, model: Model
+) -> tuple[Tensor, Tensor | None, bool]:
+    """Returns `accept` of inputs and, if there are any, as many targets; and if the norm of the
+    inputs is known to be far from overflow."""
+    x, moderate = _accepted("input", x, model.network.input.shape, model)
     if target is not None:
         target = accept_target(target, model)
         if len(target) != len(x):
             raise InputError(f"there are {len(x)} inputs but {len(target)} targets")
-    return x, target
+    return x, target, moderate
 
 
 def accept_target(target: Tensor, model: Model) -> Tensor:

@@ -66,8 +66,10 @@ class Inference(Arrays):
         tick: int,
         optimizer: torch.optim.Optimizer | None = None,
         record: bool = True,
+        moderate: bool = False,
     ) -> None:
         self._common, self.clock, self.optimizer = common, clock, optimizer
+        self.moderate = moderate  # whether that is known of the input, see `Slot`
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
         rule, state = common.rule, common.state
         self._updates = frozenset(common.schedule.update_ticks)
@@ -116,7 +118,7 @@ class Inference(Arrays):
             news.tell(clock, first, common.engine.speak(new_input, self._ticker, x, moment))
         else:
             passes = common.init == "feedforward"
-            reset(state, x, moment, empty=passes)
+            reset(state, x, moment, empty=passes, moderate=self.moderate)
             state.update_damping(rule)
             if passes:
                 feed_forward(self._ticker, moment)
@@ -230,8 +232,8 @@ class Inference(Arrays):
             replace(self.counts),
             self.trace,
             self.stopped,
-            {cell.name: cell.plus.some(None) for cell in state.cells},
-            {cell.name: cell.minus.some(None) for cell in state.cells},
+            {cell.name: cell.plus.shared() for cell in state.cells},
+            {cell.name: cell.minus.shared() for cell in state.cells},
         )
 
     # ---- a tick --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from neurosim.simulation.inference import Inference
-from neurosim.tensors import Array, Arrays, Plain, Slot, Stale, same
+from neurosim.tensors import Array, Arrays, Deferred, Plain, Slot, Stale, same
 
 
 class Left:
@@ -17,7 +17,8 @@ class Left:
         self._slots = [array for array in arrays if type(array) is Slot]
         self._marks = [array for array in arrays if type(array) is Stale]
         self._masks = [np.copy(a.mask) if np.ndim(a.mask) else a.mask for a in self._marks]
-        self.tensors: list[Tensor | None] = []
+        self.arrays: list[Tensor | Deferred | None] = []
+        self._moderate: list[bool] = []
         others = [array for array in arrays if type(array) not in (Slot, Stale)]
         self._others = [a for a in others if not isinstance(a, Plain) or not a.is_number]
         numbers: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
@@ -30,14 +31,17 @@ class Left:
     def saved(self, inference: Inference) -> Any:
         """Returns it, as tensors and numbers."""
         own = [{name: getattr(part, name) for name in names} for part, names in _own(inference)]
-        slots = [slot.take(None) for slot in self._slots]
+        kept = [None if slot.kept is None else slot.shared() for slot in self._slots]
+        slots = [tuple(one) if isinstance(one, Deferred) else one for one in kept]
+        self._moderate = [slot.moderate for slot in self._slots]
         return slots, [array.save(same) for array in self._others], own
 
     def write(self, inference: Inference, left: Any) -> None:
         """Writes what `saved` has returned."""
-        self.tensors, others, own = left
-        for slot, tensor in zip(self._slots, self.tensors, strict=True):
-            slot.set(tensor)
+        slots, others, own = left
+        self.arrays = [Deferred(*one) if isinstance(one, tuple) else one for one in slots]
+        for slot, kept, known in zip(self._slots, self.arrays, self._moderate, strict=True):
+            slot.set(kept, moderate=known)
         for marks, mask in zip(self._marks, self._masks, strict=True):
             marks.mask = mask if isinstance(mask, bool) else mask.copy()
         for attributes, numbers in self._numbers:
@@ -49,14 +53,19 @@ class Left:
 
     def forget(self) -> None:
         """Lets go of what was written: it does not hold any more."""
-        self.tensors = []
+        self.arrays = []
+
+    @property
+    def given(self) -> list[Tensor]:
+        """All different tensors of it that the arrays of the state have."""
+        return [*{id(part): part for slot in self._slots for part in slot.parts}.values()]
 
     @property
     def holds(self) -> bool:
         """Whether the arrays of the state are still as it was written."""
-        if not self.tensors:
+        if not self.arrays:
             return False
-        if any(s.tensor is not t for s, t in zip(self._slots, self.tensors, strict=True)):
+        if any(s.kept is not kept for s, kept in zip(self._slots, self.arrays, strict=True)):
             return False
         masks = ((marks.mask, mask) for marks, mask in zip(self._marks, self._masks, strict=True))
         return all(now is then or np.array_equal(now, then) for now, then in masks)

@@ -11,6 +11,7 @@ from neurosim.base import html_table
 from neurosim.dynamics import Counts
 from neurosim.families import Count, Described, Positive
 from neurosim.measures import Trace
+from neurosim.tensors import Deferred, made
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Outcome:
     trace: Trace
     stopped: bool
     # By reference: whoever writes into one makes a copy of its own first. Most are never asked for.
-    _plus: dict[str, Tensor] = field(repr=False)
-    _minus: dict[str, Tensor] = field(repr=False)
+    _plus: dict[str, Tensor | Deferred] = field(repr=False)
+    _minus: dict[str, Tensor | Deferred] = field(repr=False)
 
     def __repr__(self) -> str:
         said = ", ".join(f"{key}={value}" for key, value in self._told())
@@ -67,11 +68,11 @@ class Outcome:
 
     @cached_property
     def plus(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self._plus.items()}
+        return {name: made(value).clone() for name, value in self._plus.items()}
 
     @cached_property
     def minus(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self._minus.items()}
+        return {name: made(value).clone() for name, value in self._minus.items()}
 
     @property
     def wakes(self) -> int:

@@ -105,7 +105,7 @@ class Recording:
         tape, repeats = self._learning, self._common.plasticity.repeats
         if not repeats or inference.phases.all or not self._left.holds or tape.problem:
             return inference.phases.gradients()
-        given = list({id(v): v for v in self._left.tensors if v is not None}.values())
+        given = self._left.given
         found: Gradients | None = tape.replay(given) if tape.closed else None
         if found is None:
             graphs = self._common.compute != "dense"
@@ -148,7 +148,7 @@ class Repeats:
             return False
         given = [x] if target is None else [x, target]
         alike = tuple((t.shape, t.dtype, t.stride()) for t in given)
-        kind = alike, inference.phases.all, common.caching
+        kind = alike, inference.phases.all, common.caching, inference.moderate
         if kind not in self._kinds:
             if len(self._kinds) < _KINDS:
                 self._kinds[kind] = None

@@ -183,7 +183,7 @@ class Simulation:
     ) -> bool:
         """Does that, or runs it if the last took ``longest`` seconds at most: says if so."""
         compatibility.check_within(optimizer, self.learns_within)
-        x, target = accept_batch(x, target, self.model)
+        x, target, moderate = accept_batch(x, target, self.model)
         compatibility.check_optimizer(optimizer, self.model)
         last = self._inference
         previous = last if self.init == "carry" and last is not None and not last.failed else None
@@ -195,12 +195,12 @@ class Simulation:
         self.inferences += 1
         tick, before = (0, None) if previous is None else (previous.tick, previous.clock)
         clock = self._repeats.clock(tick, before, nudged=target is not None)
-        how: Any = {"number": self.inferences, "tick": tick, "optimizer": optimizer}
-        self.take_up(inference := Inference(self, clock, target, **how, record=record))
+        how: Any = {"number": self.inferences, "optimizer": optimizer, "record": record}
+        self.take_up(new := Inference(self, clock, target, tick=tick, moderate=moderate, **how))
         x, took = x.to(self.rule.state_dtype(x.dtype)), NEVER if last is None else last.seconds
-        if took <= longest and self._repeats.run(inference, x):
+        if took <= longest and self._repeats.run(new, x):
             return True
-        inference.begin(x, carried=previous is not None)
+        new.begin(x, carried=previous is not None)
         return False
 
     def stream(self, *arguments: Any, **options: Any) -> Stream:

@@ -23,6 +23,7 @@ from neurosim.tensors.changes import (
     any_nonzero,
     beyond_rounding,
     count,
+    differing,
     finite_product,
     places,
     summed,
@@ -46,6 +47,7 @@ from neurosim.tensors.graph import GRAPHS
 from neurosim.tensors.guesses import Guesses, Told
 from neurosim.tensors.host import drawn, read
 from neurosim.tensors.kinds import Dtypes, check_array, check_kind, check_like, restore
+from neurosim.tensors.late import largest_moderate
 from neurosim.tensors.machine import (
     describe_machine,
     device_bytes,
@@ -65,7 +67,7 @@ from neurosim.tensors.order import (
     unwritten,
 )
 from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
-from neurosim.tensors.slots import Floats, Slot, Stale
+from neurosim.tensors.slots import Deferred, Floats, Slot, Stale, made
 from neurosim.tensors.sums import plain, resolved
 from neurosim.tensors.tape import Tape
 from neurosim.tensors.writes import Writes

@@ -68,6 +68,19 @@ def count(mask: Tensor) -> Tensor | int:
     return int(np.count_nonzero((mask if mask.dim() < 3 else as_stored(mask)).numpy()))
 
 
+def differing(new: Tensor, old: Tensor | None) -> Tensor | int:
+    """Returns how many values of two arrays differ; None stands for zeros."""
+    if has_torch_function_variadic(new, old):
+        return handle_torch_function(differing, (new, old), new, old)
+    if not new.is_cpu:
+        return unequal(new, old).count_nonzero()
+    if old is None:
+        return int(np.count_nonzero((new if new.dim() < 3 else as_stored(new)).numpy()))
+    if new.dim() > 2 and new.stride() == old.stride():
+        new, old = as_stored(new), as_stored(old)
+    return int(np.count_nonzero(new.numpy() != old.numpy()))
+
+
 def tally(mask: Tensor, weights: Tensor) -> tuple[Tensor | int, Tensor | int]:
     """Returns how many values (B, …) are set, and the sum of their ``weights``: whole numbers that
     expand to one sample."""
@@ -143,18 +156,21 @@ def finite_product(one: Tensor, other: Tensor) -> Tensor | bool:
     return moderate(product.item(), one.dtype) if product.is_cpu else product.isfinite()
 
 
-def surely_finite(array: Tensor, *factors: Tensor) -> bool:
-    """Says if an array is known to be finite. Its values are sums of products of two ``factors``,
-    if they are given: no such sum is above the product of their norms (Cauchy-Schwarz), and where
-    they have fewer values these are looked at in place of the array.
+def surely_finite(array: Tensor, factors: tuple[Tensor, ...] | None = None) -> bool:
+    """Says if an array is known to be finite. If ``factors`` are given its values are sums of
+    products of two arrays: no such sum is above the product of their norms (Cauchy-Schwarz). The
+    factors are those of whose norms nothing is known; where they have fewer values they are looked
+    at in place of the array.
 
     Nothing is known of complex values, of what autograd records, nor of another device before
     somebody waits for it.
     """
-    if not all(a.is_cpu and not a.is_complex() and not a.requires_grad for a in (array, *factors)):
-        return False
-    few = factors and sum(one.numel() for one in factors) < array.numel()
-    return all(finite_product(one, one) for one in (factors if few else (array,)))
+    few = factors is not None and sum(one.numel() for one in factors) < array.numel()
+    asked = factors if factors is not None and few else (array,)
+    return all(
+        one.is_cpu and not (one.is_complex() or one.requires_grad) and finite_product(one, one)
+        for one in asked
+    )
 
 
 def summed(parts: Iterable[Tensor | None]) -> Tensor | None:

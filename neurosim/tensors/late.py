@@ -2,10 +2,11 @@
 
 Of small arrays, most of what an answer takes is the call: they are answered in a few passes. Of
 larger ones it is that the processor has done something else meanwhile: they are answered one after
-the other. What is asked is `unequal` with `count`, `tally`, `any_nonzero` or `finite_product`, see
-`tensors.changes`.
+the other. What is asked is `unequal` with `count` or `tally`, `differing`, `any_nonzero` or
+`finite_product`, see `tensors.changes`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -22,6 +23,7 @@ SMALL = 10_000  # values of an array that is laid out with others
 _LARGE = 2**17  # and of one that can wait
 _FEW = 8  # questions that are not worth that
 _KEPT = 2**20  # values that wait at a time
+_OF_TWO = {"differing", "finite_product"}  # what is asked of two arrays
 _ROOM = 2.0**-20  # of the largest number there is: what a sum may be that is far from it
 
 Values = list[Any]
@@ -55,12 +57,12 @@ class Question(NamedTuple):
     def again(self) -> Call:
         """Returns what answers it for other values in the place of these. It keeps none of them."""
         call, compared, weights = self.call, self.compared, self.weights
-        more = () if weights is None else (weights,)
+        more, pair = () if weights is None else (weights,), self.kind in _OF_TWO
 
         def answer(values: Tensor, others: Tensor | None = None) -> Any:
             if compared is not None:
                 return call(compared(values, others), *more)
-            return call(values, *more) if others is None else call(values, others)
+            return call(values, *more) if others is None and not pair else call(values, others)
 
         return answer
 
@@ -80,11 +82,11 @@ class Questions:
 
     def ask(self, call: Call, step: int, place: int, values: Tensor, *more: Tensor) -> None:
         """Takes a question if it may wait."""
-        of: list[Any] = [values, more[0] if call.__name__ == "finite_product" else None]
+        of: list[Any] = [values, more[0] if call.__name__ in _OF_TWO else None]
         weights, before = more[0] if call.__name__ == "tally" else None, versions(*of)
-        compared, mask, pair, written = self._masks.get(id(values), (None, values, of, []))
+        compared, mask, both, written = self._masks.get(id(values), (None, values, of, []))
         if written[:1] == versions(mask):
-            of, before = pair, written[1:]
+            of, before = both, written[1:]
         else:
             compared = None
         if self._takes(*of):
@@ -202,6 +204,13 @@ def moderate(total: Any, dtype: torch.dtype) -> bool:
     if not dtype.is_complex:
         return bool(-most <= total <= most)
     return bool(abs(total.real) <= most and abs(total.imag) <= most)
+
+
+@cache
+def largest_moderate(count: int, dtype: torch.dtype) -> float:
+    """Returns the largest size of so many values with which the sum of their squares is sure to be
+    `moderate`."""
+    return math.sqrt(_most(dtype) / max(1, count)) / 2
 
 
 @cache

@@ -1,7 +1,8 @@
 """Arrays that are written as a whole or in part, and marks of what made of them is out of date."""
 
+from collections.abc import Callable
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,26 @@ _FLOATS = torch.float32, torch.float64
 _EMPTY = "an array of the state is empty where values have to be, as if what was saved was damaged"
 
 
+class Deferred(NamedTuple):
+    """An array that is only made when somebody asks for it, ``of`` others of its shape, which
+    nobody writes in place."""
+
+    make: Callable[..., Tensor]
+    of: tuple[Tensor, ...]
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.of[0].shape
+
+    def made(self) -> Tensor:
+        return self.make(*self.of)
+
+
+def made(array: Tensor | Deferred) -> Tensor:
+    """Returns an array, deferred or not."""
+    return array.made() if isinstance(array, Deferred) else array
+
+
 class Slot(Array):
     """One array (B, *shape) that is replaced as a whole or written in part.
 
@@ -29,10 +50,14 @@ class Slot(Array):
     before it writes in place. An empty slot stands for all zeros. ``itemsize`` is the bytes of a
     value that is no state but a whole number. ``rows`` are those of a sample. A slot without a
     shape takes any array, which is counted elsewhere. ``device`` is where it is, if not where its
-    owner's other arrays are. Values can be written late, see `put`.
+    owner's other arrays are. Values can be written late, see `put`, and an array be `Deferred` that
+    is set. ``moderate`` says of an array
+    that was set that it is known to be finite, and its norm to be far from overflow; no more once
+    it is written in part.
     """
 
     __slots__ = (
+        "_deferred",
         "_fresh",
         "_late",
         "_numbers",
@@ -41,6 +66,7 @@ class Slot(Array):
         "device",
         "itemsize",
         "lifetime",
+        "moderate",
         "rows",
         "shape",
     )
@@ -58,7 +84,8 @@ class Slot(Array):
         self.device, self.rows = device, rows
         self.shape, self.itemsize, self.lifetime = shape, itemsize, lifetime
         self._tensor: Tensor | None = None
-        self._own = False
+        self._deferred: Deferred | None = None  # what the array is to be made of, or was
+        self._own = self.moderate = False
         self._numbers: Floats | None = None  # the array as numbers of the host
         self._fresh: tuple[Selection, Tensor] | None = None
         self._late: tuple[Selection, Tensor] | None = None  # what is still to be written
@@ -96,7 +123,20 @@ class Slot(Array):
         if (late := self._late) is not None:
             self._late = None
             self._write(*late)
+        if self._tensor is None and self._deferred is not None:
+            self._tensor = self._deferred.made()
         return self._tensor
+
+    @property
+    def kept(self) -> Tensor | Deferred | None:
+        """The array, deferred if it was set so; None where it is empty."""
+        return self.tensor if self._deferred is None else self._deferred
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """All that is at hand of the array."""
+        parts = [] if self._deferred is None else [*self._deferred.of]
+        return parts if self._tensor is None else [*parts, self._tensor]
 
     @property
     def value(self) -> Tensor:
@@ -107,15 +147,20 @@ class Slot(Array):
             raise StateError(_EMPTY)
         return tensor
 
-    def set(self, tensor: Tensor | None) -> None:
+    def set(self, array: Tensor | Deferred | None, *, moderate: bool = False) -> None:
         """Replaces the array by a reference to this one; None for zeros."""
-        self._tensor, self._own, self._numbers = tensor, False, None
+        if isinstance(array, Deferred):
+            self._deferred, self._tensor = array, None
+        else:
+            self._deferred, self._tensor = None, array
+        self._own, self._numbers = False, None
         self._fresh = self._late = None
+        self.moderate = moderate
 
     def put(
         self,
         selection: Selection | None,
-        values: Tensor,
+        values: Tensor | Deferred,
         *,
         taken_next: bool = False,
         late: bool = False,
@@ -127,9 +172,11 @@ class Slot(Array):
         if selection is None:
             self.set(values)
             return
+        values = made(values)
         if self._late is not None:
             self._write(*self._late)
         self._fresh = self._late = None
+        self.moderate = False
         if taken_next:
             self._fresh = selection, values
             if late and values.is_cpu and not has_torch_function_unary(values):
@@ -138,7 +185,7 @@ class Slot(Array):
         self._write(selection, values)
 
     def _write(self, selection: Selection, values: Tensor) -> None:
-        tensor = self._tensor
+        tensor = self.tensor
         if tensor is None:
             zeros = values.new_zeros(len(values), *selection.shape)
             tensor = by_position(zeros) if selection.whole == "positions" else zeros
@@ -151,6 +198,7 @@ class Slot(Array):
     def _replace(self, tensor: Tensor) -> None:
         """Takes an array that is the slot's own."""
         self._tensor, self._own, self._numbers = tensor, True, None
+        self._deferred = None
 
     def take(self, selection: Selection | None) -> Tensor | None:
         """Returns the whole array, or the selected values; None for zeros."""
@@ -170,12 +218,20 @@ class Slot(Array):
             raise StateError(_EMPTY)
         return values
 
+    def shared(self) -> Tensor | Deferred:
+        """Returns `kept` for somebody who keeps it, too. Raises StateError where `value` does."""
+        self._own = False  # so the next write in place copies
+        kept = self.kept
+        if kept is None:
+            raise StateError(_EMPTY)
+        return kept
+
     # ---- for compiled passes -------------------------------------------------------------------
 
     def numbers(self) -> Floats | None:
         """Returns the array as numbers (B, size) that share its memory. None where it is empty,
         elsewhere than in the memory of the host, or in another order."""
-        tensor = self._tensor if self._late is None else self.tensor
+        tensor = self.tensor
         if self._numbers is None and tensor is not None:
             plain = tensor.is_cpu and tensor.is_contiguous() and not tensor.requires_grad
             if plain and tensor.dtype in _FLOATS:
@@ -184,6 +240,7 @@ class Slot(Array):
 
     def own_numbers(self) -> Floats | None:
         """Returns them for writing in place: the array is the slot's own."""
+        self.moderate = False
         if self._own and self._numbers is not None and self._late is None:
             return self._numbers
         if not self._own and self.numbers() is not None:

@@ -25,8 +25,8 @@ from neurosim.tensors.late import Questions
 from neurosim.tensors.sums import Sum
 
 # Questions: of the first it only matters whether the answer is zero, or that is counted; see `Sum`.
-_COUNT = {"__bool__", "is_nonzero", "count", "tally", "any_nonzero", "finite_product"}
-_LATE = {"count", "tally", "any_nonzero", "finite_product"}
+_LATE = {"count", "differing", "tally", "any_nonzero", "finite_product"}
+_COUNT = {"__bool__", "is_nonzero"} | _LATE
 _EXACT = {"item", "__int__", "__index__", "__float__", "__complex__", "equal", "allclose"}
 # What depends on shapes, and is the same of any tensor in the place of this one.
 _SHAPE = {"__get__", "__len__", "__hash__", "size", "dim", "ndimension", "numel", "nelement"}
@@ -122,28 +122,31 @@ class Tape(TorchFunctionMode):
         elif writes and id(written) not in self._made:
             self.problem = f"{name} writes into what was there before"
         elif writes or any(id(tensor) not in self._made for tensor in made):
-            self._note(function, args, kwargs, result, pure=not writes)
+            result = self._note(function, args, kwargs, result, pure=not writes)
             if name == "unequal":
                 self._questions.compare(function, result, *args)
         return result
 
-    def _note(self, function: Any, args: Any, kwargs: Any, result: Any, *, pure: bool) -> None:
-        """Adds a step, and those that take its result apart."""
+    def _note(self, function: Any, args: Any, kwargs: Any, result: Any, *, pure: bool) -> Any:
+        """Adds a step, and those that take its result apart, which it returns: with the answers to
+        questions that came along."""
         call = self._call(function, args, kwargs)
         if isinstance(result, Tensor):
             self._steps.append(_Step(*call, self._place(result), pure))
-            return
+            return result
         whole = self._new()
         self._steps.append(_Step(*call, whole, pure))
-        for number, part in enumerate(result or ()):
+        parts = list(result or ())
+        for number, part in enumerate(parts):
             places = whole, self._constant(number)
             if isinstance(part, Tensor):
                 self._steps.append(_Step(getitem, places, self._place(part), True))
-            elif isinstance(part, bool):  # the answer to a question that came along
+            elif isinstance(part, int):
                 self._steps.append(_Step(getitem, places, place := self._new(), True))
                 self._asked.append((place, False))
-                self._answer(part)
+                parts[number] = self._answer(part)
         self._free.append(whole)
+        return tuple(parts) if any(isinstance(part, Sum) for part in parts) else result
 
     def _ask(self, function: Any, args: Any, kwargs: Any, result: Any, exact: bool) -> Any:
         place, several = self._new(), isinstance(result, tuple)

@@ -1,0 +1,310 @@
+"""States that are only made when somebody asks for them, and counts that come with a pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from fewer import covering
+from repeated import bits
+from test_fused import by_torch, cut, drawn, without_numba
+from test_passes import CHANNELS, INITS, NETWORKS, RULES, SCHEDULES, simulated, told_of, unsigned
+from torch import Tensor
+
+import neurosim as ns
+from neurosim.maths import Activation, fused
+from neurosim.rules import Wake, Woken
+from neurosim.schedules import Parallel, Sweep
+from neurosim.tensors import Deferred, Selection, Slot, by_position, made
+
+pytest.importorskip("numba")
+SCHEDULES |= {"down": Sweep("backward", passes=4), "up": Sweep("forward", passes=4)}
+SCHEDULES |= {"all": Parallel(9)}
+WHOLE = ("down", "up", "all")
+
+
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small arrays are taken for large ones."""
+    monkeypatch.setattr(fused, "_LARGE", 0)
+
+
+# ---- slots ---------------------------------------------------------------------------------------
+
+
+def counting(calls: list[int]) -> Deferred:
+    def make(one: Tensor, other: Tensor) -> Tensor:
+        calls.append(1)
+        return one + other
+
+    return Deferred(make, (torch.ones(2, 3), torch.arange(6.0).view(2, 3)))
+
+
+def test_an_array_is_made_once_and_when_it_is_asked_for() -> None:
+    calls, slot = list[int](), Slot((3,))
+    slot.set(deferred := counting(calls), moderate=True)
+    assert slot.kept is deferred
+    assert slot.shared() is deferred
+    assert deferred.shape == (2, 3)
+    assert not calls
+    expected = torch.arange(6.0).view(2, 3) + 1
+    for _ in range(2):
+        assert torch.equal(slot.value, expected)
+    assert len(calls) == 1
+    assert slot.kept is deferred
+    assert slot.moderate
+    assert torch.equal(made(deferred), expected)
+    slot.set(None)
+    assert slot.kept is slot.tensor is None
+    assert not slot.moderate
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_is_written_in_part_is_deferred_no_more(asked: bool) -> None:
+    calls, slot = list[int](), Slot((3,))
+    slot.set(deferred := counting(calls), moderate=True)
+    before = slot.value if asked else None
+    selection = Selection((3,), torch.tensor([1]).numpy(), torch.device("cpu"))
+    slot.put(selection, torch.full((2, 1), 9.0))
+    assert slot.value.tolist() == [[1.0, 9.0, 3.0], [4.0, 9.0, 6.0]]
+    assert torch.equal(made(deferred), torch.arange(6.0).view(2, 3) + 1)
+    assert before is None or torch.equal(before, made(deferred))
+    assert isinstance(slot.kept, Tensor)
+    assert not slot.moderate
+    slot.set(deferred, moderate=True)
+    slot.put_numbers(selection, torch.full((2, 1), 9.0).numpy())
+    assert slot.value.tolist() == [[1.0, 9.0, 3.0], [4.0, 9.0, 6.0]]
+    assert not slot.moderate
+
+
+# ---- one pass ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["relu", "hard_sigmoid"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(5, 7), (31, 101), (64, 1024), (4, 3, 5, 7)])
+@pytest.mark.parametrize("stored", [torch.Tensor.contiguous, by_position, cut])
+def test_it_counts_what_is_news(
+    name: str, dtype: torch.dtype, shape: tuple[int, ...], stored: Any
+) -> None:
+    if stored is by_position and len(shape) < 4:
+        return
+    f, (basal, apical) = Activation.of(name), [stored(a) for a in drawn(shape, dtype)]
+    expected = by_torch(f, basal, apical)
+    mean, difference = expected[2].clone(), expected[3].clone()
+    mean[1:3] += 1.0
+    difference[2] += 1.0
+    nonzero = int(expected[3].count_nonzero())
+    changed = int((mean != expected[2]).sum()), int((difference != expected[3]).sum())
+    for last, news in (
+        ((mean, difference), (*changed, True)),
+        ((mean, None), (changed[0], nonzero, True)),
+        ((None, difference), None),
+    ):
+        found = fused.relax_at_half(f, basal, apical, last)
+        assert found is not None
+        assert found.news == news
+        assert all(isinstance(state, Deferred) for state in found[:2])
+        for one, other in zip(found[:4], expected, strict=True):
+            assert torch.equal(made(one), other)
+            assert made(one).stride() == other.stride()
+    still = fused.relax_at_half(f, basal, torch.zeros_like(apical), (mean, None))
+    assert still is not None
+    assert still.news is not None
+    assert still.news[1:] == (0, False)
+
+
+def test_nothing_is_counted_against_another_order_or_shape() -> None:
+    f, (basal, apical) = Activation.of("relu"), drawn((6, 4, 5, 7))
+    for other in (by_position(basal), basal[:3], basal[:, :, :, ::2]):
+        found = fused.relax_at_half(f, basal, apical, (other, None))
+        assert found is not None
+        assert found.news is None
+
+
+@pytest.mark.parametrize(
+    ("size", "sure"), [(1e3, True), (1e14, True), (1e17, False), (3e38, False)]
+)
+def test_large_states_are_for_torch(size: float, sure: bool) -> None:
+    """Though they are finite: nobody knows that of their products."""
+    basal, apical = drawn((5, 7))
+    basal[3, 2] = size
+    assert (fused.relax_at_half(Activation.of("relu"), basal, apical) is not None) == sure
+
+
+# ---- inferences ----------------------------------------------------------------------------------
+
+
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Notes of every whole pass whether its states were deferred."""
+    used, relaxed = list[bool](), fused._relaxed
+
+    def noted(*arguments: Any) -> Any:
+        used.append(not arguments[3])
+        return relaxed(*arguments)
+
+    monkeypatch.setattr(fused, "_relaxed", noted)
+    return used
+
+
+@pytest.mark.parametrize(
+    ("network", "rule", "schedule", "channel", "init"),
+    covering(
+        case
+        for case in product(NETWORKS, RULES, WHOLE, CHANNELS, INITS)
+        if (case[1] != "prediction" or case[-1] == "feedforward")
+        and (case[0] != "cycle" or (case[-1] != "feedforward" and case[2] != "all"))
+    ),
+)
+def test_inferences_are_those_of_torch(
+    network: str,
+    rule: str,
+    schedule: str,
+    channel: str,
+    init: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the bit: states, counts, gradients, traces, what is saved, and what was learned."""
+    arguments = network, RULES[rule], schedule, channel, init
+    with monkeypatch.context() as watched:
+        used = passes(watched)
+        found = told_of(simulated(*arguments))
+    assert any(used) == (network != "linear")
+    without_numba(monkeypatch)
+    assert found == told_of(simulated(*arguments))
+
+
+def trained(network: str, schedule: str, asks: str, **options: Any) -> list[Any]:
+    """What the weights learn in six steps, where nobody asks for states but as ``asks`` says."""
+    simulation = simulated(network, RULES["potential"], schedule, "ideal", "feedforward", **options)
+    draws, found = torch.Generator().manual_seed(1), list[Any]()
+    optimizer = torch.optim.SGD(simulation.model.parameters(), lr=0.05)
+    for step in range(6):
+        x = torch.randn(6, *simulation.model.network.input.shape, generator=draws)
+        outcome = simulation.infer(x, torch.rand(6, 5, generator=draws), record=asks == "probes")
+        if asks == "slots" and step % 2:
+            found += [cell.plus.value.clone() for cell in simulation.state.cells]
+        found += [simulation.gradients(), simulation.gradients()]
+        simulation.learn(optimizer)
+        if asks == "late":
+            found += [outcome.plus, outcome.minus]
+        if asks == "saved" and step == 3:
+            state = simulation.state_dict()
+            model = simulation.model
+            simulation = simulated(
+                network, RULES["potential"], schedule, "ideal", "feedforward", **options
+            )
+            simulation.model.load_state_dict(model.state_dict())
+            simulation.load_state_dict(state)
+            optimizer = torch.optim.SGD(simulation.model.parameters(), lr=0.05)
+            found += [simulation.gradients()]
+    found += [simulation.state_dict(), *(p.detach() for p in simulation.model.parameters())]
+    return bits(unsigned(found))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("asks", ["nobody", "slots", "late", "saved", "probes"])
+@pytest.mark.parametrize("schedule", ["down", "all"])
+@pytest.mark.parametrize("network", ["chain", "conv", "skip", "clipped"])
+def test_whoever_asks(
+    network: str, schedule: str, asks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On tape, and where weights have changed since."""
+    with monkeypatch.context() as watched:
+        used = passes(watched)
+        found = trained(network, schedule, asks)
+    assert any(used)
+    assert all(used) or asks == "probes"
+    without_numba(monkeypatch)
+    assert found == trained(network, schedule, asks)
+
+
+HOW: dict[str, dict[str, Any]] = {
+    "neuron": {"processes": "neuron"},
+    "dense": {"compute": "dense"},
+    "rounded": {"precision": "bf16-mixed"},
+    "faults": {"faults": ns.Faults(dead=0.2, stuck=0.1, stuck_at=0.3)},
+    "stops": {"stop": ns.Stop(residual=1e-3)},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("network", ["chain", "skip"])
+def test_however_they_are_run(network: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = trained(network, "all", "late", **HOW[how])
+    without_numba(monkeypatch)
+    assert found == trained(network, "all", "late", **HOW[how])
+
+
+def test_no_state_is_made_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = simulated("chain", RULES["potential"], "down", "ideal", "feedforward")
+    for _ in range(4):
+        outcome = simulation.infer(torch.ones(6, 16), torch.ones(6, 5), record=False)
+        simulation.gradients()
+    hidden = [cell for cell in simulation.state.cells if cell.name != "o"]
+    assert all(isinstance(cell.plus.kept, Deferred) for cell in hidden)
+    with monkeypatch.context() as forbidden:
+        forbidden.setattr(Deferred, "made", lambda self: pytest.fail("it was asked for"))
+        simulation.infer(torch.ones(6, 16), torch.ones(6, 5), record=False)
+        simulation.gradients()
+    assert torch.equal(outcome.plus["a"], hidden[0].plus.value)
+
+
+@dataclass(frozen=True)
+class Shifted(ns.DualPropagation):
+    """Moves a state after its wake."""
+
+    def wake(self, woken: Woken) -> Wake:
+        wake = super().wake(woken)
+        return wake._replace(plus=made(wake.plus) + 0.125)
+
+
+@dataclass(frozen=True)
+class Leaning(ns.DualPropagation):
+    """Sends s⁺ in the place of the mean."""
+
+    def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
+        return plus
+
+
+@pytest.mark.parametrize("other", [Shifted(0.5, 0.5), Leaning(0.5, 0.5)], ids=["wake", "mean"])
+def test_a_rule_of_its_own_is_given_tensors(
+    other: ns.Rule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = passes(monkeypatch)
+    found = told_of(simulated("chain", other, "all", "ideal", "feedforward"))
+    assert not any(used)
+    assert found != told_of(simulated("chain", RULES["potential"], "all", "ideal", "feedforward"))
+    without_numba(monkeypatch)
+    assert found == told_of(simulated("chain", other, "all", "ideal", "feedforward"))
+
+
+# ---- what is known to be finite ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "hard_sigmoid", "sigmoid", "identity"])
+@pytest.mark.parametrize("rule", [RULES["potential"], ns.BackPropagation(), ns.LPOM()])
+@pytest.mark.parametrize("exponent", [0, 8, 12, 15, 16, 17, 18, 19, 20, 25, 30, 37])
+def test_no_gradient_is_taken_for_finite_that_is_not(
+    activation: str, rule: ns.Rule, exponent: int
+) -> None:
+    """On tape too. What is finite is found to be so, known before or not."""
+    if isinstance(rule, ns.LPOM) and activation in ("tanh", "sigmoid", "identity"):
+        return
+    spec = {"input": [4], "activation": activation, "layers": [{"dense": 6}, {"dense": 3}]}
+    model = ns.Model(ns.Network.from_dict(spec), seed=1)
+    simulation = ns.Simulation(model, rule=rule, schedule=Sweep("backward"), loss="squared_error")
+    draws = torch.Generator().manual_seed(2)
+    for _ in range(4):
+        x = torch.randn(5, 4, generator=draws) * 10.0**exponent
+        try:
+            simulation.infer(x, torch.randn(5, 3, generator=draws) * 10.0 ** (exponent // 2))
+            found, sure = simulation.inference.gradients()
+        except ns.DivergenceError:
+            assert exponent > 12
+            continue
+        finite = all(bool(gradient.isfinite().all()) for gradient in found.values())
+        assert finite or not sure
+        assert sure or exponent >= 8
