@@ -56,7 +56,7 @@ class Ticker:
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
         self._lateral |= state.output.population.activation.lateral
-        self._passes: dict[int, bool] = {}  # by population, see `_may_pass`
+        self._may, self._can = dict[int, bool](), dict[int, bool]()  # by population, see `_at_once`
         self._forced: tuple[complex, Writes, Tensor] | None = None  # what made the last, and it
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
@@ -159,15 +159,18 @@ class Ticker:
 
     def _may_pass(self, cell: Dyads) -> bool:
         """Says if wakes of these dyads could be computed in one pass each."""
-        known = self._passes.get(cell.index)
+        known = self._may.get(cell.index)
         if known is None:
             known = not self.listens and self.rule.wakes_at_once(cell.population.activation)
-            self._passes[cell.index] = known
+            self._may[cell.index] = known
         return known
 
     def _at_once(self, cell: Dyads) -> bool:
         """Says if they can, even of a few."""
-        return self._may_pass(cell) and kernels("wakes") is not None
+        known = self._can.get(cell.index)
+        if known is None:
+            known = self._can[cell.index] = self._may_pass(cell) and kernels("wakes") is not None
+        return known
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the

@@ -1,9 +1,10 @@
 """What comes from outside into a simulation, checked: tensors, and what goes together."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,22 +23,42 @@ from neurosim.measures import Probe
 from neurosim.network import Model, Network, check_shape, tensor_of
 from neurosim.rules import Rule
 from neurosim.schedules import Schedule
-from neurosim.tensors import Shape, finite_product, full_precision
+from neurosim.tensors import Shape, autocasts, finite_product, full_precision
 
 Init = Literal["zero", "feedforward", "carry"]
+_P = ParamSpec("_P")
+_Found = TypeVar("_Found")
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Records no gradients. No `torch.autocast` around changes a dtype, and tensors that outlive
-    the call know their versions, in `torch.inference_mode` too."""
-    infers = torch.is_inference_mode_enabled()
-    with (
-        torch.inference_mode(False) if infers else nullcontext(),
-        torch.no_grad(),
-        full_precision(),
-    ):
-        yield
+class undisturbed:  # noqa: N801
+    """Context, and decorator, in which no gradients are recorded. No `torch.autocast` around
+    changes a dtype, and tensors that outlive the call know their versions, in
+    `torch.inference_mode` too. It is entered several times in every inference, and as a rule there
+    is only one thing to do."""
+
+    def __call__(self, function: Callable[_P, _Found]) -> Callable[_P, _Found]:
+        @wraps(function)
+        def inner(*args: _P.args, **kwargs: _P.kwargs) -> _Found:
+            with undisturbed():
+                return function(*args, **kwargs)
+
+        return inner
+
+    def __enter__(self) -> None:
+        self._more: ExitStack | None = None
+        if torch.is_inference_mode_enabled() or autocasts():
+            self._more = ExitStack()
+            self._more.enter_context(torch.inference_mode(False))
+            self._more.enter_context(full_precision())
+        self._records = torch.is_grad_enabled()
+        if self._records:
+            torch.set_grad_enabled(False)
+
+    def __exit__(self, *what: object) -> None:
+        if self._records:
+            torch.set_grad_enabled(True)
+        if self._more is not None:
+            self._more.close()
 
 
 def accept(what: str, array: Tensor, shape: Shape, model: Model) -> Tensor:

@@ -34,6 +34,7 @@ from neurosim.tensors.changes import (
 from neurosim.tensors.devices import (
     PATTERN,
     Flags,
+    autocasts,
     check_device,
     full_precision,
     gathered,

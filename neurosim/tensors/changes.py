@@ -74,11 +74,10 @@ def differing(new: Tensor, old: Tensor | None) -> Tensor | int:
         return handle_torch_function(differing, (new, old), new, old)
     if not new.is_cpu:
         return unequal(new, old).count_nonzero()
-    if old is None:
-        return int(np.count_nonzero((new if new.dim() < 3 else as_stored(new)).numpy()))
-    if new.dim() > 2 and new.stride() == old.stride():
-        new, old = as_stored(new), as_stored(old)
-    return int(np.count_nonzero(new.numpy() != old.numpy()))
+    if new.dim() > 2 and (old is None or new.stride() == old.stride()):
+        new, old = as_stored(new), None if old is None else as_stored(old)
+    # Truths are counted several times as fast as numbers.
+    return int(np.count_nonzero(new.numpy() != (0 if old is None else old.numpy())))
 
 
 def tally(mask: Tensor, weights: Tensor) -> tuple[Tensor | int, Tensor | int]:

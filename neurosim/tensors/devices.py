@@ -23,6 +23,11 @@ from neurosim.tensors.host import read
 PATTERN = r"^(auto|cpu|cuda(:[0-9]{1,2})?)$"
 
 
+def autocasts() -> bool:
+    """Says if there is a `torch.autocast` around."""
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Lets operations have the dtypes of their tensors, whatever `torch.autocast` is around."""

@@ -120,11 +120,16 @@ class Slot(Array):
     @property
     def tensor(self) -> Tensor | None:
         """The array; None where it is empty."""
+        tensor = self._tensor
+        return self._present() if tensor is None or self._late is not None else tensor
+
+    def _present(self) -> Tensor | None:
+        """Returns the array, with all that is still to be written or made."""
+        if self._tensor is None and self._deferred is not None:
+            self._tensor = self._deferred.made()
         if (late := self._late) is not None:
             self._late = None
             self._write(*late)
-        if self._tensor is None and self._deferred is not None:
-            self._tensor = self._deferred.made()
         return self._tensor
 
     @property

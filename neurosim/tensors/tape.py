@@ -45,6 +45,20 @@ class Place(NamedTuple):
     number: int
 
 
+class _Row(NamedTuple):
+    """A list or a tuple of tensors and constants, which are fetched at once."""
+
+    kind: Callable[[Sequence[Any]], Any]
+    fetch: Callable[[list[Any]], Sequence[Any]]
+
+
+class _Table(NamedTuple):
+    """A dict, and what of it is not known beforehand."""
+
+    known: dict[str, Any]
+    moving: list[tuple[str, Any]]
+
+
 class _Step(NamedTuple):
     call: Callable[..., Any]
     places: tuple[int, ...]  # of what it is called with
@@ -229,15 +243,34 @@ class Tape(TorchFunctionMode):
                 needed.update(step.places)
                 steps.append((step.call, _fetch(step.places), step.to))
         self._program = steps[::-1]
+        self._packed = self._pack(self._left)
         self._recorded = [value for value, _ in self._answers]
         self._truths = [bool(value) for value in self._recorded]
         self._exact = [number for number, (_, exact) in enumerate(self._answers) if exact]
         self._made, self._reads, self._steps, self.closed = {}, [], [], True
         self._questions = Questions()
 
+    def _pack(self, node: Any) -> Any:
+        """Returns the tree with a `_Table` for each dict, and a `_Row` for each list of tensors and
+        constants alone."""
+        match node:
+            case dict():
+                all_of = {key: self._pack(part) for key, part in node.items()}
+                moving = [key for key, part in all_of.items() if type(part) not in _ATOMS]
+                return _Table(all_of, [(key, all_of[key]) for key in moving])
+            case list() | tuple() if type(node) in (list, tuple):
+                parts = [self._pack(part) for part in node]
+                if not parts or any(type(p) is not Place and type(p) not in _ATOMS for p in parts):
+                    return type(node)(parts)
+                at = (p.number if type(p) is Place else self._constant(p) for p in parts)
+                return _Row(type(node), _fetch(tuple(at)))
+            case _:
+                return node
+
     def clear(self) -> None:
         """Lets go of all: it cannot be replayed any more."""
-        self._values, self._program, self._left, self._late = [], [], None, []
+        self._values, self._program, self._late = [], [], []
+        self._left = self._packed = None
 
     @property
     def calls(self) -> int:
@@ -270,7 +303,7 @@ class Tape(TorchFunctionMode):
             return None
         if any(answers[number] != self._recorded[number] for number in self._exact):
             return None
-        return self._resolved(self._left, values, answers)
+        return self._resolved(self._packed, values, answers)
 
     def _compute(self, values: list[Any]) -> Tensor | None:
         """Makes the calls. Returns what is to be read."""
@@ -298,21 +331,17 @@ class Tape(TorchFunctionMode):
     def _resolved(self, node: Any, values: list[Any], answers: list[int]) -> Any:
         """Returns what is left, with tensors at their places and sums of these answers."""
         kind = type(node)
+        if kind is _Row:
+            return node.kind(node.fetch(values))
         if kind is Place:
             return values[node.number]
-        if kind is dict:
-            return dict(zip(node, self._resolved([*node.values()], values, answers), strict=True))
+        if kind is _Table:
+            found: dict[str, Any] = node.known.copy()
+            for key, part in node.moving:
+                found[key] = self._resolved(part, values, answers)
+            return found
         if kind is list or kind is tuple:
-            return kind(
-                [
-                    values[part.number]
-                    if part.__class__ is Place
-                    else part
-                    if part.__class__ in _ATOMS
-                    else self._resolved(part, values, answers)
-                    for part in node
-                ]
-            )
+            return kind([self._resolved(part, values, answers) for part in node])
         if kind is Sum:
             return int(node) + sum(f * (answers[n] - self._recorded[n]) for n, f in node.terms)
         return node
