@@ -18,7 +18,7 @@ import neurosim as ns
 from neurosim.maths import Activation, fused
 from neurosim.rules import Wake, Woken
 from neurosim.schedules import Parallel, Sweep
-from neurosim.tensors import Deferred, Selection, Slot, by_position, made
+from neurosim.tensors import Deferred, Selection, Slot, by_position, lies_by_position, made
 
 pytest.importorskip("numba")
 SCHEDULES |= {"down": Sweep("backward", passes=4), "up": Sweep("forward", passes=4)}
@@ -85,7 +85,9 @@ def test_what_is_written_in_part_is_deferred_no_more(asked: bool) -> None:
 
 @pytest.mark.parametrize("name", ["relu", "hard_sigmoid"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(5, 7), (31, 101), (64, 1024), (4, 3, 5, 7)])
+@pytest.mark.parametrize(
+    "shape", [(5, 7), (31, 1301), (4, 3, 5, 7), (40, 30, 3, 2), (2, 36, 9, 8), (2, 3, 33, 35)]
+)
 @pytest.mark.parametrize("stored", [torch.Tensor.contiguous, by_position, cut])
 def test_it_counts_what_is_news(
     name: str, dtype: torch.dtype, shape: tuple[int, ...], stored: Any
@@ -94,35 +96,65 @@ def test_it_counts_what_is_news(
         return
     f, (basal, apical) = Activation.of(name), [stored(a) for a in drawn(shape, dtype)]
     expected = by_torch(f, basal, apical)
-    mean, difference = expected[2].clone(), expected[3].clone()
+    mean, difference = (whole(array) for array in expected[2:])
     mean[1:3] += 1.0
-    difference[2] += 1.0
-    nonzero = int(expected[3].count_nonzero())
-    changed = int((mean != expected[2]).sum()), int((difference != expected[3]).sum())
+    difference[2:] += 1.0
+    marks = [expected[2] != mean, expected[3] != difference, expected[3] != 0]
+    counts = [int(mark.sum()) for mark in marks]
     for last, news in (
-        ((mean, difference), (*changed, True)),
-        ((mean, None), (changed[0], nonzero, True)),
+        ((mean, difference), (*counts[:2], True)),
+        ((mean, None), (counts[0], counts[2], True)),
         ((None, difference), None),
     ):
-        found = fused.relax_at_half(f, basal, apical, last)
+        found = fused.relax_at_half(f, basal, apical, fused.Last(*last))
         assert found is not None
         assert found.news == news
         assert all(isinstance(state, Deferred) for state in found[:2])
         for one, other in zip(found[:4], expected, strict=True):
             assert torch.equal(made(one), other)
             assert made(one).stride() == other.stride()
-    still = fused.relax_at_half(f, basal, torch.zeros_like(apical), (mean, None))
-    assert still is not None
-    assert still.news is not None
-    assert still.news[1:] == (0, False)
+    for last, changed in ((None, 0), (difference, int(difference.count_nonzero()))):
+        still = fused.relax_at_half(f, basal, 0 * apical, fused.Last(mean, last))
+        assert still is not None
+        assert still.news is not None
+        assert still.news[1:] == (changed, False)
+
+
+def whole(array: Tensor) -> Tensor:
+    """A copy that lies in one piece, in the same order."""
+    copy = array.contiguous().clone()
+    return by_position(copy) if lies_by_position(array) else copy
 
 
 def test_nothing_is_counted_against_another_order_or_shape() -> None:
     f, (basal, apical) = Activation.of("relu"), drawn((6, 4, 5, 7))
     for other in (by_position(basal), basal[:3], basal[:, :, :, ::2]):
-        found = fused.relax_at_half(f, basal, apical, (other, None))
+        found = fused.relax_at_half(f, basal, apical, fused.Last(other))
         assert found is not None
         assert found.news is None
+
+
+@pytest.mark.parametrize("name", ["relu", "hard_sigmoid"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(5, 7), (64, 1024), (4, 3, 5, 7)])
+@pytest.mark.parametrize("stored", [torch.Tensor.contiguous, by_position, cut])
+def test_it_clips(name: str, dtype: torch.dtype, shape: tuple[int, ...], stored: Any) -> None:
+    if stored is by_position and len(shape) < 4:
+        return
+    f, given = Activation.of(name), stored(drawn(shape, dtype)[0])
+    before = given.clone()
+    found = fused.clip_at_once(f, given)
+    assert found is not None
+    assert torch.equal(found, f(given))
+    assert found.stride() == f(given).stride()
+    assert torch.equal(given, before)
+    for bad in (torch.inf, torch.nan, -torch.inf):
+        given[1, 2] = bad
+        found, expected = fused.clip_at_once(f, given), f(given)
+        assert (found is None) == (not bool(expected.isfinite().all()))
+        assert found is None or torch.equal(found, expected)
+    assert fused.clip_at_once(Activation.of("tanh"), before) is None
+    assert fused.clip_at_once(Activation.of("identity"), before) is None
 
 
 @pytest.mark.parametrize(

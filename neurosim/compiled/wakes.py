@@ -28,11 +28,31 @@ def _difference(plus: Any, minus: Any, pull: Any, most: Any) -> Any:
 
 @compiled
 def _others(values: Any, last: Any) -> int:
-    """Returns how many values are others than the last."""
-    found = np.int32(0)  # as wide as they are: eight are compared at once
-    for i in range(len(values)):
-        found += np.int32(values[i] != last[i])
+    """Returns how many values are others than the last, or than zero where these are empty."""
+    found, zero = np.int32(0), values[0] - values[0]  # as wide: eight are compared at once
+    if len(last):
+        for i in range(len(values)):
+            found += np.int32(values[i] != last[i])
+    else:
+        for i in range(len(values)):
+            found += np.int32(values[i] != zero)
     return int(found)
+
+
+@compiled
+def clip(most: Any, largest: Any, values: Any, clipped: Any, rows: int, columns: int) -> bool:
+    """Writes values, which come with how far their rows are apart, clipped to [0, most]. Returns if
+    none is then above the ``largest`` nor NaN."""
+    zero, far = largest - largest, 0
+    for row in range(rows):
+        for start in range(0, columns, PIECE):
+            size = min(PIECE, columns - start)
+            given = values[0][row * values[1] + start :][:size]
+            made = clipped[row * columns + start :][:size]
+            for i in range(size):
+                made[i] = value = _clipped(given[i], zero, most)
+                far |= int(not value <= largest)
+    return far == 0
 
 
 @compiled
@@ -78,14 +98,11 @@ def relax(
                 far |= int(not p <= largest) | int(not m <= largest)
             if len(last_mean):
                 means += _others(s_mean, last_mean[at])
+                news = _others(delta, last_difference[at])
+                differences += news
                 if len(last_difference):
-                    differences += _others(delta, last_difference[at])
-                    for i in range(size):
-                        nonzero |= int(delta[i] != zero)
-                else:
-                    for i in range(size):
-                        differences += int(delta[i] != zero)
-                    nonzero = differences
+                    news = _others(delta, last_difference[:0])
+                nonzero |= news
     return far == 0, means, differences, nonzero != 0
 
 

@@ -15,7 +15,7 @@ from neurosim.base import DivergenceError
 from neurosim.channels import MessageKind, Moment
 from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.outlet import Offer, Outlet
-from neurosim.maths import Messages, Rows
+from neurosim.maths import Last, Messages, Rows
 from neurosim.rules import Rule, Wake
 from neurosim.tensors import (
     Flags,
@@ -141,16 +141,15 @@ class Node(Dyads):
         one, or itself, and these have looked at what they see by the time that this one wakes."""
         return all(link.pre.index <= self.index for link in self.incoming)
 
-    def last(self) -> tuple[Tensor | None, Tensor | None] | None:
-        """Returns the mean and the difference that were sent last, the mean where one pass can find
-        out what of those of all dyads is news, and nobody asks which; None where somebody asks for
-        new states at once."""
+    def last(self) -> Last | None:
+        """Returns what was sent last, the mean where one pass can count what of it is news, and
+        nobody asks which; None where somebody asks for new states at once."""
         if self.routed or self.damping:
             return None
         ups = self.outlets["mean"]
         if not (self._plain and ups) or any(link.pools for link in ups[0].links):
-            return None, None
-        return ups[0].sent.tensor, self.difference.tensor
+            return Last()
+        return Last(ups[0].sent.tensor, self.difference.tensor)
 
     def rows(self, selection: Selection, *, forced: bool) -> Rows | None:
         """Returns the arrays of what these dyads are and have sent, for one pass over it; None
@@ -187,16 +186,16 @@ class Node(Dyads):
     ) -> list[Offer]:
         """Returns what the outlets have to send, of what one pass has found out."""
         written = selection is not None and self._sends
+        how: Any = {"moderate": moderate}
         made = [
-            Offer(up, selection, found.mean, None, flags.add(found.means), moderate=moderate)
+            Offer(up, selection, found.mean, None, flags.add(found.means), **how)
             for up in self.outlets["mean"]
         ]
         (down,) = self.outlets["difference"]
         # What is only kept is kept whatever of it has changed.
         changed = flags.add(found.differences if down.links else 1)
-        left, nonzero = None if written else found.difference, flags.add(found.nonzero)
-        down_there = Offer(down, selection, left, None, changed, nonzero=nonzero, moderate=moderate)
-        return [*made, down_there]
+        left, how["nonzero"] = None if written else found.difference, flags.add(found.nonzero)
+        return [*made, Offer(down, selection, left, None, changed, **how)]
 
     def offers(
         self,

@@ -65,7 +65,7 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
         if wake.difference is not None:
             messages += [(outlet, wake.difference) for outlet in cell.outlets["difference"]]
         for outlet, values in messages:
-            outlet.sent.set(values)
+            outlet.sent.set(values, moderate=wake.moderate and wake.finite is True)
             for link in outlet.direct:
                 link.touch(outlet.kind)
             for line in outlet.lines:

@@ -2,7 +2,15 @@
 
 from neurosim.families import gather
 from neurosim.maths.activations import Activation
-from neurosim.maths.fused import Messages, Rows, relax_at_half, relax_some_at_half
+from neurosim.maths.fused import (
+    Last,
+    Messages,
+    News,
+    Rows,
+    clip_at_once,
+    relax_at_half,
+    relax_some_at_half,
+)
 from neurosim.maths.learning_rates import LearningRate
 from neurosim.maths.losses import Loss
 from neurosim.maths.operators.base import (

@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import (
+    handle_torch_function,
+    has_torch_function_unary,
+    has_torch_function_variadic,
+)
 
 from neurosim.compiled import PIECE, kernels
 from neurosim.maths.activations import Activation
@@ -56,7 +60,25 @@ class Messages(NamedTuple):
     nonzero: bool
 
 
-News = tuple[int, int, bool]  # of `Messages`, what comes after the messages
+News = tuple[int, int, bool]  # what comes in `Messages` after the messages
+
+
+class Last(NamedTuple):
+    """The mean and the difference (B, …) of a whole population that were sent last, where a rule
+    may count for itself what is `News`. A difference of None stands for zeros, a mean of None says
+    that others count.
+    """
+
+    mean: Tensor | None = None
+    difference: Tensor | None = None
+
+    def counted(self, like: Tensor) -> list[Tensor]:
+        """Returns what stored arrays are to be counted against: empty, if they cannot be."""
+        if self.mean is None:
+            return []
+        sent = [as_stored(array) for array in self if array is not None]
+        fit = all(array.shape == like.shape and array.is_contiguous() for array in sent)
+        return sent if fit else []
 
 
 class Relaxed(NamedTuple):
@@ -69,53 +91,72 @@ class Relaxed(NamedTuple):
     news: News | None
 
 
+def clip_at_once(f: Activation, potential: Tensor) -> Tensor | None:
+    """Computes f(a) of an activation that says its `ceiling`. Returns None where that is for torch
+    to compute, as `relax_at_half` does."""
+    if not _for_passes(f, potential) or f.ceiling is None:
+        return None
+    made, moderate = _clipped(as_stored(potential), f.ceiling)
+    if not moderate:
+        return None
+    return made if as_stored(potential) is potential else made.movedim((-2, -1), (0, 1))
+
+
 def relax_at_half(
-    f: Activation,
-    basal: Tensor,
-    apical: Tensor,
-    last: tuple[Tensor | None, Tensor | None] | None = None,
+    f: Activation, basal: Tensor, apical: Tensor, last: Last | None = None
 ) -> Relaxed | None:
     """Computes s± = f(a ± ½Δ), s̄ at α = ½, and δ, of an activation that says its `ceiling`. The
-    states are deferred where the ``last`` s̄ and δ are given. Of these, where they lie in the same
-    order, it counts how many are others; a δ of None stands for zeros, and for an s̄ of None
-    nothing is counted.
+    states are deferred where the ``last`` messages are given, and what of the new ones is news is
+    counted if these lie in the same order.
 
     Returns:
         None where that is for torch to compute: without Numba, elsewhere than in the memory of the
         host, for few values, other activations and orders of values, where many threads are at
         hand, and for states whose norm is not finite, or not far from overflow.
     """
-    if f.ceiling is None or basal.numel() < _LARGE or torch.get_num_threads() > _THREADS:
-        return None
-    if not (basal.is_cpu and apical.is_cpu and basal.dtype in _DTYPES) or kernels("wakes") is None:
+    if not _for_passes(f, basal, apical) or f.ceiling is None:
         return None
     of_basal, of_apical = as_stored(basal), as_stored(apical)
     by_position = of_basal is not basal
     if basal.shape != apical.shape or by_position != (of_apical is not apical):
         return None
-    if not (of_basal[0].is_contiguous() and of_apical[0].is_contiguous()):
-        return None
-    if basal.requires_grad or apical.requires_grad:
-        return None
-    sent = [] if last is None or last[0] is None else [as_stored(a) for a in last if a is not None]
-    if any(a.shape != of_basal.shape or not a.is_contiguous() for a in sent):
-        sent = []
-    keeps = last is None
-    moderate, *found = _relaxed(of_basal, of_apical, f.ceiling, keeps, *sent)
+    sent, keeps = [] if last is None else last.counted(of_basal), last is None
+    moderate, means, differences, nonzero, *made = _relaxed(
+        of_basal, of_apical, f.ceiling, keeps, *sent
+    )
     if not moderate:
         return None
-    made = found[3:]
     if by_position:
         made = [array.movedim((-2, -1), (0, 1)) for array in made]
     plus, minus = made[2:] if keeps else (Deferred(half, (basal, apical)) for half in _halves(f))
-    news = (found[0], found[1], found[2]) if sent else None
+    news = (means, differences, nonzero) if sent else None
     return Relaxed(plus, minus, made[0], made[1], news)
+
+
+def _for_passes(f: Activation, *potentials: Tensor) -> bool:
+    """Says if passes can be made over these arrays, and are worth it."""
+    if f.ceiling is None or potentials[0].numel() < _LARGE or torch.get_num_threads() > _THREADS:
+        return False
+    if any(not a.is_cpu or a.dtype not in _DTYPES or a.requires_grad for a in potentials):
+        return False
+    return kernels("wakes") is not None and all(as_stored(a)[0].is_contiguous() for a in potentials)
 
 
 @cache
 def _halves(f: Activation) -> list[Callable[[Tensor, Tensor], Tensor]]:
     """Returns what makes s⁺ and s⁻ of the basal and apical potentials."""
     return [partial(relax, f, weight=0.5), partial(relax, f, weight=-0.5)]
+
+
+def _clipped(values: Tensor, ceiling: float) -> tuple[Tensor, bool]:
+    """Clips an array of which each row is one piece, to [0, ceiling]. Returns with it whether its
+    norm is far from overflow."""
+    if has_torch_function_unary(values):
+        return handle_torch_function(_clipped, (values,), values, ceiling)
+    made, (_, _, most, *_) = values.new_empty(values.shape), _constants(values.dtype, ceiling)
+    given, flat = _in_rows(values), made.numpy().reshape(-1)
+    known = kernels("wakes").clip(most, _largest(values), given, flat, *_shape(values))
+    return made, known
 
 
 def _relaxed(
@@ -131,18 +172,25 @@ def _relaxed(
     if has_torch_function_variadic(*given):
         return handle_torch_function(_relaxed, given, basal, apical, ceiling, keeps, *last)
     half, _, most, *_ = _constants(basal.dtype, ceiling)
-    whole = basal.is_contiguous() and apical.is_contiguous()
-    shape = (1, basal.numel()) if whole else (len(basal), basal[0].numel())
     # In pieces: memory for all at once would be handed back and made anew each time.
     made = [basal.new_empty(basal.shape) for _ in range(4 if keeps else 2)]
     flat = [array.numpy().reshape(-1) for array in made]
     flat += [] if keeps else [*np.empty((2, PIECE), half.dtype)]
     sent = [array.numpy().reshape(-1) for array in last]
     sent += [flat[0][:0]] * (2 - len(sent))
-    largest = _DTYPES[basal.dtype](largest_moderate(basal.numel(), basal.dtype))
-    rows = _in_rows(basal), _in_rows(apical)
-    found = kernels("wakes").relax(half, most, largest, *rows, *sent, *flat, keeps, *shape)
+    numbers = half, most, _largest(basal), _in_rows(basal), _in_rows(apical)
+    found = kernels("wakes").relax(*numbers, *sent, *flat, keeps, *_shape(basal, apical))
     return *found, *made
+
+
+def _largest(values: Tensor) -> Any:
+    return _DTYPES[values.dtype](largest_moderate(values.numel(), values.dtype))
+
+
+def _shape(*arrays: Tensor) -> tuple[int, int]:
+    """Returns rows and columns, of which each row is one piece."""
+    first, whole = arrays[0], all(array.is_contiguous() for array in arrays)
+    return (1, first.numel()) if whole else (len(first), first[0].numel())
 
 
 def _in_rows(array: Tensor) -> tuple[Floats, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurosim.base import ConfigurationError
 from neurosim.families import Kind
-from neurosim.maths import Activation, Loss, Messages, Operator, Rows
+from neurosim.maths import Activation, Last, Loss, Messages, News, Operator, Rows
 from neurosim.network import Feedback, LocalJacobian, Network
 from neurosim.tensors import Arrays, Deferred, finite_product, made
 
@@ -20,9 +20,8 @@ class Wake(NamedTuple):
 
     A neuron with one state has it twice, and sends back what its rule says in the difference's
     place. ``finite`` says if all of it is, where the rule has found that out, and ``moderate`` that
-    the norms of both messages are far from overflow if all of it is. ``news`` says how many values
-    of mean and difference are others than those `Woken.last`, and if any difference is not zero.
-    States may be `Deferred` where there is a `Woken.last`.
+    the norms of both messages are far from overflow if all of it is. Where there is a `Woken.last`
+    states may be `Deferred`, and a rule may say what of its messages is ``news``.
     """
 
     plus: Tensor | Deferred
@@ -31,7 +30,7 @@ class Wake(NamedTuple):
     difference: Tensor | None
     finite: Tensor | bool | None = None
     moderate: bool = False
-    news: tuple[int, int, bool] | None = None
+    news: News | None = None
 
     def is_finite(self) -> Tensor | bool:
         """Says if s⁺ᵀs⁻ is finite, which it is not if any state is not, and a difference that is
@@ -50,9 +49,7 @@ class Woken(NamedTuple):
 
     An apical potential of None is zero. The states ``plus`` and ``minus`` are given under damping
     alone, ``force`` for output dyads under an active nudge, and ``strength`` for all output dyads:
-    that of the present phase. ``last`` is there where nobody asks for the states at once: the mean
-    and the difference (None: zeros) that were sent last, of which a rule may count for itself what
-    is news. A mean of None says that others count.
+    that of the present phase. ``last`` is there where nobody asks for the states at once.
     """
 
     activation: Activation
@@ -63,7 +60,7 @@ class Woken(NamedTuple):
     damping: float = 0.0
     force: Tensor | None = None
     strength: complex | None = None
-    last: tuple[Tensor | None, Tensor | None] | None = None
+    last: Last | None = None
 
     @property
     def pull(self) -> Tensor | None:

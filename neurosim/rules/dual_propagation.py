@@ -15,6 +15,7 @@ from neurosim.maths import (
     Loss,
     Messages,
     Rows,
+    clip_at_once,
     dyad,
     loop_gain,
     relax_at_half,
@@ -161,8 +162,11 @@ class DualPropagation(Rule):
             plus, minus = dyad.relax_both(f, basal, apical, w_plus)
         else:
             relaxed = partial(dyad.relax, f, basal, apical, damping=damping)
+            alone = apical is None and not damping
+            if alone and plain and (state := clip_at_once(f, basal)) is not None:
+                return Wake(state, state, state, None, finite=True, moderate=True)
             plus = relaxed(w_plus, state=woken.plus, stiffness=stiff_plus)
-            if apical is None and not damping:
+            if alone:
                 return Wake(plus, plus, plus, None)
             minus = relaxed(-w_minus, state=woken.minus, stiffness=stiff_minus)
         if not plain:
