@@ -40,14 +40,16 @@ def _others(values: Any, last: Any) -> int:
 
 
 @compiled
-def clip(most: Any, largest: Any, values: Any, clipped: Any, rows: int, columns: int) -> bool:
-    """Writes values, which come with how far their rows are apart, clipped to [0, most]. Returns if
-    none is then above the ``largest`` nor NaN."""
+def clip(
+    most: Any, largest: Any, values: Any, step: int, clipped: Any, rows: int, columns: int
+) -> bool:
+    """Writes values, whose rows are a ``step`` apart, clipped to [0, most]. Returns if none is then
+    above the ``largest`` nor NaN."""
     zero, far = largest - largest, 0
     for row in range(rows):
         for start in range(0, columns, PIECE):
             size = min(PIECE, columns - start)
-            given = values[0][row * values[1] + start :][:size]
+            given = values[row * step + start :][:size]
             made = clipped[row * columns + start :][:size]
             for i in range(size):
                 made[i] = value = _clipped(given[i], zero, most)
@@ -61,7 +63,9 @@ def relax(
     most: Any,
     largest: Any,
     basal: Any,
+    basal_step: int,
     apical: Any,
+    apical_step: int,
     last_mean: Any,
     last_difference: Any,
     mean: Any,
@@ -73,7 +77,7 @@ def relax(
     columns: int,
 ) -> tuple[bool, int, int, bool]:
     """Writes mean and difference, and the states if it ``keeps`` them: if not they are scratch of
-    `PIECE` values. ``basal`` and ``apical`` come with how far their rows are apart.
+    `PIECE` values. Rows of the potentials are a step apart.
 
     Returns:
         If no state is above the ``largest`` nor NaN; and where the last mean is not empty how many
@@ -84,8 +88,8 @@ def relax(
     for row in range(rows):
         for start in range(0, columns, PIECE):
             size = min(PIECE, columns - start)
-            a = basal[0][row * basal[1] + start :][:size]
-            pull = apical[0][row * apical[1] + start :][:size]
+            a = basal[row * basal_step + start :][:size]
+            pull = apical[row * apical_step + start :][:size]
             at = slice(row * columns + start, row * columns + start + size)
             s_mean, delta = mean[at], difference[at]
             kept = at if keeps else slice(0, size)

@@ -153,10 +153,11 @@ def _clipped(values: Tensor, ceiling: float) -> tuple[Tensor, bool]:
     norm is far from overflow."""
     if has_torch_function_unary(values):
         return handle_torch_function(_clipped, (values,), values, ceiling)
-    made, (_, _, most, *_) = values.new_empty(values.shape), _constants(values.dtype, ceiling)
-    given, flat = _in_rows(values), made.numpy().reshape(-1)
-    known = kernels("wakes").clip(most, _largest(values), given, flat, *_shape(values))
-    return made, known
+    _, most, largest = _numbers(values.dtype, ceiling, values.numel())
+    made = values.new_empty(values.shape)
+    given, step = _in_rows(values)
+    of = given, step, made.numpy().reshape(-1), *_shape(values)
+    return made, kernels("wakes").clip(most, largest, *of)
 
 
 def _relaxed(
@@ -171,26 +172,29 @@ def _relaxed(
     given = basal, apical, *last
     if has_torch_function_variadic(*given):
         return handle_torch_function(_relaxed, given, basal, apical, ceiling, keeps, *last)
-    half, _, most, *_ = _constants(basal.dtype, ceiling)
+    half, most, largest = _numbers(basal.dtype, ceiling, basal.numel())
     # In pieces: memory for all at once would be handed back and made anew each time.
     made = [basal.new_empty(basal.shape) for _ in range(4 if keeps else 2)]
     flat = [array.numpy().reshape(-1) for array in made]
     flat += [] if keeps else [*np.empty((2, PIECE), half.dtype)]
     sent = [array.numpy().reshape(-1) for array in last]
     sent += [flat[0][:0]] * (2 - len(sent))
-    numbers = half, most, _largest(basal), _in_rows(basal), _in_rows(apical)
-    found = kernels("wakes").relax(*numbers, *sent, *flat, keeps, *_shape(basal, apical))
-    return *found, *made
+    of = *_in_rows(basal), *_in_rows(apical), *sent, *flat, keeps, *_shape(basal, apical)
+    return *kernels("wakes").relax(half, most, largest, *of), *made
 
 
-def _largest(values: Tensor) -> Any:
-    return _DTYPES[values.dtype](largest_moderate(values.numel(), values.dtype))
+@cache
+def _numbers(dtype: torch.dtype, ceiling: float, count: int) -> tuple[Any, Any, Any]:
+    """Returns ½, the ceiling and the largest moderate value, as a compiled pass is given them."""
+    of = _DTYPES[dtype]
+    return of(0.5), of(ceiling), of(largest_moderate(count, dtype))
 
 
-def _shape(*arrays: Tensor) -> tuple[int, int]:
+def _shape(first: Tensor, other: Tensor | None = None) -> tuple[int, int]:
     """Returns rows and columns, of which each row is one piece."""
-    first, whole = arrays[0], all(array.is_contiguous() for array in arrays)
-    return (1, first.numel()) if whole else (len(first), first[0].numel())
+    if first.is_contiguous() and (other is None or other.is_contiguous()):
+        return 1, first.numel()
+    return len(first), first[0].numel()
 
 
 def _in_rows(array: Tensor) -> tuple[Floats, int]:

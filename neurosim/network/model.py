@@ -53,6 +53,7 @@ class Model(nn.Module):
         seed, place = check(Seed, seed=seed), resolve_device(device)
         self.network = network
         self._owners: dict[str, nn.Module] = {}
+        self._of_first: tuple[str, str] | None = None  # who has the first parameter, and its kind
         drawn_by = {p.name: p for p in network.projections}
         constants = network.constants
         for key, shape in network.parameter_shapes().items():
@@ -142,8 +143,12 @@ class Model(nn.Module):
     @property
     def _first(self) -> nn.Parameter:
         """The first parameter; torch's own walks take ten times as long, and more."""
-        owned = (self.parameter(owner, kind) for owner in self._owners for kind in _KINDS)
-        return next(parameter for parameter in owned if parameter is not None)
+        known = None if self._of_first is None else self.parameter(*self._of_first)
+        if known is not None:
+            return known
+        owned = ((owner, kind) for owner in self._owners for kind in _KINDS)
+        self._of_first = next(one for one in owned if self.parameter(*one) is not None)
+        return self._first
 
     def to_torch(self) -> nn.Module:
         """Returns a torch module with copies of the parameters that computes the same: a Sequential
@@ -234,6 +239,9 @@ def tensor_of(what: str, array: Any) -> Tensor:
         raise InputError(
             f"the {what} must be a torch tensor or an array of numbers, not {type(array).__name__}"
         ) from None
+    plain = type(array) is Tensor and array.layout is torch.strided
+    if plain and not (found.is_quantized or found.is_nested):  # as most are
+        return found
     kinds = {
         "masked": (np.ma.is_masked(array), "filled(…)"),
         "quantized": (found.is_quantized, "dequantize()"),
