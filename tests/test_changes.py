@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosim.tensors import changes
-from neurosim.tensors.order import by_position
+from neurosim.tensors import by_position, changes
 
 SHAPES = [(1, 1), (3, 7), (100, 8), (300, 16), (2, 3, 4, 4), (260, 8, 2, 2), (5, 3, 5, 5)]
 
@@ -74,6 +73,22 @@ def test_elsewhere_answers_stay_tensors(dtype: torch.dtype) -> None:
     assert all(isinstance(one, Tensor) and one.is_meta for one in found)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_how_many_values_differ(turned: bool) -> None:
+    """Whatever the order of either array; NaN differs from itself, and the zeros do not."""
+    one = torch.randn(4, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    one[0, 0, 0, :3] = torch.tensor([0.0, -0.0, torch.nan])
+    other = one.clone()
+    other[:, 1] += 1.0
+    other[0, 0, 0, :2] = torch.tensor([-0.0, 0.0])
+    if turned:
+        one = by_position(one)
+    assert changes.differing(one, other) == changes.differing(other, one) == 4 * 5 * 7 + 1
+    assert changes.differing(one, by_position(other)) == 4 * 5 * 7 + 1
+    assert changes.differing(one, None) == one.numel() - 2
+    assert changes.differing(one[0, 0], one[0, 0] + 1.0) == 5 * 7
+
+
 @pytest.mark.parametrize("shape", [(3, 50), (9, 1200)])
 def test_what_is_surely_finite(shape: tuple[int, int]) -> None:
     """Never a product that is not, whatever its factors; and whatever is far from that."""
@@ -92,6 +107,7 @@ def test_what_is_surely_finite(shape: tuple[int, int]) -> None:
     broken = torch.ones(9, 9)
     broken[4, 4] = torch.nan
     assert not changes.surely_finite(broken)
+    assert changes.surely_finite(broken, ())  # both factors are known
 
 
 def test_nothing_is_sure_of_other_devices_and_complex_values() -> None:

@@ -209,7 +209,7 @@ INITS = ("zero", "feedforward", "carry")
 def simulated(
     network: str,
     rule: ns.Rule,
-    schedule: str,
+    schedule: str | ns.Schedule,
     channel: str,
     init: str,
     dtype: torch.dtype = torch.float32,
@@ -217,7 +217,8 @@ def simulated(
 ) -> ns.Simulation:
     model = ns.Model(ns.Network.from_dict(NETWORKS[network]), dtype=dtype, seed=3)
     channels = ns.Channels(CHANNELS[channel], CHANNELS[channel])
-    how: dict[str, Any] = {"schedule": SCHEDULES[schedule], "channels": channels, "init": init}
+    planned = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
+    how: dict[str, Any] = {"schedule": planned, "channels": channels, "init": init}
     return ns.Simulation(model, rule=rule, probes=["messages", "residual"], **how, **options)
 
 

@@ -43,8 +43,8 @@ def _others(values: Any, last: Any) -> int:
 def clip(
     most: Any, largest: Any, values: Any, step: int, clipped: Any, rows: int, columns: int
 ) -> bool:
-    """Writes values, whose rows are a ``step`` apart, clipped to [0, most]. Returns if none is then
-    above the ``largest`` nor NaN."""
+    """Writes values, whose rows are a ``step`` apart, clipped to [0, most]. Returns True if then
+    every one is at most the ``largest``, which a NaN is not."""
     zero, far = largest - largest, 0
     for row in range(rows):
         for start in range(0, columns, PIECE):
@@ -80,7 +80,7 @@ def relax(
     `PIECE` values. Rows of the potentials are a step apart.
 
     Returns:
-        If no state is above the ``largest`` nor NaN; and where the last mean is not empty how many
+        True if every state is at most the ``largest``. Where the last mean is not empty: how many
         values of mean and difference are others than the last ones, of which the difference may be
         empty for zeros, and if any difference is not zero.
     """
@@ -102,11 +102,8 @@ def relax(
                 far |= int(not p <= largest) | int(not m <= largest)
             if len(last_mean):
                 means += _others(s_mean, last_mean[at])
-                news = _others(delta, last_difference[at])
-                differences += news
-                if len(last_difference):
-                    news = _others(delta, last_difference[:0])
-                nonzero |= news
+                differences += _others(delta, last_difference[at])
+                nonzero |= _others(delta, last_difference[:0])
     return far == 0, means, differences, nonzero != 0
 
 

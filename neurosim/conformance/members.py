@@ -41,6 +41,8 @@ def of_activation(f: Activation) -> Named:
     yield "no slope is larger than largest_slope", partial(_slope, f)
     if f.ceiling is not None:
         yield "it is a, clipped between 0 and its ceiling", partial(_clipped, f, f.ceiling)
+    if f.bounded:
+        yield "no state and no difference is beyond ±2", partial(_bounded, f)
     if f.holomorphic:
         yield "complex potentials continue the real ones", partial(_holomorphic, f)
 
@@ -90,6 +92,13 @@ def _clipped(f: Activation, ceiling: float) -> None:
     how = "Leave the ceiling out: of what has one, f and difference are not asked"
     same(f(potential), minus, "f(a) is not min(max(a, 0), ceiling)", how)
     same(f.difference(plus, minus, apical), plus - minus, "δ is not the clipped Δ", how, CLOSE)
+
+
+def _bounded(f: Activation) -> None:
+    potential, apical = (1e4 * _drawn(2, 100, seed=seed) for seed in range(2))
+    plus, minus = f(potential + apical), f(potential)
+    largest = max(float(a.abs().max()) for a in (plus, minus, f.difference(plus, minus, apical)))
+    require(largest <= 2.0, f"a value of {largest:g} was found", "Leave out that it is bounded")
 
 
 def _holomorphic(f: Activation) -> None:

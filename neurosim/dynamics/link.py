@@ -20,7 +20,7 @@ from neurosim.tensors import (
     Stale,
     Writes,
     by_position,
-    made,
+    materialized,
     moved,
     shaped,
     summed,
@@ -94,7 +94,7 @@ class Dyads(Arrays):
         """Returns a wake of the whole population, without the dyads that never do."""
         if self.held is None:
             return wake
-        plus, minus, mean = (self.stored(self.held.hold(made(array))) for array in wake[:3])
+        plus, minus, mean = (self.stored(self.held.hold(materialized(array))) for array in wake[:3])
         difference = wake.difference
         if difference is not None:
             difference = self.stored(self.held.hold(difference, at_zero=self.paired))

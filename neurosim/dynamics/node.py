@@ -22,7 +22,7 @@ from neurosim.tensors import (
     Selection,
     beyond_rounding,
     gathered,
-    made,
+    materialized,
     moved,
     summed,
 )
@@ -142,12 +142,12 @@ class Node(Dyads):
         return all(link.pre.index <= self.index for link in self.incoming)
 
     def last(self) -> Last | None:
-        """Returns what was sent last, the mean where one pass can count what of it is news, and
-        nobody asks which; None where somebody asks for new states at once."""
+        """Returns what was sent last. It is empty where news is more than counted (thresholds,
+        delays, pools), and None where states are needed at once (damping, winners among s⁺)."""
         if self.routed or self.damping:
             return None
         ups = self.outlets["mean"]
-        if not (self._plain and ups) or any(link.pools for link in ups[0].links):
+        if not (self._plain and ups) or ups[0].needs_marks:
             return Last()
         return Last(ups[0].sent.tensor, self.difference.tensor)
 
@@ -186,15 +186,15 @@ class Node(Dyads):
     ) -> list[Offer]:
         """Returns what the outlets have to send, of what one pass has found out."""
         written = selection is not None and self._sends
-        how: Any = {"moderate": moderate}
         made = [
-            Offer(up, selection, found.mean, None, flags.add(found.means), **how)
+            Offer(up, selection, found.mean, None, flags.add(found.means), moderate=moderate)
             for up in self.outlets["mean"]
         ]
         (down,) = self.outlets["difference"]
         # What is only kept is kept whatever of it has changed.
         changed = flags.add(found.differences if down.links else 1)
-        left, how["nonzero"] = None if written else found.difference, flags.add(found.nonzero)
+        how: Any = {"nonzero": flags.add(found.nonzero), "moderate": moderate}
+        left = None if written else found.difference
         return [*made, Offer(down, selection, left, None, changed, **how)]
 
     def offers(
@@ -212,11 +212,14 @@ class Node(Dyads):
             found = Messages(mean, difference, *wake.news)
             return self.offers_of_pass(selection, found, flags, moderate)
         made = []
-        for outlet in self.outlets["mean"]:
-            made.append(outlet.offer(selection, mean, flags, listens=listens))
-        for outlet in self.outlets["difference"]:
-            made.append(outlet.offer(selection, difference, flags, listens=listens))
-        return [offer._replace(moderate=moderate) for offer in made if offer is not None]
+        for kind, outlets in self.outlets.items():
+            for outlet in outlets:
+                values = mean if kind == "mean" else difference
+                offer = outlet.offer(selection, values, flags, listens=listens)
+                if offer is not None and not outlet.threshold:  # which lets old values through
+                    offer = offer._replace(moderate=moderate)
+                made.append(offer)
+        return [offer for offer in made if offer is not None]
 
 
 Committed = tuple[Node, Selection | None, Wake, int]  # with the place of a flag
@@ -231,7 +234,7 @@ def changes(wakes: Iterable[Committed], offers: Iterable[Offer], flags: Flags) -
     for cell, selection, wake, _ in wakes:
         for new, old in zip(wake[:2], (cell.plus, cell.minus), strict=True):
             if cell.damping:
-                yield made(new), old.take(selection), old.tensor
+                yield materialized(new), old.take(selection), old.tensor
 
 
 def check_finite(

@@ -87,7 +87,7 @@ class Outlet(Arrays):
             self.wakes = np.zeros(sender.population.size, dtype=np.int64)
 
     @cached_property
-    def _tells(self) -> bool:
+    def needs_marks(self) -> bool:
         """Whether somebody has to know which values have changed, besides who listens."""
         winners = self.kind == "mean" and any(link.pools for link in self.links)
         return winners or not self.is_plain
@@ -130,7 +130,7 @@ class Outlet(Arrays):
             left, rest = flags.add(any_nonzero(new)), self._rest(selection, old, flags)
             return Offer(self, selection, new, new, flags.add(1), None, left, rest)
         changed = operations = None
-        if not (listens or self._tells):
+        if not (listens or self.needs_marks):
             messages = flags.add(differing(new, old))
         else:
             changed = self._changed(selection, new, old)

@@ -23,18 +23,20 @@ Presynaptic = Literal["mean", "activation"]
 Gradients = tuple[dict[str, Tensor], int, bool]
 
 
-_LARGEST = 1024.0  # factor of a signal of moderate norm, with which it still is
+# The largest factor of a signal of moderate norm with which its products with another such array
+# still do not overflow.
+_LARGEST = 1024.0
 
 
 class Gradient(NamedTuple):
     """The gradient of a parameter by its ``name``, with the ``operations`` that it took. Where it
-    is a sum of products of two ``factors``, these are the ones whose norms are not known to be far
-    from overflow; None elsewhere."""
+    is a sum of products of two factors, ``unproved`` are those of them whose norms may be near
+    overflow; None elsewhere."""
 
     name: str
     value: Tensor
     operations: int = 0
-    factors: tuple[Tensor, ...] | None = None
+    unproved: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Plasticity(Kind, Repeating, family="plasticity", bare=True, default="contr
         for one in self.each_gradient(state, rule, share):
             found[one.name] = one.value
             operations += one.operations
-            sure = sure and surely_finite(one.value, one.factors)
+            sure = sure and surely_finite(one.value, one.unproved)
         return {name: found[name] for name, _ in state.model.named_parameters()}, operations, sure
 
     def each_gradient(self, state: State, rule: Rule, share: complex = 1.0) -> Iterator[Gradient]:
@@ -140,28 +142,30 @@ class Plasticity(Kind, Repeating, family="plasticity", bare=True, default="contr
         gains = rule.gradient_gains(state.model.network)
         for node in reversed(state.cells):
             signal, factor = self.signal(node, rule), scale * gains.get(node.name, 1.0)
-            sent, asked = node.difference, tuple[Tensor, ...]()
+            sent, unproved = node.difference, tuple[Tensor, ...]()
             if signal is not None:
                 known = sent.moderate and signal is sent.tensor and abs(factor) <= _LARGEST
                 signal = signal * factor  # smaller than the weights
-                asked = () if known else (signal,)
+                unproved = () if known else (signal,)
             bias = state.model.parameter(node.name, "bias")
             if bias is not None:
                 dims = (0, 2, 3) if len(node.population.shape) == 3 else (0,)
                 of_bias = torch.zeros_like(bias) if signal is None else signal.sum(dims).real
-                yield Gradient(f"{node.name}.bias", of_bias, factors=None if asked else ())
+                yield Gradient(f"{node.name}.bias", of_bias, unproved=None if unproved else ())
             for link in node.incoming:
                 if link.weight is None:
                     continue
-                of_weight = self._of_weight(link, signal, asked)
+                of_weight = self._of_weight(link, signal, unproved)
                 yield of_weight
                 way_back = link.projection.feedback
                 if link.feedback is not None and way_back.trained == "gradient":
                     back = way_back.gradient(of_weight.value, link.weight, link.feedback)
                     yield Gradient(f"{link.name}.feedback", back)
 
-    def _of_weight(self, link: Link, signal: Tensor | None, asked: tuple[Tensor, ...]) -> Gradient:
-        """Returns the gradient of a weight; ``asked`` is what is not known of the signal."""
+    def _of_weight(
+        self, link: Link, signal: Tensor | None, unproved: tuple[Tensor, ...]
+    ) -> Gradient:
+        """Returns the gradient of a weight; ``unproved``: the signal, or nothing."""
         name, views = f"{link.name}.weight", link.heard_means
         if signal is None:
             assert link.weight is not None
@@ -172,12 +176,12 @@ class Plasticity(Kind, Repeating, family="plasticity", bare=True, default="contr
         found = link.weight_gradient(signal, states)
         if states is None and [view.mask for view in views] == [None]:
             seen, states = views[0].value, views[0].value.value
-            asked = asked if seen.moderate else (*asked, states)
+            unproved = unproved if seen.moderate else (*unproved, states)
         elif states is not None:
-            asked = (*asked, states)
+            unproved = (*unproved, states)
         if states is None or not link.operator.sums_products:
             return Gradient(name, found, len(views))
-        return Gradient(name, found, len(views), asked)
+        return Gradient(name, found, len(views), unproved)
 
 
 @register("contrastive_hebbian")

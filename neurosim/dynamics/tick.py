@@ -26,7 +26,7 @@ from neurosim.dynamics.outlet import Counts, Offer
 from neurosim.dynamics.state import State
 from neurosim.maths import Messages
 from neurosim.rules import Nudge, Rule, Wake, Woken
-from neurosim.tensors import Flags, Selection, Stale, Writes, made, moved, summed, unequal
+from neurosim.tensors import Flags, Selection, Stale, Writes, materialized, moved, summed, unequal
 
 Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by their population's index, ascending
@@ -56,7 +56,7 @@ class Ticker:
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
         self._lateral |= state.output.population.activation.lateral
-        self._may, self._can = dict[int, bool](), dict[int, bool]()  # by population, see `_at_once`
+        self._passes: dict[int, bool] = {}  # by population, see `_may_pass`
         self._forced: tuple[complex, Writes, Tensor] | None = None  # what made the last, and it
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
@@ -76,8 +76,9 @@ class Ticker:
             elif wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
                 wakes.append((cell, selection, wake, finite := flags.add(wake.is_finite())))
-                sure = finite if wake.moderate else None
-                offers += cell.offers(selection, wake, flags, sure, listens=self.listens)
+                # Of another device it is only known that values are finite.
+                moderate = finite if wake.moderate and wake.mean.is_cpu else None
+                offers += cell.offers(selection, wake, flags, moderate, listens=self.listens)
         if self.listens:
             self._feel_softmax(woken, reached)
             reached.ask(changes(wakes, offers, flags), flags)
@@ -85,11 +86,11 @@ class Ticker:
         above = self._above_all(offers, flags)
         for cell, selection, wake, _ in wakes:
             if self.listens and cell.damping:
-                moved = unequal(made(wake.plus), cell.plus.some(selection))
-                moved |= unequal(made(wake.minus), cell.minus.some(selection))
+                moved = unequal(materialized(wake.plus), cell.plus.some(selection))
+                moved |= unequal(materialized(wake.minus), cell.minus.some(selection))
                 reached.add(cell, marks_of(cell, selection, moved))
             if cell.routed:
-                moved = unequal(made(wake.plus), cell.plus.some(selection))
+                moved = unequal(materialized(wake.plus), cell.plus.some(selection))
                 routes.append((cell, flags.add(moved.any())))
                 for link in cell.routed if self.listens else ():
                     above[link] = self._above(link, marks_of(cell, selection, moved), flags)
@@ -155,22 +156,19 @@ class Ticker:
         if part is selection:
             return wake
         assert selection is not None
-        return Wake(*(None if s is None else selection.take(made(s)) for s in wake[:4]))  # type: ignore[arg-type]
+        return Wake(*(None if s is None else selection.take(materialized(s)) for s in wake[:4]))  # type: ignore[arg-type]
 
     def _may_pass(self, cell: Dyads) -> bool:
         """Says if wakes of these dyads could be computed in one pass each."""
-        known = self._may.get(cell.index)
+        known = self._passes.get(cell.index)
         if known is None:
             known = not self.listens and self.rule.wakes_at_once(cell.population.activation)
-            self._may[cell.index] = known
+            self._passes[cell.index] = known
         return known
 
     def _at_once(self, cell: Dyads) -> bool:
-        """Says if they can, even of a few."""
-        known = self._can.get(cell.index)
-        if known is None:
-            known = self._can[cell.index] = self._may_pass(cell) and kernels("wakes") is not None
-        return known
+        """Says if they can, as Numba is there."""
+        return self._may_pass(cell) and kernels("wakes") is not None
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the

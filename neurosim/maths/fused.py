@@ -24,7 +24,14 @@ from torch.overrides import (
 from neurosim.compiled import PIECE, kernels
 from neurosim.maths.activations import Activation
 from neurosim.maths.dyad import relax
-from neurosim.tensors import Deferred, Floats, Ints, as_stored, largest_moderate
+from neurosim.tensors import (
+    Deferred,
+    Floats,
+    Ints,
+    as_stored,
+    largest_moderate,
+    lies_by_position,
+)
 
 _DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 _THREADS = 2  # up to which one thread here was seen to be faster than those of torch
@@ -64,21 +71,22 @@ News = tuple[int, int, bool]  # what comes in `Messages` after the messages
 
 
 class Last(NamedTuple):
-    """The mean and the difference (B, …) of a whole population that were sent last, where a rule
-    may count for itself what is `News`. A difference of None stands for zeros, a mean of None says
-    that others count.
-    """
+    """The mean and the difference (B, …) of a whole population that were sent last, against which a
+    rule may count its `News`. A difference of None stands for zeros. For a mean of None the rule
+    does not count."""
 
     mean: Tensor | None = None
     difference: Tensor | None = None
 
-    def counted(self, like: Tensor) -> list[Tensor]:
-        """Returns what stored arrays are to be counted against: empty, if they cannot be."""
-        if self.mean is None:
+    def stored(self, like: Tensor) -> list[Tensor]:
+        """Returns them as they lie in memory: empty, where the rule does not count, or they do not
+        lie in the order of the new ones."""
+        sent = [] if self.mean is None else [array for array in self if array is not None]
+        order = lies_by_position(like)
+        if any(a.shape != like.shape or lies_by_position(a) != order for a in sent):
             return []
-        sent = [as_stored(array) for array in self if array is not None]
-        fit = all(array.shape == like.shape and array.is_contiguous() for array in sent)
-        return sent if fit else []
+        stored = [as_stored(array) for array in sent]
+        return stored if all(array.is_contiguous() for array in stored) else []
 
 
 class Relaxed(NamedTuple):
@@ -93,8 +101,8 @@ class Relaxed(NamedTuple):
 
 def clip_at_once(f: Activation, potential: Tensor) -> Tensor | None:
     """Computes f(a) of an activation that says its `ceiling`. Returns None where that is for torch
-    to compute, as `relax_at_half` does."""
-    if not _for_passes(f, potential) or f.ceiling is None:
+    to compute, as `relax_at_half` does: what is returned has a norm far from overflow."""
+    if f.ceiling is None or not _for_passes(potential):
         return None
     made, moderate = _clipped(as_stored(potential), f.ceiling)
     if not moderate:
@@ -114,13 +122,13 @@ def relax_at_half(
         host, for few values, other activations and orders of values, where many threads are at
         hand, and for states whose norm is not finite, or not far from overflow.
     """
-    if not _for_passes(f, basal, apical) or f.ceiling is None:
+    if f.ceiling is None or not _for_passes(basal, apical):
         return None
     of_basal, of_apical = as_stored(basal), as_stored(apical)
     by_position = of_basal is not basal
     if basal.shape != apical.shape or by_position != (of_apical is not apical):
         return None
-    sent, keeps = [] if last is None else last.counted(of_basal), last is None
+    sent, keeps = [] if last is None else last.stored(basal), last is None
     moderate, means, differences, nonzero, *made = _relaxed(
         of_basal, of_apical, f.ceiling, keeps, *sent
     )
@@ -133,9 +141,9 @@ def relax_at_half(
     return Relaxed(plus, minus, made[0], made[1], news)
 
 
-def _for_passes(f: Activation, *potentials: Tensor) -> bool:
+def _for_passes(*potentials: Tensor) -> bool:
     """Says if passes can be made over these arrays, and are worth it."""
-    if f.ceiling is None or potentials[0].numel() < _LARGE or torch.get_num_threads() > _THREADS:
+    if potentials[0].numel() < _LARGE or torch.get_num_threads() > _THREADS:
         return False
     if any(not a.is_cpu or a.dtype not in _DTYPES or a.requires_grad for a in potentials):
         return False
@@ -163,10 +171,11 @@ def _clipped(values: Tensor, ceiling: float) -> tuple[Tensor, bool]:
 def _relaxed(
     basal: Tensor, apical: Tensor, ceiling: float, keeps: bool, *last: Tensor
 ) -> tuple[Any, ...]:
-    """Computes it of arrays of which each row is one piece.
+    """Computes what `relax_at_half` does, of arrays as they lie in memory, of which each row is one
+    piece.
 
     Returns:
-        Whether the norms of all are far from overflow; what is `News`; mean and difference, and the
+        Whether the norms of all are far from overflow; the `News`; mean and difference, and the
         states if it ``keeps`` them.
     """
     given = basal, apical, *last

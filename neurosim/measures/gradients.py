@@ -16,7 +16,7 @@ from neurosim.dynamics import State
 from neurosim.maths import Loss
 from neurosim.network import Damage, Model
 from neurosim.rules import Nudge, Rule, Woken
-from neurosim.tensors import Writes, made, summed
+from neurosim.tensors import Writes, materialized, summed
 
 STEPS = 5000
 RESIDUAL = 1e-12
@@ -159,7 +159,7 @@ def free_wake(
         below, strength = basal[cell.name], 0.0 if cell is state.output else None
         assert below is not None
         woken = Woken(cell.population.activation, below, apical, strength=strength)
-        result[cell.name] = damage.hold(cell.name, made(rule.wake(woken).plus))
+        result[cell.name] = damage.hold(cell.name, materialized(rule.wake(woken).plus))
     return result
 
 

@@ -12,7 +12,7 @@ from neurosim.base import ConfigurationError
 from neurosim.families import Kind
 from neurosim.maths import Activation, Last, Loss, Messages, News, Operator, Rows
 from neurosim.network import Feedback, LocalJacobian, Network
-from neurosim.tensors import Arrays, Deferred, finite_product, made
+from neurosim.tensors import Arrays, Deferred, finite_product, materialized
 
 
 class Wake(NamedTuple):
@@ -21,7 +21,8 @@ class Wake(NamedTuple):
     A neuron with one state has it twice, and sends back what its rule says in the difference's
     place. ``finite`` says if all of it is, where the rule has found that out, and ``moderate`` that
     the norms of both messages are far from overflow if all of it is. Where there is a `Woken.last`
-    states may be `Deferred`, and a rule may say what of its messages is ``news``.
+    states may be `Deferred`, and a rule may say what of its messages is ``news``. All three are of
+    these arrays: who puts another in the place of one makes a new Wake.
     """
 
     plus: Tensor | Deferred
@@ -37,7 +38,7 @@ class Wake(NamedTuple):
         not between two states; what the rule has found out is not asked again."""
         if self.finite is not None:
             return self.finite
-        plus, minus = made(self.plus), made(self.minus)
+        plus, minus = materialized(self.plus), materialized(self.minus)
         known, difference = finite_product(plus, minus), self.difference
         if self.minus is self.plus and difference is not None and difference is not self.plus:
             known = known & finite_product(difference, difference)

@@ -83,7 +83,7 @@ def _accepted(what: str, array: Tensor, shape: Shape, model: Model) -> tuple[Ten
         if len(bad):
             sample, *index = bad[0].tolist()
             raise InputError(f"the {what} is not finite: first at sample {sample}, index {index}")
-    return array, moderate
+    return array, moderate and array.is_cpu
 
 
 def as_tensor(what: str, array: Any) -> Tensor:

@@ -57,8 +57,13 @@ class Left:
 
     @property
     def given(self) -> list[Tensor]:
-        """All different tensors of it that the arrays of the state have."""
-        return [*{id(part): part for slot in self._slots for part in slot.parts}.values()]
+        """All different tensors of it, whoever has asked for arrays that are deferred."""
+        return [*{id(t): t for slot in self._slots for t in slot.sources}.values()]
+
+    def compute_again(self) -> None:
+        """Has deferred arrays computed when they are read next: a tape has to see that."""
+        for slot in self._slots:
+            slot.compute_again()
 
     @property
     def holds(self) -> bool:

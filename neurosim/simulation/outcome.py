@@ -11,7 +11,7 @@ from neurosim.base import html_table
 from neurosim.dynamics import Counts
 from neurosim.families import Count, Described, Positive
 from neurosim.measures import Trace
-from neurosim.tensors import Deferred, made
+from neurosim.tensors import Deferred, materialized
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Outcome:
 
     @cached_property
     def plus(self) -> dict[str, Tensor]:
-        return {name: made(value).clone() for name, value in self._plus.items()}
+        return {name: materialized(value).clone() for name, value in self._plus.items()}
 
     @cached_property
     def minus(self) -> dict[str, Tensor]:
-        return {name: made(value).clone() for name, value in self._minus.items()}
+        return {name: materialized(value).clone() for name, value in self._minus.items()}
 
     @property
     def wakes(self) -> int:

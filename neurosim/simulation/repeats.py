@@ -111,6 +111,7 @@ class Recording:
             graphs = self._common.compute != "dense"
             tape = self._learning = Tape(given, self._sources, graphs=graphs)
             self._common.state.forget_made()
+            self._left.compute_again()
             with tape:
                 found = inference.phases.gradients()
             tape.close(found)

@@ -68,7 +68,7 @@ from neurosim.tensors.order import (
     unwritten,
 )
 from neurosim.tensors.selection import Pair, Selection, Shape, Whole, rows, shaped
-from neurosim.tensors.slots import Deferred, Floats, Slot, Stale, made
+from neurosim.tensors.slots import Deferred, Floats, Slot, Stale, materialized
 from neurosim.tensors.sums import plain, resolved
 from neurosim.tensors.tape import Tape
 from neurosim.tensors.writes import Writes

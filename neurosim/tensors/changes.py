@@ -155,17 +155,18 @@ def finite_product(one: Tensor, other: Tensor) -> Tensor | bool:
     return moderate(product.item(), one.dtype) if product.is_cpu else product.isfinite()
 
 
-def surely_finite(array: Tensor, factors: tuple[Tensor, ...] | None = None) -> bool:
-    """Says if an array is known to be finite. If ``factors`` are given its values are sums of
-    products of two arrays: no such sum is above the product of their norms (Cauchy-Schwarz). The
-    factors are those of whose norms nothing is known; where they have fewer values they are looked
-    at in place of the array.
+def surely_finite(array: Tensor, unproved: tuple[Tensor, ...] | None = None) -> bool:
+    """Says if an array is known to be finite. Where its values are sums of products of two others,
+    no such sum is above the product of their norms (Cauchy-Schwarz). Then ``unproved`` are those of
+    the two whose norms may be near overflow, which are looked at in place of the array if they have
+    fewer values.
 
     Nothing is known of complex values, of what autograd records, nor of another device before
     somebody waits for it.
     """
-    few = factors is not None and sum(one.numel() for one in factors) < array.numel()
-    asked = factors if factors is not None and few else (array,)
+    asked: tuple[Tensor, ...] = (array,)
+    if unproved is not None and sum(one.numel() for one in unproved) < array.numel():
+        asked = unproved
     return all(
         one.is_cpu and not (one.is_complex() or one.requires_grad) and finite_product(one, one)
         for one in asked

@@ -24,23 +24,26 @@ _EMPTY = "an array of the state is empty where values have to be, as if what was
 
 
 class Deferred(NamedTuple):
-    """An array that is only made when somebody asks for it, ``of`` others of its shape, which
-    nobody writes in place."""
+    """An array that is computed when somebody asks for it, ``of`` others of its shape. It keeps
+    them, and nobody may write them in place: computed again, it has to have the same values."""
 
-    make: Callable[..., Tensor]
+    call: Callable[..., Tensor]
     of: tuple[Tensor, ...]
 
     @property
     def shape(self) -> torch.Size:
         return self.of[0].shape
 
-    def made(self) -> Tensor:
-        return self.make(*self.of)
+    def compute(self) -> Tensor:
+        if torch.is_inference_mode_enabled():  # whose tensors do not know their versions
+            with torch.inference_mode(False):
+                return self.call(*self.of)
+        return self.call(*self.of)
 
 
-def made(array: Tensor | Deferred) -> Tensor:
+def materialized(array: Tensor | Deferred) -> Tensor:
     """Returns an array, deferred or not."""
-    return array.made() if isinstance(array, Deferred) else array
+    return array.compute() if isinstance(array, Deferred) else array
 
 
 class Slot(Array):
@@ -50,10 +53,9 @@ class Slot(Array):
     before it writes in place. An empty slot stands for all zeros. ``itemsize`` is the bytes of a
     value that is no state but a whole number. ``rows`` are those of a sample. A slot without a
     shape takes any array, which is counted elsewhere. ``device`` is where it is, if not where its
-    owner's other arrays are. Values can be written late, see `put`, and an array be `Deferred` that
-    is set. ``moderate`` says of an array
-    that was set that it is known to be finite, and its norm to be far from overflow; no more once
-    it is written in part.
+    owner's other arrays are. Values can be written late, see `put`. `set` also takes a `Deferred`
+    array, which is computed when it is first read. ``moderate``: the array that was set is known to
+    be finite, with a norm far from overflow. A write in part clears it.
     """
 
     __slots__ = (
@@ -126,7 +128,7 @@ class Slot(Array):
     def _present(self) -> Tensor | None:
         """Returns the array, with all that is still to be written or made."""
         if self._tensor is None and self._deferred is not None:
-            self._tensor = self._deferred.made()
+            self._tensor = self._deferred.compute()
         if (late := self._late) is not None:
             self._late = None
             self._write(*late)
@@ -135,13 +137,15 @@ class Slot(Array):
     @property
     def kept(self) -> Tensor | Deferred | None:
         """The array, deferred if it was set so; None where it is empty."""
-        return self.tensor if self._deferred is None else self._deferred
+        tensor = self._tensor if self._late is None else self.tensor
+        return tensor if self._deferred is None else self._deferred
 
     @property
-    def parts(self) -> list[Tensor]:
-        """All that is at hand of the array."""
-        parts = [] if self._deferred is None else [*self._deferred.of]
-        return parts if self._tensor is None else [*parts, self._tensor]
+    def sources(self) -> list[Tensor]:
+        """The array, or those that it is to be computed of."""
+        if self._deferred is not None:
+            return [*self._deferred.of]
+        return [] if self.tensor is None else [self.tensor]
 
     @property
     def value(self) -> Tensor:
@@ -177,7 +181,7 @@ class Slot(Array):
         if selection is None:
             self.set(values)
             return
-        values = made(values)
+        values = materialized(values)
         if self._late is not None:
             self._write(*self._late)
         self._fresh = self._late = None
@@ -225,11 +229,16 @@ class Slot(Array):
 
     def shared(self) -> Tensor | Deferred:
         """Returns `kept` for somebody who keeps it, too. Raises StateError where `value` does."""
-        self._own = False  # so the next write in place copies
-        kept = self.kept
+        kept = self.kept  # which may write late values into an array of its own
         if kept is None:
             raise StateError(_EMPTY)
+        self._own = False  # so the next write in place copies
         return kept
+
+    def compute_again(self) -> None:
+        """Has a deferred array computed when it is read next, though it has been read before."""
+        if self._deferred is not None and self._late is None:
+            self._tensor = self._numbers = None
 
     # ---- for compiled passes -------------------------------------------------------------------
 
