@@ -118,6 +118,17 @@ def test_two_orders_of_values_are_not_taken_for_one() -> None:
         assert fused.relax_at_half(Activation.of("relu"), *given) is None
 
 
+def test_one_sample_by_position_is_for_torch() -> None:
+    """Which gives it other strides, for which its convolutions have another way."""
+    for shape in ((1, 64, 32, 32), (64, 1, 32, 32)):
+        array = torch.empty_strided(shape, (shape[1], 1, 32 * shape[0] * shape[1], shape[1]))
+        if shape[0] > 1:
+            array = torch.zeros(32, 32, *shape[:2]).movedim((-2, -1), (0, 1))
+        array.zero_()
+        assert fused.relax_at_half(Activation.of("relu"), array, array) is None
+        assert fused.clip_at_once(Activation.of("relu"), array) is None
+
+
 def test_what_else_is_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     relu, (basal, apical) = Activation.of("relu"), drawn((16, 32, 8, 8))
     assert fused.relax_at_half(relu, basal, apical) is not None
@@ -261,9 +272,9 @@ def test_a_wake_says_that_it_is_finite() -> None:
     """And one of a rule that does not know is asked."""
     basal, apical = drawn((64, 1024))
     known = RULES["aro"].wake(Woken(Activation.of("relu"), basal, apical))
-    assert (known.finite, known.is_finite()) == (True, True)
+    assert (known.known.finite, known.is_finite()) == (True, True)
     asked = RULES["aro"].wake(Woken(Activation.of("tanh"), basal, apical))
-    assert asked.finite is None
+    assert asked.known.finite is None
     assert asked.is_finite() is True
     assert not asked._replace(plus=asked.plus / 0).is_finite()
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 import torch
 
 import neurosim as ns
 from neurosim.maths import fused
+from neurosim.rules import Wake, Woken
 from neurosim.schedules import Sweep
 
 RULES = {
@@ -77,7 +81,52 @@ def test_a_threshold_lets_old_values_through() -> None:
         model, rule=RULES["dual"], channels=ns.Channels(channel, channel), **how
     )
     simulation.infer(torch.randn(5, 4), torch.randn(5, 3))
-    outlets = simulation.state.cells[0].outlets.values()
-    some = [outlet for kind in outlets for outlet in kind if outlet.threshold]
+    kinds = [kind for cell in simulation.state.cells for kind in cell.outlets.values()]
+    some = [outlet for kind in kinds for outlet in kind if outlet.threshold]
     assert len(some) == 2
     assert not any(outlet.sent.moderate for outlet in some)
+
+
+@dataclass(frozen=True)
+class Louder(ns.DualPropagation):
+    """Replaces a part of the wake of its base class."""
+
+    part: str = "difference"
+    factor: float = 1e30
+
+    def wake(self, woken: Woken) -> Wake:
+        wake = super().wake(woken)
+        known: Any = getattr(wake, self.part)
+        return wake if known is None else wake._replace(**{self.part: known * self.factor})
+
+
+@pytest.mark.parametrize("activation", ["relu", "hard_sigmoid", "tanh", "identity"])
+@pytest.mark.parametrize(("part", "factor"), [("difference", 1e30), ("mean", 1e38), ("plus", 1e39)])
+def test_what_is_known_of_a_wake_is_not_that_of_another(
+    activation: str, part: str, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "_LARGE", 0)
+    spec = {"input": [4], "activation": activation, "layers": [{"dense": 6}, {"dense": 3}]}
+    model = ns.Model(ns.Network.from_dict(spec), seed=1)
+    rule = Louder(0.5, 0.5, part=part, factor=factor)
+    simulation = ns.Simulation(model, rule=rule, schedule=Sweep("backward"), init="zero")
+    x, y, raised = 1e8 * torch.ones(5, 4), torch.zeros(5, dtype=torch.long), 0
+    for _ in range(4):
+        try:
+            simulation.infer(x, y)
+            found, sure = simulation.inference.gradients()
+            assert not sure or all(bool(gradient.isfinite().all()) for gradient in found.values())
+            simulation.gradients()
+        except ns.DivergenceError:
+            raised += 1
+    assert raised == 4 or activation in ("tanh", "hard_sigmoid")
+
+
+def test_a_wake_knows_its_own_arrays() -> None:
+    array, other = torch.ones(2, 3), torch.ones(2, 3)
+    wake = Wake(array, array, array, array)
+    assert wake.known.finite is None
+    told = wake.knowing(True, moderate=True, news=(1, 2, True))
+    assert (told.known.finite, told.known.moderate, told.known.news) == (True, True, (1, 2, True))
+    for part in ("plus", "minus", "mean", "difference"):
+        assert told._replace(**{part: other}).known == wake.known  # type: ignore[arg-type]

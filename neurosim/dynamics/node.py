@@ -208,8 +208,8 @@ class Node(Dyads):
     ) -> list[Offer]:
         """Returns what the outlets have to send of a wake of the selected dyads."""
         mean, difference = wake.mean, wake.difference
-        if wake.news is not None:
-            found = Messages(mean, difference, *wake.news)
+        if (news := wake.known.news) is not None:
+            found = Messages(mean, difference, *news)
             return self.offers_of_pass(selection, found, flags, moderate)
         made = []
         for kind, outlets in self.outlets.items():

@@ -60,12 +60,13 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
         cell.plus.set(wake.plus)
         cell.minus.set(wake.minus)
         flags.add(wake.is_finite())
+        known = wake.known
         cell.stale.clear(None)
         messages = [(outlet, wake.mean) for outlet in cell.outlets["mean"]]
         if wake.difference is not None:
             messages += [(outlet, wake.difference) for outlet in cell.outlets["difference"]]
         for outlet, values in messages:
-            outlet.sent.set(values, moderate=wake.moderate and wake.finite is True)
+            outlet.sent.set(values, moderate=known.moderate and known.finite is True)
             for link in outlet.direct:
                 link.touch(outlet.kind)
             for line in outlet.lines:

@@ -104,10 +104,14 @@ def clip_at_once(f: Activation, potential: Tensor) -> Tensor | None:
     to compute, as `relax_at_half` does: what is returned has a norm far from overflow."""
     if f.ceiling is None or not _for_passes(potential):
         return None
-    made, moderate = _clipped(as_stored(potential), f.ceiling)
+    stored = as_stored(potential)
+    by_position = stored is not potential
+    if by_position and 1 in potential.shape:  # torch orders these in another way
+        return None
+    made, moderate = _clipped(stored, f.ceiling)
     if not moderate:
         return None
-    return made if as_stored(potential) is potential else made.movedim((-2, -1), (0, 1))
+    return made.movedim((-2, -1), (0, 1)) if by_position else made
 
 
 def relax_at_half(
@@ -127,6 +131,8 @@ def relax_at_half(
     of_basal, of_apical = as_stored(basal), as_stored(apical)
     by_position = of_basal is not basal
     if basal.shape != apical.shape or by_position != (of_apical is not apical):
+        return None
+    if by_position and 1 in basal.shape:  # torch orders these in another way
         return None
     sent, keeps = [] if last is None else last.stored(basal), last is None
     moderate, means, differences, nonzero, *made = _relaxed(

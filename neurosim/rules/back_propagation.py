@@ -33,4 +33,4 @@ class BackPropagation(Rule):
         activation, basal, apical = woken.activation, woken.basal, woken.pull
         state = activation(basal)
         error = None if apical is None else activation.backward(basal, state, apical)
-        return Wake(state, state, state, error, moderate=True)
+        return Wake(state, state, state, error).knowing(moderate=True)

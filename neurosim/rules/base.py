@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -15,29 +16,55 @@ from neurosim.network import Feedback, LocalJacobian, Network
 from neurosim.tensors import Arrays, Deferred, finite_product, materialized
 
 
+class Known(NamedTuple):
+    """What a rule has found out of the arrays of a wake: of these, and no others in their place.
+
+    ``finite`` says if all of them are; None where it has not looked. ``moderate``: if they are, the
+    norms of both messages are far from overflow. ``news`` counts against `Woken.last`.
+    """
+
+    finite: Tensor | bool | None = None
+    moderate: bool = False
+    news: News | None = None
+    of: tuple[Tensor | Deferred | None, ...] = ()
+
+
 class Wake(NamedTuple):
     """The result of a wake: states, and the two messages. A difference of None is exactly zero.
 
     A neuron with one state has it twice, and sends back what its rule says in the difference's
-    place. ``finite`` says if all of it is, where the rule has found that out, and ``moderate`` that
-    the norms of both messages are far from overflow if all of it is. Where there is a `Woken.last`
-    states may be `Deferred`, and a rule may say what of its messages is ``news``. All three are of
-    these arrays: who puts another in the place of one makes a new Wake.
+    place. States may be `Deferred` where there is a `Woken.last`.
     """
 
     plus: Tensor | Deferred
     minus: Tensor | Deferred
     mean: Tensor
     difference: Tensor | None
-    finite: Tensor | bool | None = None
-    moderate: bool = False
-    news: News | None = None
+    told: Known = Known()
+
+    def knowing(
+        self,
+        finite: Tensor | bool | None = None,
+        *,
+        moderate: bool = False,
+        news: News | None = None,
+    ) -> "Wake":
+        """Returns this wake with what its rule has found out of it."""
+        return self._replace(told=Known(finite, moderate, news, self[:4]))
+
+    @property
+    def known(self) -> Known:
+        """What its rule has found out of these arrays: nothing where one was replaced since, as a
+        rule that is derived from another may do."""
+        told = self.told
+        return told if told.of and all(map(is_, told.of, self)) else Known()
 
     def is_finite(self) -> Tensor | bool:
         """Says if s⁺ᵀs⁻ is finite, which it is not if any state is not, and a difference that is
         not between two states; what the rule has found out is not asked again."""
-        if self.finite is not None:
-            return self.finite
+        finite = self.known.finite
+        if finite is not None:
+            return finite
         plus, minus = materialized(self.plus), materialized(self.minus)
         known, difference = finite_product(plus, minus), self.difference
         if self.minus is self.plus and difference is not None and difference is not self.plus:

@@ -158,13 +158,13 @@ class DualPropagation(Rule):
             halves = self._halves and self._means
             found = relax_at_half(f, basal, apical, woken.last) if halves else None
             if found is not None:
-                return Wake(*found[:4], finite=True, moderate=True, news=found.news)
+                return Wake(*found[:4]).knowing(True, moderate=True, news=found.news)
             plus, minus = dyad.relax_both(f, basal, apical, w_plus)
         else:
             relaxed = partial(dyad.relax, f, basal, apical, damping=damping)
             alone = apical is None and not damping
             if alone and plain and (state := clip_at_once(f, basal)) is not None:
-                return Wake(state, state, state, None, finite=True, moderate=True)
+                return Wake(state, state, state, None).knowing(True, moderate=True)
             plus = relaxed(w_plus, state=woken.plus, stiffness=stiff_plus)
             if alone:
                 return Wake(plus, plus, plus, None)
@@ -180,9 +180,9 @@ class DualPropagation(Rule):
             mean = dyad.relax(f, basal, apical, tilt)
             # Where these norms are moderate those of the states are.
             finite = finite_product(mean, mean) & finite_product(difference, difference)
-            return Wake(plus, minus, mean, difference, finite, moderate=True)
+            return Wake(plus, minus, mean, difference).knowing(finite, moderate=True)
         mean, moderate = self.mean(plus, minus), f.bounded and self._means
-        return Wake(plus, minus, mean, difference, moderate=moderate)
+        return Wake(plus, minus, mean, difference).knowing(moderate=moderate)
 
     def _stiffness(self, woken: Woken) -> tuple[float, float]:
         """What the proximal nudge adds to the denominators of s⁺ and s⁻."""
