@@ -53,7 +53,7 @@ class Model(nn.Module):
         seed, place = check(Seed, seed=seed), resolve_device(device)
         self.network = network
         self._owners: dict[str, nn.Module] = {}
-        self._of_first: tuple[str, str] | None = None  # who has the first parameter, and its kind
+        self._first_key: tuple[str, str] | None = None  # who has the first parameter, and its kind
         drawn_by = {p.name: p for p in network.projections}
         constants = network.constants
         for key, shape in network.parameter_shapes().items():
@@ -143,11 +143,11 @@ class Model(nn.Module):
     @property
     def _first(self) -> nn.Parameter:
         """The first parameter; torch's own walks take ten times as long, and more."""
-        known = None if self._of_first is None else self.parameter(*self._of_first)
+        known = None if self._first_key is None else self.parameter(*self._first_key)
         if known is not None:
             return known
         owned = ((owner, kind) for owner in self._owners for kind in _KINDS)
-        self._of_first = next(one for one in owned if self.parameter(*one) is not None)
+        self._first_key = next(one for one in owned if self.parameter(*one) is not None)
         return self._first
 
     def to_torch(self) -> nn.Module:

@@ -266,6 +266,11 @@ class Rule(Kind, ABC, family="rule"):
         del activation, plus, minus
         return difference
 
+    @property
+    def learns_from_difference(self) -> bool:
+        """Whether `error` is the difference that was sent, for which nobody needs the states."""
+        return type(self).error is Rule.error
+
     def damping_of(self, upward: Sequence[Upward]) -> float:
         """The damping D of a population with these projections upward."""
         del upward
