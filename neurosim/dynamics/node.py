@@ -216,7 +216,8 @@ class Node(Dyads):
             for outlet in outlets:
                 values = mean if kind == "mean" else difference
                 offer = outlet.offer(selection, values, flags, listens=listens)
-                if offer is not None and not outlet.threshold:  # which lets old values through
+                # A threshold lets old values through.
+                if offer is not None and moderate is not None and not outlet.threshold:
                     offer = offer._replace(moderate=moderate)
                 made.append(offer)
         return [offer for offer in made if offer is not None]

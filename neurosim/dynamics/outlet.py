@@ -211,7 +211,7 @@ class Offer(NamedTuple):
         slot = outlet.sent
         if isinstance(self.values, Tensor):
             slot.put(selection, self.values)
-            if selection is None and self.moderate is not None:
+            if self.moderate is not None:
                 slot.moderate = bool(answers[self.moderate])
         elif self.values is not None:
             assert selection is not None

@@ -77,7 +77,8 @@ class Ticker:
                 # Asked at once, while the new values are still in the processor's cache.
                 wakes.append((cell, selection, wake, finite := flags.add(wake.is_finite())))
                 # Of another device it is only known that values are finite.
-                moderate = finite if wake.known.moderate and wake.mean.is_cpu else None
+                may_be_moderate = selection is None and wake.mean.is_cpu and wake.known.moderate
+                moderate = finite if may_be_moderate else None
                 offers += cell.offers(selection, wake, flags, moderate, listens=self.listens)
         if self.listens:
             self._feel_softmax(woken, reached)

@@ -29,6 +29,9 @@ class Known(NamedTuple):
     of: tuple[Tensor | Deferred | None, ...] = ()
 
 
+_NOTHING = Known()
+
+
 class Wake(NamedTuple):
     """The result of a wake: states, and the two messages. A difference of None is exactly zero.
 
@@ -40,7 +43,7 @@ class Wake(NamedTuple):
     minus: Tensor | Deferred
     mean: Tensor
     difference: Tensor | None
-    told: Known = Known()
+    told: Known = _NOTHING
 
     def knowing(
         self,
@@ -57,7 +60,7 @@ class Wake(NamedTuple):
         """What its rule has found out of these arrays: nothing where one was replaced since, as a
         rule that is derived from another may do."""
         told = self.told
-        return told if told.of and all(map(is_, told.of, self)) else Known()
+        return told if told.of and all(map(is_, told.of, self)) else _NOTHING
 
     def is_finite(self) -> Tensor | bool:
         """Says if s⁺ᵀs⁻ is finite, which it is not if any state is not, and a difference that is

@@ -178,11 +178,14 @@ class DualPropagation(Rule):
             # and the rounding would look like news.
             tilt = self.alpha * w_plus - (1.0 - self.alpha) * w_minus
             mean = dyad.relax(f, basal, apical, tilt)
+            wake = Wake(plus, minus, mean, difference)
+            if woken.last is None or not mean.is_cpu:
+                return wake
             # Where these norms are moderate those of the states are.
             finite = finite_product(mean, mean) & finite_product(difference, difference)
-            return Wake(plus, minus, mean, difference).knowing(finite, moderate=True)
-        mean, moderate = self.mean(plus, minus), f.bounded and self._means
-        return Wake(plus, minus, mean, difference).knowing(moderate=moderate)
+            return wake.knowing(finite, moderate=True)
+        wake = Wake(plus, minus, self.mean(plus, minus), difference)
+        return wake.knowing(moderate=True) if f.bounded and self._means else wake
 
     def _stiffness(self, woken: Woken) -> tuple[float, float]:
         """What the proximal nudge adds to the denominators of s⁺ and s⁻."""
