@@ -130,3 +130,24 @@ def test_a_wake_knows_its_own_arrays() -> None:
     assert (told.known.finite, told.known.moderate, told.known.news) == (True, True, (1, 2, True))
     for part in ("plus", "minus", "mean", "difference"):
         assert told._replace(**{part: other}).known == wake.known  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Steep(ns.DualPropagation):
+    """Learns from a large multiple of the difference."""
+
+    @property
+    def gradient_scale(self) -> float:
+        return -1e25
+
+
+def test_a_signal_may_overflow_though_the_difference_is_moderate() -> None:
+    spec = {"input": [4], "activation": "identity", "layers": [{"dense": 6}, {"dense": 3}]}
+    model = ns.Model(ns.Network.from_dict(spec), seed=1)
+    rule = Steep(0.5, 0.5)
+    simulation = ns.Simulation(model, rule=rule, schedule=Sweep("backward"), loss="squared_error")
+    for _ in range(4):
+        simulation.infer(1e8 * torch.ones(1, 4), torch.zeros(1, 3))
+        assert simulation.state.output.difference.moderate
+        with pytest.raises(ns.DivergenceError, match="gradient"):
+            simulation.gradients()
