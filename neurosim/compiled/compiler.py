@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
-PIECE = 1024  # values that are still at hand when they are looked at again
+PIECE = 1024  # values that a pass does at a time: its scratch stays in the caches
 
 
 @cache

@@ -27,19 +27,6 @@ def _difference(plus: Any, minus: Any, pull: Any, most: Any) -> Any:
 
 
 @compiled
-def _others(values: Any, last: Any) -> int:
-    """Returns how many values are others than the last, or than zero where these are empty."""
-    found, zero = np.int32(0), values[0] - values[0]  # as wide: eight are compared at once
-    if len(last):
-        for i in range(len(values)):
-            found += np.int32(values[i] != last[i])
-    else:
-        for i in range(len(values)):
-            found += np.int32(values[i] != zero)
-    return int(found)
-
-
-@compiled
 def clip(
     most: Any, largest: Any, values: Any, step: int, clipped: Any, rows: int, columns: int
 ) -> bool:
@@ -47,13 +34,11 @@ def clip(
     every one is at most the ``largest``, which a NaN is not."""
     zero, far = largest - largest, 0
     for row in range(rows):
-        for start in range(0, columns, PIECE):
-            size = min(PIECE, columns - start)
-            given = values[row * step + start :][:size]
-            made = clipped[row * columns + start :][:size]
-            for i in range(size):
-                made[i] = value = _clipped(given[i], zero, most)
-                far |= int(not value <= largest)
+        given = values[row * step :][:columns]
+        made = clipped[row * columns :][:columns]
+        for i in range(columns):
+            made[i] = value = _clipped(given[i], zero, most)
+            far |= int(not value <= largest)
     return far == 0
 
 
@@ -85,6 +70,7 @@ def relax(
         empty for zeros, and if any difference is not zero.
     """
     zero, far, means, differences, nonzero = half - half, 0, 0, 0, 0
+    counts, knows = len(last_mean) > 0, len(last_difference) > 0
     for row in range(rows):
         for start in range(0, columns, PIECE):
             size = min(PIECE, columns - start)
@@ -94,16 +80,24 @@ def relax(
             s_mean, delta = mean[at], difference[at]
             kept = at if keeps else slice(0, size)
             s_plus, s_minus = plus[kept], minus[kept]
+            # What is not written, where there are none: eight values are computed at once if no
+            # array that is read may lie in one that is written, whether it is looked at or not.
+            before, sent = last_mean[at] if counts else a, last_difference[at] if knows else a
+            # As wide as the values.
+            others, some, more, beyond = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
             for i in range(size):
                 change = pull[i] * half
                 p, m = _clipped(a[i] + change, zero, most), _clipped(a[i] - change, zero, most)
-                s_plus[i], s_minus[i], s_mean[i] = p, m, p - (p - m) * half
-                delta[i] = _difference(p, m, pull[i], most)
-                far |= int(not p <= largest) | int(not m <= largest)
-            if len(last_mean):
-                means += _others(s_mean, last_mean[at])
-                differences += _others(delta, last_difference[at])
-                nonzero |= _others(delta, last_difference[:0])
+                middle, d = p - (p - m) * half, _difference(p, m, pull[i], most)
+                s_plus[i], s_minus[i], s_mean[i], delta[i] = p, m, middle, d
+                beyond |= np.int32(not p <= largest) | np.int32(not m <= largest)
+                if counts:  # compiled as a loop of its own
+                    others += np.int32(middle != before[i])
+                    some += np.int32(d != zero)
+                    if knows:
+                        more += np.int32(d != sent[i])
+            far, means, nonzero = far | int(beyond), means + int(others), nonzero | int(some)
+            differences += int(more if knows else some)
     return far == 0, means, differences, nonzero != 0
 
 
