@@ -125,6 +125,23 @@ def test_alternate_returns_medians(monkeypatch: pytest.MonkeyPatch) -> None:
     assert timing.alternate(functions, 3) == {"a": 2.0, "b": 7.0}
 
 
+def test_what_takes_no_time_is_repeated_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whole turns."""
+    now, calls = 0.0, {"a": 0, "b": 0}
+
+    def work(name: str) -> None:
+        nonlocal now
+        now += 1.0
+        calls[name] += 1
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
+    functions = {"a": lambda: work("a"), "b": lambda: work("b")}
+    for least, turns in ((0.0, 3), (6.0, 3), (7.0, 4), (20.0, 10)):
+        calls.update(a=0, b=0)
+        timing.alternate(functions, 3, least)
+        assert calls == {"a": turns + 1, "b": turns + 1}
+
+
 @pytest.mark.parametrize("processes", ["neuron", "population"])
 def test_processes_wake_as_often_as_bare_ones(processes: Processes) -> None:
     ticks, size = 50, 2000

@@ -90,7 +90,8 @@ class Step:
         # After a step of a hundred iterations the first of back-propagation finds none of its
         # arrays in the processor's caches: in training they follow each other.
         calls, repeats = 5 if self.rule.phases else 1, max(1, sizes.repeats // self.seldom)
-        value, unit, against = ratio(ours, bare, repeats, self.against, "autograd", calls)
+        how = self.against, "autograd", calls, sizes.least
+        value, unit, against = ratio(ours, bare, repeats, *how)
         done = f"{simulation.counts.forward} forward, {simulation.counts.adjoint} adjoint"
         return value, unit, f"{against}; {done} operations"
 

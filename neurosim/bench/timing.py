@@ -33,7 +33,8 @@ class Sizes:
     """How much is measured. ``dyads`` of None stands for VGG16; ``planes`` is the batch of conv
     layers, ``images`` that of networks of images, whose widths are divided by ``thinner``, and of
     the learning systems, ``samples`` the size of a data set. ``span`` are the multiples of the
-    smallest size at which a law is measured. What takes seconds is repeated less often."""
+    smallest size at which a law is measured. What takes seconds is repeated less often, and what
+    takes milliseconds until it has taken ``least`` seconds."""
 
     dyads: int | None = None
     neuron_ticks: int = 5
@@ -48,6 +49,7 @@ class Sizes:
     samples: int = 60_000
     span: tuple[int, ...] = (1, 3, 10, 30)
     repeats: int = 11
+    least: float = 1.0
 
 
 FULL = Sizes()
@@ -64,6 +66,7 @@ QUICK = Sizes(
     samples=2000,
     span=(1, 4, 16),
     repeats=5,
+    least=0.0,
 )
 
 
@@ -84,28 +87,40 @@ def benchmark(description: str) -> Callable[[Callable[[Sizes], Result]], Benchma
     return lambda function: Benchmark(function.__name__, description, function)
 
 
-def alternate(functions: Mapping[Key, Work], repeats: int) -> dict[Key, float]:
-    """Median seconds of each function: all once to warm up, then in turns A, B, A, B, …"""
+def alternate(functions: Mapping[Key, Work], repeats: int, least: float = 0.0) -> dict[Key, float]:
+    """Median seconds of each function: all once to warm up, then in turns A, B, A, B, …, so many
+    and for ``least`` seconds."""
     for function in functions.values():
         function()
     gc.collect()
     seconds: dict[Key, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
+    while repeats > 0 or least > 0:
+        repeats -= 1
         for name, function in functions.items():
             began = time.perf_counter()
             function()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(took := time.perf_counter() - began)
+            least -= took
     return {name: median(values) for name, values in seconds.items()}
 
 
-def ratio(ours: Work, other: Work, repeats: int, target: str, what: str, calls: int = 1) -> Result:
-    """How much longer ours takes; in a turn of the other it is called so many times."""
+def ratio(
+    ours: Work,
+    other: Work,
+    repeats: int,
+    target: str,
+    what: str,
+    calls: int = 1,
+    least: float = 0.0,
+) -> Result:
+    """How much longer ours takes; in a turn of the other it is called so many times. ``repeats``
+    and ``least`` are those of `alternate`."""
 
     def turn() -> None:
         for _ in range(calls):
             other()
 
-    seconds = alternate({"ours": ours, "other": turn}, repeats)
+    seconds = alternate({"ours": ours, "other": turn}, repeats, least)
     once = seconds["other"] / calls
     return seconds["ours"] / once, "times", f"{target}; {what}: {1e3 * once:,.1f} ms"
 
