@@ -141,6 +141,17 @@ def test_it_counts_what_is_news(
         assert still.news[1:] == (changed, False)
 
 
+@pytest.mark.parametrize("place", [0, 5_000, -1])
+def test_one_difference_is_found_in_whatever_piece_it_is(place: int) -> None:
+    basal = torch.ones(5, 4_001)
+    apical = torch.zeros_like(basal)
+    apical.view(-1)[place] = 0.5
+    for last in (None, torch.zeros_like(basal)):
+        found = fused.relax_at_half(Activation.of("relu"), basal, apical, fused.Last(basal, last))
+        assert found is not None
+        assert found.news == (0, 1, True)
+
+
 def whole(array: Tensor) -> Tensor:
     """A copy that lies in one piece, in the same order."""
     copy = array.contiguous().clone()
