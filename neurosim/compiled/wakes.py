@@ -80,10 +80,10 @@ def relax(
             s_mean, delta = mean[at], difference[at]
             kept = at if keeps else slice(0, size)
             s_plus, s_minus = plus[kept], minus[kept]
-            # What is not written, where there are none: eight values are computed at once if no
-            # array that is read may lie in one that is written, whether it is looked at or not.
+            # Without last ones a stands for them, and is not looked at. An empty array may lie in
+            # one that is written, and then values would be computed one by one.
             before, sent = last_mean[at] if counts else a, last_difference[at] if knows else a
-            # As wide as the values.
+            # As wide as the values, which are computed eight at once.
             others, some, more, beyond = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
             for i in range(size):
                 change = pull[i] * half
