@@ -90,8 +90,9 @@ class Step:
         # After a step of a hundred iterations the first of back-propagation finds none of its
         # arrays in the processor's caches: in training they follow each other.
         calls, repeats = 5 if self.rule.phases else 1, max(1, sizes.repeats // self.seldom)
-        how = self.against, "autograd", calls, sizes.least
-        value, unit, against = ratio(ours, bare, repeats, *how)
+        value, unit, against = ratio(
+            ours, bare, repeats, self.against, "autograd", calls=calls, least=sizes.least
+        )
         done = f"{simulation.counts.forward} forward, {simulation.counts.adjoint} adjoint"
         return value, unit, f"{against}; {done} operations"
 

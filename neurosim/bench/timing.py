@@ -33,8 +33,8 @@ class Sizes:
     """How much is measured. ``dyads`` of None stands for VGG16; ``planes`` is the batch of conv
     layers, ``images`` that of networks of images, whose widths are divided by ``thinner``, and of
     the learning systems, ``samples`` the size of a data set. ``span`` are the multiples of the
-    smallest size at which a law is measured. What takes seconds is repeated less often, and what
-    takes milliseconds until it has taken ``least`` seconds."""
+    smallest size at which a law is measured. What takes seconds is repeated less often, and
+    steps and ticks that take milliseconds until all turns have taken ``least`` seconds."""
 
     dyads: int | None = None
     neuron_ticks: int = 5
