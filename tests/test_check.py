@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from neurosim.cli.main import main
+from neurosim.compiled import kernels
 from neurosim.families import plugins
 from tests.plugged import EXTRAS, SCHEDULE, Write, write
 
@@ -253,6 +254,41 @@ def test_operators(write: Write, before: str, after: str, said: str) -> None:
     """The other half of an operator follows from the two methods that it has."""
     path = write(OPERATOR.replace(before, after))
     assert said in checked(path, 1 if before else 0)
+
+
+RULE = """
+    from dataclasses import dataclass
+    from neurosim.families import (register)
+    from neurosim.rules import DualPropagation
+
+    @register("quick")
+    @dataclass(frozen=True)
+    class Quick(DualPropagation):
+        def wake(self, woken):
+            wake, last = super().wake(woken), woken.last
+            told = last is not None and last.mean is not None
+            return wake.knowing(news=(0, 0, False)) if told else wake
+
+        def wake_at_once(self, woken, rows):
+            return None
+"""
+ONE_PASS = "found = super().wake_at_once(woken, rows); rows.plus[:] *= 1.01; return found"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fails"),
+    [("if told", "if False", False), ("", "", True), ("return None", ONE_PASS, True)],
+    ids=["right", "news", "pass"],
+)
+def test_a_rule_that_is_quick(write: Write, before: str, after: str, fails: bool) -> None:
+    """What it does in one pass is what its wakes do one by one."""
+    if after == ONE_PASS and kernels("wakes") is None:
+        pytest.skip("only Numba makes passes")
+    output = checked(write(RULE.replace(before, after)), 1 if fails else 0)
+    assert (
+        "✗ in one pass, poisson (5)" in output if fails else "✓ in one pass, parallel (5)" in output
+    )
+    assert ("one pass gives other results than `wake` alone" in output) == fails
 
 
 def test_a_plugin_that_registers_nothing(write: Write) -> None:

@@ -6,6 +6,7 @@ The populations of every network are "input", "h1", "h2" and "output".
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from neurosim.simulation import Outcome, Simulation
 MODES = "A clock may depend on its arrays, its generator and the tick alone, not on who asks it"
 REPEATS = "What repeats depends on what it is given and what it draws, by functions of torch alone"
 CACHED = "A wake may depend on what it is given alone: the same potentials must give the same bits"
+AT_ONCE = "What is done in one pass, and what is said of its news, must be what `wake` alone gives"
 SELECTED = "What is computed for some dyads must be what is computed for all, up to round-off"
 
 
@@ -194,6 +196,14 @@ def both_modes(build: Build, inferences: int = 1) -> None:
 def twice(build: Build, inferences: int = 1) -> None:
     """The same seed gives the same bits."""
     _alike(build(), build(), inferences, "twice the same seed gives different results", TWICE)
+
+
+def at_once(build: Build, rule: Rule) -> None:
+    """What a rule does in one pass, and finds out of its messages, changes nothing."""
+    alone = copy(rule)
+    object.__setattr__(alone, "wakes_at_once", lambda activation: False)
+    one, other = (build(rule=asked, probes=[]) for asked in (rule, alone))
+    _alike(one, other, 3, "one pass gives other results than `wake` alone", AT_ONCE)
 
 
 def replayed(build: Build) -> None:
