@@ -88,6 +88,10 @@ def test_no_command_shows_the_help() -> None:
         (["validate"], "Missing argument 'FILE'"),
         (["resume"], "Missing argument 'FOLDER'"),
         (["run", "x.yaml", "--quick"], "No such option"),
+        (["run", "x.yaml", "--epochs", "2"], "KEY=VALUE: training.epochs=VALUE."),
+        (["run", "x.yaml", "--rule.beta=2"], "KEY=VALUE: rule.beta=VALUE."),
+        (["run", "x.yaml", "--set", "seed=2"], "KEY=VALUE, without an option: seed=2."),
+        (["run", "x.yaml", "--set=seed=2"], "KEY=VALUE, without an option: seed=2."),
         (["schema", "extra"], "unexpected extra argument"),
     ],
 )

@@ -255,12 +255,14 @@ def lasting_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _places(key: str) -> str:
-    """Says where a scenario has the key that somebody took for an option."""
+def _places(option: str, value: str) -> str:
+    """Says where a scenario has the key that somebody took for an option, with what follows it."""
     from neurosim.scenario import places_of
 
-    written = [f"{place}=VALUE" for place in places_of(key)]
-    said = "Values of the scenario are written KEY=VALUE"
+    key, said = option.lstrip("-").replace("-", "_"), "Values of the scenario are written KEY=VALUE"
+    if "=" in value and not value.startswith("-"):  # as in --set seed=2
+        return f" {said}, without an option: {value}."
+    written = [f"{key}=VALUE"] if "." in key else [f"{place}=VALUE" for place in places_of(key)]
     return f" {said}: {' or '.join(written)}." if written else f" {said}, without dashes."
 
 
@@ -268,14 +270,17 @@ class _Command(click.Command):
     """Lets --live stand without a port, whatever follows it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        pairs = pairwise([*args, ""])
+        pairs = [*pairwise([*args, ""])]
         bare = (one == "--live" and not other.isdigit() for one, other in pairs)
         try:
             return super().parse_args(ctx, [a + "=0" * b for a, b in zip(args, bare, strict=True)])
         except click.NoSuchOption as error:
             if not any(one.name == "overrides" for one in self.params):
                 raise
-            said = error.message + _places(error.option_name.lstrip("-").replace("-", "_"))
+            option = error.option_name
+            parts = ((*one.partition("="), other) for one, other in pairs)
+            value = next((own or other for name, _, own, other in parts if name == option), "")
+            said = error.message + _places(option, value)
             raise click.NoSuchOption(error.option_name, said, error.possibilities, ctx) from None
 
 
