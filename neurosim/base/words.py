@@ -12,16 +12,16 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode
 def gigabytes(size: float) -> str:
     """Says how many bytes: ``1.2 GB``, ``340 MB``."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= unit:
+        if size >= 0.9995 * unit:  # which three digits round up to 1
             return f"{size / unit:.3g} {name}"
     return f"{size:.0f} B"
 
 
 def duration(seconds: float) -> str:
     """Says how long: ``12.3 s``, ``4 min 10 s``, ``2 h 5 min``."""
-    minutes, rest = divmod(seconds, 60)
-    if minutes < 1:
+    if seconds < 59.95:
         return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes:.0f} min {rest:.0f} s"
     return f"{minutes // 60:,.0f} h {minutes % 60:.0f} min"

@@ -4,8 +4,8 @@ from neurosim.data.augmentation import Augmentation
 from neurosim.data.batches import Batches, Remainder
 from neurosim.data.colour import CIFAR10, CIFAR100, ImageNet32
 from neurosim.data.dataset import Dataset, Split, check_labels, digest_of, one_hot, targets
+from neurosim.data.given import TorchData, batch_of, split_of
 from neurosim.data.mnist import KMNIST, MNIST, FashionMNIST
-from neurosim.data.own import TorchData, batch_of, split_of
 from neurosim.data.source import DataSource, Remote, digits
 from neurosim.data.standardization import Standardization
 from neurosim.data.streams import (

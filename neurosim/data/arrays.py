@@ -188,6 +188,7 @@ def open_npy(path: Path, member: str | None = None) -> Stored:
         if version not in readers:
             raise ValueError(f"version {version} of the format")
         shape, fortran, dtype = readers[version](file)
+        _check_shape(shape)
         start, packed = file.tell(), isinstance(file, gzip.GzipFile)
     if dtype.hasobject or dtype.kind not in "buifUS":
         said = f"holds {dtype}, not numbers or words, and nothing is unpickled"
@@ -199,6 +200,12 @@ def open_npy(path: Path, member: str | None = None) -> Stored:
         at = _place(path, member)
         at = None if at is None else at + start
     return Stored(path, dtype, shape, start, at, member, fortran)
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    """Raises ValueError for a shape that no array has."""
+    if any(type(size) is not int or size < 0 for size in shape) or math.prod(shape) >= 2**63:
+        raise ValueError(f"its header announces {str(shape)[:200]}")
 
 
 def _place(path: Path, member: str) -> int | None:
@@ -237,7 +244,7 @@ def open_idx(path: Path) -> Stored:
         sizes = file.read(4 * head[3])
         if len(sizes) < 4 * head[3]:
             raise DataError(f"{path}: truncated within its header; copy it again")
-        packed = isinstance(file, gzip.GzipFile)
+        shape, packed = tuple(np.frombuffer(sizes, ">u4").tolist()), isinstance(file, gzip.GzipFile)
+        _check_shape(shape)
     start = 4 + len(sizes)
-    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
     return Stored(path, np.dtype(dtype), shape, start, None if packed else start)

@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from neurosim.base import DataError, gigabytes, plain, unknown
 from neurosim.data.lazy import IN_MEMORY, is_bomb
@@ -21,6 +23,7 @@ from neurosim.families import register
 
 _NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?")
 Column = str | int  # columns may be called 0, 1, …
+Names = Sequence[str] | None
 _INSTALL = "pip install 'neurosim[parquet]'"
 
 
@@ -42,9 +45,13 @@ class _Columns(OwnData):
     def _found(self, folder: Path, test: bool) -> Found | None:
         if test and not isinstance(self.test, str):
             return None
-        path = folder / Path(str(self.test) if test else self.file).expanduser()
+        table, path = (
+            folder / Path(name).expanduser()
+            for name in (self.file, str(self.test) if test else self.file)
+        )
         try:
-            numbers, labels = self._read(path)
+            # A table for the test may have its columns in another order.
+            numbers, labels = self._read(path, self._header(table) if test else None)
         except OSError as error:
             said = f"cannot be read: {error.strerror or error}; check name and permissions"
             raise DataError(f"{path}: {said}") from None
@@ -57,14 +64,24 @@ class _Columns(OwnData):
         return [str(n) for n in (self.label if isinstance(self.label, tuple) else [self.label])]
 
     @abstractmethod
-    def _read(self, path: Path) -> tuple[Values, Values]:
-        """Reads the columns that are seen (N, columns), float32, and what is to be learned."""
+    def _header(self, path: Path) -> list[str]:
+        """Reads the names of all columns."""
 
-    def _chosen(self, path: Path, header: Sequence[str]) -> tuple[list[str], list[str]]:
+    @abstractmethod
+    def _read(self, path: Path, like: Names) -> tuple[Values, Values]:
+        """Reads the columns that are seen (N, columns), float32, and what is to be learned. A table
+        for the test has to have the columns ``like`` those of the other."""
+
+    def _chosen(
+        self, path: Path, header: Sequence[str], like: Names
+    ) -> tuple[list[str], list[str]]:
         """Returns the names of the columns that are seen, and of those to learn."""
         learned = self._learned
         chosen = [str(name) for name in self.columns or ()]
-        seen = chosen or [name for name in header if name not in learned]
+        seen = chosen or [name for name in like or header if name not in learned]
+        if like and not chosen and (more := [name for name in header if name not in like]):
+            said = f"has the column {more[0]!r}, which the table to train on has not"
+            raise DataError(f"{path}: {said}; remove it, or say in columns which are seen")
         for name in (*learned, *seen):
             if name not in header:
                 raise DataError(f"{path}: {unknown('column', name, header)}{_hint(header)}")
@@ -103,26 +120,38 @@ class Csv(_Columns):
         bool, says("false: the first row is data; the columns are called 0, 1, …")
     ] = True
 
-    def _read(self, path: Path) -> tuple[Values, Values]:
+    @contextmanager
+    def _rows(self, path: Path) -> Iterator[Any]:
+        """Opens a table, and reads its rows."""
         with plain(path).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=self.delimiter, strict=True)
             try:
-                return self._parsed(path, rows)
+                yield rows
             except (csv.Error, UnicodeDecodeError) as error:
                 said = f"is no text file of columns ({error}); save it as CSV in UTF-8"
                 # Text is read, and its bytes are decoded, some lines ahead.
                 line = f", line {rows.line_num}" if isinstance(error, csv.Error) else ""
                 raise DataError(f"{path}{line}: {said}") from None
 
-    def _parsed(self, path: Path, rows: Any) -> tuple[Values, Values]:
-        filled = (row for row in rows if row)  # an empty line is no row
-        first = next(filled, None)
+    def _header(self, path: Path) -> list[str]:
+        with self._rows(path) as rows:
+            return self._named(path, next(filter(None, rows), None))
+
+    def _named(self, path: Path, first: list[str] | None) -> list[str]:
+        """Returns the names of the columns, of the first row."""
         if first is None:
             raise DataError(f"{path}: is empty")
-        header = (
-            [name.strip() for name in first] if self.header else list(map(str, range(len(first))))
-        )
-        seen, learned = self._chosen(path, header)
+        return [name.strip() if self.header else str(i) for i, name in enumerate(first)]
+
+    def _read(self, path: Path, like: Names) -> tuple[Values, Values]:
+        with self._rows(path) as rows:
+            return self._parsed(path, rows, like)
+
+    def _parsed(self, path: Path, rows: Any, like: Names) -> tuple[Values, Values]:
+        filled = filter(None, rows)  # an empty line is no row
+        header = self._named(path, first := next(filled, None))
+        assert first is not None
+        seen, learned = self._chosen(path, header, like)
         at, of = ([header.index(name) for name in names] for names in (seen, learned))
         numbers, words = array("f"), [list[str]() for _ in learned]
         for row in filled if self.header else _again(first, filled):
@@ -138,20 +167,46 @@ class Csv(_Columns):
                 raise _too_large(path)
             for i, own in zip(of, words, strict=True):
                 own.append(row[i].strip())
+                if not own[-1]:
+                    said = f"the value in column {header[i]!r} is missing; remove the row"
+                    raise DataError(f"{line}: {said}")
         values = np.frombuffer(numbers, np.float32).reshape(-1, len(at)).copy()
-        found = [self._numbers(path, *own) for own in zip(learned, words, strict=True)]
+        found = [self._words(path, *own) for own in zip(learned, words, strict=True)]
         return self._finish(path, values, found)
 
-    def _numbers(self, path: Path, name: str, words: list[str]) -> Values:
-        """Returns what is to be learned as numbers, if all are."""
-        try:
-            numbers = np.array([float(word) for word in words])
-        except ValueError:
-            if self.labels == "values":
+    def _words(self, path: Path, name: str, words: list[str]) -> Values:
+        """Returns what is to be learned: classes as words, which may be numbers."""
+        if self.labels == "values":
+            try:
+                return np.array([float(word) for word in words])
+            except ValueError:
                 raise DataError(f"{path}: the column {name!r} has no numbers") from None
-            _check_words(path, name, max(map(len, words)), len(words))
-            return np.array(words)
-        return numbers
+        _check_words(path, name, max(map(len, words), default=0), len(words))
+        return np.array(words)
+
+    def _names(self, labels: Values) -> Values:
+        return super()._names(_as_numbers(labels))
+
+    def _encoded(self, labels: Values, names: Values) -> Tensor:
+        found = labels if names.dtype.kind == "U" else _as_numbers(labels)
+        alike = (
+            names.astype(str) if found.dtype.kind == "U" else names
+        )  # to say which label differs
+        return super()._encoded(found, alike)
+
+
+def _as_numbers(labels: Values) -> Values:
+    """Returns words as numbers, if all of them are: whole ones to the last digit, or as words."""
+    if labels.dtype.kind != "U":
+        return labels
+    for kind, of in ((int, np.int64), (float, np.float64)):
+        try:
+            return np.array([kind(label) for label in labels], of)
+        except OverflowError:
+            break
+        except ValueError:
+            continue
+    return labels
 
 
 def _check_words(path: Path, name: str, longest: int, rows: int) -> None:
@@ -181,7 +236,9 @@ def _no_number(line: str, row: list[str], header: list[str], at: list[int]) -> D
 class Parquet(_Columns):
     """Reads a Parquet file with PyArrow, the extra ``parquet``; classes may be words."""
 
-    def _read(self, path: Path) -> tuple[Values, Values]:
+    @contextmanager
+    def _open(self, path: Path) -> Iterator[Any]:
+        """Opens a table."""
         try:
             from pyarrow import ArrowException, parquet
         except ImportError:
@@ -194,27 +251,35 @@ class Parquet(_Columns):
                 plain(path).open("rb") as stream,
                 parquet.ParquetFile(stream, read_dictionary=self._learned) as file,
             ):
-                seen, learned = self._chosen(path, file.schema_arrow.names)
-                rows = file.metadata.num_rows
-                _check_types(path, file.schema_arrow, seen, learned)
-                if rows * len(seen) * 4 > IN_MEMORY:
-                    raise _too_large(path)
-                groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
-                unpacked = sum(group.total_byte_size for group in groups)
-                if is_bomb(path, max(unpacked, rows * len([*seen, *learned]))):
-                    raise DataError(f"{path}: has {rows:,} rows, far more than it can hold")
-                numbers, words, done = np.empty((rows, len(seen)), np.float32), [], 0
-                for batch in file.iter_batches(columns=[*seen, *learned]):
-                    some = slice(done, done := done + len(batch))
-                    for i, name in enumerate(seen):
-                        numbers[some, i] = batch[name].to_numpy(zero_copy_only=False)
-                    for name in learned:
-                        _check_words(path, name, _longest(batch[name]), rows)
-                    words.append([batch[name].to_pylist() for name in learned])
-        except (ArrowException, ValueError, TypeError) as error:
+                yield file
+        except (ArrowException, ValueError, TypeError, KeyError) as error:
             said = f"is no intact Parquet file whose columns are numbers ({error})"
             hint = "; say kind: csv if it is that" * (path.suffix.lower() in (".csv", ".tsv"))
             raise DataError(f"{path}: {said}; save it again{hint}") from None
+
+    def _header(self, path: Path) -> list[str]:
+        with self._open(path) as file:
+            return [*file.schema_arrow.names]
+
+    def _read(self, path: Path, like: Names) -> tuple[Values, Values]:
+        with self._open(path) as file:
+            seen, learned = self._chosen(path, file.schema_arrow.names, like)
+            rows = file.metadata.num_rows
+            _check_types(path, file.schema_arrow, seen, learned)
+            if rows * len(seen) * 4 > IN_MEMORY:
+                raise _too_large(path)
+            groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+            unpacked = sum(group.total_byte_size for group in groups)
+            if is_bomb(path, max(unpacked, rows * len([*seen, *learned]))):
+                raise DataError(f"{path}: has {rows:,} rows, far more than it can hold")
+            numbers, words, done = np.empty((rows, len(seen)), np.float32), [], 0
+            for batch in file.iter_batches(columns=[*seen, *learned]):
+                some = slice(done, done := done + len(batch))
+                for i, name in enumerate(seen):
+                    numbers[some, i] = batch[name].to_numpy(zero_copy_only=False)
+                for name in learned:
+                    _check_words(path, name, _longest(batch[name]), rows)
+                words.append([batch[name].to_pylist() for name in learned])
         columns = [np.array([x for batch in words for x in batch[i]]) for i in range(len(learned))]
         if any(column.dtype == object for column in columns):
             raise DataError(f"{path}: a value of {', '.join(learned)} is missing; remove the row")
@@ -226,11 +291,11 @@ def _check_types(path: Path, schema: Any, seen: list[str], learned: list[str]) -
     its values may be of any size."""
     from pyarrow import types
 
-    numbers = (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal)
-    words = (types.is_dictionary, types.is_string, types.is_large_string)
+    numbers = types.is_boolean, types.is_integer, types.is_floating
+    words = types.is_dictionary, types.is_string, types.is_large_string
     for name in (*seen, *learned):
-        of = schema.field(name).type
-        if not any(test(of) for test in (*numbers, *(words if name in learned else ()))):
+        of, more = schema.field(name).type, words if name in learned else (types.is_decimal,)
+        if not any(test(of) for test in (*numbers, *more)):
             said = f"{of}, not numbers{' or words' if name in learned else ''}"
             raise DataError(
                 f"{path}: the column {name!r} holds {said}; leave it out, or convert it"

@@ -200,12 +200,16 @@ class Dataset:
         return self.train.labels[:1].numel() if self.classes is None else self.classes
 
     def standardized(self, by: Standardization) -> Dataset:
-        """Returns the same bytes with the `Standard` that they get by what their training samples
-        are."""
-        white = 255 if self.train.standard is None else self.train.standard.white
-        standard = by.fit(self.train.images, white)
-        train, test = (replace(split, standard=standard) for split in (self.train, self.test))
-        return replace(self, train=train, test=test)
+        """Returns the same samples with the `Standard` that they get by what those to train on are.
+        Bytes are divided by 255 before, whatever the others are."""
+        whites = [255 if s.standard is None else s.standard.white for s in (self.train, self.test)]
+        standard = by.fit(self.train.images, whites[0])
+        train, test = (replace(standard, white=white) for white in whites)
+        return replace(
+            self,
+            train=replace(self.train, standard=train),
+            test=replace(self.test, standard=test),
+        )
 
     def as_numbers(self) -> Dataset:
         """Returns the same images as numbers, see `Split.as_numbers`."""

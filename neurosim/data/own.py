@@ -1,18 +1,17 @@
-"""Data of one's own: arrays in files or in Python, in which order, and which are for the test."""
+"""Data of one's own: arrays in files, in which order, and which are for the test."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils import data as torch_data
 
 from neurosim.base import ConfigurationError, DataError, stream
 from neurosim.data.arrays import Stored, as_numbers, open_idx, open_npy, open_npz
@@ -22,7 +21,6 @@ from neurosim.data.source import DataSource
 from neurosim.data.standardization import NoStandardization, Standard, Standardization
 from neurosim.families import Count, Portion, Whole, register
 
-_ITEMS = 100  # that are collated at a time to know their labels
 Values = npt.NDArray[Any]
 Found = tuple[Samples, Values]  # samples (N, …), and their labels or targets (N, …)
 
@@ -108,9 +106,9 @@ class OwnData(DataSource):
     def _split(self, found: Found, names: Values) -> Split:
         """Puts samples and labels together, in order."""
         samples, labels = found
-        _check_pairs(samples, labels)
+        check_pairs(samples, labels)
         images, view = as_images(samples, getattr(self, "channels", "first"))
-        split = Split(images, self._encoded(labels, names), _standard(samples), view)
+        split = Split(images, self._encoded(labels, names), standard_of(samples), view)
         return split if self.split == "ordered" else split.part(self._order(split.labels))
 
     def _order(self, labels: Tensor) -> Tensor:
@@ -145,7 +143,7 @@ class OwnData(DataSource):
         if self.labels == "values":
             if labels.dtype.kind not in "buif":
                 raise DataError(f"values are {labels.dtype}, not numbers")
-            return _floats(labels)
+            return floats(labels)
         known = np.isin(labels, names)
         if not known.all():
             bad = int(np.flatnonzero(~known)[0])
@@ -160,8 +158,9 @@ def as_images(samples: Samples, channels: str) -> tuple[Samples, tuple[int, ...]
     """Returns samples (N, *shape) as (N, C, H, W), and the shape that they should be given again:
     vectors have a channel for each value, matrices have one channel."""
     shape = tuple(samples.shape[1:])
-    if len(shape) > 3:
-        raise DataError(f"samples of shape {shape} have more than three dimensions")
+    if len(shape) > 3 or 0 in shape:
+        what = "no values" if 0 in shape else "more than three dimensions"
+        raise DataError(f"samples of shape {shape} have {what}")
     last = len(shape) == 3 and channels == "last"
     stored = {0: (1, 1, 1), 1: (*shape, 1, 1), 2: (1, *shape), 3: shape}[len(shape)]
     if last:
@@ -250,70 +249,6 @@ def _path(folder: Path, name: str) -> Path:
     return folder / Path(name).expanduser()
 
 
-# ---- what is in Python already -------------------------------------------------------------------
-
-
-LoadersBatch = Annotated[
-    Count | None, says("samples of one inference; default: that of a DataLoader, or 50")
-]
-
-
-@register("torch")
-@dataclass(frozen=True)
-class TorchData(OwnData):
-    """Takes data that Python has: a pair of arrays, a Dataset or a DataLoader of torch.
-
-    Items are pairs of a sample and a label. Of a DataLoader its data set, its ``collate_fn`` and
-    its batch size are taken: batches are drawn by the trainer, which can resume them. No YAML can
-    say it; it is an override of `run` and `sweep`, or a plugin reads it.
-    """
-
-    given: ClassVar[tuple[str, ...]] = ("train", "test_data")
-
-    train: Any = None
-    test_data: Any = None
-    test: TestPart = 0.2
-    channels: Channels = "first"
-    batch_size: LoadersBatch = field(default=None, kw_only=True)  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if self.batch_size is None:
-            size = batch_of(self.train) or DataSource.batch_size
-            object.__setattr__(self, "batch_size", size)
-        super().__post_init__()
-
-    def _found(self, folder: Path, test: bool) -> Found | None:
-        if test:
-            return None if self.test_data is None else _taken(self.test_data)
-        if self.train is None:
-            how = "neurosim.TorchData(train) in Python (to go on: neurosim.resume(folder, data=…))"
-            said = f"torch: what is to be read is not in a file; it needs {how}"
-            raise DataError(f"{said}, or a data set of a plugin in YAML")
-        return _taken(self.train)
-
-
-def batch_of(data: Any) -> int | None:
-    """Returns how many samples a batch of a DataLoader has, None of anything else."""
-    return data.batch_size if isinstance(data, torch_data.DataLoader) else None
-
-
-def split_of(data: Any) -> Split:
-    """Returns what Python has of samples and labels as a `Split`: a pair of arrays, a Dataset or a
-    DataLoader of torch. Whole numbers are classes, others values to learn."""
-    if isinstance(data, Split):
-        return data
-    samples, labels = _taken(data)
-    _check_pairs(samples, labels)
-    images, view = as_images(samples, "first")
-    if labels.dtype.kind not in "buif":
-        raise DataError(
-            f"labels are {labels.dtype}, not numbers; TorchData takes words for classes"
-        )
-    whole = labels.dtype.kind in "bui" and labels.ndim == 1
-    found = torch.from_numpy(labels.astype(np.int64)) if whole else _floats(labels)
-    return Split(images, found, _standard(samples), view)
-
-
 def _other_form(labels: Values) -> str:
     """What to do with classes that stand in a column, or are a 1 among zeros."""
     if labels.ndim != 2 or (labels.dtype.kind == "f" and (labels != np.round(labels)).any()):
@@ -324,7 +259,8 @@ def _other_form(labels: Values) -> str:
     return "give y.argmax(1), or " if ones and (labels.sum(1) == 1).all() else ""
 
 
-def _check_pairs(samples: Samples, labels: Values) -> None:
+def check_pairs(samples: Samples, labels: Values) -> None:
+    """Raises DataError where there are not as many samples as labels, or none."""
     if len(samples) != len(labels):
         said = f"{len(samples)} samples but {len(labels)} labels; take both of the same source"
         raise DataError(said)
@@ -332,64 +268,12 @@ def _check_pairs(samples: Samples, labels: Values) -> None:
         raise DataError("there are no samples; give it one at least")
 
 
-def _standard(samples: Samples) -> Standard:
+def standard_of(samples: Samples) -> Standard:
+    """Returns how samples become numbers: bytes are divided by 255."""
     return Standard(white=255 if samples.dtype == torch.uint8 else 1)
 
 
-def _floats(labels: Values) -> Tensor:
+def floats(labels: Values) -> Tensor:
+    """Returns values as numbers to learn."""
     numbers = as_numbers(labels)
     return numbers if numbers.is_floating_point() else numbers.float()
-
-
-def _array(values: Any) -> Values:
-    if np.ma.is_masked(values):
-        raise DataError("an array has masked values, which are none; use array.filled(…)")
-    return values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-
-
-def _taken(data: Any) -> Found:
-    """Returns samples and labels of whatever Python has of them."""
-    collate: Any = torch_data.default_collate
-    if isinstance(data, torch_data.DataLoader):
-        plain = torch_data.SequentialSampler | torch_data.RandomSampler
-        if not isinstance(data.dataset, torch_data.IterableDataset) and not isinstance(
-            data.sampler, plain
-        ):
-            name = type(data.sampler).__name__
-            raise DataError(f"a DataLoader with a {name}: give its data set, sampled or weighted")
-        collate, data = data.collate_fn or collate, data.dataset
-    if isinstance(data, torch_data.TensorDataset) and len(data.tensors) == 2:
-        data = data.tensors
-    if isinstance(data, Split):
-        data = data.take(slice(None)), data.labels
-    if isinstance(data, tuple | list) and len(data) == 2:
-        x, y = map(_array, data)
-        if x.dtype.kind not in "buif" or not x.ndim or not y.ndim:
-            raise DataError(f"{x.dtype} {x.shape} is no array of samples, one row each")
-        return as_numbers(x), y
-    if isinstance(data, torch_data.IterableDataset):
-        data = list(data)
-    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")) or isinstance(
-        data, dict | str
-    ):
-        what = "a pair of arrays, a Dataset or a DataLoader of torch"
-        read = {TorchData: "data = TorchData(…).read(), ", Dataset: ""}.get(type(data))
-        how = "" if read is None else f"; give it {read}data.train and data.test"
-        raise DataError(f"data must be {what}, not {type(data).__name__}{how}")
-
-    def items(which: Tensor) -> tuple[Tensor, Values]:
-        try:
-            found = collate([data[i] for i in which.tolist()])
-            if not isinstance(found, tuple | list) or len(found) != 2:
-                raise TypeError(f"{type(found).__name__} is no pair")
-            return as_numbers(_array(found[0])), _array(found[1])
-        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
-            said = f"items of {type(data).__name__} are no pairs of a tensor and a label: {error}"
-            raise DataError(f"{said}; give it a transform that makes such") from error
-
-    if not len(data):
-        raise DataError(f"{type(data).__name__} has no items")
-    index = torch.arange(len(data))
-    labels = np.concatenate([items(some)[1] for some in torch.split(index, _ITEMS)])
-    first = items(index[:1])[0]
-    return Lazy(lambda which: items(which)[0], tuple(first.shape[1:]), first.dtype, index), labels
