@@ -52,7 +52,8 @@ class Batches:
         self._extra = {} if remainder == "drop" else {"remainder": remainder}
         self._augmentation, self._generators = augmentation, {"generator": generator}
         if augmentation is not None and draws is not None:
-            augmentation.check(tuple(split.images.shape[1:]))
+            channels, *plane = split.images.shape[1:]  # of which a vector's are 1×1, one a value
+            augmentation.check((channels, *([] if plane == [1, 1] else plane)))
             self._generators["crops"] = draws  # as they are called in a checkpoint
         self.epoch, self.position = 0, 0
         self._order = self._permutation()

@@ -1,17 +1,17 @@
 """How long and how to train, as data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from math import inf
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from neurosim.base import ConfigurationError
+from neurosim.base import ConfigurationError, unknown
 from neurosim.data import Augmentation, Remainder
-from neurosim.families import BelowOne, Count, Described, NotNegative, Portion
+from neurosim.families import BelowOne, Count, Described, NotNegative, Portion, check
 from neurosim.learning.metrics import Metric
 from neurosim.maths import LearningRate
 from neurosim.simulation import Prediction
@@ -19,7 +19,7 @@ from neurosim.simulation import Prediction
 Every = Annotated[Count, Field(description="1 for each, n for every n-th")]
 _OF_THE_OPTIMIZER = "; the optimizer has it: OptimizerChoice.of('adam', lr=…), or one of torch"
 # Where what is no option of a training can be said.
-ELSEWHERE = {
+_ELSEWHERE = {
     "lr": _OF_THE_OPTIMIZER,
     "weight_decay": _OF_THE_OPTIMIZER,
     "clip": "; the plasticity of the simulation has it: clip=ns.Clip(norm=…)",
@@ -96,6 +96,20 @@ class TrainingPlan(Described):
                 object.__setattr__(self, name, family.of(given))
         object.__setattr__(self, "metrics", Metric.all_of(self.metrics))
         super().__post_init__()
+
+    @classmethod
+    def given(
+        cls, plan: "TrainingPlan | None", options: dict[str, Any], batch_size: int | None
+    ) -> "TrainingPlan":
+        """Returns a plan with other ``options``, and the batch size of a loader where none is said.
+        Raises ConfigurationError for an option that it does not have."""
+        known = [one.name for one in fields(cls)]
+        for key in (one for one in options if one not in known):
+            said = unknown("option of a training", key, known)
+            raise ConfigurationError(said + _ELSEWHERE.get(key, ""), key)
+        if plan is None and batch_size is not None:
+            options = {"batch_size": batch_size, **options}
+        return replace(check(TrainingPlan | None, plan=plan) or cls(), **options)
 
     def check(self, validation: object | None, labels: Tensor) -> None:
         """Raises ConfigurationError for what goes by validation, where there is none, or by

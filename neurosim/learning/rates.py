@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -61,6 +62,14 @@ class Rates:
 
     def _at(self, step: int, rate: float) -> float:
         return self._plan.learning_rate.at(step, rate, self._per_epoch, self._plan.epochs)
+
+    def check(self, labels: Tensor) -> None:
+        """Raises ConfigurationError for a schedule that goes by an accuracy that ``labels`` of
+        samples, which are values, do not have."""
+        one = self._scheduler
+        if isinstance(one, ReduceLROnPlateau) and one.mode == "max" and labels.is_floating_point():
+            said = "mode: max goes by accuracy, which targets that are values do not have"
+            raise ConfigurationError(f"{said}; say mode: min", "learning_rate")
 
     def begin(self, step: int) -> None:
         """Sets the rates of a step, counted from 0."""

@@ -206,8 +206,8 @@ class StreamTrainer(Trainer):
         limit = self.plan.max_steps
         return self._length if limit is None else min(self._length, limit)
 
-    def _shares(self, steps: int) -> float:
-        return steps
+    def _shown_in(self, steps: int) -> int:
+        return steps * self.plan.batch_size
 
     # ---- a step ----------------------------------------------------------------------------------
 

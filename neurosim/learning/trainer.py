@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from math import isnan
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from neurosim.base import ConfigurationError, StateError, stream, unknown
+from neurosim.base import ConfigurationError, StateError, stream
 from neurosim.data import Batches, Split, batch_of, targets
 from neurosim.dynamics import Counts
 from neurosim.families import Seed, check
@@ -30,7 +30,7 @@ from neurosim.learning.events import (
     TraceEvent,
     TrainingEvent,
 )
-from neurosim.learning.plan import ELSEWHERE, TrainingPlan
+from neurosim.learning.plan import TrainingPlan
 from neurosim.learning.rates import Every, Rates
 from neurosim.learning.shards import Shards, Taken, check_shards
 from neurosim.maths import OptimizerChoice, finite_norm
@@ -75,15 +75,8 @@ class Trainer:
     ) -> None:
         check(Simulation, simulation=simulation)
         seed = check(Seed, seed=seed)
-        known = [one.name for one in fields(TrainingPlan)]
-        for key in (one for one in options if one not in known):
-            said = unknown("option of a training", key, known)
-            raise ConfigurationError(said + ELSEWHERE.get(key, ""), key)
-        if plan is None and (size := batch_of(train)) is not None:
-            options.setdefault("batch_size", size)
-        plan = check(TrainingPlan | None, plan=plan) or TrainingPlan()
         self.simulation, self.model = simulation, simulation.model
-        self.plan: TrainingPlan = replace(plan, **options)
+        self.plan = TrainingPlan.given(plan, options, batch_of(train))
         if not isinstance(optimizer, torch.optim.Optimizer):
             optimizer = OptimizerChoice.of(optimizer).make_for(self.model.named_parameters())
         check_optimizer(optimizer, self.model)
@@ -114,6 +107,7 @@ class Trainer:
         self._validated: list[float] = []  # a score of every epoch, for early stopping
         per = self.per_epoch, self.steps
         self.rates = Rates(optimizer, self.plan, scheduler, scheduler_every, *per)
+        self.rates.check(train.labels)
 
     def __repr__(self) -> str:
         return f"Trainer({self.model.network!r}, step {self.step:,} of {self.steps:,})"
@@ -133,6 +127,12 @@ class Trainer:
         """Steps of the whole training."""
         planned = self.plan.epochs * self.per_epoch
         return planned if self.plan.max_steps is None else min(planned, self.plan.max_steps)
+
+    @property
+    def shown(self) -> int:
+        """Samples that have been shown to learn from, each as often as it was."""
+        epochs, steps = divmod(self.step, self.per_epoch)
+        return epochs * self._shown_in(self.per_epoch) + self._shown_in(steps)
 
     @property
     def done(self) -> bool:
@@ -216,8 +216,7 @@ class Trainer:
             traced = last and self.epoch % self.plan.trace_epochs == 0
             target = self._smoothed(self._target(labels))
             if shards.count > 1:  # interrupted between steps only
-                batch = x, target, labels
-                taken = shards.take(self.optimizer, batch, self._scores, traced)
+                taken = shards.take(self.optimizer, (x, target, labels), self._scores, traced)
                 yield from self._after_step(taken, len(labels), last)
                 return
             self._labels, within = labels, self.optimizer if simulation.learns_within else None
@@ -240,8 +239,9 @@ class Trainer:
         return targets(labels, self.model.network.output.shape, self.model.dtype)
 
     def _smoothed(self, target: Tensor) -> Tensor:
-        smoothing = self.plan.label_smoothing
-        return target if not smoothing else target.lerp(target.mean(1, keepdim=True), smoothing)
+        smoothing, ones = self.plan.label_smoothing, [1] * (target.dim() - 1)
+        mean = target.flatten(1).mean(1).view(-1, *ones)
+        return target.lerp(mean, smoothing) if smoothing else target
 
     def _scores(self, outcome: Outcome, labels: Tensor) -> tuple[float, float]:
         """Returns loss and accuracy of a prediction of before the step, without the target."""
@@ -271,9 +271,9 @@ class Trainer:
         yield StepEvent(epoch + 1, self.step, *scores, rate, taken.ticks, logged)
 
     def _end_of_epoch(self, epoch: int, interrupted: Callable[[], bool]) -> Iterator[TrainingEvent]:
-        steps = self._shares((self.step - 1) % self.per_epoch + 1)
-        weights = dict(self.model.named_parameters())
-        finite_norm(weights, f"after step {self.step} the weight", self.simulation.rule.remedy)
+        steps = self._shown_in((self.step - 1) % self.per_epoch + 1) / self.plan.batch_size
+        where, weights = f"after step {self.step} the weight", dict(self.model.named_parameters())
+        finite_norm(weights, where, self.simulation.rule.remedy)
         scores = {key: found / steps for key, found in self._sums.items()}
         validated, stopping = self._validated, self.plan.early_stopping
         due = (epoch + 1) % self.plan.accuracy_every == 0 or self.step >= self.steps
@@ -290,7 +290,6 @@ class Trainer:
                 score = scores[f"validation_{stopping.monitor}"]
                 validated = [*validated, -score if stopping.monitor == "loss" else score]
                 due |= stopping.is_over(validated)
-        self._validated = validated
         if self.ranks.size > 1:  # machines of different kinds may round differently
             self.ranks.check_same({"weights": digest_of_weights(self.model)})
         accuracy = scores.get("validation_accuracy")
@@ -298,16 +297,17 @@ class Trainer:
             score = -scores["validation_loss"] if isnan(accuracy) else accuracy
             if self._best is None or score > self._best["accuracy"]:
                 self._best = {"accuracy": score, "epoch": epoch + 1, "weights": self._weights()}
-        self._sums, self._ending = dict.fromkeys(self._sums, 0.0), None
-        self.rates.end_epoch(scores)
+        self._ending = None
+        if self.step % self.per_epoch == 0:  # one that is cut short goes on when it is prolonged
+            self._sums, self._validated = dict.fromkeys(self._sums, 0.0), validated
+            self.rates.end_epoch(scores)
         known = [one.name for one in fields(EpochEvent)]
         metrics = {key: scores.pop(key) for key in list(scores) if key not in known}
-        totals = dict(self.totals)
-        yield EpochEvent(epoch + 1, self.step, totals=totals, metrics=metrics, **scores)
+        yield EpochEvent(epoch + 1, self.step, totals={**self.totals}, metrics=metrics, **scores)
 
-    def _shares(self, steps: int) -> float:
-        """Returns how many whole batches so many steps of an epoch have taken."""
-        return min(steps, len(self.batches.split) / self.plan.batch_size)
+    def _shown_in(self, steps: int) -> int:
+        """Returns how many samples so many steps of an epoch show."""
+        return min(steps * self.plan.batch_size, len(self.batches.split))
 
     def evaluate(self, split: Data, eps: float = 0.0) -> tuple[float, float]:
         """Measures accuracy and mean loss on a split or a pair of arrays, see `Evaluator.evaluate`,
@@ -379,6 +379,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues where `state_dict` was taken. Raises StateError where it does not fit."""
         with complete("training"):
+            if (done := state["step"]) > self.steps:
+                raise StateError(f"of {self.steps:,} steps {done:,} are done already; train longer")
             try:
                 check_best(self.model, state["best"])
                 self.model.load_state_dict(state["model"])

@@ -91,20 +91,20 @@ class Costs:
 
     def of_training(self, summary: Mapping[str, Any]) -> dict[str, float]:
         """Returns the same for one sample of a training, of whose counts ``messages``, ``wakes``,
-        ``synaptic_operations``, ``updates``, ``steps`` and ``batch_size`` a summary tells.
+        ``synaptic_operations``, ``updates``, ``steps`` and ``samples`` a summary tells.
 
         A wake is of a dyad in all samples of a batch, each of which hardware runs by itself; what
         is updated once for a batch is shared by its samples. Of a stream, which has a
         ``cumulative_accuracy``, it also returns ``energy_per_right`` answer.
         """
-        steps, batch = summary["steps"], summary["batch_size"]
+        steps, samples = summary["steps"], summary["samples"]
         if not steps:
             return {}
         counts = {
-            "message": summary["messages"] / (steps * batch),
+            "message": summary["messages"] / samples,
             "wake": summary["wakes"] / steps,
-            "synaptic_operation": summary["synaptic_operations"] / (steps * batch),
-            "update": summary["updates"] / (steps * batch),
+            "synaptic_operation": summary["synaptic_operations"] / samples,
+            "update": summary["updates"] / samples,
         }
         spent = self.spent(counts)
         if accuracy := summary.get("cumulative_accuracy"):

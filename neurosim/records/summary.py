@@ -333,7 +333,7 @@ QUANTITIES = (
                 "messages",
                 "per sample",
                 "messages sent for one sample",
-                "messages steps batch_size",
+                "messages samples",
             ),
         )
     ),

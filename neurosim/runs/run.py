@@ -372,6 +372,7 @@ def _train(
             **numbers.numbers(),
             "epochs": trainer.step // trainer.per_epoch,
             "steps": trainer.step,
+            "samples": trainer.shown,
             **trainer.totals,
             "messages": trainer.totals["mean_messages"] + trainer.totals["difference_messages"],
             **facts(folder, trainer.simulation),
@@ -383,8 +384,7 @@ def _train(
         if job.words is not None:
             summary["classes"] = job.words
         if job.costs is not None:
-            about = summary | {"batch_size": trainer.plan.batch_size}
-            summary |= {"hardware": job.costs.name, **job.costs.of_training(about)}
+            summary |= {"hardware": job.costs.name, **job.costs.of_training(summary)}
         if problem is not None:
             summary["diverged"] = isinstance(problem, DivergenceError)
         return summary, problem

@@ -13,7 +13,7 @@ from typing import Any
 
 from neurosim import documents
 from neurosim._version import __version__
-from neurosim.base import ConfigurationError, DocumentError, Problem, spread, unknown
+from neurosim.base import ConfigurationError, DocumentError, Problem, number, spread, unknown
 from neurosim.records import Quantity, Results, Row, Seeds, quantities
 from neurosim.runs import Checked, SweepPlan, plan
 
@@ -332,7 +332,9 @@ def measured(planned: PlannedTable) -> list[Measured]:
 
 def numbers_of(runs: Sequence[Row], batch: int) -> dict[str, tuple[float, ...]]:
     """Returns the numbers of the runs that finished, without those that none has measured."""
-    known = [replace(run, summary=run.summary | {"batch_size": batch}) for run in runs]
+    # A run of before there were such numbers has shown whole batches.
+    shown = [{"samples": batch * (number(run.summary.get("steps")) or 0)} for run in runs]
+    known = [replace(run, summary=s | run.summary) for run, s in zip(runs, shown, strict=True)]
     found = {}
     for one in quantities().values():
         values = (run.value(one) for run in known)
