@@ -270,10 +270,13 @@ class StreamTrainer(Trainer):
         for event in super()._end_of_epoch(epoch, interrupted):
             if isinstance(event, EpochEvent):
                 self.stream.warn_of_silence()
-                leaks = self.streaming.leak
-                found = self.prequential.scores(
-                    self.stream.counts, self.stream.updates, leaks=leaks
+                counts, updates, leaks = (
+                    self.stream.counts,
+                    self.stream.updates,
+                    self.streaming.leak,
                 )
+                ends = self.step % self.per_epoch == 0  # or it goes on when it is prolonged
+                found = self.prequential.scores(counts, updates, leaks=leaks, ends=ends)
                 if self.streaming.foretell and event.test_loss is not None:
                     with self._averaged():
                         found["foretold_smape"] = self._foretold()

@@ -88,7 +88,7 @@ class Prequential:
         window["samples"] += streams
         window["leak"] += leak * streams
         if y.is_floating_point():
-            one, other = (array.flatten(1).double() for array in (prediction, y))
+            one, other = (a.reshape(streams, -1).double() for a in (prediction, y))
             window["smape"] += float(metrics.smape(one, other).sum())
             self._series.append((float(other[0, 0]), float(one[0, 0])))
             return
@@ -114,9 +114,11 @@ class Prequential:
 
     # ---- what it has found ----------------------------------------------------------------------
 
-    def scores(self, counts: Counts, updates: int, *, leaks: bool) -> dict[str, float]:
-        """Returns the scores of the window that ends now, and begins another. ``counts`` and
-        ``updates`` of synapses are those of the whole stream."""
+    def scores(
+        self, counts: Counts, updates: int, *, leaks: bool, ends: bool = True
+    ) -> dict[str, float]:
+        """Returns the scores of the window up to now, and begins another if this one ``ends``.
+        ``counts`` and ``updates`` of synapses are those of the whole stream."""
         sums, window, classes = self._sums, self._window, self._labels is not None
         samples, found = window["samples"] or nan, dict[str, float]()
         if classes:
@@ -140,8 +142,9 @@ class Prequential:
             found[f"{key}_per_sample"] = done[key] / samples
             if classes:
                 found[f"{key}_per_right"] = done[key] / (window["right"] or nan)
-        self._before = now
-        self._begin()
+        if ends:
+            self._before = now
+            self._begin()
         return {key: value for key, value in found.items() if value == value}
 
     # ---- as data --------------------------------------------------------------------------------
