@@ -1,7 +1,7 @@
 """Evaluation: accuracy and loss on a split, by a prediction of the network."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from typing import Any, NamedTuple, Self
@@ -210,8 +210,9 @@ def split_for(data: Any, simulation: Simulation) -> Split:
     split = split_of(data).reshaped(network.input.shape)
     if split.labels.is_floating_point():
         targets(split.labels[:1], network.output.shape)
-        simulation.loss.check_targets(split.labels)
-        return split
+        shaped = split.labels.reshape(-1, *network.output.shape)
+        simulation.loss.check_targets(shaped)
+        return replace(split, labels=shaped)
     try:
         check_labels(split.labels, network.output.size, f"{network.output.size} outputs")
     except DataError as error:

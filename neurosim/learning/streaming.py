@@ -14,6 +14,7 @@ from neurosim.base import ConfigurationError
 from neurosim.base import stream as generator
 from neurosim.data import Drift, Sample, Source, Split, Target, drifting
 from neurosim.families import BelowOne, Count, Described, Positive, Whole, check
+from neurosim.learning.evaluation import split_for
 from neurosim.learning.events import EpochEvent, StepEvent, TrainingEvent
 from neurosim.learning.plan import TrainingPlan
 from neurosim.learning.trainer import Trainer
@@ -116,6 +117,7 @@ class StreamTrainer(Trainer):
         check(StreamPlan, streaming=streaming)
         check(Simulation, simulation=simulation)
         self.streaming, self._classes = streaming, None
+        train, test = (split_for(split, simulation) for split in (train, test))
         plan = check(TrainingPlan | None, plan=plan) or TrainingPlan()
         if plan.augment is not None or plan.label_smoothing:
             said = "a stream shows samples as they are: leave augment and label_smoothing out"

@@ -231,7 +231,7 @@ class Scenario:
         if data.classes is None:
             with located(document, ("loss",)):
                 for split in (train, test):
-                    file.loss.check_targets(split.labels)
+                    file.loss.check_targets(split.labels.reshape(len(split), -1))
         data = replace(data, train=train, test=test).limit(limit, limit)
         if digest and (found := self.digest(data)) != digest:
             names = ", ".join(self._absolute(path) for path in paths)
