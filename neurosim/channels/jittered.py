@@ -176,7 +176,10 @@ class Jittered(DelayLine):
         for ring in self.views:
             ring.take(parcel, share)
 
-    def deliver(self, tick: int, flags: Flags, since: int | None) -> list[Delivery]:
+    def deliver(
+        self, tick: int, flags: Flags, since: int | None, *, again: bool = False
+    ) -> list[Delivery]:
+        del again  # what a ring has shown it has cleared
         found = [ring.deliver(tick, flags, since) for ring in self.views]
         return [delivery for delivery in found if delivery is not None]
 

@@ -178,9 +178,11 @@ class DelayLine(Arrays, ABC):
         """Takes messages, as they are after all effects, on their way."""
 
     @abstractmethod
-    def deliver(self, tick: int, flags: Flags, since: int | None) -> list[Delivery]:
+    def deliver(
+        self, tick: int, flags: Flags, since: int | None, *, again: bool = False
+    ) -> list[Delivery]:
         """Shows what arrives at ``tick``. With a tick ``since`` asks if any of it was sent then or
-        later."""
+        later. ``again``: it has been shown, but for what was sent in the tick before."""
 
     # ---- measures ------------------------------------------------------------------------------
 

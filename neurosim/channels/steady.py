@@ -149,9 +149,13 @@ class Steady(DelayLine):
             if (route := self.route(tick - sent.tick)) is not None:
                 yield sent, route
 
-    def deliver(self, tick: int, flags: Flags, since: int | None) -> list[Delivery]:
+    def deliver(
+        self, tick: int, flags: Flags, since: int | None, *, again: bool = False
+    ) -> list[Delivery]:
         parts: dict[View, list[_Part]] = {}
         for sent, (selection, view) in self._arriving(tick):
+            if again and sent.tick != tick - 1:
+                continue  # seen by all, its values are not kept
             for slot, array in ((view.value, sent.values), (view.stamps, sent.stamps)):
                 if selection is None:
                     slot.set(array)

@@ -363,7 +363,8 @@ class Ticker:
                     line.send(Parcel(moment, shape, selection, values, changed))
 
     def deliver(self, tick: int, reached: Reached, *, of_input: bool = False) -> None:
-        """Shows what arrives at ``tick``, over all lines or those ``of_input``: seen from then."""
+        """Shows what arrives at ``tick``, over all lines, or of a new input what only it has sent:
+        seen from then."""
         lines = [one for one in self.state.lines if not of_input or one[0].pre is self.state.input]
         if not lines:
             return
@@ -371,7 +372,7 @@ class Ticker:
         for link, line in lines:
             asks = line.kind == "difference" and not link.heard
             since = link.post.reached_at if asks else None
-            for found in line.deliver(tick, flags, since):
+            for found in line.deliver(tick, flags, since, again=of_input):
                 competes = line.kind == "mean" and self._competes(link)
                 above = self._above(link, found.senders(), flags) if competes else None
                 brought.append((link, line.kind, found, above))
