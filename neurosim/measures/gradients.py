@@ -66,7 +66,8 @@ def _implicit(
     parameters = {
         name: p.detach().double().requires_grad_() for name, p in state.model.named_parameters()
     }
-    x = state.input.plus.value.real.double()
+    # With a gradient, too: some states follow from the input alone.
+    x = state.input.plus.value.detach().real.double().requires_grad_()
     states = {cell.name: cell.plus.value.real.double() for cell in state.cells}
 
     def half_step() -> tuple[float, float]:

@@ -26,11 +26,14 @@ class Endless(Inference):
     def acts_at(self) -> int:
         return self.began
 
+    def _check_whole(self) -> None:
+        if self.failed:
+            raise StateError("there is no stream any more: a tick failed; begin another one")
+
     @property
     def done(self) -> bool:
         """False. Raises StateError where a tick has failed."""
-        if self.failed:
-            raise StateError("there is no stream any more: a tick failed; begin another one")
+        self._check_whole()
         return False
 
     def _run_is_over(self) -> bool:

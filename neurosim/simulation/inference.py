@@ -172,11 +172,14 @@ class Inference(Arrays):
         if not self.running:
             raise StateError("there is no inference under way: call start first")
 
+    def _check_whole(self) -> None:
+        if self.failed:
+            raise StateError("there is no inference any more: a tick failed; call start first")
+
     @property
     def done(self) -> bool:
         """Whether the inference is over; an event-driven one also when nothing is due."""
-        if self.failed:
-            raise StateError("there is no inference any more: a tick failed; call start first")
+        self._check_whole()
         return self._run_is_over() and not self.phases.follows(self._early)
 
     @property
@@ -326,17 +329,23 @@ class Inference(Arrays):
 
     # ---- learning ------------------------------------------------------------------------------
 
+    def _prepare_to_learn(self) -> None:
+        """Brings up to date what gradients are made of."""
+        self._check_whole()
+        self.check_weights()
+        self.synapses.advance(self.tick)
+
     def gradients(self) -> tuple[dict[str, Tensor], bool]:
         """Returns the local gradient of every parameter, see `Simulation.gradients`, and if all are
         known to be finite."""
-        self.synapses.advance(self.tick)
+        self._prepare_to_learn()
         found, operations, sure = self.learned(self) if self.learned else self.phases.gradients()
         self.counts.weight_gradient += operations
         return found, sure
 
     def each_gradient(self) -> Iterator[tuple[str, Tensor]]:
         """Yields them with their names as they are known, those of the output first."""
-        self.synapses.advance(self.tick)
+        self._prepare_to_learn()
         for one in self.phases.each_gradient(self.learned and self.learned(self)):
             self.counts.weight_gradient += one.operations
             yield one.name, one.value
@@ -373,8 +382,7 @@ class Inference(Arrays):
             self.learn(self.optimizer)
 
     def check_weights(self, *, written: bool = False) -> None:
-        """Takes note of weights that have changed, or all been ``written``: in caches, in damping,
-        and as news to every unit."""
+        """Takes note of weights that have changed, or all been ``written``, as every unit does."""
         if self._common.state.check_weights(written=written):
             self._common.state.update_damping(self._common.rule)
             self._recorder.truth.forget()
