@@ -337,11 +337,11 @@ class Louder(ns.DualPropagation):
 
 @dataclass(frozen=True)
 class Heavier(ns.DualPropagation):
-    """Takes the apical potential as it is."""
+    """Moves s⁺ by all of the apical potential."""
 
     @property
     def weights(self) -> tuple[float, float]:
-        return 1.0, 1.0
+        return 1.0, 0.0
 
 
 @pytest.mark.parametrize("other", [Louder(0.5, 0.5), Heavier(0.5, 0.5)], ids=["wake", "weights"])

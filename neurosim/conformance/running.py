@@ -13,7 +13,7 @@ from torch import Tensor
 from neurosim.base import stream
 from neurosim.channels import Channel, Channels, Distribution, Draws, Effect, Moment, Parcel
 from neurosim.conformance import simulations
-from neurosim.conformance.checks import RESUMED, TWICE, Named, require, same
+from neurosim.conformance.checks import CLOSE, RESUMED, TWICE, Named, require, same
 from neurosim.conformance.members import selections
 from neurosim.conformance.simulations import CONVOLUTIONAL, FLAT, Build, networks_for, simulated
 from neurosim.dynamics import Plasticity
@@ -65,6 +65,8 @@ def of_rule(rule: Rule) -> Named:
         listening = simulated(network, _LISTENING, rule, learn_every, init="carry")
         yield f"the same bits twice ({shape})", partial(simulations.twice, ticking)
         yield f"finite gradients ({shape})", partial(_learns, ticking)
+        ideal = simulated(network, _BLOCKS, rule, channels=Channels())
+        yield f"a wake sends what mean says ({shape})", partial(_sends_mean, ideal, rule)
         yield f"both process modes ({shape})", partial(simulations.both_modes, listening, 2)
         yield f"leaving out what has not changed ({shape})", partial(simulations.caching, ticking)
         yield f"partial operations ({shape})", partial(simulations.partial, ticking)
@@ -146,6 +148,16 @@ def _learns(build: Build) -> None:
     moved = any(bool(value.any()) for value in gradients.values())
     mend = "An active nudge must reach the states, see Rule.force"
     require(moved, "all gradients are zero", mend)
+
+
+def _sends_mean(build: Build, rule: Rule) -> None:
+    setup = build()
+    setup.infer(0)
+    for cell in setup.simulation.state.cells:
+        for outlet in cell.outlets["mean"]:
+            found, said = outlet.sent.value, rule.mean(cell.plus.value, cell.minus.value)
+            what = f"the population {cell.name!r} sends another mean than that of its states"
+            same(found, said, what, "Let wake send self.mean(plus, minus), and change both", CLOSE)
 
 
 def of_effect(effect: Effect) -> Named:

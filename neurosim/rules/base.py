@@ -257,7 +257,7 @@ class Rule(Kind, ABC, family="rule"):
                 )
 
     def mean(self, plus: Tensor, minus: Tensor) -> Tensor:
-        """What dyads in these states send forward; by default s⁺."""
+        """What dyads in these states send forward, the mean of their `wake`; by default s⁺."""
         del minus
         return plus
 

@@ -1,5 +1,6 @@
 """Dual propagation: all variants through one `relax` (DP23 eqs. 6-9, DP24 eqs. 11-14)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -98,7 +99,8 @@ class DualPropagation(Rule):
 
     @property
     def weights(self) -> tuple[float, float]:
-        """(w⁺, w⁻): how strongly the apical potential acts on s⁺ and, negatively, on s⁻."""
+        """(w⁺, w⁻): how strongly the apical potential acts on s⁺ and, negatively, on s⁻. Their sum
+        is 1, so that what is sent back is all that comes."""
         if self.variant == "lagrangian":
             return 1.0 - self.alpha, self.alpha
         return self.alpha, 1.0 - self.alpha
@@ -133,6 +135,9 @@ class DualPropagation(Rule):
 
     def check_network(self, network: Network) -> None:
         super().check_network(network)
+        if not math.isclose(sum(self.weights), 1.0, rel_tol=1e-12):
+            said = f"weights of the apical potential are {self.weights}: their sum has to be 1"
+            raise ConfigurationError(said, "rule")
         if self.nudge == "proximal":
             only_clipping(network, "the nudge 'proximal' is", "the nudge 'potential'")
 
@@ -173,7 +178,7 @@ class DualPropagation(Rule):
             return Wake(plus, minus, self.mean(plus, minus), plus - minus)
         assert apical is not None
         difference = f.difference(plus, minus, apical)
-        if f.linear:
+        if f.linear and self._means:
             # A linear dyad's mean is a + (αw⁺ − (1−α)w⁻)Δ. Taking it from the states would round,
             # and the rounding would look like news.
             tilt = self.alpha * w_plus - (1.0 - self.alpha) * w_minus
