@@ -291,6 +291,65 @@ def test_a_rule_that_is_quick(write: Write, before: str, after: str, fails: bool
     assert ("one pass gives other results than `wake` alone" in output) == fails
 
 
+MASKED = """
+    from dataclasses import dataclass
+    import torch
+    from neurosim.families import (register)
+    from neurosim.maths import Operator
+    from neurosim.maths.operators.dense import Dense
+
+    @register("masked")
+    @dataclass(frozen=True)
+    class Masked(Dense):
+        def forward(self, mean, weight):
+            return super().forward(mean, weight * (weight > 0))
+"""
+UNFIT = """
+    from dataclasses import dataclass
+    import torch
+    from neurosim.families import (register)
+    from neurosim.maths import Operator
+
+    @register("unfit")
+    @dataclass(frozen=True)
+    class Unfit(Operator):
+        def forward(self, mean, weight):
+            return mean * torch.ones(mean.shape)
+
+        def adjoint(self, difference, weight):
+            return difference
+"""
+
+
+def test_what_nobody_would_ask_is_refused(write: Write) -> None:
+    """Where the class that it is derived from computes in another way."""
+    path = write(MASKED)
+    assert f"{path}:8: Masked defines forward, of which nothing is asked" in checked(path, 2)
+
+
+def test_an_operator_without_an_example_fails(write: Write) -> None:
+    output = checked(write(UNFIT), 1)
+    assert "there is no example of it: Unfit fails on [2, 6, 5]" in output
+
+
+RULES = """
+    from dataclasses import dataclass
+    from neurosim.families import (register)
+    from neurosim.rules import BackPropagation
+
+    @register("loud")
+    @dataclass(frozen=True)
+    class Loud(BackPropagation):
+        def mean(self, plus, minus):
+            return 2 * plus
+"""
+
+
+def test_a_mean_that_is_not_sent(write: Write) -> None:
+    output = checked(write(RULES), 1)
+    assert "the population 'h1' sends another mean than that of its states" in output
+
+
 def test_a_plugin_that_registers_nothing(write: Write) -> None:
     path = write("import numpy\n")
     output = checked(path, 2)

@@ -65,17 +65,17 @@ def of_rule(rule: Rule) -> Named:
         listening = simulated(network, _LISTENING, rule, learn_every, init="carry")
         yield f"the same bits twice ({shape})", partial(simulations.twice, ticking)
         yield f"finite gradients ({shape})", partial(_learns, ticking)
-        ideal = simulated(network, _BLOCKS, rule, channels=Channels())
-        yield f"a wake sends what mean says ({shape})", partial(_sends_mean, ideal, rule)
-        yield f"both process modes ({shape})", partial(simulations.both_modes, listening, 2)
-        yield f"leaving out what has not changed ({shape})", partial(simulations.caching, ticking)
-        yield f"partial operations ({shape})", partial(simulations.partial, ticking)
         activation = network.dyadic[0].activation
         if rule.wakes_at_once(activation):
             for schedule in (_BLOCKS, _EVERY):
                 ideal = simulated(network, schedule, rule, channels=Channels())
                 name = f"in one pass, {schedule.kind} ({shape})"
                 yield name, partial(simulations.at_once, ideal, rule)
+        ideal = simulated(network, _BLOCKS, rule, channels=Channels())
+        yield f"a wake sends what mean says ({shape})", partial(_sends_mean, ideal, rule)
+        yield f"both process modes ({shape})", partial(simulations.both_modes, listening, 2)
+        yield f"leaving out what has not changed ({shape})", partial(simulations.caching, ticking)
+        yield f"partial operations ({shape})", partial(simulations.partial, ticking)
         if number == 0:
             yield "resumed at every tick", partial(simulations.every_tick, listening)
     if rule.phases:

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from neurosim.base import NetworkError, stream
-from neurosim.families import Kind
+from neurosim.base import NetworkError, PluginError, stream
+from neurosim.families import Kind, kinds
 from neurosim.tensors import Pair, Selection, Shape, rows
 
 MAX_DYADS = 10**8  # what a simulation can number and keep clocks for
@@ -112,12 +111,17 @@ class Operator(Kind, ABC, family="operator", key="op"):
 
     @classmethod
     def example(cls) -> list[Self]:
-        """Returns operators of this kind that the checks of a plugin try, of some small shapes."""
-        found = []
+        """Returns operators of this kind that the checks of a plugin try, of some small shapes.
+        Raises NetworkError where it is for none of them."""
+        found, problem = [], NetworkError(f"{cls.__name__} is for no shape")
         for pre in ((6,), (2, 6, 5)):
-            with suppress(NetworkError):  # it is not for this one
+            try:
                 made = cls(pre, pre)
                 found.append(replace(made, post=made.output_shape))
+            except NetworkError as error:  # it is not for this one
+                problem = error
+        if not found:
+            raise problem
         return found
 
     # ---- its geometry ----------------------------------------------------------------------------
@@ -249,6 +253,14 @@ class SelectiveOperator(Operator):
     """
 
     selective: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for own, asked in (("forward", "basal"), ("adjoint", "apical")):
+            if own in vars(cls) and asked not in vars(cls):
+                said = f"{cls.__name__} defines {own}, of which nothing is asked: {asked} computes"
+                how = f"Define {asked}, or derive it from Operator"
+                raise PluginError(f"{kinds.where(cls)}: {said} what it is derived from. {how}")
 
     def forward(self, mean: Tensor, weight: Maybe) -> Tensor:
         return self.basal(mean, weight, None, None)[0]
