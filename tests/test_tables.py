@@ -94,6 +94,19 @@ def test_labels_that_are_decimals_are_refused(tmp_path: Path) -> None:
         Parquet(file, **HOW).read(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["test_x", "test_y"])
+def test_half_a_test(key: str, tmp_path: Path) -> None:
+    """Is none, whether it exists or not."""
+    x, y = np.zeros((40, 4), np.float32), np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    more: Any = {key: "x"}
+    for source in (Npz("a.npz", **more), Npy("x.npy", "y.npy", **more)):
+        with pytest.raises(DataError, match=f"{key} is given, but not test_.: a test needs"):
+            source.read(tmp_path)
+
+
 @pytest.mark.parametrize("standardize", ["none", "channel", "min_max"])
 @pytest.mark.parametrize("first", ["bytes", "numbers"])
 def test_bytes_beside_numbers(first: str, standardize: Any, tmp_path: Path) -> None:

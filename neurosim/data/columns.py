@@ -19,6 +19,7 @@ from torch import Tensor
 from neurosim.base import DataError, gigabytes, plain, unknown
 from neurosim.data.lazy import IN_MEMORY, is_bomb
 from neurosim.data.own import Found, OwnData, TestFile, Values, says
+from neurosim.data.standardization import kept_as
 from neurosim.families import register
 
 _NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?")
@@ -69,8 +70,8 @@ class _Columns(OwnData):
 
     @abstractmethod
     def _read(self, path: Path, like: Names) -> tuple[Values, Values]:
-        """Reads the columns that are seen (N, columns), float32, and what is to be learned. A table
-        for the test has to have the columns ``like`` those of the other."""
+        """Reads the columns that are seen (N, columns), and what is to be learned. A table for the
+        test has to have the columns ``like`` those of the other."""
 
     def _chosen(
         self, path: Path, header: Sequence[str], like: Names
@@ -153,7 +154,9 @@ class Csv(_Columns):
         assert first is not None
         seen, learned = self._chosen(path, header, like)
         at, of = ([header.index(name) for name in names] for names in (seen, learned))
-        numbers, words = array("f"), [list[str]() for _ in learned]
+        dtype = np.dtype(kept_as(self.standardize))
+        numbers: array[float] = array(dtype.char)
+        words = [list[str]() for _ in learned]
         for row in filled if self.header else _again(first, filled):
             line = f"{path}, line {rows.line_num}"
             if len(row) != len(header):
@@ -170,7 +173,7 @@ class Csv(_Columns):
                 if not own[-1]:
                     said = f"the value in column {header[i]!r} is missing; remove the row"
                     raise DataError(f"{line}: {said}")
-        values = np.frombuffer(numbers, np.float32).reshape(-1, len(at)).copy()
+        values = np.frombuffer(numbers, dtype).reshape(-1, len(at)).copy()
         found = [self._words(path, *own) for own in zip(learned, words, strict=True)]
         return self._finish(path, values, found)
 
@@ -266,13 +269,14 @@ class Parquet(_Columns):
             seen, learned = self._chosen(path, file.schema_arrow.names, like)
             rows = file.metadata.num_rows
             _check_types(path, file.schema_arrow, seen, learned)
-            if rows * len(seen) * 4 > IN_MEMORY:
+            dtype = np.dtype(kept_as(self.standardize))
+            if rows * len(seen) * dtype.itemsize > IN_MEMORY:
                 raise _too_large(path)
             groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
             unpacked = sum(group.total_byte_size for group in groups)
             if is_bomb(path, max(unpacked, rows * len([*seen, *learned]))):
                 raise DataError(f"{path}: has {rows:,} rows, far more than it can hold")
-            numbers, words, done = np.empty((rows, len(seen)), np.float32), [], 0
+            numbers, words, done = np.empty((rows, len(seen)), dtype), [], 0
             for batch in file.iter_batches(columns=[*seen, *learned]):
                 some = slice(done, done := done + len(batch))
                 for i, name in enumerate(seen):

@@ -181,6 +181,13 @@ Channels = Annotated[
 ]
 
 
+def _check_both(x: str | None, y: str | None) -> None:
+    """Raises DataError where samples for the test are named, but not their labels, or these alone."""
+    if bool(x) != bool(y):
+        there, lacks = ("test_x", "test_y") if x else ("test_y", "test_x")
+        raise DataError(f"{there} is given, but not {lacks}: a test needs samples and their labels")
+
+
 def _pair(x: Stored, y: Stored) -> Found:
     return x.samples(), y.array()
 
@@ -205,6 +212,7 @@ class Npz(OwnData):
         x, y = (self.test_x, self.test_y) if test else (self.x, self.y)
         if test and alone:
             x, y = x or self.x, y or self.y
+        _check_both(x, y)
         if not (x and y):
             return None
         path = _path(folder, str(self.test) if test and alone else self.file)
@@ -228,6 +236,7 @@ class Npy(OwnData):
 
     def _found(self, folder: Path, test: bool) -> Found | None:
         x, y = (self.test_x, self.test_y) if test else (self.x, self.y)
+        _check_both(x, y)
         if not (x and y):
             return None
         return _pair(*(self._open(_path(folder, name)) for name in (x, y)))

@@ -15,17 +15,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
+from torch import Tensor
 
-from neurosim.base import DataError, plain, stream
+from neurosim.base import ConfigurationError, DataError, plain, stream
 from neurosim.data.arrays import open_npy
 from neurosim.data.dataset import Dataset, Split
 from neurosim.data.lazy import Lazy, Samples, part
 from neurosim.data.source import DataSource
-from neurosim.data.standardization import NoStandardization, Standard, Standardization
+from neurosim.data.standardization import NoStandardization, Standardization, kept_as
 from neurosim.families import Count, Fraction, NotNegative, Portion, Positive, Whole, register
 
 Values = npt.NDArray[np.float64]
 _Whole = npt.NDArray[np.int64]
+_PER, _ROUNDED = 10, 1e-9  # steps of a unit of time in an equation, and what is no part of one
 _MOST, _STEPS = 2**24, 5 * 10**6  # numbers that are made at once, and one after the other
 
 
@@ -44,13 +46,18 @@ class InTime(DataSource):
         kept = len(x) - max(1, round(self.test * len(x)))
         if kept < 1:
             raise DataError(f"{self.kind}: {len(x)} samples, of which the test leaves none")
-        images: Samples = x if isinstance(x, Lazy) else torch.from_numpy(x.astype(np.float32))
+        images: Samples = x if isinstance(x, Lazy) else torch.from_numpy(x.astype(self._kept))
         labels = torch.from_numpy(y if classes is not None else y.astype(np.float32))
         train, test = (
             Split(part(images, which), labels[which], in_time=True)
             for which in (slice(kept), slice(kept, None))
         )
         return Dataset(self.kind, train, test, classes)
+
+    @property
+    def _kept(self) -> type[np.floating[Any]]:
+        """What the numbers that are seen are kept as."""
+        return np.float32
 
     @abstractmethod
     def _samples(self, folder: Path) -> tuple[Values | Lazy, Any, int | None]:
@@ -85,16 +92,19 @@ class Series(InTime):
         data = super().read(folder)
         if isinstance(self.standardize, NoStandardization):
             return data
+        found = self.standardize.fit(self._by_tap(data.train).permute(0, 3, 2, 1), 1)
+        mean, std = (_across(numbers, self.taps) for numbers in (found.mean, found.std))
+        standard = replace(found, mean=mean, std=std)
         train, test = (
-            replace(
-                one,
-                images=one.images[:].view(len(one), 1, self.taps, -1),
-                standard=Standard(white=1),
-                view=one.shape,
-            )
+            replace(one, images=self._by_tap(one), standard=standard, view=one.shape)
             for one in (data.train, data.test)
         )
-        return replace(data, train=train, test=test).standardized(self.standardize)
+        return replace(data, train=train, test=test)
+
+    def _by_tap(self, split: Split) -> Tensor:
+        """Returns samples as (N, 1, taps, columns), of which the columns are what images call
+        channels."""
+        return split.images[:].view(len(split), 1, self.taps, -1)
 
     @abstractmethod
     def _values(self, folder: Path) -> Values:
@@ -122,10 +132,22 @@ class FileSeries(Series):
     file: Annotated[str, Field(description="the file, seen from the scenario")]
     header: Annotated[bool, Field(description="of CSV: the first row has names, no numbers")] = True
 
+    @property
+    def _kept(self) -> type[np.floating[Any]]:
+        return kept_as(self.standardize)
+
     def _values(self, folder: Path) -> Values:
         path = folder / Path(self.file).expanduser()
         values = read_numbers(path, header=self.header)
         return values[:, None] if values.ndim == 1 else values
+
+
+def _across(numbers: Any, taps: int) -> Any:
+    """Returns numbers of columns (C,), or of each of their taps (C, taps, 1), as (1, taps, C)."""
+    if np.ndim(numbers) == 0:
+        return numbers
+    found = torch.as_tensor(numbers, dtype=torch.float64)
+    return found.expand(1, taps, -1) if found.ndim == 1 else found.permute(2, 1, 0)
 
 
 @register("mackey_glass")
@@ -148,9 +170,15 @@ class MackeyGlass(Series):
     ] = 1.0
     start: Annotated[Positive, Field(description="the value of all times before the first")] = 1.2
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tau < 1.0 / _PER or abs(_PER * self.tau - round(_PER * self.tau)) > _ROUNDED:
+            said = f"tau is {self.tau:g}, which is no number of steps of {1.0 / _PER:g}"
+            raise ConfigurationError(said, "tau")
+
     def _values(self, folder: Path) -> Values:
         del folder
-        per = 10  # steps of a unit of time
+        per = _PER
         steps = per * (self.step * (self.length + self.washout) + self.tau)
         _check_size(self.kind, steps, "less length, washout, step or tau", _STEPS)
         lag = round(per * self.tau)  # the steps of the delay

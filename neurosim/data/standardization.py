@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from pydantic import Field
@@ -34,7 +35,7 @@ class Standard:
         if isinstance(self.mean, float) and (self.mean, self.std) == (0.0, 1.0):
             return numbers  # the same bits
         mean, std = (
-            _wide(torch.as_tensor(values, dtype=torch.float32, device=images.device))
+            _wide(torch.as_tensor(values, dtype=numbers.dtype, device=images.device))
             for values in (self.mean, self.std)
         )
         return (numbers - mean) / std
@@ -72,6 +73,12 @@ class NoStandardization(Standardization):
 
     def fit(self, images: Samples, white: int) -> Standard:
         return Standard(white=white)
+
+
+def kept_as(standardize: Standardization) -> type[np.floating[Any]]:
+    """Returns what numbers of a table are kept as until they are standardized: with float32 large
+    ones that differ by little would become equal."""
+    return np.float32 if isinstance(standardize, NoStandardization) else np.float64
 
 
 @register("symmetric")
@@ -168,8 +175,10 @@ def _moments(
 
     mean = average(lambda x: x)
     variance = average(lambda x: (x - _wide(mean)).square())
-    return mean, _divisor(variance.sqrt())
+    return mean, _divisor(variance.sqrt(), mean)
 
 
-def _divisor(spread: Tensor) -> Tensor:
-    return torch.where(spread > 1e-9, spread, 1.0)
+def _divisor(spread: Tensor, mean: Tensor | None = None) -> Tensor:
+    """Returns what to divide by: 1 where a spread is no more than rounding leaves of the mean."""
+    least = 0.0 if mean is None else 1e-12 * mean.abs()
+    return torch.where(spread > least, spread, 1.0)
