@@ -153,7 +153,12 @@ LINES = [line.split() for line in ORDER.split("\n") if line]
 BELOW = {
     folder: {"base"}.union(*LINES[:number]) for number, line in enumerate(LINES) for folder in line
 }
-BELOW["reports"] = {"base", "records", "network"}  # pages know nothing of what is simulated
+BELOW["reports"] = {
+    "base",
+    "documents",
+    "records",
+    "network",
+}  # pages know nothing of what is simulated
 WITHOUT_TORCH = ("base", "families", "compiled", "documents", "records")
 
 

@@ -24,6 +24,7 @@ from neurosim.base.files import (
     naming,
     owned,
     plain,
+    remove_unfinished,
     write_atomic,
     write_json,
 )

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import secrets
 import socket
 import stat
@@ -57,6 +58,13 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> N
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a kill has left below a folder of files that `write_atomic` was writing."""
+    for path in folder.rglob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}", path.name) and path.is_file():
+            path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -182,7 +182,7 @@ Channels = Annotated[
 
 
 def _check_both(x: str | None, y: str | None) -> None:
-    """Raises DataError where samples for the test are named, but not their labels, or these alone."""
+    """Raises DataError where samples for the test are named without labels, or labels alone."""
     if bool(x) != bool(y):
         there, lacks = ("test_x", "test_y") if x else ("test_y", "test_x")
         raise DataError(f"{there} is given, but not {lacks}: a test needs samples and their labels")

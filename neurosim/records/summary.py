@@ -90,7 +90,8 @@ def _median_lap(key: str) -> Callable[[Summary], float | None]:
     """Takes the median of what lies between the times of a list."""
 
     def derive(summary: Summary) -> float | None:
-        times = [n for n in map(number, summary.get(key) or ()) if n is not None]
+        found = summary.get(key)
+        times = [n for n in map(number, found if isinstance(found, list) else ()) if n is not None]
         return median([b - a for a, b in pairwise([0.0, *times])]) if times else None
 
     return derive
@@ -103,7 +104,9 @@ def _residual(summary: Summary) -> float | None:
 
 
 def _largest_norm(summary: Summary) -> float | None:
-    return max(map(float, (summary.get("spectral_norms") or {}).values()), default=None)
+    found = summary.get("spectral_norms")
+    norms = map(number, found.values() if isinstance(found, dict) else ())
+    return max((norm for norm in norms if norm is not None), default=None)
 
 
 # ---- the numbers, in the order in which pages show them -----------------------------------------

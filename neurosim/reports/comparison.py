@@ -5,9 +5,8 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from neurosim.base import ConfigurationError, spoken
+from neurosim import documents
+from neurosim.base import ConfigurationError, DocumentError, spoken
 from neurosim.records import Entry, Run, quantities
 from neurosim.reports.figures import AXES, SPECS, Series, Spec, points_of, scale_of, truth_of
 from neurosim.reports.page import Block, Figure, Listing, Report, Section
@@ -46,8 +45,8 @@ def comparison_of(folders: Iterable[Path]) -> Report:
 
 def _scenario(run: Run) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(run.scenario)
-    except yaml.YAMLError:
+        found = documents.loads(run.scenario, "").value
+    except DocumentError:
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -11,7 +11,8 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from neurosim.base import flat, plus_minus, spoken
+from neurosim import documents
+from neurosim.base import DocumentError, flat, plus_minus, spoken
 from neurosim.records import Quantity, Results, Row, Seeds, quantities, shown_in
 from neurosim.reports.page import Block, Figure, Listing, Report, Section, listed
 from neurosim.reports.plots import (
@@ -94,8 +95,8 @@ def _spoken(text: str) -> str:
     if not text.startswith(("{", "[")):
         return text
     try:
-        return spoken(yaml.safe_load(text))
-    except yaml.YAMLError:
+        return spoken(documents.loads(text, "").value)
+    except DocumentError:
         return text
 
 
@@ -110,8 +111,8 @@ def _section(text: str) -> dict[str, str] | None:
     if not text.startswith("{"):
         return None
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
+        found = documents.loads(text, "").value
+    except DocumentError:
         return None
     return {key: spoken(value) for key, value in flat(found).items()}
 

@@ -28,6 +28,7 @@ from neurosim.base import (
     interruptible,
     owned,
     plain,
+    remove_unfinished,
     write_atomic,
 )
 from neurosim.data import Dataset
@@ -151,8 +152,7 @@ def reopen(folder: Path, job: Job) -> None:
         if (folder / name).is_dir():
             raise DataError(f"{folder / name}: a folder in the place of a file; remove it")
     (folder / SUMMARY).unlink(missing_ok=True)
-    for path in folder.rglob(".*.????????"):  # what a kill left of files that were being written
-        path.unlink()
+    remove_unfinished(folder)
     digests, text = RunFiles(folder).digests, job.text
     if documents.load(folder / SCENARIO).value != documents.loads(text, "").value:
         write_atomic(folder / SCENARIO, text)
