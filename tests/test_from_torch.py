@@ -277,3 +277,25 @@ def test_onnx(tmp_path: Path) -> None:
         None, {"input": x.numpy()}
     )
     torch.testing.assert_close(torch.from_numpy(found), model(x).detach(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("changed", ["before", "after", "activation"])
+def test_hooks_that_change_values_are_refused(changed: str) -> None:
+    """A layer with one is another layer."""
+    linear, tanh = nn.Linear(4, 4), nn.Tanh()
+    if changed == "before":
+        linear.register_forward_pre_hook(lambda _, given: (2 * given[0],))
+    else:
+        layer: nn.Module = linear if changed == "after" else tanh
+        layer.register_forward_hook(lambda _, given, found: found + 1)
+    module = nn.Sequential(linear, tanh, nn.Linear(4, 3))
+    with pytest.raises(ns.NetworkError, match=r"layer '[01]' .* has a hook that changes"):
+        ns.Network.from_torch(module, input_shape=(4,))
+
+
+def test_hooks_that_look_may_stay() -> None:
+    seen: list[object] = []
+    module = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Dropout(), nn.Linear(4, 3)).eval()
+    module[0].register_forward_hook(lambda *given: seen.append(given))
+    x = torch.rand(5, 4)
+    assert torch.allclose(ns.Model(ns.Network.from_torch(module))(x), module(x))

@@ -97,7 +97,7 @@ class Family(dict[str, Any]):
             raise _broken(member, f"the name {name!r} must be lower case letters, digits and _")
         if why := self.reserved(name):
             raise _broken(member, f"{why}; name it otherwise")
-        if other := self.get(name):
+        if (other := self.get(name)) and not _again(other, member):
             raise _broken(member, f"{said} exists already ({where(other)})")
         if missing := sorted(getattr(member, "__abstractmethods__", ())):
             raise _broken(member, f"{said} lacks {', '.join(missing)}")
@@ -107,7 +107,7 @@ class Family(dict[str, Any]):
             if field.name in (self.key, *self.base.reserved):
                 said += f" has a field {field.name}, which means something else in a document"
                 raise _broken(member, f"{said}; name it otherwise")
-        members = sorted([*self.items(), (name, member)])
+        members = sorted({**self, name: member}.items())
         self.clear()
         self.update(members)
         self.registered.append(name)
@@ -382,6 +382,12 @@ def where(member: type[Any]) -> str:
         return f"{inspect.getsourcefile(member)}:{inspect.getsourcelines(member)[1]}"
     except (OSError, TypeError):  # typed into a session of Python
         return member.__module__
+
+
+def _again(old: type[Any], new: type[Any]) -> bool:
+    """Whether a class is typed into a session anew, as when a cell of a notebook runs again."""
+    same = (old.__module__, old.__qualname__) == (new.__module__, new.__qualname__)
+    return same and where(old) == where(new) == new.__module__
 
 
 def _broken(member: type[Any], message: str) -> PluginError:

@@ -1,5 +1,8 @@
 """Which activation or pooling a layer of torch is, and the other way round."""
 
+import copy
+from contextlib import suppress
+from math import prod
 from typing import Any
 
 import torch
@@ -119,3 +122,13 @@ def pool_of(layer: nn.Module, shape: Shape) -> Pool | None:
         if made != pool.output(shape):
             raise NetworkError(f"ceil_mode is not supported, and makes {list(made[1:])} here")
     return pool
+
+
+def check_unhooked(layer: nn.Module, shape: Shape) -> None:
+    """Raises NetworkError where hooks change what a layer makes of arrays (B, *shape). A copy of it
+    is asked, with them and without."""
+    asked, dtypes = copy.deepcopy(layer).eval(), [p.dtype for p in layer.parameters()]
+    x = torch.linspace(-1.0, 1.0, prod(shape), dtype=dtypes[0] if dtypes else None)
+    with torch.no_grad(), suppress(RuntimeError):  # of another shape, which is said elsewhere
+        if not torch.equal(asked(x.view(1, *shape)), asked.forward(x.view(1, *shape))):
+            raise NetworkError("has a hook that changes its values; remove it, or make it a layer")

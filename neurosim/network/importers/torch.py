@@ -22,7 +22,7 @@ from neurosim.maths import (
     Pool,
     Pool2d,
 )
-from neurosim.network.importers.layers import activation_of, pool_of
+from neurosim.network.importers.layers import activation_of, check_unhooked, pool_of
 from neurosim.network.parts import Population, Projection, Role
 from neurosim.tensors import Shape
 
@@ -193,6 +193,7 @@ class _Reader:
             alone = self.users[node] == 1
             if layer is not None and known:
                 self.values[node] = self._layer(layer, known[0], alone, where)
+                check_unhooked(layer, known[0].shape)
             elif node.target in _ADD and not node.kwargs and len(node.args) == 2 == len(known):
                 self.values[node] = self._sum(known[0], known[1], alone)
             else:
