@@ -166,6 +166,12 @@ SPOILED = {
     "probe that records tensors": (
         "float(cell.plus.value.abs().max())",
         "cell.plus.value.abs().max()",
+        "records a Tensor as ",
+        ": record numbers, float(…)",
+    ),
+    "probe that records lists of tensors": (
+        "float(cell.plus.value.abs().max())",
+        "[cell.plus.value.abs().max()]",
         "a record is not what is read again (Object of type Tensor is not JSON serializable)",
         "Record numbers, text, lists and mappings",
     ),

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
+import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from neurosim.base import ConfigurationError
+from neurosim.base import ConfigurationError, PluginError
 from neurosim.dynamics import Counts, Phases, State
-from neurosim.families import Count, Kind, check, register
+from neurosim.families import Count, Kind, check, kinds, register
 from neurosim.measures.gradients import Alignment, Truth, alignment, feedback_alignment
 from neurosim.measures.metrics import in_flight, reach, residual, staleness
 from neurosim.network import Network
@@ -208,7 +209,7 @@ class Recorder:
         seen = self._seen(counts, tick, woken)
         for probe in probes:
             for record in probe.records(seen):
-                trace.add(probe.kind, self._when(tick) | record)
+                trace.add(probe.kind, self._when(tick) | _written(probe, record))
 
     def _seen(self, counts: Counts, tick: int, woken: Woken) -> Observation:
         about = self.state, self.rule, self.nudge, self.phases
@@ -225,6 +226,19 @@ class Recorder:
             return False
         found = residual(self.state, self.rule, nudge)
         return max(found.mean[""], found.difference[""]) <= tolerance
+
+
+def _written(probe: Probe, record: Any) -> Record:
+    """Returns a record. Raises PluginError where it, or a value in it, cannot be written."""
+    said = ""
+    if not isinstance(record, Mapping):
+        said = f"measures {record!r}, which is no mapping: return {{name: number}}, or None"
+    for name, value in record.items() if not said else ():
+        if isinstance(value, Tensor | np.generic | np.ndarray) and not isinstance(value, float):
+            said = f"records a {type(value).__name__} as {name!r}: record numbers, float(…)"
+    if said:
+        raise PluginError(f"{kinds.where(type(probe))}: the probe {probe.kind!r} {said}")
+    return dict(record)
 
 
 # ---- ours ----------------------------------------------------------------------------------------

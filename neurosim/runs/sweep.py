@@ -177,7 +177,7 @@ def _check_data(scenario: Scenario, read: Checked) -> str:
     """Checks that the data are there and fit, once for all scenarios that ask the same of them.
     Returns their digest."""
     file, network = scenario.file, scenario.network
-    asked = [described(file.data), file.training.validation]
+    asked = [described(file.data), file.training.validation, repr(file.loss), repr(file.stream)]
     key = json.dumps([asked, network.input.shape, network.output.size])
     if key not in read:
         try:
