@@ -68,6 +68,13 @@ def test_costs_are_of_samples_that_were_shown(batch: int, tmp_path: Path) -> Non
     assert energy == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_batch_of_all_there_is(tmp_path: Path) -> None:
+    """Where the remainder is kept, it may be all."""
+    options = ["data.batch_size=5000", "data.remainder=keep", "training.epochs=2"]
+    run = ns.run("parallel", ["schedule.ticks=4", *options], out=tmp_path, progress=False)
+    assert (run.summary["steps"], run.summary["samples"]) == (2, 2 * 1442)
+
+
 def trained(x: torch.Tensor, y: torch.Tensor, **options: Any) -> ns.Trainer:
     outputs = 2 if y.dtype == torch.int64 else 1
     layers: Sequence[Any] = [{"name": "h", "dense": 5}, {"dense": outputs}]

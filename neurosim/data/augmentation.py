@@ -67,7 +67,7 @@ class InTurn(Augmentation):
         for one, other in pairwise(self.steps):
             if one.standardized and not other.standardized:
                 said = f"{one.kind} changes images that are standardized, {other.kind} before that"
-                raise ConfigurationError(f"{said}; put {other.kind} first", "steps")
+                raise ConfigurationError(f"{said}; put {other.kind} first")
 
     @property
     def standardized(self) -> bool:

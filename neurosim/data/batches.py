@@ -27,7 +27,8 @@ class Batches:
 
     Raises:
         ConfigurationError: if ``batch_size`` < 1.
-        DataError: if ``batch_size`` exceeds the split, or the images cannot be augmented.
+        DataError: if ``batch_size`` exceeds the split and the remainder is not kept, or the images
+            cannot be augmented.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Batches:
         check(Remainder, remainder=remainder)
         if batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1, not {batch_size}")
-        if batch_size > len(split):
+        if batch_size > len(split) and not (remainder == "keep" and len(split)):
             remedy = "choose a smaller batch_size or more samples"
             raise DataError(f"batch_size {batch_size} exceeds the {len(split)} samples; {remedy}")
         if (augmentation is None) != (draws is None):

@@ -98,7 +98,7 @@ class TrainingPlan(Described):
         super().__post_init__()
 
     @classmethod
-    def given(
+    def chosen(
         cls, plan: "TrainingPlan | None", options: dict[str, Any], batch_size: int | None
     ) -> "TrainingPlan":
         """Returns a plan with other ``options``, and the batch size of a loader where none is said.

@@ -76,7 +76,7 @@ class Trainer:
         check(Simulation, simulation=simulation)
         seed = check(Seed, seed=seed)
         self.simulation, self.model = simulation, simulation.model
-        self.plan = TrainingPlan.given(plan, options, batch_of(train))
+        self.plan = TrainingPlan.chosen(plan, options, batch_of(train))
         if not isinstance(optimizer, torch.optim.Optimizer):
             optimizer = OptimizerChoice.of(optimizer).make_for(self.model.named_parameters())
         check_optimizer(optimizer, self.model)

@@ -239,7 +239,7 @@ class Scenario:
             with located(document, where):
                 raise ConfigurationError(f"{told} ({digest[:12]}…); copy those here")
         held = file.training.held_out(len(data.train))
-        if held + batch > len(data.train):
+        if held + (1 if file.data.remainder == "keep" else batch) > len(data.train):
             out = f", {held} of them held out for validation" if held else ""
             message = f"there are {len(data.train)} training samples{out}"
             where = ("data", "batch_size") if file.stream is None else ("stream", "streams")
