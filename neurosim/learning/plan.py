@@ -97,20 +97,6 @@ class TrainingPlan(Described):
         object.__setattr__(self, "metrics", Metric.all_of(self.metrics))
         super().__post_init__()
 
-    @classmethod
-    def chosen(
-        cls, plan: "TrainingPlan | None", options: dict[str, Any], batch_size: int | None
-    ) -> "TrainingPlan":
-        """Returns a plan with other ``options``, and the batch size of a loader where none is said.
-        Raises ConfigurationError for an option that it does not have."""
-        known = [one.name for one in fields(cls)]
-        for key in (one for one in options if one not in known):
-            said = unknown("option of a training", key, known)
-            raise ConfigurationError(said + _ELSEWHERE.get(key, ""), key)
-        if plan is None and batch_size is not None:
-            options = {"batch_size": batch_size, **options}
-        return replace(check(TrainingPlan | None, plan=plan) or cls(), **options)
-
     def check(self, validation: object | None, labels: Tensor) -> None:
         """Raises ConfigurationError for what goes by validation, where there is none, or by
         classes or labels of 0 and 1, where the ``labels`` of samples are other values."""
@@ -134,3 +120,17 @@ class TrainingPlan(Described):
             if metric.of_labels and not ((labels == 0) | (labels == 1)).all():
                 said = f"the metric {metric.kind} is of labels, 0 or 1, and some targets are others"
                 raise ConfigurationError(f"{said}; use mse or r2", "metrics")
+
+
+def chosen_plan(
+    plan: TrainingPlan | None, options: dict[str, Any], batch_size: int | None
+) -> TrainingPlan:
+    """Returns the ``plan`` with other ``options``, and the batch size of a loader where none is
+    said. Raises ConfigurationError for an option that no plan has."""
+    known = [one.name for one in fields(TrainingPlan)]
+    for key in (one for one in options if one not in known):
+        said = unknown("option of a training", key, known)
+        raise ConfigurationError(said + _ELSEWHERE.get(key, ""), key)
+    if plan is None and batch_size is not None:
+        options = {"batch_size": batch_size, **options}
+    return replace(check(TrainingPlan | None, plan=plan) or TrainingPlan(), **options)

@@ -30,7 +30,7 @@ from neurosim.learning.events import (
     TraceEvent,
     TrainingEvent,
 )
-from neurosim.learning.plan import TrainingPlan
+from neurosim.learning.plan import TrainingPlan, chosen_plan
 from neurosim.learning.rates import Every, Rates
 from neurosim.learning.shards import Shards, Taken, check_shards
 from neurosim.maths import OptimizerChoice, finite_norm
@@ -76,7 +76,7 @@ class Trainer:
         check(Simulation, simulation=simulation)
         seed = check(Seed, seed=seed)
         self.simulation, self.model = simulation, simulation.model
-        self.plan = TrainingPlan.chosen(plan, options, batch_of(train))
+        self.plan = chosen_plan(plan, options, batch_of(train))
         if not isinstance(optimizer, torch.optim.Optimizer):
             optimizer = OptimizerChoice.of(optimizer).make_for(self.model.named_parameters())
         check_optimizer(optimizer, self.model)
