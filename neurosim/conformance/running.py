@@ -15,7 +15,14 @@ from neurosim.channels import Channel, Channels, Distribution, Draws, Effect, Mo
 from neurosim.conformance import simulations
 from neurosim.conformance.checks import CLOSE, RESUMED, TWICE, Named, require, same
 from neurosim.conformance.members import selections
-from neurosim.conformance.simulations import CONVOLUTIONAL, FLAT, Build, networks_for, simulated
+from neurosim.conformance.simulations import (
+    CONVOLUTIONAL,
+    FLAT,
+    SMOOTH,
+    Build,
+    networks_for,
+    simulated,
+)
 from neurosim.dynamics import Plasticity
 from neurosim.measures import Probe
 from neurosim.network import Feedback, Network
@@ -32,7 +39,7 @@ from neurosim.tensors import Selection
 _WAKES = "`next` and what `reschedule` returns must be ticks that are still to come, as int64"
 _SHAPE = (2, 6, 4)
 _TICKING, _LISTENING = Poisson("neuron", 0.7, duration=8.0), Lazy(10.0, unit="channel")
-_EVERY = Parallel(12)
+_EVERY, _FEW = Parallel(12), Parallel(6)
 _BLOCKS = replace(_TICKING, unit=Unit("block", 4))
 _DRAWS = "Draw by Parcel.uniform and Parcel.normal, which draw for the whole population"
 
@@ -170,7 +177,7 @@ def of_effect(effect: Effect) -> Named:
     yield from _in_simulations(CONVOLUTIONAL, Channels(channel, channel))
     if effect.repeats:
         late = Channels(Channel(delay=1.0, effects=(effect,)))
-        yield "replayed", partial(simulations.replayed, simulated(FLAT, _EVERY, channels=late))
+        yield "replayed", partial(simulations.replayed, simulated(SMOOTH, _FEW, channels=late))
 
 
 def _in_simulations(network: Network, channels: Channels) -> Named:

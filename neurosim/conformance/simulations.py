@@ -49,6 +49,8 @@ NETWORKS = (
     chain([2, 6, 4], {"conv": 3, "pool": "avg"}, {"dense": 6}, {"dense": 3}, activation="tanh"),
 )
 FLAT, CONVOLUTIONAL = NETWORKS[:2]
+# Every message is another one after every wake, whatever has happened to those that made it.
+SMOOTH = chain(5, {"dense": 7}, {"dense": 6}, {"dense": 3}, activation="tanh")
 # Messages come late, and small changes are not sent: a schedule that listens comes to an end.
 LATE = Channel(threshold=0.01, delay=Uniform(0.0, 2.0))
 
