@@ -53,7 +53,7 @@ def _learn(
     steps, std, rate = options.of(link.name)
     weight, feedback, products = link.forward_weight, link.feedback, link.products
     assert feedback is not None
-    f = link.post.population.activation
+    f = link.post.activation
     x = moved(link.pre.plus.value, link.device)
     own, winners = products.basal(x, weight, link.bias, None)
     rest = _from_others(others, own)

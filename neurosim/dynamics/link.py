@@ -60,6 +60,7 @@ class Dyads(Arrays):
         self.device: torch.device = device
         self.held, self.by_position, self.paired = held, by_position, paired
         self.population, self.name, self.index = population, population.name, index
+        self.activation = population.activation
         # The arrays of the input are those that it sends, and counted there.
         shape = None if index < 0 else population.shape
         self.plus, self.difference = Slot(shape), Slot(shape)
@@ -77,7 +78,7 @@ class Dyads(Arrays):
         """Returns f(a), a as these dyads last computed it (B, *shape); the values of an input."""
         if not self.incoming:
             return self.plus.value
-        state = self.population.activation(self.potential())
+        state = self.activation(self.potential())
         return state if self.held is None else self.stored(self.held.hold(state))
 
     def stored(self, array: Tensor) -> Tensor:
@@ -166,11 +167,12 @@ class Link(Arrays):
 
     # ---- products ------------------------------------------------------------------------------
 
-    def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None]:
-        """Returns W s̄ + b of the means as they are seen, and winners; see `Operator.basal`."""
+    def forward(self, selection: Selection | None) -> tuple[Tensor, Tensor | None, int]:
+        """Returns W s̄ + b of the means as they are seen, winners (see `Operator.basal`), and of how
+        many products it is the sum."""
         weight, bias = self._multiplied("up", by_tap=selection is not None), self.bias
         total = winners = None
-        for view in self.heard_means:
+        for view in (views := self.heard_means):
             seen = self.pre.stored(self.brought(view))
             part, winners = self.products.basal(seen, view.through(weight), bias, selection)
             total, bias = part if total is None else total + part, None
@@ -180,23 +182,26 @@ class Link(Arrays):
             total = like.new_zeros(len(like), *size, device=self.device)
             total = total if selection is None else shaped(total, selection)
             total = add_bias(total, bias, selection)
-        return self.post.stored(total), winners
+        return self.post.stored(total), winners, len(views)
 
     @property
     def heard_means(self) -> list[View]:
         """The views of means that are not all zero: only these cost an operation."""
         return [view for view in self.means if view.value.tensor is not None]
 
+    @property
+    def heard_differences(self) -> list[View]:
+        """Those of differences."""
+        return [view for view in self.differences if view.value.tensor is not None]
+
     def adjoint(self, selection: Selection | None) -> Tensor | None:
         """Returns Wᵀ δ of the differences as they are seen; None where all of them are zero."""
         selection = None if selection is None else selection.on(self.device)
-        weight = self._multiplied("down", by_tap=selection is not None)
-        apical, stored, winners = self.products.apical, self.post.stored, self.winners.tensor
-        total = summed(
-            apical(stored(sent), view.through(weight), winners, selection)
-            for view in self.differences
-            if (sent := view.value.tensor) is not None
-        )
+        weight, total = self._multiplied("down", by_tap=selection is not None), None
+        for view in self.heard_differences:
+            sent, through = self.post.stored(view.value.value), view.through(weight)
+            part = self.products.apical(sent, through, self.winners.tensor, selection)
+            total = part if total is None else total + part
         return None if total is None else self.pre.stored(total)
 
     def weight_gradient(self, difference: Tensor, states: Tensor | None = None) -> Tensor:

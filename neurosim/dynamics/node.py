@@ -185,17 +185,20 @@ class Node(Dyads):
         moderate: int | None = None,
     ) -> list[Offer]:
         """Returns what the outlets have to send, of what one pass has found out."""
-        written = selection is not None and self._sends
-        made = [
-            Offer(up, selection, found.mean, None, flags.add(found.means), moderate=moderate)
-            for up in self.outlets["mean"]
-        ]
+        made: list[Offer] = []
+        if found.means:
+            means = flags.add(found.means)
+            made += [
+                Offer(up, selection, found.mean, None, means, moderate=moderate)
+                for up in self.outlets["mean"]
+            ]
         (down,) = self.outlets["difference"]
         # What is only kept is kept whatever of it has changed.
-        changed = flags.add(found.differences if down.links else 1)
-        how: Any = {"nonzero": flags.add(found.nonzero), "moderate": moderate}
-        left = None if written else found.difference
-        return [*made, Offer(down, selection, left, None, changed, **how)]
+        if changed := found.differences if down.links else 1:
+            left = None if selection is not None and self._sends else found.difference
+            how: Any = {"nonzero": flags.add(found.nonzero), "moderate": moderate}
+            made.append(Offer(down, selection, left, None, flags.add(changed), **how))
+        return made
 
     def offers(
         self,
@@ -275,7 +278,7 @@ def current_mean(cell: Dyads, rule: Rule) -> Tensor:
 
 def output_potential(output: Node) -> Tensor:
     """Returns the output without its nudge: f(a) as output dyads last computed a (B, *output)."""
-    return output.population.activation(output.potential().real.clone())
+    return output.activation(output.potential().real.clone())
 
 
 def basal_potential(cell: Node, means: dict[str, Tensor]) -> Tensor:

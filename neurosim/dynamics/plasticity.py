@@ -98,7 +98,7 @@ class Plasticity(Kind, Repeating, family="plasticity", bare=True, default="contr
 
     def signal(self, node: Node, rule: Rule) -> Tensor | None:
         """Returns what the weights into these dyads learn from (B, …); None for all zeros."""
-        f, difference = node.population.activation, node.difference.tensor
+        f, difference = node.activation, node.difference.tensor
         if rule.learns_from_difference:  # the states may never have been made
             return difference
         return rule.error(f, node.plus.value, node.minus.value, difference)

@@ -56,7 +56,7 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
             ticker.update_basal(link, None)
         strength = ticker.nudge.strength if cell is state.output else None
         basal = ticker.basal(cell, None)
-        wake = cell.hold(rule.wake(Woken(cell.population.activation, basal, strength=strength)))
+        wake = cell.hold(rule.wake(Woken(cell.activation, basal, strength=strength)))
         cell.plus.set(wake.plus)
         cell.minus.set(wake.minus)
         flags.add(wake.is_finite())

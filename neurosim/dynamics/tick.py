@@ -55,8 +55,9 @@ class Ticker:
         self.dense, self.listens, self.caching = compute == "dense", listens, caching
         # A softmax at the output's own potentials ties all output dyads together.
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
-        self._lateral |= state.output.population.activation.lateral
+        self._lateral |= state.output.activation.lateral
         self._passes: dict[int, bool] = {}  # by population, see `_may_pass`
+        self._compiled: dict[int, bool] = {}  # and `_at_once`
         self._forced: tuple[complex, Writes, Tensor] | None = None  # what made the last, and it
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
@@ -133,14 +134,14 @@ class Ticker:
         for link in cell.outgoing:
             fresh |= self._update_apical(link, selection)
         fresh |= cell.stale.look(selection)
-        damped, f = bool(cell.damping), cell.population.activation
+        damped, f = bool(cell.damping), cell.activation
         if not fresh and not damped:
             return None
         part = None if f.lateral else selection
         woken = Woken(
             f,
             self.basal(cell, part),
-            summed([link.apical.take(part) for link in cell.outgoing]),
+            self.apical(cell, part),
             plus=cell.plus.take(part) if damped else None,
             minus=cell.minus.take(part) if damped else None,
             damping=cell.damping,
@@ -163,13 +164,17 @@ class Ticker:
         """Says if wakes of these dyads could be computed in one pass each."""
         known = self._passes.get(cell.index)
         if known is None:
-            known = not self.listens and self.rule.wakes_at_once(cell.population.activation)
+            known = not self.listens and self.rule.wakes_at_once(cell.activation)
             self._passes[cell.index] = known
         return known
 
     def _at_once(self, cell: Dyads) -> bool:
         """Says if they can, as Numba is there."""
-        return self._may_pass(cell) and kernels("wakes") is not None
+        known = self._compiled.get(cell.index)
+        if known is None:
+            known = self._may_pass(cell) and kernels("wakes") is not None
+            self._compiled[cell.index] = known
+        return known
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the
@@ -179,7 +184,7 @@ class Ticker:
         if known is not None and known[0] == nudge.strength and known[1].none_since(*of):
             force = known[2]
         else:
-            output = cell.population.activation(cell.potential())
+            output = cell.activation(cell.potential())
             force = cell.stored(self.rule.force(nudge, output))
             if not self.rule.nudges_at_potential:
                 self._forced = nudge.strength, Writes(*of), force
@@ -187,8 +192,15 @@ class Ticker:
 
     def basal(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the sum of the cached basal potentials of the selected dyads."""
-        parts = [link.basal.some(selection) for link in cell.incoming]
-        return parts[0] if len(parts) == 1 else sum(parts[1:], parts[0])
+        first, *others = cell.incoming
+        total = first.basal.some(selection)
+        for link in others:
+            total = total + link.basal.some(selection)
+        return total
+
+    def apical(self, cell: Node, selection: Selection | None) -> Tensor | None:
+        """Returns the sum of the cached apical potentials of the selected dyads; None for zeros."""
+        return summed([link.apical.take(selection) for link in cell.outgoing])
 
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
         """Adds the outputs that a softmax ties to those that wake now."""
@@ -216,8 +228,8 @@ class Ticker:
         if part is False:
             return False
         some = self._alone(link.operator.forward_selects, part)
-        value, winners = link.forward(some)
-        self.counts.forward += len(link.heard_means)
+        value, winners, products = link.forward(some)
+        self.counts.forward += products
         if part is not None and some is None:
             value, winners = part.take(value), None if winners is None else part.take(winners)
         late = part is not None and self._at_once(link.post)
@@ -249,8 +261,8 @@ class Ticker:
             self.update_basal(link, part)
             link.unread.touch(part)
             return
-        of_all = link.forward(None)[1]
-        self.counts.forward += len(link.heard_means)
+        _, of_all, products = link.forward(None)
+        self.counts.forward += products
         assert of_all is not None
         link.winners.put(part, of_all if part is None else part.take(of_all))
 
@@ -261,7 +273,7 @@ class Ticker:
             return False
         link.apical_stale.clear(part)
         some = self._alone(link.operator.adjoint_selects, part)
-        heard = len([view for view in link.differences if view.value.tensor is not None])
+        heard = len(link.heard_differences)
         if heard and link.pools:
             above = None if part is None else link.above(part)
             if above is None or above.count:

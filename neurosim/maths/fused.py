@@ -241,21 +241,21 @@ def relax_some_at_half(
         return None
     if not (basal.is_contiguous() and apical.is_contiguous()) or basal.shape != apical.shape:
         return None
-    half, least, most, *scales = _constants(basal.dtype, f.ceiling, stiffness)
     a, pull = basal.numpy(), apical.numpy()
     if basal.dim() > 2:
         a, pull = a.reshape(len(a), -1), pull.reshape(len(a), -1)
     made = np.empty((4, *a.shape), a.dtype)
-    stiff = stiffness != (0.0, 0.0)
-    finite, *news = passes.relax_some(half, least, most, *scales, stiff, a, pull, made, *rows)
+    constants = _constants(basal.dtype, f.ceiling, stiffness)
+    finite, *news = passes.relax_some(*constants, a, pull, made, *rows)
     return Messages(made[0], made[1], *news) if finite else None
 
 
 @cache
 def _constants(
-    dtype: torch.dtype, ceiling: float | None, stiffness: tuple[float, float] = (0.0, 0.0)
+    dtype: torch.dtype, ceiling: float | None, stiffness: tuple[float, float]
 ) -> tuple[Any, ...]:
-    """Returns what a compiled pass is given: ½, between what it clips, and by what it divides."""
+    """Returns what a compiled pass is given: ½, between what it clips, by what it divides, and if
+    it does."""
     of = _DTYPES[dtype]
     ends = (-inf, inf) if ceiling is None else (0.0, ceiling)
-    return tuple(map(of, (0.5, *ends, *(1.0 + c for c in stiffness))))
+    return *map(of, (0.5, *ends, *(1.0 + c for c in stiffness))), stiffness != (0.0, 0.0)

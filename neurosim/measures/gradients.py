@@ -159,7 +159,7 @@ def free_wake(
         )
         below, strength = basal[cell.name], 0.0 if cell is state.output else None
         assert below is not None
-        woken = Woken(cell.population.activation, below, apical, strength=strength)
+        woken = Woken(cell.activation, below, apical, strength=strength)
         result[cell.name] = damage.hold(cell.name, materialized(rule.wake(woken).plus))
     return result
 

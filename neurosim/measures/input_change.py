@@ -80,7 +80,7 @@ class InputChange(Arrays):
         apical = summed(None if a is None else moved(a, cell.device) for a in down)
         if not nudge.active or cell is not self._state.output:
             return basal, apical
-        force = self._rule.force(nudge, cell.population.activation(basal))
+        force = self._rule.force(nudge, cell.activation(basal))
         return basal, summed((apical, force))
 
 

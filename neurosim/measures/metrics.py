@@ -49,7 +49,7 @@ def parallel_wake(state: State, rule: Rule, nudge: Nudge) -> dict[str, Wake]:
             for link in cell.outgoing
             if (difference := link.post.difference.tensor) is not None
         )
-        f = cell.population.activation
+        f = cell.activation
         woken = Woken(
             f,
             basal,
@@ -156,7 +156,7 @@ def contrastive_objective(state: State, rule: Rule) -> float:
     total = 0.0
     for cell in state.cells:
         states = (cell.plus.value, cell.minus.value, cell.difference.tensor)
-        error = rule.error(cell.population.activation, *states)
+        error = rule.error(cell.activation, *states)
         if error is not None:
             total += float((error * basal_potential(cell, means)).sum())
     return total * rule.gradient_scale / state.batch
@@ -188,11 +188,11 @@ def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
         # In float32 G(s⁺) − G(s⁻) cancels to nothing.
         plus, minus = cell.plus.value.double(), cell.minus.value.double()
         basal = basal_potential(cell, means)
-        primitive = cell.population.activation.inverse_primitive
+        primitive = cell.activation.inverse_primitive
         energy = primitive(plus) - primitive(minus)
         total += float((energy + (minus - plus) * basal.double()).sum()) / rule.beta
         if cell is state.output and nudge.target is not None:
-            free = cell.population.activation(basal)
+            free = cell.activation(basal)
             total += rule.alpha * _loss(rule, nudge, nudge.target, plus, free)
             total += (1.0 - rule.alpha) * _loss(rule, nudge, nudge.target, minus, free)
     return total / state.batch

@@ -167,7 +167,7 @@ class Flags:
     def add(self, value: Tensor | int) -> int:
         """Registers a number, a truth or a scalar tensor. Returns where `read` returns it."""
         place = len(self._values)
-        if isinstance(value, Tensor) and not value.is_cpu:
+        if not isinstance(value, int) and not value.is_cpu:
             self._away.append(place)
             value = value.long().view(1)
         self._values.append(value)
@@ -184,18 +184,23 @@ class Flags:
 
     def read(self) -> list[int]:
         """Returns the numbers, in the order in which they were added."""
+        if self._away or self._marks:
+            self._fetch()
+        return [v if isinstance(v, int) else int(v) for v in self._values]
+
+    def _fetch(self) -> None:
+        """Reads what is still away."""
         away = [self._values[place] for place in self._away]
-        away += [marks.reshape(-1).long() for marks in self._marks]
-        if away and not self._marks:
+        if not self._marks:
             for place, answer in zip(self._away, self._told(gathered(away)), strict=True):
                 self._values[place] = answer
-        elif away:
-            ends = np.cumsum([part.numel() for part in away])
-            found = np.split(gathered(away).cpu().numpy(), ends[:-1])
-            for place, number in zip(self._away, found, strict=False):
-                self._values[place] = number[0]
-            self._read = [marks.astype(bool) for marks in found[len(self._away) :]]
-        return [v if isinstance(v, int) else int(v) for v in self._values]
+            return
+        away += [marks.reshape(-1).long() for marks in self._marks]
+        ends = np.cumsum([part.numel() for part in away])
+        found = np.split(gathered(away).cpu().numpy(), ends[:-1])
+        for place, number in zip(self._away, found, strict=False):
+            self._values[place] = number[0]
+        self._read = [marks.astype(bool) for marks in found[len(self._away) :]]
 
     def marks(self, place: int) -> npt.NDArray[np.bool_]:
         """Returns marks that have been read, flat."""

@@ -181,17 +181,16 @@ class Slot(Array):
         if selection is None:
             self.set(values)
             return
-        values = materialized(values)
+        if isinstance(values, Deferred):
+            values = values.compute()
         if self._late is not None:
             self._write(*self._late)
-        self._fresh = self._late = None
-        self.moderate = False
-        if taken_next:
-            self._fresh = selection, values
-            if late and values.is_cpu and not has_torch_function_unary(values):
-                self._late = self._fresh
-                return
-        self._write(selection, values)
+        self._fresh = (selection, values) if taken_next else None
+        self._late, self.moderate = None, False
+        if late and taken_next and values.is_cpu and not has_torch_function_unary(values):
+            self._late = self._fresh
+        else:
+            self._write(selection, values)
 
     def _write(self, selection: Selection, values: Tensor) -> None:
         tensor = self.tensor
@@ -245,6 +244,8 @@ class Slot(Array):
     def numbers(self) -> Floats | None:
         """Returns the array as numbers (B, size) that share its memory. None where it is empty,
         elsewhere than in the memory of the host, or in another order."""
+        if self._numbers is not None and self._late is None:
+            return self._numbers
         tensor = self.tensor
         if self._numbers is None and tensor is not None:
             plain = tensor.is_cpu and tensor.is_contiguous() and not tensor.requires_grad
@@ -274,10 +275,12 @@ class Slot(Array):
         late = self._late
         if late is None or late[0] is not selection or self._tensor is None:
             return None
-        self._late = None
-        numbers = self.own_numbers()
-        self._late = late
-        return numbers
+        if not self._own or self._numbers is None:
+            self._late = None
+            self.own_numbers()
+            self._late = late
+        self.moderate = False
+        return self._numbers
 
     def written(self) -> None:
         """Takes note that the late values are written."""
@@ -333,7 +336,7 @@ class Stale(Array):
     def touch(self, selection: Selection | None = None) -> None:
         """Marks the selected dyads (None for all) as out of date."""
         if selection is None:
-            self.mask = True
+            self._mask, self._cleared = True, None
         elif self.mask is not True:
             self._writable()[selection.dyads] = True
 
@@ -350,26 +353,29 @@ class Stale(Array):
     def look(self, selection: Selection | None) -> bool:
         """Says if any of the selected dyads (None for all) was out of date, and marks them as up to
         date."""
-        mask = self.mask
-        if mask is False:
+        if self._mask is False:
             return False
-        some = mask if selection is None or mask is True else mask[selection.dyads]
-        found = bool(np.count_nonzero(some))
+        if self._mask is True and self._cleared is None:
+            all_of = selection is None or selection.count == self.size
+            self.clear(None if all_of else selection)
+            return True
+        mask = self._writable()
+        found = np.count_nonzero(mask if selection is None else mask[selection.dyads])
         self.clear(selection)
-        if not isinstance(self.mask, bool) and not np.count_nonzero(self.mask):
+        if not np.count_nonzero(mask):
             self.mask = False
-        return found
+        return bool(found)
 
     def part(
         self, selection: Selection | None, device: torch.device
     ) -> Selection | Literal[False] | None:
         """Returns the part of the selection that is out of date: False for nothing, None for all of
         the population."""
-        mask = self.mask
-        if mask is True:
-            return selection
-        if mask is False:
+        if self._mask is False:
             return False
+        if (mask := self.mask) is True:
+            return selection
+        assert not isinstance(mask, bool)
         if selection is None:
             stale = np.flatnonzero(mask)
             if len(stale) == self.size:
