@@ -135,6 +135,7 @@ class Link(Arrays):
         self.device: torch.device = post.device
         self.crosses = pre.device != post.device
         self._brought: dict[View, tuple[Tensor, Tensor]] = {}  # what is seen, and its copy
+        self._at_hand = not self.crosses and not pre.by_position  # as it is sent
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
         self.feedback = model.feedback(projection.name)
@@ -171,38 +172,42 @@ class Link(Arrays):
         """Returns W s̄ + b of the means as they are seen, winners (see `Operator.basal`), and of how
         many products it is the sum."""
         weight, bias = self._multiplied("up", by_tap=selection is not None), self.bias
-        total = winners = None
-        for view in (views := self.heard_means):
-            seen = self.pre.stored(self.brought(view))
-            part, winners = self.products.basal(seen, view.through(weight), bias, selection)
+        total, winners, products = None, None, 0
+        for view in self.means:
+            if (seen := view.value.tensor) is None:  # all are zero, which costs no operation
+                continue
+            if not self._at_hand:
+                seen = self.brought(view)
+            synapses = weight if view.mask is None else view.through(weight)
+            part, winners = self.products.basal(seen, synapses, bias, selection)
             total, bias = part if total is None else total + part, None
+            products += 1
         if total is None:
             like, shape = self.pre.plus.value, self.post.population.shape
             size = shape if selection is None else [selection.count]
             total = like.new_zeros(len(like), *size, device=self.device)
             total = total if selection is None else shaped(total, selection)
             total = add_bias(total, bias, selection)
-        return self.post.stored(total), winners, len(views)
+        return self.post.stored(total), winners, products
 
     @property
     def heard_means(self) -> list[View]:
-        """The views of means that are not all zero: only these cost an operation."""
+        """The views of means that are not all zero."""
         return [view for view in self.means if view.value.tensor is not None]
 
-    @property
-    def heard_differences(self) -> list[View]:
-        """Those of differences."""
-        return [view for view in self.differences if view.value.tensor is not None]
-
-    def adjoint(self, selection: Selection | None) -> Tensor | None:
-        """Returns Wᵀ δ of the differences as they are seen; None where all of them are zero."""
+    def adjoint(self, selection: Selection | None) -> tuple[Tensor | None, int]:
+        """Returns Wᵀ δ of the differences as they are seen, None where all of them are zero, and of
+        how many products it is the sum."""
         selection = None if selection is None else selection.on(self.device)
-        weight, total = self._multiplied("down", by_tap=selection is not None), None
-        for view in self.heard_differences:
-            sent, through = self.post.stored(view.value.value), view.through(weight)
-            part = self.products.apical(sent, through, self.winners.tensor, selection)
-            total = part if total is None else total + part
-        return None if total is None else self.pre.stored(total)
+        weight = self._multiplied("down", by_tap=selection is not None)
+        total, products = None, 0
+        for view in self.differences:
+            if (sent := view.value.tensor) is not None:
+                synapses = weight if view.mask is None else view.through(weight)
+                sent, winners = self.post.stored(sent), self.winners.tensor
+                part = self.products.apical(sent, synapses, winners, selection)
+                total, products = part if total is None else total + part, products + 1
+        return None if total is None else self.pre.stored(total), products
 
     def weight_gradient(self, difference: Tensor, states: Tensor | None = None) -> Tensor:
         """Returns Σ over the batch of δ s̄ᵀ, with the means as they are seen, or other ``states`` in
@@ -218,20 +223,19 @@ class Link(Arrays):
             yield self.products.weight_gradient(difference, states, winners)
             return
         for view in self.heard_means:
-            seen = self.pre.stored(self.brought(view))
-            part = self.products.weight_gradient(difference, seen, winners)
+            part = self.products.weight_gradient(difference, self.brought(view), winners)
             yield part if view.mask is None else part * view.mask
 
     def brought(self, view: View) -> Tensor:
-        """Returns the means of a view where the synapses are: if that is not where they were sent
-        from, a copy that is kept until others are."""
+        """Returns the means of a view where the synapses are, in their order: if that is not where
+        they were sent from, of a copy that is kept until others are."""
         values = view.value.value
         if not self.crosses:
-            return values
+            return self.pre.stored(values)
         known = self._brought.get(view)
         if known is None or known[0] is not values:
             known = self._brought[view] = values, moved(values, self.device)
-        return known[1]
+        return self.pre.stored(known[1])
 
     # ---- max-pooling -----------------------------------------------------------------------------
 
@@ -254,7 +258,7 @@ class Link(Arrays):
         alike = alike and self._seen.none_since(self.weight, self.feedback, self.bias)
         if not alike or self.rounded or self.operator.winners_at_plus:
             return None
-        weight, seen = self._multiplied("up"), self.pre.stored(self.brought(views[0]))
+        weight, seen = self._multiplied("up"), self.brought(views[0])
         return self.operator.winners_after(winners, seen, weight, self.bias, changed)
 
     def winners_among(self, states: Tensor, selection: Selection | None = None) -> Tensor:
@@ -312,7 +316,7 @@ class Link(Arrays):
         """Returns what is multiplied by on the way up or down. ``by_tap``: in the order where the
         values of a tap lie together, if there are taps."""
         weight = self.weight if way == "up" or self.feedback is None else self.feedback
-        if weight is None or not self._changed:
+        if not self._changed or weight is None:
             return weight
         way = "up" if self._alike else way
         damaged = self._damage.forward_weight if way == "up" else self._damage.feedback_weight

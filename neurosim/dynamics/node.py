@@ -14,12 +14,13 @@ from torch import Tensor
 from neurosim.base import DivergenceError
 from neurosim.channels import MessageKind, Moment
 from neurosim.dynamics.link import Dyads, Link
-from neurosim.dynamics.outlet import Offer, Outlet
+from neurosim.dynamics.outlet import Counts, Offer, Outlet
 from neurosim.maths import Last, Messages, Rows
 from neurosim.rules import Rule, Wake
 from neurosim.tensors import (
     Flags,
     Selection,
+    Slot,
     beyond_rounding,
     gathered,
     materialized,
@@ -127,6 +128,18 @@ class Node(Dyads):
             self.refreshing.append(made)
         return made
 
+    def basal(self, selection: Selection | None) -> Tensor:
+        """Returns the sum of the cached basal potentials of the selected dyads."""
+        first, *others = self.incoming
+        total = first.basal.some(selection)
+        for link in others:
+            total = total + link.basal.some(selection)
+        return total
+
+    def apical(self, selection: Selection | None) -> Tensor | None:
+        """Returns that of the apical ones; None for zeros."""
+        return summed([link.apical.take(selection) for link in self.outgoing])
+
     @cached_property
     def _plain(self) -> bool:
         """Whether all that these dyads do and send can be found out in one pass."""
@@ -141,6 +154,19 @@ class Node(Dyads):
         one, or itself, and these have looked at what they see by the time that this one wakes."""
         return all(link.pre.index <= self.index for link in self.incoming)
 
+    @cached_property
+    def _one_pass(self) -> tuple[Slot | None, Slot | None, Slot | None, bool] | None:
+        """What one pass over some dyads looks at: the slot of the mean, where they send any, those
+        of the potentials, where there is one of each, and whether differences can be sent at once.
+        None where it takes more than a pass."""
+        if not self._plain:
+            return None
+        sent = [outlet.sent for outlet in self.outlets["mean"]]
+        basals = [link.basal for link in self.incoming]
+        apicals = [link.apical for link in self.outgoing]
+        one = (slots[0] if len(slots) == 1 else None for slots in (sent, basals, apicals))
+        return *one, self._sends  # type: ignore[return-value]
+
     def last(self) -> Last | None:
         """Returns what was sent last. It is empty where news is more than counted (thresholds,
         delays, pools), and None where states are needed at once (damping, winners among s⁺)."""
@@ -154,21 +180,17 @@ class Node(Dyads):
     def rows(self, selection: Selection, *, forced: bool) -> Rows | None:
         """Returns the arrays of what these dyads are and have sent, for one pass over it; None
         where they take more than that. ``forced``: they do not see their apical potential alone."""
-        if self.damping or not self._plain:
+        if self.damping or self._one_pass is None:
             return None
-        ups = self.outlets["mean"]
-        sent = self.difference
-        difference = sent.own_numbers() if self._sends else sent.numbers()
-        mean = ups[0].sent.numbers() if ups else difference
+        sent, basals, apicals, sends = self._one_pass
+        difference = self.difference.own_numbers() if sends else self.difference.numbers()
+        mean = difference if sent is None else sent.numbers()
         plus, minus = self.plus.own_numbers(), self.minus.own_numbers()
         if mean is None or difference is None or plus is None or minus is None:
             return None
-        basal = apical = None
-        if len(self.incoming) == 1:
-            basal = self.incoming[0].basal.late_numbers(selection)
-        if len(self.outgoing) == 1 and not forced:
-            apical = self.outgoing[0].apical.late_numbers(selection)
-        return Rows(selection.dyads, plus, minus, mean, difference, basal, apical, self._sends)
+        basal = None if basals is None else basals.late_numbers(selection)
+        apical = None if apicals is None or forced else apicals.late_numbers(selection)
+        return Rows(selection.dyads, plus, minus, mean, difference, basal, apical, sends)
 
     def potentials_written(self, rows: Rows) -> None:
         """Takes note of the potentials that a pass has written."""
@@ -177,28 +199,25 @@ class Node(Dyads):
         if rows.apical is not None:
             self.outgoing[0].apical.written()
 
-    def offers_of_pass(
-        self,
-        selection: Selection | None,
-        found: Messages,
-        flags: Flags,
-        moderate: int | None = None,
-    ) -> list[Offer]:
-        """Returns what the outlets have to send, of what one pass has found out."""
-        made: list[Offer] = []
+    def send_pass(self, selection: Selection, found: Messages, tick: int, counts: Counts) -> None:
+        """Sends what one pass over these dyads has found out. Those that see it see it at once."""
         if found.means:
-            means = flags.add(found.means)
-            made += [
-                Offer(up, selection, found.mean, None, means, moderate=moderate)
-                for up in self.outlets["mean"]
-            ]
+            for up in self.outlets["mean"]:
+                up.sent.put_numbers(selection, found.mean)
+                up.note(found.means, tick, counts)
+                for link in up.links:
+                    link.touch("mean")
         (down,) = self.outlets["difference"]
         # What is only kept is kept whatever of it has changed.
         if changed := found.differences if down.links else 1:
-            left = None if selection is not None and self._sends else found.difference
-            how: Any = {"nonzero": flags.add(found.nonzero), "moderate": moderate}
-            made.append(Offer(down, selection, left, None, flags.add(changed), **how))
-        return made
+            if not self._sends:
+                down.sent.put_numbers(selection, found.difference)
+            if not found.nonzero:
+                down.note_zeros(selection)
+            down.note(changed, tick, counts)
+            for link in down.links:
+                link.touch("difference")
+                link.heard |= self.reached_at is not None
 
     def offers(
         self,
@@ -212,8 +231,7 @@ class Node(Dyads):
         """Returns what the outlets have to send of a wake of the selected dyads."""
         mean, difference = wake.mean, wake.difference
         if (news := wake.known.news) is not None:
-            found = Messages(mean, difference, *news)
-            return self.offers_of_pass(selection, found, flags, moderate)
+            return self._counted(mean, difference, *news, flags, moderate)
         made = []
         for kind, outlets in self.outlets.items():
             for outlet in outlets:
@@ -224,6 +242,30 @@ class Node(Dyads):
                     offer = offer._replace(moderate=moderate)
                 made.append(offer)
         return [offer for offer in made if offer is not None]
+
+    def _counted(
+        self,
+        mean: Tensor,
+        difference: Tensor | None,
+        means: int,
+        differences: int,
+        nonzero: bool,
+        flags: Flags,
+        moderate: int | None,
+    ) -> list[Offer]:
+        """Returns what the outlets have to send of a wake of all dyads, of which the rule has
+        counted the `News`."""
+        made: list[Offer] = []
+        if means:
+            how: Any = {"messages": flags.add(means), "moderate": moderate}
+            made += [Offer(up, None, mean, None, **how) for up in self.outlets["mean"]]
+        (down,) = self.outlets["difference"]
+        # What is only kept is kept whatever of it has changed.
+        if changed := differences if down.links else 1:
+            assert difference is not None
+            how = {"nonzero": flags.add(nonzero), "moderate": moderate}
+            made.append(Offer(down, None, difference, None, flags.add(changed), **how))
+        return made
 
 
 Committed = tuple[Node, Selection | None, Wake, int]  # with the place of a flag

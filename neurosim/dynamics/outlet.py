@@ -17,7 +17,6 @@ from neurosim.dynamics.link import Dyads, Link
 from neurosim.tensors import (
     Arrays,
     Flags,
-    Floats,
     Ints,
     Selection,
     Slot,
@@ -172,6 +171,24 @@ class Outlet(Arrays):
             return flags.add(0)
         return flags.add(sent.count_nonzero() - old.count_nonzero())
 
+    def note_zeros(self, selection: Selection | None, rest: int | None = None) -> None:
+        """Takes note that the selected dyads send nothing but zeros: where the ``rest`` (None if
+        nobody has counted it) does not either, nothing is left to be sent."""
+        if selection is None or not (self.sent.value.any() if rest is None else rest):
+            self.sent.set(None)
+
+    def note(self, messages: int, tick: int, counts: Counts, operations: int | None = None) -> None:
+        """Counts messages, and the synapses that they reach where these are not as many each."""
+        self.last_tick, self.last_count = tick, messages
+        if self.kind == "mean":
+            counts.mean_messages += messages * len(self.links)
+        else:
+            counts.difference_messages += messages * len(self.links)
+        if operations is not None:
+            counts.synaptic_operations += operations
+        elif isinstance(self.fan_out, int):
+            counts.synaptic_operations += messages * self.fan_out
+
 
 class Offer(NamedTuple):
     """What an outlet is about to send: values of the selected dyads, and where they have changed.
@@ -181,13 +198,12 @@ class Offer(NamedTuple):
     many last values of the other dyads are not, and of whether the norm of all is known to be far
     from overflow.
 
-    Where one pass has computed a wake, ``changed`` is None. Of some dyads its values are numbers of
-    the host, or None if the pass has written them.
+    ``changed`` is None where a rule has counted what has changed.
     """
 
     outlet: Outlet
     selection: Selection | None
-    values: Tensor | Floats | None
+    values: Tensor
     changed: Tensor | None
     messages: int
     operations: int | None = None
@@ -198,8 +214,7 @@ class Offer(NamedTuple):
     @property
     def told(self) -> tuple[Tensor, Tensor]:
         """Returns the values and where they have changed, which lines and listeners are told. No
-        pass computes a wake where there are any."""
-        assert isinstance(self.values, Tensor)
+        rule counts that itself where there are any."""
         assert self.changed is not None
         return self.values, self.changed
 
@@ -209,24 +224,10 @@ class Offer(NamedTuple):
         if not messages:
             return False
         slot = outlet.sent
-        if isinstance(self.values, Tensor):
-            slot.put(selection, self.values)
-            if self.moderate is not None:
-                slot.moderate = bool(answers[self.moderate])
-        elif self.values is not None:
-            assert selection is not None
-            slot.put_numbers(selection, self.values)
+        slot.put(selection, self.values)
+        if self.moderate is not None:
+            slot.moderate = bool(answers[self.moderate])
         if self.nonzero is not None and not answers[self.nonzero]:
-            rest = self.rest
-            if selection is None or not (slot.value.any() if rest is None else answers[rest]):
-                slot.set(None)  # what was sent last has become zero, and nothing else is left
-        outlet.last_tick, outlet.last_count = tick, messages
-        if outlet.kind == "mean":
-            counts.mean_messages += messages * len(outlet.links)
-        else:
-            counts.difference_messages += messages * len(outlet.links)
-        if self.operations is not None:
-            counts.synaptic_operations += answers[self.operations]
-        elif isinstance(outlet.fan_out, int):
-            counts.synaptic_operations += messages * outlet.fan_out
+            outlet.note_zeros(selection, None if self.rest is None else answers[self.rest])
+        outlet.note(messages, tick, counts, self.operations and answers[self.operations])
         return True

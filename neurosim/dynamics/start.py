@@ -55,7 +55,7 @@ def feed_forward(ticker: Ticker, moment: Moment) -> None:
         for link in cell.incoming:
             ticker.update_basal(link, None)
         strength = ticker.nudge.strength if cell is state.output else None
-        basal = ticker.basal(cell, None)
+        basal = cell.basal(None)
         wake = cell.hold(rule.wake(Woken(cell.activation, basal, strength=strength)))
         cell.plus.set(wake.plus)
         cell.minus.set(wake.minus)

@@ -26,7 +26,7 @@ from neurosim.dynamics.outlet import Counts, Offer
 from neurosim.dynamics.state import State
 from neurosim.maths import Messages
 from neurosim.rules import Nudge, Rule, Wake, Woken
-from neurosim.tensors import Flags, Selection, Stale, Writes, materialized, moved, summed, unequal
+from neurosim.tensors import Flags, Selection, Writes, materialized, moved, unequal
 
 Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by their population's index, ascending
@@ -65,6 +65,7 @@ class Ticker:
         what arrives at the next tick. Returns who has heard of it."""
         flags, reached = self.flags(), Reached()
         wakes: list[Committed] = []
+        passes: list[tuple[Node, Selection, Messages]] = []
         offers: list[Offer] = []
         for index, selection in woken:
             cell = self.state.cells[index]
@@ -73,7 +74,7 @@ class Ticker:
             wake = self._wake(cell, selection)
             if isinstance(wake, Messages):
                 assert selection is not None
-                offers += cell.offers_of_pass(selection, wake, flags)
+                passes.append((cell, selection, wake))
             elif wake is not None:
                 # Asked at once, while the new values are still in the processor's cache.
                 wakes.append((cell, selection, wake, finite := flags.add(wake.is_finite())))
@@ -83,6 +84,23 @@ class Ticker:
                 offers += cell.offers(selection, wake, flags, moderate, listens=self.listens)
         if self.listens:
             self._feel_softmax(woken, reached)
+        if wakes:
+            self._commit(wakes, offers, flags, moment, reached)
+        for cell, selection, found in passes:
+            cell.send_pass(selection, found, moment.tick, self.counts)
+        self.deliver(moment.tick + 1, reached)
+        return reached
+
+    def _commit(
+        self,
+        wakes: Sequence[Committed],
+        offers: Sequence[Offer],
+        flags: Flags,
+        moment: Moment,
+        reached: Reached,
+    ) -> None:
+        """Writes the states of all that have woken, and hands their messages over."""
+        if self.listens:
             reached.ask(changes(wakes, offers, flags), flags)
         routes: list[tuple[Node, int]] = []
         above = self._above_all(offers, flags)
@@ -109,8 +127,6 @@ class Ticker:
                 link.apical_stale.touch()
                 if self.listens:
                     self._rewire(link, above[link], reached)
-        self.deliver(moment.tick + 1, reached)
-        return reached
 
     # ---- wakes ---------------------------------------------------------------------------------
 
@@ -124,32 +140,28 @@ class Ticker:
     def _wake(self, cell: Node, selection: Selection | None) -> Wake | Messages | None:
         """Returns new states of these dyads, or None where nothing that they see has changed."""
         fresh, is_output = not self.caching, cell is self.state.output
+        at_once = selection is not None and self._at_once(cell)
         for outlet in cell.refreshing:
             fresh |= outlet.count_wakes(selection)
         for link in cell.incoming:
-            fresh |= self.update_basal(link, selection)
+            fresh |= self.update_basal(link, selection, late=at_once)
             fresh |= link.unread.look(selection)
         if fresh and is_output and self._lateral:
             cell.stale.touch()  # outputs that do not wake now will feel it when they do
         for link in cell.outgoing:
-            fresh |= self._update_apical(link, selection)
+            fresh |= self._update_apical(link, selection, late=at_once)
         fresh |= cell.stale.look(selection)
         damped, f = bool(cell.damping), cell.activation
         if not fresh and not damped:
             return None
         part = None if f.lateral else selection
-        woken = Woken(
-            f,
-            self.basal(cell, part),
-            self.apical(cell, part),
-            plus=cell.plus.take(part) if damped else None,
-            minus=cell.minus.take(part) if damped else None,
-            damping=cell.damping,
-            force=self._force(cell, part) if is_output and self.nudge.active else None,
-            strength=self.nudge.strength if is_output else None,
-            last=cell.last() if selection is None and self._may_pass(cell) else None,
-        )
-        if part is not None and self._at_once(cell) and not has_torch_function_unary(woken.basal):
+        states = (cell.plus.take(part), cell.minus.take(part)) if damped else (None, None)
+        force = self._force(cell, part) if is_output and self.nudge.active else None
+        strength = self.nudge.strength if is_output else None
+        last = cell.last() if selection is None and self._may_pass(cell) else None
+        basal, apical = cell.basal(part), cell.apical(part)
+        woken = Woken(f, basal, apical, *states, cell.damping, force, strength, last)
+        if at_once and part is not None and not has_torch_function_unary(basal):
             rows = cell.rows(part, forced=woken.force is not None)
             if rows is not None and (found := self.rule.wake_at_once(woken, rows)) is not None:
                 cell.potentials_written(rows)
@@ -190,18 +202,6 @@ class Ticker:
                 self._forced = nudge.strength, Writes(*of), force
         return force if selection is None else selection.take(force)
 
-    def basal(self, cell: Node, selection: Selection | None) -> Tensor:
-        """Returns the sum of the cached basal potentials of the selected dyads."""
-        first, *others = cell.incoming
-        total = first.basal.some(selection)
-        for link in others:
-            total = total + link.basal.some(selection)
-        return total
-
-    def apical(self, cell: Node, selection: Selection | None) -> Tensor | None:
-        """Returns the sum of the cached apical potentials of the selected dyads; None for zeros."""
-        return summed([link.apical.take(selection) for link in cell.outgoing])
-
     def _feel_softmax(self, woken: Woke, reached: Reached) -> None:
         """Adds the outputs that a softmax ties to those that wake now."""
         stale = (output := self.state.output).stale.mask
@@ -209,9 +209,6 @@ class Ticker:
             reached.add(output, torch.from_numpy(stale))
 
     # ---- potentials ----------------------------------------------------------------------------
-
-    def _due(self, stale: Stale, of: Dyads, selection: Selection | None) -> _Part:
-        return stale.part(selection, of.device) if self.caching else selection
 
     def _alone(
         self, selects: Callable[[Selection, int], bool], part: Selection | None
@@ -221,10 +218,10 @@ class Ticker:
             return None
         return part
 
-    def update_basal(self, link: Link, selection: Selection | None) -> bool:
-        """Recomputes the basal contribution and the max-pool winners where they are out of date.
-        Returns whether they were out of date anywhere."""
-        part = self._due(link.basal_stale, link.post, selection)
+    def update_basal(self, link: Link, selection: Selection | None, *, late: bool = False) -> bool:
+        """Recomputes the basal contribution and the max-pool winners where they are out of date:
+        written ``late``, see `Slot.put`. Returns whether they were out of date anywhere."""
+        part = link.basal_stale.part(selection, link.device) if self.caching else selection
         if part is False:
             return False
         some = self._alone(link.operator.forward_selects, part)
@@ -232,7 +229,6 @@ class Ticker:
         self.counts.forward += products
         if part is not None and some is None:
             value, winners = part.take(value), None if winners is None else part.take(winners)
-        late = part is not None and self._at_once(link.post)
         link.basal.put(part, value, taken_next=True, late=late)
         if winners is not None and not link.operator.winners_at_plus:
             link.winners.put(part, winners)
@@ -254,7 +250,7 @@ class Ticker:
                 winners = selection.take(winners)
             link.winners.put(selection, winners)
             return
-        part = self._due(link.basal_stale, link.post, selection)
+        part = link.basal_stale.part(selection, link.device) if self.caching else selection
         if part is False:
             return
         if not link.post.observed:
@@ -266,22 +262,21 @@ class Ticker:
         assert of_all is not None
         link.winners.put(part, of_all if part is None else part.take(of_all))
 
-    def _update_apical(self, link: Link, selection: Selection | None) -> bool:
+    def _update_apical(self, link: Link, selection: Selection | None, *, late: bool) -> bool:
         """Does the same for the apical contribution. A difference of zero costs nothing."""
-        part = self._due(link.apical_stale, link.pre, selection)
+        part = link.apical_stale.part(selection, link.pre.device) if self.caching else selection
         if part is False:
             return False
         link.apical_stale.clear(part)
         some = self._alone(link.operator.adjoint_selects, part)
-        heard = len(link.heard_differences)
-        if heard and link.pools:
+        if link.pools and any(view.value.tensor is not None for view in link.differences):
             above = None if part is None else link.above(part)
             if above is None or above.count:
                 self.update_winners(link, above)
             elif link.winners.tensor is None:  # these have nobody above, but an adjoint is of all
                 self.update_winners(link, None)
-        value = link.adjoint(some) if heard else None
-        self.counts.adjoint += heard
+        value, products = link.adjoint(some)
+        self.counts.adjoint += products
         if value is None:
             known = link.apical.tensor
             if known is None:
@@ -292,7 +287,6 @@ class Ticker:
             value = torch.zeros_like(part.take(known))
         elif part is not None and some is None:
             value = part.on(value.device).take(value)
-        late = part is not None and self._at_once(link.pre)
         link.apical.put(part, moved(value, link.pre.device), taken_next=True, late=late)
         return True
 
@@ -377,9 +371,9 @@ class Ticker:
     def deliver(self, tick: int, reached: Reached, *, of_input: bool = False) -> None:
         """Shows what arrives at ``tick``, over all lines, or of a new input what only it has sent:
         seen from then."""
-        lines = [one for one in self.state.lines if not of_input or one[0].pre is self.state.input]
-        if not lines:
+        if not (lines := self.state.lines):
             return
+        lines = [one for one in lines if not of_input or one[0].pre is self.state.input]
         flags, brought = self.flags(), []
         for link, line in lines:
             asks = line.kind == "difference" and not link.heard

@@ -57,11 +57,11 @@ class Rows(NamedTuple):
 
 
 class Messages(NamedTuple):
-    """Means and differences (B, …), how many of them are others than those sent last, and if any
-    difference is not zero. Those of some dyads (B, n) are numbers of the host."""
+    """Means and differences (B, n) of some dyads, how many of them are others than those sent last,
+    and if any difference is not zero."""
 
-    mean: Tensor | Floats
-    difference: Tensor | Floats | None
+    mean: Floats
+    difference: Floats
     means: int
     differences: int
     nonzero: bool

@@ -113,7 +113,7 @@ class CrossEntropy(Loss):
         target = self._weighted(target)
         total = target.flatten(1).sum(1, keepdim=True)
         softmax = _softmax(prediction.flatten(1)) * total
-        return softmax.view(target.shape) - target
+        return softmax.view_as(target) - target
 
     def _weighted(self, target: Tensor) -> Tensor:
         if self.weights is None:

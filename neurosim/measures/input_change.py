@@ -76,7 +76,7 @@ class InputChange(Arrays):
         cell = self._state.cells[index]
         basal = summed(link.forward(None)[0] for link in cell.incoming)
         assert basal is not None
-        down = [link.adjoint(None) for link in cell.outgoing]
+        down = [link.adjoint(None)[0] for link in cell.outgoing]
         apical = summed(None if a is None else moved(a, cell.device) for a in down)
         if not nudge.active or cell is not self._state.output:
             return basal, apical

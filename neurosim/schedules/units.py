@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -105,7 +104,9 @@ class Layout:
         counts = [int(m[-1]) + 1 for m in self._membership]
         self.counts: Ints = np.array(counts, dtype=np.int64)
         self.offsets: Ints = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
-        self._offsets = self.offsets.tolist()  # plain numbers are faster than those of numpy
+        # Plain numbers are faster than those of numpy.
+        self._counts, self._offsets = counts, self.offsets.tolist()
+        self._whole = [WHOLE.get(kind) for kind in self._kinds]
         self.total = self._offsets[-1]
 
     @cached_property
@@ -115,16 +116,16 @@ class Layout:
 
     def split(self, units: Ints) -> list[tuple[int, Ints]]:
         """Ascending unit numbers as (population index, units within it), populations in order."""
-        edges = units.searchsorted(self.offsets).tolist()
-        return [
-            (p, units[low:high] - self._offsets[p])
-            for p, (low, high) in enumerate(pairwise(edges))
-            if high > low
-        ]
+        found, low = [], 0
+        for p, high in enumerate(units.searchsorted(self.offsets[1:]).tolist()):
+            if high > low:
+                found.append((p, units[low:high] - self._offsets[p]))
+            low = high
+        return found
 
     def dyads(self, population: int, units: Ints) -> Ints | None:
         """Flat indices of the dyads of these units, ascending; None for all of the population."""
-        if len(units) == self.counts[population]:
+        if len(units) == self._counts[population]:
             return None
         if self._kinds[population] == "neuron":
             return units
@@ -160,10 +161,10 @@ class Layout:
         device: torch.device,
     ) -> Selection | None:
         """The dyads of these units as far as they are alive; None for all of the population."""
-        target = self.populations[population]
-        dyads = self.dyads(population, units)
+        shape, dyads = self.populations[population].shape, self.dyads(population, units)
         if alive is not None:
             some = np.flatnonzero(alive) if dyads is None else dyads[alive[dyads]]
-            return Selection(target.shape, some, device)
-        whole = WHOLE.get(self._kinds[population])
-        return None if dyads is None else Selection(target.shape, dyads, device, whole)
+            return Selection(shape, some, device)
+        if dyads is None:
+            return None
+        return Selection(shape, dyads, device, self._whole[population])

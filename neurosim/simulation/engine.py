@@ -11,6 +11,7 @@ processes hold nothing that would have to be saved, and live from one inference 
 import gc
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -117,8 +118,8 @@ class Engine:
         if self._per_unit:
             numbers = units.tolist()
         else:
-            cuts = units.searchsorted(self._offsets)
-            numbers = (cuts[1:] > cuts[:-1]).nonzero()[0].tolist()
+            cuts = units.searchsorted(self._offsets).tolist()
+            numbers = [n for n, (low, high) in enumerate(pairwise(cuts)) if high > low]
         for number in numbers:
             # Who waits for a sleep to end then waits for the clock to strike: that is one event for
             # all that wake together, not one for each.

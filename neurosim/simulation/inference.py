@@ -71,18 +71,16 @@ class Inference(Arrays):
         self._common, self.clock, self.optimizer = common, clock, optimizer
         self.moderate = moderate  # whether that is known of the input, see `Slot`
         self.number, self.began, self.tick, self.recording = number, tick, tick, record
-        rule, state = common.rule, common.state
+        rule, state, nudged = common.rule, common.state, target is not None
         self._updates = frozenset(common.schedule.update_ticks)
         self.nudge = Nudge(common.loss, state.told(target))
-        drawn, nudged = (common.seed, number), target is not None
-        self.phases = Phases(rule, state, common.plasticity, nudged, tick, drawn)
+        self.phases = Phases(rule, state, common.plasticity, nudged, tick, (common.seed, number))
         self._moment = partial(Moment, number, sample=common.sample)
         self.counts, self.trace, self._since = Counts(), Trace(), monotonic()
         self.news = News(common.units, state, tick)
         self.synapses = Synapses(state, common.plasticity, common.schedule.tick, tick)
         self.woken: tuple[int, Woke] = tick, ()  # the last tick with a wake, and who woke in it
-        parts = (state, rule, self.nudge)
-        how = common.compute, clock.listens, self.counts
+        parts, how = (state, rule, self.nudge), (common.compute, clock.listens, self.counts)
         self._ticker = Ticker(*parts, *how, caching=common.caching)
         self._recorder = Recorder(
             *parts, self.phases, common.probes, common.schedule.tick, common.sink
@@ -375,10 +373,12 @@ class Inference(Arrays):
     def _learn_if_due(self, tick: int) -> None:
         """Plasticity precedes the commit of a tick, so it is due in the tick after every n-th, or
         after those that the schedule names."""
+        if self.optimizer is None:
+            return
         passed, plasticity = tick - 1 - self.began, self._common.plasticity
         due = plasticity.every and passed and passed % plasticity.every == 0
         due = due or tick - 1 - self.phases.began in self._updates
-        if self.optimizer and due and plasticity.learns(self.nudge):
+        if due and plasticity.learns(self.nudge):
             self.learn(self.optimizer)
 
     def check_weights(self, *, written: bool = False) -> None:

@@ -25,15 +25,13 @@ class Selection:
     all channels at some positions, so that conv operators can compute just these.
     """
 
+    _of_batch: Tensor | None = None  # see `_rows`
+
     def __init__(
         self, shape: Shape, dyads: Ints, device: torch.device, whole: Whole | None = None
     ) -> None:
         self.shape, self.dyads, self.device, self.whole = shape, dyads, device, whole
-        self.flat = upload(dyads, device)
-        self.count = len(dyads)
-        self._flat = len(shape) == 1
-        self._batch, self._of_batch = -1, self.flat  # see `_rows`
-        self._elsewhere: dict[torch.device, Self] = {}
+        self.flat, self.count = upload(dyads, device), len(dyads)
 
     def on(self, device: torch.device) -> Self:
         """Returns the same selection of an array on another device."""
@@ -42,6 +40,10 @@ class Selection:
         if device not in self._elsewhere:
             self._elsewhere[device] = type(self)(self.shape, self.dyads, device, self.whole)
         return self._elsewhere[device]
+
+    @cached_property
+    def _elsewhere(self) -> dict[torch.device, Self]:
+        return {}
 
     def narrow(self, mask: npt.NDArray[np.bool_]) -> Self:
         """Returns the part where ``mask`` (over ``dyads``) is set; whole channels, or positions, if
@@ -97,7 +99,7 @@ class Selection:
     def take(self, array: Tensor) -> Tensor:
         """Returns the selected values: (B, count), or (B, channels, H, W) and (B, C, positions) of
         whole ones."""
-        if self._flat or array.dim() == 2:
+        if len(self.shape) == 1 or array.dim() == 2:
             return array.index_select(1, self.flat)
         if self.whole == "channels":
             return array.index_select(1, self._index)
@@ -119,13 +121,13 @@ class Selection:
 
     def _rows(self, batch: int) -> Tensor:
         """(B, count): the dyads of each sample, made once for all that a wake writes."""
-        if batch != self._batch:
-            self._batch, self._of_batch = batch, self.flat.expand(batch, -1)
+        if self._of_batch is None or len(self._of_batch) != batch:
+            self._of_batch = self.flat.expand(batch, -1)
         return self._of_batch
 
     def put(self, array: Tensor, values: Tensor) -> None:
         """Writes values of the shape that `take` returns into ``array`` in place."""
-        if self._flat or array.dim() == 2:
+        if len(self.shape) == 1 or array.dim() == 2:
             array.scatter_(1, self._rows(values.size(0)), values)
         elif self.whole == "channels":
             self._put_planes(array, values)

@@ -151,7 +151,9 @@ class Slot(Array):
     def value(self) -> Tensor:
         """The array. Raises StateError where it is empty, as it can be where a saved state was
         damaged."""
-        tensor = self.tensor
+        tensor = self._tensor
+        if tensor is None or self._late is not None:
+            tensor = self._present()
         if tensor is None:
             raise StateError(_EMPTY)
         return tensor
