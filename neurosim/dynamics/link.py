@@ -30,9 +30,10 @@ from neurosim.tensors import (
 class Dyads(Arrays):
     """The states of one population's dyads, (B, *shape).
 
-    All of it is on one ``device``. ``held`` are those that never wake. ``by_position``: the order
-    in which values are stored, see `tensors.order`. ``paired``: dyads have two states, or one that
-    both names stand for. ``index`` is the number of the population, −1 for the input.
+    All of it is on one ``device``. ``held`` are those that never wake; ``alive`` marks the others,
+    None for all. ``by_position``: the order in which values are stored, see `tensors.order`.
+    ``paired``: dyads have two states, or one that both names stand for. ``index`` is the number of
+    the population, −1 for the input.
 
     ``difference`` is the last difference that was sent without a threshold. It is not written when
     the dyads wake but when they send: it *is* the slot ``sent`` of an `Outlet`, which over an ideal
@@ -59,6 +60,7 @@ class Dyads(Arrays):
     ) -> None:
         self.device: torch.device = device
         self.held, self.by_position, self.paired = held, by_position, paired
+        self.alive = None if held is None else held.alive
         self.population, self.name, self.index = population, population.name, index
         self.activation = population.activation
         # The arrays of the input are those that it sends, and counted there.
@@ -85,11 +87,6 @@ class Dyads(Arrays):
         """Returns values of the whole population in its order: products in another round in another
         way."""
         return by_position(array) if self.by_position else array
-
-    @property
-    def alive(self) -> npt.NDArray[np.bool_] | None:
-        """The dyads that can wake, as marks; None for all."""
-        return None if self.held is None else self.held.alive
 
     def hold(self, wake: Wake) -> Wake:
         """Returns a wake of the whole population, without the dyads that never do."""

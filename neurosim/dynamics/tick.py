@@ -70,7 +70,8 @@ class Ticker:
         for index, selection in woken:
             cell = self.state.cells[index]
             self.counts.wakes += cell.population.size if selection is None else selection.count
-            self._note_target(cell, selection, moment.tick)
+            if cell.reached_at is None:
+                self._note_target(cell, selection, moment.tick)
             wake = self._wake(cell, selection)
             if isinstance(wake, Messages):
                 assert selection is not None
@@ -132,7 +133,7 @@ class Ticker:
 
     def _note_target(self, cell: Node, selection: Selection | None, tick: int) -> None:
         """Takes note of the first wake that the target has to do with."""
-        if cell.reached_at is None and (selection is None or selection.count):
+        if selection is None or selection.count:
             nudged = cell is self.state.output and self.nudge.active
             if nudged or any(link.heard for link in cell.outgoing):
                 cell.reached_at = tick

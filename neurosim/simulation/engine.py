@@ -113,8 +113,8 @@ class Engine:
 
     def _wake(self, delay: int, units: Ints) -> Ints:
         """Lets time pass, and the processes of these units wake. Returns the units that have."""
-        strike = self._env.timeout(delay)
-        assert strike.callbacks is not None
+        awake = self._env.timeout(delay).callbacks
+        assert awake is not None
         if self._per_unit:
             numbers = units.tolist()
         else:
@@ -123,10 +123,10 @@ class Engine:
         for number in numbers:
             # Who waits for a sleep to end then waits for the clock to strike: that is one event for
             # all that wake together, not one for each.
-            sleep = self._sleeping[number]
-            assert sleep.callbacks is not None
-            strike.callbacks += sleep.callbacks
-            sleep.callbacks = []
+            asleep = self._sleeping[number].callbacks
+            assert asleep is not None
+            awake += asleep
+            asleep.clear()
         with _NoCollections():
             self._env.step()  # the clock strikes: nothing else is scheduled while all sleep
         woken, self._woken = self._woken, []
