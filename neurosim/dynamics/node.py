@@ -16,7 +16,7 @@ from neurosim.channels import MessageKind, Moment
 from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.outlet import Counts, Offer, Outlet
 from neurosim.maths import Last, Messages, Rows
-from neurosim.rules import Rule, Wake
+from neurosim.rules import Rule, Wake, Woken
 from neurosim.tensors import (
     Flags,
     Selection,
@@ -192,12 +192,12 @@ class Node(Dyads):
         apical = None if apicals is None or forced else apicals.late_numbers(selection)
         return Rows(selection.dyads, plus, minus, mean, difference, basal, apical, sends)
 
-    def potentials_written(self, rows: Rows) -> None:
-        """Takes note of the potentials that a pass has written."""
+    def write_potentials(self, rows: Rows, selection: Selection, woken: Woken) -> None:
+        """Writes those that a pass was to write, which has not been made."""
         if rows.basal is not None:
-            self.incoming[0].basal.written()
-        if rows.apical is not None:
-            self.outgoing[0].apical.written()
+            self.incoming[0].basal.put(selection, woken.basal)
+        if rows.apical is not None and woken.apical is not None:
+            self.outgoing[0].apical.put(selection, woken.apical)
 
     def send_pass(self, selection: Selection, found: Messages, tick: int, counts: Counts) -> None:
         """Sends what one pass over these dyads has found out. Those that see it see it at once."""

@@ -31,7 +31,6 @@ from neurosim.tensors import Flags, Selection, Writes, materialized, moved, uneq
 Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by their population's index, ascending
 _Above = Callable[[], Selection | None]  # who is above some senders; None for all
-_Part = Selection | Literal[False] | None  # of a population: False for none of it, None for all
 
 
 class Ticker:
@@ -164,9 +163,10 @@ class Ticker:
         woken = Woken(f, basal, apical, *states, cell.damping, force, strength, last)
         if at_once and part is not None and not has_torch_function_unary(basal):
             rows = cell.rows(part, forced=woken.force is not None)
-            if rows is not None and (found := self.rule.wake_at_once(woken, rows)) is not None:
-                cell.potentials_written(rows)
-                return found
+            if rows is not None:
+                if (found := self.rule.wake_at_once(woken, rows)) is not None:
+                    return found
+                cell.write_potentials(rows, part, woken)
         wake = self.rule.wake(woken)
         if part is selection:
             return wake

@@ -62,17 +62,8 @@ class Products:
 
     def basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
         """See `Operator.basal`. The winners are those among the rounded products."""
-        if mean.is_complex() and self._soft is not None:
-            conv, pool = self._conv, self._soft.pool
-            middle = mean if conv is None else conv.basal(mean, weight, None, None)[0]
-            assert pool is not None
-            values, slopes = pool.forward(middle)
-            if selection is not None and slopes is not None:
-                values, slopes = selection.take(values), selection.take(slopes)
-            return add_bias(values, bias, selection), slopes
         if mean.is_complex():
-            parts, _ = self.basal(_apart(mean), weight, None, selection)
-            return add_bias(_together(parts), bias, selection), None
+            return self._complex_basal(mean, weight, bias, selection)
         if not self.rounded:
             return self._operator.basal(mean, weight, bias, selection)
         value, winners = self._operator.basal(_small(mean), _small(weight), None, selection)
@@ -81,19 +72,36 @@ class Products:
             winners = winners.to(mean.dtype)
         return add_bias(value, bias, selection).to(mean.dtype), winners
 
+    def _complex_basal(self, mean: Tensor, weight: Maybe, bias: Maybe, selection: Part) -> Basal:
+        if self._soft is None:
+            parts, _ = self.basal(_apart(mean), weight, None, selection)
+            return add_bias(_together(parts), bias, selection), None
+        conv, pool = self._conv, self._soft.pool
+        middle = mean if conv is None else conv.basal(mean, weight, None, None)[0]
+        assert pool is not None
+        values, slopes = pool.forward(middle)
+        if selection is not None and slopes is not None:
+            values, slopes = selection.take(values), selection.take(slopes)
+        return add_bias(values, bias, selection), slopes
+
     def apical(self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part) -> Tensor:
         """See `Operator.apical`: Wᵀ δ, transposed and never conjugated."""
-        if difference.is_complex() and self._soft is not None:
-            middle = self._soft.unpool(difference, winners)
-            if self._conv is None:
-                return middle if selection is None else selection.take(middle)
-            return self._conv.apical(middle, weight, None, selection)
         if difference.is_complex():
-            return _together(self.apical(_apart(difference), weight, winners, selection))
+            return self._complex_apical(difference, weight, winners, selection)
         if not self.rounded:
             return self._operator.apical(difference, weight, winners, selection)
         some, coarse = _small(difference), _small(weight)
         return self._operator.apical(some, coarse, winners, selection).to(difference.dtype)
+
+    def _complex_apical(
+        self, difference: Tensor, weight: Maybe, winners: Maybe, selection: Part
+    ) -> Tensor:
+        if self._soft is None:
+            return _together(self.apical(_apart(difference), weight, winners, selection))
+        middle = self._soft.unpool(difference, winners)
+        if self._conv is None:
+            return middle if selection is None else selection.take(middle)
+        return self._conv.apical(middle, weight, None, selection)
 
     def weight_gradient(self, difference: Tensor, mean: Tensor, winners: Maybe) -> Tensor:
         """See `Operator.weight_gradient`; of complex values it is the real part of Σ δ s̄ᵀ."""

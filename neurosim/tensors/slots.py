@@ -273,20 +273,16 @@ class Slot(Array):
 
     def late_numbers(self, selection: Selection) -> Floats | None:
         """Returns `own_numbers`, for a pass that writes the values of these dyads, if they are
-        still to be written; None otherwise. `written` has to be called afterwards."""
+        still to be written; None otherwise. From now on they count as written."""
         late = self._late
         if late is None or late[0] is not selection or self._tensor is None:
             return None
-        if not self._own or self._numbers is None:
-            self._late = None
-            self.own_numbers()
+        self._late, self.moderate = None, False
+        if self._own and self._numbers is not None:
+            return self._numbers
+        if self.own_numbers() is None:
             self._late = late
-        self.moderate = False
         return self._numbers
-
-    def written(self) -> None:
-        """Takes note that the late values are written."""
-        self._late = None
 
 
 class Stale(Array):
