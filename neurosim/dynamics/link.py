@@ -132,7 +132,6 @@ class Link(Arrays):
         self.device: torch.device = post.device
         self.crosses = pre.device != post.device
         self._brought: dict[View, tuple[Tensor, Tensor]] = {}  # what is seen, and its copy
-        self._at_hand = not self.crosses and not pre.by_position  # as it is sent
         self.operator: Operator = projection.operator
         self.weight = model.parameter(projection.name, "weight")
         self.feedback = model.feedback(projection.name)
@@ -173,7 +172,7 @@ class Link(Arrays):
         for view in self.means:
             if (seen := view.value.tensor) is None:  # all are zero, which costs no operation
                 continue
-            if not self._at_hand:
+            if self.crosses or self.pre.by_position:
                 seen = self.brought(view)
             synapses = weight if view.mask is None else view.through(weight)
             part, winners = self.products.basal(seen, synapses, bias, selection)

@@ -230,7 +230,7 @@ class Node(Dyads):
     ) -> list[Offer]:
         """Returns what the outlets have to send of a wake of the selected dyads."""
         mean, difference = wake.mean, wake.difference
-        if (news := wake.known.news) is not None:
+        if (news := wake.known.news) is not None and difference is not None:
             return self._counted(mean, difference, *news, flags, moderate)
         made = []
         for kind, outlets in self.outlets.items():
@@ -246,7 +246,7 @@ class Node(Dyads):
     def _counted(
         self,
         mean: Tensor,
-        difference: Tensor | None,
+        difference: Tensor,
         means: int,
         differences: int,
         nonzero: bool,
@@ -262,7 +262,6 @@ class Node(Dyads):
         (down,) = self.outlets["difference"]
         # What is only kept is kept whatever of it has changed.
         if changed := differences if down.links else 1:
-            assert difference is not None
             how = {"nonzero": flags.add(nonzero), "moderate": moderate}
             made.append(Offer(down, None, difference, None, flags.add(changed), **how))
         return made

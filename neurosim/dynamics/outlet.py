@@ -229,5 +229,6 @@ class Offer(NamedTuple):
             slot.moderate = bool(answers[self.moderate])
         if self.nonzero is not None and not answers[self.nonzero]:
             outlet.note_zeros(selection, None if self.rest is None else answers[self.rest])
-        outlet.note(messages, tick, counts, self.operations and answers[self.operations])
+        reached = None if self.operations is None else answers[self.operations]
+        outlet.note(messages, tick, counts, reached)
         return True
