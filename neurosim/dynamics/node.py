@@ -15,7 +15,7 @@ from neurosim.base import DivergenceError
 from neurosim.channels import MessageKind, Moment
 from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.outlet import Counts, Offer, Outlet
-from neurosim.maths import Last, Messages, Rows
+from neurosim.maths import Last, Messages, News, Rows
 from neurosim.rules import Rule, Wake, Woken
 from neurosim.tensors import (
     Flags,
@@ -231,7 +231,7 @@ class Node(Dyads):
         """Returns what the outlets have to send of a wake of the selected dyads."""
         mean, difference = wake.mean, wake.difference
         if (news := wake.known.news) is not None and difference is not None:
-            return self._counted(mean, difference, *news, flags, moderate)
+            return self._counted(mean, difference, news, flags, moderate)
         made = []
         for kind, outlets in self.outlets.items():
             for outlet in outlets:
@@ -244,17 +244,11 @@ class Node(Dyads):
         return [offer for offer in made if offer is not None]
 
     def _counted(
-        self,
-        mean: Tensor,
-        difference: Tensor,
-        means: int,
-        differences: int,
-        nonzero: bool,
-        flags: Flags,
-        moderate: int | None,
+        self, mean: Tensor, difference: Tensor, news: News, flags: Flags, moderate: int | None
     ) -> list[Offer]:
-        """Returns what the outlets have to send of a wake of all dyads, of which the rule has
-        counted the `News`."""
+        """Returns what the outlets have to send of a wake of all dyads, whose rule has counted what
+        is news."""
+        means, differences, nonzero = news
         made: list[Offer] = []
         if means:
             how: Any = {"messages": flags.add(means), "moderate": moderate}
