@@ -1,11 +1,14 @@
-"""Which activation or pooling a layer of torch is, and the other way round."""
+"""Which layer a function of torch is, which activation or pooling a layer, and the other way
+round."""
 
 import copy
+from collections.abc import Callable
 from contextlib import suppress
 from math import prod
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from neurosim.base import NetworkError
@@ -21,8 +24,39 @@ _PLAIN: dict[str, type[nn.Module]] = {
 }
 
 
-def activation_of(layer: nn.Module) -> Activation | None:
-    """Returns the activation that a layer is, or None where it is none.
+def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module:
+    return nn.Dropout(p, inplace).train(training)
+
+
+def _viewed(*sizes: Any) -> nn.Module:
+    if len(sizes) != 2 or sizes[1] != -1:
+        raise NetworkError("a view other than (B, -1) is not possible")
+    return nn.Flatten()
+
+
+def _flattened(start_dim: int = 0, end_dim: int = -1) -> nn.Module:
+    return nn.Flatten(start_dim, end_dim)
+
+
+# Functions and methods of tensors, as the layers that do the same.
+FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
+    **dict.fromkeys((F.relu, torch.relu, "relu", "relu_"), nn.ReLU),
+    **dict.fromkeys((F.tanh, torch.tanh, "tanh"), nn.Tanh),
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), nn.Sigmoid),
+    **{F.silu: nn.SiLU, F.gelu: nn.GELU, F.elu: nn.ELU, F.leaky_relu: nn.LeakyReLU},
+    **{F.softplus: nn.Softplus, F.dropout: _dropout},
+    **{F.max_pool2d: nn.MaxPool2d, F.avg_pool2d: nn.AvgPool2d},
+    F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
+    F.adaptive_max_pool2d: nn.AdaptiveMaxPool2d,
+    **dict.fromkeys(
+        (torch.flatten, "flatten"), lambda start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim)
+    ),
+    **dict.fromkeys(("view", "reshape"), lambda *sizes: _viewed(*sizes)),
+}
+
+
+def activation_of(layer: nn.Module, shape: Shape) -> Activation | None:
+    """Returns the activation that a layer is of values (B, *shape), or None where it is none.
 
     Raises:
         NetworkError: for one that a network does not have with these options.
@@ -48,7 +82,7 @@ def activation_of(layer: nn.Module) -> Activation | None:
                 raise NetworkError("is approximate; give it approximate='none'")
             kind = "gelu"
         case nn.Softmax():
-            if layer.dim not in (1, -1):
+            if layer.dim not in (1, -1) or prod(shape) != shape[0 if layer.dim == 1 else -1]:
                 raise NetworkError("a softmax is over all outputs of a sample: give it dim=1")
             kind = "softmax"
     return Activation.of(kind, **options) if kind else None
@@ -127,8 +161,12 @@ def pool_of(layer: nn.Module, shape: Shape) -> Pool | None:
 def check_unhooked(layer: nn.Module, shape: Shape) -> None:
     """Raises NetworkError where hooks change what a layer makes of arrays (B, *shape). A copy of it
     is asked, with them and without."""
-    asked, dtypes = copy.deepcopy(layer).eval(), [p.dtype for p in layer.parameters()]
-    x = torch.linspace(-1.0, 1.0, prod(shape), dtype=dtypes[0] if dtypes else None)
-    with torch.no_grad(), suppress(RuntimeError):  # of another shape, which is said elsewhere
-        if not torch.equal(asked(x.view(1, *shape)), asked.forward(x.view(1, *shape))):
-            raise NetworkError("has a hook that changes its values; remove it, or make it a layer")
+    dtypes = [p.dtype for p in layer.parameters()]
+    x = torch.linspace(-1.0, 1.0, prod(shape), dtype=dtypes[0] if dtypes else None).view(1, *shape)
+    same = True
+    # What it cannot compute, as it is of another shape, is said elsewhere.
+    with torch.no_grad(), suppress(RuntimeError, ValueError, TypeError):
+        asked = copy.deepcopy(layer).eval()
+        same = torch.equal(asked(x), asked.forward(x))
+    if not same:
+        raise NetworkError("has a hook that changes its values; remove it, or make it a layer")

@@ -2,13 +2,11 @@
 
 import operator
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
 from neurosim.base import NetworkError, NeurosimWarning
@@ -22,25 +20,13 @@ from neurosim.maths import (
     Pool,
     Pool2d,
 )
-from neurosim.network.importers.layers import activation_of, check_unhooked, pool_of
+from neurosim.network.importers.agreement import check_agreement, evaluating
+from neurosim.network.importers.layers import FUNCTIONS, activation_of, check_unhooked, pool_of
 from neurosim.network.parts import Population, Projection, Role
 from neurosim.tensors import Shape
 
 TorchParts = tuple[tuple[Population, ...], tuple[Projection, ...], dict[str, Tensor]]
 
-# Functions and methods of tensors, as the layers that do the same.
-_LAYERS: dict[Any, Callable[..., nn.Module]] = {
-    **dict.fromkeys((F.relu, torch.relu, "relu", "relu_"), nn.ReLU),
-    **dict.fromkeys((F.tanh, torch.tanh, "tanh"), nn.Tanh),
-    **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), nn.Sigmoid),
-    **{F.silu: nn.SiLU, F.gelu: nn.GELU, F.elu: nn.ELU, F.leaky_relu: nn.LeakyReLU},
-    **{F.softplus: nn.Softplus, F.dropout: lambda *given, **named: _dropout(*given, **named)},
-    **{F.max_pool2d: nn.MaxPool2d, F.avg_pool2d: nn.AvgPool2d},
-    F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
-    F.adaptive_max_pool2d: nn.AdaptiveMaxPool2d,
-    **dict.fromkeys((torch.flatten, "flatten"), lambda start=0, end=-1: nn.Flatten(start, end)),
-    **dict.fromkeys(("view", "reshape"), lambda *sizes: _viewed(*sizes)),
-}
 _ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
 _TRANSPOSED = nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
 _DROPOUTS = (
@@ -87,7 +73,8 @@ def parts_of_torch(module: nn.Module, input_shape: Shape | None) -> TorchParts:
         if isinstance(layer, _OTHER_CONVOLUTIONS):
             raise NetworkError(f"layer {name!r} ({type(layer).__name__}): {_UNKNOWN}")
     try:
-        graph = fx.Tracer().trace(module)
+        with evaluating(module):
+            graph = fx.Tracer().trace(module)
     except Exception as error:  # whatever its forward does
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NetworkError(
@@ -95,7 +82,10 @@ def parts_of_torch(module: nn.Module, input_shape: Shape | None) -> TorchParts:
             "of torch.nn, functions and sums, without branches that depend on values"
         ) from None
     reader = _Reader(module, graph, input_shape)
-    return reader.read()
+    parts = reader.read()
+    if not reader.draws:
+        check_agreement(module, *parts)
+    return parts
 
 
 def _check_untied(module: nn.Module) -> None:
@@ -120,16 +110,6 @@ def _of_sizes(node: fx.Node) -> bool:
     return node.op.startswith("call_") and node.op != "call_module" and node.target in _SIZES
 
 
-def _dropout(p: float = 0.5, training: bool = True, inplace: bool = False) -> nn.Module:
-    return nn.Dropout(p, inplace).train(training)
-
-
-def _viewed(*sizes: Any) -> nn.Module:
-    if len(sizes) != 2 or sizes[1] != -1:
-        raise NetworkError("a view other than (B, -1) is not possible")
-    return nn.Flatten()
-
-
 class _Reader:
     """Goes through a graph and collects the parts of the network."""
 
@@ -141,6 +121,7 @@ class _Reader:
         self.parameters: dict[str, Tensor] = {}
         self.used: set[str] = set()
         self.users: dict[fx.Node, int] = {}
+        self.draws = False  # in evaluation as well
 
     def read(self) -> TorchParts:
         for node in self.graph.nodes:
@@ -186,8 +167,9 @@ class _Reader:
                 if str(node.target) in self.used and list(layer.parameters()):
                     raise NetworkError("is used twice, but the weights of a network are used once")
                 self.used.add(str(node.target))
-            elif node.op != "get_attr" and node.target in _LAYERS:
-                layer = _LAYERS[node.target](*node.args[1:], **node.kwargs)
+            elif node.op != "get_attr" and node.target in FUNCTIONS:
+                layer = FUNCTIONS[node.target](*node.args[1:], **node.kwargs)
+                self.draws |= isinstance(layer, nn.Dropout) and layer.training and layer.p > 0
             inputs = [arg for arg in node.args if isinstance(arg, fx.Node)]
             known = [self.values[arg] for arg in inputs if arg in self.values]
             alone = self.users[node] == 1
@@ -251,7 +233,7 @@ class _Reader:
                 return self._fold(layer, before, alone, where)
             case nn.Linear() | nn.Conv2d():
                 return self._weighted(layer, before, alone)
-        if (activation := activation_of(layer)) is not None:
+        if (activation := activation_of(layer, before.shape)) is not None:
             return self._activate(activation, before, alone)
         if (pool := pool_of(layer, before.shape)) is not None:
             return self._pooled(pool, before, alone)
@@ -265,11 +247,12 @@ class _Reader:
 
     def _weighted(self, layer: nn.Linear | nn.Conv2d, before: _Value, alone: bool) -> _Value:
         pre, own = self.populations[before.population], dict(layer.named_parameters(recurse=False))
-        if "weight" not in own:
-            raise NetworkError(
-                "its weight is made of other parameters; torch.nn.utils.parametrize."
-                "remove_parametrizations makes it one"
-            )
+        for kind in ("weight", "bias"):
+            if kind not in own and getattr(layer, kind) is not None:
+                raise NetworkError(
+                    f"its {kind} is made of other tensors; torch.nn.utils.parametrize."
+                    "remove_parametrizations, or prune.remove, makes it a parameter"
+                )
         if isinstance(layer, nn.Linear):
             op: Operator = Dense(pre.shape, (layer.out_features,))
         elif before.shape != pre.shape:
