@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_sweep import POSIX, run
+from test_sweep import PARALLEL, POSIX, Nobody, run, summary
 
 from neurosim.learning.events import StepEvent
 from neurosim.records.sweep import Results
 from neurosim.runs import run as runner
+from neurosim.runs import sweep
+from neurosim.runs.executors.executor import Local
+from neurosim.runs.executors.processes import Task, Tell
 
 BETAS = "rule.beta=0.1,0.2,0.5"
 
@@ -58,3 +61,37 @@ def test_a_run_that_another_process_ends(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(runner, "resume", resume_late)
     assert run(tmp_path, BETAS).count("finished") == 3
     assert list(tmp_path.glob("*/*.1")) == []
+
+
+def dies_with_a_checkpoint(task: Task, tell: Tell) -> str | None:
+    """In the place of `carry_out`, in a worker."""
+
+    def on_step(display: object, event: StepEvent) -> None:
+        if (Path(task[0]) / "checkpoints/last.safetensors").is_file():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    runner.TrainingDisplay.on_step = on_step  # type: ignore[assignment]
+    return sweep.carry_out(task, tell)
+
+
+@POSIX
+def test_what_was_killed_goes_on_with_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its checkpoint, to what it would have come to."""
+
+    def made(folder: Path, **options: Any) -> Results:
+        changes = ["data.limit=100", "training.epochs=5", BETAS]
+        planned = sweep.plan(PARALLEL, changes, 1)
+        return sweep.run(planned, folder, Nobody(), **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "carry_out", dies_with_a_checkpoint)
+        killed = made(tmp_path / "a", executor=Local(1))
+    assert "failed" in {row.status for row in killed.rows}
+    found, whole = made(tmp_path / "a", retry=True), made(tmp_path / "b")
+    assert {row.status for row in found.rows} == {"finished"}
+    for one, other in zip(found.rows, whole.rows, strict=True):
+        assert one.summary["weights_sha256"] == other.summary["weights_sha256"]
+    assert list(tmp_path.glob("a/*.1")) == []
+    assert all(summary(tmp_path / "a" / row.folder)["epochs"] == 5 for row in found.rows)

@@ -66,7 +66,7 @@ def parse(model: type[M], document: Document) -> M:
     except ValidationError as error:
         schemas, errors = Schemas(model), error.errors()[:MAX_PROBLEMS]
         if outdated := [pair for e in errors if (pair := _outdated(schemas, document, e))]:
-            return parse(model, _without(document, outdated))
+            return parse(model, _without(document, list(dict.fromkeys(outdated))))
         findings = [_finding(schemas, document, details) for details in errors]
         left = error.error_count() - len(errors)
     found = {finding.problem(document) for finding in _merge(findings)}
@@ -260,8 +260,9 @@ def _outdated(schemas: Schemas, document: Document, error: Any) -> tuple[NodePat
     location = error["loc"]
     for end in range(len(location) - 1, 0, -1):
         path, union, _ = _follow(schemas, document.value, location[: end - 1])
-        kind, at = (*path, schemas.tags(union)[0]), (*path, location[end])
-        if "discriminator" in union and {kind, at} <= document.marks.keys():
+        key, tags = schemas.tags(union)
+        kind, at = (*path, key), (*path, location[end])
+        if tags and {kind, at} <= document.marks.keys():
             return (at, kind) if document.layer(kind) > document.layer(at) else None
     return None
 
@@ -276,8 +277,8 @@ def _without(document: Document, outdated: Sequence[tuple[NodePath, NodePath]]) 
         del parent[path[-1]]
         if document.position(kind).file == COMMAND_LINE:
             where, new = document.position(path, key=True), document.part(kind).value
-            said = f"{show_path(kind)}={new} leaves out {path[-1]!r} of {where.file}:{where.line}"
-            warnings.warn(said, NeurosimWarning, stacklevel=2)
+            what = f"{show_path((*document.prefix, *kind))}={new} leaves out {path[-1]!r}"
+            warnings.warn(f"{what} of {where.file}:{where.line}", NeurosimWarning, stacklevel=2)
     return replace(document, value=value)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from neurosim.base import StateError
 from neurosim.channels import View
 from neurosim.dynamics import State, basal_potential, current_mean
+from neurosim.maths import Activation
 from neurosim.measures.gradients import less, norm, ratio
 from neurosim.rules import DualPropagation, Nudge, Rule, Wake, Woken
 from neurosim.tensors import moved, summed
@@ -176,9 +177,12 @@ def alpha_objective(state: State, rule: Rule, nudge: Nudge) -> float | None:
 
     Returns:
         None where it is not the objective: ``lagrangian`` with α ≠ ½, and rules that are no dual
-        propagation.
+        propagation; and where an activation does not say its G.
     """
     if not isinstance(rule, DualPropagation):
+        return None
+    unsaid = Activation.inverse_primitive
+    if any(type(cell.activation).inverse_primitive is unsaid for cell in state.cells):
         return None
     if rule.variant == "lagrangian" and rule.alpha != 0.5:
         return None

@@ -45,7 +45,7 @@ from neurosim.runs import run as runner
 from neurosim.runs.axes import Axis, combinations, read_axes
 from neurosim.runs.executors.executor import Executor, Inline
 from neurosim.runs.executors.processes import Task, Tell, Work
-from neurosim.runs.folder import REPORT, SCENARIO, SUMMARY, conclude, set_aside
+from neurosim.runs.folder import LAST, REPORT, SCENARIO, SUMMARY, conclude, set_aside
 from neurosim.scenario import Scenario, overridden
 
 MAX_RUNS = 10_000
@@ -341,8 +341,10 @@ def carry_out(
 
 
 def _continued(folder: Path, text: str, console: Console, data: DataSource | None) -> bool:
-    """Continues an interrupted run if that is possible."""
-    if not _is_of(folder, text) or _status(folder) == "failed":
+    """Continues an interrupted run if that is possible, and one that has failed, perhaps as its
+    process was killed, from its last checkpoint."""
+    begun = _status(folder) != "failed" or (folder / LAST).is_file()
+    if not (_is_of(folder, text) and begun):
         return False
     try:
         runner.resume(folder, console, patience=PATIENCE, given=data)

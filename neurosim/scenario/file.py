@@ -266,16 +266,23 @@ def parsed(document: Document) -> tuple[Document, Any]:
 
 
 def _by_name(document: Document) -> Document:
-    """Calls the ``kind`` of the data, which may stand there too, their ``name``."""
+    """Calls the ``kind`` of the data, which may stand there too, their ``name``. Where one file
+    says one and another the other, the later file counts."""
     data = document.value.get("data") if isinstance(document.value, dict) else None
-    if not isinstance(data, dict) or "kind" not in data or "name" in data:
+    if not isinstance(data, dict) or "kind" not in data:
         return document
+    marks, kind, name = dict(document.marks), ("data", "kind"), ("data", "name")
+    if "name" in data:
+        if not {kind, name} <= marks.keys() or document.layer(kind) == document.layer(name):
+            return document
+        later = document.layer(kind) > document.layer(name)
+        data = {key: value for key, value in data.items() if key != ("name" if later else "kind")}
     renamed = {"name" if key == "kind" else key: value for key, value in data.items()}
-    marks = dict(document.marks)
-    if (mark := marks.pop(("data", "kind"), None)) is not None:
-        marks["data", "name"] = mark
+    mark, spelled = marks.pop(kind, None), dict(document.spelled)
+    if "kind" in data:
+        spelled[name] = "kind"
+        marks |= {} if mark is None else {name: mark}
     value = {**document.value, "data": renamed}
-    spelled = {**document.spelled, ("data", "name"): "kind"}
     return replace(document, value=value, marks=marks, spelled=spelled)
 
 
