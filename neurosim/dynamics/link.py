@@ -85,8 +85,10 @@ class Dyads(Arrays):
 
     def stored(self, array: Tensor) -> Tensor:
         """Returns values of the whole population in its order: products in another round in another
-        way."""
-        return by_position(array) if self.by_position else array
+        way, and torch makes them in that of its weights."""
+        if self.by_position:
+            return by_position(array)
+        return array if array.is_contiguous() else array.contiguous()
 
     def hold(self, wake: Wake) -> Wake:
         """Returns a wake of the whole population, without the dyads that never do."""

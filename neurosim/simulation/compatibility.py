@@ -76,7 +76,8 @@ def _accepted(what: str, array: Tensor, shape: Shape, model: Model) -> tuple[Ten
     check_shape(what, array, shape)
     if array.is_complex():
         raise InputError(f"the {what} must be real, not {array.dtype}")
-    array = array.detach().to(model.device, model.dtype, copy=True)
+    order = torch.contiguous_format  # whatever that of the caller is
+    array = array.detach().to(model.device, model.dtype, copy=True, memory_format=order)
     moderate = bool(finite_product(array, array))
     if not moderate:  # perhaps it only overflows
         bad = (~array.isfinite()).nonzero()

@@ -133,8 +133,10 @@ class Selection:
             self._put_planes(array, values)
         elif self.whole == "positions":
             write_positions(array.flatten(2), self._index, values)
-        elif (stored := as_stored(array)) is array:
+        elif (stored := as_stored(array)) is array and array.is_contiguous():
             array.flatten(1).scatter_(1, self._rows(array.shape[0]), values)
+        elif stored is array:  # of another order, in which what is flat would be a copy
+            array[:, *torch.unravel_index(self.flat, self.shape)] = values
         else:
             stored.flatten().put_(self._places(array), values)
 
