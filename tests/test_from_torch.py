@@ -299,3 +299,16 @@ def test_hooks_that_look_may_stay() -> None:
     module[0].register_forward_hook(lambda *given: seen.append(given))
     x = torch.rand(5, 4)
     assert torch.allclose(ns.Model(ns.Network.from_torch(module))(x), module(x))
+
+
+def test_a_module_ends_at_the_output() -> None:
+    """Whatever hangs behind it."""
+    populations = {
+        "input": {"shape": [4], "role": "input"},
+        "output": {"shape": [3], "role": "output"},
+        "extra": {"shape": [3]},
+    }
+    ways = [{"from": "input", "to": "output"}, {"from": "output", "to": "extra"}]
+    model = ns.Model(ns.Network.from_dict({"populations": populations, "projections": ways}))
+    x = torch.rand(5, 4)
+    torch.testing.assert_close(model.to_torch()(x), model(x))

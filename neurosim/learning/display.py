@@ -17,7 +17,7 @@ from rich.table import Column
 from neurosim.base import harmless
 from neurosim.families import check
 from neurosim.learning import events
-from neurosim.learning.events import Listener
+from neurosim.learning.events import FOREVER, Listener
 
 PLAIN_SECONDS = 10.0  # between plain lines
 NOTEBOOK_SECONDS = 0.2  # between pictures of a bar in a notebook
@@ -159,9 +159,10 @@ class TrainingDisplay(Display, Listener):
         self._accuracy, self._loss = "accuracy –  ", "–"
 
     def on_start(self, event: events.StartEvent) -> None:
-        self._steps, self._ticks, self._began = event.steps, 0, time.perf_counter()
+        self._steps = event.steps if event.steps < FOREVER else None
+        self._ticks, self._began = 0, time.perf_counter()
         self._progress.start()
-        self.begin("training", event.step, event.steps)
+        self.begin("training", event.step, self._steps)
 
     def on_step(self, event: events.StepEvent) -> None:
         self._loss = f"{event.loss:.4f}"
@@ -187,7 +188,8 @@ class TrainingDisplay(Display, Listener):
     def _move(self, event: events.TrainingEvent, due: bool = False) -> None:
         rate = self._ticks / max(1e-9, time.perf_counter() - self._began)
         news = f"{self._accuracy}loss {self._loss}  {rate:,.0f} ticks/s"
-        line = f"epoch {event.epoch}  step {event.step}/{self._steps}"
+        of = "" if self._steps is None else f"/{self._steps}"
+        line = f"epoch {event.epoch}  step {event.step}{of}"
         self.show("training", event.step, self._steps, line, news, due)
 
     @contextmanager

@@ -17,6 +17,8 @@ from neurosim.simulation import Simulation
 
 Status = Literal["finished", "interrupted", "failed"]
 
+FOREVER = 10**12  # steps, or samples of a stream: no training gets there
+
 
 @dataclass(frozen=True)
 class TrainingEvent:
@@ -232,7 +234,8 @@ class Listeners:
         """Puts the states back. Raises StateError where they are of other listeners."""
         if len(states) != len(self._all):
             raise StateError(
-                f"the saved states are of {len(states)} listeners, and there are {len(self._all)}"
+                f"the saved states are of {len(states)} listeners, neurosim's own among them, and "
+                f"there are {len(self._all)}: give those that the training began with, listeners=…"
             )
         for listener, state in zip(self._all, states, strict=True):
             if state is not None:

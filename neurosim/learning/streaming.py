@@ -15,7 +15,7 @@ from neurosim.base import stream as generator
 from neurosim.data import Drift, Sample, Source, Split, Target, drifting
 from neurosim.families import BelowOne, Count, Described, Positive, Whole, check
 from neurosim.learning.evaluation import split_for
-from neurosim.learning.events import EpochEvent, StepEvent, TrainingEvent
+from neurosim.learning.events import FOREVER, EpochEvent, StepEvent, TrainingEvent
 from neurosim.learning.plan import TrainingPlan
 from neurosim.learning.trainer import Trainer
 from neurosim.maths import LearningRate, OptimizerChoice
@@ -23,7 +23,6 @@ from neurosim.measures import Prequential, metrics
 from neurosim.simulation import Episodes, Simulation, Stream
 from neurosim.tensors import complete, restore
 
-FOREVER = 10**12  # samples: no stream gets there
 OLD = 10  # drifts whose tasks are tested again
 
 

@@ -129,6 +129,24 @@ def trained(model: Model, optimizer: torch.optim.Optimizer) -> dict[str, Paramet
     return {name: p for name, p in named if p.requires_grad and id(p) in held}
 
 
+def chosen_gradients(
+    found: Mapping[str, Tensor], moved: Mapping[str, Parameter]
+) -> dict[str, Tensor]:
+    """Returns the gradients of the parameters that an optimizer moves. Raises InputError where one
+    is not there, or has another shape, dtype or device."""
+    for name, parameter in moved.items():
+        given = found.get(name)
+        if not isinstance(given, Tensor):
+            raise InputError(f"the gradients lack that of {name!r}, which the optimizer moves")
+        one, other = ((t.shape, t.dtype, t.device) for t in (given, parameter))
+        if one != other:
+            said = (
+                f"{list(one[0])} of {one[1]} on {one[2]}, where the parameter is {list(other[0])}"
+            )
+            raise InputError(f"the gradient of {name!r} is {said} of {other[1]} on {other[2]}")
+    return {name: found[name] for name in moved}
+
+
 def check_optimizer(
     optimizer: torch.optim.Optimizer | None, model: Model, *, needed: bool = False
 ) -> None:

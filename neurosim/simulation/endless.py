@@ -1,5 +1,7 @@
 """An inference without end: its input and its target change while it goes on."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from neurosim.base import NEVER, ConfigurationError, StateError
@@ -54,6 +56,11 @@ class Endless(Inference):
         if tick > self.updated:
             self.updated = tick
             super()._learn_if_due(tick)
+
+    def advance(self, ticks: int | None, interrupted: Callable[[], bool]) -> int:
+        if ticks is None:
+            raise StateError("a stream has no end: say how many ticks it is to advance")
+        return super().advance(ticks, interrupted)
 
     # ---- what comes from outside ---------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from neurosim.measures import MEASURES, Recorder, Trace
 from neurosim.rules import Nudge
 from neurosim.schedules import Clock, Start
 from neurosim.simulation.common import Common, Learned, first_prediction, run_length
-from neurosim.simulation.compatibility import trained, undisturbed
+from neurosim.simulation.compatibility import chosen_gradients, trained, undisturbed
 from neurosim.simulation.news import News
 from neurosim.simulation.outcome import Outcome
 from neurosim.simulation.silence import warn_of_silence
@@ -108,8 +108,8 @@ class Inference(Arrays):
         DivergenceError where the feed-forward pass is not finite."""
         common, clock, moment = self._common, self.clock, self._moment(self.tick)
         state, rule, news, nudge = common.state, common.rule, self.news, self.nudge
+        self.failed, first = True, self.tick + 1  # failed, until it has started
         self.decide_nudge()
-        first = self.tick + 1
         state.forget_target()
         if carried:
             self.check_weights()
@@ -130,7 +130,7 @@ class Inference(Arrays):
         if carried or not rule.paired:  # a feed-forward pass leaves feedback that nobody has seen
             news.to_all(clock, first, output=carried)
         self._announce(first)
-        self.running = True
+        self.running, self.failed = True, False
 
     def advance(self, ticks: int | None, interrupted: Callable[[], bool]) -> int:
         """Runs so many ticks, or to the end; see `Simulation.advance`."""
@@ -359,7 +359,7 @@ class Inference(Arrays):
             raise StateError(said)
         moved = trained(common.model, optimizer)
         found, sure = self.gradients() if gradients is None else (gradients, False)
-        gradients = {name: found[name] for name in moved}
+        gradients = chosen_gradients(found, moved)
         if common.before_step is not None and common.before_step(gradients) is False:
             return
         norm, clip = None, common.plasticity.clip

@@ -196,4 +196,4 @@ def _parts(common: Common) -> list[Any]:
     """Returns what must be the same objects for a tape to hold."""
     weights = [w for link in common.state.links for w in (link.weight, link.feedback, link.bias)]
     parts = common.rule, common.loss, common.schedule, common.plasticity, common.compute
-    return [*weights, *parts, common.nudge_after, common.state]
+    return [*weights, *parts, common.init, common.nudge_after, common.state]

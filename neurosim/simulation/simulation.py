@@ -364,11 +364,10 @@ class Simulation:
 
     def weights_changed(self) -> None:
         """Tells the simulation that weights were written in a way that torch does not count: in
-        place through ``.data`` or a numpy array. All other writes are noticed."""
+        place through ``.data`` or a numpy array, or by a fused optimizer outside of `learn`. All
+        other writes are noticed."""
         if self._inference is not None:
             self._inference.check_weights(written=True)
-
-    # ---- schedule ------------------------------------------------------------------------------
 
     def check_schedule(self) -> None:
         """Raises the ConfigurationError that `start` would for this schedule and network."""
@@ -387,6 +386,7 @@ class Simulation:
         """
         return saving.save(self, self._inference)
 
+    @compatibility.undisturbed()
     def load_state_dict(
         self, state: dict[str, Any], *, optimizer: torch.optim.Optimizer | None = None
     ) -> None:
@@ -396,5 +396,5 @@ class Simulation:
         complete.
         """
         saving.check(self, state, optimizer)
-        self._inference = None  # there is none where the rest is not complete
+        self.take_up(None)  # there is none where the rest is not complete
         self._inference = saving.load(self, state, optimizer, Inference)

@@ -102,6 +102,7 @@ class Stream:
         check_endless(simulation)
         compatibility.check_within(self._optimizer, simulation.learns_within)
 
+    @compatibility.undisturbed()
     def push(self, x: Tensor) -> None:
         """Shows the inputs x (B, *input) from now on. Raises InputError for wrong shapes, values
         that are not finite, or another number of streams B than before."""
@@ -110,6 +111,7 @@ class Stream:
         self._check_batch(x, "inputs", None if self._target is None else self._target[0])
         self._input = x
 
+    @compatibility.undisturbed()
     def target(self, y: Tensor | None) -> None:
         """Nudges the output towards y from now on, (B, *output) or classes (B,); None takes the
         target away. Raises InputError as `push` does."""
@@ -134,8 +136,9 @@ class Stream:
         if self._inference is None:
             if self._input is None:
                 raise StateError("there is no input yet: push one first")
-            self._inference = self._begun()
-            self._inference.begin(self._input, carried=False)
+            begun = self._begun()
+            begun.begin(self._input, carried=False)
+            self._inference = begun
         elif self._input is not None:
             self._inference.push(self._input)
         if self._target is not None:
@@ -235,6 +238,7 @@ class Stream:
         saved = saving.save(self.simulation, self._inference, stream=True)
         return saved | {"stream": {"input": copied(self._input), "target": target}}
 
+    @compatibility.undisturbed()
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state` was taken, in a stream that is made the same way.
 
@@ -243,13 +247,15 @@ class Stream:
         simulation = self.simulation
         check(Mapping[str, Any], state=state)
         saving.check(simulation, dict(state), self._optimizer, stream=True)
+        simulation.take_up(None)
+        self._inference = None  # where the rest is not complete
         with complete("state"):
             copied, saved = Copier(simulation.state.device), state["stream"]
-            target = saved["target"]
-            self._input = copied(saved["input"])
-            self._target = None if target is None else (copied(target[0]),)
-            self._inference = saving.load(simulation, dict(state), self._optimizer, Endless)
-            simulation.take_up(self._inference)
+            came, target = copied(saved["input"]), saved["target"]
+            aimed = None if target is None else (copied(target[0]),)
+            loaded = saving.load(simulation, dict(state), self._optimizer, Endless)
+        simulation.take_up(loaded)
+        self._inference, self._input, self._target = loaded, came, aimed
 
     @classmethod
     def from_state(

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from math import prod
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -136,7 +136,8 @@ class Selection:
         elif (stored := as_stored(array)) is array and array.is_contiguous():
             array.flatten(1).scatter_(1, self._rows(array.shape[0]), values)
         elif stored is array:  # of another order, in which what is flat would be a copy
-            array[:, *torch.unravel_index(self.flat, self.shape)] = values
+            where: Any = slice(None), *torch.unravel_index(self.flat, self.shape)
+            array[where] = values
         else:
             stored.flatten().put_(self._places(array), values)
 

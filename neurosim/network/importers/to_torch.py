@@ -61,9 +61,9 @@ def module_of(network: Network, parameter: Parameter, carrier: Carrier) -> nn.Mo
             total = add(f"{population.name}_{population.activation.kind}", activation, total)
         nodes[population.name] = total
     graph.output(nodes[network.output.name])
-    if all(len(network.incoming(p.name)) == 1 for p in network.dyadic) and all(
-        len(network.outgoing(p.name)) <= 1 for p in network.populations
-    ):
+    chain = all(len(network.incoming(p.name)) == 1 for p in network.dyadic)
+    chain &= all(len(network.outgoing(p.name)) <= 1 for p in network.populations)
+    if chain and not network.outgoing(network.output.name):
         return nn.Sequential(OrderedDict(root.named_children()))
     return fx.GraphModule(root, graph)
 
