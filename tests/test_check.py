@@ -222,8 +222,20 @@ OPTIMIZER = """
 """
 
 
-def test_an_optimizer_that_forgets(write: Write) -> None:
-    assert "a step after a pause is another" in checked(write(OPTIMIZER), 1)
+SIGNS = """p = self.param_groups[0]["params"][0]
+            self.held = 0.9 * getattr(self, "held", 0.0) + p.grad
+            p.grad = self.held.sign()
+"""
+
+
+@pytest.mark.parametrize("remembers", ["steps", "signs"])
+def test_an_optimizer_that_forgets(write: Write, remembers: str) -> None:
+    """What it has outside of its state: how many steps, or a momentum of which the sign counts."""
+    text = OPTIMIZER
+    if remembers == "signs":
+        begin, end = text.index("self.steps += 1"), text.index("            super().step")
+        text = text[:begin] + SIGNS + text[end:]
+    assert "a step after a pause is another" in checked(write(text), 1)
 
 
 OPERATOR = """

@@ -305,8 +305,8 @@ def _goes_on(choice: OptimizerChoice) -> None:
     def steps(saving: bool) -> torch.Tensor:
         weight = torch.nn.Parameter(start.clone())
         optimizer = choice.make([weight])
-        for _ in range(3):
-            weight.grad = weight.detach().cos()
+        for size in (2.0, -0.5, 1.0, -3.0, 0.25, -1.0):  # what it remembers has to matter
+            weight.grad = size * (weight.detach() + size).cos()
             optimizer.step()
             if saving:
                 save_state(file, optimizer.state_dict())

@@ -24,7 +24,7 @@ from neurosim.measures.metrics import (
     residual,
     staleness,
 )
-from neurosim.measures.prequential import Prequential, cross_correlation_lag
+from neurosim.measures.prequential import Prequential, costs_of_all, cross_correlation_lag
 from neurosim.measures.probes import Observation, Probe, Recorder, Sink, Trace, in_order
 from neurosim.measures.robustness import fgsm, lipschitz_bound, spectral_norms
 from neurosim.measures.states import RecordPlan, StatesProbe

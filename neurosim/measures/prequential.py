@@ -138,7 +138,7 @@ class Prequential:
         now = asdict(counts) | {"updates": updates}
         done = {key: now[key] - self._before[key] for key in now}
         done["messages"] = done["mean_messages"] + done["difference_messages"]
-        for key in ("messages", "wakes", "synaptic_operations", "updates"):
+        for key in _COSTS:
             found[f"{key}_per_sample"] = done[key] / samples
             if classes:
                 found[f"{key}_per_right"] = done[key] / (window["right"] or nan)
@@ -178,3 +178,17 @@ class Prequential:
 
 
 _TENSORS = ("_labels", "_first", "_stable", "_answer")
+_COSTS = "messages", "wakes", "synaptic_operations", "updates"
+
+
+def costs_of_all(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Returns what a sample and a right answer have cost in a whole stream, where its ``summary``
+    has the numbers of the last window."""
+    samples = summary["samples"]
+    counts = {"sample": samples, "right": samples * summary.get("cumulative_accuracy", 0.0)}
+    return {
+        f"{key}_per_{what}": summary[key] / count
+        for key in _COSTS
+        for what, count in counts.items()
+        if count and f"{key}_per_{what}" in summary
+    }

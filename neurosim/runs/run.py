@@ -32,6 +32,7 @@ from neurosim.learning import (
     check_memory,
     save_weights,
 )
+from neurosim.measures import costs_of_all
 from neurosim.records import RunFiles
 from neurosim.runs.folder import (
     ENVIRONMENT,
@@ -381,6 +382,7 @@ def _train(
             "peak_memory_bytes": peak_memory(model.device),
             **found,
         }
+        summary |= costs_of_all(summary)
         if job.words is not None:
             summary["classes"] = job.words
         if job.costs is not None:
