@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from undrawn import undraw
 
+import neurosim as ns
 from neurosim.cli.main import main
 from neurosim.records import Seeds, quantities
 from neurosim.reports import Figure, pictures_of
@@ -309,3 +310,17 @@ def test_seeds_are_explained_in_every_form_of_a_picture() -> None:
         assert [text.get_text() for text in legend.get_texts()] == [said]
         box = legend.get_window_extent()
         assert box.x1 <= chart.canvas.figure.bbox.x1
+
+
+def test_figures_say_what_could_not_be_read(tmp_path: Path) -> None:
+    """As the report does: a picture for a paper lacks nothing without a word."""
+    short = ["training.max_steps=2", "data.limit=100"]
+    run = ns.run(ROOT / "scenarios/parallel.yaml", short, out=tmp_path, run_id="a")
+    path = run.folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:-1], lines[-1].replace("epoch", "Epoch")]))
+    with pytest.warns(ns.NeurosimWarning, match=r"is damaged: line \d+ is left out"):
+        ns.figures(run.folder, to=tmp_path / "pictures", format="svg")
+    path.unlink()
+    with pytest.warns(ns.NeurosimWarning, match=r"metrics.jsonl could not be read: there is no"):
+        ns.figures(run.folder, to=tmp_path / "pictures", format="svg")

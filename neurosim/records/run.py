@@ -136,7 +136,8 @@ class Run:
             raise DataError(f"{METRICS} could not be read: {error.strerror}") from None
         if damaged:
             lines = ", ".join(map(str, damaged[:10])) + (", …" if damaged[10:] else "")
-            raise DataError(f"{METRICS}:{damaged[0]} is damaged: lines {lines} are left out")
+            which = f"lines {lines} are" if damaged[1:] else f"line {lines} is"
+            raise DataError(f"{METRICS}:{damaged[0]} is damaged: {which} left out")
         if not line.endswith(b"\n"):
             raise DataError(f"{METRICS}: its last line is torn, as a crash leaves it")
         files.check(METRICS, digest.hexdigest())

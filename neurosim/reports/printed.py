@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neurosim.base import NeurosimWarning
 from neurosim.records import Run
 from neurosim.reports.animation import stills_of
 from neurosim.reports.comparison import comparison_of
@@ -25,8 +27,11 @@ Draw = Callable[[float, Format], tuple[bytes, float]]  # a width to a file and i
 def printed(folders: Sequence[Path], network: Network | None) -> dict[str, Draw]:
     """Returns what draws each picture, by the name of its file: the charts of the report, the
     ``network`` and of a study a few moments of its inference; of several folders the charts of
-    their comparison. Raises DataError like `report_of`, and ConfigurationError for no folder."""
+    their comparison. Warns of records that could not be read. Raises DataError like `report_of`,
+    and ConfigurationError for no folder."""
     page = report_of(folders[0]) if len(folders) == 1 else comparison_of(folders)
+    for note in page.notes:
+        warnings.warn(note, NeurosimWarning, stacklevel=3)
     found: dict[str, Draw] = {
         name: partial(on_paper, chart) for name, _, chart in named(page.figures)
     }

@@ -96,7 +96,8 @@ class Run:
         return States(path)
 
     def model(self, model: Model | None = None) -> Model:
-        """Returns the model of the run's scenario, or the ``model`` given, with its last weights.
+        """Returns the model of the run's scenario, or the ``model`` given, with its weights: the
+        last ones, or where there is validation those of the best epoch.
 
         Raises DataError where they are missing, or of another network.
         """
