@@ -94,8 +94,8 @@ def pruned() -> nn.Module:
         (lambda: Made(functional), "Made computes something else"),
         (hooked, "Sequential computes something else .* remove the hook"),
         (patched, "Sequential computes something else .* a forward of its own"),
-        (parametrized, r"layer '0' .* its bias is made of other tensors"),
-        (pruned, r"layer '0' .* its bias is made of other tensors"),
+        (parametrized, r"layer '0' .* its bias is made of other parameters"),
+        (pruned, r"layer '0' .* its bias is made of other parameters"),
     ],
 )
 def test_what_computes_something_else_is_refused(made: Callable[[], nn.Module], said: str) -> None:

@@ -250,7 +250,7 @@ class _Reader:
         for kind in ("weight", "bias"):
             if kind not in own and getattr(layer, kind) is not None:
                 raise NetworkError(
-                    f"its {kind} is made of other tensors; torch.nn.utils.parametrize."
+                    f"its {kind} is made of other parameters; torch.nn.utils.parametrize."
                     "remove_parametrizations, or prune.remove, makes it a parameter"
                 )
         if isinstance(layer, nn.Linear):
