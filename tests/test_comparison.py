@@ -78,7 +78,7 @@ def test_a_damaged_run_is_named(folders: list[Path], tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared(folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(ns.ConfigurationError, match="two runs or more; 1 given"):
+    with pytest.raises(ns.ConfigurationError, match="two runs or more; a is given, and no other"):
         ns.compare(folders[0], folders[0])
     with pytest.raises(ns.DataError, match="is not a run folder"):
         ns.compare(folders[0], tmp_path)

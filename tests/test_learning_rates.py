@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_trainings import events, make
 
+import neurosim as ns
 from neurosim.base.errors import ConfigurationError
 from neurosim.learning.checkpoint import load_state, save_state
 from neurosim.learning.trainer import TrainingPlan
@@ -253,3 +254,12 @@ def test_the_families() -> None:
     assert set(OptimizerChoice.family) == {"sgd", "adam", "adamw", "torch"}
     with pytest.raises(ConfigurationError, match="unknown learning_rate 'cosin'"):
         LearningRate.of("cosin")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("StepLR", {"step_size": 0}), ("CosineAnnealingLR", {"T_max": 0})]
+)
+def test_a_scheduler_that_cannot_take_a_step(name: str, options: dict[str, object]) -> None:
+    """Is refused as it is said, and not in the middle of a training."""
+    with pytest.raises(ns.ConfigurationError, match=f"torch's {name}: integer modulo by zero"):
+        ns.LearningRate.of("torch", name=name, options=options)

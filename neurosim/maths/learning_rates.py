@@ -123,7 +123,11 @@ class TorchRate(_AfterWarmup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._scheduler(0.1)
+        made = self._scheduler(0.1)
+        if self.name != _PLATEAU:  # some only find out what they cannot do as they take a step
+            made.optimizer.step()
+            with refusing(self.name):
+                made.step()
         if self.name == _PLATEAU and (self.warmup_epochs or self.every != "epoch"):
             option = "warmup_epochs" if self.warmup_epochs else "every"
             said = (

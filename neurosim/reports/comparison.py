@@ -22,7 +22,8 @@ def comparison_of(folders: Iterable[Path]) -> Report:
     """
     paths = list(dict.fromkeys(folder.resolve() for folder in folders))
     if len(paths) < 2:
-        raise ConfigurationError(f"compare takes two runs or more; {len(paths)} given")
+        given = f"{paths[0].name} is given, and no other" if paths else "none is given"
+        raise ConfigurationError(f"compare takes two runs or more; {given}")
     above = commonpath(paths)
     runs = {path.relative_to(above).as_posix(): Run.read(path) for path in paths}
     figures = [found for spec in SPECS["comparison"] if (found := _overlaid(spec, runs)).content]

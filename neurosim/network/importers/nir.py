@@ -178,7 +178,14 @@ def _sizes(value: Any) -> Any:
 def _filled(cls: Any, node: Any, *sizes: Any, **options: Any) -> nn.Module:
     bias = getattr(node, "bias", None)
     layer: nn.Module = cls(*sizes, bias=bias is not None, device="meta", **options)
-    layer.weight = nn.Parameter(torch.tensor(node.weight))
+    layer.weight = _parameter(node.weight)
     if bias is not None:
-        layer.bias = nn.Parameter(torch.tensor(bias))
+        layer.bias = _parameter(bias)
     return layer
+
+
+def _parameter(values: Any) -> nn.Parameter:
+    """Returns a parameter of these values; whole numbers become those of torch's own dtype."""
+    found = torch.tensor(values)
+    whole = not found.is_floating_point()
+    return nn.Parameter(found.to(torch.get_default_dtype()) if whole else found)
