@@ -98,7 +98,7 @@ def test_damaged_records_are_named_by_their_line(stopped: Path, whole: Path, how
     said = invoke("resume", stopped, code=2).output
     assert f"{stopped}/metrics.jsonl:{number}: damaged, or a line before it is missing" in said
     (note,) = Run.read(whole).notes
-    assert note.startswith(f"metrics.jsonl:{number} is damaged: line")
+    assert re.match(rf"metrics\.jsonl:{number} is damaged: lines? {number}\b", note)
     assert note in invoke("report", whole).stderr
     assert note in (whole / "report.html").read_text()
 
