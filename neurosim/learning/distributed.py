@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
+from importlib import import_module
 
 import torch
 import torch.distributed as dist
@@ -86,6 +87,9 @@ class Ranks:
             return
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
+        # What optimizers load sooner or later keeps the group that it finds as a default, and the
+        # threads of a group that is kept outlive the interpreter, which ends the process.
+        import_module("torch.distributed.nn.functional")
         wait = timedelta(seconds=self.launch.seconds)
         with self.telling():
             store, rank, size = next(iter(dist.rendezvous("env://", timeout=wait)))
