@@ -77,3 +77,15 @@ def test_an_objective_that_no_activation_says() -> None:
     found = ns.measure_convergence(simulation, torch.rand(2, 3), torch.eye(4)[:2])
     assert all(record["objective_alpha"] is None for record in found.records)
     assert all(record["residual_mean"] is not None for record in found.records)
+
+
+@pytest.mark.parametrize("how", ["file", "override"])
+def test_a_slip_is_no_value_of_the_kind_before(below: Path, how: str) -> None:
+    """What no kind takes is reported, though the kind above it is another one now."""
+    below.write_text(BELOW.replace("name: digits}", "name: digits, batch_size: 2O}"))
+    above = below.with_name("above.yaml")
+    above.write_text("defaults: below.yaml\nname: above\ndata: {name: wine}\n")
+    said = r"below.yaml:5:\d+: data.batch_size: expected a whole number, got '2O'"
+    path, changes = (above, []) if how == "file" else (below, ["data.name=wine"])
+    with pytest.raises(ns.DocumentError, match=said):
+        ns.Scenario.load(path, changes)

@@ -11,7 +11,8 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
+from operator import getitem
 from typing import Any, TypeVar
 
 import numpy as np
@@ -65,7 +66,8 @@ def parse(model: type[M], document: Document) -> M:
         return model.model_validate_json(text)
     except ValidationError as error:
         schemas, errors = Schemas(model), error.errors()[:MAX_PROBLEMS]
-        if outdated := [pair for e in errors if (pair := _outdated(schemas, document, e))]:
+        pairs = (_outdated(model, schemas, document, e) for e in errors)
+        if outdated := [pair for pair in pairs if pair is not None]:
             return parse(model, _without(document, list(dict.fromkeys(outdated))))
         findings = [_finding(schemas, document, details) for details in errors]
         left = error.error_count() - len(errors)
@@ -254,27 +256,52 @@ def _asking(
     return kind if above == path and overridden else path
 
 
-def _outdated(schemas: Schemas, document: Document, error: Any) -> tuple[NodePath, NodePath] | None:
-    """The paths of a key that is unknown, or whose value is none, and of the kind that it does not
-    go with, where a later file says the kind."""
+def _outdated(
+    model: type[BaseModel], schemas: Schemas, document: Document, error: Any
+) -> tuple[NodePath, NodePath] | None:
+    """The paths of a key that is unknown, or has a value that only another kind takes, and of the
+    kind that it does not go with, where a later file says the kind."""
     location = error["loc"]
     for end in range(len(location) - 1, 0, -1):
         path, union, _ = _follow(schemas, document.value, location[: end - 1])
         key, tags = schemas.tags(union)
         kind, at = (*path, key), (*path, location[end])
         if tags and {kind, at} <= document.marks.keys():
-            return (at, kind) if document.layer(kind) > document.layer(at) else None
+            later = document.layer(kind) > document.layer(at)
+            unknown = error["type"] == "extra_forbidden" and end == len(location) - 1
+            if later and (unknown or _takes(model, schemas, document, at, kind, tags)):
+                return at, kind
+            return None
     return None
+
+
+def _takes(
+    model: type[BaseModel],
+    schemas: Schemas,
+    document: Document,
+    at: NodePath,
+    kind: NodePath,
+    tags: Sequence[str],
+) -> bool:
+    """Says if some kind takes the value of a key, as that which it was written for does."""
+    for tag in tags:
+        value = copy.deepcopy(document.value)
+        reduce(getitem, kind[:-1], value)[kind[-1]] = tag
+        try:
+            model.model_validate_json(json.dumps(value, default=_plain_number))
+        except ValidationError as error:
+            places = (_follow(schemas, value, one["loc"])[0] for one in error.errors())
+            if any(place[: len(at)] == at for place in places):
+                continue
+        return True
+    return False
 
 
 def _without(document: Document, outdated: Sequence[tuple[NodePath, NodePath]]) -> Document:
     """The document without some keys. Warns of those that an override has made obsolete."""
     value = copy.deepcopy(document.value)
     for path, kind in outdated:
-        parent = value
-        for step in path[:-1]:
-            parent = parent[step]
-        del parent[path[-1]]
+        del reduce(getitem, path[:-1], value)[path[-1]]
         if document.position(kind).file == COMMAND_LINE:
             where, new = document.position(path, key=True), document.part(kind).value
             what = f"{show_path((*document.prefix, *kind))}={new} leaves out {path[-1]!r}"
