@@ -124,6 +124,12 @@ def test_other_dtypes(dtype: torch.dtype) -> None:
     assert ns.Network.from_torch(module).output.shape == (2,)
 
 
+def test_where_others_compute_in_half_precision() -> None:
+    module = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ns.Network.from_torch(module).output.shape == (2,)
+
+
 def test_a_softmax_over_something_else() -> None:
     """Over the channels of a map, at each position."""
     module = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Softmax(dim=1))

@@ -174,12 +174,24 @@ def test_what_differs_in_training_is_told(layers: list[nn.Module], said: str) ->
         ns.Network.from_torch(nn.Sequential(*layers))
 
 
+def test_a_small_variance_is_there_in_half_precision() -> None:
+    """What it is folded from is smaller than what half precision can say of it."""
+    half = nn.Sequential(L(4, 3), nn.BatchNorm1d(3, eps=1e-7)).half().eval()
+    half[1].running_var.fill_(3e-7)
+    parameters = ns.Network.from_torch(half).parameters
+    exact = copy.deepcopy(half).double()
+    (weight,) = (p for name, p in parameters.items() if name.endswith("weight"))
+    scale = (exact[1].running_var + 1e-7).rsqrt()
+    torch.testing.assert_close(weight.double(), exact[0].weight * scale[:, None], rtol=1e-3, atol=0)
+
+
 CONV = C(2, 3, 3)
 
 
 @pytest.mark.parametrize(
     ("layers", "shape", "message"),
     [
+        ([L(2, 3, dtype=torch.complex64)], None, "its weights are complex"),
         ([L(2, 3), nn.ReLU6(), L(3, 1)], None, r"layer '1' \(ReLU6\): cannot be taken over: only"),
         ([L(2, 3), nn.Softplus(), L(3, 1)], None, "layer '1' .Softplus.: is cut off at 20"),
         ([L(2, 3), nn.GELU("tanh"), L(3, 1)], None, "approximate"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,19 @@ def test_there_and_back(description: dict[str, Any], tmp_path: Path) -> None:
     )
     back = ns.Model(ns.Network.from_nir(file), dtype=torch.float64)
     torch.testing.assert_close(back(x).detach(), expected, rtol=0, atol=1e-13)
+
+
+def test_names_that_differ_in_other_signs_alone(tmp_path: Path) -> None:
+    """Both layers, each with its own weights."""
+    one, two = np.random.default_rng(0).normal(size=(2, 3, 3)).astype(np.float32)
+    ends = {"x": nir.Input([3]), "y": nir.Output([3])}
+    nodes = {**ends, "a.b": nir.Linear(one), "a-b": nir.Linear(two)}
+    nir.write(
+        str(file := tmp_path / "n.nir"),
+        nir.NIRGraph(nodes, list(pairwise(["x", "a.b", "a-b", "y"]))),
+    )
+    model, x = ns.Model(ns.Network.from_nir(file)), torch.rand(2, 3)
+    torch.testing.assert_close(model(x).detach(), x @ torch.tensor(two @ one).T)
 
 
 def spiking(path: Path) -> tuple[np.ndarray, np.ndarray]:

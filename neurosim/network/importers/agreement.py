@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from neurosim.base import NetworkError
 from neurosim.network.parts import Population, Projection
+from neurosim.tensors import full_precision, repeatable
 
 _SAMPLES = 2
 _SMALL = 4  # bytes of a number, below which sums round too coarsely to be compared
@@ -51,12 +52,13 @@ def check_agreement(
     x = torch.randn(_SAMPLES, *shape, generator=torch.Generator().manual_seed(0), dtype=one.dtype)
     x = x.to(one.device)
     try:
-        with evaluating(module):
+        with evaluating(module), repeatable(), full_precision():
             wanted = module(x.clone()).flatten(1)
     except Exception as error:  # whatever its forward does
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NetworkError(f"it fails on samples of shape {list(shape)}: {said}") from None
-    found = _computed(x, populations, projections, parameters).flatten(1)
+    with repeatable(), full_precision():
+        found = _computed(x, populations, projections, parameters).flatten(1)
     difference = torch.inf
     if wanted.shape == found.shape:
         difference = float((wanted - found).abs().max())

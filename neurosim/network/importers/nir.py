@@ -140,6 +140,8 @@ def read(path: Path, neurons: str | None) -> tuple[nn.Module, Shape]:
             continue
         layer = _layer(nir, path, name, node, neurons)
         own = "n_" + re.sub(r"\W", "_", name)
+        while hasattr(root, own):  # names may differ in other signs alone
+            own += "_"
         root.add_module(own, layer)
         values[name] = steps.call_module(own, (total,))
     return fx.GraphModule(root, steps), shape

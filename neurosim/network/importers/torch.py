@@ -253,6 +253,8 @@ class _Reader:
                     f"its {kind} is made of other parameters; torch.nn.utils.parametrize."
                     "remove_parametrizations, or prune.remove, makes it a parameter"
                 )
+        if own["weight"].is_complex():
+            raise NetworkError("its weights are complex, and those of a network are real")
         if isinstance(layer, nn.Linear):
             op: Operator = Dense(pre.shape, (layer.out_features,))
         elif before.shape != pre.shape:
@@ -315,14 +317,16 @@ class _Reader:
         if layer.training:
             said = f"{where} is folded with its running statistics, as in evaluation"
             warnings.warn(said, NeurosimWarning, stacklevel=7)
-        mean, var = layer.running_mean.detach(), layer.running_var.detach()
+        kept, wide = weight.dtype, torch.promote_types(weight.dtype, torch.float32)
+        weight = weight.to(wide)  # in half precision, a small variance would be none
+        mean, var = layer.running_mean.detach().to(wide), layer.running_var.detach().to(wide)
         scale = (var + layer.eps).rsqrt()
         scale = scale if layer.weight is None else scale * layer.weight.detach()
         shift = 0.0 if layer.bias is None else layer.bias.detach()
         bias = self.parameters.get(f"{pre.name}.bias", torch.zeros_like(mean))
         folded = weight * scale.view(-1, *[1] * (weight.dim() - 1))
-        self.parameters[f"{incoming[0].name}.weight"] = folded
-        self.parameters[f"{pre.name}.bias"] = scale * (bias - mean) + shift
+        self.parameters[f"{incoming[0].name}.weight"] = folded.to(kept)
+        self.parameters[f"{pre.name}.bias"] = (scale * (bias - mean) + shift).to(kept)
         self.populations[pre.name] = replace(pre, bias=True)
         return replace(before, open=alone)
 
