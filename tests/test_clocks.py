@@ -260,6 +260,16 @@ def test_lazy_carries_what_is_due() -> None:
     assert run(second, 3) == [[6], [], []]
 
 
+@pytest.mark.parametrize("before", [ns.schedules.Sweep(passes=2), Poisson(rate=0.1)])
+@pytest.mark.parametrize("schedule", [Poisson(duration=40.0), Lazy(duration=3.0)])
+def test_a_clock_takes_over_no_wakes_of_another_kind(before: Schedule, schedule: Schedule) -> None:
+    """They would be those of other units, of another rate, or none."""
+    first = before.start(starting(before, NETWORK))
+    tick = len(run(first, 0))
+    second = schedule.start(starting(schedule, NETWORK, tick=tick, previous=first))
+    assert sorted({unit for due in run(second, tick) for unit in due}) == list(range(12))
+
+
 def test_only_lazy_listens() -> None:
     for schedule in (Poisson(), Periodic()):
         clock = schedule.start(starting(schedule, NETWORK))

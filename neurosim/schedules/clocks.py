@@ -26,8 +26,11 @@ class PoissonClock(Clock):
 
     def __init__(self, at: Start, scale: Floats, end: int) -> None:
         self.random, self.scale = at.random, scale
-        before = at.previous
-        super().__init__(at.tick + self._waits(scale) if before is None else before.next, end)
+        last = at.previous
+        if isinstance(last, PoissonClock) and np.array_equal(last.scale, scale):
+            super().__init__(last.next, end)
+        else:
+            super().__init__(at.tick + self._waits(scale), end)
 
     def _waits(self, scale: Floats) -> Ints:
         # Wakes in ((n−1)·tick, n·tick] commit at tick n, several of them once. A Poisson process
@@ -206,9 +209,9 @@ class Lazy(Schedule):
 
     News is a delivered message, a new target, a weight update, or, for a damped dyad, its own
     change; for any sample of the batch. Due at the start: everything under a zero start, the
-    outputs under a feed-forward start. Inference ends when nothing is due, or nothing but changes
-    by rounding, or after ``duration`` (simulated time). With a channel ``threshold`` this is
-    send-on-delta.
+    outputs under a feed-forward start; everything where states are carried from another schedule.
+    Inference ends when nothing is due, or nothing but changes by rounding, or after ``duration``
+    (simulated time). With a channel ``threshold`` this is send-on-delta.
     """
 
     duration: Annotated[Positive, Field(description="simulated time of an inference, at most")]
@@ -217,8 +220,9 @@ class Lazy(Schedule):
 
     def start(self, at: Start) -> Clock:
         end = at.tick + duration_ticks(self.duration, self.tick)
-        if at.previous is not None:
+        if isinstance(at.previous, LazyClock):
             return LazyClock(at.previous.next, end)
         output = at.layout.names.index(at.layout.network.output.name)
-        due = np.logical_or(not at.feedforward, at.layout.population_of == output)
+        everything = at.previous is not None or not at.feedforward  # others know of no news
+        due = np.logical_or(everything, at.layout.population_of == output)
         return LazyClock(np.where(due, at.tick + 1, NEVER), end)
