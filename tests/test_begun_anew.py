@@ -171,3 +171,18 @@ def test_gradients_that_do_not_fit(spoil: Callable[[dict[str, Tensor]], None]) -
     with pytest.raises(ns.InputError, match=r"the gradient"):
         simulation.learn(optimizer, gradients)
     assert all(map(torch.equal, before, simulation.model.parameters()))
+
+
+def test_what_is_frozen_stays_with_a_gradient_left_over() -> None:
+    """The bias of the output was trained by torch before, and is in the optimizer."""
+    simulation = simulated()
+    *moved, frozen = simulation.model.parameters()
+    simulation.model(X).sum().backward()
+    optimizer = torch.optim.SGD(simulation.model.parameters(), lr=0.1)
+    frozen.requires_grad_(False)
+    before = [p.detach().clone() for p in (*moved, frozen)]
+    simulation.infer(X, Y)
+    simulation.learn(optimizer)
+    after = [*moved, frozen]
+    same = [torch.equal(old, new) for old, new in zip(before, after, strict=True)]
+    assert same == [False] * len(moved) + [True]

@@ -60,6 +60,7 @@ class Synapses(Arrays):
         """Hands the ``gradients`` to the optimizer and takes one step, both within the bounds that
         there are. ``norm`` is that of all gradients, where it is bounded."""
         parameters, clip = list(moved.values()), self._plasticity.clip
+        optimizer.zero_grad(set_to_none=True)  # what is left there, of frozen ones as well
         for name, parameter in moved.items():
             parameter.grad = gradients[name]
         if clip is not None:
