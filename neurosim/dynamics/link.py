@@ -176,8 +176,7 @@ class Link(Arrays):
                 continue
             if self.crosses or self.pre.by_position:
                 seen = self.brought(view)
-            synapses = weight if view.mask is None else view.through(weight)
-            part, winners = self.products.basal(seen, synapses, bias, selection)
+            part, winners = self.products.basal(seen, view.through(weight), bias, selection)
             total, bias = part if total is None else total + part, None
             products += 1
         if total is None:
@@ -201,9 +200,8 @@ class Link(Arrays):
         total, products = None, 0
         for view in self.differences:
             if (sent := view.value.tensor) is not None:
-                synapses = weight if view.mask is None else view.through(weight)
-                sent, winners = self.post.stored(sent), self.winners.tensor
-                part = self.products.apical(sent, synapses, winners, selection)
+                sent, synapses = self.post.stored(sent), view.through(weight)
+                part = self.products.apical(sent, synapses, self.winners.tensor, selection)
                 total, products = part if total is None else total + part, products + 1
         return None if total is None else self.pre.stored(total), products
 

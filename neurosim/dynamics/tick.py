@@ -26,10 +26,11 @@ from neurosim.dynamics.outlet import Counts, Offer
 from neurosim.dynamics.state import State
 from neurosim.maths import Messages
 from neurosim.rules import Nudge, Rule, Wake, Woken
-from neurosim.tensors import Flags, Selection, Writes, materialized, moved, unequal
+from neurosim.tensors import Flags, Selection, Stale, Writes, materialized, moved, unequal
 
 Compute = Literal["auto", "dense", "graph"]
 Woke = Sequence[tuple[int, Selection | None]]  # dyads by their population's index, ascending
+_Part = Selection | Literal[False] | None  # of a population: False for none of it, None for all
 _Above = Callable[[], Selection | None]  # who is above some senders; None for all
 
 
@@ -56,7 +57,6 @@ class Ticker:
         self._lateral = not nudge.loss.local and rule.nudges_at_potential
         self._lateral |= state.output.activation.lateral
         self._passes: dict[int, bool] = {}  # by population, see `_may_pass`
-        self._compiled: dict[int, bool] = {}  # and `_at_once`
         self._forced: tuple[complex, Writes, Tensor] | None = None  # what made the last, and it
 
     def tick(self, moment: Moment, woken: Woke) -> Reached:
@@ -183,11 +183,7 @@ class Ticker:
 
     def _at_once(self, cell: Dyads) -> bool:
         """Says if they can, as Numba is there."""
-        known = self._compiled.get(cell.index)
-        if known is None:
-            known = self._may_pass(cell) and kernels("wakes") is not None
-            self._compiled[cell.index] = known
-        return known
+        return self._may_pass(cell) and kernels("wakes") is not None
 
     def _force(self, cell: Node, selection: Selection | None) -> Tensor:
         """Returns the force of the nudge on the selected output dyads. A softmax needs the
@@ -211,6 +207,9 @@ class Ticker:
 
     # ---- potentials ----------------------------------------------------------------------------
 
+    def _due(self, stale: Stale, of: Dyads, selection: Selection | None) -> _Part:
+        return stale.part(selection, of.device) if self.caching else selection
+
     def _alone(
         self, selects: Callable[[Selection, int], bool], part: Selection | None
     ) -> Selection | None:
@@ -222,7 +221,7 @@ class Ticker:
     def update_basal(self, link: Link, selection: Selection | None, *, late: bool = False) -> bool:
         """Recomputes the basal contribution and the max-pool winners where they are out of date:
         written ``late``, see `Slot.put`. Returns whether they were out of date anywhere."""
-        part = link.basal_stale.part(selection, link.device) if self.caching else selection
+        part = self._due(link.basal_stale, link.post, selection)
         if part is False:
             return False
         some = self._alone(link.operator.forward_selects, part)
@@ -251,7 +250,7 @@ class Ticker:
                 winners = selection.take(winners)
             link.winners.put(selection, winners)
             return
-        part = link.basal_stale.part(selection, link.device) if self.caching else selection
+        part = self._due(link.basal_stale, link.post, selection)
         if part is False:
             return
         if not link.post.observed:
@@ -265,7 +264,7 @@ class Ticker:
 
     def _update_apical(self, link: Link, selection: Selection | None, *, late: bool) -> bool:
         """Does the same for the apical contribution. A difference of zero costs nothing."""
-        part = link.apical_stale.part(selection, link.pre.device) if self.caching else selection
+        part = self._due(link.apical_stale, link.pre, selection)
         if part is False:
             return False
         link.apical_stale.clear(part)

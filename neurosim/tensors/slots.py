@@ -151,9 +151,7 @@ class Slot(Array):
     def value(self) -> Tensor:
         """The array. Raises StateError where it is empty, as it can be where a saved state was
         damaged."""
-        tensor = self._tensor
-        if tensor is None or self._late is not None:
-            tensor = self._present()
+        tensor = self.tensor
         if tensor is None:
             raise StateError(_EMPTY)
         return tensor
@@ -183,8 +181,7 @@ class Slot(Array):
         if selection is None:
             self.set(values)
             return
-        if isinstance(values, Deferred):
-            values = values.compute()
+        values = materialized(values)
         if self._late is not None:
             self._write(*self._late)
         self._fresh = (selection, values) if taken_next else None
@@ -277,12 +274,10 @@ class Slot(Array):
         late = self._late
         if late is None or late[0] is not selection or self._tensor is None:
             return None
-        self._late, self.moderate = None, False
-        if self._own and self._numbers is not None:
-            return self._numbers
-        if self.own_numbers() is None:
+        self._late = None
+        if (numbers := self.own_numbers()) is None:
             self._late = late
-        return self._numbers
+        return numbers
 
 
 class Stale(Array):
@@ -334,7 +329,7 @@ class Stale(Array):
     def touch(self, selection: Selection | None = None) -> None:
         """Marks the selected dyads (None for all) as out of date."""
         if selection is None:
-            self._mask, self._cleared = True, None
+            self.mask = True
         elif self.mask is not True:
             self._writable()[selection.dyads] = True
 
