@@ -18,6 +18,7 @@ import pytest
 import torch
 from own_process import state
 from small_simulations import DOUBLE, NETWORK, SCHEDULES, X, Y, build, same
+from torch import Tensor
 
 import neurosim as ns
 
@@ -170,12 +171,71 @@ def test_what_is_around_does_not_reach_in(around: Callable[[], Any]) -> None:
         assert torch.equal(found[2], wanted[2])
 
 
+@pytest.mark.parametrize("around", [torch.inference_mode, autocast])
+def test_nor_where_a_simulation_is_made_asked_and_copied(around: Callable[[], Any]) -> None:
+    """Damping is of the weights as they are, and nothing is left there that is read only."""
+
+    rule = ns.DualPropagation(variant="damped", alpha=0.25)
+
+    def used(around: Callable[[], Any]) -> list[Tensor]:
+        with around():
+            one = simulation(model=ns.Model(NETWORK), rule=rule)
+        one.start(X, Y)
+        one.advance(2)
+        for parameter in one.model.parameters():
+            parameter.data.mul_(0.75)
+        with around():
+            one.weights_changed()
+            objective = one.objective()
+            again = copy.deepcopy(one)
+        for it in (one, again):
+            it.advance()
+            it.finish()
+            it.learn(torch.optim.SGD(it.model.parameters(), lr=0.1))
+        states = [cell.plus.value for it in (one, again) for cell in it.state.cells]
+        damping = [cell.damping for it in (one, again) for cell in it.state.cells]
+        return [torch.tensor([objective, *damping]), *states, *one.model.parameters()]
+
+    assert all(map(torch.equal, used(around), used(nullcontext)))
+
+
+@pytest.mark.parametrize("around", [torch.inference_mode, autocast])
+def test_nor_into_a_stream(around: Callable[[], Any]) -> None:
+    def read(around: Callable[[], Any]) -> list[Tensor]:
+        stream = simulation(model=ns.Model(NETWORK)).stream()
+        stream.push(X)
+        stream.advance(3)
+        with around():
+            found, state = stream.read(), stream.state()
+        stream.load(state)
+        stream.advance(3)
+        return [found, stream.read()]
+
+    assert all(map(torch.equal, read(around), read(nullcontext)))
+    assert not any(tensor.is_inference() for tensor in read(torch.inference_mode))
+
+
 def test_a_model_that_is_made_in_inference_mode_learns() -> None:
     with torch.inference_mode():
         inside = simulation(model=ns.Model(NETWORK))
         inside.infer(X * 1, Y * 1)
     inside.learn(torch.optim.SGD(inside.model.parameters(), lr=0.1))
     assert not torch.equal(inside.model(X), ns.Model(NETWORK)(X))
+
+
+def test_parameters_that_are_not_those_of_the_network() -> None:
+    network = ns.Network.from_dict({"input": 5, "layers": [{"dense": 5}, {"dense": 5}]})
+    tied, made_of_others = ns.Model(network), ns.Model(network)
+    one, other = (name for name, p in tied.named_parameters() if p.shape == (5, 5))
+    tied.get_submodule(other.rsplit(".", 1)[0]).weight = tied.get_parameter(one)
+    with pytest.raises(ns.ConfigurationError, match=f"{one!r} and {other!r} .* are one parameter"):
+        simulation(model=tied)
+    owner = made_of_others.get_submodule(one.rsplit(".", 1)[0])
+    torch.nn.utils.parametrizations.weight_norm(owner)
+    with pytest.raises(ns.ConfigurationError, match=f"no parameter {one!r} any more"):
+        simulation(model=made_of_others)
+    torch.nn.utils.parametrize.remove_parametrizations(owner, "weight")
+    assert simulation(model=made_of_others).infer(torch.ones(1, 5)).ticks
 
 
 def test_a_network_of_numbers_of_numpy() -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,6 +76,13 @@ class Model(nn.Module):
                 module.register_buffer(kind, value.to(place))
             else:
                 module.register_parameter(kind, nn.Parameter(value.to(place)))
+
+    @torch.inference_mode(False)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copies it as any module, to one that can learn, as it is itself."""
+        memo[id(self)] = made = type(self).__new__(type(self))
+        vars(made).update(deepcopy(vars(self), memo))
+        return made
 
     def _owner(self, name: str) -> nn.Module:
         """Returns the module of that name, made if there is none. Names are the user's, and

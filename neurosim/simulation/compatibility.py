@@ -171,8 +171,10 @@ def check_optimizer(
 
 
 def check_model(model: object) -> None:
-    """Raises ConfigurationError for what is no model, and says how it becomes one."""
+    """Raises ConfigurationError for what is no model, and says how it becomes one; or for a model
+    whose parameters are not those of its network, each by itself."""
     if isinstance(model, Model):
+        _check_parameters(model)
         return
     how = "a Model"
     if isinstance(model, Network):
@@ -181,6 +183,20 @@ def check_model(model: object) -> None:
         how = "ns.Model(ns.Network.from_torch(module))"
     said = f"a Simulation is made of a Model, not of a {type(model).__name__}: give it {how}"
     raise ConfigurationError(said, "model")
+
+
+def _check_parameters(model: Model) -> None:
+    held, owners = dict(model.named_parameters(remove_duplicate=False)), dict[int, str]()
+    constants = dict(model.named_buffers())
+    for name in model.network.parameter_shapes():
+        if name not in held and name not in constants:
+            said = f"the model has no parameter {name!r} any more: torch.nn.utils.parametrize."
+            said += "remove_parametrizations, or prune.remove, makes it one again"
+            raise ConfigurationError(said, "model")
+        if name in held and (other := owners.setdefault(id(held[name]), name)) != name:
+            said = f"{other!r} and {name!r} of the model are one parameter, and projections learn "
+            said += "apart from each other; give each a copy of its own"
+            raise ConfigurationError(said, "model")
 
 
 def check_parts(*parts: tuple[object, type]) -> None:

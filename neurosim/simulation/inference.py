@@ -334,8 +334,7 @@ class Inference(Arrays):
         self.synapses.advance(self.tick)
 
     def gradients(self) -> tuple[dict[str, Tensor], bool]:
-        """Returns the local gradient of every parameter, see `Simulation.gradients`, and if all are
-        known to be finite."""
+        """Returns the local gradients of all parameters, and if they are known to be finite."""
         self._prepare_to_learn()
         found, operations, sure = self.learned(self) if self.learned else self.phases.gradients()
         self.counts.weight_gradient += operations
@@ -381,6 +380,7 @@ class Inference(Arrays):
         if due and plasticity.learns(self.nudge):
             self.learn(self.optimizer)
 
+    @undisturbed()
     def check_weights(self, *, written: bool = False) -> None:
         """Takes note of weights that have changed, or all been ``written``, as every unit does."""
         if self._common.state.check_weights(written=written):

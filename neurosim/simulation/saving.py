@@ -11,6 +11,7 @@ from neurosim.measures import Trace
 from neurosim.schedules import Start
 from neurosim.simulation import compatibility
 from neurosim.simulation.common import Common
+from neurosim.simulation.compatibility import undisturbed
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.parts import parts_of
 from neurosim.tensors import Copier, check_arrays, complete, load_arrays
@@ -25,6 +26,7 @@ def _identity(simulation: Common) -> tuple[str, str, int]:
     return schedule, rule, simulation.layout.total
 
 
+@undisturbed()
 def save(
     simulation: Common, inference: Inference | None, *, stream: bool = False
 ) -> dict[str, Any]:
@@ -121,6 +123,7 @@ def reduce(simulation: Common, inference: Inference | None) -> tuple[Any, ...]:
     return _copied, (type(simulation), *made_of, save(simulation, inference), simulation.caching)
 
 
+@undisturbed()
 def _copied(made: type[Any], model: Any, parts: Any, state: Any, caching: bool) -> Any:
     simulation = made(model, **parts)
     simulation.load_state_dict(state)

@@ -46,6 +46,7 @@ class Simulation:
 
     __repr__, _repr_html_ = text_of, html_of
 
+    @compatibility.undisturbed()
     def __init__(
         self,
         model: Model,
@@ -342,6 +343,7 @@ class Simulation:
             finite_norm(found, f"at tick {self.tick} the gradient of", self.rule.remedy)
         return found
 
+    @compatibility.undisturbed()
     def objective(self) -> float:
         """Returns (1/βB) Σ_k Σ_batch (s⁻ − s⁺)ᵀ a_k, whose derivative by the weights is
         `gradients`. Raises StateError in a rule with phases."""
@@ -363,9 +365,8 @@ class Simulation:
         self.inference.learn(optimizer, gradients)
 
     def weights_changed(self) -> None:
-        """Tells the simulation that weights were written in a way that torch does not count: in
-        place through ``.data`` or a numpy array, or by a fused optimizer outside of `learn`. All
-        other writes are noticed."""
+        """Tells it of weights that were written where torch does not count: through ``.data``, or a
+        numpy array, or by a fused optimizer outside of `learn`. All other writes are noticed."""
         if self._inference is not None:
             self._inference.check_weights(written=True)
 
@@ -382,8 +383,7 @@ class Simulation:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that the rest of the run depends on, as tensors and numbers. With the states
-        of model and optimizer it continues bit for bit in a simulation that is built the same way.
-        """
+        of model and optimizer a simulation that is built the same way goes on bit for bit."""
         return saving.save(self, self._inference)
 
     @compatibility.undisturbed()

@@ -208,6 +208,7 @@ class Stream:
             raise StateError("the stream has not begun: push an input, and advance")
         return self._inference
 
+    @compatibility.undisturbed()
     def read(self) -> Tensor:
         """Returns what the network answers now, (B, *output): f(a) of the output without its nudge.
         What targets have done further down acts on it. Raises StateError before the first tick."""
