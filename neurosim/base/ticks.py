@@ -10,8 +10,9 @@ LAST_TICK = 10**15  # no inference gets there; far from what an int64 or a float
 
 
 def ticks_of(time: float, tick: float) -> int:
-    """⌈time/tick⌉, forgiving round-off just above a whole number."""
-    return ceil(time / tick - 1e-9)
+    """⌈time/tick⌉, forgiving round-off just above a whole number, which grows with the number."""
+    ticks = time / tick
+    return ceil(ticks - max(1e-9, ticks * 2**-51))
 
 
 def duration_ticks(duration: float, tick: float) -> int:
