@@ -82,6 +82,7 @@ class Watcher(Protocol):
     def ended(self, row: Row) -> None: ...
 
 
+_MARK = 11  # characters at the end of a folder's name, which tell scenarios apart
 # Of data, by what is asked of them: their digest, or what is wrong with them.
 Checked = dict[str, DocumentError | str]
 
@@ -220,7 +221,17 @@ def _folder_name(swept: Sequence[Axis], values: Sequence[str], seed: int, digest
     parts = [f"{axis.key.split('.')[-1]}-{v}" for axis, v in zip(swept, bare, strict=True)]
     names = [re.sub(r"[^A-Za-z0-9.+-]+", "-", part).strip("-.")[:36] for part in parts]
     # The end tells apart what is cut off, or written in other signs.
-    return "_".join([*names, f"seed-{seed}"])[:110] + f"_{digest[:10]}"
+    return "_".join([*names, f"seed-{seed}"])[:110] + f"_{digest}"[:_MARK]
+
+
+def _find(rows: Sequence[Row], sweep: Path) -> None:
+    """Gives rows the folders of runs that are there by other names: of other axes, or other signs
+    for the same values."""
+    there = {p.name[-_MARK:]: p for p in sorted(sweep.glob("*/*_*")) if p.is_dir()}
+    for row in rows:
+        found = there.get(row.folder[-_MARK:])
+        if found is not None and not (sweep / row.folder).exists():
+            row.folder = found.relative_to(sweep).as_posix()
 
 
 def folder_name(name: str) -> str:
@@ -263,6 +274,7 @@ def run(
     results.name = folder.name
     folder.mkdir(parents=True, exist_ok=True)
     with owned(folder):
+        _find(results.rows, folder)
         for row in results.rows:
             row.read(folder)
         results.write(folder)
