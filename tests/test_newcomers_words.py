@@ -197,10 +197,20 @@ def test_a_network_is_no_scenario(root: Path) -> None:
         ns.run(root / "networks/digits_mlp.yaml", ["training.epochs=2"], out="never")
 
 
-def test_a_finished_trainer_is_not_resumed_for_longer(tmp_path: Path) -> None:
-    done = ns.run(trainer(), out=tmp_path, run_id="a", progress=False)
-    with pytest.raises(ns.DataError, match=r"is finished; .*; train with another trainer$"):
-        ns.resume(done.folder, trainer())
+def test_a_finished_trainer_goes_on_for_longer(tmp_path: Path) -> None:
+    done = ns.run(trainer(epochs=2), out=tmp_path, run_id="a", progress=False)
+    with pytest.raises(
+        ns.DataError, match=r"is finished; .*, but for longer: with a trainer of more"
+    ):
+        ns.resume(done.folder, trainer(epochs=2))
+    with pytest.raises(ns.ConfigurationError, match="overrides are for the run of a scenario"):
+        ns.resume(done.folder, trainer(epochs=3), overrides=["training.epochs=3"])
+    more = ns.resume(done.folder, trainer(epochs=3), progress=False)
+    whole = ns.run(trainer(epochs=3), out=tmp_path, run_id="b", progress=False)
+    for name in ("weights_sha256", "metrics_sha256", "steps"):
+        assert more.summary[name] == whole.summary[name]
+    scenarios = [(run.folder / "scenario.yaml").read_text() for run in (more, whole)]
+    assert scenarios[0] == scenarios[1]
     assert repr(trainer()).startswith("Trainer(Network(")
     assert repr(trainer()).endswith(", step 0 of 40)")
 

@@ -257,16 +257,6 @@ def test_another_sweep_reuses_what_both_have(tmp_path: Path) -> None:
     assert before.items() <= state_of(tmp_path).items()
 
 
-def test_axes_in_another_order_and_by_other_signs_are_the_same_runs(tmp_path: Path) -> None:
-    run(tmp_path, "schedule.ticks=4,8", "plasticity.optimizer.lr=0.1,0.01")
-    before = state_of(tmp_path)
-    asked = [*SHORT, "plasticity.optimizer.lr=1e-2,0.10", "schedule.ticks=8,4", "seed=0"]
-    results = sweep.run(sweep.plan(PARALLEL, asked), tmp_path, watcher := Nobody())
-    assert not watcher.told
-    assert results.count("finished") == 4
-    assert before.keys() == state_of(tmp_path).keys()
-
-
 @pytest.mark.filterwarnings("ignore::neurosim.NeurosimWarning")  # says that it was edited
 def test_an_edited_run_is_set_aside(tmp_path: Path) -> None:
     (row,) = run(tmp_path).rows

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_sweep import PARALLEL, POSIX, Nobody, run, summary
+from test_sweep import PARALLEL, POSIX, SHORT, Nobody, run, state_of, summary
 
 from neurosim.learning.events import StepEvent
 from neurosim.records.sweep import Results
@@ -95,3 +95,13 @@ def test_what_was_killed_goes_on_with_retry(
         assert one.summary["weights_sha256"] == other.summary["weights_sha256"]
     assert list(tmp_path.glob("a/*.1")) == []
     assert all(summary(tmp_path / "a" / row.folder)["epochs"] == 5 for row in found.rows)
+
+
+def test_axes_in_another_order_and_by_other_signs_are_the_same_runs(tmp_path: Path) -> None:
+    run(tmp_path, "schedule.ticks=4,8", "plasticity.optimizer.lr=0.1,0.01")
+    before = state_of(tmp_path)
+    asked = [*SHORT, "plasticity.optimizer.lr=1e-2,0.10", "schedule.ticks=8,4", "seed=0"]
+    results = sweep.run(sweep.plan(PARALLEL, asked), tmp_path, watcher := Nobody())
+    assert not watcher.told
+    assert results.count("finished") == 4
+    assert before.keys() == state_of(tmp_path).keys()

@@ -163,6 +163,9 @@ def resume(
     name = check_trainer(folder / SCENARIO, trainer)
     with owned(folder, patience) if leads() else nullcontext():
         if trainer is not None:
+            if overrides:
+                said = "overrides are for the run of a scenario; build the trainer as it is to be"
+                raise ConfigurationError(said)
             with repeatable():
                 saved, data = _saved(folder), digest_of(trainer.train, trainer.test)
                 what = job_of(name, trainer), trainer, data, console, live
@@ -327,7 +330,7 @@ def _train(
             if Launch.read().restarts:
                 ranks.told(f"{_OVER}{folder}")
                 return folder
-            why = "; train with another trainer"
+            why = ", but for longer: with a trainer of more epochs"
             if job.length is not None:
                 why = f", but for longer: neurosim resume {folder} {job.length}=…"
             why = ": early stopping has ended it" if trainer.stopped else why
