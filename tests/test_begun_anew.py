@@ -186,3 +186,16 @@ def test_what_is_frozen_stays_with_a_gradient_left_over() -> None:
     after = [*moved, frozen]
     same = [torch.equal(old, new) for old, new in zip(before, after, strict=True)]
     assert same == [False] * len(moved) + [True]
+
+
+def test_what_is_built_in_is_not_exchanged() -> None:
+    """As it would be for copies alone."""
+    simulation = simulated()
+    for name, value in {"seed": 3, "channels": ns.Channels(), "loss": "cross_entropy"}.items():
+        with pytest.raises(ns.ConfigurationError, match=f"the {name} of a simulation is built in"):
+            setattr(simulation, name, value)
+    with pytest.raises(ns.ConfigurationError, match="the schedule of a simulation is built in"):
+        simulation.schedule = ns.schedules.Poisson("population")
+    simulation.infer(X, Y)
+    simulation.init, simulation.schedule = "carry", ns.schedules.Lazy(duration=50.0)
+    assert simulation.infer(X, Y).counts.wakes > 0

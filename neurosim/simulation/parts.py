@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 
-from neurosim.base import html_table
+from neurosim.base import ConfigurationError, html_table
 from neurosim.channels import Channels
 from neurosim.dynamics import Plasticity
 from neurosim.network import Faults
+from neurosim.schedules import Schedule
 
 # What is shown only where it is something else.
 _USUAL: dict[str, Any] = {
@@ -26,6 +27,27 @@ _USUAL: dict[str, Any] = {
     "seed": 0,
 }
 _NAMES = ("rule", "loss", "schedule", *_USUAL)
+
+
+# What every start reads anew; a schedule too, if its units and ticks are those there are.
+_LATER = ("init", "nudge_after", "stop")
+
+
+class Composed:
+    """Base class of what is put together of its parts where it is made, which therefore stay."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        fixed = name == "model" or (name in _NAMES and name not in _LATER)
+        if fixed and name in vars(self) and not self._fits(name, value):
+            how = f"make another one, ns.Simulation(simulation.model, {name}=…, …)"
+            raise ConfigurationError(f"the {name} of a simulation is built in: {how}", name)
+        super().__setattr__(name, value)
+
+    def _fits(self, name: str, value: object) -> bool:
+        if name != "schedule" or not isinstance(value, Schedule):
+            return False
+        own: Schedule = vars(self)[name]
+        return (value.unit, value.tick) == (own.unit, own.tick)
 
 
 def parts_of(simulation: Any) -> dict[str, Any]:

@@ -23,14 +23,14 @@ from neurosim.simulation.compatibility import Init, accept_batch
 from neurosim.simulation.engine import Engine, Processes, UnitMap
 from neurosim.simulation.inference import Inference
 from neurosim.simulation.outcome import Outcome, Stop
-from neurosim.simulation.parts import html_of, parts_of, text_of
+from neurosim.simulation.parts import Composed, html_of, parts_of, text_of
 from neurosim.simulation.repeats import BRIEF, Repeats
 from neurosim.simulation.stream import Stream
 
 TWINS = 2**62  # what inferences of twins are numbered from
 
 
-class Simulation:
+class Simulation(Composed):
     """Puts together an asynchronous network of dyads, for one batch at a time.
 
     ``init``: start each inference from ``zero`` states, from a ``feedforward`` pass, or ``carry``
@@ -92,9 +92,9 @@ class Simulation:
         self.device, places = placed(network, device, self.devices)
         self.model, self.schedule, self.init, self.stop = model.place(places), schedule, init, stop
         self.processes, self.precision, self.warned = processes, precision, set[str]()
-        self.plasticity = Plasticity.of(plasticity)
-        if learn_every is not None:
-            self.plasticity = replace(self.plasticity, every=learn_every)
+        plasticity = Plasticity.of(plasticity)
+        every = plasticity.every if learn_every is None else learn_every
+        self.plasticity = replace(plasticity, every=every)
         self.nudge_after = nudge_after or 0
         if nudge_after is None and not self.rule.phases:
             self.nudge_after = schedule.nudge_after(network.depth)
