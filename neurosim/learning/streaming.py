@@ -221,9 +221,7 @@ class StreamTrainer(Trainer):
             self._labels = self._shown(number).y
             if self._labels is None:
                 raise ConfigurationError("the source gives no labels to learn", "source")
-            if number and any(
-                change.happens(number, self._hold) for change in self.streaming.drift
-            ):
+            if self._drifts(number):
                 self.prequential.drifts()
         labels = self._labels
         while stream.tick < end:
@@ -283,12 +281,26 @@ class StreamTrainer(Trainer):
                         found["foretold_smape"] = self._foretold()
                 if self._trip is not None:
                     found["trips_per_hold"] = self.stream.timing.hold / self._trip
-                if event.test_accuracy is not None and (changed := self._changed_test()):
-                    found["drifted_test_accuracy"] = self.evaluate(changed)[0]
+                if (first := self._first_drift()) is not None:
+                    found["drifted_at"] = first * self._hold
+                if event.test_accuracy is not None and self.streaming.drift:
+                    changed, same = self._changed_test(), event.test_accuracy
+                    now = same if changed is None else self.evaluate(changed)[0]
+                    found["drifted_test_accuracy"] = now
                 if event.test_accuracy is not None and (old := self._old_tests()):
                     found["old_tasks_accuracy"] = fmean(self.evaluate(test)[0] for test in old)
                 event = replace(event, metrics={**event.metrics, **found})
             yield event
+
+    def _drifts(self, number: int) -> bool:
+        """Says if something drifts as the sample of that number comes."""
+        drift = self.streaming.drift
+        return number > 0 and any(change.happens(number, self._hold) for change in drift)
+
+    def _first_drift(self) -> int | None:
+        """Returns the first sample of the present window at which something drifts."""
+        begin = (self.step - 1) // self.per_epoch * self.per_epoch
+        return next(filter(self._drifts, range(begin, self.step)), None)
 
     def _changed_test(self) -> Split | None:
         """Returns the test samples as they are now, where anything has drifted."""

@@ -8,7 +8,15 @@ from typing import Any
 from neurosim import documents
 from neurosim.base import ConfigurationError, DocumentError, spoken
 from neurosim.records import Entry, Run, quantities
-from neurosim.reports.figures import AXES, SPECS, Series, Spec, points_of, scale_of, truth_of
+from neurosim.reports.figures import (
+    SPECS,
+    Series,
+    Spec,
+    axis_of,
+    points_of,
+    scale_of,
+    truth_of,
+)
 from neurosim.reports.page import Block, Figure, Listing, Report, Section
 from neurosim.reports.plots.canvas import Curve, colours, line_chart
 
@@ -61,7 +69,8 @@ def _overlaid(spec: Spec, runs: Mapping[str, Run]) -> Figure:
     truth, whole = truth_of(*runs.values()), spec.x in ("epoch", "step")
     title, label = (text.format(truth=truth) for text in (spec.title, spec.label))
     scale = scale_of(curves) if spec.spread else spec.scale
-    chart = line_chart(spec.key, curves, AXES[spec.x], label, spec.note, scale, whole=whole)
+    axis = axis_of(spec.x, *runs.values())
+    chart = line_chart(spec.key, curves, axis, label, spec.note, scale, whole=whole)
     return Figure(title, chart)
 
 

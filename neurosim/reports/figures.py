@@ -31,8 +31,10 @@ AXES = {
     "wakes": "wakes (count of dyads)",
     "messages": "messages sent (count, all samples)",
     "epoch": "training (epochs)",
+    "window": "stream (windows of samples)",  # as they are called in a stream
     "step": "training (steps)",
 }
+DRIFTS = "Dotted: from there on something drifts."
 _DASHES = {"weight": "solid", "bias": "dashed", "feedback": "dotted"}
 
 
@@ -95,6 +97,25 @@ def begins_of(run: Run) -> list[float]:
     return [entry["time"] for entry in run.last("phase")[1:]]
 
 
+def axis_of(x: str, *runs: Run) -> str:
+    """Returns the name of a horizontal axis: an epoch of a stream is a window of it."""
+    windows = all("messages_per_sample" in e for run in runs for e in run.epochs.values())
+    return AXES["window" if x == "epoch" and windows else x]
+
+
+def drifts_of(run: Run, x: str) -> list[float]:
+    """Returns when a stream began to drift, at once or from one window to the next: in simulated
+    time, or on an axis of windows."""
+    found, before, length = list[float](), False, None
+    for entry in run.epochs.values():
+        time, epoch, at = (number(entry.get(key)) for key in ("time", "epoch", "drifted_at"))
+        length = length or (time / epoch if time and epoch else None)
+        if at is not None and length and not before:
+            found.append(at if x == "time" else at / length)
+        before = at is not None
+    return found
+
+
 def _figure(spec: Spec, run: Run, network: Network | None) -> Figure:
     truth, traces = truth_of(run), run.of(spec.probe)
     problem = run.summary.get("reference_problem") is not None
@@ -129,8 +150,10 @@ def _figure(spec: Spec, run: Run, network: Network | None) -> Figure:
     curves = points_of(entries, series, x, spec.factor)
     if x == "step":
         curves = [curve._replace(marked=len(curve.x) <= MAX_MARKS) for curve in curves]
-    more = AXES[x], label, spec.note, spec.scale, x in ("epoch", "step")
-    begins = begins_of(run) if x == "time" else ()
+    begins, note = begins_of(run) if x == "time" else [], spec.note
+    if of_epochs and (drifts := drifts_of(run, x)):
+        begins, note = drifts, f"{note} {DRIFTS}".strip()
+    more = axis_of(x, run), label, note, spec.scale, x in ("epoch", "step")
     chart = line_chart(spec.key, curves, *more, begins=begins)
     return Figure(title, _by_owner(chart, series) if spec.owners and spec.probe else chart, why)
 
@@ -263,7 +286,9 @@ def loss_figure(run: Run) -> Figure:
         curves = [curve._replace(x=np.interp(curve.x, *at.T) + after)]
         curves += points_of(epochs, means, "epoch")
     scale = scale_of(curves)
-    chart = line_chart("loss", curves, AXES[x], "loss (mean per sample)", scale=scale, whole=True)
+    drifts = drifts_of(run, x) if x == "epoch" else []
+    label, note = "loss (mean per sample)", DRIFTS if drifts else ""
+    chart = line_chart("loss", curves, axis_of(x, run), label, note, scale, True, drifts)
     return Figure("Loss", chart, "no step and no epoch was recorded")
 
 
