@@ -395,5 +395,5 @@ def test_a_stream_is_drawn_against_how_often_an_error_gets_through(tmp_path: Pat
     axes = [("schedule", ["sweep", "parallel"]), (DELAY, [1, 3])]
     found = page(tmp_path, axes, 2, summary)
     svg = found.svg("Prequential accuracy against hold / (1 + hops × delay)")
-    assert sum(text == "sweep" for text in tooltips(svg)) == 3
+    assert sum(text == "schedule sweep" for text in tooltips(svg)) == 3
     assert "prequential accuracy (%)" in texts(found.svg("Accuracy against energy"))

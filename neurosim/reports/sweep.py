@@ -1,7 +1,7 @@
 """Makes the report of a sweep, with links to those of its runs."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -155,15 +155,20 @@ def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:
         chart = seed_chart(one, label, values, some, [seeds[text,] for text in some])
         found.append(Figure(one.heading, chart, _why_not(one)))
     if ENERGY in results.keys:
-        keys = [key.rpartition(".")[2] for key, _ in results.axes]
-        named = {
-            ", ".join(f"{k} {n[v]}" for k, n, v in zip(keys, names, values, strict=True)): rows
-            for values, rows in results.groups().items()
-        }
-        found.append(trade_off(named))
+        every = range(len(axes))
+        found.append(
+            trade_off({_legend(results, v, every): r for v, r in results.groups().items()})
+        )
     if TRIPS in results.keys:
-        found += [_by_trips(results, names, one) for one in quantities if one.key in _TAUGHT]
+        found += [_by_trips(results, one) for one in quantities if one.key in _TAUGHT]
     return found
+
+
+def _legend(results: Results, values: Sequence[str], places: Iterable[int]) -> str:
+    """Names a combination by its values on some of the axes."""
+    names = [key.rpartition(".")[2] for key, _ in results.axes]
+    called = _called(_names(results), values)
+    return ", ".join(f"{names[place]} {called[place]}" for place in places)
 
 
 def trade_off(rows: Mapping[str, Sequence[Row]]) -> Figure:
@@ -180,7 +185,7 @@ def trade_off(rows: Mapping[str, Sequence[Row]]) -> Figure:
     return Figure("Accuracy against energy", chart, "no run has both")
 
 
-def _by_trips(results: Results, names: Sequence[Mapping[str, str]], one: Quantity) -> Figure:
+def _by_trips(results: Results, one: Quantity) -> Figure:
     """Draws a quantity of streams against hold / (1 + hops × delay), a curve for each combination
     of those axes that do not change that."""
     trips, groups = quantities()[TRIPS], results.groups()
@@ -194,7 +199,7 @@ def _by_trips(results: Results, names: Sequence[Mapping[str, str]], one: Quantit
         if a[:n] == b[:n] and a[n + 1 :] == b[n + 1 :] and at[a] != at[b]
     }
     for values, x in at.items():
-        label = ", ".join(names[n][values[n]] for n in places if n not in moving)
+        label = _legend(results, values, (n for n in places if n not in moving))
         if x is not None:
             curves.setdefault(label, {})[x] = Seeds.of(groups[values], one)
     drawn = []
