@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import neurosim as ns
+from neurosim.records import Run
 from neurosim.reports import comparison_of
 from neurosim.reports.sweep import _section, _spoken
 
@@ -69,3 +70,11 @@ def test_files_of_somebody_else_stay(run: Path, tmp_path: Path) -> None:
     ns.resume(folder, overrides=["training.max_steps=2"], progress=False)
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in left)
+
+
+def test_a_file_in_the_place_of_its_folder_and_a_run_under_way(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(ns.DataError, match="is not a run folder; it is a file: give the folder"):
+        Run.read(tmp_path / "metrics.jsonl")
+    said = "summary.json could not be read: there is no such file, as the run is under way, or was"
+    assert any(note.startswith(said) for note in Run.read(tmp_path).notes)

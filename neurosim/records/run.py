@@ -19,6 +19,7 @@ Traces = Mapping[tuple[int, int], Sequence[Entry]]
 
 METRICS, STATES = "metrics.jsonl", "states.zarr"
 FILES = ("scenario.yaml", "environment.json", METRICS, "summary.json")
+_UNENDED = ", as the run is under way, or was killed"
 
 
 def group(entry: Entry, key: str) -> Mapping[str, Any]:
@@ -50,6 +51,8 @@ def _instead(folder: Path) -> str:
     """Says what a folder is in which there is no run."""
     if not folder.exists():
         return "there is no such folder"
+    if folder.is_file():
+        return "it is a file: give the folder that it is in"
     if (folder / "sweep.json").is_file():
         return "it is that of a sweep, whose runs have folders of their own"
     return f"it holds none of {', '.join(FILES)}"
@@ -84,7 +87,8 @@ class Run:
         for name in FILES:
             try:
                 if not (folder / name).exists():
-                    raise DataError(f"{name} could not be read: there is no such file")
+                    why = "there is no such file" + _UNENDED * (name == "summary.json")
+                    raise DataError(f"{name} could not be read: {why}")
                 if name == METRICS:
                     run._take_lines(files)
                 elif name == "scenario.yaml":
