@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,16 @@ def test_a_frozen_parameter_is_not_updated() -> None:
     trainer = ns.Trainer(sim, "sgd", data, data, epochs=2, batch_size=10)
     trainer.fit()
     assert trainer.totals["updates"] == 8 * (3 + 3 * 2 + 2)
+
+
+def test_one_number_of_some_hardware_is_another(root: Path) -> None:
+    scenario = root / "scenarios/parallel.yaml"
+    plain = ns.Scenario.load(scenario, ["costs=loihi"]).costs
+    other = ns.Scenario.load(scenario, ["costs=loihi", "costs.message.energy=1e-11"]).costs
+    assert plain is not None
+    assert other == replace(plain, message=replace(plain.message, energy=1e-11))
+    with pytest.raises(ns.DocumentError, match="unknown hardware 'loihj'; did you mean 'loihi'"):
+        ns.Scenario.load(scenario, ["costs=loihj", "costs.message.energy=1e-11"])
 
 
 def test_a_sweep_and_its_picture(tmp_path: Path) -> None:

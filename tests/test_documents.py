@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from neurosim import documents
 from neurosim.base.errors import DocumentError, Problem
-from neurosim.documents import COMMAND_LINE, Document, apply_overrides, load, loads, validation
+from neurosim.documents import (
+    COMMAND_LINE,
+    Document,
+    apply_overrides,
+    load,
+    load_part,
+    loads,
+    validation,
+)
 from neurosim.network import Network
 
 
@@ -137,18 +145,18 @@ def test_overrides_of_what_is_in_another_file(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("seed: 0\nnetwork: net.yaml\nname: net.yaml\n")
     whole = load(tmp_path / "run.yaml")
     changes = ["seed=1", "network.b[0].c=3", "network.d=4"]
-    found = apply_overrides(whole, changes, files=[("network",)])
+    found = apply_overrides(whole, changes, files={("network",): load_part})
     network = {"a": 1, "b": [{"c": 3}], "d": 4}
     assert found.value == {"seed": 1, "network": network, "name": "net.yaml"}
     assert found.position(("network", "b")) == (str(tmp_path / "net.yaml"), 3, 3)
     assert found.position(("network", "b", 0, "c")) == (COMMAND_LINE, 2, 1)
     assert whole.value["network"] == "net.yaml"
-    for files in ((), [("network",)]):
+    for files in ({}, {("network",): load_part}):
         with pytest.raises(DocumentError, match="nothing can be set inside"):
             apply_overrides(whole, ["name.x=1"], files)
     (tmp_path / "net.yaml").write_text("a: [1\n")
     with pytest.raises(DocumentError) as caught:
-        apply_overrides(whole, ["seed.x=1", "network.a=1"], files=[("network",)])
+        apply_overrides(whole, ["seed.x=1", "network.a=1"], files={("network",): load_part})
     assert [Path(p.file).name for p in caught.value.problems] == [COMMAND_LINE, "net.yaml"]
 
 

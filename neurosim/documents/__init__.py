@@ -8,6 +8,7 @@ problem.
 """
 
 from neurosim.documents.document import (
+    ReadPart,
     apply_overrides,
     folder,
     load,

@@ -4,7 +4,7 @@ import copy
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +75,7 @@ def _read_file(file: str) -> Document:
     return loads(text, file)
 
 
+ReadPart = Callable[[Document, NodePath], Document]  # what `load_part` does
 _LISTED = "; neurosim examples lists them"
 
 
@@ -131,15 +132,15 @@ def located(
 
 
 def apply_overrides(
-    document: Document, assignments: Sequence[str], files: Collection[NodePath] = ()
+    document: Document, assignments: Sequence[str], files: Mapping[NodePath, ReadPart] = {}
 ) -> Document:
     """Copies ``document`` so that each of the ``assignments`` (``key.path=value``) holds.
 
     The value is read as YAML. Items of a list are named ``layers[0]`` or ``layers.0``; mappings
     that are missing on the way are created. Later assignments see earlier ones. Problems with an
     overridden value are reported in the file ``<command line>``, at the ordinal of its assignment.
-    A string at one of the paths ``files`` names a file: a key that goes on inside of it changes
-    what that file says, and the result stands there in place of the name.
+    A string at one of the paths ``files`` names a file, which is read as it says there: a key that
+    goes on inside of it changes what that file says, and the result stands there in its place.
 
     Raises:
         DocumentError: with one problem for each assignment that cannot be applied.
@@ -209,7 +210,7 @@ def _assign(
     marks: dict[NodePath, tuple[Mark, Mark]],
     assignment: str,
     mark: Mark,
-    files: Collection[NodePath],
+    files: Mapping[NodePath, ReadPart],
 ) -> Any:
     """Applies one assignment to the value of the document and its ``marks``, in place; returns the
     value."""
@@ -231,7 +232,7 @@ def _assign(
             parent[key] = {}
             marks[path] = (mark, mark)
         elif path in files and isinstance(parent[key], str):
-            found = load_part(document, path)
+            found = files[path](document, path)
             parent[key] = found.value
             marks.update({(*path, *inner): pair for inner, pair in found.marks.items()})
         node = parent[key]

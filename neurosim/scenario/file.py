@@ -22,7 +22,7 @@ from neurosim.dynamics import Compute, Plasticity
 from neurosim.families import BelowOne, Count, Portion, Positive, described, model_of
 from neurosim.learning import EarlyStopping, ListenerChoice, Metric, StreamPlan
 from neurosim.maths import Loss, Precision
-from neurosim.measures import Probe, RecordPlan
+from neurosim.measures import Costs, Probe, RecordPlan, shipped_costs
 from neurosim.network import Faults, Feedback, file_models
 from neurosim.rules import DualPropagation, Rule
 from neurosim.schedules import Schedule
@@ -232,9 +232,28 @@ def overridden(document: Document, assignments: Sequence[str]) -> Document:
     """
     said = [re.sub(r"^\s*data\.kind\b", "data.name", assignment) for assignment in assignments]
     before = _by_name(document)
-    found = documents.apply_overrides(before, said, files=[("network",), ("costs",)])
+    files: dict[NodePath, documents.ReadPart] = {
+        ("network",): documents.load_part,
+        ("costs",): _costs_at,
+    }
+    found = documents.apply_overrides(before, said, files)
     defaults = {f.name: described(f.default) for f in fields(ScenarioFile)}
     return _by_name(replace(found, value=_with_kinds(found.value, defaults, before.value)))
+
+
+def costs_of(file: ScenarioFile, document: Document) -> Costs | None:
+    """Returns what hardware takes, where the scenario says so."""
+    if file.costs is None:
+        return None
+    read = _costs_at if isinstance(file.costs, str) else Document.part
+    return Costs.of(read(document, ("costs",)))
+
+
+def _costs_at(document: Document, path: NodePath) -> Document:
+    """Reads the costs that are named at ``path``: those of some hardware, or of a file."""
+    with documents.located(document, path):
+        known = shipped_costs(document.part(path).value)
+    return documents.load(known) if known else documents.load_part(document, path)
 
 
 def _with_kinds(said: Any, default: Any, before: Any) -> Any:

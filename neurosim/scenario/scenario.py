@@ -26,9 +26,17 @@ from neurosim.learning import (
     estimate,
     load_weights,
 )
-from neurosim.measures import Costs, in_order, lipschitz_bound, shipped_costs
+from neurosim.measures import Costs, in_order, lipschitz_bound
 from neurosim.network import Model, Network, groups_of
-from neurosim.scenario.file import DTYPES, ScenarioFile, Training, located, overridden, parsed
+from neurosim.scenario.file import (
+    DTYPES,
+    ScenarioFile,
+    Training,
+    costs_of,
+    located,
+    overridden,
+    parsed,
+)
 from neurosim.simulation import Simulation, run_length, why_none
 
 
@@ -72,7 +80,7 @@ class Scenario:
         network = Network.from_document(network_document)
         if file.feedback is not None:
             network = network.with_feedback(file.feedback)
-        scenario = cls(file, document, network_document, network, _costs(file, document))
+        scenario = cls(file, document, network_document, network, costs_of(file, document))
         scenario._check()
         return scenario
 
@@ -388,13 +396,3 @@ class Scenario:
     def path(self, where: NodePath) -> Path:
         """Where the file or folder is that a value of the scenario names, from where we are."""
         return here(self._named(where, documents.folder(self.document, where)))
-
-
-def _costs(file: ScenarioFile, document: Document) -> Costs | None:
-    """What hardware takes, where the scenario says so."""
-    where = ("costs",)
-    if not isinstance(file.costs, str):
-        return None if file.costs is None else Costs.of(document.part(where))
-    with located(document, where):
-        known = shipped_costs(file.costs)
-    return Costs.of(documents.load(known) if known else documents.load_part(document, where))
