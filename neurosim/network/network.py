@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -146,19 +147,35 @@ class Network:
 
     def __getitem__(self, name: str) -> Population:
         """Returns the population of that name. Raises NetworkError where there is none."""
-        found = {population.name: population for population in self.populations}
-        if name not in found:
-            raise NetworkError(unknown("population", name, list(found)))
-        return found[name]
+        if name not in self._named:
+            raise NetworkError(unknown("population", name, list(self._named)))
+        return self._named[name]
+
+    @cached_property
+    def _named(self) -> Mapping[str, Population]:
+        return {population.name: population for population in self.populations}
+
+    @cached_property
+    def _synapses(self) -> Mapping[str, Projection]:
+        return {projection.name: projection for projection in self.projections}
+
+    @cached_property
+    def _by_ends(self) -> tuple[Mapping[str, list[Projection]], Mapping[str, list[Projection]]]:
+        """The projections by what they begin at, and by what they reach."""
+        begin, reach = defaultdict[str, list[Projection]](list), defaultdict[str, Any](list)
+        for projection in self.projections:
+            begin[projection.pre].append(projection)
+            reach[projection.post].append(projection)
+        return dict(begin), dict(reach)
 
     def projection(self, name: str) -> Projection:
         """Returns the projection of that name or, where that is one, of the alias ``pre->post``.
         Raises NetworkError where there is none."""
-        names = [p.name for p in self.projections]
-        found = [p for p in self.projections if p.name == name]
-        found = found or [p for p in self.projections if f"{p.pre}->{p.post}" == name]
+        if name in self._synapses:
+            return self._synapses[name]
+        found = [p for p in self.projections if f"{p.pre}->{p.post}" == name]
         if not found:
-            raise NetworkError(unknown("projection", name, names))
+            raise NetworkError(unknown("projection", name, list(self._synapses)))
         if len(found) > 1:
             listed = ", ".join(repr(p.name) for p in found)
             raise NetworkError(f"projection {name!r} is ambiguous: it may be any of {listed}")
@@ -206,11 +223,11 @@ class Network:
 
     def incoming(self, name: str) -> tuple[Projection, ...]:
         """Returns the projections into a population."""
-        return tuple(p for p in self.projections if p.post == name)
+        return tuple(self._by_ends[1].get(name, ()))
 
     def outgoing(self, name: str) -> tuple[Projection, ...]:
         """Returns the projections that begin at a population."""
-        return tuple(p for p in self.projections if p.pre == name)
+        return tuple(self._by_ends[0].get(name, ()))
 
     @property
     def dyads(self) -> int:
@@ -241,9 +258,8 @@ class Network:
 
 def _check(network: Network) -> None:
     names = [p.name for p in network.populations]
-    for name in names:
-        if names.count(name) > 1:
-            raise NetworkError(f"two populations are named {name!r}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise NetworkError(f"two populations are named {twice[0]!r}")
     for role in ("input", "output"):
         found = [p.name for p in network.populations if p.role == role]
         if len(found) != 1:
