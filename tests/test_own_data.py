@@ -386,3 +386,8 @@ def test_what_torch_cannot_give() -> None:
     ):
         with pytest.raises(DataError, match=said):
             TorchData(data).read()
+
+
+def test_what_is_not_drawn_has_no_seed() -> None:
+    with pytest.raises(ConfigurationError, match=r"split_seed is 3: split is 'ordered'"):
+        TorchData((X, Y), test=0.25, split="ordered", split_seed=3)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from test_sweep import PARALLEL, POSIX, SHORT, Nobody, run, state_of, summary
 
+import neurosim as ns
 from neurosim.learning.events import StepEvent
 from neurosim.records.sweep import Results
 from neurosim.runs import run as runner
@@ -105,3 +106,10 @@ def test_axes_in_another_order_and_by_other_signs_are_the_same_runs(tmp_path: Pa
     assert not watcher.told
     assert results.count("finished") == 4
     assert before.keys() == state_of(tmp_path).keys()
+
+
+def test_seeds_are_a_number(tmp_path: Path) -> None:
+    with pytest.raises(
+        ns.ConfigurationError, match=r"seeds is \[0, 1\]; it must be a whole number"
+    ):
+        ns.sweep(PARALLEL, {"rule.beta": [0.1]}, seeds=[0, 1], out=tmp_path)  # type: ignore[arg-type]

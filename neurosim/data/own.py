@@ -62,6 +62,9 @@ class OwnData(DataSource):
     def __post_init__(self) -> None:
         object.__setattr__(self, "standardize", Standardization.of(self.standardize))
         super().__post_init__()
+        if self.split == "ordered" and self.split_seed:
+            said = "split is 'ordered', and only a random order has a seed; leave it out"
+            raise ConfigurationError(f"split_seed is {self.split_seed}: {said}", "split_seed")
 
     @abstractmethod
     def _found(self, folder: Path, test: bool) -> Found | None:

@@ -24,7 +24,7 @@ from neurosim.base import (
     write_atomic,
 )
 from neurosim.data import DataSource
-from neurosim.families import check
+from neurosim.families import Count, check
 from neurosim.learning import Progress, Trainer, console_of, listed, load_weights
 from neurosim.network import Model
 from neurosim.records import Results, RunFiles, States, told
@@ -252,8 +252,8 @@ def sweep(
     sweep`` does: ``ns.sweep("s.yaml", {"rule.beta": [0.1, 1]}, {"training.epochs": 3}, seeds=5)``.
 
     A list holds the values of an axis, or a text as on the command line: ``{"seed": "1..5"}``,
-    ``["rule.beta=0.1,1"]``. ``overrides`` are
-    the same in all runs, as those of `run`. ``jobs`` processes run at the same time: 0 is this one,
+    ``["rule.beta=0.1,1"]``; ``seeds`` are how many. ``overrides`` are the same in all runs, as
+    those of `run`. ``jobs`` processes run at the same time: 0 is this one,
     None as many as the cores allow (in a script below ``if __name__ == "__main__":``). An
     ``executor`` says where instead: `Local`, `Dask`.
 
@@ -264,6 +264,7 @@ def sweep(
     if not isinstance(file, str | Path):
         said = f"what is swept is a scenario file, not a {type(file).__name__}: give its path, and "
         raise ConfigurationError(f"{said}as overrides what differs from it")
+    seeds = check(Count, seeds=seeds)
     path = find_file(str(file))
     own = [*assignments(overrides), *assignments(axes, swept=True)]
     data = data_among(overrides, axes)
