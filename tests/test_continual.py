@@ -152,3 +152,35 @@ def test_where_a_trace_is_not_defined(options: dict[str, Any], said: str) -> Non
     more = options.pop("plasticity", {})
     with pytest.raises(ns.ConfigurationError, match=said):
         build(Parallel(9), plasticity=Plasticity.of("continual", trace=1.0, **more), **options)
+
+
+@pytest.mark.parametrize("delay", [0.0, 7.0])
+def test_who_looks_at_traces_changes_none(delay: float) -> None:
+    """To the bit, where little happens: a record, or gradients that are asked for, in between."""
+    channels = ns.Channels(mean=ns.Channel(delay=delay))
+    x, y = torch.rand(4, 5, dtype=torch.float64), torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0]]
+    network = ns.Network.from_dict({"input": 5, "layers": [{"dense": 7}, {"dense": 3}]})
+
+    def learned(*probes: ns.Probe, looks: bool = False) -> list[torch.Tensor]:
+        simulation = ns.Simulation(
+            ns.Model(network, seed=2, dtype=torch.float64),
+            schedule=ns.schedules.Poisson("neuron", rate=0.02, duration=200.0),
+            plasticity=ns.Plasticity.of("continual", trace=3.0, every=17),
+            channels=channels,
+            probes=probes,
+        )
+        optimizer = torch.optim.SGD(simulation.model.parameters(), lr=0.1)
+        simulation.start(x, y, optimizer=optimizer)
+        while not simulation.done:
+            simulation.advance(1)
+            if looks:
+                simulation.gradients()
+        simulation.finish()
+        return [parameter.detach() for parameter in simulation.model.parameters()]
+
+    alone = learned()
+    assert not torch.equal(
+        alone[0], ns.Model(network, seed=2, dtype=torch.float64).state_dict()["layer1.weight"]
+    )
+    assert all(map(torch.equal, alone, learned(ns.Probe("gradient_angle", every=1))))
+    assert all(map(torch.equal, alone, learned(looks=True)))

@@ -170,6 +170,10 @@ class State(Arrays):
         for link in self.links:
             link.heard = False
 
+    def arrives(self, tick: int) -> bool:
+        """Says if a message arrives at a tick over a channel that is not ideal."""
+        return any(line.next_arrival(tick) == tick for _, line in self.lines)
+
     def update_damping(self, rule: Rule) -> None:
         """Computes the damping of each population anew, as it depends on the weights."""
         for cell in self.cells:

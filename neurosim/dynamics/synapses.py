@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from neurosim.dynamics.link import Link
 from neurosim.dynamics.plasticity import Plasticity
 from neurosim.dynamics.state import State
 from neurosim.tensors import Arrays, Dtypes, check_array
@@ -34,21 +35,31 @@ class Synapses(Arrays):
             check_array(trace, shapes[name], dtypes)
 
     def advance(self, tick: int) -> None:
-        """Lets time pass up to a ``tick``, through which what is seen has stayed as it is."""
-        constant, passed = self._plasticity.trace_time, tick - self.at
-        if constant is None:
+        """Lets time pass up to a ``tick``, through which what is seen has stayed as it is, and in
+        which it may change."""
+        if self._plasticity.trace_time is None:
             return
-        self.at, share = tick, 1.0 - exp(-passed * self._tick / constant)
-        for link in self._state.links:
-            seen = link.means[0].value.tensor
-            if link.weight is None:
-                continue
-            if passed and (link.name in self.traces or seen is not None):
-                like = self.traces[link.name] if seen is None else seen
-                before = self.traces.get(link.name, torch.zeros_like(like))
-                now = torch.zeros_like(like) if seen is None else seen
-                self.traces[link.name] = before.to(now.device).lerp(now, share)
-            link.trace = self.traces.get(link.name)
+        found = ((link.name, self._trace(link, tick)) for link in self._state.links)
+        self.traces |= {name: trace for name, trace in found if trace is not None}
+        self.at = tick
+
+    def look(self, tick: int) -> None:
+        """Has plasticity see the traces as they are at a ``tick``. They go on from where they were:
+        how often somebody looks makes no difference."""
+        if self._plasticity.trace_time is not None:
+            for link in self._state.links:
+                link.trace = self._trace(link, tick)
+
+    def _trace(self, link: Link, tick: int) -> Tensor | None:
+        """Returns the trace of what a link sees; None where there is none yet."""
+        before, seen = self.traces.get(link.name), link.means[0].value.tensor
+        passed, constant = (tick - self.at) * self._tick, self._plasticity.trace_time
+        if link.weight is None or not passed or constant is None:
+            return before
+        if seen is None:
+            return None if before is None else before * exp(-passed / constant)
+        before = torch.zeros_like(seen) if before is None else before.to(seen.device)
+        return before.lerp(seen, 1.0 - exp(-passed / constant))
 
     def take_step(
         self,

@@ -182,7 +182,6 @@ class Inference(Arrays):
 
     @property
     def _early(self) -> bool:
-        """Says if this run of the schedule ended before its time."""
         return self.stopped or self.tick < self.clock.end
 
     def _run_is_over(self) -> bool:
@@ -199,7 +198,7 @@ class Inference(Arrays):
 
     @property
     def phase_over(self) -> bool:
-        """Whether the present phase is over; in a rule without phases, the inference."""
+        """Whether the present phase is over, or an inference without phases."""
         return self._run_is_over() and not self.phases.repeats(self._early)
 
     def end_phase(self) -> bool:
@@ -266,7 +265,8 @@ class Inference(Arrays):
             self.decide_nudge()
             if self.nudge.active:
                 common.state.output.stale.touch()
-        self.synapses.advance(tick)
+        if len(units) or common.state.arrives(tick + 1):
+            self.synapses.advance(tick)
         count, woken = common.units.wake(units)
         self._note(woken, self.nudge)
         self.woken = tick, woken
@@ -331,7 +331,7 @@ class Inference(Arrays):
         """Brings up to date what gradients are made of."""
         self._check_whole()
         self.check_weights()
-        self.synapses.advance(self.tick)
+        self.synapses.look(self.tick)
 
     def gradients(self) -> tuple[dict[str, Tensor], bool]:
         """Returns the local gradients of all parameters, and if they are known to be finite."""
