@@ -372,3 +372,29 @@ def test_a_plugin_that_registers_nothing(write: Write) -> None:
     path = write("import numpy\n")
     output = checked(path, 2)
     assert output.startswith(f"error: {path}:1: it registers nothing")
+
+
+METRIC = """
+    from dataclasses import dataclass
+    import neurosim as ns
+
+    @ns.register("mine")
+    @dataclass(frozen=True)
+    class Mine(ns.Metric):
+        def sums(self, prediction, target):
+            return (prediction - target).double().square().sum()
+
+        def value(self, sums, samples):
+            return VALUE
+"""
+
+
+@pytest.mark.parametrize("value", ["None", "'high'", "float('nan')", "True", "{'a': 1.0}"])
+def test_a_metric_that_is_no_number(write: Write, value: str) -> None:
+    output = checked(write(METRIC.replace("VALUE", value)), 1)
+    assert "value is " in output
+    assert "Return a number, or lists of numbers" in output
+
+
+def test_a_metric_that_is_a_number(write: Write) -> None:
+    checked(write(METRIC.replace("VALUE", "float(sums) / samples")), 0)
