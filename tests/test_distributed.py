@@ -183,7 +183,6 @@ def test_the_same_bits_in_any_number_of_processes(trained: Path, case: str, proc
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(trained: Path) -> None:
     resumed, whole = (left(trained / name / "1") for name in ("resumed/resumed", "1/poisson"))
-    assert resumed[3]["listeners"].pop() is None  # that of the one that interrupted it
     assert resumed == whole
 
 

@@ -246,13 +246,29 @@ class Counting(ns.Listener):
         self.steps = state["steps"]
 
 
+class Halving(ns.Listener):
+    def on_gradients(self, gradients: dict[str, Tensor]) -> bool:
+        for gradient in gradients.values():
+            gradient.mul_(0.5)
+        return True
+
+
 def test_the_states_of_listeners() -> None:
-    told = Listeners([ns.Listener(), Counting()])
-    assert told.state_dict() == [None, {"steps": 0}]
-    told.load_state_dict([None, {"steps": 3}])
-    assert told.state_dict() == [None, {"steps": 3}]
-    with pytest.raises(ns.StateError, match=r"of 1 listeners, .* and there are 2: give those"):
-        told.load_state_dict([None])
+    """Of those that have one or may change gradients, in whatever order they are given."""
+    told = Listeners([ns.Listener(), Halving(), Counting()])
+    own = [{"name": "Counting", "state": {"steps": 0}}, {"name": "Halving", "state": None}]
+    assert told.state_dict() == own
+    own[0]["state"] = {"steps": 3}
+    other = Listeners([Counting(), Halving()])
+    other.load_state_dict(own)
+    assert other.state_dict() == own
+    with pytest.raises(ns.StateError, match="began with a listener Halving, which has a state or"):
+        Listeners([Counting()]).load_state_dict(own)
+    with pytest.raises(ns.StateError, match="the listener Halving is told of gradients, and was"):
+        told.load_state_dict(own[:1])
+    Listeners([Halving(), Counting(), Counting()]).load_state_dict(own)  # that begins anew
+    assert Listeners([Halving()]).change_gradients
+    assert not Listeners([ns.Listener(), Counting()]).change_gradients
 
 
 def test_a_family_of_listeners(tmp_path: Path) -> None:

@@ -219,27 +219,55 @@ class Listeners:
     @property
     def change_gradients(self) -> bool:
         """Whether any of them is told of gradients."""
-        return any(hasattr(listener, "on_gradients") for listener in self._all)
+        return any(map(_changes, self._all))
 
     def gradients(self, gradients: dict[str, Tensor]) -> bool:
         """Returns False at the first veto, of which those after it are not told."""
         hooks = (getattr(listener, "on_gradients", _nothing) for listener in self._all)
         return all(hook(gradients) is not False for hook in hooks)
 
-    def state_dict(self) -> list[Any]:
-        """Returns the states of the listeners in their order, None for one that has none."""
-        return [getattr(listener, "state_dict", dict)() or None for listener in self._all]
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Returns the names and states, by name, of those without which a training would go on as
+        another one: that have a state, or are told of gradients."""
+        return [
+            {"name": _name(one), "state": getattr(one, "state_dict", dict)() or None}
+            for one in sorted(filter(_matters, self._all), key=_name)
+        ]
 
-    def load_state_dict(self, states: Sequence[Any]) -> None:
-        """Puts the states back. Raises StateError where they are of other listeners."""
-        if len(states) != len(self._all):
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Puts the states back, of listeners of one class in their order. Raises StateError where
+        one of them is missing, or one that was not there is told of gradients."""
+        here, pairs = list(filter(_matters, self._all)), list[tuple[object, Any]]()
+        for saved in states:
+            place = next((n for n, one in enumerate(here) if _name(one) == saved["name"]), None)
+            if place is None:
+                raise StateError(
+                    f"the training began with a listener {saved['name']}, which has a state or is "
+                    "told of gradients, and there is none: give it, listeners=…"
+                )
+            pairs.append((here.pop(place), saved["state"]))
+        if more := list(filter(_changes, here)):
             raise StateError(
-                f"the saved states are of {len(states)} listeners, neurosim's own among them, and "
-                f"there are {len(self._all)}: give those that the training began with, listeners=…"
+                f"the listener {_name(more[0])} is told of gradients, and was not there when the "
+                "training began: leave it out"
             )
-        for listener, state in zip(self._all, states, strict=True):
+        for listener, state in pairs:
             if state is not None:
                 getattr(listener, "load_state_dict", _nothing)(state)
+
+
+def _name(listener: object) -> str:
+    return type(listener).__qualname__
+
+
+def _changes(listener: object) -> bool:
+    """Says if a listener is told of gradients, which it may change."""
+    hook = getattr(listener, "on_gradients", None)
+    return hook is not None and getattr(hook, "__func__", hook) is not Listener.on_gradients
+
+
+def _matters(listener: object) -> bool:
+    return hasattr(listener, "state_dict") or _changes(listener)
 
 
 def _nothing(argument: object) -> None:

@@ -23,7 +23,7 @@ from neurosim.tensors import check_like, complete, restore
 # Of an epoch.
 _SCORES = ("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy")
 _KEPT = ("laps", "scores", "ends", "looked")  # of a `RunSummary`
-VERSION = 5  # of checkpoints; 4 did not count updates
+VERSION = 6  # of checkpoints; 5 did not name listeners
 _LIKE: Mapping[str, Any] = {  # what a checkpoint has, beside what the training knows of itself
     "version": VERSION,
     "scenario": "",
@@ -237,7 +237,8 @@ def last_checkpoint(folder: Path) -> dict[str, Any]:
                     f"that version, or run its {SCENARIO} anew"
                 )
             with complete("checkpoint"):
-                metrics = saved["listeners"][0]
+                states = {one["name"]: one["state"] for one in saved["listeners"]}
+                metrics = states[MetricsFile.__qualname__]
                 check_lines(folder / METRICS, metrics["bytes"], metrics["crc"])
         except DataError as error:
             problems.append(error)
