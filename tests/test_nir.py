@@ -139,6 +139,13 @@ def test_what_cannot_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     nir.write(str(file), nir.NIRGraph(nodes, edges))
     with pytest.raises(ns.NetworkError, match="with a cycle cannot be taken over"):
         ns.Network.from_nir(file)
+    nodes = {"x": nir.Input([2]), "a": nir.Linear(np.ones((3, 2))), "y": nir.Output([5])}
+    graph = nir.NIRGraph(nodes, [("x", "a"), ("a", "y")], type_check=False)
+    nir.write(str(file), graph)
+    with pytest.raises(
+        ns.NetworkError, match=r"its output is \[5\], but what leads to it makes \[3"
+    ):
+        ns.Network.from_nir(file)
     monkeypatch.setitem(sys.modules, "nir", None)
     with pytest.raises(ns.ConfigurationError, match=r"pip install 'neurosim\[nir\]'"):
         ns.Network.from_nir(file)

@@ -120,8 +120,12 @@ class Network:
             DataError: for a file that is no such graph.
             NetworkError: for what cannot be taken over, by the name of the node.
         """
-        module, shape = nir.read(Path(check(str | Path, path=path)), neurons)
-        return cls.from_torch(module, shape)
+        module, shape, output = nir.read(Path(check(str | Path, path=path)), neurons)
+        network = cls.from_torch(module, shape)
+        if (made := network.output.shape) != output:
+            said = f"its output is {list(output)}, but what leads to it makes {list(made)}"
+            raise NetworkError(f"{path}: {said}")
+        return network
 
     def with_feedback(self, feedback: Feedback | str) -> Network:
         """Returns the network with that `Projection.feedback` where differences meet a weight."""

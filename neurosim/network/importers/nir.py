@@ -99,8 +99,8 @@ def _pair(value: Any) -> Any:
 # ---- import --------------------------------------------------------------------------------------
 
 
-def read(path: Path, neurons: str | None) -> tuple[nn.Module, Shape]:
-    """Reads a graph of NIR as a torch module, and the shape of its input.
+def read(path: Path, neurons: str | None) -> tuple[nn.Module, Shape, Shape]:
+    """Reads a graph of NIR as a torch module, and the shapes that it says of its input and output.
 
     ``neurons`` is the activation that stands for a spiking neuron.
 
@@ -137,6 +137,7 @@ def read(path: Path, neurons: str | None) -> tuple[nn.Module, Shape]:
         total = reduce(lambda one, other: steps.call_function(operators.add, (one, other)), parts)
         if isinstance(node, nir.Output):
             steps.output(total)
+            output = tuple(int(n) for n in node.output_type["output"])
             continue
         layer = _layer(nir, path, name, node, neurons)
         own = "n_" + re.sub(r"\W", "_", name)
@@ -144,7 +145,7 @@ def read(path: Path, neurons: str | None) -> tuple[nn.Module, Shape]:
             own += "_"
         root.add_module(own, layer)
         values[name] = steps.call_module(own, (total,))
-    return fx.GraphModule(root, steps), shape
+    return fx.GraphModule(root, steps), shape, output
 
 
 def _layer(nir: Any, path: Path, name: str, node: Any, neurons: str | None) -> nn.Module:
