@@ -184,3 +184,29 @@ def test_who_looks_at_traces_changes_none(delay: float) -> None:
     )
     assert all(map(torch.equal, alone, learned(ns.Probe("gradient_angle", every=1))))
     assert all(map(torch.equal, alone, learned(looks=True)))
+
+
+@pytest.mark.parametrize("ticks", [4, 7, 16])
+def test_an_update_within_a_tick_sees_the_trace_of_the_tick_before(ticks: int) -> None:
+    """As between two ticks: what comes after the n-th tick is not known to its update."""
+    network = ns.Network.from_dict(
+        {"input": 3, "layers": [{"name": "h", "dense": 4}, {"dense": 2}]}
+    )
+    model = ns.Model(network, seed=0, dtype=torch.float64)
+    simulation = ns.Simulation(
+        model,
+        schedule=ns.schedules.Parallel(ticks),
+        init="zero",
+        nudge_after=0,
+        plasticity=ns.Plasticity.of("continual", trace=4.0, every=4),
+    )
+    seen: list[torch.Tensor] = []
+    simulation.before_step = lambda gradients: seen.append(gradients["h.weight"].clone()) is None
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    x = torch.tensor([[0.5, -1.0, 0.7]], dtype=torch.float64)
+    simulation.start(x, torch.tensor([[1.0, -1.0]], dtype=torch.float64), optimizer=optimizer)
+    simulation.advance(4)
+    expected = simulation.gradients()["h.weight"]
+    simulation.advance()
+    simulation.finish()
+    assert torch.equal(seen[0], expected)

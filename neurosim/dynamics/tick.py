@@ -24,6 +24,7 @@ from neurosim.dynamics.link import Dyads, Link
 from neurosim.dynamics.node import Committed, Node, Reached, changes, check_finite, marks_of
 from neurosim.dynamics.outlet import Counts, Offer
 from neurosim.dynamics.state import State
+from neurosim.dynamics.winners import put_winners
 from neurosim.maths import Messages
 from neurosim.rules import Nudge, Rule, Wake, Woken
 from neurosim.tensors import Flags, Selection, Stale, Writes, materialized, moved, unequal
@@ -231,7 +232,7 @@ class Ticker:
             value, winners = part.take(value), None if winners is None else part.take(winners)
         link.basal.put(part, value, taken_next=True, late=late)
         if winners is not None and not link.operator.winners_at_plus:
-            link.winners.put(part, winners)
+            put_winners(link, part, winners)
         link.basal_stale.clear(part)
         return True
 
@@ -248,7 +249,7 @@ class Ticker:
             self.counts.forward += 1
             if selection is not None and some is None:
                 winners = selection.take(winners)
-            link.winners.put(selection, winners)
+            put_winners(link, selection, winners)
             return
         part = self._due(link.basal_stale, link.post, selection)
         if part is False:
@@ -260,7 +261,7 @@ class Ticker:
         _, of_all, products = link.forward(None)
         self.counts.forward += products
         assert of_all is not None
-        link.winners.put(part, of_all if part is None else part.take(of_all))
+        put_winners(link, part, of_all if part is None else part.take(of_all))
 
     def _update_apical(self, link: Link, selection: Selection | None, *, late: bool) -> bool:
         """Does the same for the apical contribution. A difference of zero costs nothing."""

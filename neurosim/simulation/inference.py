@@ -8,8 +8,8 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from neurosim.base import NEVER, StateError
 from neurosim.channels import Moment
@@ -64,7 +64,7 @@ class Inference(Arrays):
         *,
         number: int,
         tick: int,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: Optimizer | None = None,
         record: bool = True,
         moderate: bool = False,
     ) -> None:
@@ -327,15 +327,15 @@ class Inference(Arrays):
 
     # ---- learning ------------------------------------------------------------------------------
 
-    def _prepare_to_learn(self) -> None:
-        """Brings up to date what gradients are made of."""
+    def _prepare_to_learn(self, at: int | None = None) -> None:
+        """Brings up to date what gradients are made of, as they are ``at`` a tick."""
         self._check_whole()
         self.check_weights()
-        self.synapses.look(self.tick)
+        self.synapses.look(self.tick if at is None else at)
 
-    def gradients(self) -> tuple[dict[str, Tensor], bool]:
+    def gradients(self, at: int | None = None) -> tuple[dict[str, Tensor], bool]:
         """Returns the local gradients of all parameters, and if they are known to be finite."""
-        self._prepare_to_learn()
+        self._prepare_to_learn(at)
         found, operations, sure = self.learned(self) if self.learned else self.phases.gradients()
         self.counts.weight_gradient += operations
         return found, sure
@@ -348,7 +348,7 @@ class Inference(Arrays):
             yield one.name, one.value
 
     @undisturbed()
-    def learn(self, optimizer: torch.optim.Optimizer, gradients: Learned = None) -> None:
+    def learn(self, optimizer: Optimizer, gradients: Learned = None, at: int | None = None) -> None:
         """Takes a step, unless vetoed, with the local gradients of what the optimizer moves, or
         those given. Raises DivergenceError, before anything changes, for one that is not finite."""
         common, nudge = self._common, self.nudge
@@ -357,7 +357,7 @@ class Inference(Arrays):
             said = "there is nothing to learn from an inference without a target: give it one"
             raise StateError(said)
         moved = trained(common.model, optimizer)
-        found, sure = self.gradients() if gradients is None else (gradients, False)
+        found, sure = self.gradients(at) if gradients is None else (gradients, False)
         gradients = chosen_gradients(found, moved)
         if common.before_step is not None and common.before_step(gradients) is False:
             return
@@ -378,7 +378,7 @@ class Inference(Arrays):
         due = plasticity.every and passed and passed % plasticity.every == 0
         due = due or tick - 1 - self.phases.began in self._updates
         if due and plasticity.learns(self.nudge):
-            self.learn(self.optimizer)
+            self.learn(self.optimizer, at=tick - 1)
 
     @undisturbed()
     def check_weights(self, *, written: bool = False) -> None:
