@@ -51,25 +51,49 @@ def test_who_else_wakes_makes_no_difference(last: list[int], compute: Any) -> No
     assert first(last, compute) == pytest.approx(first(None, "auto"), rel=1e-12)
 
 
-@pytest.mark.parametrize(("name", "unit"), [("tiles", ns.Unit("tile", 2)), ("noise", "tile")])
-def test_partial_and_dense_have_the_same_gradient(name: str, unit: Any) -> None:
-    """Of clocks, with dyads that send a difference before anybody below has woken."""
+LAGRANGIAN = {"rule": ns.DualPropagation(alpha=1.0, variant="lagrangian")}
+PHASES = {
+    "rule": ns.EquilibriumPropagation(0.25),
+    "faults": ns.Faults(stuck=0.3, stuck_at=1.0, populations=["layer2"]),
+}
+NOISE = {"channels": ns.Channels(difference=ns.Channel(noise=1.0))}
+
+
+@pytest.mark.parametrize("unit", [ns.Unit("tile", 2), "neuron"], ids=str)
+@pytest.mark.parametrize(
+    ("winners", "duration", "options"),
+    [("plus", 12.0, LAGRANGIAN), ("mean", 3.0, PHASES), ("mean", 3.0, NOISE)],
+    ids=["plus", "phases", "noise"],
+)
+def test_clocks_have_the_gradient_that_whole_wakes_have(
+    winners: str, duration: float, options: dict[str, Any], unit: Any
+) -> None:
+    """With dyads that send a difference before anybody below has woken: what is computed for some
+    alone, or of all, or where all winners were there from the start."""
+    pool = {"kind": "max", "winners": winners}
     network = ns.Network.from_dict(
-        {"input": [1, 8, 8], "layers": [{"conv": 4}, {"pool": "max"}, {"dense": 3}]}
+        {"input": [1, 8, 8], "layers": [{"conv": 4}, {"pool": pool}, {"dense": 3}]}
     )
-    rule: ns.Rule = ns.DualPropagation(alpha=1.0, variant="lagrangian", nudge="potential")
-    found = []
-    for compute in ("auto", "dense"):
+    x = torch.rand(2, 1, 8, 8, generator=torch.manual_seed(0), dtype=torch.float64)
+
+    def gradients(compute: Any, *, whole: bool = False) -> dict[str, torch.Tensor]:
         simulation = ns.Simulation(
             ns.Model(network, dtype=torch.float64, seed=1),
-            rule=rule,
             init="zero",
-            schedule=ns.schedules.Poisson(unit, rate=0.3, duration=12.0),
-            channels=ns.Channels(difference=ns.Channel(noise=0.1)) if name == "noise" else None,
-            compute=compute,  # type: ignore[arg-type]
+            schedule=ns.schedules.Poisson(unit, rate=0.3, duration=duration),
+            compute=compute,
+            **options,
         )
-        x = torch.rand(2, 1, 8, 8, generator=torch.manual_seed(0), dtype=torch.float64)
-        simulation.infer(x, torch.eye(3, dtype=torch.float64)[:2])
-        found.append(simulation.gradients())
-    for key, value in found[0].items():
-        torch.testing.assert_close(value, found[1][key], rtol=1e-10, atol=1e-13)
+        simulation.start(x, torch.eye(3, dtype=torch.float64)[:2])
+        if whole:
+            for link in simulation.state.links:
+                if link.pools:
+                    link.winners.set(link.winners_among(torch.zeros_like(link.pre.plus.value)))
+        simulation.advance()
+        simulation.finish()
+        return simulation.gradients()
+
+    expected = gradients("auto", whole=True)
+    for compute in ("auto", "dense"):
+        for key, value in gradients(compute).items():
+            torch.testing.assert_close(value, expected[key], rtol=1e-10, atol=1e-13)

@@ -34,10 +34,10 @@ class Synapses(Arrays):
         for name, trace in self.traces.items():
             check_array(trace, shapes[name], dtypes)
 
-    def advance(self, tick: int) -> None:
-        """Lets time pass up to a ``tick``, through which what is seen has stayed as it is, and in
-        which it may change."""
-        if self._plasticity.trace_time is None:
+    def advance(self, tick: int, *, woken: bool = True) -> None:
+        """Lets time pass up to a ``tick``, through which what is seen has stayed as it is, if it
+        may change in it: as somebody has ``woken``, or something arrives."""
+        if self._plasticity.trace_time is None or not (woken or self._state.arrives(tick + 1)):
             return
         found = ((link.name, self._trace(link, tick)) for link in self._state.links)
         self.traces |= {name: trace for name, trace in found if trace is not None}

@@ -27,6 +27,7 @@ from neurosim.reports.plots import (
 )
 
 ENERGY, TRIPS = "energy", "trips_per_hold"
+_Names = Sequence[Mapping[str, str]]  # what the values of each axis are called
 _TAUGHT = ("cumulative_accuracy", "test_accuracy")  # what depends on how late messages are
 MAX_MAPS = 12  # per quantity, where more than two axes are swept
 MAX_ROWS = 2_000  # of a table; results.csv has them all
@@ -122,7 +123,7 @@ def _names(results: Results) -> list[dict[str, str]]:
     return [dict(zip(texts, labels_of(texts), strict=True)) for texts in results.texts()]
 
 
-def _called(names: Sequence[Mapping[str, str]], values: Sequence[str]) -> list[str]:
+def _called(names: _Names, values: Sequence[str]) -> list[str]:
     return [of[value] for of, value in zip(names, values, strict=True)]
 
 
@@ -156,19 +157,17 @@ def _figures(results: Results, quantities: Sequence[Quantity]) -> list[Figure]:
         found.append(Figure(one.heading, chart, _why_not(one)))
     if ENERGY in results.keys:
         every = range(len(axes))
-        found.append(
-            trade_off({_legend(results, v, every): r for v, r in results.groups().items()})
-        )
+        named = {_legend(results, names, v, every): r for v, r in results.groups().items()}
+        found.append(trade_off(named))
     if TRIPS in results.keys:
-        found += [_by_trips(results, one) for one in quantities if one.key in _TAUGHT]
+        found += [_by_trips(results, names, one) for one in quantities if one.key in _TAUGHT]
     return found
 
 
-def _legend(results: Results, values: Sequence[str], places: Iterable[int]) -> str:
+def _legend(results: Results, names: _Names, values: Sequence[str], places: Iterable[int]) -> str:
     """Names a combination by its values on some of the axes."""
-    names = [key.rpartition(".")[2] for key, _ in results.axes]
-    called = _called(_names(results), values)
-    return ", ".join(f"{names[place]} {called[place]}" for place in places)
+    keys, called = [key.rpartition(".")[2] for key, _ in results.axes], _called(names, values)
+    return ", ".join(f"{keys[place]} {called[place]}" for place in places)
 
 
 def trade_off(rows: Mapping[str, Sequence[Row]]) -> Figure:
@@ -185,7 +184,7 @@ def trade_off(rows: Mapping[str, Sequence[Row]]) -> Figure:
     return Figure("Accuracy against energy", chart, "no run has both")
 
 
-def _by_trips(results: Results, one: Quantity) -> Figure:
+def _by_trips(results: Results, names: _Names, one: Quantity) -> Figure:
     """Draws a quantity of streams against hold / (1 + hops × delay), a curve for each combination
     of those axes that do not change that."""
     trips, groups = quantities()[TRIPS], results.groups()
@@ -199,7 +198,7 @@ def _by_trips(results: Results, one: Quantity) -> Figure:
         if a[:n] == b[:n] and a[n + 1 :] == b[n + 1 :] and at[a] != at[b]
     }
     for values, x in at.items():
-        label = _legend(results, values, (n for n in places if n not in moving))
+        label = _legend(results, names, values, (n for n in places if n not in moving))
         if x is not None:
             curves.setdefault(label, {})[x] = Seeds.of(groups[values], one)
     drawn = []

@@ -66,7 +66,9 @@ def check_trainer(file: Path, trainer: Trainer | None, how: str = "resume(folder
     was = documents.loads(text, str(file)).value
     name = str(was["name"])
     parts = _parts(name, trainer)
-    parts["training"] |= {key: was["training"][key] for key in _PROLONGED}
+    before = was.get("training")
+    if isinstance(before, dict):
+        parts["training"] |= {key: before[key] for key in _PROLONGED if key in before}
     if (mine := _text(parts)) != text:
         pairs = zip(text.splitlines(), mine.splitlines(), strict=False)
         line, (before, now) = next(

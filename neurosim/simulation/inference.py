@@ -182,6 +182,7 @@ class Inference(Arrays):
 
     @property
     def _early(self) -> bool:
+        """Says if this run of the schedule ended before its time."""
         return self.stopped or self.tick < self.clock.end
 
     def _run_is_over(self) -> bool:
@@ -265,8 +266,7 @@ class Inference(Arrays):
             self.decide_nudge()
             if self.nudge.active:
                 common.state.output.stale.touch()
-        if len(units) or common.state.arrives(tick + 1):
-            self.synapses.advance(tick)
+        self.synapses.advance(tick, woken=len(units) > 0)
         count, woken = common.units.wake(units)
         self._note(woken, self.nudge)
         self.woken = tick, woken

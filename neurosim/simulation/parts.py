@@ -27,18 +27,15 @@ _USUAL: dict[str, Any] = {
     "seed": 0,
 }
 _NAMES = ("rule", "loss", "schedule", *_USUAL)
-
-
-# What every start reads anew; a schedule too, if its units and ticks are those there are.
-_LATER = ("init", "nudge_after", "stop")
+# But for what every start reads anew; a schedule too, if its units and ticks are those there are.
+_FIXED = {"model", *_NAMES} - {"init", "nudge_after", "stop"}
 
 
 class Composed:
     """Base class of what is put together of its parts where it is made, which therefore stay."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        fixed = name == "model" or (name in _NAMES and name not in _LATER)
-        if fixed and name in vars(self) and not self._fits(name, value):
+        if name in _FIXED and name in vars(self) and not self._fits(name, value):
             how = f"make another one, ns.Simulation(simulation.model, {name}=…, …)"
             raise ConfigurationError(f"the {name} of a simulation is built in: {how}", name)
         super().__setattr__(name, value)
